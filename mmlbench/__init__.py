@@ -1,0 +1,1 @@
+"""mmlbench: the engine of the benchmark."""

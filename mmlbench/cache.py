@@ -1,0 +1,252 @@
+"""The prepared cache: memory-mapped arrays, split tables, a manifest and a fingerprint.
+
+`prepare` makes it from a dataset's raw files, once; `open_cache` checks and maps it. Layout of a cache folder
+`<dataset>-<key>/` (the key hashes the dataset's name, parameters and code)::
+
+    manifest.json         written last: arrays, splits, standardisation, fingerprint
+    <modality>.npy        (rows, views, *shape), stored dtype; real value = stored * scale + offset
+    extra-<name>.npy      further facts per row of the first modality
+    split-<name>.csv      id, part, label, group, row_<modality> ...
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .dataset import PARTS, CacheWriter, Dataset
+from .errors import DataError
+from .hashing import digest, file_digest
+from .store import Lease, read_json, storage_error, write_json
+
+SCHEMA = 1
+#: Larger files are checked by their size and by evenly spaced blocks, to stay at disk speed.
+FULL_CHECK_BYTES = 256 * 2**20
+_BLOCK = 2**20
+
+
+def cache_key(name: str, params: dict[str, Any], code: str) -> str:
+    """Return the key in a cache folder's name."""
+    return digest({"dataset": name, "params": params, "code": code, "schema": SCHEMA})[:10]
+
+
+def spot_digest(path: Path) -> str:
+    """Return a digest of a large file's size and of 64 evenly spaced blocks of 1 MiB."""
+    size = path.stat().st_size
+    found = hashlib.sha256(str(size).encode())
+    with path.open("rb") as file:
+        for k in range(64):
+            file.seek((size - _BLOCK) * k // 63 if size > _BLOCK else 0)
+            found.update(file.read(_BLOCK))
+    return found.hexdigest()
+
+
+def _file_facts(path: Path) -> dict[str, Any]:
+    return {"bytes": path.stat().st_size, "sha256": file_digest(path), "spot": spot_digest(path)}
+
+
+def _moments(stored: np.ndarray, rows: np.ndarray, scale: float, offset: float) -> dict[str, float]:
+    """Return mean and standard deviation of the real values of some rows, all views, in float64 and in order."""
+    total = squares = 0.0
+    count = 0
+    for start in range(0, len(rows), 256):
+        block = stored[rows[start : start + 256]].astype(np.float64) * scale + offset
+        total += float(block.sum())
+        squares += float(np.square(block).sum())
+        count += block.size
+    mean = total / count
+    return {"mean": mean, "std": max(squares / count - mean * mean, 1e-12) ** 0.5}
+
+
+def _write_split(out: CacheWriter, name: str) -> dict[str, Any]:
+    """Write a split's table; return its entry of the manifest, standardisation by its train part included."""
+    samples, modalities = out.splits[name], out.dataset.modalities
+    path = out.folder / f"split-{name}.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["id", "part", "label", "group", *(f"row_{m.name}" for m in modalities)])
+        writer.writerows([s.id, s.part, s.label, s.group, *s.rows] for s in samples)
+    train = [sample for sample in samples if sample.part == "train"]
+    standard = {}
+    for k, modality in enumerate(modalities):
+        facts = out.arrays[modality.name]
+        stored = np.load(out.folder / f"{modality.name}.npy", mmap_mode="r")
+        rows = np.unique([sample.rows[k] for sample in train])
+        standard[modality.name] = _moments(stored, rows, facts["scale"], facts["offset"])
+    counts = {part: sum(sample.part == part for sample in samples) for part in PARTS}
+    return {"counts": counts, "standardise": standard, **_file_facts(path)}
+
+
+def _finish(out: CacheWriter, key: str) -> dict[str, Any]:
+    """Hash what `prepare` wrote and return the manifest."""
+    dataset = out.dataset
+    missing = [m.name for m in dataset.modalities if m.name not in out.arrays]
+    missing += [name for name in dataset.splits if name not in out.splits]
+    if missing:
+        raise DataError(
+            f"{dataset.name}: prepare wrote no {', '.join(missing)}", "Mend the dataset's prepare"
+        )
+    arrays = {
+        m.name: out.arrays[m.name] | _file_facts(out.folder / f"{m.name}.npy") for m in dataset.modalities
+    }
+    manifest: dict[str, Any] = {
+        "schema": SCHEMA,
+        "dataset": dataset.name,
+        "key": key,
+        "class_names": list(dataset.class_names),
+        "modalities": dataset.describe()["modalities"],
+        "arrays": arrays,
+        "extras": {name: _file_facts(out.folder / f"extra-{name}.npy") for name in out.extras},
+        "splits": {name: _write_split(out, name) for name in dataset.splits},
+        "bayes": {name: float(value) for name, value in dataset.bayes().items()},
+    }
+    manifest["fingerprint"] = digest(manifest)[:16]
+    return manifest
+
+
+def prepare(
+    dataset: Dataset, key: str, root: Path, say: Callable[[str], None], raw: Path | None = None
+) -> dict[str, Any]:
+    """Make the cache of a dataset below `root` unless it is there; safe under concurrent processes.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        DataError: raw files missing, corrupt or changed, an existing cache that fails its check, a full disk.
+    """
+    folder = root / f"{dataset.name}-{key}"
+    if (folder / "manifest.json").exists():
+        return Cache.open(folder).manifest
+    with Lease(root / f".{folder.name}.lease", say):
+        if (folder / "manifest.json").exists():  # the process that we waited for made it
+            return Cache.open(folder).manifest
+        building = root / f".{folder.name}.part"
+        for leftover in (building, folder):
+            shutil.rmtree(leftover, ignore_errors=True)
+        try:
+            building.mkdir(parents=True)
+            out = CacheWriter(building, dataset)
+            dataset.prepare(raw, out)
+            manifest = _finish(out, key)
+            write_json(building / "manifest.json", manifest)
+            building.rename(folder)
+        except OSError as error:
+            raise storage_error(error, folder) from error
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
+    return manifest
+
+
+@dataclass
+class Part:
+    """The samples of one part of a split, in the order of the split's table.
+
+    Attributes:
+        ids, groups: strings, shape (n,). label: int64 (n,). rows: modality -> int64 (n,).
+    """
+
+    ids: np.ndarray
+    groups: np.ndarray
+    label: np.ndarray
+    rows: dict[str, np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+
+@dataclass
+class Cache:
+    """An opened and checked cache folder."""
+
+    folder: Path
+    manifest: dict[str, Any]
+    _parts: dict[tuple[str, str], Part] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, folder: Path) -> Cache:
+        """Open a cache and check every file against the manifest.
+
+        Raises:
+            DataError: no cache, another schema, a file missing, truncated or changed.
+        """
+        mend = f"Remove {folder} and prepare the dataset again"
+        if not (folder / "manifest.json").exists():
+            raise DataError(f"no prepared cache at {folder}", "Run: mmlbench prepare NAME")
+        manifest = read_json(folder / "manifest.json")
+        if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
+            raise DataError(f"{folder}/manifest.json has an unknown schema, not {SCHEMA}", mend)
+        claimed = manifest.get("fingerprint")
+        if digest({name: value for name, value in manifest.items() if name != "fingerprint"})[:16] != claimed:
+            raise DataError(f"{folder}/manifest.json was changed after it was made", mend)
+        files = {f"{name}.npy": facts for name, facts in manifest["arrays"].items()}
+        files |= {f"extra-{name}.npy": facts for name, facts in manifest["extras"].items()}
+        files |= {f"split-{name}.csv": facts for name, facts in manifest["splits"].items()}
+        for name, facts in files.items():
+            cls._check_file(folder / name, facts, mend)
+        return cls(folder, manifest)
+
+    @staticmethod
+    def _check_file(path: Path, facts: dict[str, Any], mend: str) -> None:
+        if not path.exists():
+            raise DataError(f"{path} is missing from the cache", mend)
+        if path.stat().st_size != facts["bytes"]:
+            raise DataError(f"{path} has {path.stat().st_size} bytes instead of {facts['bytes']}", mend)
+        small = facts["bytes"] <= FULL_CHECK_BYTES
+        if (file_digest(path) if small else spot_digest(path)) != facts["sha256" if small else "spot"]:
+            raise DataError(f"{path} was changed after the cache was made", mend)
+
+    @property
+    def modalities(self) -> list[str]:
+        """Names of the modalities, in the dataset's order."""
+        return [modality["name"] for modality in self.manifest["modalities"]]
+
+    def shape(self, modality: str) -> tuple[int, ...]:
+        """Return the shape of one view."""
+        return next(tuple(m["shape"]) for m in self.manifest["modalities"] if m["name"] == modality)
+
+    def array(self, modality: str) -> np.ndarray:
+        """Return the memory map (rows, views, *shape) of a modality."""
+        return np.load(self.folder / f"{modality}.npy", mmap_mode="r", allow_pickle=False)
+
+    def extra(self, name: str) -> np.ndarray:
+        """Return an extra array, first axis the rows of the first modality."""
+        return np.load(self.folder / f"extra-{name}.npy", allow_pickle=False)
+
+    def affine(self, split: str, modality: str) -> tuple[float, float]:
+        """Return (gain, bias) with which stored * gain + bias is standardised by the split's train part."""
+        facts, moments = (
+            self.manifest["arrays"][modality],
+            self.manifest["splits"][split]["standardise"][modality],
+        )
+        return facts["scale"] / moments["std"], (facts["offset"] - moments["mean"]) / moments["std"]
+
+    def part(self, split: str, part: str) -> Part:
+        """Return the samples of a part of a split."""
+        if split not in self.manifest["splits"]:
+            known = ", ".join(self.manifest["splits"])
+            raise DataError(f"{self.folder} has no split {split!r}", f"It has: {known}")
+        if not self._parts or (split, part) not in self._parts:
+            self._read_split(split)
+        return self._parts[split, part]
+
+    def _read_split(self, split: str) -> None:
+        with (self.folder / f"split-{split}.csv").open(newline="", encoding="utf-8") as file:
+            table = list(csv.DictReader(file))
+        for part in PARTS:
+            chosen = [row for row in table if row["part"] == part]
+            self._parts[split, part] = Part(
+                ids=np.array([row["id"] for row in chosen], dtype=np.str_),
+                groups=np.array([row["group"] for row in chosen], dtype=np.str_),
+                label=np.array([row["label"] for row in chosen], dtype=np.int64),
+                rows={
+                    m: np.array([row[f"row_{m}"] for row in chosen], dtype=np.int64) for m in self.modalities
+                },
+            )

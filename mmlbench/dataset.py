@@ -1,0 +1,185 @@
+"""The noun Dataset: modalities, classes, splits, and how raw files become a prepared cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from .errors import DataError
+from .params import DatasetParams, describe
+from .registry import Plugin
+
+PARTS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Modality:
+    """One input of a sample.
+
+    Args:
+        name: as in the tables, such as 'audio'.
+        shape: of ONE view as an encoder sees it, (C, H, W) or (C, L).
+        kind: 'spectrogram', 'image', 'flow' or 'signal'.
+        views: stored views of a row (frames, renders); training draws one a step, view 0 is the fixed one.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    kind: str
+    views: int = 1
+
+
+@dataclass(frozen=True)
+class Split:
+    """How samples are divided: expected counts per part, and the name of the group a sample belongs to."""
+
+    doc: str
+    counts: Mapping[str, int]
+    group: str | None = None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sample of a split: stable id, part, class, group, and its row in each modality's array."""
+
+    id: str
+    part: str
+    label: int
+    rows: tuple[int, ...]
+    group: str = ""
+
+
+class Dataset(Plugin):
+    """Base of all datasets; a file in `datasets/` holds one registered sub-class.
+
+    The class attributes can be read without any data; `prepare` decodes the raw files once.
+    """
+
+    kind: ClassVar[str] = "dataset"
+    Params: ClassVar[type[DatasetParams]] = DatasetParams
+    params: DatasetParams
+
+    modalities: ClassVar[tuple[Modality, ...]]
+    class_names: ClassVar[tuple[str, ...]]
+    splits: ClassVar[dict[str, Split]]
+    licence: ClassVar[str]
+    citation: ClassVar[str]
+    #: Where the raw files come from; embedded datasets say how they are made.
+    origin: ClassVar[str]
+    #: True where `prepare` needs a folder of raw files that the user downloads.
+    needs_raw: ClassVar[bool] = False
+
+    def __init__(self, params: DatasetParams | None = None) -> None:
+        self.params = params if params is not None else self.Params()
+
+    def prepare(self, raw: Path | None, out: CacheWriter) -> None:
+        """Decode the raw files into the arrays and splits of `out`.
+
+        Raises:
+            DataError: files are missing, corrupt or changed; the message lists them.
+        """
+        raise NotImplementedError
+
+    def bayes(self) -> dict[str, float]:
+        """Return the Bayes accuracy per modality and of all together ('fused'), where it is known."""
+        return {}
+
+    @classmethod
+    def describe(cls) -> dict[str, Any]:
+        """Return the dataset's facts as plain data."""
+        return {
+            "modalities": [
+                {"name": m.name, "shape": list(m.shape), "kind": m.kind, "views": m.views}
+                for m in cls.modalities
+            ],
+            "class_names": list(cls.class_names),
+            "splits": {
+                name: {"doc": split.doc, "counts": dict(split.counts), "group": split.group}
+                for name, split in cls.splits.items()
+            },
+            "licence": cls.licence,
+            "citation": cls.citation,
+            "origin": cls.origin,
+            "needs_raw": cls.needs_raw,
+            "params": describe(cls.Params),
+        }
+
+
+@dataclass
+class CacheWriter:
+    """The open cache that a dataset's `prepare` fills: arrays, extras and splits, below `folder`."""
+
+    folder: Path
+    dataset: Dataset
+    arrays: dict[str, dict[str, Any]] = field(default_factory=dict)
+    extras: list[str] = field(default_factory=list)
+    splits: dict[str, list[Sample]] = field(default_factory=dict)
+
+    def _modality(self, name: str) -> Modality:
+        for modality in self.dataset.modalities:
+            if modality.name == name:
+                return modality
+        raise DataError(f"{self.dataset.name} declares no modality {name!r}", "Use one of its `modalities`")
+
+    def array(self, name: str, rows: int, dtype: str, scale: float = 1.0, offset: float = 0.0) -> np.memmap:
+        """Return a writable memory map of shape (rows, views, *shape); real value = stored * scale + offset."""
+        modality = self._modality(name)
+        shape = (rows, modality.views, *modality.shape)
+        self.arrays[name] = {"rows": rows, "dtype": dtype, "scale": float(scale), "offset": float(offset)}
+        return np.lib.format.open_memmap(
+            self.folder / f"{name}.npy", mode="w+", dtype=np.dtype(dtype), shape=shape
+        )
+
+    def quantise(self, name: str, values: np.ndarray, low: float, high: float) -> None:
+        """Store values of shape (rows, views, *shape) as 8 bit over [low, high]; what lies outside is clipped."""
+        scale = (high - low) / 255
+        stored = self.array(name, len(values), "uint8", scale=scale, offset=low)
+        stored[...] = np.clip(np.rint((values - low) / scale), 0, 255).astype(np.uint8)
+        stored.flush()
+
+    def extra(self, name: str, values: np.ndarray) -> None:
+        """Store further facts per row of the first modality, such as the latents that made it."""
+        np.save(self.folder / f"extra-{name}.npy", values, allow_pickle=False)
+        self.extras.append(name)
+
+    def split(self, name: str, samples: Iterable[Sample]) -> None:
+        """Store a split and check it against what the dataset declares.
+
+        Raises:
+            DataError: undeclared split, unknown part, label or row out of range, ids that repeat, other counts.
+        """
+        samples = list(samples)
+        declared = self.dataset.splits.get(name)
+        if declared is None:
+            raise DataError(f"{self.dataset.name} declares no split {name!r}", "Add it to `splits`")
+        ids = [sample.id for sample in samples]
+        if len(set(ids)) != len(ids):
+            raise DataError(
+                f"{self.dataset.name}/{name}: sample ids repeat", "Give each sample an id of its own"
+            )
+        counts = dict.fromkeys(PARTS, 0)
+        rows = [self.arrays[m.name]["rows"] for m in self.dataset.modalities]
+        for sample in samples:
+            inside = len(sample.rows) == len(rows) and all(
+                0 <= r < n for r, n in zip(sample.rows, rows, strict=True)
+            )
+            if (
+                sample.part not in counts
+                or not 0 <= sample.label < len(self.dataset.class_names)
+                or not inside
+            ):
+                raise DataError(
+                    f"{self.dataset.name}/{name}: {sample} has a wrong part, label or row", "Mend prepare"
+                )
+            counts[sample.part] += 1
+        expected = {part: declared.counts.get(part, 0) for part in PARTS}
+        if counts != expected:
+            raise DataError(
+                f"{self.dataset.name}/{name}: counts {counts} differ from the declared {expected}",
+                "Check the raw files, or the counts in the dataset's file",
+            )
+        self.splits[name] = samples

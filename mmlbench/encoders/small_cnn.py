@@ -1,0 +1,47 @@
+"""The small strided CNN of the embedded datasets."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..encoder import Encoder
+from ..params import EncoderParams, bounded
+from ..registry import register
+
+
+@register
+class SmallCNN(Encoder):
+    """Four 3x3 convolutions with strides 2, 2, 2, 1, batch norm and ReLU, then the mean over positions.
+
+    Takes images (C, H, W) and signals (C, L), the latter as images of height 1 with kernels 1x3. Weights by
+    PyTorch's defaults. `width` is the number of channels of the first layer; the feature has 8 times as many.
+    """
+
+    class Params(EncoderParams):
+        width: int = bounded(16, low=1, high=512, doc="channels of the first layer")
+
+    ranks = (2, 3)
+
+    def __init__(self, shape: tuple[int, ...], params: SmallCNN.Params) -> None:
+        super().__init__(shape, params)
+        flat = len(shape) == 2
+        layers: list[nn.Module] = []
+        channels = shape[0]
+        for factor, stride in zip((1, 2, 4, 8), (2, 2, 2, 1), strict=True):
+            kernel, step, pad = ((1, 3), (1, stride), (0, 1)) if flat else ((3, 3), (stride, stride), (1, 1))
+            width = params.width * factor
+            layers += [
+                nn.Conv2d(channels, width, kernel, step, pad, bias=False),
+                nn.BatchNorm2d(width),
+                nn.ReLU(),
+            ]
+            channels = width
+        self.layers = nn.Sequential(*layers)
+        self.to(memory_format=torch.channels_last)
+        self.dim = channels
+
+    def views(self, inputs: Tensor) -> Tensor:
+        """Return features (B, 8 * width) of one view."""
+        images = inputs.unsqueeze(2) if len(self.shape) == 2 else inputs
+        return self.layers(images.contiguous(memory_format=torch.channels_last)).mean((2, 3))

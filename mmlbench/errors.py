@@ -1,0 +1,51 @@
+"""Errors that a user sees: one line that names the thing, and the mend."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class MmlbenchError(Exception):
+    """A fault with its mend; the command line prints it as one line.
+
+    Args:
+        what: what is wrong, naming the file, key or run.
+        mend: what to do about it, as an imperative sentence.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, mend: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.mend = mend
+
+    def __str__(self) -> str:
+        what = " ".join(self.what.split())
+        return f"{what.rstrip('.')}. {' '.join(self.mend.split())}" if self.mend else what
+
+
+class ConfigError(MmlbenchError):
+    """The request itself is wrong: an unknown name, key, type or range (exit code 2)."""
+
+    exit_code = 2
+
+
+class DataError(MmlbenchError):
+    """Raw files, a prepared cache or a results folder are missing, corrupt or changed (exit code 2)."""
+
+    exit_code = 2
+
+
+class RunError(MmlbenchError):
+    """A run started and could not be finished (exit code 1)."""
+
+
+def nearest(name: object, known: Iterable[str], limit: int = 3) -> str:
+    """Return 'did you mean a, b?' for the known names nearest to `name`, else the list of known names."""
+    known = sorted(known)
+    close = difflib.get_close_matches(str(name), known, n=limit, cutoff=0.5)
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    return f"known: {', '.join(known)}" if known else "none is known"

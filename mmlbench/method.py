@@ -1,0 +1,255 @@
+"""The noun Method: how encoders and heads are trained and how they predict.
+
+A file in `methods/` holds one registered sub-class of `Method`. It overrides as few hooks as it needs; the one
+training loop (`mmlbench.train.loop`) calls them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from .encoder import Encoder
+from .params import MethodParams, describe, epoch_of
+from .registry import Plugin
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some samples of one part.
+
+    Attributes:
+        index: position of each sample in its part, int64 (B,).
+        inputs: modality -> standardised tensor (B, *shape).
+        label: class, int64 (B,).
+        extra: the dataset's further facts, such as latents, (B, ...).
+    """
+
+    index: Tensor
+    inputs: dict[str, Tensor]
+    label: Tensor
+    extra: dict[str, Tensor] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+
+@dataclass(frozen=True)
+class Logits:
+    """Named logits of shape (B, classes).
+
+    Attributes:
+        fused: the method's prediction; None where a method has none (unimodal training).
+        sliced: modality -> its block of a decomposable joint head; the blocks add up to `fused`.
+        own_head: modality -> logits of a head trained for that modality alone.
+    """
+
+    fused: Tensor | None = None
+    sliced: Mapping[str, Tensor] = field(default_factory=dict)
+    own_head: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def named(self) -> dict[str, Tensor]:
+        """Return all of them under 'fused', 'sliced/<modality>' and 'own_head/<modality>'."""
+        named = {} if self.fused is None else {"fused": self.fused}
+        named |= {f"sliced/{m}": z for m, z in self.sliced.items()}
+        return named | {f"own_head/{m}": z for m, z in self.own_head.items()}
+
+
+@dataclass(frozen=True)
+class Mechanism:
+    """What a method does beyond joint training, and when; `off` where it is switched off on purpose.
+
+    `first` and `last` are epochs of `stage` (inclusive). A mechanism that its schedule can't reach is an error
+    before training; one that was scheduled and never acted is an error after it.
+    """
+
+    name: str
+    stage: str = "train"
+    first: int = 0
+    last: int | None = None
+    off: bool = False
+
+
+Loss = Callable[[Batch], "Tensor | tuple[Tensor, Logits]"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stretch of training.
+
+    Attributes:
+        name: as in the history.
+        epochs: its length; the learning-rate schedule is scaled to it.
+        train: the modules that train; the others are frozen and in evaluation mode. None: all.
+        loss: of a batch; default the method's `loss`.
+        before_epoch: hook of this stage; default the method's `before_epoch`.
+        judge: the named logits whose accuracy picks the best epoch under the rules `val` and `test`.
+        reports: the named logits that this stage is answerable for; None: all.
+    """
+
+    name: str
+    epochs: int
+    train: Sequence[nn.Module] | None = None
+    loss: Loss | None = None
+    before_epoch: Callable[[EpochContext], None] | None = None
+    judge: str = "fused"
+    reports: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where training stands: `index` counts the batches of the epoch, `rng` is seeded for this very step."""
+
+    stage: Stage
+    epoch: int
+    index: int
+    rng: torch.Generator
+
+
+#: part, augment -> features (modality -> (n, dim)), labels (n,), positions (n,)
+Features = tuple[dict[str, Tensor], Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class EpochContext:
+    """What the epoch hooks get.
+
+    `features(part, augment)` runs the encoders over a part in evaluation mode without gradients, in the order of
+    the part; with `augment` each sample is seen as training would see it in this epoch.
+    """
+
+    stage: Stage
+    epoch: int
+    rng: torch.Generator
+    features: Callable[..., Features]
+    batches: Callable[..., Iterator[Batch]]
+
+
+class Method(nn.Module, Plugin):
+    """Base of all methods. The engine sets the attributes below, then calls `build` under the seed's generator.
+
+    Attributes:
+        params: the validated hyper-parameters. encoders: modality -> Encoder, with the seed's initial weights.
+        modalities: names in the dataset's order. dims: modality -> feature size. classes: their number.
+        epochs: of the recipe.
+    """
+
+    kind: ClassVar[str] = "method"
+    Params: ClassVar[type[MethodParams]] = MethodParams
+    #: Methods whose runs of the same dataset, split, recipe and seed are reused instead of trained again.
+    requires: ClassVar[tuple[str, ...]] = ()
+    #: Least and greatest number of modalities.
+    min_modalities: ClassVar[int] = 1
+    max_modalities: ClassVar[int | None] = None
+    #: Selection rules whose weights the run folder keeps.
+    keeps: ClassVar[tuple[str, ...]] = ("last",)
+    #: False where the encoders are another run's, so that a gap is zero by construction.
+    trains_encoders: ClassVar[bool] = True
+    #: True where the probe of the untrained encoders belongs to the run (the floor of the retained share).
+    probes_initial: ClassVar[bool] = False
+
+    params: Any
+
+    def __init__(
+        self, params: MethodParams, encoders: Mapping[str, Encoder], classes: int, epochs: int
+    ) -> None:
+        super().__init__()
+        self.params, self.classes, self.epochs = params, classes, epochs
+        self.encoders = nn.ModuleDict(dict(encoders))
+        self.modalities = tuple(encoders)
+        self.dims = {name: encoder.dim for name, encoder in encoders.items()}
+        self.diagnostics: dict[str, tuple[Any, int]] = {}
+        self.deeds: dict[str, Any] = {}
+
+    # ---- what a method overrides -------------------------------------------------------------------------
+    def build(self) -> None:
+        """Add the heads."""
+
+    def stages(self) -> list[Stage]:
+        """Return the stages of training, in order; an empty list for a method that only combines other runs."""
+        return [Stage("train", self.epochs)]
+
+    def mechanisms(self) -> list[Mechanism]:
+        """Return what must have acted by the end of the run."""
+        return []
+
+    def loss(self, batch: Batch) -> Tensor | tuple[Tensor, Logits]:
+        """Return the scalar loss of a batch, and the logits too where train accuracies should be shown."""
+        raise NotImplementedError
+
+    def after_backward(self, step: Step) -> None:
+        """Look at or change the gradients between `backward` and the optimiser's step."""
+
+    def before_epoch(self, context: EpochContext) -> None:
+        """Prepare an epoch."""
+
+    def after_epoch(self, context: EpochContext) -> None:
+        """Finish an epoch, before it is evaluated."""
+
+    def optimizers(
+        self, stage: Stage, make: Callable[[Iterable[nn.Parameter]], Optimizer]
+    ) -> list[Optimizer]:
+        """Return the optimisers of a stage; `make` builds the recipe's optimiser for some parameters."""
+        return [make(parameter for parameter in self.parameters() if parameter.requires_grad)]
+
+    def train_step(
+        self, batch: Batch, step: Step, optimizers: Sequence[Optimizer]
+    ) -> Tensor | tuple[Tensor, Logits]:
+        """Train on one batch; override to alternate modalities or optimisers."""
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        outcome = (step.stage.loss or self.loss)(batch)
+        loss = outcome[0] if isinstance(outcome, tuple) else outcome
+        loss.backward()
+        self.after_backward(step)
+        for optimizer in optimizers:
+            optimizer.step()
+        return outcome
+
+    def predict(self, features: dict[str, Tensor]) -> Logits:
+        """Return the logits of features (modality -> (B, dim))."""
+        raise NotImplementedError
+
+    def infer(self, batch: Batch) -> Logits:
+        """Return the logits of a batch; override only where features are not enough."""
+        return self.predict(self.encode(batch))
+
+    def adopt(self, sources: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Take over the weights of the required runs: method name -> its state dict."""
+
+    # ---- what a method uses ------------------------------------------------------------------------------
+    def encode(self, batch: Batch) -> dict[str, Tensor]:
+        """Return modality -> features (B, dim)."""
+        return {name: self.encoders[name](batch.inputs[name]) for name in self.modalities}
+
+    def at(self, moment: float | int, epochs: int | None = None) -> int:
+        """Return the epoch of a `moment` parameter, by default of the recipe's epochs."""
+        return epoch_of(moment, self.epochs if epochs is None else epochs)
+
+    def record(self, **values: Tensor | float) -> None:
+        """Add diagnostics; their mean over the epoch's records goes into the history. No host synchronisation."""
+        for name, value in values.items():
+            value = value.detach().double() if isinstance(value, Tensor) else float(value)
+            total, count = self.diagnostics.get(name, (0.0, 0))
+            self.diagnostics[name] = (total + value, count + 1)
+
+    def acted(self, mechanism: str, amount: Tensor | float = 1.0) -> None:
+        """Count that a mechanism acted; the amounts are summed over the run."""
+        amount = amount.detach().double() if isinstance(amount, Tensor) else float(amount)
+        self.deeds[mechanism] = self.deeds.get(mechanism, 0.0) + amount
+
+    @classmethod
+    def describe(cls) -> dict[str, Any]:
+        """Return the method's facts as plain data."""
+        return {
+            "params": describe(cls.Params),
+            "requires": list(cls.requires),
+            "min_modalities": cls.min_modalities,
+            "max_modalities": cls.max_modalities,
+            "trains_encoders": cls.trains_encoders,
+        }

@@ -1,0 +1,99 @@
+"""Registration of methods, datasets and encoders: one decorator, one table.
+
+Discovery and everything that can be known without importing a plug-in is in `index`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from .errors import ConfigError
+
+KINDS = ("method", "dataset", "encoder")
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+_registered: dict[tuple[str, str], type[Plugin]] = {}
+_by_module: dict[str, list[type[Plugin]]] = {}
+
+#: The index's child process sets this to describe both sides of a clash instead of stopping at the second.
+collect_clashes = False
+
+
+class Plugin:
+    """What methods, datasets and encoders share: a kind, a name and a description."""
+
+    kind: ClassVar[str]
+    #: Name in configs and tables; default: the stem of the file.
+    name: ClassVar[str]
+
+    @classmethod
+    def describe(cls) -> dict[str, Any]:
+        """Return the facts of the class as plain data for the plug-in index."""
+        return {}
+
+
+T = TypeVar("T", bound=type[Plugin])
+
+
+def _source(cls: type) -> Path:
+    return Path(inspect.getsourcefile(cls) or "?").resolve()
+
+
+def _check_module(cls: type, path: Path) -> None:
+    """Refuse a plug-in file that was imported under a second name: its classes would exist twice."""
+    for folder in ("methods", "datasets", "encoders"):
+        package = sys.modules.get(f"mmlbench.{folder}")
+        known = [Path(entry).resolve() for entry in getattr(package, "__path__", [])]
+        proper = f"mmlbench.{folder}.{path.stem}"
+        if path.parent in known and cls.__module__ != proper:
+            raise ConfigError(
+                f"{path} was imported as {cls.__module__!r}, a second name of {proper!r}",
+                f"Import it as {proper}",
+            )
+
+
+def register(cls: T) -> T:
+    """Register a Method, Dataset or Encoder class under its name.
+
+    Raises:
+        ConfigError: the class is none of the three, its name is no identifier of small letters, digits and
+            underscores, the name is taken by another file, or the file was imported under a second name.
+    """
+    kind = getattr(cls, "kind", None)
+    if kind not in KINDS:
+        raise ConfigError(
+            f"{cls.__qualname__} is no Method, Dataset or Encoder", "Derive it from one of the three"
+        )
+    path = _source(cls)
+    if "name" not in cls.__dict__:
+        cls.name = path.stem
+    if not _NAME.fullmatch(cls.name):
+        raise ConfigError(
+            f"{path}: {cls.name!r} can't name a {kind}",
+            "Use up to 40 small letters, digits and underscores, a letter first",
+        )
+    _check_module(cls, path)
+    _by_module.setdefault(cls.__module__, []).append(cls)
+    other = _registered.get((kind, cls.name))
+    if collect_clashes:
+        return cls
+    if other is not None and (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
+        raise ConfigError(
+            f"the {kind} name {cls.name!r} is registered twice, in {_source(other)} and in {path}",
+            "Rename one of the two",
+        )
+    _registered[kind, cls.name] = cls
+    return cls
+
+
+def registered() -> dict[tuple[str, str], type[Plugin]]:
+    """Return what has been registered in this process so far: (kind, name) -> class."""
+    return dict(_registered)
+
+
+def registered_in(module: str) -> list[type[Plugin]]:
+    """Return the classes that a module has registered, in its order."""
+    return list(_by_module.get(module, []))
