@@ -90,12 +90,8 @@ def _finish(out: CacheWriter, key: str) -> dict[str, Any]:
     missing = [m.name for m in dataset.modalities if m.name not in out.arrays]
     missing += [name for name in dataset.splits if name not in out.splits]
     if missing:
-        raise DataError(
-            f"{dataset.name}: prepare wrote no {', '.join(missing)}", "Mend the dataset's prepare"
-        )
-    arrays = {
-        m.name: out.arrays[m.name] | _file_facts(out.folder / f"{m.name}.npy") for m in dataset.modalities
-    }
+        raise DataError(f"{dataset.name}: prepare wrote no {', '.join(missing)}", "Mend the dataset's prepare")
+    arrays = {m.name: out.arrays[m.name] | _file_facts(out.folder / f"{m.name}.npy") for m in dataset.modalities}
     manifest: dict[str, Any] = {
         "schema": SCHEMA,
         "dataset": dataset.name,
@@ -246,7 +242,5 @@ class Cache:
                 ids=np.array([row["id"] for row in chosen], dtype=np.str_),
                 groups=np.array([row["group"] for row in chosen], dtype=np.str_),
                 label=np.array([row["label"] for row in chosen], dtype=np.int64),
-                rows={
-                    m: np.array([row[f"row_{m}"] for row in chosen], dtype=np.int64) for m in self.modalities
-                },
+                rows={m: np.array([row[f"row_{m}"] for row in chosen], dtype=np.int64) for m in self.modalities},
             )

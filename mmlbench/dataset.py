@@ -93,8 +93,7 @@ class Dataset(Plugin):
         """Return the dataset's facts as plain data."""
         return {
             "modalities": [
-                {"name": m.name, "shape": list(m.shape), "kind": m.kind, "views": m.views}
-                for m in cls.modalities
+                {"name": m.name, "shape": list(m.shape), "kind": m.kind, "views": m.views} for m in cls.modalities
             ],
             "class_names": list(cls.class_names),
             "splits": {
@@ -130,9 +129,7 @@ class CacheWriter:
         modality = self._modality(name)
         shape = (rows, modality.views, *modality.shape)
         self.arrays[name] = {"rows": rows, "dtype": dtype, "scale": float(scale), "offset": float(offset)}
-        return np.lib.format.open_memmap(
-            self.folder / f"{name}.npy", mode="w+", dtype=np.dtype(dtype), shape=shape
-        )
+        return np.lib.format.open_memmap(self.folder / f"{name}.npy", mode="w+", dtype=np.dtype(dtype), shape=shape)
 
     def quantise(self, name: str, values: np.ndarray, low: float, high: float) -> None:
         """Store values of shape (rows, views, *shape) as 8 bit over [low, high]; what lies outside is clipped."""
@@ -158,20 +155,12 @@ class CacheWriter:
             raise DataError(f"{self.dataset.name} declares no split {name!r}", "Add it to `splits`")
         ids = [sample.id for sample in samples]
         if len(set(ids)) != len(ids):
-            raise DataError(
-                f"{self.dataset.name}/{name}: sample ids repeat", "Give each sample an id of its own"
-            )
+            raise DataError(f"{self.dataset.name}/{name}: sample ids repeat", "Give each sample an id of its own")
         counts = dict.fromkeys(PARTS, 0)
         rows = [self.arrays[m.name]["rows"] for m in self.dataset.modalities]
         for sample in samples:
-            inside = len(sample.rows) == len(rows) and all(
-                0 <= r < n for r, n in zip(sample.rows, rows, strict=True)
-            )
-            if (
-                sample.part not in counts
-                or not 0 <= sample.label < len(self.dataset.class_names)
-                or not inside
-            ):
+            inside = len(sample.rows) == len(rows) and all(0 <= r < n for r, n in zip(sample.rows, rows, strict=True))
+            if sample.part not in counts or not 0 <= sample.label < len(self.dataset.class_names) or not inside:
                 raise DataError(
                     f"{self.dataset.name}/{name}: {sample} has a wrong part, label or row", "Mend prepare"
                 )

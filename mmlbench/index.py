@@ -112,9 +112,7 @@ def _key(source: Source, locate: dict[str, Path]) -> str:
         text = path.read_text(encoding="utf-8") if path.is_file() else ""
         seen[name] = digest(text)
         with contextlib.suppress(SyntaxError):
-            waiting += [
-                (n, locate[n]) for n in _imported(text, name) if n in locate and n.startswith(FOLLOWED)
-            ]
+            waiting += [(n, locate[n]) for n in _imported(text, name) if n in locate and n.startswith(FOLLOWED)]
     return digest([str(source.path), _contract_digest(), seen])
 
 
@@ -132,9 +130,7 @@ def _describe_in_child(wanted: list[Source]) -> dict[str, list[dict[str, Any]]]:
             return answer
     if len(wanted) > 1:
         return {source.module: _describe_in_child([source])[source.module] for source in wanted}
-    tail = (
-        done.stderr.strip().splitlines() or [f"the import ended the process with status {done.returncode}"]
-    )[-1]
+    tail = (done.stderr.strip().splitlines() or [f"the import ended the process with status {done.returncode}"])[-1]
     return {modules[0]: [{"error": tail}]}
 
 
@@ -184,9 +180,7 @@ class Index:
         known = {entry.name: entry for entry in self.of(kind)}
         known |= {e.name: e for e in self.entries if e.error and e.kind == "plugin" and e.name == name}
         if name not in known:
-            raise ConfigError(
-                f"unknown {kind} {name!r}", nearest(name, known)[:1].upper() + nearest(name, known)[1:]
-            )
+            raise ConfigError(f"unknown {kind} {name!r}", nearest(name, known)[:1].upper() + nearest(name, known)[1:])
         entry = known[name]
         if entry.clash:
             raise ConfigError(entry.clash, "Rename one of the two")
@@ -215,9 +209,7 @@ def use_plugins(folders: Iterable[str | Path]) -> None:
     for folder in folders:
         place = str(Path(folder).resolve())
         if not Path(place).is_dir():
-            raise ConfigError(
-                f"the plug-in folder {folder} does not exist", "Correct `plugins` in the config"
-            )
+            raise ConfigError(f"the plug-in folder {folder} does not exist", "Correct `plugins` in the config")
         if place not in plugins.__path__:
             for file in Path(place).glob("[!_]*.py"):
                 for other in plugins.__path__:

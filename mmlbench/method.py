@@ -155,9 +155,7 @@ class Method(nn.Module, Plugin):
 
     params: Any
 
-    def __init__(
-        self, params: MethodParams, encoders: Mapping[str, Encoder], classes: int, epochs: int
-    ) -> None:
+    def __init__(self, params: MethodParams, encoders: Mapping[str, Encoder], classes: int, epochs: int) -> None:
         super().__init__()
         self.params, self.classes, self.epochs = params, classes, epochs
         self.encoders = nn.ModuleDict(dict(encoders))
@@ -191,15 +189,11 @@ class Method(nn.Module, Plugin):
     def after_epoch(self, context: EpochContext) -> None:
         """Finish an epoch, before it is evaluated."""
 
-    def optimizers(
-        self, stage: Stage, make: Callable[[Iterable[nn.Parameter]], Optimizer]
-    ) -> list[Optimizer]:
+    def optimizers(self, stage: Stage, make: Callable[[Iterable[nn.Parameter]], Optimizer]) -> list[Optimizer]:
         """Return the optimisers of a stage; `make` builds the recipe's optimiser for some parameters."""
         return [make(parameter for parameter in self.parameters() if parameter.requires_grad)]
 
-    def train_step(
-        self, batch: Batch, step: Step, optimizers: Sequence[Optimizer]
-    ) -> Tensor | tuple[Tensor, Logits]:
+    def train_step(self, batch: Batch, step: Step, optimizers: Sequence[Optimizer]) -> Tensor | tuple[Tensor, Logits]:
         """Train on one batch; override to alternate modalities or optimisers."""
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)

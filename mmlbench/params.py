@@ -146,9 +146,7 @@ def _coerce(field: Field, value: Any) -> Any:
     if kind == "int" and not (isinstance(value, int) or value.is_integer()):
         raise ValueError
     value = int(value) if kind == "int" else float(value)
-    if (field["low"] is not None and value < field["low"]) or (
-        field["high"] is not None and value > field["high"]
-    ):
+    if (field["low"] is not None and value < field["low"]) or (field["high"] is not None and value > field["high"]):
         raise ValueError
     return value
 
@@ -170,7 +168,5 @@ def check(fields: Sequence[Field], values: Mapping[str, Any], where: str) -> dic
         try:
             resolved[name] = _coerce(field, value)
         except ValueError:
-            raise ConfigError(
-                f"{where}: {name} = {value!r} is not valid", f"It takes {expected(field)}"
-            ) from None
+            raise ConfigError(f"{where}: {name} = {value!r} is not valid", f"It takes {expected(field)}") from None
     return resolved

@@ -64,9 +64,7 @@ def register(cls: T) -> T:
     """
     kind = getattr(cls, "kind", None)
     if kind not in KINDS:
-        raise ConfigError(
-            f"{cls.__qualname__} is no Method, Dataset or Encoder", "Derive it from one of the three"
-        )
+        raise ConfigError(f"{cls.__qualname__} is no Method, Dataset or Encoder", "Derive it from one of the three")
     path = _source(cls)
     if "name" not in cls.__dict__:
         cls.name = path.stem

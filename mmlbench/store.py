@@ -46,16 +46,10 @@ def whole(path: Path) -> Iterator[Path]:
 def storage_error(error: OSError, path: Path) -> DataError:
     """Return the user's error for a failed write: full disk, read-only folder, or what the system says."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return DataError(
-            f"no space left while writing {path}", "Free some space, then type the same command again"
-        )
+        return DataError(f"no space left while writing {path}", "Free some space, then type the same command again")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return DataError(
-            f"{path} can't be written ({error.strerror})", "Make the folder writable or name another"
-        )
-    return DataError(
-        f"{path} can't be written ({error.strerror or error})", "Mend that, then type the command again"
-    )
+        return DataError(f"{path} can't be written ({error.strerror})", "Make the folder writable or name another")
+    return DataError(f"{path} can't be written ({error.strerror or error})", "Mend that, then type the command again")
 
 
 def write_text(path: Path, text: str) -> None:

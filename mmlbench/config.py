@@ -1,0 +1,193 @@
+"""The config of a study: a grid of datasets, methods and seeds; checked before anything runs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import ConfigError, nearest
+from .hashing import digest
+from .index import Index, load_index, use_plugins
+from .plan import Request, RunSpec, encoder_label, resolve
+from .recipe import read_yaml
+
+KEYS = ("name", "title", "plugins", "headline", "baseline", "grid")
+GRID_KEYS = ("dataset", "split", "recipe", "recipe_set", "dataset_set", "seeds", "methods")
+METHOD_KEYS = ("method", "label", "params", "seeds")
+HEADLINES = ("last", "val")
+_LABEL = re.compile(r"[\w .,:+=()/-]{1,80}")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One planned run under the label of its row."""
+
+    label: str
+    encoder: str
+    run: RunSpec
+
+    @property
+    def group(self) -> tuple[str, str, str, str]:
+        """Dataset, split, recipe and encoder: what is compared within."""
+        config = self.run.config
+        return config["dataset"], config["split"], config["recipe"]["name"], self.encoder
+
+
+@dataclass(frozen=True)
+class Study:
+    """A checked config: its cells, and all runs that it needs (those that others reuse included)."""
+
+    name: str
+    headline: str
+    baseline: str
+    cells: tuple[Cell, ...]
+    runs: tuple[RunSpec, ...]
+    plugins: tuple[str, ...]
+
+    def plan(self) -> dict[str, Any]:
+        """Return the plan as plain data: what the tables are made from."""
+        return {
+            "name": self.name,
+            "headline": self.headline,
+            "baseline": self.baseline,
+            "plugins": list(self.plugins),
+            "cells": [
+                {
+                    "label": cell.label,
+                    "encoder": cell.encoder,
+                    "run": str(cell.run.path),
+                    "config": cell.run.config,
+                    "config_hash": cell.run.config_hash,
+                    "code": cell.run.code,
+                    "cache": cell.run.cache,
+                    "command": list(cell.run.command),
+                }
+                for cell in self.cells
+            ],
+        }
+
+
+def _keys(value: Any, known: tuple[str, ...], where: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{where} is {value!r}, not a mapping", f"Its keys: {', '.join(known)}")
+    for key in value:
+        if key not in known:
+            hint = nearest(key, known)
+            raise ConfigError(f"{where}: unknown key {key!r}", f"{hint[0].upper()}{hint[1:]}")
+    return value
+
+
+def _listed(value: Any, where: str, of: str) -> list[Any]:
+    if not isinstance(value, list) or not value:
+        raise ConfigError(f"{where} is {value!r}, not a list with at least one {of}", f"List the {of}s")
+    return value
+
+
+def _seeds(value: Any, where: str) -> list[int]:
+    seeds = _listed(value, f"{where}: seeds", "seed")
+    if len(set(map(str, seeds))) != len(seeds):
+        raise ConfigError(f"{where}: a seed is listed twice", "List each once")
+    return seeds
+
+
+def _method_entries(block: Mapping[str, Any], where: str) -> list[tuple[str, str, Mapping[str, Any], list[int]]]:
+    """Return (label, method, params, seeds) of a grid block."""
+    entries = []
+    for item in _listed(block.get("methods"), f"{where}: methods", "method"):
+        item = {"method": item} if isinstance(item, str) else _keys(item, METHOD_KEYS, f"{where}: method")
+        if not isinstance(item.get("method"), str):
+            raise ConfigError(f"{where}: a method entry has no name", "Write `method: NAME`")
+        label = item.get("label", item["method"])
+        if not isinstance(label, str) or not _LABEL.fullmatch(label):
+            raise ConfigError(
+                f"{where}: label {label!r} is not valid", "Use up to 80 letters, digits and . , : + = ( ) / -"
+            )
+        params = item.get("params") or {}
+        if not isinstance(params, Mapping):
+            raise ConfigError(
+                f"{where}: params of {label!r} are {params!r}, not a mapping", "Write `params: {name: value}`"
+            )
+        entries.append((label, item["method"], params, _seeds(item.get("seeds", block.get("seeds")), where)))
+    return entries
+
+
+def _block_cells(block: Any, where: str, index: Index) -> list[Cell]:
+    block = _keys(block, GRID_KEYS, where)
+    if not isinstance(block.get("dataset"), str):
+        raise ConfigError(f"{where} names no dataset", "Write `dataset: NAME`")
+    cells = []
+    for label, method, params, seeds in _method_entries(block, where):
+        for seed in seeds:
+            request = Request(
+                dataset=block["dataset"],
+                method=method,
+                seed=seed,
+                split=block.get("split"),
+                recipe=block.get("recipe", "embedded"),
+                params=params,
+                recipe_params=block.get("recipe_set") or {},
+                dataset_params=block.get("dataset_set") or {},
+            )
+            run = resolve(request, index)
+            cells.append(Cell(label, encoder_label(run.config), run))
+    return cells
+
+
+def _check_labels(cells: list[Cell]) -> None:
+    """Refuse a label that stands for two things within one comparison."""
+    meaning: dict[tuple[Any, ...], str] = {}
+    for cell in cells:
+        config = {key: value for key, value in cell.run.config.items() if key != "seed"}
+        key = (*cell.group, cell.label)
+        if meaning.setdefault(key, digest(config)) != digest(config):
+            raise ConfigError(
+                f"the label {cell.label!r} stands for two settings on {cell.group[0]}", "Give each a `label`"
+            )
+    seen = set()
+    for cell in cells:
+        key = (*cell.group, cell.label, cell.run.config["seed"])
+        if key in seen:
+            raise ConfigError(
+                f"{cell.label!r} with seed {key[-1]} is listed twice on {cell.group[0]}", "List it once"
+            )
+        seen.add(key)
+
+
+def study(config: Mapping[str, Any], index: Index | None = None) -> Study:
+    """Check a config and return its study.
+
+    Raises:
+        ConfigError: anything in it that is unknown, ill-typed, out of range, empty or repeated.
+    """
+    config = _keys(config, KEYS, "config")
+    headline = config.get("headline", "last")
+    if headline not in HEADLINES:
+        raise ConfigError(f"headline {headline!r} is not a selection rule", f"It takes {' or '.join(HEADLINES)}")
+    folders = tuple(config.get("plugins") or ())
+    use_plugins(folders)
+    index = index or load_index()
+    cells: list[Cell] = []
+    for number, block in enumerate(_listed(config.get("grid"), "config: grid", "block"), 1):
+        cells += _block_cells(block, f"grid block {number}", index)
+    _check_labels(cells)
+    for cell in cells:
+        facts = index.find("dataset", cell.run.config["dataset"]).facts["splits"][cell.run.config["split"]]
+        if headline == "val" and not facts["counts"].get("val"):
+            raise ConfigError(
+                f"headline 'val' asks for a validation part, and {cell.group[0]}/{cell.group[1]} has none",
+                "Set `headline: last`, or choose another split",
+            )
+    runs: dict[str, RunSpec] = {}
+    for cell in cells:
+        for run in (*cell.run.requires.values(), cell.run):
+            runs.setdefault(str(run.path), run)
+    baseline = str(config.get("baseline", "joint"))
+    return Study(str(config.get("name", "study")), headline, baseline, tuple(cells), tuple(runs.values()), folders)
+
+
+def read_study(path: Path) -> Study:
+    """Read and check a config file."""
+    return study(read_yaml(path))

@@ -1,0 +1,160 @@
+"""From a config to the runs that it asks for; no torch, no data.
+
+A run's identity is its configuration (`RunSpec.config`, hashed) and nothing else; the fingerprint of the code
+that makes it is kept beside it, so that an edited method makes its runs anew and no others.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+
+from .cache import cache_key
+from .errors import ConfigError, nearest
+from .hashing import digest
+from .index import Index
+from .params import check
+from .recipe import resolve_recipe
+
+#: Version of the run folder's schema; see docs/run-folder.md.
+RUN_SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One run: what identifies it, where it lies, what it needs.
+
+    Attributes:
+        config: everything that determines the numbers, as plain data.
+        code: fingerprint of the method, its encoders and the methods whose runs it reuses.
+        cache: name of the prepared cache's folder.
+        requires: method name -> run of that method that is reused.
+        command: arguments of `mmlbench train` that make it.
+    """
+
+    config: dict[str, Any]
+    code: str
+    cache: str
+    requires: Mapping[str, RunSpec] = field(default_factory=dict)
+    command: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def config_hash(self) -> str:
+        """Hash of the configuration."""
+        return digest(self.config)[:16]
+
+    @property
+    def path(self) -> PurePosixPath:
+        """Folder of the run below the results folder."""
+        c = self.config
+        return PurePosixPath("runs", c["dataset"], c["split"], c["method"], f"s{c['seed']}-{self.config_hash[:10]}")
+
+    @property
+    def stamp(self) -> PurePosixPath:
+        """File that says the run was completed by the present code."""
+        return self.path / f"done-{self.code[:10]}"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a run is asked for by: names and overrides, not yet checked."""
+
+    dataset: str
+    method: str
+    seed: int
+    split: str | None = None
+    recipe: str = "embedded"
+    params: Mapping[str, Any] = field(default_factory=dict)
+    recipe_params: Mapping[str, Any] = field(default_factory=dict)
+    dataset_params: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _text(value: Any) -> str:
+    """Return a value as `--set` reads it."""
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _flags(flag: str, values: Mapping[str, Any]) -> list[str]:
+    return [word for name, value in values.items() for word in (flag, f"{name}={_text(value)}")]
+
+
+def command_of(request: Request) -> tuple[str, ...]:
+    """Return the arguments of `mmlbench train` for a request."""
+    words = ["--dataset", request.dataset, "--method", request.method, "--seed", str(request.seed)]
+    words += ["--split", request.split] if request.split else []
+    words += ["--recipe", request.recipe]
+    words += _flags("--set", request.params) + _flags("--recipe-set", request.recipe_params)
+    return tuple(words + _flags("--dataset-set", request.dataset_params))
+
+
+def _split_of(facts: Mapping[str, Any], dataset: str, split: str | None) -> str:
+    known = list(facts["splits"])
+    if split is None:
+        return known[0]
+    if split not in known:
+        hint = nearest(split, known)
+        raise ConfigError(f"{dataset} has no split {split!r}", f"{hint[0].upper()}{hint[1:]}")
+    return split
+
+
+def _check_modalities(method: Any, dataset: Any) -> None:
+    count = len(dataset.facts["modalities"])
+    least, most = method.facts["min_modalities"], method.facts["max_modalities"]
+    if count < least or (most is not None and count > most):
+        takes = f"{least} or more" if most is None else f"{least} to {most}"
+        raise ConfigError(
+            f"{method.name} takes {takes} modalities and {dataset.name} has {count}",
+            "Choose another method or dataset",
+        )
+
+
+def resolve(request: Request, index: Index) -> RunSpec:
+    """Check a request and return its run.
+
+    Raises:
+        ConfigError: unknown dataset, split, method, encoder, recipe or field; a wrong type or range; a method
+            that can't serve the dataset's number of modalities.
+    """
+    dataset = index.find("dataset", request.dataset)
+    method = index.find("method", request.method)
+    split = _split_of(dataset.facts, request.dataset, request.split)
+    _check_modalities(method, dataset)
+    if isinstance(request.seed, bool) or not isinstance(request.seed, int) or not 0 <= request.seed < 2**31:
+        raise ConfigError(f"seed {request.seed!r} is not valid", "It takes an int from 0 to 2147483647")
+    data_params = check(dataset.facts["params"], request.dataset_params, f"dataset {dataset.name}")
+    recipe = resolve_recipe(request.recipe, request.recipe_params, dataset.facts["modalities"], index)
+    params = check(method.facts["params"], request.params, f"method {method.name}")
+    config = {
+        "schema": RUN_SCHEMA,
+        "dataset": dataset.name,
+        "dataset_params": data_params,
+        "split": split,
+        "recipe": recipe,
+        "method": method.name,
+        "params": params,
+        "seed": request.seed,
+    }
+    required = {}
+    for name in method.facts["requires"]:
+        needed = Request(**{**request.__dict__, "method": name, "params": {}})
+        required[name] = resolve(needed, index)
+    encoders = sorted({choice["name"] for choice in recipe["encoder"].values()})
+    code = digest(
+        [method.fingerprint]
+        + [index.find("encoder", name).fingerprint for name in encoders]
+        + [run.code for _, run in sorted(required.items())]
+    )[:16]
+    cache = f"{dataset.name}-{cache_key(dataset.name, data_params, dataset.fingerprint)}"
+    return RunSpec(config, code, cache, required, command_of(request))
+
+
+def encoder_label(config: Mapping[str, Any]) -> str:
+    """Return the tables' name of a run's encoders: one name, or modality=name joined by '+'."""
+    chosen = config["recipe"]["encoder"]
+    names = {f"{e['name']}{':pretrained' if e['pretrained'] else ''}" for e in chosen.values()}
+    if len(names) == 1:
+        return names.pop()
+    return "+".join(f"{modality}={encoder['name']}" for modality, encoder in chosen.items())

@@ -1,0 +1,111 @@
+"""Recipes: what all methods of a table share (encoder, epochs, batch, optimiser), and where they are found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .errors import ConfigError, nearest
+from .index import Index
+from .params import Params, bounded, check, choice, describe
+from .paths import config_folder
+
+
+class Recipe(Params):
+    """The fields of a recipe; `config/recipes/<name>.yaml` sets them."""
+
+    epochs: int = bounded(20, low=1, doc="passes over the train part")
+    batch_size: int = bounded(64, low=2, doc="samples a step")
+    optimizer: str = choice("sgd", ("sgd", "adam", "adamw"))
+    lr: float = bounded(0.02, low=1e-12, doc="initial learning rate")
+    momentum: float = bounded(0.9, low=0, high=1, doc="of SGD")
+    weight_decay: float = bounded(1e-4, low=0)
+    drop_at: float = bounded(
+        0.75, low=0, high=1, doc="fraction of a stage's epochs at which the rate drops; 1: never"
+    )
+    drop_factor: float = bounded(0.1, low=0, high=1, doc="factor of the drop")
+    threads: int = bounded(1, low=1, high=256, doc="CPU threads of a run; another number gives other bits")
+    precision: str = choice("float32", ("float32", "bfloat16"), doc="of the forward pass (autocast)")
+
+
+def read_yaml(path: Path) -> Any:
+    """Read a YAML file.
+
+    Raises:
+        ConfigError: it is missing, or not YAML; the message has the line.
+    """
+    try:
+        import yaml  # not part of the training core: a bare GPU machine may lack it
+    except ImportError:
+        raise ConfigError(f"reading {path} needs PyYAML", "Install pyyaml, or pass --spec with a run.json") from None
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path} does not exist", "Correct the path") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} can't be read: {error}", "Correct the file") from None
+
+
+def recipe_path(name: str) -> Path:
+    """Return the file of a recipe, by name (in config/recipes) or by path."""
+    if name.endswith((".yaml", ".yml")):
+        return Path(name)
+    folder = config_folder() / "recipes"
+    path = folder / f"{name}.yaml"
+    if not path.exists():
+        hint = nearest(name, [file.stem for file in folder.glob("*.yaml")])
+        raise ConfigError(
+            f"unknown recipe {name!r}", f"{hint[0].upper()}{hint[1:]}, or give a path that ends in .yaml"
+        )
+    return path
+
+
+def _encoders(value: Any, modalities: list[dict[str, Any]], index: Index, where: str) -> dict[str, Any]:
+    """Resolve `encoder`: a name for all, or modality -> name or {name, params}."""
+    names = [modality["name"] for modality in modalities]
+    chosen = value if isinstance(value, Mapping) else dict.fromkeys(names, value)
+    for name in chosen:
+        if name not in names:
+            raise ConfigError(f"{where}: encoder of an unknown modality {name!r}", nearest(name, names).capitalize())
+    resolved = {}
+    for modality in modalities:
+        want = chosen.get(modality["name"])
+        if want is None:
+            raise ConfigError(f"{where}: no encoder for the modality {modality['name']!r}", "Add it under `encoder`")
+        want = want if isinstance(want, Mapping) else {"name": want}
+        entry = index.find("encoder", str(want.get("name")))
+        if len(modality["shape"]) not in entry.facts["ranks"]:
+            raise ConfigError(
+                f"{where}: the encoder {entry.name!r} can't take {modality['name']!r} of shape {modality['shape']}",
+                "Choose another for that modality",
+            )
+        params = check(entry.facts["params"], want.get("params") or {}, f"{where}: encoder {entry.name}")
+        resolved[modality["name"]] = {
+            "name": entry.name,
+            "params": params,
+            "pretrained": entry.facts["pretrained"],
+        }
+    return resolved
+
+
+def resolve_recipe(
+    name: str, overrides: Mapping[str, Any], modalities: list[dict[str, Any]], index: Index
+) -> dict[str, Any]:
+    """Return a recipe with all its fields, its encoders resolved per modality.
+
+    Args:
+        name: of the recipe. overrides: fields to set otherwise. modalities: the dataset's, as the index has them.
+
+    Raises:
+        ConfigError: unknown recipe, field, encoder or modality; a wrong type or range.
+    """
+    values = read_yaml(recipe_path(name))
+    where = f"recipe {name!r}"
+    if not isinstance(values, dict):
+        raise ConfigError(f"{where} is no mapping of fields", "See config/recipes/embedded.yaml")
+    values = {**values, **overrides}
+    encoder = values.pop("encoder", "small_cnn")
+    resolved = check(describe(Recipe), values, where)
+    label = Path(name).stem
+    return {"name": label, **resolved, "encoder": _encoders(encoder, modalities, index, where)}
