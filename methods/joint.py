@@ -1,0 +1,42 @@
+"""Joint training: the baseline of this literature."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from mmlbench.fusion import FUSIONS, fusion_head
+from mmlbench.method import Batch, Logits, Method
+from mmlbench.params import MethodParams, choice
+from mmlbench.registry import register
+
+
+@register
+class Joint(Method):
+    """All encoders under one fusion head and one loss, L = CE(z, y).
+
+    Source: the baseline of OGM-GE (Peng et al., CVPR 2022), PMR (Fan et al., CVPR 2023) and DI-MML (Fan et al.,
+    ACM MM 2024), whose concat, sum, FiLM and gated heads agree; DI-MML's own baseline has concat only.
+    Deviations: heads for M > 2 are ours, see `mmlbench.fusion`. PMR reports the fused logits as `sliced` ones
+    for film and gated; here those two have none.
+    Measured: see docs/results.md.
+    """
+
+    class Params(MethodParams):
+        fusion: str = choice("concat", FUSIONS, doc="fusion head; film and gated have no sliced logits")
+
+    min_modalities = 2
+
+    def build(self) -> None:
+        """Add the fusion head."""
+        self.head = fusion_head(self.params.fusion, self.dims, self.classes)
+
+    def loss(self, batch: Batch) -> tuple[Tensor, Logits]:
+        """Return the cross-entropy of the fused logits."""
+        logits = self.predict(self.encode(batch))
+        assert logits.fused is not None
+        return cross_entropy(logits.fused, batch.label), logits
+
+    def predict(self, features: dict[str, Tensor]) -> Logits:
+        """Return fused logits, and sliced ones of concat and sum."""
+        return self.head(features)

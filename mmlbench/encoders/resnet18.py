@@ -1,0 +1,44 @@
+"""ResNet-18 as the papers of this field use it."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from ..compat import torchvision
+from ..encoder import Encoder
+from ..params import EncoderParams, choice
+from ..registry import register
+
+
+@register
+class ResNet18(Encoder):
+    """ResNet-18 without its classifier: a 7x7 stem for any number of channels, then the mean over positions, 512.
+
+    Random initial weights, two of which circulate; convolutions are Kaiming normal (fan out) in both:
+
+    - `bn_normal` (default): batch norm weights from N(1, 0.02), biases 0: the ResNet file that OGM-GE, PMR and
+      DI-MML share. What DI-MML's first stage and its joint baseline train from.
+    - `bn_ones`: batch norm weights 1, biases 0: what is left after the `weight_init` that OGM-GE, PMR and
+      DI-MML's second stage apply to the whole model; torchvision's own as well.
+
+    The Xavier weights that `weight_init` gives linear layers concern heads, which are the methods' own.
+    """
+
+    class Params(EncoderParams):
+        init: str = choice("bn_normal", ("bn_normal", "bn_ones"), doc="batch norm weights: N(1, 0.02) or 1")
+
+    def __init__(self, shape: tuple[int, ...], params: ResNet18.Params) -> None:
+        super().__init__(shape, params)
+        self.net = torchvision().models.resnet18(weights=None, num_classes=1)
+        self.net.conv1 = nn.Conv2d(shape[0], 64, kernel_size=7, stride=2, padding=3, bias=False)
+        self.net.fc = nn.Identity()
+        for module in self.net.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            elif isinstance(module, nn.BatchNorm2d) and params.init == "bn_normal":
+                nn.init.normal_(module.weight, 1.0, 0.02)
+        self.dim = 512
+
+    def views(self, inputs: Tensor) -> Tensor:
+        """Return features (B, 512) of one view."""
+        return self.net(inputs)
