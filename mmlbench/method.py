@@ -136,7 +136,8 @@ class Method(nn.Module, Plugin):
     Attributes:
         params: the validated hyper-parameters. encoders: modality -> Encoder, with the seed's initial weights.
         modalities: names in the dataset's order. dims: modality -> feature size. classes: their number.
-        epochs: of the recipe.
+        epochs: of the recipe. train_size: samples of the train part, for buffers that keep a history.
+        step: where training stands, while a batch's loss is computed (its epoch, its random numbers).
     """
 
     kind: ClassVar[str] = "method"
@@ -154,10 +155,18 @@ class Method(nn.Module, Plugin):
     probes_initial: ClassVar[bool] = False
 
     params: Any
+    step: Step
 
-    def __init__(self, params: MethodParams, encoders: Mapping[str, Encoder], classes: int, epochs: int) -> None:
+    def __init__(
+        self,
+        params: MethodParams,
+        encoders: Mapping[str, Encoder],
+        classes: int,
+        epochs: int,
+        train_size: int = 0,
+    ) -> None:
         super().__init__()
-        self.params, self.classes, self.epochs = params, classes, epochs
+        self.params, self.classes, self.epochs, self.train_size = params, classes, epochs, train_size
         self.encoders = nn.ModuleDict(dict(encoders))
         self.modalities = tuple(encoders)
         self.dims = {name: encoder.dim for name, encoder in encoders.items()}
@@ -195,6 +204,7 @@ class Method(nn.Module, Plugin):
 
     def train_step(self, batch: Batch, step: Step, optimizers: Sequence[Optimizer]) -> Tensor | tuple[Tensor, Logits]:
         """Train on one batch; override to alternate modalities or optimisers."""
+        self.step = step
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
         outcome = (step.stage.loss or self.loss)(batch)
