@@ -22,7 +22,7 @@ from .intervals import _check_level, _difference, _matrix, two_part
 
 @dataclass(frozen=True)
 class Ranked:
-    """One method's place: its mean, its group, and its adjusted p-value against the method with the best mean.
+    """One method's place: its mean, its group, and its adjusted p-value against the best mean.
 
     ``group`` is 1 + the number of methods that are better *and separated* from this one, so group 1 is "not
     separable from the best" and methods that nothing separates share a number.
@@ -46,7 +46,7 @@ class CrossFit:
 
 
 def holm(pvalues: ArrayLike) -> NDArray[np.float64]:
-    """Holm's step-down adjusted p-values, in the given order; ValueError for values outside [0, 1] and nan."""
+    """Holm's step-down adjusted p-values, in the given order; ValueError for values outside [0, 1], nan."""
     p = np.asarray(pvalues, dtype=np.float64)
     if p.ndim != 1 or not ((p >= 0) & (p <= 1)).all():
         raise ValueError("expected a list of p-values between 0 and 1")
@@ -81,9 +81,7 @@ def all_pairs_groups(
     p, notes = _pairwise(data, order, clusters)
     ranked = []
     for place, k in enumerate(order):
-        separated = sum(
-            p[place, better] < 1 - level for better in range(place) if means[order[better]] != means[k]
-        )
+        separated = sum(p[place, better] < 1 - level for better in range(place) if means[order[better]] != means[k])
         ranked.append(Ranked(names[k], means[k], 1 + separated, float(p[0, place]), "; ".join(notes[place])))
     return ranked
 

@@ -1,0 +1,256 @@
+"""Measure how often the intervals of `mmlbench.stats` hold the truth, and how often rivals do.
+
+    python benchmarks/interval_coverage.py --replicates 2000 --out coverage
+
+writes `coverage/coverage.csv` and `coverage/coverage.md`. Each setting draws correctness from a crossed
+probit model: seeds x items, the difficulty of an item shared by all methods and seeds, seed effects
+correlated between methods; `truth` is known in closed form. Only seeds and items vary, not the training set.
+
+* accuracy, difference, gap: 3, 5 and 10 seeds, 400, 1,000 and 4,000 items (gap: unequal seed deviations);
+* clusters: equal and unequal (4:1) sizes, 6 to 91 of them, correlation .1 and .3 within a cluster;
+* families: seven methods without a true difference; how often any two are separated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import logging
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special, stats
+
+from mmlbench.stats import all_pairs_groups, half_width, two_part, variance_parts
+
+log = logging.getLogger("interval_coverage")
+
+ITEM, METHOD_ITEM, NOISE = 2.0, 0.5, 1.0
+"""Variances on the probit scale: item difficulty, method x item, and what is new in every trained model."""
+TOTAL = ITEM + METHOD_ITEM + NOISE
+SEED_CORRELATION = 0.3
+BATCH_VALUES = 4_000_000
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One situation: accuracies and standard deviations over seeds (fractions), one of each per method."""
+
+    name: str
+    seeds: int
+    items: int
+    accuracies: tuple[float, ...]
+    seed_sds: tuple[float, ...]
+    sizes: tuple[int, ...] = ()
+    correlation: float = 0.0
+
+    @property
+    def truth(self) -> float:
+        """Expected accuracy over seeds and items; first minus second where there are two methods."""
+        location, scale = self.probit()
+        means = special.ndtr(location / np.sqrt(TOTAL + scale**2))
+        return float(means[0] - (means[1] if len(means) > 1 else 0.0))
+
+    def probit(self) -> tuple[NDArray, NDArray]:
+        """Location and seed standard deviation of each method on the probit scale."""
+        location = special.ndtri(np.array(self.accuracies)) * np.sqrt(TOTAL)
+        slope = stats.norm.pdf(location / np.sqrt(TOTAL)) / np.sqrt(TOTAL)
+        return location, np.array(self.seed_sds) / slope
+
+    @property
+    def clusters(self) -> NDArray:
+        """Each item's cluster number; empty where there are none."""
+        return np.repeat(np.arange(len(self.sizes)), self.sizes)
+
+
+def draw(rng: np.random.Generator, setting: Setting, replicates: int) -> NDArray[np.float32]:
+    """Correctness (replicates, methods, seeds, items) of 0 and 1."""
+    location, scale = setting.probit()
+    M, S, n = len(location), setting.seeds, setting.items
+
+    def normal(*shape: int) -> NDArray[np.float32]:
+        return rng.standard_normal((replicates, *shape), dtype=np.float32)
+
+    def per_item(*lead: int) -> NDArray[np.float32]:
+        if not setting.sizes:
+            return normal(*lead, n)
+        of_cluster = normal(*lead, len(setting.sizes))[..., setting.clusters]
+        return math.sqrt(setting.correlation) * of_cluster + math.sqrt(1 - setting.correlation) * normal(*lead, n)
+
+    # math.sqrt gives Python floats, which leave float32 arrays as they are; numpy's would double them
+    of_seed = math.sqrt(SEED_CORRELATION) * normal(1, S) + math.sqrt(1 - SEED_CORRELATION) * normal(M, S)
+    seeds = (location[:, None] + scale[:, None] * of_seed).astype(np.float32)
+    items = math.sqrt(ITEM) * per_item(1) + math.sqrt(METHOD_ITEM) * per_item(M)
+    threshold = seeds[..., None] + items[:, :, None, :]
+    return (math.sqrt(NOISE) * normal(M, S, n) > -threshold).astype(np.float32)
+
+
+def values(rng: np.random.Generator, setting: Setting, replicates: int) -> Iterator[NDArray[np.float32]]:
+    """The matrices D (batch, seeds, items) of a setting: correctness, or first method minus second."""
+    batch = max(1, BATCH_VALUES // (setting.items * setting.seeds * len(setting.accuracies)))
+    for start in range(0, replicates, batch):
+        correct = draw(rng, setting, min(batch, replicates - start))
+        yield correct[:, 0] - correct[:, 1] if correct.shape[1] > 1 else correct[:, 0]
+
+
+Bounds = tuple[NDArray, NDArray]
+
+
+def two_part_bounds(D: NDArray, level: float = 0.95) -> Bounds:
+    """The product's interval for a batch (R, S, n)."""
+    mean, v_seeds, _, _, v_items = variance_parts(D.astype(np.float64))
+    width = half_width(v_seeds, v_items, D.shape[1], D.shape[2], level)
+    return mean - width, mean + width
+
+
+def items_only_bounds(D: NDArray, level: float = 0.95) -> Bounds:
+    """Rival: the mean over seeds of each item, and a normal interval over items."""
+    of_item = D.mean(axis=1)
+    width = stats.norm.ppf((1 + level) / 2) * of_item.std(axis=1, ddof=1) / np.sqrt(D.shape[2])
+    return of_item.mean(axis=1) - width, of_item.mean(axis=1) + width
+
+
+def percentile_bounds(D: NDArray, rng: np.random.Generator, draws: int = 400, level: float = 0.95) -> Bounds:
+    """Rival: the crossed percentile bootstrap, seeds and items resampled once each per draw."""
+    S, n = D.shape[1:]
+    seeds = rng.multinomial(S, np.full(S, 1 / S), size=draws).T / S
+    items = rng.multinomial(n, np.full(n, 1 / n), size=draws).T.astype(np.float32) / n
+    resampled = ((D @ items) * seeds).sum(axis=1)
+    low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2], axis=1)
+    return low, high
+
+
+def nested_bounds(D: NDArray, rng: np.random.Generator, draws: int = 400, level: float = 0.95) -> Bounds:
+    """Rival: the nested bootstrap, items drawn anew for each drawn seed."""
+    S, n = D.shape[1:]
+    resampled = np.zeros((D.shape[0], draws))
+    for _ in range(S):
+        seed = rng.integers(S, size=draws)
+        items = rng.multinomial(n, np.full(n, 1 / n), size=draws).T.astype(np.float32) / n
+        resampled += (D @ items)[:, seed, np.arange(draws)] / S
+    low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2], axis=1)
+    return low, high
+
+
+def coverage(
+    bounds: Callable[[NDArray], Bounds], setting: Setting, replicates: int, rng: np.random.Generator
+) -> tuple[float, float]:
+    """Share of replicates whose interval holds the truth, and the mean half-width."""
+    hits, width = 0, 0.0
+    for D in values(rng, setting, replicates):
+        low, high = bounds(D)
+        hits += int(((low <= setting.truth) & (setting.truth <= high)).sum())
+        width += float((high - low).sum()) / 2
+    return hits / replicates, width / replicates
+
+
+def cluster_coverage(setting: Setting, replicates: int, rng: np.random.Generator) -> tuple[float, float]:
+    """The same of `two_part(clusters=...)`."""
+
+    def bounds(D: NDArray) -> Bounds:
+        estimates = [two_part(matrix, setting.clusters) for matrix in D]
+        return np.array([e.ci_low for e in estimates]), np.array([e.ci_high for e in estimates])
+
+    return coverage(bounds, setting, replicates, rng)
+
+
+def false_separations(setting: Setting, replicates: int, rng: np.random.Generator) -> float:
+    """Share of families (one per replicate) in which any method is separated from a better one."""
+    names = [str(k) for k in range(len(setting.accuracies))]
+    found = 0
+    for _ in range(replicates):
+        found += any(r.group > 1 for r in all_pairs_groups(names, list(draw(rng, setting, 1)[0])))
+    return found / replicates
+
+
+def crossed_settings() -> list[Setting]:
+    """Accuracy, difference and gap over seeds and items."""
+    kinds = [
+        ("accuracy sd .5", (0.65,), (0.005,)),
+        ("accuracy sd 1.5", (0.65,), (0.015,)),
+        ("accuracy sd 4", (0.65,), (0.04,)),
+        ("difference sd .5", (0.68, 0.65), (0.005, 0.005)),
+        ("difference sd 1.5", (0.68, 0.65), (0.015, 0.015)),
+        ("gap sd 1 and 4", (0.70, 0.54), (0.01, 0.04)),
+    ]
+    return [Setting(k[0], S, n, k[1], k[2]) for n, S, k in product((400, 1000, 4000), (3, 5, 10), kinds)]
+
+
+def cluster_settings(items: int = 1000) -> list[Setting]:
+    """Items in clusters of equal and of unequal size."""
+    out = []
+    for groups, unequal, correlation, accuracies in product(
+        (6, 10, 18, 91), (False, True), (0.1, 0.3), ((0.65,), (0.68, 0.65))
+    ):
+        weight = np.where(np.arange(groups) % 2, 4.0, 1.0) if unequal else np.ones(groups)
+        sizes = tuple(int(size) for size in np.maximum(1, np.round(items * weight / weight.sum())))
+        kind = "accuracy" if len(accuracies) == 1 else "difference"
+        name = f"{kind}, {groups} clusters {'4:1' if unequal else 'equal'}, icc {correlation}"
+        sds = (0.015,) * len(accuracies)
+        out.append(Setting(name, 5, sum(sizes), accuracies, sds, sizes, correlation))
+    return out
+
+
+def family_settings() -> list[Setting]:
+    """Seven methods that do not differ."""
+    return [Setting("seven equal methods", S, 400, (0.65,) * 7, (0.015,) * 7) for S in (3, 5, 10)]
+
+
+def measure(replicates: int, resampled: int, seed: int) -> Iterator[dict[str, str]]:
+    """All rows, one per setting and construction."""
+
+    def row(setting: Setting, construction: str, count: int, share: float, width: float | None) -> dict[str, str]:
+        half = "" if width is None else f"{100 * width:.2f}"
+        cells = (setting.name, setting.seeds, setting.items, construction, count, f"{100 * share:.1f}", half)
+        return dict(zip(HEADER, map(str, cells), strict=True))
+
+    for setting in crossed_settings():
+        rng = np.random.default_rng([seed, setting.seeds, setting.items])
+        for name, bounds in (("two-part", two_part_bounds), ("items only", items_only_bounds)):
+            yield row(setting, name, replicates, *coverage(bounds, setting, replicates, rng))
+        for name, rival in (("percentile bootstrap", percentile_bounds), ("nested bootstrap", nested_bounds)):
+            result = coverage(partial(rival, rng=rng), setting, resampled, rng)
+            yield row(setting, name, resampled, *result)
+    for setting in cluster_settings():
+        rng = np.random.default_rng([seed, 1, len(setting.sizes)])
+        yield row(setting, "two-part", replicates, *coverage(two_part_bounds, setting, replicates, rng))
+        yield row(setting, "two-part, clusters", replicates, *cluster_coverage(setting, replicates, rng))
+    for setting in family_settings():
+        rng = np.random.default_rng([seed, 2, setting.seeds])
+        share = false_separations(setting, resampled, rng)
+        yield row(setting, "any false separation", resampled, share, None)
+
+
+HEADER = ("setting", "seeds", "items", "construction", "replicates", "percent", "half_width_points")
+
+
+def main() -> None:
+    """Run all settings and write the table as CSV and Markdown."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--replicates", type=int, default=2000, help="per setting, for formulas")
+    parser.add_argument("--resampled", type=int, default=400, help="per setting, for bootstraps and families")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=Path("coverage"), help="folder for coverage.csv and coverage.md")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    rows = []
+    with (arguments.out / "coverage.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, HEADER)
+        writer.writeheader()
+        for row in measure(arguments.replicates, arguments.resampled, arguments.seed):
+            writer.writerow(row)
+            rows.append("| " + " | ".join(row.values()) + " |")
+            log.info("  ".join(row.values()))
+    head = ["| " + " | ".join(HEADER) + " |", "|" + "---|" * len(HEADER)]
+    (arguments.out / "coverage.md").write_text("\n".join([*head, *rows]) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""How often the intervals hold the truth, in small simulations; and that the usual rivals would fail here.
+
+The simulation is the one of benchmarks/interval_coverage.py, with fewer replicates and fixed seeds.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mmlbench.stats import compare, two_part
+
+
+def _load_simulation():
+    path = Path(__file__).parents[1] / "benchmarks" / "interval_coverage.py"
+    spec = importlib.util.spec_from_file_location("interval_coverage", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+sim = _load_simulation()
+
+
+LOW, HIGH = 0.93, 0.99
+KINDS = {
+    "accuracy": ((0.65,), (0.005,)),
+    "accuracy, seeds differ": ((0.65,), (0.04,)),
+    "difference": ((0.68, 0.65), (0.015, 0.015)),
+    "gap, unequal": ((0.70, 0.54), (0.01, 0.04)),
+}
+
+
+def setting(kind, seeds, items=400):
+    return sim.Setting(kind, seeds, items, *KINDS[kind])
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_part_covers(kind, seeds):
+    share, _ = sim.coverage(sim.two_part_bounds, setting(kind, seeds), 1500, np.random.default_rng(11))
+    assert LOW <= share <= HIGH
+
+
+def test_the_simulation_measures_the_same_code():
+    (D,) = sim.values(np.random.default_rng(1), setting("difference", 3), 4)
+    low, high = sim.two_part_bounds(D)
+    for k, matrix in enumerate(D):
+        e = two_part(matrix)
+        assert (low[k], high[k]) == pytest.approx((e.ci_low, e.ci_high))
+
+
+@pytest.mark.parametrize(
+    ("rival", "kind", "items"),
+    [
+        ("nested_bounds", "accuracy", 400),
+        ("nested_bounds", "gap, unequal", 400),
+        ("percentile_bounds", "accuracy, seeds differ", 2000),
+        ("percentile_bounds", "gap, unequal", 2000),
+        ("items_only_bounds", "gap, unequal", 400),
+    ],
+)
+def test_rivals_would_turn_the_coverage_test_red(rival, kind, items):
+    where = setting(kind, 3, items)
+    bounds = getattr(sim, rival)
+    if rival != "items_only_bounds":
+        bounds = partial(bounds, rng=np.random.default_rng(5), draws=300)
+    share, _ = sim.coverage(bounds, where, 400, np.random.default_rng(11))
+    assert share < LOW - 0.02
+    share, _ = sim.coverage(sim.two_part_bounds, where, 400, np.random.default_rng(11))
+    assert LOW <= share <= HIGH
+
+
+@pytest.mark.parametrize("unequal", [False, True])
+def test_clusters_cover(unequal):
+    sizes = (40, 160) * 5 if unequal else (100,) * 10
+    clustered = sim.Setting("clusters", 5, 1000, (0.65,), (0.005,), sizes, 0.2)
+    share, _ = sim.cluster_coverage(clustered, 600, np.random.default_rng(4))
+    assert 0.92 <= share <= HIGH
+    ignoring, _ = sim.coverage(sim.two_part_bounds, clustered, 600, np.random.default_rng(4))
+    assert ignoring < 0.7
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_equal_methods_are_rarely_separated(seeds, monkeypatch):
+    equal = sim.Setting("equal", seeds, 400, (0.65,) * 7, (0.015,) * 7)
+    assert sim.false_separations(equal, 200, np.random.default_rng(8)) <= 0.06
+    monkeypatch.setattr(compare, "holm", np.asarray)
+    assert sim.false_separations(equal, 60, np.random.default_rng(8)) > 0.15, "without Holm it would not hold"
