@@ -16,8 +16,8 @@ import importlib
 import sys
 import threading
 import types
-from contextlib import contextmanager
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 _lock = threading.RLock()

@@ -156,6 +156,8 @@ class Method(nn.Module, Plugin):
 
     params: Any
     step: Step
+    #: Of the encoders' arithmetic, from the recipe: float32 or bfloat16.
+    precision: str = "float32"
 
     def __init__(
         self,
@@ -227,9 +229,16 @@ class Method(nn.Module, Plugin):
         """Take over the weights of the required runs: method name -> its state dict."""
 
     # ---- what a method uses ------------------------------------------------------------------------------
-    def encode(self, batch: Batch) -> dict[str, Tensor]:
-        """Return modality -> features (B, dim)."""
-        return {name: self.encoders[name](batch.inputs[name]) for name in self.modalities}
+    def encode(
+        self, batch: Batch, only: Sequence[str] | None = None, encoders: nn.ModuleDict | None = None
+    ) -> dict[str, Tensor]:
+        """Return modality -> features (B, dim), of all modalities or `only` some; float32 in any precision.
+
+        `encoders` takes the place of the method's own, for methods that keep copies.
+        """
+        chosen = self.encoders if encoders is None else encoders
+        with torch.autocast(batch.label.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            return {m: chosen[m](batch.inputs[m]).float() for m in only or self.modalities}
 
     def at(self, moment: float | int, epochs: int | None = None) -> int:
         """Return the epoch of a `moment` parameter, by default of the recipe's epochs."""

@@ -137,18 +137,46 @@ def resolve(request: Request, index: Index) -> RunSpec:
         "params": params,
         "seed": request.seed,
     }
-    required = {}
-    for name in method.facts["requires"]:
-        needed = Request(**{**request.__dict__, "method": name, "params": {}})
-        required[name] = resolve(needed, index)
-    encoders = sorted({choice["name"] for choice in recipe["encoder"].values()})
+    needed = {
+        name: resolve(Request(**{**request.__dict__, "method": name, "params": {}}), index)
+        for name in method.facts["requires"]
+    }
+    return _spec(config, index, needed, command_of(request))
+
+
+def _spec(config: dict[str, Any], index: Index, required: Mapping[str, RunSpec], command: tuple[str, ...]) -> RunSpec:
+    """Add the code's fingerprint and the cache's name to a checked configuration."""
+    dataset = index.find("dataset", config["dataset"])
+    encoders = sorted({choice["name"] for choice in config["recipe"]["encoder"].values()})
     code = digest(
-        [method.fingerprint]
+        [index.find("method", config["method"]).fingerprint]
         + [index.find("encoder", name).fingerprint for name in encoders]
         + [run.code for _, run in sorted(required.items())]
     )[:16]
-    cache = f"{dataset.name}-{cache_key(dataset.name, data_params, dataset.fingerprint)}"
-    return RunSpec(config, code, cache, required, command_of(request))
+    cache = f"{dataset.name}-{cache_key(dataset.name, config['dataset_params'], dataset.fingerprint)}"
+    return RunSpec(config, code, cache, required, command)
+
+
+def from_config(config: Mapping[str, Any], index: Index) -> RunSpec:
+    """Return the run of a stored configuration (of a run.json).
+
+    Raises:
+        ConfigError: another schema, or a field that the present code does not know.
+    """
+    if config.get("schema") != RUN_SCHEMA:
+        raise ConfigError(f"the configuration has the unknown schema {config.get('schema')!r}", "Update mmlbench")
+    method = index.find("method", config["method"])
+    default = {field["name"]: field["default"] for field in method.facts["params"]}
+    if check(method.facts["params"], config["params"], f"method {method.name}") != config["params"]:
+        raise ConfigError(
+            f"{method.name} has other parameters now: {', '.join(default)}", "Use the code that made it"
+        )
+    needed = {}
+    for name in method.facts["requires"]:
+        other = index.find("method", name)
+        params = {field["name"]: field["default"] for field in other.facts["params"]}
+        needed[name] = from_config({**config, "method": name, "params": params}, index)
+    return _spec(dict(config), index, needed, ())
 
 
 def encoder_label(config: Mapping[str, Any]) -> str:

@@ -1,0 +1,51 @@
+"""The command line. Each command imports what it needs when it is called, so that `list` needs no torch."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+from ..errors import MmlbenchError
+from .parser import make_parser
+
+log = logging.getLogger("mmlbench")
+
+
+def say(line: str) -> None:
+    """Tell people one line of progress, on standard error."""
+    log.info(line)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        0 done; 1 a run or a check failed; 2 the request or the data were wrong; 128 + n stopped by signal n.
+    """
+    parser = make_parser()
+    arguments = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    try:
+        return int(arguments.command(arguments) or 0)
+    except MmlbenchError as error:
+        if arguments.debug:
+            raise
+        sys.stderr.write(f"mmlbench: {error}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("mmlbench: stopped; type the same command to go on\n")
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+    except Exception as error:
+        if arguments.debug:
+            raise
+        what = f"{type(error).__name__}: {error}".splitlines()[0]
+        sys.stderr.write(f"mmlbench: unexpected {what}. Run it again with --debug to see where\n")
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,182 @@
+"""The commands and their options."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..errors import ConfigError, nearest
+
+
+class Parser(argparse.ArgumentParser):
+    """Says a wrong option or command in one line, with the nearest right one."""
+
+    def error(self, message: str) -> Any:
+        """Leave with exit code 2."""
+        commands = [a for a in self._actions if isinstance(a, argparse._SubParsersAction)]
+        if commands and "invalid choice: '" in message:
+            word = message.split("invalid choice: '", 1)[1].split("'", 1)[0]
+            message = f"unknown command {word!r}, {nearest(word, commands[0].choices)}"
+        self.exit(2, f"{self.prog}: {message}. See {self.prog} --help\n")
+
+
+def _call(module: str, function: str) -> Callable[[argparse.Namespace], int | None]:
+    """Return a command that is imported when it is called."""
+
+    def command(arguments: argparse.Namespace) -> int | None:
+        return getattr(importlib.import_module(f"mmlbench.cli.{module}"), function)(arguments)
+
+    return command
+
+
+def setting(text: str) -> tuple[str, Any]:
+    """Read `key=value`: a number, true, false, null, or else the text itself."""
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise argparse.ArgumentTypeError(f"{text!r} is not key=value")
+    words = {"true": True, "false": False, "null": None}
+    if value in words:
+        return name, words[value]
+    for kind in (int, float):
+        try:
+            return name, kind(value)
+        except ValueError:
+            continue
+    return name, value
+
+
+def settings(pairs: list[tuple[str, Any]] | None) -> dict[str, Any]:
+    """Return `--set` options as a mapping; a key given twice is an error."""
+    found: dict[str, Any] = {}
+    for name, value in pairs or []:
+        if name in found:
+            raise ConfigError(f"{name} is set twice", "Set it once")
+        found[name] = value
+    return found
+
+
+def _places(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--results", type=Path, default=Path("results"), help="results folder (default: results)")
+    parser.add_argument(
+        "--cache", type=Path, default=Path("cache"), help="folder of prepared caches (default: cache)"
+    )
+
+
+def _plugins(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--plugins", type=Path, action="append", default=[], help="a folder with plug-in files")
+
+
+def _run_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dataset", help="name of a dataset")
+    parser.add_argument("--method", help="name of a method")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--split", help="default: the dataset's first")
+    parser.add_argument("--recipe", default="embedded", help="name in config/recipes, or a .yaml file")
+    parser.add_argument("--set", type=setting, action="append", metavar="KEY=VALUE", help="a method parameter")
+    parser.add_argument("--recipe-set", type=setting, action="append", metavar="KEY=VALUE", help="a recipe field")
+    parser.add_argument(
+        "--dataset-set", type=setting, action="append", metavar="KEY=VALUE", help="of the preparation"
+    )
+    parser.add_argument("--spec", type=Path, help="a run.json: make that very run")
+    parser.add_argument("--expect", help=argparse.SUPPRESS)
+
+
+def _add(commands: Any, name: str, text: str, module: str, example: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name,
+        help=text,
+        description=text,
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(command=_call(module, name.replace("-", "_")))
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def _registry_commands(commands: Any) -> None:
+    listing = _add(commands, "list", "list methods, datasets and encoders", "plugins", "mmlbench list methods")
+    listing.set_defaults(command=_call("plugins", "list_plugins"))
+    listing.add_argument("kind", nargs="?", choices=["methods", "datasets", "encoders"], help="only one kind")
+    listing.add_argument("--json", action="store_true", help="as JSON")
+    _plugins(listing)
+    one = _add(commands, "describe", "everything about one plug-in", "plugins", "mmlbench describe ogm_ge")
+    one.add_argument("name")
+    one.add_argument("--json", action="store_true", help="as JSON")
+    _plugins(one)
+    new = _add(commands, "new", "write the skeleton of a plug-in and its test", "new", "mmlbench new method my_idea")
+    new.add_argument("kind", choices=["method", "dataset", "encoder"])
+    new.add_argument("name")
+
+
+def _run_commands(commands: Any) -> None:
+    prepare = _add(commands, "prepare", "prepare a dataset's cache", "run", "mmlbench prepare avdigits")
+    prepare.add_argument("dataset")
+    prepare.add_argument("--raw", type=Path, help="folder with the raw files, where the dataset needs one")
+    prepare.add_argument("--dataset-set", type=setting, action="append", metavar="KEY=VALUE")
+    prepare.add_argument("--expect", help=argparse.SUPPRESS)
+    example = "mmlbench train --dataset avdigits --method ogm_ge --seed 0 --set alpha=0.5"
+    train = _add(commands, "train", "make one run; a complete one returns at once", "run", example)
+    _run_options(train)
+    train.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    train.add_argument("--out", type=Path, dest="results", help="results folder (same as --results)")
+    train.add_argument("--save-every", type=float, default=10.0, help="seconds between two checkpoints")
+    for parser in (prepare, train):
+        _places(parser)
+        _plugins(parser)
+
+
+def _report_commands(commands: Any) -> None:
+    score = _add(commands, "score", "metrics of run folders", "report", "mmlbench score results/runs/*/*/joint/*")
+    score.add_argument("runs", nargs="+", type=Path)
+    tables = _add(
+        commands, "tables", "make tables, leaderboard and figures from results/plan.json", "report", "mmlbench tables"
+    )
+    _places(tables)
+    board = _add(commands, "leaderboard", "show the leaderboard in the terminal", "report", "mmlbench leaderboard")
+    _places(board)
+    stale = _add(
+        commands,
+        "stale",
+        "list runs that the present code, config or data would make anew",
+        "report",
+        "mmlbench stale",
+    )
+    _places(stale)
+    _plugins(stale)
+    again = _add(
+        commands,
+        "reproduce",
+        "train the runs behind a row again and compare",
+        "reproduce",
+        "mmlbench reproduce 1a2b3c4d",
+    )
+    again.add_argument("row_id")
+    again.add_argument("--device", default="auto")
+    _places(again)
+    doctor = _add(
+        commands, "doctor", "what is installed, what would run, what is missing", "doctor", "mmlbench doctor"
+    )
+    doctor.add_argument("--config", type=Path, default=Path("config/config.yaml"))
+    _places(doctor)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    parser = Parser(
+        prog="mmlbench",
+        description="Does a multimodal method beat joint training, and what does competition cost each modality?",
+        epilog="example:\n  snakemake --cores all results/all_tables.csv    # the whole study\n"
+        "  mmlbench describe di_mml                        # one method",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"mmlbench {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
+    _registry_commands(commands)
+    _run_commands(commands)
+    _report_commands(commands)
+    return parser

@@ -1,0 +1,144 @@
+"""`mmlbench prepare` and `mmlbench train`."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import types
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..cache import Cache, cache_key
+from ..cache import prepare as prepare_cache
+from ..dataset import Dataset
+from ..errors import ConfigError, DataError
+from ..hashing import digest
+from ..index import Index, load_index, use_plugins
+from ..params import check
+from ..plan import Request, RunSpec, from_config, resolve
+from ..store import read_json
+from . import say
+from .parser import settings
+
+_stopped_by = 0
+
+
+def _on_signal(number: int, frame: types.FrameType | None) -> None:
+    """Remember the signal; the loop writes its checkpoint after the step in hand."""
+    global _stopped_by
+    _stopped_by = number
+
+
+def prepare_dataset(
+    name: str, params: Mapping[str, Any], root: Path, index: Index, raw: Path | None = None, expect: str | None = None
+) -> Cache:
+    """Prepare a dataset's cache unless it is there, and open it.
+
+    Raises:
+        ConfigError: unknown dataset or parameter. DataError: raw files or the cache are not as they should be.
+    """
+    entry = index.find("dataset", name)
+    resolved = check(entry.facts["params"], params, f"dataset {name}")
+    key = cache_key(name, resolved, entry.fingerprint)
+    folder = root / f"{name}-{key}"
+    if expect and folder.name != expect:
+        raise ConfigError(
+            f"{name}'s cache would be {folder.name}, not {expect}", "The code was edited meanwhile: start again"
+        )
+    if not (folder / "manifest.json").exists():
+        kind = index.load("dataset", name)
+        if not issubclass(kind, Dataset):
+            raise ConfigError(f"{name} is no Dataset", "Derive it from mmlbench.dataset.Dataset")
+        if kind.needs_raw and raw is None:
+            raise DataError(f"{name} is not prepared", f"Run: mmlbench prepare {name} --raw FOLDER")
+        say(f"preparing {name} into {folder}")
+        prepare_cache(kind(kind.Params(**resolved)), key, root, say, raw)
+    return Cache.open(folder)
+
+
+def prepare(arguments: argparse.Namespace) -> int:
+    """Prepare one dataset."""
+    use_plugins(arguments.plugins)
+    params = settings(arguments.dataset_set)
+    opened = prepare_dataset(
+        arguments.dataset, params, arguments.cache, load_index(), arguments.raw, arguments.expect
+    )
+    say(f"{opened.folder} is ready, fingerprint {opened.manifest['fingerprint']}")
+    return 0
+
+
+def _spec(arguments: argparse.Namespace, index: Index) -> RunSpec:
+    """Return the run that the options ask for."""
+    if arguments.spec is not None:
+        facts = read_json(arguments.spec)
+        return from_config(facts.get("config", facts), index)
+    if not arguments.dataset or not arguments.method:
+        raise ConfigError("a run needs --dataset and --method, or --spec", "See mmlbench train --help")
+    request = Request(
+        dataset=arguments.dataset,
+        method=arguments.method,
+        seed=arguments.seed,
+        split=arguments.split,
+        recipe=arguments.recipe,
+        params=settings(arguments.set),
+        recipe_params=settings(arguments.recipe_set),
+        dataset_params=settings(arguments.dataset_set),
+    )
+    return resolve(request, index)
+
+
+def choose_device(name: str) -> Any:
+    """Return the torch device of a name; 'auto' is CUDA where there is any.
+
+    Raises:
+        ConfigError: no such device here.
+    """
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"device {name!r} can't be used ({reason})", "Use --device cpu or auto") from None
+    return device
+
+
+def make_run(
+    spec: RunSpec, index: Index, results: Path, cache: Path, device: str = "auto", save_every: float = 10.0
+) -> bool:
+    """Make a run and, first, the runs that it reuses; return whether anything had to be done."""
+    from ..train.runner import Runner
+
+    config = spec.config
+    for required in spec.requires.values():
+        make_run(required, index, results, cache, device, save_every)
+    opened = prepare_dataset(config["dataset"], config["dataset_params"], cache, index)
+    runner = Runner(spec, index, results, opened, choose_device(device), say, lambda: bool(_stopped_by), save_every)
+    return runner.run()
+
+
+def train(arguments: argparse.Namespace) -> int:
+    """Make one run."""
+    use_plugins(arguments.plugins)
+    index = load_index()
+    spec = _spec(arguments, index)
+    found = digest([str(spec.path), spec.code])[:10]
+    if arguments.expect and found != arguments.expect:
+        raise ConfigError(
+            f"{spec.path} is not the run that was planned", "The config or code was edited meanwhile: start again"
+        )
+    from ..train.loop import Stopped
+
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, _on_signal)
+    try:
+        made = make_run(spec, index, arguments.results, arguments.cache, arguments.device, arguments.save_every)
+    except Stopped:
+        say(f"{spec.path} was asked to stop by signal {_stopped_by}; its checkpoint is written")
+        return 128 + _stopped_by
+    say(f"{arguments.results / spec.path} is {'complete' if made else 'complete already'}")
+    return 0

@@ -1,0 +1,96 @@
+"""Scores of stored predictions: pure functions of logits and labels, numpy only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import DataError
+from .runfolder import RunFolder
+
+Bits = NDArray[np.bool_]
+
+
+def check_logits(logits: np.ndarray, label: np.ndarray, where: str) -> None:
+    """Check that logits (n, C) are finite and belong to the labels (n,).
+
+    Raises:
+        DataError: naming `where` they come from.
+    """
+    mend = "Remove the run and make it again; where it comes back, mend the method"
+    if logits.ndim != 2 or len(logits) != len(label):
+        raise DataError(f"{where} has shape {logits.shape} for {len(label)} samples", mend)
+    bad = int((~np.isfinite(logits).all(axis=1)).sum())
+    if bad:
+        raise DataError(f"{where} is NaN or infinite for {bad} of {len(label)} samples", mend)
+
+
+def correct(logits: np.ndarray, label: np.ndarray, where: str = "logits") -> Bits:
+    """Return whether the largest logit is the label's, bool (n,); of equal logits the first class counts.
+
+    Raises:
+        DataError: logits that are not finite, or of another length than the labels.
+    """
+    check_logits(logits, label, where)
+    return logits.argmax(axis=1) == label
+
+
+def accuracy(bits: Bits) -> float:
+    """Return the share of True, NaN for none at all."""
+    return float(bits.mean()) if bits.size else float("nan")
+
+
+def macro_f1(predicted: np.ndarray, label: np.ndarray, classes: int) -> float:
+    """Return the mean over classes of F1 = 2 TP / (2 TP + FP + FN).
+
+    A class that is neither predicted nor there has no F1 and is left out; one that is there and never predicted
+    counts 0.
+    """
+    table = np.bincount(label * classes + predicted, minlength=classes * classes).reshape(classes, classes)
+    hits, size = np.diag(table), table.sum(axis=0) + table.sum(axis=1)
+    there = size > 0
+    return float((2 * hits[there] / size[there]).mean()) if there.any() else float("nan")
+
+
+def nll(logits: np.ndarray, label: np.ndarray) -> float:
+    """Return the mean negative log-likelihood in nats of softmax(logits), logits (n, C), label (n,)."""
+    z = logits.astype(np.float64)
+    top = z.max(axis=1)
+    log_sum = top + np.log(np.exp(z - top[:, None]).sum(axis=1))
+    return float((log_sum - z[np.arange(len(label)), label]).mean())
+
+
+def group_accuracy(bits: Bits, groups: np.ndarray) -> dict[str, tuple[float, int]]:
+    """Return group -> (accuracy, number of samples), sorted by name."""
+    names, index = np.unique(groups, return_inverse=True)
+    hits, sizes = np.bincount(index, weights=bits), np.bincount(index)
+    return {str(name): (float(h / n), int(n)) for name, h, n in zip(names, hits, sizes, strict=True)}
+
+
+def score_run(folder: RunFolder) -> list[dict[str, Any]]:
+    """Return the metrics of a run: one dict (selection, part, logits, metric, value, n) a number.
+
+    Raises:
+        DataError: logits that are not finite.
+    """
+    classes = len(folder.record["class_names"])
+    rows: list[dict[str, Any]] = []
+    named = {key: values for key, values in folder.predictions.items() if key.count("/") >= 2}
+    probes = {}
+    for key, values in folder.probe.items():
+        rule, modality, part = key.split("/")
+        probes[f"{rule}/{part}/probe/{modality}"] = values
+    for key, logits in {**named, **probes}.items():
+        rule, part, name = key.split("/", 2)
+        label = folder.predictions[f"{part}/label"]
+        bits = correct(logits, label, f"{folder.name}: {key}")
+        found = {
+            "accuracy": accuracy(bits),
+            "macro_f1": macro_f1(logits.argmax(axis=1), label, classes),
+            "nll": nll(logits, label),
+        }
+        facts = {"selection": rule, "part": part, "logits": name}
+        rows += [{**facts, "metric": metric, "value": value, "n": len(label)} for metric, value in found.items()]
+    return rows

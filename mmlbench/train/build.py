@@ -1,0 +1,75 @@
+"""From a run's configuration to a method on a device: encoders with the seed's weights, heads, reused runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..cache import Cache
+from ..encoder import Encoder
+from ..errors import ConfigError, RunError
+from ..index import Index
+from ..method import Method
+from ..plan import RunSpec
+from ..store import read_arrays
+from .rng import seeded
+
+
+def axes_of(config: Mapping[str, Any]) -> tuple[str, int]:
+    """Return what a run's random axes are derived from: the dataset and the seed, never the method."""
+    return config["dataset"], config["seed"]
+
+
+def build_encoders(config: Mapping[str, Any], cache: Cache, index: Index) -> dict[str, Encoder]:
+    """Return modality -> encoder; its initial weights depend on dataset, seed and modality alone."""
+    built: dict[str, Encoder] = {}
+    for modality, choice in config["recipe"]["encoder"].items():
+        kind = index.load("encoder", choice["name"])
+        if not issubclass(kind, Encoder):
+            raise ConfigError(f"{choice['name']} is no Encoder", "Derive it from mmlbench.encoder.Encoder")
+        with seeded(*axes_of(config), "encoder", modality):
+            built[modality] = kind(cache.shape(modality), kind.Params(**choice["params"]))
+    return built
+
+
+def build_method(config: Mapping[str, Any], cache: Cache, index: Index, samples: int) -> Method:
+    """Return the run's method with its heads, on the CPU; head weights depend on dataset and seed alone."""
+    kind = index.load("method", config["method"])
+    if not issubclass(kind, Method):
+        raise ConfigError(f"{config['method']} is no Method", "Derive it from mmlbench.method.Method")
+    classes, recipe = len(cache.manifest["class_names"]), config["recipe"]
+    encoders = build_encoders(config, cache, index)
+    with seeded(*axes_of(config), "heads"):
+        method = kind(kind.Params(**config["params"]), encoders, classes, recipe["epochs"], samples)
+        method.precision = recipe["precision"]
+        method.build()
+    return method
+
+
+def sources(spec: RunSpec, results: Path, rule: str) -> dict[str, dict[str, Tensor]]:
+    """Return the weights of the runs that a run reuses, as one selection rule picked them.
+
+    Raises:
+        RunError: a required run does not keep the weights of that rule.
+    """
+    found = {}
+    for name, required in spec.requires.items():
+        path = results / required.path / f"weights-{rule}.npz"
+        if not path.exists():
+            raise RunError(
+                f"{spec.path} reuses {required.path}, which keeps no weights of rule {rule!r}",
+                f"Remove {results / required.path} and train it again",
+            )
+        found[name] = {key: torch.from_numpy(value) for key, value in read_arrays(path).items()}
+    return found
+
+
+def parameter_counts(method: Method) -> dict[str, int]:
+    """Return numbers of parameters: in all, per encoder, in the heads."""
+    total = sum(parameter.numel() for parameter in method.parameters())
+    counts = {f"encoder/{name}": sum(p.numel() for p in e.parameters()) for name, e in method.encoders.items()}
+    return {"total": total, "heads": total - sum(counts.values()), **counts}

@@ -1,0 +1,99 @@
+"""Batches from a prepared cache: resident on the device, drawn from (seed, epoch, sample)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..cache import Cache
+from ..method import Batch
+from .rng import generator
+
+EVALUATION_BATCH = 512
+
+
+@dataclass
+class Resident:
+    """One modality of a part: stored values on the device, and the row of each sample."""
+
+    stored: Tensor
+    rows: Tensor
+    gain: float
+    bias: float
+
+    def take(self, index: Tensor, view: Tensor | None) -> Tensor:
+        """Return standardised views (B, *shape); view 0 where none is given."""
+        rows = self.rows[index]
+        chosen = self.stored[rows, 0] if view is None else self.stored[rows, view]
+        return chosen.to(torch.float32).mul_(self.gain).add_(self.bias)
+
+
+class PartData:
+    """The samples of one part, ready on a device.
+
+    Args:
+        cache: an opened cache. split, part: which samples.
+        device: where the batches shall be.
+        axes: what the random axes are derived from: (dataset, seed).
+    """
+
+    def __init__(self, cache: Cache, split: str, part: str, device: torch.device, axes: tuple[str, int]) -> None:
+        facts = cache.part(split, part)
+        self.ids, self.groups, self.axes, self.device = facts.ids, facts.groups, axes, device
+        self.label = torch.from_numpy(facts.label).to(device)
+        self.modalities: dict[str, Resident] = {}
+        for name in cache.modalities:
+            used, rows = np.unique(facts.rows[name], return_inverse=True)
+            stored = torch.from_numpy(np.ascontiguousarray(cache.array(name)[used])).to(device)
+            gain, bias = cache.affine(split, name)
+            self.modalities[name] = Resident(stored, torch.from_numpy(rows).to(device), gain, bias)
+        first = facts.rows[cache.modalities[0]]
+        extras = {name: cache.extra(name)[first] for name in cache.manifest["extras"]}
+        self.extra = {name: torch.from_numpy(values).to(device) for name, values in extras.items()}
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def batch(self, index: Tensor, views: dict[str, Tensor] | None = None) -> Batch:
+        """Return the samples at some positions; `views` holds the drawn view of every sample of the part."""
+        inputs = {
+            name: resident.take(index, None if views is None else views[name][index])
+            for name, resident in self.modalities.items()
+        }
+        extra = {name: values[index] for name, values in self.extra.items()}
+        return Batch(index, inputs, self.label[index], extra)
+
+    def views(self, epoch: int) -> dict[str, Tensor]:
+        """Return the view that each sample shows in an epoch, modality -> int64 (n,)."""
+        drawn = {}
+        for name, resident in self.modalities.items():
+            count = resident.stored.shape[1]
+            uniform = torch.rand(len(self), generator=generator(*self.axes, "views", name, epoch))
+            drawn[name] = (uniform * count).long().clamp_(max=count - 1).to(self.device)
+        return drawn
+
+    def order(self, epoch: int) -> Tensor:
+        """Return the epoch's order of the samples, int64 (n,)."""
+        return torch.randperm(len(self), generator=generator(*self.axes, "order", epoch)).to(self.device)
+
+    def in_order(self, epoch: int | None = None) -> Iterator[Batch]:
+        """Yield all samples in the part's order: as fixed views, or as training sees them in an epoch."""
+        views = None if epoch is None else self.views(epoch)
+        for start in range(0, len(self), EVALUATION_BATCH):
+            stop = min(start + EVALUATION_BATCH, len(self))
+            yield self.batch(torch.arange(start, stop, device=self.device), views)
+
+
+def cuts(samples: int, batch_size: int) -> list[tuple[int, int]]:
+    """Return the (start, stop) of the batches of an epoch; a last sample alone joins its neighbours.
+
+    No sample is dropped; a batch of one would break batch normalisation.
+    """
+    starts = list(range(0, samples, batch_size))
+    if len(starts) > 1 and samples - starts[-1] == 1:
+        starts.pop()
+    return list(zip(starts, [*starts[1:], samples], strict=True))

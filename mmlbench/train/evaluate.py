@@ -1,0 +1,104 @@
+"""Evaluation: named logits of a part, and the figures of an epoch, in one transfer from the device."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity, cross_entropy, one_hot
+
+from ..errors import RunError
+from ..method import Logits, Method
+from .data import PartData
+
+
+def check_shapes(method: Method, logits: Logits, samples: int) -> dict[str, Tensor]:
+    """Return the named logits of a method's answer.
+
+    Raises:
+        RunError: it is no Logits, or one has another shape than (samples, classes).
+    """
+    if not isinstance(logits, Logits):
+        raise RunError(f"the method {method.name!r} predicts {type(logits).__name__}, not Logits", "Mend its predict")
+    named, wanted = logits.named(), (samples, method.classes)
+    for name, values in named.items():
+        if values.shape != wanted:
+            what = f"the method {method.name!r} returned {name} logits of shape {tuple(values.shape)}, not {wanted}"
+            raise RunError(what, "Mend its predict")
+    return named
+
+
+@torch.no_grad()
+def named_logits(method: Method, data: PartData) -> dict[str, Tensor]:
+    """Return the method's named logits (n, C) of a part in its order, on the fixed views, in evaluation mode.
+
+    Raises:
+        RunError: the logits have another shape than (n, classes).
+    """
+    method.eval()
+    pieces: dict[str, list[Tensor]] = {}
+    for batch in data.in_order():
+        for name, logits in check_shapes(method, method.infer(batch), len(batch)).items():
+            pieces.setdefault(name, []).append(logits.float())
+    return {name: torch.cat(parts) for name, parts in pieces.items()}
+
+
+@torch.no_grad()
+def features(method: Method, data: PartData, epoch: int | None = None) -> dict[str, Tensor]:
+    """Return modality -> features (n, dim) of a part in its order; as training sees it where an epoch is given."""
+    method.eval()
+    pieces: dict[str, list[Tensor]] = {name: [] for name in method.modalities}
+    for batch in data.in_order(epoch):
+        for name, values in method.encode(batch).items():
+            pieces[name].append(values)
+    return {name: torch.cat(parts) for name, parts in pieces.items()}
+
+
+def figures(named: dict[str, Tensor], label: Tensor) -> dict[str, Tensor]:
+    """Return the epoch's figures as device scalars: loss, accuracy, and the competition of Figure 2.
+
+    For each unimodal logits z_m beside the fused z (DI-MML, Figure 2): `distance` is the mean Euclidean distance of
+    softmax(z) and softmax(z_m), `alignment` the mean cosine of (softmax(z) - y) and (softmax(z_m) - y), the
+    gradients of the two losses with respect to their logits.
+    """
+    found: dict[str, Tensor] = {}
+    target = None
+    for name, logits in named.items():
+        found[f"loss/{name}"] = cross_entropy(logits, label)
+        found[f"accuracy/{name}"] = (logits.argmax(1) == label).double().mean()
+        if name != "fused" and "fused" in named:
+            target = one_hot(label, logits.shape[1]).to(logits.dtype) if target is None else target
+            both, alone = named["fused"].softmax(1), logits.softmax(1)
+            found[f"distance/{name}"] = (both - alone).norm(dim=1).mean()
+            found[f"alignment/{name}"] = cosine_similarity(both - target, alone - target, dim=1).mean()
+    return found
+
+
+def fetch(scalars: dict[str, Tensor]) -> dict[str, float]:
+    """Bring device scalars to the host in one transfer."""
+    if not scalars:
+        return {}
+    values = torch.stack([value.double() for value in scalars.values()]).tolist()
+    return dict(zip(scalars, values, strict=True))
+
+
+def subsets(modalities: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """Return every proper subset of the modalities, the empty one included."""
+    return [chosen for size in range(len(modalities)) for chosen in combinations(modalities, size)]
+
+
+@torch.no_grad()
+def subset_logits(method: Method, test: dict[str, Tensor], fill: dict[str, Tensor]) -> dict[tuple[str, ...], Tensor]:
+    """Return the fused logits of test features for each proper subset of modalities.
+
+    Args:
+        test: modality -> features (n, d). fill: modality -> the value (d,) that a missing feature takes.
+    """
+    found = {}
+    for present in subsets(method.modalities):
+        mixed = {m: h if m in present else fill[m].expand_as(h) for m, h in test.items()}
+        fused = method.predict(mixed).fused
+        if fused is not None:
+            found[present] = fused.float()
+    return found

@@ -1,0 +1,92 @@
+"""What a finished run stores: predictions, subsets, probes, weights, per selection rule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..method import Method
+from .data import PartData
+from .evaluate import features, named_logits, subset_logits
+from .probe import accuracy, fit_probe
+
+Arrays = dict[str, np.ndarray]
+
+
+def _host(values: Tensor) -> np.ndarray:
+    return values.detach().float().cpu().numpy()
+
+
+class Final:
+    """Collects the arrays of a run, rule by rule."""
+
+    def __init__(self, method: Method, data: dict[str, PartData]) -> None:
+        self.method, self.data = method, data
+        self.predictions: Arrays = {}
+        self.probes: Arrays = {}
+        self.probe_facts: dict[str, dict[str, Any]] = {}
+        self.weights: dict[str, Arrays] = {}
+        self.logits: list[str] = []
+        self._fitted: dict[bytes, Any] = {}
+        for part in ("val", "test"):
+            self.predictions[f"{part}/id"] = data[part].ids
+            self.predictions[f"{part}/group"] = data[part].groups
+            self.predictions[f"{part}/label"] = data[part].label.cpu().numpy()
+
+    def add(self, rule: str, state: dict[str, Tensor]) -> None:
+        """Store what the method predicts in the state that a rule picked; probe its encoders (not for `test`)."""
+        self.method.load_state_dict(state)
+        for part in ("val", "test"):
+            named = named_logits(self.method, self.data[part]) if len(self.data[part]) else {}
+            self.predictions |= {f"{rule}/{part}/{name}": _host(logits) for name, logits in named.items()}
+            self.logits = sorted(named) or self.logits
+        if rule in self.method.keeps:
+            self.weights[rule] = {name: value.detach().cpu().numpy() for name, value in state.items()}
+        if rule == "test":
+            return
+        found = {part: features(self.method, data) for part, data in self.data.items() if len(data)}
+        self._subsets(rule, found)
+        if self.method.trains_encoders:
+            self.probe(rule, found)
+
+    def _subsets(self, rule: str, found: dict[str, dict[str, Tensor]]) -> None:
+        """Store fused logits for every proper subset of modalities, where features are all that `infer` needs."""
+        kind = type(self.method)
+        if kind.infer is not Method.infer or len(self.method.modalities) < 2 or "fused" not in self.logits:
+            return
+        fills = {"mean": {m: h.mean(0) for m, h in found["train"].items()}}
+        if rule == "last":
+            fills["zero"] = {m: torch.zeros_like(h[0]) for m, h in found["train"].items()}
+        for imputation, fill in fills.items():
+            for present, logits in subset_logits(self.method, found["test"], fill).items():
+                name = "+".join(present) or "none"
+                self.predictions[f"{rule}/test/fused@{imputation}:{name}"] = _host(logits)
+
+    def probe(self, rule: str, found: dict[str, dict[str, Tensor]] | None = None) -> None:
+        """Fit and store the probe of every encoder as it stands."""
+        if found is None:
+            found = {part: features(self.method, data) for part, data in self.data.items() if len(data)}
+        label = {part: data.label.cpu() for part, data in self.data.items()}
+        for modality in self.method.modalities:
+            train = found["train"][modality]
+            val = found["val"][modality] if "val" in found else train[:0]
+            key = modality.encode() + train.cpu().numpy().tobytes()  # the rules often pick the same encoder
+            if key not in self._fitted:
+                self._fitted[key] = fit_probe(train, label["train"], val, label["val"], self.method.classes)
+            fitted = self._fitted[key]
+            reached = {}
+            for part, features_of in found.items():
+                logits = fitted.logits(features_of[modality])
+                reached[part] = accuracy(logits, label[part])
+                if part != "train":
+                    self.probes[f"{rule}/{modality}/{part}"] = _host(logits)
+            facts = {"penalty": fitted.penalty, "accuracy": reached}
+            self.probe_facts.setdefault(rule, {})[modality] = facts
+
+
+def packed_bits(bits: dict[str, list[Tensor]]) -> Arrays:
+    """Return per-epoch correctness as packed bits, uint8 (epochs, ceil(n / 8))."""
+    return {name: np.packbits(torch.stack(rows).numpy(), axis=1) for name, rows in bits.items()}

@@ -1,0 +1,312 @@
+"""The one training loop."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.utils.flop_counter import FlopCounterMode
+
+from ..errors import ConfigError, RunError
+from ..method import EpochContext, Features, Method, Stage, Step
+from .data import PartData, cuts
+from .evaluate import features, fetch, figures, named_logits
+from .meter import CHECK_EVERY, History, Meter, drain
+from .rng import generator
+
+RULES = ("last", "val", "test")
+
+
+class Stopped(Exception):  # noqa: N818 (no error: the scheduler asked for it)
+    """The process was asked to stop; the checkpoint has been written."""
+
+
+@dataclass
+class Outcome:
+    """What training leaves.
+
+    Attributes:
+        chosen: rule -> state of the method at the epoch that the rule picked, merged over stages.
+        selected: rule -> list of {stage, epoch, judge, accuracy}.
+    """
+
+    chosen: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    selected: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    history: History = field(default_factory=History)
+    flops: dict[str, float] = field(default_factory=dict)
+    sample_passes: int = 0
+    epochs: int = 0
+
+
+def check_schedule(method: Method, stages: list[Stage]) -> None:
+    """Refuse a mechanism that its schedule can never reach.
+
+    Raises:
+        ConfigError: naming the mechanism, its window and the stage's length.
+    """
+    lengths = {stage.name: stage.epochs for stage in stages}
+    for mechanism in method.mechanisms():
+        if mechanism.off:
+            continue
+        length = lengths.get(mechanism.stage, 0)
+        last = length - 1 if mechanism.last is None else min(mechanism.last, length - 1)
+        if mechanism.first > last:
+            raise ConfigError(
+                f"{method.name}: {mechanism.name!r} starts at epoch {mechanism.first} and can't act in "
+                f"the {length} epochs of stage {mechanism.stage!r}",
+                "Start it earlier, train longer, or switch it off",
+            )
+
+
+def check_deeds(method: Method, stages: list[Stage]) -> dict[str, float]:
+    """Return how much each mechanism acted.
+
+    Raises:
+        RunError: one was scheduled and never acted.
+    """
+    deeds = {name: float(amount) for name, amount in method.deeds.items()}
+    for mechanism in method.mechanisms():
+        if not mechanism.off and not deeds.get(mechanism.name):
+            raise RunError(
+                f"{method.name}: {mechanism.name!r} was scheduled and never acted",
+                "Mend the method, or switch the mechanism off on purpose",
+            )
+    return deeds
+
+
+class Trainer:
+    """Trains a method through its stages.
+
+    Args:
+        method: built, on the device. data: part -> samples. recipe: the resolved recipe.
+        axes: (dataset, seed), from which every random axis is derived.
+        save: called with the whole state when a checkpoint is due. save_every: seconds between two.
+        asked_to_stop: looked at after every step. report: called with (stage, epoch, figures, epochs left)
+            after every epoch.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        data: dict[str, PartData],
+        recipe: dict[str, Any],
+        axes: tuple[str, int],
+        save: Callable[[dict[str, Any]], None] = lambda state: None,
+        save_every: float = 10.0,
+        asked_to_stop: Callable[[], bool] = lambda: False,
+        report: Callable[[Stage, int, dict[str, float], int], None] = lambda stage, epoch, values, left: None,
+    ) -> None:
+        self.method, self.data, self.recipe, self.axes = method, data, recipe, axes
+        self.save, self.save_every, self.asked_to_stop, self.report = save, save_every, asked_to_stop, report
+        self.device = data["train"].device
+        self.cuts = cuts(len(data["train"]), recipe["batch_size"])
+        self.rules = [rule for rule in RULES if rule == "last" or len(data[rule])]
+        self.stages = method.stages()
+        self.outcome = Outcome()
+        self.best: dict[str, dict[str, Any]] = {}
+        self.meter = Meter(len(self.cuts), self.device)
+        self.position = (0, 0, 0)
+        self.resuming: dict[str, Any] | None = None
+        self.saved_at = time.monotonic()
+
+    # ---- stages and epochs -------------------------------------------------------------------------------
+    def run(self) -> Outcome:
+        """Train all stages; return what is left of them."""
+        check_schedule(self.method, self.stages)
+        for number, stage in enumerate(self.stages):
+            if number >= self.position[0]:
+                self._stage(number, stage)
+        if not self.stages:
+            for rule in self.rules:
+                self.outcome.chosen[rule] = self._snapshot()
+        return self.outcome
+
+    def _stage(self, number: int, stage: Stage) -> None:
+        self._modes(stage)
+        optimizers = self.method.optimizers(stage, self._make_optimizer)
+        if self.resuming is not None:
+            for optimizer, state in zip(optimizers, self.resuming["optimizers"], strict=True):
+                optimizer.load_state_dict(state)
+        else:
+            self.best = {}
+        for epoch in range(self.position[1], stage.epochs):
+            self._epoch(number, stage, epoch, optimizers)
+        self._choose(stage)
+        self.position = (number + 1, 0, 0)
+
+    def _modes(self, stage: Stage) -> None:
+        """Let the stage's modules train; freeze the others, their batch statistics too."""
+        trained: Iterable[nn.Module] = [self.method] if stage.train is None else stage.train
+        self.method.requires_grad_(False).eval()
+        for module in trained:
+            module.requires_grad_(True).train()
+
+    def _make_optimizer(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
+        r = self.recipe
+        if r["optimizer"] == "sgd":
+            return SGD(parameters, lr=r["lr"], momentum=r["momentum"], weight_decay=r["weight_decay"])
+        kind = Adam if r["optimizer"] == "adam" else AdamW
+        return kind(parameters, lr=r["lr"], weight_decay=r["weight_decay"])
+
+    def _set_rate(self, stage: Stage, epoch: int, optimizers: list[Optimizer]) -> float:
+        """Set the epoch's learning rate; return the first group's."""
+        dropped = self.recipe["drop_at"] < 1 and epoch >= round(self.recipe["drop_at"] * stage.epochs)
+        factor = self.recipe["drop_factor"] if dropped else 1.0
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
+        return float(optimizers[0].param_groups[0]["lr"])
+
+    def _epoch(self, number: int, stage: Stage, epoch: int, optimizers: list[Optimizer]) -> None:
+        rate = self._set_rate(stage, epoch, optimizers)
+        train, context = self.data["train"], self._context(stage, epoch)
+        start = 0
+        if self.resuming is not None:
+            start, self.resuming = self.position[2], None
+        else:
+            self.meter = Meter(len(self.cuts), self.device)
+            (stage.before_epoch or self.method.before_epoch)(context)
+            self._modes(stage)
+        order, views = train.order(epoch), train.views(epoch)
+        where = f"{self.method.name}, stage {stage.name!r}, epoch {epoch}"
+        for k in range(start, len(self.cuts)):
+            batch = train.batch(order[slice(*self.cuts[k])], views)
+            rng = generator(*self.axes, "method", stage.name, epoch, k, device=self.device)
+            with self._count_flops(stage, epoch, k, len(batch)):
+                outcome = self.method.train_step(batch, Step(stage, epoch, k, rng), optimizers)
+            self.meter.add(k, outcome, batch.label)
+            if (k + 1) % CHECK_EVERY == 0:
+                self.meter.check(k + 1, where)
+            self._maybe_save((number, epoch, k + 1), optimizers)
+        self.meter.check(len(self.cuts), where)
+        self.method.after_epoch(context)
+        self.outcome.sample_passes += len(train)
+        self.outcome.epochs += 1
+        self._evaluate(stage, epoch, rate)
+        self._modes(stage)
+
+    def _context(self, stage: Stage, epoch: int) -> EpochContext:
+        def seen(part: str = "train", augment: bool = False) -> Features:
+            data = self.data[part]
+            found = features(self.method, data, epoch if augment else None)
+            self._modes(stage)
+            return found, data.label, torch.arange(len(data), device=self.device)
+
+        def batches(part: str = "train", augment: bool = False) -> Any:
+            return self.data[part].in_order(epoch if augment else None)
+
+        rng = generator(*self.axes, "epoch", stage.name, epoch, device=self.device)
+        return EpochContext(stage, epoch, rng, seen, batches)
+
+    @contextlib.contextmanager
+    def _count_flops(self, stage: Stage, epoch: int, step: int, samples: int) -> Any:
+        """Count the very first step of a stage; the others do the same work, so they run uncounted."""
+        if epoch or step:
+            yield
+            return
+        with FlopCounterMode(display=False) as counter:
+            yield
+        self.outcome.flops[stage.name] = counter.get_total_flops() / samples
+
+    # ---- evaluation and selection ------------------------------------------------------------------------
+    def _evaluate(self, stage: Stage, epoch: int, rate: float) -> None:
+        history = self.outcome.history
+        scalars = {f"train {name}": value for name, value in self.meter.figures(len(self.data["train"])).items()}
+        for part in ("val", "test"):
+            data = self.data[part]
+            if not len(data):
+                continue
+            named = named_logits(self.method, data)
+            if stage.reports is not None:
+                named = {name: logits for name, logits in named.items() if name in stage.reports}
+            if stage.judge not in named:
+                raise RunError(f"{self.method.name} has no logits {stage.judge!r} to judge by", "Mend its stages")
+            scalars |= {f"{part} {name}": value for name, value in figures(named, data.label).items()}
+            history.correctness(stage.name, part, named, data.label)
+        values = fetch(scalars)
+        values["train lr"] = rate
+        values |= {f"train {name}": float(value) for name, value in drain(self.method).items()}
+        for part in ("train", "val", "test"):
+            own = {name.split(" ", 1)[1]: v for name, v in values.items() if name.startswith(f"{part} ")}
+            history.add(stage.name, epoch, part, own)
+        for rule in self.rules:
+            reached = values.get(f"{'test' if rule == 'last' else rule} accuracy/{stage.judge}", float("nan"))
+            if rule == "last" or rule not in self.best or reached > self.best[rule]["accuracy"]:
+                final = rule != "last" or epoch == stage.epochs - 1
+                state = self._snapshot() if final else None
+                self.best[rule] = {"accuracy": reached, "epoch": epoch, "state": state}
+        left = sum(s.epochs for s in self.stages) - self.outcome.epochs
+        self.report(stage, epoch, values, left)
+
+    def _snapshot(self) -> dict[str, Tensor]:
+        return {name: value.detach().clone() for name, value in self.method.state_dict().items()}
+
+    def _choose(self, stage: Stage) -> None:
+        """Merge the stage's picks into the run's: all of the state, or that of its own modules."""
+        own = None
+        if stage.reports is not None and stage.train is not None:
+            ids = {id(t) for module in stage.train for t in (*module.parameters(), *module.buffers())}
+            own = {n for n, t in self.method.state_dict(keep_vars=True).items() if id(t) in ids}
+        for rule in self.rules:
+            pick = self.best[rule]
+            merged = pick["state"]
+            if own is not None:
+                earlier = self.outcome.chosen.get(rule) or self._snapshot()
+                merged = {name: pick["state"][name] if name in own else value for name, value in earlier.items()}
+            self.outcome.chosen[rule] = merged
+            facts = {"stage": stage.name, "judge": stage.judge}
+            facts |= {"epoch": pick["epoch"], "accuracy": pick["accuracy"]}
+            self.outcome.selected.setdefault(rule, []).append(facts)
+
+    # ---- checkpoints -------------------------------------------------------------------------------------
+    def _maybe_save(self, position: tuple[int, int, int], optimizers: list[Optimizer]) -> None:
+        stop = self.asked_to_stop()
+        if stop or time.monotonic() - self.saved_at >= self.save_every:
+            self.position = position
+            self.save(self.state(optimizers))
+            self.saved_at = time.monotonic()
+        if stop:
+            raise Stopped
+
+    def state(self, optimizers: list[Optimizer]) -> dict[str, Any]:
+        """Return everything that an identical continuation needs; random axes are derived, so no generator."""
+        out = self.outcome
+        return {
+            "position": self.position,
+            "method": dict(self.method.state_dict()),
+            "diagnostics": {name: list(pair) for name, pair in self.method.diagnostics.items()},
+            "deeds": dict(self.method.deeds),
+            "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+            "meter": self.meter.state(),
+            "best": self.best,
+            "chosen": out.chosen,
+            "selected": out.selected,
+            "history": out.history.state(),
+            "flops": out.flops,
+            "sample_passes": out.sample_passes,
+            "epochs": out.epochs,
+        }
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Take over a checkpoint's state; `run` then goes on from there."""
+
+        def moved(tree: Any) -> Any:
+            if isinstance(tree, Tensor):
+                return tree.to(self.device)
+            return {key: moved(value) for key, value in tree.items()} if isinstance(tree, dict) else tree
+
+        self.method.load_state_dict(state["method"])
+        self.method.diagnostics = {n: (moved(total), count) for n, (total, count) in state["diagnostics"].items()}
+        self.method.deeds = moved(state["deeds"])
+        self.meter.restore(state["meter"])
+        self.best, out = moved(state["best"]), self.outcome
+        out.chosen, out.selected, out.flops = moved(state["chosen"]), state["selected"], state["flops"]
+        out.history.restore(state["history"])
+        out.sample_passes, out.epochs = state["sample_passes"], state["epochs"]
+        self.position, self.resuming = tuple(state["position"]), state

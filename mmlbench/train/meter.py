@@ -1,0 +1,101 @@
+"""What one epoch of training adds up on the device, and the history of all epochs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import RunError
+from ..method import Logits, Method
+
+#: Steps between two looks at the losses; each look is one transfer from the device.
+CHECK_EVERY = 50
+#: A loss beyond this has diverged.
+DIVERGED = 1e6
+
+
+class Meter:
+    """Losses and running accuracies of the epoch in progress; nothing leaves the device until it is read."""
+
+    def __init__(self, steps: int, device: torch.device) -> None:
+        self.losses = torch.zeros(steps, dtype=torch.float64, device=device)
+        self.correct: dict[str, Tensor] = {}
+        self.checked = 0
+
+    def add(self, step: int, outcome: Tensor | tuple[Tensor, Logits], label: Tensor) -> None:
+        """Take the outcome of a step."""
+        loss, logits = outcome if isinstance(outcome, tuple) else (outcome, None)
+        self.losses[step] = loss.detach()
+        for name, values in logits.named().items() if logits is not None else ():
+            hits = (values.detach().argmax(1) == label).sum()
+            self.correct[name] = self.correct[name] + hits if name in self.correct else hits
+
+    def check(self, until: int, where: str) -> None:
+        """Raise where a loss up to the step `until` is not finite or has diverged, with the last good ones.
+
+        Raises:
+            RunError: naming the first bad step.
+        """
+        values = self.losses[:until]
+        bad = ~(values.abs() < DIVERGED)
+        if bool(bad[self.checked :].any()):
+            first = int(bad.int().argmax())
+            good = ", ".join(f"{value:.4g}" for value in values[max(0, first - 3) : first].tolist()) or "none"
+            raise RunError(
+                f"{where}, step {first}: the loss is {values[first].item():.4g}; last good values: {good}",
+                "Lower the learning rate, or mend the method",
+            )
+        self.checked = until
+
+    def figures(self, samples: int) -> dict[str, Tensor]:
+        """Return the epoch's mean loss and running accuracies as device scalars."""
+        found = {"loss": self.losses.mean()}
+        return found | {f"accuracy/{name}": hits.double() / samples for name, hits in self.correct.items()}
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps."""
+        return {"losses": self.losses, "correct": self.correct, "checked": self.checked}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over a checkpoint's state."""
+        device = self.losses.device
+        self.losses = state["losses"].to(device)
+        self.correct = {name: hits.to(device) for name, hits in state["correct"].items()}
+        self.checked = state["checked"]
+
+
+def drain(method: Method) -> dict[str, Tensor]:
+    """Return the means of the epoch's diagnostics as scalars, and empty them."""
+    found = {}
+    for name, (total, count) in method.diagnostics.items():
+        found[f"diagnostic/{name}"] = torch.as_tensor(total, dtype=torch.float64).cpu() / count
+    method.diagnostics = {}
+    return found
+
+
+class History:
+    """Rows (stage, epoch, part, name, value), and the per-epoch correctness bits."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[str, int, str, str, float]] = []
+        self.bits: dict[str, list[Tensor]] = {}
+
+    def add(self, stage: str, epoch: int, part: str, values: dict[str, float]) -> None:
+        """Add the figures of one part."""
+        self.rows += [(stage, epoch, part, name, value) for name, value in values.items()]
+
+    def correctness(self, stage: str, part: str, named: dict[str, Tensor], label: Tensor) -> None:
+        """Add one epoch's correctness of every sample, per named logits."""
+        for name, logits in named.items():
+            self.bits.setdefault(f"{stage}/{part}/{name}", []).append((logits.argmax(1) == label).cpu())
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps."""
+        return {"rows": [list(row) for row in self.rows], "bits": dict(self.bits)}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over a checkpoint's state."""
+        self.rows = [tuple(row) for row in state["rows"]]
+        self.bits = {name: list(bits) for name, bits in state["bits"].items()}

@@ -1,0 +1,79 @@
+"""The circumstances of a run: what may differ between two runs of equal bits."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import resource
+import socket
+import subprocess
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+import torch
+
+from ..paths import checkout
+
+
+def hardware(device: torch.device) -> str:
+    """Return one line that names what the run computed on."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
+        for line in file:
+            if line.startswith("model name"):
+                return f"CPU {line.split(':', 1)[1].strip()}"
+    return f"CPU {platform.processor() or platform.machine()}"
+
+
+def commit() -> str | None:
+    """Return the checkout's commit, with '+' where it has changes; None without git."""
+    root = checkout()
+    if root is None:
+        return None
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        run = ["git", "-C", str(root)]
+        head = subprocess.run([*run, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10)
+        state = subprocess.run(
+            [*run, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True, timeout=10
+        )
+        return head.stdout.strip() + ("+" if state.stdout.strip() else "")
+    return None
+
+
+def now() -> str:
+    """Return the time in UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def provenance(device: torch.device, started: str, seconds: dict[str, float], resumed: int) -> dict[str, Any]:
+    """Return the content of provenance.json; job and hardware are those of this very process."""
+    cuda = device.type == "cuda"
+    job = {
+        "id": os.environ.get("SLURM_JOB_ID"),
+        "array": os.environ.get("SLURM_ARRAY_JOB_ID"),
+        "task": os.environ.get("SLURM_ARRAY_TASK_ID"),
+        "requeues": os.environ.get("SLURM_RESTART_COUNT"),
+    }
+    return {
+        "host": socket.gethostname(),
+        "hardware": hardware(device),
+        "device": str(device),
+        "driver": torch.version.cuda if cuda else None,
+        "job": job,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "threads": torch.get_num_threads(),
+        "started": started,
+        "finished": now(),
+        "seconds": {name: round(value, 3) for name, value in seconds.items()},
+        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "device_memory_bytes": torch.cuda.max_memory_allocated(device) if cuda else 0,
+        "energy_joules": None,
+        "resumed": resumed,
+        "attempts": resumed + 1,
+        "commit": commit(),
+        "command": " ".join(sys.argv),
+    }
