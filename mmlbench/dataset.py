@@ -100,6 +100,7 @@ class Dataset(Plugin):
                 name: {"doc": split.doc, "counts": dict(split.counts), "group": split.group}
                 for name, split in cls.splits.items()
             },
+            "default_split": next(iter(cls.splits)),
             "licence": cls.licence,
             "citation": cls.citation,
             "origin": cls.origin,

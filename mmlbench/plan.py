@@ -93,7 +93,7 @@ def command_of(request: Request) -> tuple[str, ...]:
 def _split_of(facts: Mapping[str, Any], dataset: str, split: str | None) -> str:
     known = list(facts["splits"])
     if split is None:
-        return known[0]
+        return str(facts["default_split"])
     if split not in known:
         hint = nearest(split, known)
         raise ConfigError(f"{dataset} has no split {split!r}", f"{hint[0].upper()}{hint[1:]}")

@@ -27,7 +27,8 @@ def axes_of(config: Mapping[str, Any]) -> tuple[str, int]:
 def build_encoders(config: Mapping[str, Any], cache: Cache, index: Index) -> dict[str, Encoder]:
     """Return modality -> encoder; its initial weights depend on dataset, seed and modality alone."""
     built: dict[str, Encoder] = {}
-    for modality, choice in config["recipe"]["encoder"].items():
+    for modality in cache.modalities:
+        choice = config["recipe"]["encoder"][modality]
         kind = index.load("encoder", choice["name"])
         if not issubclass(kind, Encoder):
             raise ConfigError(f"{choice['name']} is no Encoder", "Derive it from mmlbench.encoder.Encoder")

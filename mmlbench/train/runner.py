@@ -25,9 +25,10 @@ from ..hashing import code_digest, digest, file_digest
 from ..index import Index
 from ..method import Method
 from ..plan import RUN_SCHEMA, RunSpec
-from ..store import Lease, read_json, storage_error, write_arrays, write_json, write_text
+from ..store import Lease, storage_error, write_arrays, write_json, write_text
 from . import checkpoint
 from .build import axes_of, build_method, parameter_counts, sources
+from .complete import completeness
 from .data import PartData
 from .evaluate import check_shapes
 from .final import Final, packed_bits
@@ -45,35 +46,6 @@ def engine_fingerprint() -> str:
     files = sorted(p for p in paths.PACKAGE.rglob("*.py") if p.parent.name not in ("methods", "datasets", "plugins"))
     found = {str(p.relative_to(paths.PACKAGE)): code_digest(p.read_text(encoding="utf-8")) for p in files}
     return digest(found)[:16]
-
-
-def completeness(folder: Path, spec: RunSpec, data_fingerprint: str) -> str:
-    """Return '' where the folder holds this very run, whole; else what is the matter, in words.
-
-    Raises:
-        DataError: run.json has an unknown schema, so that nothing can be said and nothing is overwritten.
-    """
-    if not (folder / "run.json").exists():
-        return "not made yet"
-    try:
-        facts = read_json(folder / "run.json")
-    except DataError:
-        return "run.json is corrupt"
-    if facts.get("schema") != RUN_SCHEMA:
-        raise DataError(
-            f"{folder}/run.json has the unknown schema {facts.get('schema')!r}",
-            "Update mmlbench, or move the folder away",
-        )
-    wanted = {"config_hash": spec.config_hash, "data_fingerprint": data_fingerprint}
-    for name, value in wanted.items():
-        if facts.get(name) != value:
-            return f"its {name.replace('_', ' ')} has changed"
-    if facts["code"]["method"] != spec.code:
-        return "the code of its method has changed"
-    for name, value in facts["files"].items():
-        if not (folder / name).exists() or file_digest(folder / name) != value:
-            return f"{name} is missing or was changed"
-    return ""
 
 
 def history_csv(history: History) -> str:

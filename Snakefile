@@ -1,0 +1,25 @@
+# The study of config/config.yaml:   snakemake --cores all results/all_tables.csv
+# Another one:                       snakemake --cores all --configfile config/quick.yaml results/all_tables.csv
+from snakemake.utils import min_version, validate
+
+min_version("9.0")
+
+
+configfile: "config/config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/prepare.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/report.smk"
+
+
+localrules:
+    all,
+    tables,
+
+
+rule all:
+    default_target: True
+    input:
+        "results/all_tables.csv",

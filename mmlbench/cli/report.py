@@ -1,0 +1,75 @@
+"""`mmlbench score`, `tables`, `leaderboard` and `stale`: no torch."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from ..errors import MmlbenchError
+from ..index import load_index, use_plugins
+from ..plan import from_config
+from ..store import read_json
+from . import say
+
+
+def score(arguments: argparse.Namespace) -> int:
+    """Print the metrics of run folders as JSON lines."""
+    from ..runfolder import RunFolder
+    from ..score import score_run
+
+    for path in arguments.runs:
+        for row in score_run(RunFolder.open(path)):
+            sys.stdout.write(json.dumps({"run": str(path), **row}) + "\n")
+    return 0
+
+
+def tables(arguments: argparse.Namespace) -> int:
+    """Make all tables, the leaderboard and the figures of results/plan.json."""
+    from ..report import make_all
+
+    make_all(arguments.results, arguments.cache, say)
+    return 0
+
+
+def leaderboard(arguments: argparse.Namespace) -> int:
+    """Show the leaderboard in the terminal, then the paths of the files."""
+    from rich.console import Console
+
+    from ..report.leaderboard import show
+
+    show(arguments.results, Console())
+    return 0
+
+
+def stale(arguments: argparse.Namespace) -> int:
+    """List the run folders that the present code or data would make anew; exit code 1 where there are any."""
+    use_plugins(arguments.plugins)
+    index = load_index()
+    found = 0
+    for path in sorted(arguments.results.glob("runs/*/*/*/*/run.json")):
+        why = _why_stale(path, arguments.cache, index)
+        if why:
+            found += 1
+            sys.stdout.write(f"{path.parent}: {why}\n")
+    say(f"{found} stale" if found else "no run is stale")
+    return int(bool(found))
+
+
+def _why_stale(path: Path, cache: Path, index: object) -> str:
+    """Return why a run is not what the present code would make, or ''."""
+    from ..train.complete import completeness
+
+    try:
+        spec = from_config(read_json(path)["config"], index)  # type: ignore[arg-type]
+        manifest = cache / spec.cache / "manifest.json"
+        if not manifest.exists():
+            return (
+                f"its prepared data {spec.cache} is not there (the dataset's code has changed, or the cache is gone)"
+            )
+        return completeness(path.parent, spec, read_json(manifest)["fingerprint"])
+    except MmlbenchError as error:
+        return str(error)
+    except KeyError as error:
+        return f"run.json has no {error}"

@@ -1,0 +1,39 @@
+"""Is a run folder complete, and is it the run that is asked for? Imports no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..errors import DataError
+from ..hashing import file_digest
+from ..plan import RUN_SCHEMA, RunSpec
+from ..store import read_json
+
+
+def completeness(folder: Path, spec: RunSpec, data_fingerprint: str) -> str:
+    """Return '' where the folder holds this very run, whole; else what is the matter, in words.
+
+    Raises:
+        DataError: run.json has an unknown schema, so that nothing can be said and nothing is overwritten.
+    """
+    if not (folder / "run.json").exists():
+        return "not made yet"
+    try:
+        facts = read_json(folder / "run.json")
+    except DataError:
+        return "run.json is corrupt"
+    if facts.get("schema") != RUN_SCHEMA:
+        raise DataError(
+            f"{folder}/run.json has the unknown schema {facts.get('schema')!r}",
+            "Update mmlbench, or move the folder away",
+        )
+    wanted = {"config_hash": spec.config_hash, "data_fingerprint": data_fingerprint}
+    for name, value in wanted.items():
+        if facts.get(name) != value:
+            return f"its {name.replace('_', ' ')} has changed"
+    if facts["code"]["method"] != spec.code:
+        return "the code of its method has changed"
+    for name, value in facts["files"].items():
+        if not (folder / name).exists() or file_digest(folder / name) != value:
+            return f"{name} is missing or was changed"
+    return ""

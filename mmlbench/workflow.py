@@ -1,0 +1,115 @@
+"""What the Snakemake rules ask: which files, which options. No torch, no data, no decisions."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from snakemake.exceptions import WorkflowError
+
+from . import config as configs
+from .errors import MmlbenchError
+from .hashing import digest
+from .plan import RunSpec
+from .store import write_json
+
+_held: list[int] = []
+
+
+def free_stale_lock(folder: str | Path) -> None:
+    """Remove the locks of a killed Snakemake, so that the same command typed again continues.
+
+    Every start holds a kernel lock on a file for as long as it lives. Who gets it knows that no other start is
+    alive here, so that whatever lock files are left belong to the dead.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(exist_ok=True)
+        descriptor = os.open(folder / "mmlbench.lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError:
+        return  # a read-only folder: Snakemake itself says so
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return  # another start lives (or this is a child of it): Snakemake's own lock speaks for it
+    _held.append(descriptor)
+    stale = sorted((folder / "locks").glob("*.lock"))
+    for lock in stale:
+        with contextlib.suppress(OSError):
+            lock.unlink()
+    if stale:
+        os.write(2, b"An earlier snakemake was killed here; its lock is removed and its work goes on.\n")
+
+
+class Plan:
+    """A study as the rules see it."""
+
+    def __init__(self, study: configs.Study) -> None:
+        self.study = study
+        self.runs = {str(Path("results") / run.stamp): run for run in study.runs}
+        self.caches = {run.cache: run for run in study.runs}
+        self.plugins = [word for folder in study.plugins for word in ("--plugins", str(folder))]
+
+    def _run(self, wildcards: Any) -> RunSpec:
+        path = f"results/runs/{wildcards.dataset}/{wildcards.split}/{wildcards.method}/{wildcards.run}"
+        stamp = f"{path}/done-{wildcards.code}"
+        if stamp not in self.runs:
+            raise WorkflowError(f"{stamp} is no run of this config. Ask for results/all_tables.csv")
+        return self.runs[stamp]
+
+    def stamps(self) -> list[str]:
+        """Return the stamps of all runs of the study."""
+        return list(self.runs)
+
+    def manifest(self, wildcards: Any) -> str:
+        """Return the manifest of the run's prepared cache."""
+        return f"cache/{self._run(wildcards).cache}/manifest.json"
+
+    def reused(self, wildcards: Any) -> list[str]:
+        """Return the stamps of the runs that a run reuses."""
+        return [str(Path("results") / run.stamp) for run in self._run(wildcards).requires.values()]
+
+    def threads(self, wildcards: Any) -> int:
+        """Return the CPU threads that the run's recipe asks for."""
+        return int(self._run(wildcards).config["recipe"]["threads"])
+
+    def train_options(self, wildcards: Any) -> str:
+        """Return the options of `mmlbench train` that make a run."""
+        run = self._run(wildcards)
+        words = [*run.command, *self.plugins, "--expect", digest([str(run.path), run.code])[:10]]
+        return shlex.join(words)
+
+    def prepare_options(self, cache: str) -> str:
+        """Return the options of `mmlbench prepare` that make a cache."""
+        if cache not in self.caches:
+            raise WorkflowError(f"cache/{cache} belongs to no dataset of this config")
+        config = self.caches[cache].config
+        words = [config["dataset"], *self.plugins, "--expect", cache]
+        for name, value in config["dataset_params"].items():
+            words += ["--dataset-set", f"{name}={json.dumps(value).strip(chr(34))}"]
+        return shlex.join(words)
+
+
+def read(config: Mapping[str, Any], results: str | Path) -> Plan:
+    """Check a config, write results/plan.json where it changed, and return the plan.
+
+    Raises:
+        WorkflowError: with the one line that `mmlbench` would print.
+    """
+    try:
+        study = configs.study(config)
+        path, plan = Path(results) / "plan.json", study.plan()
+        with contextlib.suppress(OSError, ValueError):
+            if json.loads(path.read_text(encoding="utf-8")) == plan:
+                return Plan(study)
+        write_json(path, plan)
+        return Plan(study)
+    except MmlbenchError as error:
+        raise WorkflowError(str(error)) from None

@@ -1,0 +1,15 @@
+# Reads the config and plans the runs; nothing here decides anything (see mmlbench/workflow.py), and no torch.
+from mmlbench import workflow as study
+
+study.free_stale_lock(".snakemake")
+PLAN = study.read(config, "results")
+validate(config, "../schemas/config.schema.yaml")
+
+
+wildcard_constraints:
+    cache=r"[a-z0-9_]+-[0-9a-f]{10}",
+    dataset=r"[a-z0-9_]+",
+    split=r"[A-Za-z0-9_.-]+",
+    method=r"[a-z0-9_]+",
+    run=r"s\d+-[0-9a-f]{10}",
+    code=r"[0-9a-f]{10}",

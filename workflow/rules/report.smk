@@ -1,0 +1,16 @@
+# Stored predictions to tables, leaderboard and figures; imports no torch.
+rule tables:
+    input:
+        plan="results/plan.json",
+        runs=PLAN.stamps(),
+    output:
+        report("results/all_tables.csv", category="Tables", caption="../report/all_tables.rst"),
+        "results/cost.csv",
+        "results/leaderboard.md",
+        "results/leaderboard.html",
+    log:
+        "results/logs/tables.log",
+    message:
+        "making tables, leaderboard and figures"
+    shell:
+        "mmlbench tables > {log} 2>&1"
