@@ -65,9 +65,7 @@ def _why_stale(path: Path, cache: Path, index: object) -> str:
         spec = from_config(read_json(path)["config"], index)  # type: ignore[arg-type]
         manifest = cache / spec.cache / "manifest.json"
         if not manifest.exists():
-            return (
-                f"its prepared data {spec.cache} is not there (the dataset's code has changed, or the cache is gone)"
-            )
+            return f"its prepared data {spec.cache} is not there: the dataset's code changed, or the cache is gone"
         return completeness(path.parent, spec, read_json(manifest)["fingerprint"])
     except MmlbenchError as error:
         return str(error)

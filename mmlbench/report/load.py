@@ -1,0 +1,284 @@
+"""From a plan and its run folders to matrices of correctness; stops where a planned run can't be used."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import DataError
+from ..hashing import digest, file_digest
+from ..runfolder import RunFolder
+from ..score import Bits, correct
+from ..stats import CrossFit, cross_fit_optimism
+from ..store import read_json
+from .facts import ALONE, CONTROL, ENSEMBLE, Facts
+
+#: So many faults are listed; the rest is counted.
+LISTED = 10
+
+
+@dataclass
+class Run:
+    """A run boiled down to what the tables need.
+
+    Attributes:
+        bits: '<rule>/<logits>' -> correct on test, bool (n,); probes as '<rule>/probe/<modality>'.
+        optimism: (modality, kind) that judged a stage -> cross-fit of its best epoch on test.
+    """
+
+    seed: int
+    record: dict[str, Any]
+    provenance: dict[str, Any]
+    bits: dict[str, Bits]
+    optimism: dict[tuple[str, str], CrossFit]
+
+
+@dataclass
+class Entry:
+    """The runs of one label within a group, sorted by seed."""
+
+    label: str
+    method: str
+    params: str
+    zero_gap: bool
+    runs: list[Run]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Its seeds, in order."""
+        return tuple(run.seed for run in self.runs)
+
+    @cached_property
+    def rules(self) -> tuple[str, ...]:
+        """Selection rules that every run has."""
+        found = ({key.split("/", 1)[0] for key in run.bits} for run in self.runs)
+        return tuple(rule for rule in ("last", "val", "test") if all(rule in rules for rules in found))
+
+    def matrix(self, key: str, seeds: tuple[int, ...] | None = None) -> np.ndarray | None:
+        """Return correctness (seeds, n) as float64, or None where a run lacks it."""
+        chosen = [run for run in self.runs if seeds is None or run.seed in seeds]
+        if not chosen or any(key not in run.bits for run in chosen):
+            return None
+        return np.stack([run.bits[key] for run in chosen]).astype(np.float64)
+
+
+@dataclass
+class Group:
+    """What is compared: the entries of one dataset, split, recipe and encoder, on one test set."""
+
+    dataset: str
+    split: str
+    recipe: str
+    encoder: str
+    group_name: str
+    modalities: list[str]
+    groups: np.ndarray
+    bayes: dict[str, float]
+    data_fingerprint: str
+    entries: list[Entry] = field(default_factory=list)
+
+    @property
+    def clusters(self) -> np.ndarray | None:
+        """Each test sample's group, or None where the split has none."""
+        return self.groups if (self.groups != "").any() else None
+
+    def entry(self, method: str) -> Entry | None:
+        """Return the entry of a method; of several the one with default parameters, else the first."""
+        found = [entry for entry in self.entries if entry.method == method]
+        return next((entry for entry in found if not entry.params), found[0] if found else None)
+
+    @property
+    def alone(self) -> Entry | None:
+        """The encoders trained alone."""
+        return self.entry(ALONE)
+
+    @property
+    def control(self) -> Entry | None:
+        """Joint training with the partner shuffled."""
+        return self.entry(CONTROL)
+
+    @property
+    def ensemble(self) -> Entry | None:
+        """The ensemble of the models trained alone."""
+        return self.entry(ENSEMBLE)
+
+    def baseline(self, name: str) -> Entry | None:
+        """Return the entry that the config calls the baseline: by label, else by method."""
+        by_label = next((entry for entry in self.entries if entry.label == name), None)
+        return by_label or self.entry(name)
+
+
+@dataclass
+class Loaded:
+    """A study's runs, checked and boiled down."""
+
+    name: str
+    headline: str
+    baseline: str
+    groups: list[Group]
+
+
+def read_plan(results: Path) -> dict[str, Any]:
+    """Read plan.json.
+
+    Raises:
+        DataError: there is none, or it is no plan.
+    """
+    path, mend = results / "plan.json", "Run: snakemake --cores all results/all_tables.csv"
+    if not path.exists():
+        raise DataError(f"{results} holds no plan.json", mend)
+    plan = read_json(path)
+    if not isinstance(plan, dict) or not plan.get("cells"):
+        raise DataError(f"{path} plans no runs", mend)
+    return plan
+
+
+def _state(cell: Mapping[str, Any], results: Path, cache: Path) -> tuple[str, RunFolder | None]:
+    """Return ('', the run) where a planned run can be used, else what is the matter."""
+    folder = results / cell["run"]
+    if not (folder / "run.json").exists():
+        begun = any((folder / name).exists() for name in ("checkpoint.npz", "lease.json"))
+        return "unfinished" if begun else "missing", None
+    try:
+        run = RunFolder.open(folder)
+    except DataError as error:
+        return error.what, None
+    if run.record["config_hash"] != cell["config_hash"]:
+        return "stale, made by another configuration", None
+    if run.record["code"]["method"] != cell["code"]:
+        return "stale, made by other code of the method", None
+    manifest = cache / cell["cache"] / "manifest.json"
+    if manifest.exists() and read_json(manifest).get("fingerprint") != run.record["data_fingerprint"]:
+        return "stale, made from other data than the prepared cache", None
+    for method, used in run.record["requires"].items():
+        source = results / used["run"] / "run.json"
+        if source.exists() and file_digest(source) != used["run_hash"]:
+            return f"stale, its {method} run was made anew", None
+    return "", run
+
+
+def _fail(faults: list[tuple[Mapping[str, Any], str]], total: int) -> None:
+    shown = []
+    for cell, problem in faults[:LISTED]:
+        config = cell["config"]
+        where = f"{config['dataset']}/{config['split']} {cell['label']} seed {config['seed']}"
+        shown.append(f"{where}: {problem} (mmlbench train {shlex.join(cell['command'])})")
+    more = f"; and {len(faults) - LISTED} more" if len(faults) > LISTED else ""
+    raise DataError(
+        f"{len(faults)} of {total} planned runs can't be used: {'; '.join(shown)}{more}",
+        "Type the snakemake command again, or the commands in brackets",
+    )
+
+
+def _judged(run: RunFolder) -> dict[tuple[str, str], CrossFit]:
+    """Cross-fit the test-picked epoch of each logits that judged a stage; of several stages the last counts."""
+    chosen = run.record["selected"].get("test") or ()
+    bits = run.epoch_bits() if chosen else {}
+    found = {}
+    for entry in chosen:
+        key = f"{entry['stage']}/{entry['judge']}"
+        if key in bits and bits[key].shape[1] >= 2:
+            kind, _, modality = entry["judge"].partition("/")
+            found[modality or "fused", kind] = cross_fit_optimism(bits[key])
+    return found
+
+
+def _boil(run: RunFolder) -> Run:
+    """Score a run's test part; its logits are let go."""
+    label = run.predictions["test/label"]
+    bits = {}
+    for key, logits in run.predictions.items():
+        if key.count("/") >= 2:
+            rule, part, name = key.split("/", 2)
+            if part == "test":
+                bits[f"{rule}/{name}"] = correct(logits, label, f"{run.name}: {key}")
+    for key, logits in run.probe.items():
+        rule, modality, part = key.split("/")
+        if part == "test":
+            bits[f"{rule}/probe/{modality}"] = correct(logits, label, f"{run.name}: probe {key}")
+    return Run(run.record["config"]["seed"], run.record, run.provenance, bits, _judged(run))
+
+
+def _test_set(run: RunFolder) -> tuple[np.ndarray, str]:
+    """Return the groups of the test samples, and a hash of ids, labels and groups."""
+    facts = [run.predictions[f"test/{name}"] for name in ("id", "label", "group")]
+    return facts[2], digest([values.tolist() for values in facts])
+
+
+class _Collector:
+    """Puts the runs into groups and entries, and refuses those of another test set."""
+
+    def __init__(self, facts: Facts) -> None:
+        self.facts, self.groups = facts, {}  # type: ignore[var-annotated]
+        self.test_sets: dict[tuple[str, ...], tuple[str, str]] = {}
+        self.kept: dict[str, tuple[Run, np.ndarray, str]] = {}
+
+    def add(self, cell: Mapping[str, Any], folder: RunFolder) -> None:
+        """Take one cell with its run."""
+        name, config = folder.name, folder.record["config"]
+        if name not in self.kept:
+            self.kept[name] = (_boil(folder), *_test_set(folder))
+        run, samples, test_set = self.kept[name]
+        key = (config["dataset"], config["split"], config["recipe"]["name"], cell["encoder"])
+        first, wanted = self.test_sets.setdefault(key, (name, test_set))
+        if test_set != wanted:
+            raise DataError(
+                f"{name} and {first} were scored on different test samples or labels",
+                "Remove the one that was made from other data, and make it again",
+            )
+        if key not in self.groups:
+            record = folder.record
+            self.groups[key] = Group(
+                *key,
+                group_name=self.facts.group_name(config["dataset"], config["split"]),
+                modalities=list(record["modalities"]),
+                groups=samples,
+                bayes=record["bayes"],
+                data_fingerprint=record["data_fingerprint"],
+            )
+        self._entry(self.groups[key], cell, config, run).runs.append(run)
+
+    def _entry(self, group: Group, cell: Mapping[str, Any], config: Mapping[str, Any], run: Run) -> Entry:
+        for entry in group.entries:
+            if entry.label == cell["label"]:
+                return entry
+        params = self.facts.shown_params(config["method"], config["params"])
+        zero = self.facts.zero_gap(config["method"], run.record["sample_passes"])
+        group.entries.append(Entry(cell["label"], config["method"], params, zero, []))
+        return group.entries[-1]
+
+
+def load(results: Path, cache: Path) -> Loaded:
+    """Check that every planned run is there, whole and fresh; score them.
+
+    Raises:
+        DataError: listing the runs that are missing, stale or corrupt, each with the command that makes it; runs
+            of a group scored on different test samples; logits that are not finite.
+    """
+    plan = read_plan(results)
+    collector = _Collector(Facts.of_plan(plan))
+    faults: list[tuple[Mapping[str, Any], str]] = []
+    opened: dict[str, tuple[str, RunFolder | None]] = {}
+    for cell in plan["cells"]:
+        if cell["run"] not in opened:
+            opened[cell["run"]] = _state(cell, results, cache)
+        problem, _ = opened[cell["run"]]
+        if problem:
+            faults.append((cell, problem))
+    if faults:
+        _fail(faults, len(plan["cells"]))
+    for cell in plan["cells"]:
+        folder = opened[cell["run"]][1]
+        assert folder is not None
+        collector.add(cell, folder)
+        opened[cell["run"]] = ("", RunFolder(folder.path, folder.record))  # lets the arrays go
+    for group in collector.groups.values():
+        for entry in group.entries:
+            entry.runs.sort(key=lambda run: run.seed)
+    return Loaded(plan["name"], plan["headline"], plan["baseline"], list(collector.groups.values()))
