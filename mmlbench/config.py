@@ -148,12 +148,12 @@ def _check_labels(cells: list[Cell]) -> None:
             )
     seen = set()
     for cell in cells:
-        key = (*cell.group, cell.label, cell.run.config["seed"])
-        if key in seen:
+        once = (*cell.group, cell.label, cell.run.config["seed"])
+        if once in seen:
             raise ConfigError(
-                f"{cell.label!r} with seed {key[-1]} is listed twice on {cell.group[0]}", "List it once"
+                f"{cell.label!r} with seed {once[-1]} is listed twice on {cell.group[0]}", "List it once"
             )
-        seen.add(key)
+        seen.add(once)
 
 
 def study(config: Mapping[str, Any], index: Index | None = None) -> Study:

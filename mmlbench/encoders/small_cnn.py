@@ -38,7 +38,7 @@ class SmallCNN(Encoder):
             ]
             channels = width
         self.layers = nn.Sequential(*layers)
-        self.to(memory_format=torch.channels_last)
+        self.layers.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.dim = channels
 
     def views(self, inputs: Tensor) -> Tensor:
