@@ -1,0 +1,71 @@
+# `make` alone lists the targets. Variables: PYTHON, VENV, CORES, TORCH, WORKERS (see `make help`).
+VENV    ?= .venv
+PYTHON  ?= python3
+CORES   ?= $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
+WORKERS ?= $(if $(filter 1,$(CORES)),0,2)
+TORCH   ?=
+
+# The shells of Snakemake's rules take the first `python` on PATH: it has to be the environment's. Once that exists
+# the default PYTHON means its own, so that a Python named at the first call need not be named again.
+export PATH := $(abspath $(VENV))/bin:$(PATH)
+# Settings of another Python in the caller's shell must not reach the environment's.
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
+
+SUPPORTED  := 3.11 3.12 3.13
+ALL_TABLES := results/all_tables.csv
+
+.DEFAULT_GOAL := help
+.PHONY: help env results quick test test-long lint clean
+
+help:
+	@echo 'make results    make the environment, run the default grid, show the leaderboard ($(ALL_TABLES))'
+	@echo 'make quick      the same with a grid of about 90 seconds (config/quick.yaml)'
+	@echo 'make test       the tests, without those marked slow'
+	@echo 'make test-long  the tests marked slow'
+	@echo 'make lint       ruff, snakefmt, snakemake --lint, mypy'
+	@echo 'make env        only the environment ($(VENV)); the others make it when it is missing or out of date'
+	@echo 'make clean      remove the environment and the tools'"'"' caches; results/ and cache/ are kept'
+	@echo
+	@echo 'PYTHON=python3.12  the Python to make the environment with (3.11 to 3.13)'
+	@echo 'TORCH=cpu          the small build of PyTorch, for a machine without a GPU'
+	@echo 'CORES=8            how many cores the runs may use (here: $(CORES))'
+	@echo
+	@echo "Inside the environment (source $(VENV)/bin/activate): snakemake --cores all $(ALL_TABLES)"
+
+# The version is checked here, and in words that any Python understands: tools/environment.py needs 3.11 to parse.
+env:
+	@found=`$(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null` || found='no Python that runs'; \
+	case " $(SUPPORTED) " in *" $$found "*) exit 0 ;; esac; \
+	mend='Install one with its venv module, then name it'; name=python3.12; \
+	for version in $(SUPPORTED); do ! python$$version -c "" >/dev/null 2>&1 || { name=python$$version; mend='There is one here'; }; done; \
+	echo "mmlbench: $(PYTHON) is $$found; Python 3.11, 3.12 or 3.13 is needed. $$mend: make $(firstword $(MAKECMDGOALS)) PYTHON=$$name" >&2; \
+	exit 2
+	@$(PYTHON) tools/environment.py --venv '$(VENV)' --torch '$(TORCH)'
+
+results: env
+	snakemake --cores $(CORES) $(ALL_TABLES)
+	mmlbench leaderboard
+
+quick: env
+	snakemake --cores $(CORES) --configfile config/quick.yaml -- $(ALL_TABLES)
+	mmlbench leaderboard
+
+# Two workers, one thread each: on two cores that is faster than one worker with two threads.
+test: env
+	OMP_NUM_THREADS=1 python -m pytest -m 'not slow' -n $(WORKERS)
+
+# pytest ends with 5 where no test is marked slow: nothing ran, and nothing failed.
+test-long: env
+	OMP_NUM_THREADS=1 python -m pytest -m slow -n $(WORKERS) || test $$? -eq 5
+
+lint: env
+	ruff check .
+	ruff format --check .
+	snakefmt --check Snakefile workflow
+	python tools/lint_workflow.py
+	mypy
+
+clean:
+	rm -rf '$(VENV)' '$(VENV).state' build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find mmlbench methods datasets workflow tests tools -name __pycache__ -prune -exec rm -rf {} +
+	@echo 'Kept: results/, cache/ and .snakemake/ (remove them by hand to start from nothing).'

@@ -1,0 +1,220 @@
+"""Make the virtual environment, or return at once where it is up to date. Called by `make env`.
+
+    python3 tools/environment.py --venv .venv [--torch cpu]
+
+Standard library only: it runs before anything is installed. `<venv>.state` is the lock against a second
+`make` and says "installing" while an installation is under way, so that one killed in the middle is started
+afresh by the next call instead of being taken for whole. `<venv>/.stamp` holds a hash of everything that the
+environment was made from; contents are compared, not times, as a fresh clone has none worth trusting.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import hashlib
+import importlib.util
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn, TextIO
+
+ROOT = Path(__file__).resolve().parent.parent
+UV = "uv>=0.9"
+
+
+class InstallError(Exception):
+    """A step of the installation failed; `code` is its exit code, negative for a signal."""
+
+    def __init__(self, line: str, code: int) -> None:
+        super().__init__(line)
+        self.code = code
+
+
+def say(line: str) -> None:
+    """Write one line to the terminal (rich is not installed yet)."""
+    sys.stderr.write(f"mmlbench: {line}\n")
+    sys.stderr.flush()
+
+
+def stop(line: str) -> NoReturn:
+    """Write one line, the fault with its mend, and end with exit code 2."""
+    say(line)
+    raise SystemExit(2)
+
+
+def key() -> str:
+    """Return the hash of what the environment is made from; the path is in it, as a venv does not move."""
+    digest = hashlib.sha256("{}\n{}.{}\n".format(ROOT, *sys.version_info[:2]).encode())
+    for name in ("pyproject.toml", "constraints.txt"):
+        digest.update((ROOT / name).read_bytes())
+    return digest.hexdigest()
+
+
+def run(command: Sequence[str | Path], env: dict[str, str] | None = None, quiet: bool = False) -> int:
+    """Run a command, its output on the terminal unless `quiet`, and return its exit code (127: not there)."""
+    output = subprocess.DEVNULL if quiet else None
+    words = [str(part) for part in command]
+    try:
+        return subprocess.run(words, cwd=ROOT, env=env, stdout=output, stderr=output, check=False).returncode
+    except FileNotFoundError:
+        return 127
+
+
+def version_of(python: Path) -> tuple[int, int] | None:
+    """Return (major, minor) of a venv's interpreter, or None where it does not run."""
+    code = "import sys; print(*sys.version_info[:2])"
+    try:
+        done = subprocess.run([str(python), "-c", code], capture_output=True, text=True, check=True)
+        major, minor = done.stdout.split()
+        return int(major), int(minor)
+    except (OSError, ValueError, subprocess.CalledProcessError):
+        return None
+
+
+def pip_setting(python: Path, name: str) -> str:
+    """Return a setting of the user's pip ('index-url', 'find-links'), from its variable or its file, or ''."""
+    value = os.environ.get("PIP_" + name.upper().replace("-", "_"))
+    if value is None:
+        command = [str(python), "-m", "pip", "config", "get", f"global.{name}"]
+        value = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    return " ".join(value.split())
+
+
+def uv_environment(python: Path) -> dict[str, str]:
+    """Return the environment for uv, which does not read pip's settings: those that name a source are handed on."""
+    env = dict(os.environ)
+    find_links = pip_setting(python, "find-links")
+    if find_links and not env.get("UV_FIND_LINKS"):
+        env["UV_FIND_LINKS"] = ",".join(find_links.split())  # pip parts by spaces, uv by commas
+    index = pip_setting(python, "index-url")
+    if index and not (env.get("UV_DEFAULT_INDEX") or env.get("UV_INDEX_URL")):
+        env["UV_DEFAULT_INDEX"] = index
+    if env.get("PIP_CERT"):
+        env.setdefault("SSL_CERT_FILE", env["PIP_CERT"])
+    env.pop("VIRTUAL_ENV", None)
+    return env
+
+
+def local_cpu_torch(env: dict[str, str]) -> bool:
+    """Return whether a find-links folder already holds a CPU build of torch."""
+    folders = [Path(part) for part in env.get("UV_FIND_LINKS", "").split(",") if part]
+    return any(folder.is_dir() and any(folder.glob("torch-*+cpu-*.whl")) for folder in folders)
+
+
+def create(venv: Path, afresh: bool) -> None:
+    """Make the bare virtual environment with the running Python."""
+    say(f"making the environment {venv} with Python {sys.version.split()[0]}")
+    command: list[str | Path] = [sys.executable, "-m", "venv", *(["--clear"] if afresh else []), venv]
+    code = run(command)
+    if code:
+        raise InstallError(f"Python's venv module could not make {venv}. {missing_venv_mend()}", code)
+
+
+def missing_venv_mend() -> str:
+    """Return how to get the venv module for the running Python."""
+    package = "python{}.{}-venv".format(*sys.version_info[:2])
+    return (
+        f"Install it (Debian and Ubuntu: apt install {package}), or name another Python: make env PYTHON=python3.12"
+    )
+
+
+def check(venv: Path, unfinished: bool) -> bool:
+    """Return whether the environment must be made afresh; stop where it may not be touched."""
+    if any(importlib.util.find_spec(module) is None for module in ("venv", "ensurepip")):
+        stop(f"{sys.executable} lacks the venv module. {missing_venv_mend()}")
+    if unfinished:
+        say(f"the last installation into {venv} was cut off; starting it afresh")
+        return True
+    if not venv.exists() or not any(venv.iterdir()):
+        return False
+    if not (venv / "pyvenv.cfg").is_file():
+        stop(f"{venv} holds files and is no virtual environment. Move it, or name another: make env VENV=.venv2")
+    version = version_of(venv / "bin" / "python")
+    if version == sys.version_info[:2]:
+        return False
+    was = "a Python that does not run" if version is None else "Python {}.{}".format(*version)
+    if (venv / ".stamp").is_file():  # made here, so it may be thrown away
+        say(f"{venv} has {was}; making it afresh")
+        return True
+    mend = "Remove it, or name another: make env VENV=.venv2"
+    stop(f"{venv} was not made by this project and has {was}, not {{}}.{{}}. {mend}".format(*sys.version_info[:2]))
+
+
+def install(venv: Path, torch: str, change_torch: bool) -> None:
+    """Install uv, and with it the pinned packages and this checkout (editable)."""
+    python = venv / "bin" / "python"
+    if run([python, "-m", "pip", "--version"], quiet=True):  # an environment made by uv has no pip
+        run([python, "-m", "ensurepip", "--upgrade"])
+    code = run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", UV])
+    if code:
+        raise InstallError("pip could not install uv. Check that the package index answers, then try again.", code)
+    env = uv_environment(python)
+    # --compile-bytecode: without it the first import of torch compiles thousands of files, in every process
+    # at once, and where PYTHONDONTWRITEBYTECODE is set it does so every time.
+    command: list[str | Path] = [venv / "bin" / "uv", "pip", "install", "--compile-bytecode", "--python", python]
+    command += ["-c", "constraints.txt", "--build-constraints", "constraints.txt", "-e", ".[test]"]
+    if torch and not (torch == "cpu" and local_cpu_torch(env)):
+        command += ["--torch-backend", torch]
+    if change_torch:
+        command += [f"--reinstall-package={name}" for name in ("torch", "torchvision", "torchaudio")]
+    code = run(command, env)
+    if code:
+        mend = "Read uv's message above, then type the same command again: what was downloaded is kept."
+        if torch:
+            mend += f" If the index of TORCH={torch} is out of reach, leave TORCH out: any build runs on a CPU."
+        raise InstallError(f"the packages could not be installed. {mend}", code)
+    # Fills the index of the plug-ins, so that the user's first call is quick; a fault will be seen there.
+    run([venv / "bin" / "mmlbench", "list"], quiet=True)
+
+
+def bring_up_to_date(venv: Path, torch: str, state: TextIO) -> None:
+    """Make or mend the environment under the lock, unless it is as it should be."""
+    stamp, wanted = venv / ".stamp", key()
+    unfinished = bool(state.read().strip())
+    found, _, had = stamp.read_text(encoding="utf-8").partition(" ") if stamp.is_file() else ("", "", "")
+    torch = torch or had
+    if not unfinished and found == wanted and torch == had:
+        return
+    started = time.monotonic()
+    afresh = check(venv, unfinished)
+    state.write("installing\n")
+    state.flush()
+    try:
+        if afresh or not (venv / "bin" / "python").exists():
+            create(venv, afresh)
+        install(venv, torch, change_torch=bool(found) and torch != had)
+        stamp.write_text(f"{wanted} {torch}", encoding="utf-8")
+    except InstallError as error:
+        if error.code > 0:  # an ordinary failure left the environment whole; a signal may not have
+            state.truncate(0)
+        stop(str(error))
+    state.truncate(0)
+    say(f"environment {venv} is ready ({time.monotonic() - started:.0f} s)")
+
+
+def main() -> None:
+    """Take the lock and bring the environment up to date."""
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("--venv", type=Path, default=Path(".venv"))
+    parser.add_argument("--torch", default="", help="a backend of `uv pip install --torch-backend`: cpu, cu130, …")
+    arguments = parser.parse_args()
+    venv = (ROOT / arguments.venv).absolute()
+    with venv.with_name(venv.name + ".state").open("a+", encoding="utf-8") as state:
+        try:
+            fcntl.flock(state, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("another make is installing the environment; waiting for it")
+            fcntl.flock(state, fcntl.LOCK_EX)
+        state.seek(0)
+        bring_up_to_date(venv, arguments.torch, state)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        stop("interrupted. The same command continues.")
