@@ -45,7 +45,7 @@ class Unimodal(Method):
         ]
 
     def _alone(self, modality: str, batch: Batch) -> tuple[Tensor, Logits]:
-        logits = self.own[modality](self.encoders[modality](batch.inputs[modality]))
+        logits = self.own[modality](self.encode(batch, only=[modality])[modality])
         return cross_entropy(logits, batch.label), Logits(own_head={modality: logits})
 
     def predict(self, features: dict[str, Tensor]) -> Logits:

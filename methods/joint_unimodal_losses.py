@@ -1,0 +1,51 @@
+"""Joint training with a loss for each modality as well."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from mmlbench.fusion import FUSIONS, fusion_head, own_heads
+from mmlbench.method import Batch, Logits, Method
+from mmlbench.params import MethodParams, choice
+from mmlbench.registry import register
+
+
+@register
+class JointUnimodalLosses(Method):
+    """A fusion head and a linear head per modality, L = CE(z, y) + sum of CE(z_m, y), without weights.
+
+    Source: the uniform baseline of MMPareto (Wei and Hu, ICML 2024), 'Joint*' of InfoReg (CVPR 2025).
+    Predicts z; the own heads serve training only. `detached` keeps the fusion loss from the encoders, which then
+    train as if alone, under their own heads (ours, a control: unimodal training plus a fusion head).
+    Deviations: none at the defaults.
+    Measured: see docs/results.md.
+    """
+
+    class Params(MethodParams):
+        fusion: str = choice("concat", FUSIONS, doc="fusion head; film and gated have no sliced logits")
+        detached: bool = False
+
+    min_modalities = 2
+
+    def build(self) -> None:
+        """Add the fusion head and a linear head per modality."""
+        self.head = fusion_head(self.params.fusion, self.dims, self.classes)
+        self.own = own_heads(self.dims, self.classes)
+
+    def loss(self, batch: Batch) -> tuple[Tensor, Logits]:
+        """Return the sum of M + 1 cross-entropies."""
+        logits = self.predict(self.encode(batch))
+        assert logits.fused is not None
+        total = cross_entropy(logits.fused, batch.label)
+        for own in logits.own_head.values():
+            total = total + cross_entropy(own, batch.label)
+        return total, logits
+
+    def predict(self, features: dict[str, Tensor]) -> Logits:
+        """Return fused and own-head logits, and sliced ones of concat and sum."""
+        own = {m: self.own[m](features[m]) for m in self.modalities}
+        shown = {m: h.detach() for m, h in features.items()} if self.params.detached else features
+        return replace(self.head(shown), own_head=own)
