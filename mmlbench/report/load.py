@@ -30,6 +30,7 @@ class Run:
     Attributes:
         bits: '<rule>/<logits>' -> correct on test, bool (n,); probes as '<rule>/probe/<modality>'.
         optimism: (modality, kind) that judged a stage -> cross-fit of its best epoch on test.
+        stage_epochs: stage -> epochs trained.
     """
 
     seed: int
@@ -37,6 +38,7 @@ class Run:
     provenance: dict[str, Any]
     bits: dict[str, Bits]
     optimism: dict[tuple[str, str], CrossFit]
+    stage_epochs: dict[str, int]
 
 
 @dataclass
@@ -108,6 +110,14 @@ class Group:
         """The ensemble of the models trained alone."""
         return self.entry(ENSEMBLE)
 
+    def initial(self, modality: str, seeds: tuple[int, ...]) -> np.ndarray | None:
+        """Return correctness (seeds, n) of the probes of the untrained encoders, which all methods share."""
+        key = f"initial/probe/{modality}"
+        found = {run.seed: run.bits[key] for entry in self.entries for run in entry.runs if key in run.bits}
+        if any(seed not in found for seed in seeds):
+            return None
+        return np.stack([found[seed] for seed in seeds]).astype(np.float64)
+
     def baseline(self, name: str) -> Entry | None:
         """Return the entry that the config calls the baseline: by label, else by method."""
         by_label = next((entry for entry in self.entries if entry.label == name), None)
@@ -176,12 +186,10 @@ def _fail(faults: list[tuple[Mapping[str, Any], str]], total: int) -> None:
     )
 
 
-def _judged(run: RunFolder) -> dict[tuple[str, str], CrossFit]:
+def _judged(run: RunFolder, bits: Mapping[str, Bits]) -> dict[tuple[str, str], CrossFit]:
     """Cross-fit the test-picked epoch of each logits that judged a stage; of several stages the last counts."""
-    chosen = run.record["selected"].get("test") or ()
-    bits = run.epoch_bits() if chosen else {}
     found = {}
-    for entry in chosen:
+    for entry in run.record["selected"].get("test") or ():
         key = f"{entry['stage']}/{entry['judge']}"
         if key in bits and bits[key].shape[1] >= 2:
             kind, _, modality = entry["judge"].partition("/")
@@ -202,36 +210,43 @@ def _boil(run: RunFolder) -> Run:
         rule, modality, part = key.split("/")
         if part == "test":
             bits[f"{rule}/probe/{modality}"] = correct(logits, label, f"{run.name}: probe {key}")
-    return Run(run.record["config"]["seed"], run.record, run.provenance, bits, _judged(run))
+    epochs = run.epoch_bits()
+    lengths = {key.split("/", 1)[0]: len(rows) for key, rows in epochs.items()}
+    return Run(run.record["config"]["seed"], run.record, run.provenance, bits, _judged(run, epochs), lengths)
 
 
-def _test_set(run: RunFolder) -> tuple[np.ndarray, str]:
-    """Return the groups of the test samples, and a hash of ids, labels and groups."""
+def _terms(run: RunFolder) -> tuple[np.ndarray, dict[str, str]]:
+    """Return the groups of the test samples, and hashes of what must be equal within a comparison."""
     facts = [run.predictions[f"test/{name}"] for name in ("id", "label", "group")]
-    return facts[2], digest([values.tolist() for values in facts])
+    config = run.record["config"]
+    return facts[2], {
+        "different test samples or labels": digest([values.tolist() for values in facts]),
+        "different data": run.record["data_fingerprint"],
+        "different recipes of one name": digest([config["recipe"], config["dataset_params"]]),
+    }
 
 
 class _Collector:
     """Puts the runs into groups and entries, and refuses those of another test set."""
 
     def __init__(self, facts: Facts) -> None:
-        self.facts, self.groups = facts, {}  # type: ignore[var-annotated]
-        self.test_sets: dict[tuple[str, ...], tuple[str, str]] = {}
-        self.kept: dict[str, tuple[Run, np.ndarray, str]] = {}
+        self.facts = facts
+        self.groups: dict[tuple[str, ...], Group] = {}
+        self.terms: dict[tuple[str, ...], tuple[str, dict[str, str]]] = {}
+        self.kept: dict[str, tuple[Run, np.ndarray, dict[str, str]]] = {}
 
     def add(self, cell: Mapping[str, Any], folder: RunFolder) -> None:
         """Take one cell with its run."""
         name, config = folder.name, folder.record["config"]
         if name not in self.kept:
-            self.kept[name] = (_boil(folder), *_test_set(folder))
-        run, samples, test_set = self.kept[name]
+            self.kept[name] = (_boil(folder), *_terms(folder))
+        run, samples, terms = self.kept[name]
         key = (config["dataset"], config["split"], config["recipe"]["name"], cell["encoder"])
-        first, wanted = self.test_sets.setdefault(key, (name, test_set))
-        if test_set != wanted:
-            raise DataError(
-                f"{name} and {first} were scored on different test samples or labels",
-                "Remove the one that was made from other data, and make it again",
-            )
+        first, wanted = self.terms.setdefault(key, (name, terms))
+        for what, value in terms.items():
+            if value != wanted[what]:
+                mend = "Make both alike, or give the recipe another name, so that they are not compared"
+                raise DataError(f"{name} and {first} are compared but were made with {what}", mend)
         if key not in self.groups:
             record = folder.record
             self.groups[key] = Group(

@@ -1,0 +1,150 @@
+"""Tables `accuracy`, `groups` and `subsets`: accuracies, differences, rank groups, values per group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ..stats import all_pairs_groups, detectable_difference, two_part
+from .facts import CONTROL
+from .load import Entry, Group
+from .make import POINTS, SELECTED_ON_TEST, What, blank, common_seeds, fill, known, mean_row, seeds_note
+from .rows import Row
+
+
+def entry_notes(entry: Entry, rule: str) -> list[str]:
+    """Return what must stand beside every accuracy of an entry."""
+    notes = [note for run in entry.runs for note in run.record["notes"]]
+    if entry.method == CONTROL:
+        notes.insert(0, "control, not ranked")
+    return [*notes, SELECTED_ON_TEST] if rule == "test" else notes
+
+
+def keys_of(entry: Entry, group: Group) -> Iterator[tuple[str, str, str]]:
+    """Yield (logits, modality, kind) of what an entry may have, in the order of the tables."""
+    yield "fused", "fused", "fused"
+    for kind in ("own_head", "sliced", "probe"):
+        for modality in group.modalities:
+            yield f"{kind}/{modality}", modality, kind
+
+
+def accuracy_rows(group: Group, headline: str, baseline: str) -> Iterator[Row]:
+    """Yield the accuracies, the differences to the baseline and to the ensemble, and what can be resolved."""
+    places = rank_groups(group, headline)
+    for entry in group.entries:
+        for rule in entry.rules:
+            for name, modality, kind in keys_of(entry, group):
+                matrix = entry.matrix(f"{rule}/{name}")
+                if matrix is None:
+                    continue
+                what = What("accuracy", modality, "accuracy", kind, rule, unit="fraction")
+                row = mean_row(group, entry, what, matrix, entry_notes(entry, rule))
+                if kind == "fused" and rule == headline:
+                    row.rank_group = places.get(entry.label)
+                yield row
+    for reference in references(group, baseline):
+        for entry in group.entries:
+            yield from _differences(group, entry, reference)
+    yield from _resolution(group, headline, baseline)
+
+
+def references(group: Group, baseline: str) -> list[Entry]:
+    """Return the entries that the others are compared with: the baseline and the ensemble."""
+    found = [group.baseline(baseline), group.ensemble]
+    unique = {entry.label: entry for entry in found if entry is not None}
+    return list(unique.values())
+
+
+def ranked_entries(group: Group, headline: str) -> list[Entry]:
+    """Return the entries that take part in the ranking: those with a fused prediction, the control excepted."""
+    key = f"{headline}/fused"
+    return [e for e in group.entries if e.method != CONTROL and e.runs and all(key in r.bits for r in e.runs)]
+
+
+def rank_groups(group: Group, headline: str) -> dict[str, int]:
+    """Return label -> rank group by all-pairs Holm on the fused accuracy; empty where no seed is common to all."""
+    entries = ranked_entries(group, headline)
+    seeds = common_seeds(*entries) if entries else ()
+    if not seeds:
+        return {}
+    matrices = [entry.matrix(f"{headline}/fused", seeds) for entry in entries]
+    names = [entry.label for entry in entries]
+    data = [matrix for matrix in matrices if matrix is not None]
+    return {ranked.name: ranked.group for ranked in all_pairs_groups(names, data, group.clusters)}
+
+
+def paired(entry: Entry, reference: Entry, key: str) -> tuple[np.ndarray, tuple[int, ...]] | None:
+    """Return the difference entry - reference in points (seeds, n) over the common seeds, and these."""
+    seeds = common_seeds(entry, reference)
+    ours, theirs = entry.matrix(key, seeds), reference.matrix(key, seeds)
+    if ours is None or theirs is None:
+        return None
+    return POINTS * (ours - theirs), seeds
+
+
+def _differences(group: Group, entry: Entry, reference: Entry) -> Iterator[Row]:
+    if entry is reference:
+        return
+    for rule in entry.rules:
+        found = paired(entry, reference, f"{rule}/fused")
+        if found is None:
+            continue
+        what = What("accuracy", "fused", "difference", "fused", rule, reference.label)
+        notes = [*entry_notes(entry, rule), seeds_note(found[1], entry, reference)]
+        yield mean_row(group, entry, what, found[0], notes, [reference])
+
+
+def _resolution(group: Group, headline: str, baseline: str) -> Iterator[Row]:
+    """Yield the smallest difference to the baseline that is found with 80 % power, its median over the methods."""
+    reference = group.baseline(baseline)
+    entries = ranked_entries(group, headline)
+    if reference is None or reference not in entries or len(entries) < 2:
+        return
+    pairs = len(entries) * (len(entries) - 1) // 2
+    found = [paired(entry, reference, f"{headline}/fused") for entry in entries if entry is not reference]
+    sizes = [detectable_difference(one[0], comparisons=pairs, clusters=group.clusters) for one in found if one]
+    what = What("accuracy", "fused", "resolution", "fused", headline, reference.label)
+    row = blank(group, None, what, entries)
+    finite = [size for size in sizes if np.isfinite(size)]
+    row.value = known(float(np.median(finite))) if finite else None
+    row.n_seeds = min(len(one[1]) for one in found if one) if any(found) else None
+    row.note = (
+        f"smallest true difference found with 80 % power, corrected for {pairs} comparisons; median over methods"
+    )
+    yield row
+
+
+def group_rows(group: Group, headline: str) -> Iterator[Row]:
+    """Yield the fused accuracy on each group of test samples, such as a speaker."""
+    if group.clusters is None:
+        return
+    names = sorted(set(group.groups.tolist()))
+    for entry in group.entries:
+        matrix = entry.matrix(f"{headline}/fused")
+        if matrix is None:
+            continue
+        for name in names:
+            what = What("groups", f"{group.group_name}={name}", "accuracy", "fused", headline, unit="fraction")
+            estimate = two_part(matrix[:, group.groups == name])
+            notes = [f"this {group.group_name} only; says nothing about others", *entry_notes(entry, headline)]
+            yield fill(blank(group, entry, what), estimate, notes)
+
+
+def subset_rows(group: Group) -> Iterator[Row]:
+    """Yield the fused accuracy where only some modalities are there, by how the others are filled in."""
+    words = {"mean": "features of the missing ones at their train mean", "zero": "features of the missing ones at 0"}
+    for entry in group.entries:
+        keys = sorted({key for run in entry.runs for key in run.bits if "/fused@" in key})
+        for key in sorted(keys, key=lambda k: (entry.rules.index(k.split("/", 1)[0]), k)):
+            matrix = entry.matrix(key)
+            if matrix is None:
+                continue
+            rule, name = key.split("/", 1)
+            filling, present = name.removeprefix("fused@").split(":", 1)
+            what = What("subsets", present, f"accuracy@{filling}", "subset", rule, unit="fraction")
+            notes = [
+                "no modality is there" if present == "none" else f"only {present} is there",
+                words.get(filling, ""),
+            ]
+            yield mean_row(group, entry, what, matrix, [*notes, *entry_notes(entry, rule)])

@@ -1,0 +1,164 @@
+"""all_tables.csv and cost.csv from a plan and its run folders: checked dense, computed, written whole."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..stats import Estimate
+from ..store import write_text
+from .accuracy import accuracy_rows, entry_notes, group_rows, subset_rows
+from .gaps import gap_rows
+from .load import Entry, Group, Loaded, load
+from .make import POINTS, What, blank, fill, group_estimate, known, mean_row
+from .rows import Row, to_csv, write_rows
+
+COST_COLUMNS = (
+    "dataset", "split", "recipe", "encoder", "label", "method", "params", "n_seeds", "epochs", "sample_passes",
+    "parameters", "forward_flops_per_sample", "train_flops", "train_seconds", "train_seconds_sd", "total_seconds",
+    "peak_memory_bytes", "device_memory_bytes", "energy_joules", "tuning_trials", "reuses", "hardware",
+)  # fmt: skip
+
+
+def make_frame(results: Path, cache: Path) -> tuple[list[Row], list[list[Any]]]:
+    """Check a study's runs, compute all rows and the rows of the cost table, and write both files.
+
+    Raises:
+        DataError: a planned run is missing, stale or corrupt; see `load`.
+    """
+    loaded = load(results, cache)
+    rows, cost = list(all_rows(loaded)), cost_rows(loaded)
+    write_rows(results / "all_tables.csv", rows)
+    write_text(results / "cost.csv", to_csv(COST_COLUMNS, cost))
+    return rows, cost
+
+
+def all_rows(loaded: Loaded) -> Iterator[Row]:
+    """Yield the rows of all tables, table by table within a group, then what lies across groups."""
+    for group in loaded.groups:
+        yield from accuracy_rows(group, loaded.headline, loaded.baseline)
+        yield from gap_rows(group, loaded.headline)
+        yield from selection_rows(group)
+        yield from group_rows(group, loaded.headline)
+        yield from subset_rows(group)
+        yield from bayes_rows(group, loaded.headline)
+    yield from leak_rows(loaded)
+
+
+def selection_rows(group: Group) -> Iterator[Row]:
+    """Yield what picking the epoch on the test set buys, by cross-fit; it can't be negative, so no interval."""
+    for entry in group.entries:
+        for modality, kind in entry.runs[0].optimism:
+            if any((modality, kind) not in run.optimism for run in entry.runs):
+                continue
+            fits = [run.optimism[modality, kind] for run in entry.runs]
+            several = len(entry.runs[0].stage_epochs) > 1 and kind == "fused"
+            notes = "cross-fit over halves of the test set; no interval" + ("; epochs of the last stage" * several)
+            for metric, unit, values in (
+                ("optimism", "points", [POINTS * fit.optimism for fit in fits]),
+                ("accuracy_cross_fit", "fraction", [fit.cross_fit for fit in fits]),
+            ):
+                row = blank(group, entry, What("selection", modality, metric, kind, "test", unit=unit))
+                row.value, row.n_seeds, row.note = float(np.mean(values)), len(values), notes
+                row.sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
+                yield row
+
+
+def bayes_rows(group: Group, headline: str) -> Iterator[Row]:
+    """Yield the Bayes accuracy where the dataset knows it, and how far each label stays below it."""
+    for modality, value in group.bayes.items():
+        row = blank(group, None, What("bayes", modality, "accuracy", "bayes", "", unit="fraction"))
+        row.value, row.note = float(value), "closed form: no classifier does better"
+        yield row
+    for entry in group.entries:
+        names = [("fused", "fused", "fused"), *((f"own_head/{m}", m, "own_head") for m in group.modalities)]
+        for name, modality, kind in names:
+            matrix = entry.matrix(f"{headline}/{name}")
+            if matrix is None or modality not in group.bayes:
+                continue
+            what = What("bayes", modality, "difference", kind, headline, "bayes")
+            notes = entry_notes(entry, headline)
+            yield mean_row(group, entry, what, POINTS * (matrix - group.bayes[modality]), notes)
+
+
+def leak_rows(loaded: Loaded) -> Iterator[Row]:
+    """Yield the difference of one label's accuracies between two splits of a dataset, later split minus earlier."""
+    for first, second in combinations(loaded.groups, 2):
+        if (first.dataset, first.recipe, first.encoder) != (second.dataset, second.recipe, second.encoder):
+            continue
+        for entry in second.entries:
+            partner = next((one for one in first.entries if one.label == entry.label), None)
+            if partner is None or (partner.method, partner.params) != (entry.method, entry.params):
+                continue
+            yield from _leaks(first, partner, second, entry, loaded.headline)
+
+
+def _leaks(first: Group, before: Entry, second: Group, after: Entry, rule: str) -> Iterator[Row]:
+    names = [("fused", "fused", "fused"), *((f"own_head/{m}", m, "own_head") for m in second.modalities)]
+    for name, modality, kind in names:
+        a, b = before.matrix(f"{rule}/{name}"), after.matrix(f"{rule}/{name}")
+        if a is None or b is None:
+            continue
+        what = What("leak", modality, "difference", kind, rule, f"split {first.split}")
+        notes = [f"{second.split} minus {first.split}; two test sets, taken as independent"]
+        estimate = unpaired(
+            group_estimate(first, POINTS * a), group_estimate(second, POINTS * b), (first.split, second.split)
+        )
+        yield fill(blank(second, after, what, [before]), estimate, [*notes, *entry_notes(after, rule)])
+
+
+def unpaired(a: Estimate, b: Estimate, names: tuple[str, str]) -> Estimate:
+    """Return b - a for independent test sets: variances add, and so do squared half-widths."""
+    value, nan = b.value - a.value, float("nan")
+    width, se = math.hypot(a.half_width, b.half_width), math.hypot(a.se, b.se)
+    note = "; ".join(f"{name}: {one.note}" for name, one in zip(names, (a, b), strict=True) if one.note)
+    seeds, items = min(a.n_seeds, b.n_seeds), min(a.n_items, b.n_items)
+    return Estimate(value, nan, value - width, value + width, seeds, items, se, nan, note)
+
+
+def cost_rows(loaded: Loaded) -> list[list[Any]]:
+    """Return the rows of cost.csv: one per label."""
+    return [_cost(group, entry) for group in loaded.groups for entry in group.entries]
+
+
+def _mean(values: list[Any]) -> float | None:
+    known_values = [float(value) for value in values if value is not None]
+    return known(float(np.mean(known_values))) if known_values else None
+
+
+def _train_flops(record: dict[str, Any], stage_epochs: dict[str, int]) -> float:
+    per_sample = record["flops"]["train_per_sample"]
+    samples = record["counts"]["train"]
+    return sum(float(flops) * samples * stage_epochs.get(stage, 0) for stage, flops in per_sample.items())
+
+
+def _cost(group: Group, entry: Entry) -> list[Any]:
+    records = [run.record for run in entry.runs]
+    provenance = [run.provenance for run in entry.runs]
+    seconds = [found.get("seconds", {}) for found in provenance]
+    train = [float(found["train"]) for found in seconds if found.get("train") is not None]
+    memory = [found.get("peak_memory_bytes") for found in provenance]
+    device = [found.get("device_memory_bytes") for found in provenance]
+    return [
+        *(group.dataset, group.split, group.recipe, group.encoder, entry.label, entry.method, entry.params),
+        len(entry.runs),
+        _mean([record["epochs"] for record in records]),
+        _mean([record["sample_passes"] for record in records]),
+        _mean([record["parameters"]["total"] for record in records]),
+        _mean([record["flops"]["forward_per_sample"] for record in records]),
+        _mean([_train_flops(run.record, run.stage_epochs) for run in entry.runs]),
+        _mean(train),
+        float(np.std(train, ddof=1)) if len(train) > 1 else None,
+        _mean([found.get("total") for found in seconds]),
+        max((float(value) for value in memory if value is not None), default=None),
+        max((float(value) for value in device if value is not None), default=None),
+        _mean([found.get("energy_joules") for found in provenance]),
+        _mean([record["tuning"].get("trials") for record in records]),
+        "+".join(sorted({name for record in records for name in record["requires"]})),
+        " | ".join(sorted({str(found.get("hardware") or "unknown") for found in provenance})),
+    ]
