@@ -101,7 +101,7 @@ def _finish(out: CacheWriter, key: str) -> dict[str, Any]:
         "arrays": arrays,
         "extras": {name: _file_facts(out.folder / f"extra-{name}.npy") for name in out.extras},
         "splits": {name: _write_split(out, name) for name in dataset.splits},
-        "bayes": {name: float(value) for name, value in dataset.bayes().items()},
+        "bayes": {name: round(float(value), 6) for name, value in dataset.bayes().items()},
     }
     manifest["fingerprint"] = digest(manifest)[:16]
     return manifest

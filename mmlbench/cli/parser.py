@@ -60,7 +60,7 @@ def settings(pairs: list[tuple[str, Any]] | None) -> dict[str, Any]:
 
 
 def _places(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--results", type=Path, default=Path("results"), help="results folder (default: results)")
+    parser.add_argument("--results", "--out", type=Path, default=Path("results"), help="results folder")
     parser.add_argument(
         "--cache", type=Path, default=Path("cache"), help="folder of prepared caches (default: cache)"
     )
@@ -123,7 +123,6 @@ def _run_commands(commands: Any) -> None:
     train = _add(commands, "train", "make one run; a complete one returns at once", "run", example)
     _run_options(train)
     train.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    train.add_argument("--out", type=Path, dest="results", help="results folder (same as --results)")
     train.add_argument("--save-every", type=float, default=10.0, help="seconds between two checkpoints")
     for parser in (prepare, train):
         _places(parser)

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, one_hot
+from torch.optim import LBFGS
 
 #: Ridge penalties, strongest first so that each fit starts from its neighbour's.
-PENALTIES = (1.0, 0.1, 0.01, 0.001, 0.0001)
+PENALTIES = (1.0, 0.1, 0.01, 0.001)
 #: Where there is no validation part to choose on.
 DEFAULT_PENALTY = 0.01
 
@@ -37,31 +38,35 @@ class Probe:
 def fit_logistic(features: Tensor, label: Tensor, classes: int, penalty: float, start: Tensor) -> Tensor:
     """Minimise mean cross-entropy + penalty / 2 * |W|^2 by L-BFGS.
 
+    The search runs in the features' principal axes, scaled by the curvature to be expected there; the penalty does
+    not see the rotation, so the minimum is the same and is reached in a tenth of the steps.
+
     Args:
         features: standardised, float64 (n, d). label: int64 (n,). start: (d + 1, C), the last row is the bias.
 
     Returns:
         The solution in the shape of `start`; the bias is not penalised.
     """
-    solution = start.clone().requires_grad_(True)
-    optimizer = torch.optim.LBFGS(
-        [solution],
-        max_iter=150,
-        tolerance_grad=1e-5,
-        tolerance_change=1e-10,
-        history_size=20,
-        line_search_fn="strong_wolfe",
+    count = len(features)
+    variances, axes = torch.linalg.eigh(features.T @ features / count)
+    stretch = (variances.clamp(min=0) / (2 * classes) + penalty).rsqrt()
+    inputs = torch.cat([features @ (axes * stretch), features.new_ones(count, 1)], 1)
+    ridge = torch.cat([penalty * stretch.square(), stretch.new_zeros(1)])[:, None]
+    target = one_hot(label, classes).double()
+    solution = torch.cat([(axes.T @ start[:-1]) / stretch[:, None], start[-1:]]).requires_grad_(True)
+    optimizer = LBFGS(
+        [solution], max_iter=200, tolerance_grad=1e-6, tolerance_change=1e-12, line_search_fn="strong_wolfe"
     )
 
+    @torch.no_grad()
     def closure() -> Tensor:
-        optimizer.zero_grad()
-        fit = cross_entropy(torch.addmm(solution[-1], features, solution[:-1]), label)
-        objective = fit + 0.5 * penalty * solution[:-1].square().sum()
-        objective.backward()
-        return objective
+        logits = inputs @ solution
+        solution.grad = inputs.T @ (logits.softmax(1) - target) / count + ridge * solution
+        return cross_entropy(logits, label) + 0.5 * (ridge * solution.square()).sum()
 
     optimizer.step(closure)
-    return solution.detach()
+    found = solution.detach()
+    return torch.cat([axes @ (found[:-1] * stretch[:, None]), found[-1:]])
 
 
 def accuracy(logits: Tensor, label: Tensor) -> float:
