@@ -1,5 +1,5 @@
 # The study of config/config.yaml:   snakemake --cores all results/all_tables.csv
-# Another one:                       snakemake --cores all --configfile config/quick.yaml results/all_tables.csv
+# Another one:                       snakemake --cores all results/all_tables.csv --configfile config/quick.yaml
 from snakemake.utils import min_version, validate
 
 min_version("9.0")
