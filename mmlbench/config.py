@@ -41,6 +41,7 @@ class Study:
     """A checked config: its cells, and all runs that it needs (those that others reuse included)."""
 
     name: str
+    title: str
     headline: str
     baseline: str
     cells: tuple[Cell, ...]
@@ -51,6 +52,7 @@ class Study:
         """Return the plan as plain data: what the tables are made from."""
         return {
             "name": self.name,
+            "title": self.title,
             "headline": self.headline,
             "baseline": self.baseline,
             "plugins": list(self.plugins),
@@ -75,8 +77,7 @@ def _keys(value: Any, known: tuple[str, ...], where: str) -> Mapping[str, Any]:
         raise ConfigError(f"{where} is {value!r}, not a mapping", f"Its keys: {', '.join(known)}")
     for key in value:
         if key not in known:
-            hint = nearest(key, known)
-            raise ConfigError(f"{where}: unknown key {key!r}", f"{hint[0].upper()}{hint[1:]}")
+            raise ConfigError(f"{where}: unknown key {key!r}", nearest(key, known))
     return value
 
 
@@ -93,6 +94,23 @@ def _seeds(value: Any, where: str) -> list[int]:
     return seeds
 
 
+def _mapping(block: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
+    value = block.get(key)
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{where}: {key} is {value!r}, not a mapping", f"Write `{key}: {{name: value}}`")
+    return value
+
+
+def _text(block: Mapping[str, Any], key: str, default: str, where: str) -> str:
+    """Return a key that takes a text; one that is there and empty counts as missing."""
+    value = default if block.get(key) is None else block[key]
+    if not isinstance(value, str) or not value:
+        raise ConfigError(f"{where}: {key} is {value!r}, not a name", f"Write `{key}: NAME`")
+    return value
+
+
 def _method_entries(block: Mapping[str, Any], where: str) -> list[tuple[str, str, Mapping[str, Any], list[int]]]:
     """Return (label, method, params, seeds) of a grid block."""
     entries = []
@@ -105,11 +123,7 @@ def _method_entries(block: Mapping[str, Any], where: str) -> list[tuple[str, str
             raise ConfigError(
                 f"{where}: label {label!r} is not valid", "Use up to 80 letters, digits and . , : + = ( ) / -"
             )
-        params = item.get("params") or {}
-        if not isinstance(params, Mapping):
-            raise ConfigError(
-                f"{where}: params of {label!r} are {params!r}, not a mapping", "Write `params: {name: value}`"
-            )
+        params = _mapping(item, "params", f"{where}: {label}")
         entries.append((label, item["method"], params, _seeds(item.get("seeds", block.get("seeds")), where)))
     return entries
 
@@ -118,6 +132,8 @@ def _block_cells(block: Any, where: str, index: Index) -> list[Cell]:
     block = _keys(block, GRID_KEYS, where)
     if not isinstance(block.get("dataset"), str):
         raise ConfigError(f"{where} names no dataset", "Write `dataset: NAME`")
+    recipe = _text(block, "recipe", "embedded", where)
+    settings = {key: _mapping(block, key, where) for key in ("recipe_set", "dataset_set")}
     cells = []
     for label, method, params, seeds in _method_entries(block, where):
         for seed in seeds:
@@ -126,10 +142,10 @@ def _block_cells(block: Any, where: str, index: Index) -> list[Cell]:
                 method=method,
                 seed=seed,
                 split=block.get("split"),
-                recipe=block.get("recipe", "embedded"),
+                recipe=recipe,
                 params=params,
-                recipe_params=block.get("recipe_set") or {},
-                dataset_params=block.get("dataset_set") or {},
+                recipe_params=settings["recipe_set"],
+                dataset_params=settings["dataset_set"],
             )
             run = resolve(request, index)
             cells.append(Cell(label, encoder_label(run.config), run))
@@ -156,6 +172,41 @@ def _check_labels(cells: list[Cell]) -> None:
         seen.add(once)
 
 
+def _check_groups(cells: list[Cell], headline: str, index: Index) -> None:
+    """Refuse a comparison across recipes, and a headline that a split can't serve."""
+    terms: dict[tuple[str, ...], str] = {}
+    for cell in cells:
+        config = cell.run.config
+        made = digest([config["recipe"], config["dataset_params"]])
+        if terms.setdefault(cell.group, made) != made:
+            raise ConfigError(
+                f"two settings of the recipe {cell.group[2]!r} on {cell.group[0]}/{cell.group[1]} would be compared",
+                "Use one for all methods, or give the second a recipe file of its own",
+            )
+        facts = index.find("dataset", config["dataset"]).facts["splits"][config["split"]]
+        if headline == "val" and not facts["counts"].get("val"):
+            raise ConfigError(
+                f"headline 'val' asks for a validation part, and {cell.group[0]}/{cell.group[1]} has none",
+                "Set `headline: last`, or choose another split",
+            )
+
+
+def _baseline(config: Mapping[str, Any], cells: list[Cell]) -> str:
+    """Return the label that differences are taken to; one that is asked for must be there."""
+    baseline = _text(config, "baseline", "joint", "config")
+    known = {cell.label for cell in cells} | {str(cell.run.config["method"]) for cell in cells}
+    if config.get("baseline") is not None and baseline not in known:
+        raise ConfigError(f"config: baseline {baseline!r} is no row of the grid", nearest(baseline, known))
+    return baseline
+
+
+def _folders(config: Mapping[str, Any]) -> tuple[str, ...]:
+    folders = config.get("plugins") or []
+    if not isinstance(folders, list) or not all(isinstance(folder, str) for folder in folders):
+        raise ConfigError(f"config: plugins is {folders!r}, not a list of folders", "Write `plugins: [FOLDER]`")
+    return tuple(folders)
+
+
 def study(config: Mapping[str, Any], index: Index | None = None) -> Study:
     """Check a config and return its study.
 
@@ -163,29 +214,23 @@ def study(config: Mapping[str, Any], index: Index | None = None) -> Study:
         ConfigError: anything in it that is unknown, ill-typed, out of range, empty or repeated.
     """
     config = _keys(config, KEYS, "config")
-    headline = config.get("headline", "last")
+    headline = _text(config, "headline", "last", "config")
     if headline not in HEADLINES:
         raise ConfigError(f"headline {headline!r} is not a selection rule", f"It takes {' or '.join(HEADLINES)}")
-    folders = tuple(config.get("plugins") or ())
+    folders = _folders(config)
     use_plugins(folders)
     index = index or load_index()
     cells: list[Cell] = []
     for number, block in enumerate(_listed(config.get("grid"), "config: grid", "block"), 1):
         cells += _block_cells(block, f"grid block {number}", index)
+    _check_groups(cells, headline, index)
     _check_labels(cells)
-    for cell in cells:
-        facts = index.find("dataset", cell.run.config["dataset"]).facts["splits"][cell.run.config["split"]]
-        if headline == "val" and not facts["counts"].get("val"):
-            raise ConfigError(
-                f"headline 'val' asks for a validation part, and {cell.group[0]}/{cell.group[1]} has none",
-                "Set `headline: last`, or choose another split",
-            )
     runs: dict[str, RunSpec] = {}
     for cell in cells:
         for run in (*cell.run.requires.values(), cell.run):
             runs.setdefault(str(run.path), run)
-    baseline = str(config.get("baseline", "joint"))
-    return Study(str(config.get("name", "study")), headline, baseline, tuple(cells), tuple(runs.values()), folders)
+    name, title = _text(config, "name", "study", "config"), str(config.get("title") or "")
+    return Study(name, title, headline, _baseline(config, cells), tuple(cells), tuple(runs.values()), folders)
 
 
 def read_study(path: Path) -> Study:

@@ -6,17 +6,24 @@ import importlib
 import json
 import os
 import sys
+import traceback
 from typing import Any
 
 from . import registry
 from .errors import MmlbenchError
 
 
-def describe_module(module: str) -> list[dict[str, Any]]:
-    """Import a module and describe the plug-ins that it registers, or say why it can't be imported."""
+def _where(error: BaseException, path: str) -> str:
+    """Return ' (line n)', the line of the plug-in file at which an error arose, or ''."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
+    return f" (line {lines[-1]})" if lines else ""
+
+
+def describe_module(module: str, path: str) -> list[dict[str, Any]]:
+    """Import a module and describe the plug-ins that it registers, or say why it can't be used."""
     try:
         importlib.import_module(module)
-        return [
+        described = [
             {
                 "kind": cls.kind,
                 "name": cls.name,
@@ -26,10 +33,13 @@ def describe_module(module: str) -> list[dict[str, Any]]:
             }
             for cls in registry.registered_in(module)
         ]
+        json.dumps(described)
+        return described
     except MmlbenchError as error:
-        return [{"error": str(error)}]
+        return [{"error": f"{error}{_where(error, path)}"}]
     except BaseException as error:  # a plug-in may raise anything, SystemExit included
-        return [{"error": f"{type(error).__name__}: {error}"}]
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        return [{"error": f"{what}{_where(error, path)}"}]
 
 
 def main() -> None:
@@ -38,7 +48,7 @@ def main() -> None:
     os.dup2(2, 1)
     registry.collect_clashes = True
     modules = json.load(sys.stdin)
-    described = {module: describe_module(module) for module in modules}
+    described = {module: describe_module(module, path) for module, path in modules.items()}
     with os.fdopen(answer, "w") as out:
         out.write(json.dumps(described) + "\n")
 

@@ -22,8 +22,8 @@ class MmlbenchError(Exception):
         self.mend = mend
 
     def __str__(self) -> str:
-        what = " ".join(self.what.split())
-        return f"{what.rstrip('.')}. {' '.join(self.mend.split())}" if self.mend else what
+        what, mend = " ".join(self.what.split()), " ".join(self.mend.split())
+        return f"{what.rstrip('.')}. {mend[:1].upper()}{mend[1:]}" if mend else what
 
 
 class ConfigError(MmlbenchError):

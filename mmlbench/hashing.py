@@ -61,15 +61,6 @@ def _imported(source: str, module: str) -> Iterable[str]:
             yield from (f"{prefix}.{alias.name}" for alias in node.names)
 
 
-FOLLOWED = (
-    "mmlbench.methods.",
-    "mmlbench.datasets.",
-    "mmlbench.encoders.",
-    "mmlbench.plugins.",
-    "mmlbench.frontends.",
-)
-
-
 def code_fingerprint(path: Path, module: str, locate: dict[str, Path]) -> str:
     """Return the fingerprint of a plug-in file and of the plug-in and front-end files that it imports.
 
@@ -87,6 +78,6 @@ def code_fingerprint(path: Path, module: str, locate: dict[str, Path]) -> str:
         source = file.read_text(encoding="utf-8")
         seen[name] = code_digest(source)
         for found in _imported(source, name):
-            if found.startswith(FOLLOWED) and found in locate and found not in seen:
+            if found in locate and found not in seen:
                 waiting.append((found, locate[found]))
     return digest(seen)

@@ -16,29 +16,32 @@ import pkgutil
 import subprocess
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 from . import paths, plugins
-from .errors import ConfigError, nearest
-from .hashing import FOLLOWED, _imported, code_fingerprint, digest, file_digest
+from .errors import ConfigError, DataError, nearest
+from .hashing import _imported, code_fingerprint, digest, file_digest
 from .registry import Plugin, registered
 from .store import write_json
 
 #: Engine files that shape a description; an edit to one makes every description anew.
 CONTRACTS = ("registry.py", "params.py", "dataset.py", "method.py", "encoder.py", "index.py", "describe.py")
+#: Folder or entry-point group -> kind of the plug-ins in it; a folder named in a config may hold any kind.
+GROUPS = {"methods": "method", "datasets": "dataset", "encoders": "encoder", "plugins": "plugin"}
 
 
 @dataclass(frozen=True)
 class Source:
-    """A file (or an entry point) that may hold plug-ins."""
+    """A file that may hold plug-ins; `label` names it where it can't be imported."""
 
     module: str
     path: Path
-    origin: str = "folder"
+    kind: str
+    label: str
 
 
 @dataclass(frozen=True)
@@ -63,36 +66,70 @@ class Entry:
 
 def _folder_sources() -> list[Source]:
     found = []
-    for package in ("methods", "datasets", "encoders", "plugins"):
+    for package, kind in GROUPS.items():
         module = importlib.import_module(f"mmlbench.{package}")
         for info in sorted(pkgutil.iter_modules(module.__path__), key=lambda info: info.name):
             if info.name.startswith("_") or info.ispkg:
                 continue
             location = Path(getattr(info.module_finder, "path", ".")) / f"{info.name}.py"
-            found.append(Source(f"mmlbench.{package}.{info.name}", location.resolve()))
+            found.append(Source(f"mmlbench.{package}.{info.name}", location.resolve(), kind, info.name))
     return found
+
+
+def _locate(module: str) -> Path:
+    """Return the file of a module of another distribution, without importing anything."""
+    top, *rest = module.split(".")
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        spec = None
+    places = list(spec.submodule_search_locations or []) if spec else []
+    origin = Path(spec.origin) if spec and spec.origin else Path(top)
+    options = [Path(place, *rest).with_suffix(".py") for place in places] if rest else [origin]
+    options += [Path(place, *rest, "__init__.py") for place in places]
+    return next((option for option in options if option.is_file()), options[0] if options else origin)
 
 
 def _entry_point_sources() -> list[Source]:
-    """Plug-ins that other distributions announce; the file is located without importing anything."""
-    found = []
-    for kind in ("methods", "datasets", "encoders"):
-        for point in entry_points(group=f"mmlbench.{kind}"):
-            top, *rest = point.module.split(".")
-            spec = importlib.util.find_spec(top)
-            places = list(spec.submodule_search_locations or []) if spec else []
-            origin = Path(spec.origin) if spec and spec.origin else Path(top)
-            options = [Path(place, *rest).with_suffix(".py") for place in places] if rest else [origin]
-            options += [Path(place, *rest, "__init__.py") for place in places]
-            path = next((option for option in options if option.is_file()), options[0] if options else origin)
-            found.append(Source(point.module, path, f"entry point {point.name}"))
-    return found
+    """Plug-ins that other distributions announce."""
+    announced = entry_points()
+    return [
+        Source(point.module, _locate(point.module), kind, point.name)
+        for group, kind in GROUPS.items()
+        if kind != "plugin"
+        for point in announced.select(group=f"mmlbench.{group}")
+    ]
 
 
 def sources() -> list[Source]:
     """Return every place where a plug-in may be, each module once."""
-    unique = {source.module: source for source in [*_folder_sources(), *_entry_point_sources()]}
+    unique: dict[str, Source] = {}
+    for source in [*_folder_sources(), *_entry_point_sources()]:
+        unique.setdefault(source.module, source)
     return list(unique.values())
+
+
+def _neighbours(found: Iterable[Source]) -> dict[str, Path]:
+    """Return module -> file of what counts as a plug-in's code where it imports it.
+
+    These are the other plug-in files, the front ends, and the files beside one that came by an entry point.
+    """
+    located = {source.module: source.path for source in found}
+    for package in (*GROUPS, "frontends"):
+        for place in importlib.import_module(f"mmlbench.{package}").__path__:
+            located |= {f"mmlbench.{package}.{file.stem}": file.resolve() for file in Path(place).glob("*.py")}
+    for source in found:
+        parent = source.module.rpartition(".")[0]
+        if parent and not source.module.startswith("mmlbench."):
+            located |= {f"{parent}.{file.stem}": file for file in source.path.parent.glob("*.py")}
+    return located
+
+
+@cache
+def _engine_file(module: str) -> str:
+    """Return the digest of the engine file that a plug-in imports names from (such as a list of fusion heads)."""
+    path = paths.PACKAGE.joinpath(*module.split(".")[1:]).with_suffix(".py")
+    return file_digest(path) if module.startswith("mmlbench.") and path.is_file() else ""
 
 
 @cache
@@ -101,26 +138,48 @@ def _contract_digest() -> str:
     return digest([sys.version_info[:2], *(file_digest(file) for file in files if file.exists())])
 
 
-def _key(source: Source, locate: dict[str, Path]) -> str:
-    """Hash a file with the plug-in files that it imports, byte for byte (docstrings are shown, so they count)."""
+@cache
+def _imports(text: str, module: str) -> tuple[str, ...]:
+    try:
+        return tuple(_imported(text, module))
+    except (SyntaxError, ValueError):
+        return ()
+
+
+def _key(source: Source, located: dict[str, Path]) -> str:
+    """Hash a file with the files that it imports, byte for byte (docstrings are shown, so they count)."""
     seen: dict[str, str] = {}
     waiting = [(source.module, source.path)]
     while waiting:
         name, path = waiting.pop()
         if name in seen:
             continue
-        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
         seen[name] = digest(text)
-        with contextlib.suppress(SyntaxError):
-            waiting += [(n, locate[n]) for n in _imported(text, name) if n in locate and n.startswith(FOLLOWED)]
-    return digest([str(source.path), _contract_digest(), seen])
+        imported = _imports(text, name)
+        waiting += [(module, located[module]) for module in imported if module in located]
+        seen |= {module: _engine_file(module) for module in imported if module not in located}
+    return digest([source.module, str(source.path), source.kind, source.label, _contract_digest(), seen])
+
+
+@cache
+def _surroundings() -> str:
+    """Return a digest that changes with what is installed and with the engine: what an import error may hang on."""
+    stamps = []
+    for place in [*map(Path, sys.path), *sorted(paths.PACKAGE.rglob("*.py"))]:
+        with contextlib.suppress(OSError):
+            stamps.append([str(place), place.stat().st_mtime_ns])
+    return digest(stamps)
+
+
+_CHILD = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from mmlbench.describe import main; main()"
 
 
 def _describe_in_child(wanted: list[Source]) -> dict[str, list[dict[str, Any]]]:
     """Import the modules in a child process; where it dies, each module gets a child of its own."""
-    command = [sys.executable, "-m", "mmlbench.describe"]
+    command = [sys.executable, "-c", _CHILD, json.dumps(sys.path)]
     environment = os.environ | {plugins.VARIABLE: os.pathsep.join(plugins.__path__)}
-    modules = [source.module for source in wanted]
+    modules = {source.module: str(source.path) for source in wanted}
     done = subprocess.run(
         command, input=json.dumps(modules), capture_output=True, text=True, env=environment, check=False
     )
@@ -130,24 +189,21 @@ def _describe_in_child(wanted: list[Source]) -> dict[str, list[dict[str, Any]]]:
             return answer
     if len(wanted) > 1:
         return {source.module: _describe_in_child([source])[source.module] for source in wanted}
-    tail = (done.stderr.strip().splitlines() or [f"the import ended the process with status {done.returncode}"])[-1]
-    return {modules[0]: [{"error": tail}]}
+    tail = (done.stderr.strip().splitlines() or ["without a word"])[-1]
+    return {wanted[0].module: [{"error": f"the import ended the process with status {done.returncode} ({tail})"}]}
 
 
-def _kind_of(source: Source) -> str:
-    part = source.module.split(".")[1] if source.module.startswith("mmlbench.") else "plugins"
-    return {"methods": "method", "datasets": "dataset", "encoders": "encoder"}.get(part, "plugin")
-
-
-def _entries(source: Source, described: Iterable[dict[str, Any]], locate: dict[str, Path]) -> list[Entry]:
+def _entries(source: Source, described: Iterable[dict[str, Any]], located: dict[str, Path]) -> list[Entry]:
     found = []
     for facts in described:
         if "error" in facts:
-            stem = source.module.rsplit(".", 1)[-1]
-            found.append(Entry(_kind_of(source), stem, source.module, str(source.path), error=facts["error"]))
+            found.append(Entry(source.kind, source.label, source.module, str(source.path), error=facts["error"]))
             continue
-        fingerprint = code_fingerprint(source.path, source.module, locate)
+        fingerprint = code_fingerprint(source.path, source.module, located)
         found.append(Entry(path=str(source.path), fingerprint=fingerprint, **facts))
+    if not found:
+        what = "it registers nothing: put @register above its class, or start the file's name with _"
+        found.append(Entry(source.kind, source.label, source.module, str(source.path), error=what))
     return found
 
 
@@ -155,17 +211,18 @@ class Index:
     """All plug-ins: look one up by kind and name, or list them."""
 
     def __init__(self, entries: Iterable[Entry]) -> None:
-        self.entries: list[Entry] = []
-        taken: dict[tuple[str, str], Entry] = {}
+        named: dict[tuple[str, str], Entry] = {}
+        broken = []
         for entry in sorted(entries, key=lambda e: (e.kind, e.name, e.path)):
-            first = taken.setdefault((entry.kind, entry.name), entry)
+            if entry.error:
+                broken.append(entry)
+                continue
+            first = named.setdefault((entry.kind, entry.name), entry)
             if first is not entry:
                 both = f"in {first.path} and in {entry.path}"
                 clash = f"the {entry.kind} name {entry.name!r} is registered twice, {both}"
-                entry = Entry(**{**entry.__dict__, "clash": clash})
-                taken[entry.kind, entry.name] = entry
-                self.entries = [e for e in self.entries if (e.kind, e.name) != (entry.kind, entry.name)]
-            self.entries.append(entry)
+                named[entry.kind, entry.name] = replace(entry, clash=clash)
+        self.entries = sorted([*named.values(), *broken], key=lambda e: (e.kind, e.name, e.path))
 
     def of(self, kind: str) -> list[Entry]:
         """Return the entries of a kind, those that failed to import included."""
@@ -177,16 +234,18 @@ class Index:
         Raises:
             ConfigError: unknown (with the nearest names), registered twice, or its file fails to import.
         """
-        known = {entry.name: entry for entry in self.of(kind)}
-        known |= {e.name: e for e in self.entries if e.error and e.kind == "plugin" and e.name == name}
-        if name not in known:
-            raise ConfigError(f"unknown {kind} {name!r}", nearest(name, known)[:1].upper() + nearest(name, known)[1:])
-        entry = known[name]
-        if entry.clash:
-            raise ConfigError(entry.clash, "Rename one of the two")
-        if entry.error:
-            raise ConfigError(f"{entry.path} failed to import: {entry.error}", "Mend the file")
-        return entry
+        fitting = [e for e in self.entries if e.kind == kind or (e.error and e.kind == "plugin")]
+        found = sorted((e for e in fitting if e.name == name), key=lambda e: bool(e.error))
+        if not found:
+            broken = sum(bool(e.error) for e in fitting)
+            more = f" ({broken} plug-in file{'s fail' if broken > 1 else ' fails'} to import: mmlbench list)"
+            hint = nearest(name, {e.name for e in fitting if not e.error})
+            raise ConfigError(f"unknown {kind} {name!r}", hint + (more if broken else ""))
+        if found[0].clash:
+            raise ConfigError(found[0].clash, "Rename one of the two")
+        if found[0].error:
+            raise ConfigError(f"{found[0].path} can't be used: {found[0].error}", "Mend the file")
+        return found[0]
 
     def load(self, kind: str, name: str) -> type[Plugin]:
         """Import and return a plug-in class."""
@@ -196,8 +255,9 @@ class Index:
             return registered()[kind, name]
         except ConfigError:
             raise
-        except Exception as error:
-            raise ConfigError(f"{entry.path} failed to import: {error!r}", "Mend the file") from error
+        except (Exception, SystemExit) as error:
+            what = f"{entry.path} can't be used: {type(error).__name__}: {error}"
+            raise ConfigError(what, "Mend the file") from error
 
 
 def use_plugins(folders: Iterable[str | Path]) -> None:
@@ -222,38 +282,31 @@ def use_plugins(folders: Iterable[str | Path]) -> None:
 
 
 def load_index() -> Index:
-    """Return the index of all plug-ins, importing (in a child process) only what is new or edited."""
+    """Return the index of all plug-ins, importing (in a child process) only what is new or edited.
+
+    What failed is kept too, until the file, what is installed or the engine changes.
+    """
     found = sources()
-    locate = {source.module: source.path for source in found} | _helpers()
+    located = _neighbours(found)
     folder = paths.index_folder()
     entries: list[Entry] = []
     missing: list[tuple[Source, str]] = []
     for source in found:
-        key = _key(source, locate)
+        key = _key(source, located)
         try:
             kept = json.loads((folder / f"{key}.json").read_text(encoding="utf-8"))
-            entries += [Entry(**entry) for entry in kept]
-        except (OSError, ValueError, TypeError):
+            if kept["surroundings"] not in ("", _surroundings()):
+                raise ValueError
+            entries += [Entry(**entry) for entry in kept["entries"]]
+        except (OSError, ValueError, TypeError, KeyError):
             missing.append((source, key))
     if missing:
         described = _describe_in_child([source for source, _ in missing])
         for source, key in missing:
-            fresh = _entries(source, described[source.module], locate)
+            fresh = _entries(source, described[source.module], located)
             entries += fresh
-            if not any(
-                entry.error for entry in fresh
-            ):  # an error may come from outside the file: look again next time
-                with contextlib.suppress(Exception):  # a read-only home costs time, nothing else
-                    write_json(folder / f"{key}.json", [entry.__dict__ for entry in fresh])
+            outer = _surroundings() if any(entry.error for entry in fresh) else ""
+            with contextlib.suppress(DataError):  # a read-only home costs time, nothing else
+                content = {"surroundings": outer, "entries": [entry.__dict__ for entry in fresh]}
+                write_json(folder / f"{key}.json", content)
     return Index(entries)
-
-
-def _helpers() -> dict[str, Path]:
-    """Files that count as a plug-in's code where it imports them: its neighbours and the front ends."""
-    found = {}
-    for package in ("methods", "datasets", "encoders", "plugins", "frontends"):
-        module = importlib.import_module(f"mmlbench.{package}")
-        for place in module.__path__:
-            for file in Path(place).glob("*.py"):
-                found[f"mmlbench.{package}.{file.stem}"] = file.resolve()
-    return found

@@ -14,8 +14,8 @@ without importing the plug-in (and torch with it).
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import math
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, dataclass_transform
@@ -67,6 +67,8 @@ class EncoderParams(Params):
 
 
 _PRIMITIVES = {int: "int", float: "float", bool: "bool", str: "str"}
+#: No number in a config is larger: what lies beyond can't be a float, or not exactly so.
+_LARGEST = 2**53
 
 
 def _type_name(annotation: Any, metadata: Mapping[str, Any]) -> tuple[str, bool]:
@@ -76,12 +78,19 @@ def _type_name(annotation: Any, metadata: Mapping[str, Any]) -> tuple[str, bool]
     optional = type(None) in args
     kinds = [arg for arg in args if arg is not type(None)] or [annotation]
     if len(kinds) != 1 or kinds[0] not in _PRIMITIVES:
-        raise TypeError(f"a hyper-parameter is an int, float, bool or str (or None), not {annotation}")
-    return _PRIMITIVES[kinds[0]], optional
+        raise TypeError(f"it is an int, float, bool or str (or None), not {annotation}")
+    kind = _PRIMITIVES[kinds[0]]
+    if metadata.get("options") and kind != "str":
+        raise TypeError(f"a choice is a str, not {annotation}")
+    return kind, optional
 
 
 def describe(cls: type) -> list[Field]:
-    """Return the fields of a Params class as plain data: name, type, default, low, high, options, doc."""
+    """Return the fields of a Params class as plain data: name, type, default, low, high, options, doc.
+
+    Raises:
+        TypeError: a field without a default, of another type, or with a default that it would not take itself.
+    """
     if not dataclasses.is_dataclass(cls):
         return []
     hints = typing.get_type_hints(cls)
@@ -89,19 +98,26 @@ def describe(cls: type) -> list[Field]:
     for field in dataclasses.fields(cls):
         if field.default is dataclasses.MISSING:
             raise TypeError(f"{cls.__qualname__}.{field.name} has no default")
-        kind, optional = _type_name(hints[field.name], field.metadata)
-        fields.append(
-            {
-                "name": field.name,
-                "type": kind,
-                "optional": optional,
-                "default": field.default,
-                "low": field.metadata.get("low"),
-                "high": field.metadata.get("high"),
-                "options": list(field.metadata.get("options", ())),
-                "doc": field.metadata.get("doc", ""),
-            }
-        )
+        try:
+            kind, optional = _type_name(hints[field.name], field.metadata)
+        except TypeError as error:
+            raise TypeError(f"{cls.__qualname__}.{field.name}: {error}") from None
+        described = {
+            "name": field.name,
+            "type": kind,
+            "optional": optional,
+            "default": field.default,
+            "low": field.metadata.get("low"),
+            "high": field.metadata.get("high"),
+            "options": list(field.metadata.get("options", ())),
+            "doc": field.metadata.get("doc", ""),
+        }
+        try:
+            described["default"] = _coerce(described, field.default)
+        except ValueError:
+            what = f"{cls.__qualname__}.{field.name}: its default {field.default!r} is not {expected(described)}"
+            raise TypeError(what) from None
+        fields.append(described)
     return fields
 
 
@@ -137,18 +153,31 @@ def _coerce(field: Field, value: Any) -> Any:
         if not isinstance(value, str) or (field["options"] and value not in field["options"]):
             raise ValueError
         return value
-    if not isinstance(value, int | float) or (isinstance(value, float) and not math.isfinite(value)):
+    return _number(field, value)
+
+
+def _number(field: Field, value: Any) -> int | float:
+    kind = field["type"]
+    if not isinstance(value, int | float) or abs(value) > _LARGEST or value != value:
         raise ValueError
     if kind == "moment":
         if value < 0 or (isinstance(value, float) and value > 1):
             raise ValueError
-        return value
+        return value + 0 if isinstance(value, int) else value + 0.0
     if kind == "int" and not (isinstance(value, int) or value.is_integer()):
         raise ValueError
-    value = int(value) if kind == "int" else float(value)
+    value = int(value) if kind == "int" else float(value) + 0.0  # no -0.0: equal values have equal hashes
     if (field["low"] is not None and value < field["low"]) or (field["high"] is not None and value > field["high"]):
         raise ValueError
     return value
+
+
+def _hint(field: Field, value: Any) -> str:
+    """Say so where YAML has read a number without a point, 1e-4, as text."""
+    if isinstance(value, str) and field["type"] in ("int", "float", "moment"):
+        with contextlib.suppress(ValueError):
+            return f" (this is text; as a number it is {float(value)!r}, and 1e-4 is written 1.0e-4 in YAML)"
+    return ""
 
 
 def check(fields: Sequence[Field], values: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -161,12 +190,13 @@ def check(fields: Sequence[Field], values: Mapping[str, Any], where: str) -> dic
     for name in values:
         if name not in by_name:
             hint = nearest(name, by_name) if by_name else "it takes none"
-            raise ConfigError(f"{where}: unknown parameter {name!r}", f"{hint[0].upper()}{hint[1:]}")
+            raise ConfigError(f"{where}: unknown parameter {name!r}", hint)
     resolved = {}
     for name, field in by_name.items():
         value = values.get(name, field["default"])
         try:
             resolved[name] = _coerce(field, value)
         except ValueError:
-            raise ConfigError(f"{where}: {name} = {value!r} is not valid", f"It takes {expected(field)}") from None
+            what = f"{where}: {name} = {value!r} is not valid"
+            raise ConfigError(what, f"It takes {expected(field)}{_hint(field, value)}") from None
     return resolved

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -17,10 +17,11 @@ from .errors import ConfigError, nearest
 from .hashing import digest
 from .index import Index
 from .params import check
-from .recipe import resolve_recipe
+from .recipe import check_recipe, resolve_recipe
 
 #: Version of the run folder's schema; see docs/run-folder.md.
 RUN_SCHEMA = 1
+CONFIG_KEYS = ("schema", "dataset", "dataset_params", "split", "recipe", "method", "params", "seed")
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,7 @@ def _split_of(facts: Mapping[str, Any], dataset: str, split: str | None) -> str:
     if split is None:
         return str(facts["default_split"])
     if split not in known:
-        hint = nearest(split, known)
-        raise ConfigError(f"{dataset} has no split {split!r}", f"{hint[0].upper()}{hint[1:]}")
+        raise ConfigError(f"{dataset} has no split {split!r}", nearest(split, known))
     return split
 
 
@@ -111,37 +111,51 @@ def _check_modalities(method: Any, dataset: Any) -> None:
         )
 
 
-def resolve(request: Request, index: Index) -> RunSpec:
-    """Check a request and return its run.
+def resolve(request: Request, index: Index, above: tuple[str, ...] = ()) -> RunSpec:
+    """Check a request and return its run; `above` are the methods that reuse it.
 
     Raises:
         ConfigError: unknown dataset, split, method, encoder, recipe or field; a wrong type or range; a method
             that can't serve the dataset's number of modalities.
     """
     dataset = index.find("dataset", request.dataset)
+    recipe = resolve_recipe(request.recipe, request.recipe_params, dataset.facts["modalities"], index)
+    config = _checked(request, recipe, index)
+    needed = {
+        name: resolve(replace(request, method=name, params={}), index, chain)
+        for name, chain in _required(request.method, index, above)
+    }
+    return _spec(config, index, needed, command_of(request))
+
+
+def _checked(request: Request, recipe: Mapping[str, Any], index: Index) -> dict[str, Any]:
+    """Return the configuration of a request whose recipe has been checked."""
+    dataset = index.find("dataset", request.dataset)
     method = index.find("method", request.method)
     split = _split_of(dataset.facts, request.dataset, request.split)
     _check_modalities(method, dataset)
     if isinstance(request.seed, bool) or not isinstance(request.seed, int) or not 0 <= request.seed < 2**31:
         raise ConfigError(f"seed {request.seed!r} is not valid", "It takes an int from 0 to 2147483647")
-    data_params = check(dataset.facts["params"], request.dataset_params, f"dataset {dataset.name}")
-    recipe = resolve_recipe(request.recipe, request.recipe_params, dataset.facts["modalities"], index)
-    params = check(method.facts["params"], request.params, f"method {method.name}")
-    config = {
+    return {
         "schema": RUN_SCHEMA,
         "dataset": dataset.name,
-        "dataset_params": data_params,
+        "dataset_params": check(dataset.facts["params"], request.dataset_params, f"dataset {dataset.name}"),
         "split": split,
-        "recipe": recipe,
+        "recipe": dict(recipe),
         "method": method.name,
-        "params": params,
+        "params": check(method.facts["params"], request.params, f"method {method.name}"),
         "seed": request.seed,
     }
-    needed = {
-        name: resolve(Request(**{**request.__dict__, "method": name, "params": {}}), index)
-        for name in method.facts["requires"]
-    }
-    return _spec(config, index, needed, command_of(request))
+
+
+def _required(method: str, index: Index, above: tuple[str, ...]) -> list[tuple[str, tuple[str, ...]]]:
+    """Return the methods whose runs a method reuses, each with the chain of methods above it."""
+    chain = (*above, method)
+    names = index.find("method", method).facts["requires"]
+    for name in names:
+        if name in chain:
+            raise ConfigError(f"methods reuse each other: {' -> '.join((*chain, name))}", "Mend their `requires`")
+    return [(name, chain) for name in names]
 
 
 def _spec(config: dict[str, Any], index: Index, required: Mapping[str, RunSpec], command: tuple[str, ...]) -> RunSpec:
@@ -157,25 +171,40 @@ def _spec(config: dict[str, Any], index: Index, required: Mapping[str, RunSpec],
     return RunSpec(config, code, cache, required, command)
 
 
-def from_config(config: Mapping[str, Any], index: Index) -> RunSpec:
+def from_config(config: Mapping[str, Any], index: Index, above: tuple[str, ...] = ()) -> RunSpec:
     """Return the run of a stored configuration (of a run.json).
 
     Raises:
-        ConfigError: another schema, or a field that the present code does not know.
+        ConfigError: another schema, or anything that the present code does not know or reads otherwise.
     """
-    if config.get("schema") != RUN_SCHEMA:
-        raise ConfigError(f"the configuration has the unknown schema {config.get('schema')!r}", "Update mmlbench")
-    method = index.find("method", config["method"])
-    default = {field["name"]: field["default"] for field in method.facts["params"]}
-    if check(method.facts["params"], config["params"], f"method {method.name}") != config["params"]:
+    if not isinstance(config, Mapping) or config.get("schema") != RUN_SCHEMA:
+        found = config.get("schema") if isinstance(config, Mapping) else config
+        raise ConfigError(f"the configuration has the unknown schema {found!r}", f"This version reads {RUN_SCHEMA}")
+    lacking = [key for key in CONFIG_KEYS if key not in config]
+    if lacking or not isinstance(config["recipe"], Mapping):
+        raise ConfigError(f"the configuration lacks {', '.join(lacking) or 'a recipe'}", "Take the run.json of a run")
+    request = Request(
+        dataset=config["dataset"],
+        method=config["method"],
+        seed=config["seed"],
+        split=config["split"],
+        params=config["params"],
+        dataset_params=config["dataset_params"],
+    )
+    fields = dict(config["recipe"])
+    name = str(fields.pop("name", "unnamed"))
+    modalities = index.find("dataset", request.dataset).facts["modalities"]
+    read = _checked(request, check_recipe(name, fields, modalities, index, f"recipe {name!r}"), index)
+    other = [key for key in read if read[key] != config.get(key)]
+    if other:
         raise ConfigError(
-            f"{method.name} has other parameters now: {', '.join(default)}", "Use the code that made it"
+            f"the present code reads {', '.join(other)} of this {config['method']} configuration otherwise",
+            "Use the code that made it, or make the run anew by --dataset and --method",
         )
     needed = {}
-    for name in method.facts["requires"]:
-        other = index.find("method", name)
-        params = {field["name"]: field["default"] for field in other.facts["params"]}
-        needed[name] = from_config({**config, "method": name, "params": params}, index)
+    for name, chain in _required(request.method, index, above):
+        params = {field["name"]: field["default"] for field in index.find("method", name).facts["params"]}
+        needed[name] = from_config({**config, "method": name, "params": params}, index, chain)
     return _spec(dict(config), index, needed, ())
 
 

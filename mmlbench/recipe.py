@@ -55,9 +55,7 @@ def recipe_path(name: str) -> Path:
     path = folder / f"{name}.yaml"
     if not path.exists():
         hint = nearest(name, [file.stem for file in folder.glob("*.yaml")])
-        raise ConfigError(
-            f"unknown recipe {name!r}", f"{hint[0].upper()}{hint[1:]}, or give a path that ends in .yaml"
-        )
+        raise ConfigError(f"unknown recipe {name!r}", f"{hint}; or give a path that ends in .yaml")
     return path
 
 
@@ -67,20 +65,27 @@ def _encoders(value: Any, modalities: list[dict[str, Any]], index: Index, where:
     chosen = value if isinstance(value, Mapping) else dict.fromkeys(names, value)
     for name in chosen:
         if name not in names:
-            raise ConfigError(f"{where}: encoder of an unknown modality {name!r}", nearest(name, names).capitalize())
+            raise ConfigError(f"{where}: encoder of an unknown modality {name!r}", nearest(name, names))
     resolved = {}
     for modality in modalities:
         want = chosen.get(modality["name"])
         if want is None:
             raise ConfigError(f"{where}: no encoder for the modality {modality['name']!r}", "Add it under `encoder`")
         want = want if isinstance(want, Mapping) else {"name": want}
+        for key in want:
+            if key not in ("name", "params", "pretrained"):
+                hint = nearest(key, ("name", "params"))
+                raise ConfigError(f"{where}: encoder of {modality['name']}: unknown key {key!r}", hint)
         entry = index.find("encoder", str(want.get("name")))
         if len(modality["shape"]) not in entry.facts["ranks"]:
             raise ConfigError(
                 f"{where}: the encoder {entry.name!r} can't take {modality['name']!r} of shape {modality['shape']}",
                 "Choose another for that modality",
             )
-        params = check(entry.facts["params"], want.get("params") or {}, f"{where}: encoder {entry.name}")
+        given = want.get("params") or {}
+        if not isinstance(given, Mapping):
+            raise ConfigError(f"{where}: params of {entry.name} are {given!r}, no mapping", "Write {name: value}")
+        params = check(entry.facts["params"], given, f"{where}: encoder {entry.name}")
         resolved[modality["name"]] = {
             "name": entry.name,
             "params": params,
@@ -104,8 +109,14 @@ def resolve_recipe(
     where = f"recipe {name!r}"
     if not isinstance(values, dict):
         raise ConfigError(f"{where} is no mapping of fields", "See config/recipes/embedded.yaml")
-    values = {**values, **overrides}
-    encoder = values.pop("encoder", "small_cnn")
-    resolved = check(describe(Recipe), values, where)
-    label = Path(name).stem
-    return {"name": label, **resolved, "encoder": _encoders(encoder, modalities, index, where)}
+    return check_recipe(Path(name).stem, {**values, **overrides}, modalities, index, where)
+
+
+def check_recipe(
+    name: str, values: Mapping[str, Any], modalities: list[dict[str, Any]], index: Index, where: str
+) -> dict[str, Any]:
+    """Return a recipe from its fields, all of them filled in; `resolve_recipe` says what is refused."""
+    rest = {key: value for key, value in values.items() if key != "encoder"}
+    resolved = check(describe(Recipe), rest, where)
+    encoder = values.get("encoder", "small_cnn")
+    return {"name": name, **resolved, "encoder": _encoders(encoder, modalities, index, where)}

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+from . import paths
 from .errors import ConfigError
 
 KINDS = ("method", "dataset", "encoder")
@@ -44,9 +45,11 @@ def _source(cls: type) -> Path:
 
 def _check_module(cls: type, path: Path) -> None:
     """Refuse a plug-in file that was imported under a second name: its classes would exist twice."""
-    for folder in ("methods", "datasets", "encoders"):
+    for folder in ("methods", "datasets", "encoders", "plugins"):
         package = sys.modules.get(f"mmlbench.{folder}")
-        known = [Path(entry).resolve() for entry in getattr(package, "__path__", [])]
+        known = {Path(entry).resolve() for entry in getattr(package, "__path__", [])}
+        if folder != "plugins":  # the package itself may not have been imported yet
+            known |= {place.resolve() for place in paths.plugin_folders(folder)}
         proper = f"mmlbench.{folder}.{path.stem}"
         if path.parent in known and cls.__module__ != proper:
             raise ConfigError(

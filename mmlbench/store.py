@@ -12,11 +12,12 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Self
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Self
 
 from .errors import DataError, RunError
+
+if TYPE_CHECKING:  # half of the time of `mmlbench list` would go into importing it
+    import numpy as np
 
 #: A lease whose holder has not been heard of for this long may be taken over.
 EXPIRY_S = 90.0
@@ -79,6 +80,8 @@ def read_json(path: Path) -> Any:
 
 def write_arrays(path: Path, arrays: dict[str, np.ndarray], compress: bool = True) -> None:
     """Write arrays as .npz whole; equal arrays in equal order are equal bytes."""
+    import numpy as np
+
     save = np.savez_compressed if compress else np.savez
     with whole(path) as temporary, temporary.open("wb") as file:
         save(file, allow_pickle=False, **arrays)
@@ -90,6 +93,8 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     Raises:
         DataError: it is missing, truncated or holds pickles.
     """
+    import numpy as np
+
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
