@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from mmlbench import plugins
 from mmlbench.encoder import Encoder
 from mmlbench.encoders.small_cnn import SmallCNN
 from mmlbench.method import Batch, EpochContext, Features, Method, Stage, Step
 
 CLASSES, SAMPLES, BATCH = 3, 24, 8
 NAMES = ("audio", "visual", "flow")
+PLUGINS = Path(__file__).parent / "plugins"
+
+
+def plugin(module: str, name: str) -> type[Method]:
+    """Import a class of `tests/plugins/` as the engine would, without leaving the folder on the plug-in path."""
+    plugins.__path__.append(str(PLUGINS))
+    try:
+        return getattr(importlib.import_module(f"mmlbench.plugins.{module}"), name)
+    finally:
+        plugins.__path__.remove(str(PLUGINS))
 
 
 class NoSync(TorchDispatchMode):
@@ -109,6 +122,30 @@ def train(
                 losses.append((outcome[0] if isinstance(outcome, tuple) else outcome).detach())
             method.after_epoch(context)
     return [loss.item() for loss in losses]
+
+
+def gradients(method: Method, seed: int = 0, epoch: int = 0) -> dict[str, Tensor]:
+    """Return what a step of the first stage leaves in `grad`, the optimiser set aside."""
+    stage = method.stages()[0]
+    batch = take(toy_data(len(method.modalities)), torch.arange(BATCH))
+    method.train()
+    method.train_step(batch, Step(stage, epoch, 0, torch.Generator().manual_seed(seed)), [])
+    return {name: p.grad.clone() for name, p in method.named_parameters() if p.grad is not None}
+
+
+def alone_gradients(method: Method) -> dict[str, Tensor]:
+    """Return the gradients of unimodal training, all stages, from the own heads of another method."""
+    alone = make(importlib.import_module("mmlbench.methods.unimodal").Unimodal, len(method.modalities))
+    alone.own.load_state_dict(method.own.state_dict())
+    alone.train()
+    for stage in alone.stages():
+        stage.loss(take(toy_data(len(method.modalities)), torch.arange(BATCH)))[0].backward()
+    return {name: p.grad.clone() for name, p in alone.named_parameters()}
+
+
+def scheduled(method: Method) -> list[str]:
+    """Return the mechanisms that must act."""
+    return [mechanism.name for mechanism in method.mechanisms() if not mechanism.off]
 
 
 def deeds(method: Method) -> dict[str, float]:
