@@ -13,9 +13,25 @@ def make_all(results: Path, cache: Path, say: Callable[[str], None]) -> None:
         results: the results folder, with plan.json. cache: the folder of prepared caches. say: takes one line.
 
     Raises:
-        DataError: a planned run is missing, stale or corrupt; nothing is written then.
+        DataError: a planned run is missing, stale or corrupt (nothing is written then); a full disk, a read-only
+            folder.
     """
+    from ..store import write_text
+    from .figures import write_figures
     from .frame import make_frame
+    from .leaderboard import write_leaderboard
+    from .load import read_plan
+    from .tables import write_tables
+    from .view import View
 
-    rows, _ = make_frame(results, cache)
-    say(f"{len(rows)} rows in {results / 'all_tables.csv'}")
+    all_tables, cost = make_frame(results, cache)
+    view = View.parse(read_plan(results), all_tables, cost)
+    write_tables(view, results / "tables")
+    say(f"tables in {results / 'tables'}")
+    figures = write_figures(view, results)
+    say(f"figures in {results / 'figures'}")
+    write_leaderboard(view, results, figures)
+    say(f"leaderboard in {results / 'leaderboard.html'}")
+    write_text(results / "cost.csv", cost)
+    write_text(results / "all_tables.csv", all_tables)  # last: where it is new, so is everything else
+    say(f"{len(view.rows)} rows in {results / 'all_tables.csv'}")

@@ -1,4 +1,4 @@
-"""all_tables.csv and cost.csv from a plan and its run folders: checked dense, computed, written whole."""
+"""all_tables.csv and cost.csv from a plan and its run folders: checked dense, then computed."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 
 from ..stats import Estimate
-from ..store import write_text
 from .accuracy import accuracy_rows, entry_notes, group_rows, subset_rows
 from .gaps import gap_rows
 from .load import Entry, Group, Loaded, load
 from .make import POINTS, What, blank, fill, group_estimate, known, mean_row
-from .rows import Row, to_csv, write_rows
+from .rows import Row, rows_text, to_csv
 
 COST_COLUMNS = (
     "dataset", "split", "recipe", "encoder", "label", "method", "params", "n_seeds", "epochs", "sample_passes",
@@ -25,17 +24,14 @@ COST_COLUMNS = (
 )  # fmt: skip
 
 
-def make_frame(results: Path, cache: Path) -> tuple[list[Row], list[list[Any]]]:
-    """Check a study's runs, compute all rows and the rows of the cost table, and write both files.
+def make_frame(results: Path, cache: Path) -> tuple[str, str]:
+    """Check a study's runs; return the text of all_tables.csv and of cost.csv.
 
     Raises:
         DataError: a planned run is missing, stale or corrupt; see `load`.
     """
     loaded = load(results, cache)
-    rows, cost = list(all_rows(loaded)), cost_rows(loaded)
-    write_rows(results / "all_tables.csv", rows)
-    write_text(results / "cost.csv", to_csv(COST_COLUMNS, cost))
-    return rows, cost
+    return rows_text(all_rows(loaded)), to_csv(COST_COLUMNS, cost_rows(loaded))
 
 
 def all_rows(loaded: Loaded) -> Iterator[Row]:

@@ -173,12 +173,12 @@ def _state(cell: Mapping[str, Any], results: Path, cache: Path) -> tuple[str, Ru
     return "", run
 
 
-def _fail(faults: list[tuple[Mapping[str, Any], str]], total: int) -> None:
+def _fail(faults: list[tuple[Mapping[str, Any], str]], total: int, options: list[str]) -> None:
     shown = []
     for cell, problem in faults[:LISTED]:
         config = cell["config"]
         where = f"{config['dataset']}/{config['split']} {cell['label']} seed {config['seed']}"
-        shown.append(f"{where}: {problem} (mmlbench train {shlex.join(cell['command'])})")
+        shown.append(f"{where}: {problem} (mmlbench train {shlex.join([*cell['command'], *options])})")
     more = f"; and {len(faults) - LISTED} more" if len(faults) > LISTED else ""
     raise DataError(
         f"{len(faults)} of {total} planned runs can't be used: {'; '.join(shown)}{more}",
@@ -287,7 +287,10 @@ def load(results: Path, cache: Path) -> Loaded:
         if problem:
             faults.append((cell, problem))
     if faults:
-        _fail(faults, len(plan["cells"]))
+        options = [word for folder in plan.get("plugins", ()) for word in ("--plugins", str(folder))]
+        options += ["--results", str(results)] if results != Path("results") else []
+        options += ["--cache", str(cache)] if cache != Path("cache") else []
+        _fail(faults, len(plan["cells"]), options)
     for cell in plan["cells"]:
         folder = opened[cell["run"]][1]
         assert folder is not None

@@ -7,12 +7,10 @@ import io
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
 from ..hashing import digest
-from ..store import write_text
 
 #: Significant decimals of every number in the tables: more than any of them is worth, and the same everywhere.
 DIGITS = 6
@@ -96,8 +94,8 @@ def to_csv(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
     return out.getvalue()
 
 
-def write_rows(path: Path, rows: Iterable[Row]) -> None:
-    """Write all_tables.csv whole.
+def rows_text(rows: Iterable[Row]) -> str:
+    """Return the text of all_tables.csv.
 
     Raises:
         ValueError: two rows have one name; a fault of the program.
@@ -107,26 +105,23 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
     for row in rows:
         if seen.setdefault(row.row_id, row) is not row:
             raise ValueError(f"two rows are one: {[getattr(row, name) for name in KEY]}")
-    write_text(path, to_csv(COLUMNS, ([getattr(row, name) for name in COLUMNS] for row in rows)))
+    return to_csv(COLUMNS, ([getattr(row, name) for name in COLUMNS] for row in rows))
 
 
-def read_rows(path: Path) -> list[Row]:
-    """Read all_tables.csv.
+def parse_rows(text: str, where: str = "all_tables.csv") -> list[Row]:
+    """Read the text of all_tables.csv.
 
     Raises:
-        DataError: it is missing, or has other columns.
+        DataError: it has other columns, or a field that is no number; the message names `where` it is from.
     """
     mend = "Make it with: mmlbench tables"
+    table = csv.reader(io.StringIO(text, newline=""))
+    if tuple(next(table, ())) != COLUMNS:
+        raise DataError(f"{where} does not have the columns of this version", mend)
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            table = csv.reader(file)
-            if tuple(next(table, ())) != COLUMNS:
-                raise DataError(f"{path} does not have the columns of this version", mend)
-            return [_row(dict(zip(COLUMNS, line, strict=True))) for line in table]
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing", mend) from None
-    except (OSError, ValueError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} can't be read ({error})", mend) from None
+        return [_row(dict(zip(COLUMNS, line, strict=True))) for line in table]
+    except ValueError as error:
+        raise DataError(f"{where} can't be read ({error})", mend) from None
 
 
 def _row(line: dict[str, str]) -> Row:

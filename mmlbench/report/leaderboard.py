@@ -1,0 +1,108 @@
+"""The leaderboard: as a page, as Markdown, and in the terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..store import write_text
+from . import story
+from .page import Figures, write_page
+from .sheets import TARGET, accuracy_sheet, gap_sheet, named
+from .tables import markdown_table, markdown_text
+from .view import GroupKey, View, figure_of, interval, percent, with_sd
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+FILES = ("all_tables.csv", "cost.csv", "leaderboard.html", "leaderboard.md", "tables", "figures")
+
+
+def write_leaderboard(view: View, results: Path, figures: Figures) -> None:
+    """Write results/leaderboard.html and results/leaderboard.md.
+
+    Args:
+        figures: group -> name -> SVG file, to put into the page.
+    """
+    path = results / "leaderboard.html"
+    write_text(path, write_page(view, path, figures))
+    write_text(results / "leaderboard.md", markdown_page(view, results, figures))
+
+
+def markdown_page(view: View, results: Path, figures: Figures) -> str:
+    """Return the leaderboard as Markdown."""
+    lines = [f"# mmlbench leaderboard: {markdown_text(view.name)}", "", markdown_text(TARGET), ""]
+    lines += ["## All data", ""]
+    lines += [line for said in story.overall(view) for line in (markdown_text(said), "")]
+    for group in view.groups():
+        accuracy, gaps = accuracy_sheet(view, group), gap_sheet(view, group)
+        lines += [f"## {markdown_text(view.title(group))}", ""]
+        lines += [line for said in story.headline_of(view, group) for line in (f"- {markdown_text(said)}",)]
+        lines += ["", "### Accuracy", "", *markdown_table(accuracy), ""]
+        lines += [line for note in accuracy.notes for line in (markdown_text(note), "")]
+        if gaps is not None:
+            lines += ["### Competition gap", "", *markdown_table(gaps), ""]
+            lines += [line for note in gaps.notes for line in (markdown_text(note), "")]
+        for name, file in figures.get(group, {}).items():
+            image = file.with_suffix(".png").relative_to(results).as_posix()
+            lines += [f"![{markdown_text(name)} of {markdown_text(view.title(group))}]({image})", ""]
+        lines += [markdown_text(_made(view, group)), ""]
+    return "\n".join(lines)
+
+
+def _made(view: View, group: GroupKey) -> str:
+    rows = view.entries(group)
+    codes = ", ".join(sorted({row.code_version for row in rows}))
+    hardware = "; ".join(sorted({row.hardware for row in rows}))
+    data = ", ".join(sorted({row.data_fingerprint for row in rows}))
+    return f"Made by code {codes} from data {data} on {hardware}."
+
+
+def show(results: Path, console: Console) -> None:
+    """Print the leaderboard of a results folder, and the paths of its files.
+
+    Raises:
+        DataError: the tables have not been made.
+    """
+    from rich.text import Text
+
+    view = View.open(results)
+    console.print(Text(f"mmlbench leaderboard: {view.name}", style="bold"))
+    for line in story.overall(view):
+        console.print(Text(line))
+    for group in view.groups():
+        console.print()
+        console.print(_table(view, group))
+        for line in story.headline_of(view, group):
+            console.print(Text(f"  {line}"))
+    console.print()
+    console.print(Text(TARGET, style="dim"))
+    for name in FILES:
+        if (results / name).exists():
+            console.print(Text(str(results / name)))
+
+
+def _table(view: View, group: GroupKey) -> object:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(view.title(group), style="bold"), title_justify="left", box=None, pad_edge=False)
+    references = view.references(group)
+    for column in ("method", "group", "accuracy %", "95 % interval", *(f"minus {name}" for name in references)):
+        table.add_column(Text(column), justify="left" if column == "method" else "right", overflow="fold")
+    for entry in view.entries(group):
+        fused = view.find(group, entry.label, "accuracy")
+        first = fused is not None and fused.rank_group == 1
+        control = entry.label == view.control(group)
+        cells = [named(entry), str(fused.rank_group or "") if fused else "", with_sd(fused), interval(fused)]
+        if fused is None:
+            own = [view.find(group, entry.label, "accuracy", m, "own_head") for m in view.modalities(group)]
+            cells[2] = ", ".join(f"{one.modality} {figure_of(one)}" for one in own if one is not None)
+        for name in references:
+            difference = view.find(group, entry.label, "difference", baseline=name)
+            cells.append(f"{figure_of(difference)} {interval(difference)}".strip())
+        table.add_row(*(Text(cell) for cell in cells), style="bold" if first else "dim" if control else "")
+    bayes = view.bayes(group).get("fused")
+    if bayes is not None:
+        table.add_row(*(Text(cell) for cell in ("Bayes (ceiling)", "", percent(bayes))), style="dim")
+    return table

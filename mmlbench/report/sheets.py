@@ -1,0 +1,185 @@
+"""What the printed tables say, as plain text cells; how they look is for `tables.py` and `leaderboard.py`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..stats import INFERENCE_TARGET
+from .rows import Row
+from .view import GroupKey, View, figure_of, interval, notes_of, p_text, signed, with_sd
+
+TARGET = f"95 % two-part intervals; they speak about {INFERENCE_TARGET}."
+
+
+@dataclass
+class Sheet:
+    """A table of text cells.
+
+    Attributes:
+        apart: rows printed below a rule, such as the control. notes: sentences under the table.
+    """
+
+    name: str
+    title: str
+    columns: list[str]
+    rows: list[list[str]]
+    apart: list[list[str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def named(row: Row) -> str:
+    """Return a label, with its parameters where they differ from the defaults and the label hides them."""
+    return f"{row.label} ({row.params})" if row.params and row.label == row.method else row.label
+
+
+def points(row: Row | None) -> str:
+    """Return 'value [low, high]' in points or percent."""
+    return " ".join(part for part in (figure_of(row), interval(row)) if part)
+
+
+def _resolved(view: View, group: GroupKey, table: str) -> str:
+    row = view.resolution(group, table)
+    what = "gap" if table == "competition_gap" else f"difference to {row.baseline}" if row else "difference"
+    if row is None or row.value is None:
+        return f"No smallest resolvable {what}: it takes two seeds and something to compare."
+    return f"Smallest {what} found with 80 % power: about {row.value:.1f} points."
+
+
+def _said(rows: list[Row | None], printed: int = 8) -> list[str]:
+    """Return what the rows are conditional on, as one sentence; what every table says anyway is left out."""
+    known = ("control", "0 by construction", "not ranked", "own head", "share of what", "picked on")
+    notes = [note for note in notes_of(rows) if not note.startswith(known) and "the largest of" not in note]
+    return [f"Notes: {'; '.join(notes[:printed])}."] if notes else []
+
+
+def accuracy_sheet(view: View, group: GroupKey) -> Sheet:
+    """Return the accuracy table of a group under the headline rule."""
+    modalities, references = view.modalities(group), view.references(group)
+    columns = ["method", "group", "accuracy", "95 % interval"]
+    columns += [word for name in references for word in (f"minus {name}", "p")]
+    columns += [f"{m}, own head" for m in modalities] + ["optimism", "seeds"]
+    sheet = Sheet("accuracy", view.title(group), columns, [])
+    used: list[Row | None] = []
+    for entry in view.entries(group):
+        fused = view.find(group, entry.label, "accuracy")
+        line = [named(entry), str(fused.rank_group or "") if fused else "", with_sd(fused), interval(fused)]
+        for name in references:
+            difference = view.find(group, entry.label, "difference", baseline=name)
+            line += [points(difference), p_text(difference.p_value if difference else None)]
+        line += [with_sd(view.find(group, entry.label, "accuracy", m, "own_head")) for m in modalities]
+        optimism = view.find(group, entry.label, "optimism", table="selection", selection="test")
+        line += [signed(optimism.value) if optimism else "", str(entry.n_seeds or "")]
+        (sheet.apart if entry.label == view.control(group) else sheet.rows).append(line)
+        used.append(fused or entry)
+    bayes = view.bayes(group)
+    if "fused" in bayes:
+        ceiling = {"method": "Bayes (ceiling)", "accuracy": f"{100 * bayes['fused']:.1f}"}
+        ceiling |= {f"{m}, own head": f"{100 * bayes[m]:.1f}" for m in modalities if m in bayes}
+        sheet.apart.append([ceiling.get(column, "") for column in columns])
+    n_test = max((entry.n_test or 0 for entry in view.entries(group)), default=0)
+    sheet.notes = [
+        f"Accuracy in % on {n_test} test samples, mean ± standard deviation over seeds, epoch: {view.headline}; "
+        "differences and optimism (what picking the epoch on the test set would add) in percentage points.",
+        "Group 1 is what nothing separates from the best (all pairs, Holm); within a group the order is not known.",
+        TARGET,
+        _resolved(view, group, "accuracy"),
+        *_said(used),
+    ]
+    return _without_empty_columns(sheet)
+
+
+def gap_sheet(view: View, group: GroupKey) -> Sheet | None:
+    """Return the table of competition gaps of a group, or None where nothing was trained alone."""
+    alone, control, modalities = view.alone(group), view.control(group), view.modalities(group)
+    if not alone:
+        return None
+    columns = ["method", *(f"{m} gap" for m in modalities), "mean gap", "worst gap"]
+    columns += [f"{m} gap minus control" for m in modalities] + [f"{m} retained" for m in modalities]
+    sheet = Sheet("competition_gap", view.title(group), columns, [])
+    used: list[Row | None] = []
+    for entry in view.entries(group):
+        gaps = [gap_row(view, group, entry.label, m) for m in (*modalities, "mean", "worst")]
+        if not any(gaps):
+            continue
+        beyond = [gap_row(view, group, entry.label, m, "gap_minus_control") for m in modalities]
+        kept = [gap_row(view, group, entry.label, m, "retained") for m in modalities]
+        line = [named(entry), *map(points, gaps), *map(points, beyond)]
+        line += map(points, kept)
+        worst = gaps[-1]
+        if worst is not None and worst.note and worst.value:
+            line[len(modalities) + 2] += f" ({worst.note.split(',')[0].split('; ')[-1]})"
+        (sheet.apart if entry.label == control else sheet.rows).append(line)
+        used += gaps
+    sheet.notes = [
+        f"Gap in percentage points: probe accuracy of the encoder trained alone ({alone}) minus that of the encoder "
+        "after the method, same seed; positive: training together cost it. Methods whose encoders are those trained "
+        "alone have gap 0 by construction and are not ranked.",
+        "The control is joint training with the partner modality shuffled: its gap is not competition for the class. "
+        "Retained: share in % of what training alone adds to the untrained encoder. "
+        f"The worst modality is a maximum; its interval is at level .05/{len(modalities)}.",
+        TARGET,
+        _resolved(view, group, "competition_gap"),
+        *_said(used),
+    ]
+    return _without_empty_columns(sheet)
+
+
+def gap_row(view: View, group: GroupKey, label: str, modality: str, metric: str = "gap") -> Row | None:
+    """Return a row of the gap table under the headline rule."""
+    baseline = view.control(group) if metric == "gap_minus_control" else view.alone(group)
+    return view.find(group, label, metric, modality, "probe", baseline, "competition_gap")
+
+
+def cost_sheet(view: View, group: GroupKey) -> Sheet:
+    """Return the cost table of a group."""
+    columns = ["method", "epochs", "sample passes", "parameters", "forward MFLOP/sample", "training TFLOP"]
+    columns += ["training seconds", "peak memory GB", "tuning trials", "reuses", "seeds"]
+    sheet = Sheet("cost", view.title(group), columns, [])
+    hardware = []
+    for row in view.cost:
+        if (row["dataset"], row["split"], row["recipe"], row["encoder"]) != group:
+            continue
+        sd = _scaled(row["train_seconds_sd"])
+        seconds = _scaled(row["train_seconds"]) + (f" ± {sd}" if sd else "")
+        memory = row["device_memory_bytes"] or row["peak_memory_bytes"]
+        sheet.rows.append(
+            [
+                row["label"],
+                _whole(row["epochs"]),
+                _whole(row["sample_passes"]),
+                _whole(row["parameters"]),
+                _scaled(row["forward_flops_per_sample"], 1e6, 2),
+                _scaled(row["train_flops"], 1e12, 3),
+                seconds,
+                _scaled(memory, 1e9, 2),
+                _whole(row["tuning_trials"]),
+                row["reuses"],
+                row["n_seeds"],
+            ]
+        )
+        hardware.append(row["hardware"])
+    sheet.notes = [
+        "Mean over seeds, seconds with standard deviation; per run, without the runs that it reuses.",
+        f"Hardware: {'; '.join(dict.fromkeys(hardware))}. Seconds of shared machines are upper bounds.",
+        "Cost carries no interval: it is about this hardware, not about new seeds and test items.",
+    ]
+    return sheet
+
+
+def _whole(text: str) -> str:
+    """Return a number with thousands apart, '' for ''."""
+    return f"{float(text):,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}") if text else ""
+
+
+def _scaled(text: str, unit: float = 1.0, digits: int = 1) -> str:
+    return f"{float(text) / unit:.{digits}f}" if text else ""
+
+
+def _without_empty_columns(sheet: Sheet) -> Sheet:
+    """Drop the columns that say nothing in any row."""
+    lines = [*sheet.rows, *sheet.apart]
+    keep = [k for k in range(len(sheet.columns)) if any(line[k] for line in lines)]
+    sheet.columns = [sheet.columns[k] for k in keep]
+    sheet.rows = [[line[k] for k in keep] for line in sheet.rows]
+    sheet.apart = [[line[k] for k in keep] for line in sheet.apart]
+    return sheet

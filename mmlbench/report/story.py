@@ -1,0 +1,134 @@
+"""What the tables say in words: which training wins on which data, and what competition cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .rows import Row
+from .sheets import gap_row
+from .view import GroupKey, View, figure_of, interval
+
+APART, TOGETHER, UNDECIDED = "apart", "together", "undecided"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether training apart (the ensemble) or together (the baseline) wins on a group, with the difference."""
+
+    group: GroupKey
+    title: str
+    winner: str
+    difference: Row
+
+
+def verdicts(view: View) -> list[Verdict]:
+    """Return the verdict of each group that has both a baseline and an ensemble."""
+    found = []
+    for group in view.groups():
+        difference = view.find(group, view.ensemble(group), "difference", baseline=view.baseline)
+        if difference is None or difference.value is None:
+            continue
+        low, high = difference.ci_low, difference.ci_high
+        decided = low is not None and high is not None and difference.n_seeds is not None and difference.n_seeds > 1
+        winner = UNDECIDED
+        if decided and low is not None and low > 0:
+            winner = APART
+        elif decided and high is not None and high < 0:
+            winner = TOGETHER
+        found.append(Verdict(group, view.title(group), winner, difference))
+    return found
+
+
+def _listed(found: list[Verdict], sign: int) -> str:
+    parts = []
+    for verdict in found:
+        row = verdict.difference
+        shown = Row(
+            table="",
+            unit="points",
+            value=sign * (row.value or 0.0),
+            ci_low=None if row.ci_low is None or row.ci_high is None else (row.ci_low if sign > 0 else -row.ci_high),
+            ci_high=None if row.ci_low is None or row.ci_high is None else (row.ci_high if sign > 0 else -row.ci_low),
+        )
+        parts.append(f"{verdict.title} by {figure_of(shown)} points {interval(shown)}")
+    return ", ".join(parts)
+
+
+def overall(view: View) -> list[str]:
+    """Return the sentences of the overall view; they come from the intervals, not from the datasets' names."""
+    found = verdicts(view)
+    if not found:
+        return [f"These tables hold no ensemble beside {view.baseline}: whether training together pays is not known."]
+    by = {kind: [v for v in found if v.winner == kind] for kind in (APART, TOGETHER, UNDECIDED)}
+    lines = []
+    if by[APART] and by[TOGETHER]:
+        lines.append(
+            "The order of the methods differs between two kinds of data, so there is no one best method and no "
+            "average over datasets here."
+        )
+    if by[APART]:
+        lines.append(
+            f"Models trained apart and then averaged (the ensemble) beat {view.baseline} on "
+            f"{_listed(by[APART], 1)}: so it goes where modalities repeat each other, each tells the class alone "
+            "and competition between them is a plain loss."
+        )
+    if by[TOGETHER]:
+        lines.append(
+            f"Training together ({view.baseline}) beats the ensemble on {_listed(by[TOGETHER], -1)}: so it goes "
+            "where modalities complete each other, only both together tell the class and whatever trains them apart "
+            "must lose."
+        )
+    if by[UNDECIDED]:
+        titles = ", ".join(verdict.title for verdict in by[UNDECIDED])
+        lines.append(f"Not separable on {titles}: too few seeds or test samples, or no difference.")
+    if not (by[APART] and by[TOGETHER]):
+        lines.append("Do not carry this order over to data of the other kind: it can turn round.")
+    return lines
+
+
+def headline_of(view: View, group: GroupKey) -> list[str]:
+    """Return the findings of one group in words: the best, the cost of competition, what can be resolved."""
+    lines = []
+    ranked = [row for row in view.entries(group) if row.rank_group is not None]
+    best = [row.label for row in ranked if row.rank_group == 1]
+    if len(ranked) > 1 and ranked[0].n_seeds == 1:
+        lines.append("One seed: these are single trained models, and nothing is separated.")
+    elif len(best) == len(ranked) > 1:
+        lines.append("Nothing separates the methods here.")
+    elif len(best) == 1 < len(ranked):
+        lines.append(f"{best[0]} is alone in group 1: each other method has a better one that is separated from it.")
+    elif len(best) > 1:
+        lines.append(f"{_joined(best)} share group 1: no better method is separated from them.")
+    lines += _competition(view, group)
+    row = view.resolution(group)
+    if row is not None and row.value is not None:
+        lines.append(f"A true difference to {row.baseline} below about {row.value:.0f} points would often be missed.")
+    return lines
+
+
+def _competition(view: View, group: GroupKey) -> list[str]:
+    """Say what the baseline's training together cost its worst modality."""
+    gaps = {m: gap_row(view, group, view.baseline, m) for m in view.modalities(group)}
+    values = {m: row for m, row in gaps.items() if row is not None and row.value is not None}
+    if not values:
+        return []
+    worst = max(values, key=lambda m: values[m].value or 0.0)
+    row = gap_row(view, group, view.baseline, "worst") or values[worst]
+    if row.ci_low is None:
+        said = f"{view.baseline} changed the {worst} encoder by {figure_of(row)} points of probe accuracy (gap)"
+    elif row.ci_low > 0:
+        said = f"Under {view.baseline} the {worst} encoder lost {abs(row.value or 0):.1f} points {interval(row)}"
+        said += f" (interval at .05/{len(values)}, as it is the worst of {len(values)})"
+    else:
+        return [f"No competition gap of {view.baseline} is shown for any modality."]
+    beyond = gap_row(view, group, view.baseline, worst, "gap_minus_control")
+    if beyond is not None and beyond.value is not None:
+        said += f", {figure_of(beyond)} {interval(beyond)} beyond the control with a shuffled partner"
+    kept = gap_row(view, group, view.baseline, worst, "retained")
+    if kept is not None and kept.value is not None:
+        said += f"; it kept {figure_of(kept)} % of what training alone teaches it"
+    return [said + "."]
+
+
+def _joined(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

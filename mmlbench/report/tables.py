@@ -1,0 +1,148 @@
+"""results/tables: accuracy, competition_gap and cost, each as csv, Markdown and LaTeX (booktabs)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from ..store import write_text
+from .rows import Row, to_csv
+from .sheets import Sheet, accuracy_sheet, cost_sheet, gap_row, gap_sheet
+from .view import GroupKey, View
+
+_GROUP = ("dataset", "split", "recipe", "encoder", "label", "method", "params")
+_VALUE = ("value", "sd", "ci_low", "ci_high")
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "±": r"$\pm$", "\N{MINUS SIGN}": "$-$", "\N{EN DASH}": "--", "\N{NARROW NO-BREAK SPACE}": r"\,",
+}  # fmt: skip
+_MARKDOWN = "\\`*_<>|#"
+
+
+def write_tables(view: View, folder: Path) -> list[Path]:
+    """Write the three tables in three forms each; return their paths."""
+    makers: dict[str, tuple[Callable[[View, GroupKey], Sheet | None], str]] = {
+        "accuracy": (accuracy_sheet, accuracy_csv(view)),
+        "competition_gap": (gap_sheet, gap_csv(view)),
+        "cost": (cost_sheet, _cost_csv(view)),
+    }
+    written = []
+    for name, (make, text) in makers.items():
+        sheets = [sheet for group in view.groups() if (sheet := make(view, group)) is not None]
+        forms = {"csv": text, "md": markdown(sheets), "tex": latex(sheets)}
+        for form, content in forms.items():
+            written.append(folder / f"{name}.{form}")
+            write_text(written[-1], content)
+    return written
+
+
+# ---- csv -------------------------------------------------------------------------------------------------------
+def _values(row: Row | None) -> list[float | None]:
+    return [getattr(row, name) if row is not None else None for name in _VALUE]
+
+
+def accuracy_csv(view: View) -> str:
+    """Return one line per label: accuracy and the differences to baseline and ensemble, under the headline rule."""
+    columns = [*_GROUP, "selection", "rank_group", *(f"accuracy_{v}" for v in _VALUE)]
+    columns += [f"{to}_{v}" for to in ("baseline", "ensemble") for v in ("label", *_VALUE, "p_value")]
+    columns += ["bayes", "optimism", "resolution", "n_seeds", "n_test", "note"]
+    lines = []
+    for group in view.groups():
+        names = [view.baseline, view.ensemble(group)]
+        resolution = view.resolution(group)
+        for entry in view.entries(group):
+            fused = view.find(group, entry.label, "accuracy")
+            line: list[object] = [*group, entry.label, entry.method, entry.params, view.headline]
+            line += [fused.rank_group if fused else None, *_values(fused)]
+            for name in names:
+                difference = view.find(group, entry.label, "difference", baseline=name) if name else None
+                line += [name if difference else "", *_values(difference), difference.p_value if difference else None]
+            optimism = view.find(group, entry.label, "optimism", table="selection", selection="test")
+            line += [view.bayes(group).get("fused"), optimism.value if optimism else None]
+            line += [resolution.value if resolution else None, entry.n_seeds, entry.n_test, (fused or entry).note]
+            lines.append(line)
+    return to_csv(columns, lines)
+
+
+def gap_csv(view: View) -> str:
+    """Return one line per label and modality: gap, gap minus control, retained share."""
+    metrics = ("gap", "gap_minus_control", "retained")
+    columns = [*_GROUP, "modality", "selection", *(f"{metric}_{v}" for metric in metrics for v in _VALUE)]
+    columns += ["gap_p_value", "resolution", "n_seeds", "n_test", "note"]
+    lines = []
+    for group in view.groups():
+        resolution = view.resolution(group, "competition_gap")
+        for entry in view.entries(group):
+            for modality in (*view.modalities(group), "mean", "worst"):
+                found = [gap_row(view, group, entry.label, modality, metric) for metric in metrics]
+                if found[0] is None:
+                    continue
+                line: list[object] = [*group, entry.label, entry.method, entry.params, modality, view.headline]
+                line += [value for row in found for value in _values(row)]
+                line += [found[0].p_value, resolution.value if resolution else None]
+                lines.append([*line, found[0].n_seeds, found[0].n_test, found[0].note])
+    return to_csv(columns, lines)
+
+
+def _cost_csv(view: View) -> str:
+    columns = list(view.cost[0]) if view.cost else []
+    return to_csv(columns, [[row[name] for name in columns] for row in view.cost])
+
+
+# ---- Markdown --------------------------------------------------------------------------------------------------
+def markdown_text(text: str) -> str:
+    """Escape text from data for Markdown, in a table cell or outside."""
+    special = _MARKDOWN + "[]!" if "](" in text else _MARKDOWN  # brackets alone are our intervals
+    return "".join(f"\\{c}" if c in special else c for c in " ".join(text.split()))
+
+
+def markdown_table(sheet: Sheet) -> list[str]:
+    """Return the lines of a sheet as a Markdown table; rows apart come last, in italics."""
+    lines = [_line(map(markdown_text, sheet.columns)), _line(["---", *["---:"] * (len(sheet.columns) - 1)])]
+    lines += [_line(map(markdown_text, row)) for row in sheet.rows]
+    return lines + [_line(f"*{markdown_text(cell)}*" if cell else "" for cell in row) for row in sheet.apart]
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def markdown(sheets: list[Sheet]) -> str:
+    """Return sheets as Markdown, notes below each."""
+    lines: list[str] = []
+    for sheet in sheets:
+        lines += [f"## {markdown_text(sheet.title)}", "", *markdown_table(sheet), ""]
+        lines += [line for note in sheet.notes for line in (markdown_text(note), "")]
+    return "\n".join(lines)
+
+
+# ---- LaTeX -----------------------------------------------------------------------------------------------------
+def latex_text(text: str) -> str:
+    """Escape text from data for LaTeX; characters that a plain engine lacks become '?'."""
+    return "".join(_LATEX.get(c) or (c if c.isascii() or c.isalpha() else "?") for c in " ".join(text.split()))
+
+
+def latex(sheets: list[Sheet]) -> str:
+    """Return one table float per sheet, with booktabs rules; needs \\usepackage{booktabs,graphicx}."""
+    lines = ["% needs \\usepackage{booktabs,graphicx}"]
+    for sheet in sheets:
+        label = "-".join(re.findall(r"[a-z0-9]+", sheet.title.lower()))
+        lines += [
+            r"\begin{table}[tb]",
+            r"\centering",
+            rf"\caption{{{latex_text(sheet.name.replace('_', ' '))}: {latex_text(sheet.title)}. "
+            rf"{' '.join(map(latex_text, sheet.notes))}}}",
+            rf"\label{{tab:{sheet.name}-{label}}}",
+            r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+            rf"\begin{{tabular}}{{l{'r' * (len(sheet.columns) - 1)}}}",
+            r"\toprule",
+            " & ".join(map(latex_text, sheet.columns)) + r" \\",
+            r"\midrule",
+            *(" & ".join(map(latex_text, row)) + r" \\" for row in sheet.rows),
+        ]
+        if sheet.apart:
+            lines += [r"\midrule", *(" & ".join(map(latex_text, row)) + r" \\" for row in sheet.apart)]
+        lines += [r"\bottomrule", r"\end{tabular}}", r"\end{table}", ""]
+    return "\n".join(lines)

@@ -1,0 +1,201 @@
+"""all_tables.csv as tables, page and figures read it: looked up by name, never by row number."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError
+from .facts import CONTROL, ENSEMBLE
+from .load import read_plan
+from .rows import Row, parse_rows
+
+GroupKey = tuple[str, str, str, str]
+MINUS = "\N{MINUS SIGN}"
+DASH = "\N{EN DASH}"
+Cost = dict[str, str]
+
+
+@dataclass
+class View:
+    """The rows of a study, with its headline rule and its baseline's name.
+
+    Attributes:
+        cost: the rows of cost.csv, as text.
+    """
+
+    name: str
+    headline: str
+    baseline: str
+    rows: list[Row]
+    cost: list[Cost]
+
+    def __post_init__(self) -> None:
+        self._found = {self._key(row): row for row in self.rows}
+
+    @classmethod
+    def open(cls, results: Path) -> View:
+        """Read a results folder.
+
+        Raises:
+            DataError: no plan, no tables, or tables of another version.
+        """
+        texts = []
+        for name in ("all_tables.csv", "cost.csv"):
+            try:
+                texts.append((results / name).read_text(encoding="utf-8"))
+            except (OSError, UnicodeDecodeError):
+                said = "is missing" if not (results / name).exists() else "can't be read"
+                raise DataError(f"{results / name} {said}", "Make it with: mmlbench tables") from None
+        return cls.parse(read_plan(results), *texts)
+
+    @classmethod
+    def parse(cls, plan: Mapping[str, Any], all_tables: str, cost: str) -> View:
+        """Take the texts of all_tables.csv and cost.csv."""
+        costs = list(csv.DictReader(io.StringIO(cost, newline="")))
+        return cls(plan["name"], plan["headline"], plan["baseline"], parse_rows(all_tables), costs)
+
+    @staticmethod
+    def _key(row: Row) -> tuple[str, ...]:
+        return (*row.group, row.table, row.label, row.modality, row.metric, row.kind, row.selection, row.baseline)
+
+    def groups(self) -> list[GroupKey]:
+        """Return the groups in the order of the plan."""
+        return list(dict.fromkeys(row.group for row in self.rows))
+
+    def of(self, group: GroupKey, table: str, metric: str = "", selection: str | None = None) -> list[Row]:
+        """Return the rows of a table of a group, in order."""
+        return [
+            row
+            for row in self.rows
+            if row.group == group
+            and row.table == table
+            and (not metric or row.metric == metric)
+            and (selection is None or row.selection == selection)
+        ]
+
+    def find(
+        self,
+        group: GroupKey,
+        label: str,
+        metric: str,
+        modality: str = "fused",
+        kind: str = "fused",
+        baseline: str = "",
+        table: str = "accuracy",
+        selection: str | None = None,
+    ) -> Row | None:
+        """Return one row under the headline rule, or None."""
+        rule = self.headline if selection is None else selection
+        return self._found.get((*group, table, label, modality, metric, kind, rule, baseline))
+
+    def title(self, group: GroupKey) -> str:
+        """Return a group's name: dataset and split, and recipe and encoder where they tell groups apart."""
+        dataset, split, recipe, encoder = group
+        alike = [other for other in self.groups() if other[:2] == group[:2]]
+        return f"{dataset} / {split}" + (f" / {recipe} / {encoder}" if len(alike) > 1 else "")
+
+    def modalities(self, group: GroupKey) -> list[str]:
+        """Return the modalities of a group, in the dataset's order."""
+        rows = [row for row in self.rows if row.group == group and row.table in ("accuracy", "competition_gap")]
+        names = [row.modality for row in rows if row.modality not in ("fused", "mean", "worst")]
+        return list(dict.fromkeys(names))
+
+    def entries(self, group: GroupKey) -> list[Row]:
+        """Return one accuracy row per label, best first: ranked ones, then those without a fused prediction,
+        then the control. A label without a fused accuracy is stood for by its first row.
+        """
+        first: dict[str, Row] = {}
+        for row in self.of(group, "accuracy", "accuracy"):
+            fused = row.kind == "fused" and row.selection == self.headline
+            if row.label not in first or fused:
+                first[row.label] = row
+        order = list(first)
+
+        def place(row: Row) -> tuple[int, float, int]:
+            fused = row.kind == "fused" and row.selection == self.headline
+            apart = 2 if row.method == CONTROL else 0 if fused else 1
+            return apart, -(row.value or 0.0) if fused else 0.0, order.index(row.label)
+
+        return sorted(first.values(), key=place)
+
+    def references(self, group: GroupKey) -> list[str]:
+        """Return the labels that the others are compared with."""
+        return list(dict.fromkeys(row.baseline for row in self.of(group, "accuracy", "difference", self.headline)))
+
+    def alone(self, group: GroupKey) -> str:
+        """Return the label from which gaps are measured, '' where there is none."""
+        return next((row.baseline for row in self.of(group, "competition_gap", "gap")), "")
+
+    def control(self, group: GroupKey) -> str:
+        """Return the label of the control, '' where there is none."""
+        return next((row.label for row in self.of(group, "accuracy") if row.method == CONTROL), "")
+
+    def ensemble(self, group: GroupKey) -> str:
+        """Return the label of the ensemble, '' where there is none."""
+        found = [row.label for row in self.of(group, "accuracy", "difference") if row.method == ENSEMBLE]
+        return next(iter(found), "")
+
+    def bayes(self, group: GroupKey) -> dict[str, float]:
+        """Return the Bayes accuracies that are known, modality -> fraction."""
+        rows = self.of(group, "bayes", "accuracy")
+        return {row.modality: row.value for row in rows if row.value is not None}
+
+    def resolution(self, group: GroupKey, table: str = "accuracy") -> Row | None:
+        """Return the row with the smallest difference that the group can resolve."""
+        return next(iter(self.of(group, table, "resolution")), None)
+
+
+def signed(value: float | None, digits: int = 1) -> str:
+    """Return '+1.2' or a true minus sign; zero has no sign; '' for None."""
+    if value is None:
+        return ""
+    text = f"{abs(value):.{digits}f}"
+    return text if float(text) == 0 else f"{'+' if value > 0 else MINUS}{text}"
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """Return a fraction as a percentage without its sign, '' for None."""
+    return "" if value is None else f"{100 * value:.{digits}f}"
+
+
+def interval(row: Row | None, digits: int = 1) -> str:
+    """Return '[low, high]' in percent or points, '' where there is no interval."""
+    if row is None or row.ci_low is None or row.ci_high is None:
+        return ""
+    if row.unit == "fraction":
+        return f"[{percent(row.ci_low, digits)}, {percent(row.ci_high, digits)}]".replace("-", MINUS)
+    return f"[{signed(row.ci_low, digits)}, {signed(row.ci_high, digits)}]"
+
+
+def figure_of(row: Row | None) -> str:
+    """Return a row's value as the tables print it: '80.8' (percent) or '+1.2' (points)."""
+    if row is None or row.value is None:
+        return ""
+    return percent(row.value).replace("-", MINUS) if row.unit == "fraction" else signed(row.value)
+
+
+def with_sd(row: Row | None) -> str:
+    """Return 'value ± sd' in percent or points."""
+    if row is None or row.value is None:
+        return ""
+    if row.sd is None:
+        return figure_of(row)
+    return f"{figure_of(row)} ± {100 * row.sd if row.unit == 'fraction' else row.sd:.1f}"
+
+
+def p_text(value: float | None) -> str:
+    """Return a p-value as it is printed."""
+    if value is None:
+        return ""
+    return "<.001" if value < 0.001 else f"{value:.3f}".lstrip("0") if value < 0.9995 else "1"
+
+
+def notes_of(rows: Iterable[Row | None]) -> list[str]:
+    """Return the notes of some rows, each once, in order."""
+    notes = [note for row in rows if row is not None for note in row.note.split("; ")]
+    return [note for note in dict.fromkeys(notes) if note]
