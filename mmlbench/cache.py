@@ -1,6 +1,6 @@
 """The prepared cache: memory-mapped arrays, split tables, a manifest and a fingerprint.
 
-`prepare` makes it from a dataset's raw files, once; `open_cache` checks and maps it. Layout of a cache folder
+`prepare` makes it from a dataset's raw files, once; `Cache.open` checks and maps it. Layout of a cache folder
 `<dataset>-<key>/` (the key hashes the dataset's name, parameters and code)::
 
     manifest.json         written last: arrays, splits, standardisation, fingerprint
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from .dataset import PARTS, CacheWriter, Dataset
-from .errors import DataError
+from .errors import DataError, MmlbenchError, RunError, fault
 from .hashing import digest, file_digest
 from .store import Lease, read_json, storage_error, write_json
 
@@ -84,6 +85,18 @@ def _write_split(out: CacheWriter, name: str) -> dict[str, Any]:
     return {"counts": counts, "standardise": standard, **_file_facts(path)}
 
 
+def _check_finite(name: str, path: Path, rows_in_block: int = 256) -> None:
+    """Refuse an array with NaN or infinite values, which would spoil every run that is made from it."""
+    stored = np.load(path, mmap_mode="r")
+    if stored.dtype.kind != "f":
+        return
+    for start in range(0, len(stored), rows_in_block):
+        bad = ~np.isfinite(stored[start : start + rows_in_block]).reshape(-1, stored[0].size).all(axis=1)
+        if bad.any():
+            what = f"{name}: row {start + int(bad.argmax())} is NaN or infinite"
+            raise DataError(what, "Check the raw files, or mend the dataset's prepare")
+
+
 def _finish(out: CacheWriter, key: str) -> dict[str, Any]:
     """Hash what `prepare` wrote and return the manifest."""
     dataset = out.dataset
@@ -91,6 +104,8 @@ def _finish(out: CacheWriter, key: str) -> dict[str, Any]:
     missing += [name for name in dataset.splits if name not in out.splits]
     if missing:
         raise DataError(f"{dataset.name}: prepare wrote no {', '.join(missing)}", "Mend the dataset's prepare")
+    for modality in dataset.modalities:
+        _check_finite(f"{dataset.name}/{modality.name}", out.folder / f"{modality.name}.npy")
     arrays = {m.name: out.arrays[m.name] | _file_facts(out.folder / f"{m.name}.npy") for m in dataset.modalities}
     manifest: dict[str, Any] = {
         "schema": SCHEMA,
@@ -105,6 +120,28 @@ def _finish(out: CacheWriter, key: str) -> dict[str, Any]:
     }
     manifest["fingerprint"] = digest(manifest)[:16]
     return manifest
+
+
+def _fill(out: CacheWriter, key: str, raw: Path | None) -> dict[str, Any]:
+    """Let the dataset fill the cache and return the manifest; a fault of its file is told as one.
+
+    Raises:
+        DataError: as `prepare`. RunError: the dataset's code raised something of its own.
+    """
+    try:
+        out.dataset.prepare(raw, out)
+        return _finish(out, key)
+    except MmlbenchError:
+        raise
+    except OSError as error:
+        place = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else None
+        if place is None or out.folder in place.parents:
+            raise  # of writing
+        what = f"{out.dataset.name}: {place} can't be read ({error.strerror})"
+        raise DataError(what, "Check the folder of raw files") from error
+    except Exception as error:
+        what = f"the dataset {out.dataset.name!r} failed to prepare: {fault(error, type(out.dataset))}"
+        raise RunError(what, "Mend the dataset's file; --debug shows where") from error
 
 
 def prepare(
@@ -129,9 +166,7 @@ def prepare(
             shutil.rmtree(leftover, ignore_errors=True)
         try:
             building.mkdir(parents=True)
-            out = CacheWriter(building, dataset)
-            dataset.prepare(raw, out)
-            manifest = _finish(out, key)
+            manifest = _fill(CacheWriter(building, dataset), key, raw)
             write_json(building / "manifest.json", manifest)
             building.rename(folder)
         except OSError as error:
@@ -176,7 +211,10 @@ class Cache:
         mend = f"Remove {folder} and prepare the dataset again"
         if not (folder / "manifest.json").exists():
             raise DataError(f"no prepared cache at {folder}", "Run: mmlbench prepare NAME")
-        manifest = read_json(folder / "manifest.json")
+        try:
+            manifest = read_json(folder / "manifest.json")
+        except DataError as error:
+            raise DataError(error.what, mend) from None
         if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
             raise DataError(f"{folder}/manifest.json has an unknown schema, not {SCHEMA}", mend)
         claimed = manifest.get("fingerprint")

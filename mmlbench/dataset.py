@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -128,9 +129,16 @@ class CacheWriter:
     def array(self, name: str, rows: int, dtype: str, scale: float = 1.0, offset: float = 0.0) -> np.memmap:
         """Return a writable memory map of shape (rows, views, *shape); real value = stored * scale + offset."""
         modality = self._modality(name)
+        if rows < 1:
+            raise DataError(f"{self.dataset.name}: {name!r} has {rows} rows", "Check the raw files, or mend prepare")
         shape = (rows, modality.views, *modality.shape)
         self.arrays[name] = {"rows": rows, "dtype": dtype, "scale": float(scale), "offset": float(offset)}
-        return np.lib.format.open_memmap(self.folder / f"{name}.npy", mode="w+", dtype=np.dtype(dtype), shape=shape)
+        path = self.folder / f"{name}.npy"
+        made = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=shape)
+        if hasattr(os, "posix_fallocate"):  # a disk that is full later would kill the process on a mapped page
+            with path.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        return made
 
     def quantise(self, name: str, values: np.ndarray, low: float, high: float) -> None:
         """Store values of shape (rows, views, *shape) as 8 bit over [low, high]; what lies outside is clipped."""
@@ -158,6 +166,10 @@ class CacheWriter:
         if len(set(ids)) != len(ids):
             raise DataError(f"{self.dataset.name}/{name}: sample ids repeat", "Give each sample an id of its own")
         counts = dict.fromkeys(PARTS, 0)
+        unmade = [m.name for m in self.dataset.modalities if m.name not in self.arrays]
+        if unmade:
+            what = f"{self.dataset.name}/{name}: the split comes before the array of {', '.join(unmade)}"
+            raise DataError(what, "Make all arrays first in prepare")
         rows = [self.arrays[m.name]["rows"] for m in self.dataset.modalities]
         for sample in samples:
             inside = len(sample.rows) == len(rows) and all(0 <= r < n for r, n in zip(sample.rows, rows, strict=True))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import sys
+import traceback
 from collections.abc import Iterable
 
 
@@ -40,6 +42,14 @@ class DataError(MmlbenchError):
 
 class RunError(MmlbenchError):
     """A run started and could not be finished (exit code 1)."""
+
+
+def fault(error: BaseException, plugin: type | None = None) -> str:
+    """Return an exception in one line, with the line of the plug-in's file at which it arose."""
+    what = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")
+    file = getattr(sys.modules.get(plugin.__module__), "__file__", None) if plugin is not None else None
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    return f"{what} ({file}, line {lines[-1]})" if lines else what
 
 
 def nearest(name: object, known: Iterable[str], limit: int = 3) -> str:

@@ -269,7 +269,9 @@ def use_plugins(folders: Iterable[str | Path]) -> None:
     for folder in folders:
         place = str(Path(folder).resolve())
         if not Path(place).is_dir():
-            raise ConfigError(f"the plug-in folder {folder} does not exist", "Correct `plugins` in the config")
+            raise ConfigError(
+                f"the plug-in folder {folder} does not exist", "Correct --plugins, or `plugins` in the config"
+            )
         if place not in plugins.__path__:
             for file in Path(place).glob("[!_]*.py"):
                 for other in plugins.__path__:

@@ -55,7 +55,8 @@ def recipe_path(name: str) -> Path:
     path = folder / f"{name}.yaml"
     if not path.exists():
         hint = nearest(name, [file.stem for file in folder.glob("*.yaml")])
-        raise ConfigError(f"unknown recipe {name!r}", f"{hint}; or give a path that ends in .yaml")
+        hint += "" if hint.endswith("?") else "."
+        raise ConfigError(f"unknown recipe {name!r}", f"{hint} A path that ends in .yaml is taken too")
     return path
 
 

@@ -19,6 +19,8 @@ from .errors import DataError, RunError
 if TYPE_CHECKING:  # half of the time of `mmlbench list` would go into importing it
     import numpy as np
 
+#: What the system says of a place where nothing can be written now.
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 #: A lease whose holder has not been heard of for this long may be taken over.
 EXPIRY_S = 90.0
 BEAT_S = 10.0
@@ -100,8 +102,11 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
             return {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise DataError(f"{path} is missing", "Make it again with the command that wrote it") from None
-    except Exception as error:
-        raise DataError(f"{path} is corrupt ({error})", "Remove it and make it again") from None
+    except PermissionError as error:
+        raise DataError(f"{path} can't be read ({error.strerror})", "Make it readable") from None
+    except Exception as error:  # a damaged zip or npy raises anything
+        why = " ".join(str(error).split())[:80]
+        raise DataError(f"{path} is corrupt ({why})", "Remove it and make it again") from None
 
 
 def _start_of(pid: int) -> str | None:
@@ -120,6 +125,23 @@ def _alive(pid: int, start: str | None) -> bool:
     except PermissionError:
         pass
     return start is None or _start_of(pid) in (None, start)
+
+
+def _pid_space() -> str:
+    """Return what tells one container's process ids from another's of the same host name; '' where nothing does."""
+    try:
+        return os.readlink("/proc/self/ns/pid")  # noqa: PTH115 (what it names is no path)
+    except OSError:
+        return ""
+
+
+def _read_holder(path: Path) -> dict[str, Any]:
+    """Return what a lease file says, {} where that is nothing sensible."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 class Lease:
@@ -145,6 +167,7 @@ class Lease:
         holder = {
             "token": self.token,
             "host": socket.gethostname(),
+            "space": _pid_space(),
             "pid": os.getpid(),
             "start": _start_of(os.getpid()),
             "job": os.environ.get("SLURM_JOB_ID", ""),
@@ -158,31 +181,40 @@ class Lease:
         except OSError as error:
             raise storage_error(error, self.path) from error
         finally:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
         return True
 
     def _holder(self) -> tuple[dict[str, Any], float] | None:
         try:
             silent = time.time() - self.path.stat().st_mtime
-            return json.loads(self.path.read_text(encoding="utf-8")), silent
+            return _read_holder(self.path), silent
         except FileNotFoundError:
             return None
-        except (OSError, ValueError):
-            return {}, EXPIRY_S + 1
+        except OSError as error:
+            raise DataError(f"{self.path} can't be read ({error.strerror})", "Make the folder readable") from error
 
     def _dead(self, holder: dict[str, Any], silent: float) -> bool:
-        if holder.get("host") == socket.gethostname() and "pid" in holder:
-            return not _alive(int(holder["pid"]), holder.get("start"))
+        if not holder:  # leases are made whole: this is none
+            return True
+        near = holder.get("host") == socket.gethostname() and holder.get("space", _pid_space()) == _pid_space()
+        if near and isinstance(holder.get("pid"), int):
+            return not _alive(holder["pid"], holder.get("start"))
         return silent > EXPIRY_S
 
     def _take_over(self, holder: dict[str, Any]) -> None:
         """Move the dead holder's file away; of several that try, the rename lets one through."""
         gone = self.folder / f".lease.{self.token}.gone"
+        found = self._holder()
+        if found is None or found[0].get("token") != holder.get("token"):
+            return
         try:
             self.path.rename(gone)
         except FileNotFoundError:
             return
-        moved = json.loads(gone.read_text(encoding="utf-8") or "{}") if gone.stat().st_size else {}
+        except OSError as error:
+            raise storage_error(error, self.path) from error
+        moved = _read_holder(gone)
         if moved.get("token") != holder.get("token"):  # somebody was quicker and lives: give it back
             with contextlib.suppress(FileExistsError):
                 os.link(gone, self.path)
@@ -222,6 +254,7 @@ class Lease:
 
     def __exit__(self, *exc: object) -> None:
         self._stop.set()
-        found = self._holder()
-        if found is not None and found[0].get("token") == self.token:
-            self.path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError, DataError):
+            found = self._holder()
+            if found is not None and found[0].get("token") == self.token:
+                self.path.unlink(missing_ok=True)

@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 
-from ..errors import MmlbenchError
+from ..errors import MmlbenchError, fault
 from .parser import make_parser
 
 log = logging.getLogger("mmlbench")
@@ -17,6 +17,14 @@ def say(line: str) -> None:
     log.info(line)
 
 
+def _log_to_stderr() -> None:
+    """Send progress to the standard error of this call; other packages' loggers stay as they are."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    log.handlers, log.propagate = [handler], False
+    log.setLevel(logging.INFO)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command.
 
@@ -25,9 +33,11 @@ def main(argv: list[str] | None = None) -> int:
     """
     parser = make_parser()
     arguments = parser.parse_args(argv)
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    _log_to_stderr()
     try:
-        return int(arguments.command(arguments) or 0)
+        code = int(arguments.command(arguments) or 0)
+        sys.stdout.flush()
+        return code
     except MmlbenchError as error:
         if arguments.debug:
             raise
@@ -42,8 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     except Exception as error:
         if arguments.debug:
             raise
-        what = f"{type(error).__name__}: {error}".splitlines()[0]
-        sys.stderr.write(f"mmlbench: unexpected {what}. Run it again with --debug to see where\n")
+        sys.stderr.write(f"mmlbench: unexpected {fault(error)}. Run it again with --debug to see where\n")
         return 1
 
 

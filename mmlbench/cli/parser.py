@@ -15,13 +15,29 @@ from ..errors import ConfigError, nearest
 class Parser(argparse.ArgumentParser):
     """Says a wrong option or command in one line, with the nearest right one."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Refuse what a command does not know, where its options are at hand."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown and not any(isinstance(action, argparse._SubParsersAction) for action in self._actions):
+            options = [word for action in self._actions for word in action.option_strings if word.startswith("--")]
+            word = unknown[0].split("=")[0]
+            self.error(
+                f"unknown option {word!r}, {nearest(word, options)}"
+                if word[:1] == "-"
+                else f"nothing is known to do with {word!r}"
+            )
+        return found, unknown
+
     def error(self, message: str) -> Any:
         """Leave with exit code 2."""
         commands = [a for a in self._actions if isinstance(a, argparse._SubParsersAction)]
         if commands and "invalid choice: '" in message:
             word = message.split("invalid choice: '", 1)[1].split("'", 1)[0]
             message = f"unknown command {word!r}, {nearest(word, commands[0].choices)}"
-        self.exit(2, f"{self.prog}: {message}. See {self.prog} --help\n")
+        self.exit(2, f"{self.prog}: {message.rstrip('.?')}. See {self.prog} --help\n")
 
 
 def _call(module: str, function: str) -> Callable[[argparse.Namespace], int | None]:
@@ -47,6 +63,14 @@ def setting(text: str) -> tuple[str, Any]:
         except ValueError:
             continue
     return name, value
+
+
+def seconds(text: str) -> float:
+    """Read a number of seconds, at least 0."""
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise ValueError
+    return value
 
 
 def settings(pairs: list[tuple[str, Any]] | None) -> dict[str, Any]:
@@ -123,7 +147,7 @@ def _run_commands(commands: Any) -> None:
     train = _add(commands, "train", "make one run; a complete one returns at once", "run", example)
     _run_options(train)
     train.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    train.add_argument("--save-every", type=float, default=10.0, help="seconds between two checkpoints")
+    train.add_argument("--save-every", type=seconds, default=10.0, help="seconds between two checkpoints")
     for parser in (prepare, train):
         _places(parser)
         _plugins(parser)

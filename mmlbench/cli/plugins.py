@@ -31,25 +31,25 @@ def list_plugins(arguments: argparse.Namespace) -> int:
     index = load_index()
     kinds = [KINDS[arguments.kind]] if arguments.kind else list(KINDS.values())
     if arguments.json:
-        chosen = [_entry_json(entry) for entry in index.entries if entry.kind in kinds]
+        chosen = [_entry_json(entry) for entry in index.entries if entry.kind in (*kinds, "plugin")]
         sys.stdout.write(json.dumps(chosen, indent=1) + "\n")
         return 0
     width = max((len(entry.name) for entry in index.entries), default=0)
     for kind in kinds:
         sys.stdout.write(f"{kind}s\n")
         sys.stdout.writelines(_line(entry, width) + "\n" for entry in index.of(kind))
-    if not arguments.kind:
-        broken = [entry for entry in index.entries if entry.kind == "plugin"]
-        sys.stdout.writelines(["plug-in files\n"] * bool(broken) + [_line(entry, width) + "\n" for entry in broken])
+    broken = [entry for entry in index.entries if entry.kind == "plugin"]
+    sys.stdout.writelines(["plug-in files\n"] * bool(broken) + [_line(entry, width) + "\n" for entry in broken])
     return 0
 
 
-def _find(index: Index, name: str) -> Entry:
+def _find(index: Index, name: str) -> list[Entry]:
+    """Return what has a name: a method and a dataset may share one."""
     found = [entry for entry in index.entries if entry.name == name]
     if not found:
         hint = nearest(name, {entry.name for entry in index.entries})
-        raise ConfigError(f"no method, dataset or encoder is named {name!r}", f"{hint[0].upper()}{hint[1:]}")
-    return index.find(found[0].kind, name)
+        raise ConfigError(f"no method, dataset or encoder is named {name!r}", hint)
+    return [index.find(entry.kind, name) for entry in found]
 
 
 def _dataset_lines(facts: dict) -> list[str]:
@@ -70,10 +70,13 @@ def _dataset_lines(facts: dict) -> list[str]:
 def describe(arguments: argparse.Namespace) -> int:
     """Print the docstring, parameters and facts of one plug-in."""
     use_plugins(arguments.plugins)
-    entry = _find(load_index(), arguments.name)
-    if arguments.json:
-        sys.stdout.write(json.dumps(_entry_json(entry), indent=1) + "\n")
-        return 0
+    for entry in _find(load_index(), arguments.name):
+        text = json.dumps(_entry_json(entry), indent=1) if arguments.json else _description(entry)
+        sys.stdout.write(text + "\n")
+    return 0
+
+
+def _description(entry: Entry) -> str:
     lines = [f"{entry.kind} {entry.name}   ({entry.path})", "", inspect.cleandoc(entry.doc), ""]
     if entry.kind == "dataset":
         lines += _dataset_lines(entry.facts)
@@ -86,5 +89,4 @@ def describe(arguments: argparse.Namespace) -> int:
     for field in entry.facts["params"]:
         doc = f": {field['doc']}" if field["doc"] else ""
         lines.append(f"  {field['name']} = {field['default']!r}   ({expected(field)}){doc}")
-    sys.stdout.write("\n".join(lines) + "\n")
-    return 0
+    return "\n".join(lines)

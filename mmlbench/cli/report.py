@@ -7,8 +7,8 @@ import json
 import sys
 from pathlib import Path
 
-from ..errors import MmlbenchError
-from ..index import load_index, use_plugins
+from ..errors import DataError, MmlbenchError
+from ..index import Index, load_index, use_plugins
 from ..plan import from_config
 from ..store import read_json
 from . import say
@@ -48,26 +48,29 @@ def stale(arguments: argparse.Namespace) -> int:
     use_plugins(arguments.plugins)
     index = load_index()
     found = 0
-    for path in sorted(arguments.results.glob("runs/*/*/*/*/run.json")):
+    paths = sorted(arguments.results.glob("runs/*/*/*/*/run.json"))
+    if not paths:
+        raise DataError(f"{arguments.results} holds no runs", "Name the results folder with --results")
+    for path in paths:
         why = _why_stale(path, arguments.cache, index)
         if why:
             found += 1
             sys.stdout.write(f"{path.parent}: {why}\n")
-    say(f"{found} stale" if found else "no run is stale")
+    say(f"{found} of {len(paths)} runs are stale" if found else f"none of {len(paths)} runs is stale")
     return int(bool(found))
 
 
-def _why_stale(path: Path, cache: Path, index: object) -> str:
+def _why_stale(path: Path, cache: Path, index: Index) -> str:
     """Return why a run is not what the present code would make, or ''."""
     from ..train.complete import completeness
 
     try:
-        spec = from_config(read_json(path)["config"], index)  # type: ignore[arg-type]
+        spec = from_config(read_json(path)["config"], index)
         manifest = cache / spec.cache / "manifest.json"
         if not manifest.exists():
             return f"its prepared data {spec.cache} is not there: the dataset's code changed, or the cache is gone"
         return completeness(path.parent, spec, read_json(manifest)["fingerprint"])
     except MmlbenchError as error:
         return str(error)
-    except KeyError as error:
-        return f"run.json has no {error}"
+    except (KeyError, TypeError):
+        return "run.json is not that of a run"

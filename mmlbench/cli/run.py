@@ -12,12 +12,12 @@ from typing import Any
 from ..cache import Cache, cache_key
 from ..cache import prepare as prepare_cache
 from ..dataset import Dataset
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, MmlbenchError, RunError, fault
 from ..hashing import digest
 from ..index import Index, load_index, use_plugins
 from ..params import check
 from ..plan import Request, RunSpec, from_config, resolve
-from ..store import read_json
+from ..store import UNWRITABLE, read_json, storage_error
 from . import say
 from .parser import settings
 
@@ -46,6 +46,8 @@ def prepare_dataset(
         raise ConfigError(
             f"{name}'s cache would be {folder.name}, not {expect}", "The code was edited meanwhile: start again"
         )
+    if raw is not None and not raw.is_dir():
+        raise ConfigError(f"the folder of raw files {raw} does not exist", "Correct --raw")
     if not (folder / "manifest.json").exists():
         kind = index.load("dataset", name)
         if not issubclass(kind, Dataset):
@@ -71,8 +73,10 @@ def prepare(arguments: argparse.Namespace) -> int:
 def _spec(arguments: argparse.Namespace, index: Index) -> RunSpec:
     """Return the run that the options ask for."""
     if arguments.spec is not None:
+        if not arguments.spec.is_file():
+            raise ConfigError(f"{arguments.spec} is no file", "Give the run.json of a run to --spec")
         facts = read_json(arguments.spec)
-        return from_config(facts.get("config", facts), index)
+        return from_config(facts.get("config", facts) if isinstance(facts, dict) else facts, index)
     if not arguments.dataset or not arguments.method:
         raise ConfigError("a run needs --dataset and --method, or --spec", "See mmlbench train --help")
     request = Request(
@@ -110,15 +114,28 @@ def choose_device(name: str) -> Any:
 def make_run(
     spec: RunSpec, index: Index, results: Path, cache: Path, device: str = "auto", save_every: float = 10.0
 ) -> bool:
-    """Make a run and, first, the runs that it reuses; return whether anything had to be done."""
+    """Make a run and, first, the runs that it reuses; return whether anything had to be done.
+
+    Raises:
+        MmlbenchError: as the message says; a fault of a method's or an encoder's own code is a RunError.
+        Stopped: by a signal; a checkpoint has been written.
+    """
+    from ..train.loop import Stopped
     from ..train.runner import Runner
 
-    config = spec.config
+    config, where = spec.config, choose_device(device)
     for required in spec.requires.values():
         make_run(required, index, results, cache, device, save_every)
     opened = prepare_dataset(config["dataset"], config["dataset_params"], cache, index)
-    runner = Runner(spec, index, results, opened, choose_device(device), say, lambda: bool(_stopped_by), save_every)
-    return runner.run()
+    try:
+        return Runner(spec, index, results, opened, where, say, lambda: bool(_stopped_by), save_every).run()
+    except (MmlbenchError, Stopped):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in UNWRITABLE:
+            raise storage_error(error, results / spec.path) from error
+        what = f"{spec.path} failed: {fault(error, index.load('method', config['method']))}"
+        raise RunError(what, "Mend the method's file, or run it again with --debug to see where") from error
 
 
 def train(arguments: argparse.Namespace) -> int:
@@ -133,6 +150,7 @@ def train(arguments: argparse.Namespace) -> int:
         )
     from ..train.loop import Stopped
 
+    _on_signal(0, None)
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, _on_signal)
     try:

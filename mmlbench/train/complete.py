@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from ..errors import DataError
@@ -22,6 +23,8 @@ def completeness(folder: Path, spec: RunSpec, data_fingerprint: str) -> str:
         facts = read_json(folder / "run.json")
     except DataError:
         return "run.json is corrupt"
+    if not isinstance(facts, dict):
+        return "run.json is corrupt"
     if facts.get("schema") != RUN_SCHEMA:
         raise DataError(
             f"{folder}/run.json has the unknown schema {facts.get('schema')!r}",
@@ -31,9 +34,21 @@ def completeness(folder: Path, spec: RunSpec, data_fingerprint: str) -> str:
     for name, value in wanted.items():
         if facts.get(name) != value:
             return f"its {name.replace('_', ' ')} has changed"
-    if facts["code"]["method"] != spec.code:
-        return "the code of its method has changed"
-    for name, value in facts["files"].items():
-        if not (folder / name).exists() or file_digest(folder / name) != value:
-            return f"{name} is missing or was changed"
+    try:
+        if facts["code"]["method"] != spec.code:
+            return "the code of its method has changed"
+        for name, value in facts["files"].items():
+            if not (folder / name).exists() or file_digest(folder / name) != value:
+                return f"{name} is missing or was changed"
+        return _reuse(folder.parents[len(spec.path.parts) - 1], spec, facts["requires"])
+    except (KeyError, TypeError, AttributeError):
+        return "run.json is corrupt"
+
+
+def _reuse(results: Path, spec: RunSpec, used: Mapping[str, Mapping[str, str]]) -> str:
+    """Return '' unless a run that this one reused has been made anew with another outcome."""
+    for name, run in spec.requires.items():
+        source = results / run.path / "run.json"
+        if source.exists() and file_digest(source) != used[name]["run_hash"]:
+            return f"its {name} run was made anew"
     return ""

@@ -29,6 +29,22 @@ def check_shapes(method: Method, logits: Logits, samples: int) -> dict[str, Tens
     return named
 
 
+def check_features(method: Method, found: dict[str, Tensor], samples: int) -> None:
+    """Check that each encoder's features are (samples, its dim) and finite.
+
+    Raises:
+        RunError: naming the encoder.
+    """
+    for name, values in found.items():
+        encoder, wanted = type(method.encoders[name]).__name__, (samples, method.dims[name])
+        if not isinstance(values, Tensor) or values.shape != wanted:
+            shape = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+            what = f"the encoder {encoder} of {name!r} returned {shape}, not features of shape {wanted}"
+            raise RunError(what, "Mend its views() or its dim")
+        if not bool(values.isfinite().all()):
+            raise RunError(f"the encoder {encoder} of {name!r} returned NaN or infinite features", "Mend the encoder")
+
+
 @torch.no_grad()
 def named_logits(method: Method, data: PartData) -> dict[str, Tensor]:
     """Return the method's named logits (n, C) of a part in its order, on the fixed views, in evaluation mode.

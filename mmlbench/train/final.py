@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..errors import RunError
 from ..method import Method
 from .data import PartData
 from .evaluate import features, named_logits, subset_logits
@@ -41,6 +42,10 @@ class Final:
         self.method.load_state_dict(state)
         for part in ("val", "test"):
             named = named_logits(self.method, self.data[part]) if len(self.data[part]) else {}
+            for name, logits in named.items():
+                if not bool(logits.isfinite().all()):
+                    what = f"the method {self.method.name!r} predicts NaN or infinite {name} logits on {part}"
+                    raise RunError(what, "Mend its predict, or lower the learning rate")
             self.predictions |= {f"{rule}/{part}/{name}": _host(logits) for name, logits in named.items()}
             self.logits = sorted(named) or self.logits
         if rule in self.method.keeps:

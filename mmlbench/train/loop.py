@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -230,6 +231,12 @@ class Trainer:
             scalars |= {f"{part} {name}": value for name, value in figures(named, data.label).items()}
             history.correctness(stage.name, part, named, data.label)
         values = fetch(scalars)
+        wrong = [name for name, value in values.items() if name[:5] != "train" and not math.isfinite(value)]
+        if wrong:
+            where = f"{self.method.name}, stage {stage.name!r}, epoch {epoch}"
+            raise RunError(
+                f"{where}: the {wrong[0]} is {values[wrong[0]]}", "Lower the learning rate, or mend predict"
+            )
         values["train lr"] = rate
         values |= {f"train {name}": float(value) for name, value in drain(self.method).items()}
         for part in ("train", "val", "test"):

@@ -30,7 +30,7 @@ from . import checkpoint
 from .build import axes_of, build_method, parameter_counts, sources
 from .complete import completeness
 from .data import PartData
-from .evaluate import check_shapes
+from .evaluate import check_features, check_shapes
 from .final import Final, packed_bits
 from .loop import Outcome, Trainer, check_deeds, check_schedule
 from .meter import History
@@ -165,6 +165,8 @@ class Runner:
         """Predict one small batch, so that a method's wrong shapes show before it trains; count its FLOPs."""
         few = data.batch(torch.arange(min(4, len(data)), device=self.device))
         method.eval()
+        with torch.no_grad():
+            check_features(method, method.encode(few), len(few))
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             check_shapes(method, method.infer(few), len(few))
         self.forward_flops = counter.get_total_flops() / len(few)
