@@ -103,7 +103,8 @@ def draw_logits(label: np.ndarray, accuracy: float, classes: int, *words: object
     hard = rng_of("difficulty", n).random(n)
     rng = rng_of(*words)
     level = accuracy + sd * rng.standard_normal()
-    right = 0.7 * hard + 0.3 * rng.random(n) < np.quantile(0.7 * hard + 0.3 * rng.random(n), np.clip(level, 0, 1))
+    difficulty = 0.7 * hard + 0.3 * rng.random(n)
+    right = difficulty <= np.quantile(difficulty, np.clip(level, 0, 1))
     wrong = (label + rng.integers(1, classes, n)) % classes
     logits = rng.normal(0, 0.5, (n, classes))
     logits[np.arange(n), np.where(right, label, wrong)] = 3.0

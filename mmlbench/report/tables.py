@@ -18,7 +18,7 @@ _LATEX = {
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "±": r"$\pm$", "\N{MINUS SIGN}": "$-$", "\N{EN DASH}": "--", "\N{NARROW NO-BREAK SPACE}": r"\,",
 }  # fmt: skip
-_MARKDOWN = "\\`*_<>|#"
+_MARKDOWN = "\\`*_|#"
 
 
 def write_tables(view: View, folder: Path) -> list[Path]:
@@ -93,9 +93,10 @@ def _cost_csv(view: View) -> str:
 
 # ---- Markdown --------------------------------------------------------------------------------------------------
 def markdown_text(text: str) -> str:
-    """Escape text from data for Markdown, in a table cell or outside."""
+    """Escape text from data for Markdown, in a table cell or outside; HTML in it becomes text."""
     special = _MARKDOWN + "[]!" if "](" in text else _MARKDOWN  # brackets alone are our intervals
-    return "".join(f"\\{c}" if c in special else c for c in " ".join(text.split()))
+    escaped = "".join(f"\\{c}" if c in special else c for c in " ".join(text.split()).replace("&", "&amp;"))
+    return escaped.replace("<", "&lt;").replace(">", "&gt;")
 
 
 def markdown_table(sheet: Sheet) -> list[str]:

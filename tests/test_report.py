@@ -1,0 +1,449 @@
+"""From run folders to tables: the dense check, the values against hand computation, and what readers see."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import fake_runs
+import numpy as np
+import pytest
+from fake_runs import FakeGroup, FakeMethod
+
+from mmlbench.errors import DataError
+from mmlbench.report import make_all
+from mmlbench.report.frame import make_frame
+from mmlbench.report.rows import COLUMNS, Row, number, parse_rows, rows_text
+from mmlbench.report.sheets import accuracy_sheet
+from mmlbench.report.story import headline_of, overall
+from mmlbench.report.tables import latex_text, markdown_text
+from mmlbench.report.view import View
+from mmlbench.stats import all_pairs_groups, cross_fit_optimism, paired_difference, two_part
+from mmlbench.store import read_arrays, read_json, write_arrays, write_json
+
+GABOR = FakeGroup("gabor_nuisance", "default", groups=(), bayes={"audio": 0.9, "visual": 0.9, "fused": 0.95})
+
+
+def small(**changes: object) -> FakeGroup:
+    """Return a group that is quick to write."""
+    return replace(FakeGroup(counts=(20, 80), epochs=4), **changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    groups = [small(), small(split="index", groups=tuple("abcdefgh"), seeds=(0, 1)), replace(GABOR, counts=(0, 60))]
+    results = tmp_path_factory.mktemp("study") / "results"
+    fake_runs.write_study(results, groups)
+    return results
+
+
+@pytest.fixture(scope="module")
+def made(written: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same study with everything made from it; only to look at."""
+    results = Path(shutil.copytree(written, tmp_path_factory.mktemp("made") / "results"))
+    make_all(results, results.parent / "cache", lambda line: None)
+    return results
+
+
+@pytest.fixture
+def study(written: Path, tmp_path: Path) -> Path:
+    """A copy that a test may damage."""
+    return Path(shutil.copytree(written, tmp_path / "results"))
+
+
+@pytest.fixture(scope="module")
+def rows(written: Path) -> list[Row]:
+    return parse_rows(make_frame(written, written.parent / "cache")[0])
+
+
+def one(
+    rows: list[Row], table: str = "accuracy", selection: str = "last", split: str = "speaker", **where: str
+) -> Row:
+    """Return the one row of a table with some columns."""
+    where = {"table": table, "selection": selection, "split": split, **where}
+    found = [row for row in rows if all(getattr(row, name) == value for name, value in where.items())]
+    assert len(found) == 1, (len(found), where)
+    return found[0]
+
+
+def bits(results: Path, method: str, key: str, file: str = "predictions", split: str = "speaker") -> np.ndarray:
+    """Return correctness (seeds, n) straight from the files."""
+    found = []
+    for folder in sorted((results / f"runs/avdigits/{split}/{method}").iterdir()):
+        label = read_arrays(folder / "predictions.npz")["test/label"]
+        found.append(read_arrays(folder / f"{file}.npz")[key].argmax(1) == label)
+    return np.array(found, dtype=float)
+
+
+def groups_of(results: Path, split: str = "speaker") -> np.ndarray:
+    folder = next((results / f"runs/avdigits/{split}/joint").iterdir())
+    return read_arrays(folder / "predictions.npz")["test/group"]
+
+
+# ---- the dense check -------------------------------------------------------------------------------------------
+def folder_of(results: Path, method: str, seed: int, split: str = "speaker") -> Path:
+    return next((results / f"runs/avdigits/{split}/{method}").glob(f"s{seed}-*"))
+
+
+def test_every_unusable_run_is_listed_with_its_command(study: Path) -> None:
+    shutil.rmtree(folder_of(study, "joint", 1))
+    (folder_of(study, "ogm_ge", 0) / "run.json").rename(folder_of(study, "ogm_ge", 0) / "checkpoint.npz")
+    file = folder_of(study, "di_mml", 2) / "predictions.npz"
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(DataError) as error:
+        make_frame(study, study / "cache")
+    text = str(error.value)
+    assert text.startswith("3 of 48 planned runs can't be used")
+    assert "avdigits/speaker joint seed 1: missing (mmlbench train --dataset avdigits --method joint --seed 1" in text
+    assert "ogm_ge seed 0: unfinished" in text
+    assert "predictions.npz is truncated or was changed" in text
+    assert "\n" not in text
+    assert not (study / "all_tables.csv").exists()
+
+
+def test_a_long_list_is_cut_and_counted(study: Path) -> None:
+    shutil.rmtree(study / "runs")
+    with pytest.raises(DataError, match=r"48 of 48 planned runs can't be used.*; and 38 more"):
+        make_frame(study, study / "cache")
+
+
+def edit(path: Path, **changes: object) -> None:
+    write_json(path, read_json(path) | changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"code": {"method": "another", "engine": "e", "version": "0"}}, "stale, made by other code of the method"),
+        ({"schema": 2}, "unknown schema 2"),
+        ({"requires": {"unimodal": {"run": "RUN", "run_hash": "0"}}}, "its unimodal run was made anew"),
+    ],
+)
+def test_stale_runs_are_refused(study: Path, changes: dict, said: str) -> None:
+    folder = folder_of(study, "joint", 0)
+    if "requires" in changes:
+        changes["requires"]["unimodal"]["run"] = str(folder_of(study, "unimodal", 0).relative_to(study))
+    edit(folder / "run.json", **changes)
+    with pytest.raises(DataError, match=f"1 of 48.*{said}"):
+        make_frame(study, study / "cache")
+
+
+def test_another_configuration_or_other_data_are_refused(study: Path) -> None:
+    fake_runs.write_manifest(study / "cache")
+    make_frame(study, study / "cache")
+    plan = read_json(study / "plan.json")
+    plan["cells"][0]["config_hash"] = "other"
+    write_json(study / "plan.json", plan)
+    with pytest.raises(DataError, match=r"1 of 48.*stale, made by another configuration"):
+        make_frame(study, study / "cache")
+    fake_runs.write_manifest(study / "cache", fingerprint="changed")
+    with pytest.raises(DataError, match="stale, made from other data than the prepared cache"):
+        make_frame(study, study / "cache")
+
+
+def test_runs_of_other_test_samples_are_not_compared(study: Path) -> None:
+    folder = folder_of(study, "joint", 0)
+    arrays = read_arrays(folder / "predictions.npz")
+    arrays["test/label"] = arrays["test/label"][::-1].copy()
+    write_arrays(folder / "predictions.npz", arrays)
+    fake_runs.seal(folder)
+    with pytest.raises(DataError, match="compared but were made with different test samples or labels"):
+        make_frame(study, study / "cache")
+
+
+def test_nan_logits_name_the_run(study: Path) -> None:
+    folder = folder_of(study, "joint", 0)
+    arrays = read_arrays(folder / "probe.npz")
+    arrays["last/audio/test"][0] = np.nan
+    write_arrays(folder / "probe.npz", arrays)
+    fake_runs.seal(folder)
+    with pytest.raises(DataError, match=r"speaker/joint/s0-.*probe last/audio/test is NaN"):
+        make_frame(study, study / "cache")
+
+
+def test_an_empty_results_folder_says_what_to_type(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"holds no plan\.json\. Run: snakemake"):
+        make_frame(tmp_path, tmp_path)
+    with pytest.raises(DataError, match=r"all_tables\.csv is missing\. Make it with: mmlbench tables"):
+        View.open(tmp_path)
+
+
+# ---- values ----------------------------------------------------------------------------------------------------
+def test_accuracy_and_its_interval(rows: list[Row], written: Path) -> None:
+    estimate = two_part(bits(written, "joint", "last/test/fused"), groups_of(written))
+    row = one(rows, label="joint", metric="accuracy", kind="fused")
+    assert row.value == pytest.approx(estimate.value, rel=1e-5)
+    assert (row.ci_low, row.ci_high) == pytest.approx((estimate.ci_low, min(estimate.ci_high, 1)), rel=1e-5)
+    assert row.sd == pytest.approx(bits(written, "joint", "last/test/fused").mean(1).std(ddof=1), rel=1e-5)
+    assert (row.n_seeds, row.n_test, row.unit) == (3, 80, "fraction")
+    assert "conditional on these 2 speakers; says nothing about others" in row.note
+    assert row.data_fingerprint == fake_runs.FINGERPRINT and row.hardware == "A CPU"
+    assert one(rows, label="joint", metric="accuracy", kind="sliced", modality="audio")
+    assert one(rows, label="unimodal", metric="accuracy", kind="own_head", modality="visual", selection="val")
+
+
+def test_differences_are_paired(rows: list[Row], written: Path) -> None:
+    ours, theirs = (bits(written, m, "last/test/fused") for m in ("ogm_ge", "ensemble"))
+    estimate = paired_difference(100 * ours, 100 * theirs, groups_of(written))
+    row = one(rows, label="ogm_ge", metric="difference", baseline="ensemble")
+    found = (row.value, row.ci_low, row.ci_high, row.p_value)
+    assert found == pytest.approx((estimate.value, estimate.ci_low, estimate.ci_high, estimate.p_value), rel=1e-5)
+    assert row.unit == "points"
+    assert not [r for r in rows if r.metric == "difference" and r.label == r.baseline]
+
+
+def test_rank_groups_leave_the_control_out(rows: list[Row], written: Path) -> None:
+    names = ["ensemble", "joint", "ogm_ge", "di_mml"]
+    matrices = [bits(written, name, "last/test/fused") for name in names]
+    wanted = {r.name: r.group for r in all_pairs_groups(names, matrices, groups_of(written))}
+    ranked = {r.label: r.rank_group for r in rows if r.split == "speaker" and r.rank_group is not None}
+    assert ranked == wanted
+    assert one(rows, label="joint_shuffled_partner", metric="accuracy", kind="fused").rank_group is None
+    assert one(rows, metric="resolution").value > 0
+
+
+def test_gaps_against_hand_computation(rows: list[Row], written: Path) -> None:
+    alone, after, control = (
+        bits(written, m, "last/visual/test", "probe") for m in ("unimodal", "joint", "joint_shuffled_partner")
+    )
+    floor = bits(written, "unimodal", "initial/visual/test", "probe")
+    where = {"table": "competition_gap", "label": "joint", "modality": "visual"}
+    gap = one(rows, metric="gap", **where)
+    assert gap.value == pytest.approx(100 * (alone.mean() - after.mean()), rel=1e-5)
+    assert gap.baseline == "unimodal" and gap.p_value is not None
+    beyond = one(rows, metric="gap_minus_control", **where)
+    assert beyond.value == pytest.approx(100 * (control.mean() - after.mean()), rel=1e-5)
+    retained = one(rows, metric="retained", **where)
+    assert retained.value == pytest.approx((after.mean() - floor.mean()) / (alone.mean() - floor.mean()), rel=1e-5)
+    assert retained.ci_low < retained.value < retained.ci_high
+    own = bits(written, "unimodal", "last/test/own_head/visual")
+    assert one(rows, metric="gap_head", **where).value == pytest.approx(100 * (own.mean() - after.mean()), rel=1e-5)
+
+
+def test_mean_and_worst_gap(rows: list[Row]) -> None:
+    where = {"table": "competition_gap", "label": "joint", "metric": "gap"}
+    audio, visual, mean, worst = (one(rows, modality=m, **where) for m in ("audio", "visual", "mean", "worst"))
+    assert mean.value == pytest.approx((audio.value + visual.value) / 2, rel=1e-4)
+    assert worst.value == max(audio.value, visual.value)
+    assert worst.ci_low < visual.ci_low and "interval at .05/2" in worst.note
+
+
+def test_gap_is_zero_by_construction_and_printed_so(rows: list[Row]) -> None:
+    for label in ("unimodal", "ensemble"):
+        for modality in ("audio", "visual", "mean", "worst"):
+            row = one(rows, "competition_gap", label=label, metric="gap", modality=modality)
+            assert (row.value, row.ci_low, row.p_value) == (0.0, None, None)
+            assert row.note.startswith("0 by construction")
+
+
+def test_optimism_is_cross_fitted_and_has_no_interval(rows: list[Row], written: Path) -> None:
+    wanted = []
+    for seed in (0, 1, 2):
+        packed = read_arrays(folder_of(written, "joint", seed) / "epochs.npz")["train/test/fused"]
+        wanted.append(100 * cross_fit_optimism(np.unpackbits(packed, axis=1, count=80)).optimism)
+    row = one(rows, "selection", "test", label="joint", metric="optimism")
+    assert row.value == pytest.approx(np.mean(wanted), rel=1e-5)
+    assert row.ci_low is None and row.p_value is None
+    assert not [r for r in rows if r.table == "selection" and r.label == "ensemble"]
+
+
+def test_groups_and_clusters(rows: list[Row], written: Path) -> None:
+    matrix, groups = bits(written, "joint", "last/test/fused"), groups_of(written)
+    row = one(rows, "groups", label="joint", modality="speaker=george")
+    assert row.value == pytest.approx(matrix[:, groups == "george"].mean(), rel=1e-5)
+    assert row.n_test == (groups == "george").sum() and "this speaker only" in row.note
+    clustered = one(rows, label="joint", metric="accuracy", kind="fused", split="index")
+    assert "interval over 8 speakers" in clustered.note
+
+
+def test_leak_adds_the_variances_of_two_test_sets(rows: list[Row], written: Path) -> None:
+    a = two_part(100 * bits(written, "joint", "last/test/fused"), groups_of(written))
+    index = bits(written, "joint", "last/test/fused", split="index")
+    b = two_part(100 * index, groups_of(written, "index"))
+    row = one(rows, "leak", split="index", label="joint")
+    assert row.value == pytest.approx(b.value - a.value, rel=1e-5, abs=1e-5)
+    assert row.ci_high - row.value == pytest.approx(np.hypot(a.half_width, b.half_width), rel=1e-4)
+    assert row.baseline == "split speaker"
+
+
+def test_bayes_and_no_validation_part(rows: list[Row]) -> None:
+    gabor = [row for row in rows if row.dataset == "gabor_nuisance"]
+    assert {row.selection for row in gabor} == {"last", "test", ""}
+    ceiling = one(gabor, "bayes", "", split="default", modality="fused", metric="accuracy")
+    assert (ceiling.value, ceiling.kind) == (0.95, "bayes")
+    ours = one(gabor, split="default", label="joint", metric="accuracy", kind="fused")
+    below = one(gabor, "bayes", split="default", label="joint", metric="difference")
+    assert below.value == pytest.approx(100 * (ours.value - 0.95), abs=1e-3)
+    assert not [row for row in gabor if row.table in ("groups", "leak")]
+
+
+def test_subsets_name_how_missing_modalities_are_filled(rows: list[Row]) -> None:
+    row = one(rows, "subsets", label="joint", modality="audio", kind="subset")
+    assert row.metric == "accuracy@mean" and "train mean" in row.note
+
+
+def test_one_seed_claims_nothing(tmp_path: Path) -> None:
+    fake_runs.write_study(tmp_path / "r", [small(seeds=(4,))])
+    frame = make_frame(tmp_path / "r", tmp_path)
+    rows = parse_rows(frame[0])
+    row = one(rows, label="joint", metric="accuracy", kind="fused")
+    assert row.sd is None and row.ci_low is not None and "this trained model" in row.note
+    assert {r.rank_group for r in rows if r.rank_group} == {1}
+    view = View.parse(read_json(tmp_path / "r/plan.json"), *frame)
+    assert "nothing is separated" in " ".join(headline_of(view, view.groups()[0]))
+    assert "takes two seeds" in " ".join(accuracy_sheet(view, view.groups()[0]).notes)
+
+
+def test_differing_seeds_are_compared_over_the_common_ones(tmp_path: Path) -> None:
+    methods = [replace(m, seeds=(1, 2, 5)) if m.label == "ogm_ge" else m for m in fake_runs.default_methods()]
+    fake_runs.write_study(tmp_path, [small(methods=methods)])
+    rows = parse_rows(make_frame(tmp_path, tmp_path)[0])
+    row = one(rows, label="ogm_ge", metric="difference", baseline="joint")
+    assert row.n_seeds == 2 and "common seeds 1, 2" in row.note
+    assert one(rows, label="ogm_ge", metric="accuracy", kind="fused").n_seeds == 3
+
+
+def test_without_unimodal_runs_there_is_no_gap(tmp_path: Path) -> None:
+    methods = [m for m in fake_runs.default_methods() if m.label in ("joint", "ogm_ge")]
+    fake_runs.write_study(tmp_path, [small(methods=methods)])
+    make_all(tmp_path, tmp_path / "cache", lambda line: None)
+    assert not [r for r in parse_rows((tmp_path / "all_tables.csv").read_text()) if r.table == "competition_gap"]
+    assert "no ensemble beside joint" in (tmp_path / "leaderboard.md").read_text()
+
+
+def test_three_modalities_and_constant_predictions(tmp_path: Path) -> None:
+    three = ("audio", "visual", "pulse")
+    methods = fake_runs.default_methods(three)
+    methods[1].accuracy["fused"] = 1.0
+    group = small(modalities=three, methods=methods, seed_sd=0.0, groups=())
+    fake_runs.write_study(tmp_path, [group])
+    rows = parse_rows(make_frame(tmp_path, tmp_path)[0])
+    assert "interval at .05/3" in one(rows, "competition_gap", label="joint", metric="gap", modality="worst").note
+    perfect = one(rows, label="ensemble", metric="accuracy", kind="fused")
+    assert perfect.value == 1.0 and perfect.ci_low is None and "do not vary" in perfect.note
+
+
+# ---- what is written -------------------------------------------------------------------------------------------
+def test_repeating_gives_the_same_bytes_and_hardware_touches_one_column(tmp_path: Path) -> None:
+    outputs = []
+    for name in ("a", "b"):
+        results = tmp_path / name
+        fake_runs.write_study(results, [small(seeds=(0, 1))])
+        make_all(results, tmp_path / "cache", lambda line: None)
+        files = [p for p in sorted(results.rglob("*")) if p.is_file() and "runs" not in p.parts]
+        outputs.append({str(p.relative_to(results)): p.read_bytes() for p in files})
+    assert outputs[0] == outputs[1]
+    assert {"figures/curves-avdigits-speaker.pdf", "tables/cost.tex", "leaderboard.html"} <= set(outputs[0])
+    fake_runs.write_study(tmp_path / "c", [small(seeds=(0, 1))], hardware="Another, faster")
+    texts = [outputs[0]["all_tables.csv"].decode(), make_frame(tmp_path / "c", tmp_path)[0]]
+    first, other = (list(csv.reader(text.splitlines())) for text in texts)
+    at = COLUMNS.index("hardware")
+    assert {row[at] for row in other[1:]} == {"Another, faster"}
+    assert [row[:at] + row[at + 1 :] for row in first] == [row[:at] + row[at + 1 :] for row in other]
+
+
+def test_columns_are_those_of_the_docs() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "run-folder.md").read_text(encoding="utf-8")
+    table = text.split("## all_tables.csv", 1)[1]
+    cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    assert [name.strip(" `") for cell in cells for name in cell.split(",")] == list(COLUMNS)
+
+
+def test_numbers_are_written_one_way() -> None:
+    assert [number(v) for v in (0.5, -0.0, 1 / 3, float("nan"), None, 7, 1e-100, 123456789.0)] == [
+        "0.5", "0", "0.333333", "", "", "7", "1e-100", "1.23457e+08",
+    ]  # fmt: skip
+    row = Row("accuracy", label='a,"b"\n<c>', value=0.25, n_seeds=3)
+    assert parse_rows(rows_text([row])) == [row]
+    with pytest.raises(DataError, match="does not have the columns"):
+        parse_rows("a,b\n1,2\n")
+    with pytest.raises(ValueError, match="two rows are one"):
+        rows_text([row, Row(**vars(row))])
+
+
+NASTY = '<script>alert("x")</script> & 50%_$\\{x}|`a`'
+
+
+def test_a_nasty_label_is_escaped_everywhere(tmp_path: Path) -> None:
+    methods = fake_runs.default_methods()
+    methods[4] = replace(methods[4], label=NASTY, notes=["<img src=x onerror=alert(1)>"])
+    fake_runs.write_study(tmp_path, [small(methods=methods, groups=("<i>a</i>", "b"))])
+    make_all(tmp_path, tmp_path / "cache", lambda line: None)
+    page = (tmp_path / "leaderboard.html").read_text(encoding="utf-8")
+    for raw in ("<script", "<img src=x", "<i>a", "onerror=alert(1)>"):
+        assert raw not in page
+    assert "&lt;script&gt;alert(&quot;x&quot;)&lt;/script&gt;" in page
+    assert "http:" not in page.replace("http://www.w3.org", "") and "https:" not in page
+    assert len(page.encode()) < 2_000_000
+    tex = (tmp_path / "tables/accuracy.tex").read_text(encoding="utf-8")
+    assert latex_text(NASTY) in tex and r"50\%\_\$\textbackslash{}\{x\}" in tex
+    markdown = (tmp_path / "leaderboard.md").read_text(encoding="utf-8")
+    assert "<script" not in markdown and markdown_text(NASTY) in markdown
+    assert all(line.count("|") - line.count("\\|") in (0, 13) for line in markdown.split("###")[1].splitlines())
+
+
+def test_tables_say_what_they_are_about(made: Path) -> None:
+    results = made
+    for name in ("accuracy", "competition_gap"):
+        for form in ("md", "tex"):
+            text = (results / f"tables/{name}.{form}").read_text(encoding="utf-8")
+            assert text.count("for this training set and rendering") == 3
+            assert text.count("power: about") == 3
+        assert "resolution" in (results / f"tables/{name}.csv").read_text().splitlines()[0]
+    tex = (results / "tables/accuracy.tex").read_text(encoding="utf-8")
+    assert tex.count(r"\toprule") == tex.count(r"\bottomrule") == 3 and tex.isascii()
+    cost = list(csv.DictReader((results / "cost.csv").open()))
+    joint = next(row for row in cost if row["label"] == "joint")
+    assert float(joint["train_seconds"]) == 11 and float(joint["train_flops"]) == 4.5e6 * 500 * 4
+    assert (results / "leaderboard.md").read_text().count("![") == 9
+
+
+def test_the_overall_view_follows_the_intervals(tmp_path: Path) -> None:
+    together = [
+        FakeMethod("unimodal", accuracy={"own_head/audio": 0.4, "own_head/visual": 0.4}),
+        FakeMethod("ensemble", accuracy={"fused": 0.45}),
+        FakeMethod("joint", accuracy={"fused": 0.85}),
+    ]
+    fake_runs.write_study(tmp_path, [small(), replace(GABOR, counts=(0, 120), methods=together)])
+    view = View.parse(read_json(tmp_path / "plan.json"), *make_frame(tmp_path, tmp_path))
+    text = " ".join(overall(view))
+    assert "The order of the methods differs between two kinds of data" in text
+    assert "beat joint on avdigits / speaker by +" in text and "modalities repeat each other" in text
+    assert "beats the ensemble on gabor_nuisance / default by +" in text and "complete each other" in text
+
+
+def test_the_terminal_shows_what_the_page_shows(made: Path, tmp_path: Path) -> None:
+    from rich.console import Console
+
+    from mmlbench.report.leaderboard import show
+
+    console = Console(width=140, record=True, file=(tmp_path / "out").open("w"))
+    show(made, console)
+    text = console.export_text()
+    assert "avdigits / speaker" in text and "Bayes (ceiling)" in text and "leaderboard.html" in text
+
+
+def test_no_torch(written: Path) -> None:
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom mmlbench.report import make_all\n"
+        "from mmlbench.report.frame import make_frame\nimport mmlbench.score, mmlbench.report.leaderboard\n"
+        "make_frame(Path(sys.argv[1]), Path('cache'))\n"
+        "print([m for m in ('torch', 'pandas', 'matplotlib', 'mmlbench.train') if m in sys.modules])\n"
+        "import mmlbench.report.figures\nmmlbench.report.figures._style().__enter__()\nprint('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(written)], capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[:2] == ["[]", "False"]
+
+
+def test_plan_of_the_study_is_what_the_tables_read(written: Path) -> None:
+    """The fixture's cells have the keys of a real plan."""
+    from mmlbench.config import study
+
+    real = study({"grid": [{"dataset": "avdigits", "seeds": [0], "methods": ["joint"]}]}).plan()
+    fake = read_json(written / "plan.json")
+    assert set(fake) <= set(real) and set(fake["cells"][0]) <= set(real["cells"][0])
+    assert set(real["cells"][0]["config"]) == set(fake["cells"][0]["config"])
