@@ -1,0 +1,59 @@
+"""Runs of a few seconds, for tests of methods, datasets and encoders, here and in projects of your own.
+
+`tiny` (two modalities) and `tiny3` (a third, 1-D one) are datasets of 76 samples; `PLUGINS` is the folder that
+holds them, so that they are there only where somebody asks for them::
+
+    run = run_tiny("my_method", tmp_path)
+    assert np.isfinite(run.predictions["last/test/fused"]).all()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..index import load_index, use_plugins
+from ..plan import Request, RunSpec, resolve
+from ..runfolder import RunFolder
+
+#: The folder with the tiny datasets: `mmlbench train --plugins ...`, or `plugins:` in a config.
+PLUGINS = Path(__file__).parent / "plugins"
+#: A recipe that ends at once; its numbers mean nothing.
+FEW_EPOCHS = {"epochs": 2, "batch_size": 16}
+
+
+def tiny_spec(
+    method: str,
+    dataset: str = "tiny",
+    seed: int = 0,
+    encoder: str = "small_cnn",
+    params: Mapping[str, Any] | None = None,
+    recipe: Mapping[str, Any] | None = None,
+    plugins: Iterable[str | Path] = (),
+) -> RunSpec:
+    """Return the run of a method on a tiny dataset (or another), checked like any other.
+
+    Args:
+        method, dataset, encoder: names. params: of the method. recipe: fields to set otherwise.
+        plugins: further folders with plug-in files.
+
+    Raises:
+        ConfigError: anything unknown, ill-typed or out of range.
+    """
+    use_plugins([PLUGINS, *plugins])
+    fields = {**FEW_EPOCHS, "encoder": encoder, **(recipe or {})}
+    return resolve(Request(dataset, method, seed, params=params or {}, recipe_params=fields), load_index())
+
+
+def run_tiny(method: str, folder: Path, **options: Any) -> RunFolder:
+    """Make the run of `tiny_spec(method, **options)` below a folder, on the CPU, and open it.
+
+    Raises:
+        MmlbenchError: as the command line would say it.
+    """
+    from ..cli.run import make_run
+
+    spec = tiny_spec(method, **options)
+    make_run(spec, load_index(), folder / "results", folder / "cache", device="cpu")
+    return RunFolder.open(folder / "results" / spec.path)

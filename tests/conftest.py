@@ -1,0 +1,110 @@
+"""What all tests share: an index of their own, and a tiny dataset that is prepared once.
+
+`tiny` is the fixture for whoever needs runs: two datasets of 76 samples (`tiny`, and `tiny3` with three
+modalities), prepared once a session, and one call from a method's name to a complete run folder::
+
+    def test_something(tiny, tmp_path):
+        run = tiny.run("joint", tmp_path, seed=1, recipe={"epochs": 3}, params={"fusion": "sum"})  # 0.3 s
+        assert main(["train", *tiny.words("joint", tmp_path)]) == 0  # by options, as a user would
+
+Keyword arguments are those of `mmlbench.testing.tiny_spec`. Nothing that a test writes may lie in the checkout.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mmlbench import index, plugins, registry
+from mmlbench import testing as tiny_tests
+from mmlbench.cli.run import make_run, prepare_dataset
+from mmlbench.plan import RunSpec
+from mmlbench.runfolder import RunFolder
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Keep the plug-in index of the tests apart from the user's; the workers of a session share one."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "index"
+    before = os.environ.get("MMLBENCH_INDEX")
+    os.environ["MMLBENCH_INDEX"] = str(folder)
+    yield folder
+    if before is None:
+        os.environ.pop("MMLBENCH_INDEX")
+    else:
+        os.environ["MMLBENCH_INDEX"] = before
+
+
+@dataclass(frozen=True)
+class TinyWorld:
+    """The tiny datasets, prepared in `cache` (never to be written to: copy it to damage it)."""
+
+    cache: Path
+
+    def spec(self, method: str, **options: Any) -> RunSpec:
+        """Return a run; see `mmlbench.testing.tiny_spec` for the options."""
+        return tiny_tests.tiny_spec(method, **options)
+
+    def run(self, method: str, results: Path, cache: Path | None = None, **options: Any) -> RunFolder:
+        """Make a run below `results` and open it."""
+        spec = self.spec(method, **options)
+        make_run(spec, index.load_index(), results, cache or self.cache, device="cpu")
+        return RunFolder.open(results / spec.path)
+
+    def words(self, method: str, results: Path, dataset: str = "tiny", cache: Path | None = None) -> list[str]:
+        """Return the options of `mmlbench train` that make the run of seed 0."""
+        words = ["--dataset", dataset, "--method", method, "--results", str(results), "--device", "cpu"]
+        words += ["--cache", str(cache or self.cache), "--plugins", str(tiny_tests.PLUGINS)]
+        for name, value in tiny_tests.FEW_EPOCHS.items():
+            words += ["--recipe-set", f"{name}={value}"]
+        return words
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyWorld:
+    """Return the tiny datasets, prepared (see the head of this file)."""
+    cache = tmp_path_factory.mktemp("tiny") / "cache"
+    index.use_plugins([tiny_tests.PLUGINS])
+    known = index.load_index()
+    for name in ("tiny", "tiny3"):
+        prepare_dataset(name, {}, cache, known)
+    return TinyWorld(cache)
+
+
+@pytest.fixture
+def plugin_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Return an empty folder for plug-in files; afterwards nothing of them is left in this process."""
+    folder = tmp_path / "plugin_folder"
+    folder.mkdir()
+    before = set(sys.modules)
+    known, by_module = dict(registry._registered), dict(registry._by_module)
+    monkeypatch.setattr(plugins, "__path__", list(plugins.__path__))
+    monkeypatch.setenv(plugins.VARIABLE, os.environ.get(plugins.VARIABLE, ""))
+    yield folder
+    gone = [name for name in set(sys.modules) - before if _lies_in(tmp_path, sys.modules[name])]
+    for table, old in ((registry._registered, known), (registry._by_module, by_module)):
+        for key in set(table) - set(old):
+            if any(cls.__module__ in gone for cls in _classes(table[key])):
+                del table[key]
+    for name in gone:
+        del sys.modules[name]
+        parent, _, child = name.rpartition(".")
+        if hasattr(sys.modules.get(parent), child):
+            delattr(sys.modules[parent], child)
+
+
+def _lies_in(folder: Path, module: Any) -> bool:
+    return (getattr(module, "__file__", None) or "").startswith(str(folder))
+
+
+def _classes(value: Any) -> list[type]:
+    return value if isinstance(value, list) else [value]
