@@ -333,6 +333,9 @@ def test_repeating_gives_the_same_bytes_and_hardware_touches_one_column(tmp_path
     for name in ("a", "b"):
         results = tmp_path / name
         fake_runs.write_study(results, [small(seeds=(0, 1))])
+        (results / "figures").mkdir()
+        if name == "b":
+            (results / "figures/gap-of-an-earlier-study.png").write_bytes(b"")
         make_all(results, tmp_path / "cache", lambda line: None)
         files = [p for p in sorted(results.rglob("*")) if p.is_file() and "runs" not in p.parts]
         outputs.append({str(p.relative_to(results)): p.read_bytes() for p in files})

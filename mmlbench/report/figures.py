@@ -19,6 +19,7 @@ from .sheets import gap_row, named
 from .view import GroupKey, View
 
 FORMS = ("png", "pdf", "svg")
+NAMES = ("accuracy-", "gap-", "curves-")
 #: Wong's palette, readable with the common kinds of colour blindness; blue and vermilion also differ in grey.
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 PALETTE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
@@ -74,7 +75,16 @@ def write_figures(view: View, results: Path) -> dict[GroupKey, dict[str, Path]]:
                     path = results / "figures" / f"{name}-{slug(view, group)}"
                     drawn.setdefault(group, {})[name] = _save(figure, path)
                     plt.close(figure)
+    _remove_others(results / "figures", drawn)
     return drawn
+
+
+def _remove_others(folder: Path, drawn: dict[GroupKey, dict[str, Path]]) -> None:
+    """Remove figures of an earlier study, which would be taken for this one's."""
+    kept = {path.stem for names in drawn.values() for path in names.values()}
+    for file in folder.glob("*"):
+        if file.suffix.lstrip(".") in FORMS and file.stem not in kept and file.name.startswith(NAMES):
+            file.unlink()
 
 
 def _save(figure: Any, stem: Path) -> Path:
@@ -213,7 +223,7 @@ def draw_curves(plt: Any, view: View, group: GroupKey, results: Path) -> Any:
         for colour, dash, label in zip((BLUE, VERMILION, GREY), ("-", "--", ":"), chosen, strict=False):
             kind, values = curves[label, modality]
             if values:
-                name = f"{label} ({kind.replace('_', ' ')})"
+                name = f"{label} ({'sliced head' if kind == 'sliced' else 'own head'})"
                 frame = pd.DataFrame(values)
                 sns.lineplot(
                     frame, x="epoch", y="accuracy", ax=axes, color=colour, ls=dash, label=name, errorbar=("pi", 100)
@@ -226,11 +236,7 @@ def draw_curves(plt: Any, view: View, group: GroupKey, results: Path) -> Any:
     figure.legend(
         handles.values(), handles.keys(), loc="upper center", bbox_to_anchor=(0.5, 0.02), ncols=3, frameon=False
     )
-    figure.suptitle(
-        f"{view.title(group)}: mean over seeds, band from the lowest to the highest seed",
-        x=0.02,
-        ha="left",
-        fontsize=9,
-    )
-    figure.tight_layout()
+    said = f"{view.title(group)}: mean over seeds, band from the lowest to the highest seed"
+    figure.suptitle(said, x=0.02, y=0.95, ha="left", fontsize=9)
+    figure.tight_layout(rect=(0, 0, 1, 1.03))
     return figure

@@ -15,6 +15,8 @@ from .view import GroupKey, View, figure_of, interval, percent, with_sd
 if TYPE_CHECKING:
     from rich.console import Console
 
+#: Columns of a terminal from which both differences fit.
+WIDE = 104
 FILES = ("all_tables.csv", "cost.csv", "leaderboard.html", "leaderboard.md", "tables", "figures")
 
 
@@ -72,7 +74,7 @@ def show(results: Path, console: Console) -> None:
         console.print(Text(line))
     for group in view.groups():
         console.print()
-        console.print(_table(view, group))
+        console.print(_table(view, group, console.width))
         for line in story.headline_of(view, group):
             console.print(Text(f"  {line}"))
     console.print()
@@ -82,14 +84,16 @@ def show(results: Path, console: Console) -> None:
             console.print(Text(str(results / name)))
 
 
-def _table(view: View, group: GroupKey) -> object:
+def _table(view: View, group: GroupKey, width: int) -> object:
+    """Return a group's ranking; a narrow terminal gets the difference to the baseline only."""
     from rich.table import Table
     from rich.text import Text
 
     table = Table(title=Text(view.title(group), style="bold"), title_justify="left", box=None, pad_edge=False)
-    references = view.references(group)
+    references = view.references(group)[: 2 if width >= WIDE else 1]
     for column in ("method", "group", "accuracy %", "95 % interval", *(f"minus {name}" for name in references)):
-        table.add_column(Text(column), justify="left" if column == "method" else "right", overflow="fold")
+        left = column == "method"
+        table.add_column(Text(column), justify="left" if left else "right", no_wrap=not left, overflow="fold")
     for entry in view.entries(group):
         fused = view.find(group, entry.label, "accuracy")
         first = fused is not None and fused.rank_group == 1
@@ -97,7 +101,8 @@ def _table(view: View, group: GroupKey) -> object:
         cells = [named(entry), str(fused.rank_group or "") if fused else "", with_sd(fused), interval(fused)]
         if fused is None:
             own = [view.find(group, entry.label, "accuracy", m, "own_head") for m in view.modalities(group)]
-            cells[2] = ", ".join(f"{one.modality} {figure_of(one)}" for one in own if one is not None)
+            cells[0] += "".join(f", {one.modality} {figure_of(one)}" for one in own if one is not None)
+            cells[0] += " (control)" if control else ""
         for name in references:
             difference = view.find(group, entry.label, "difference", baseline=name)
             cells.append(f"{figure_of(difference)} {interval(difference)}".strip())

@@ -19,11 +19,13 @@ PICTURE_BYTES = 1_200_000
 CAPTIONS = {
     "accuracy": "Accuracy with 95 % intervals; the dashed line is the Bayes accuracy, where it is known.",
     "gap": "Competition gap of each modality: right of zero, training together cost its encoder that much.",
-    "curves": "Competition as it happens: test accuracy of each modality's head over the epochs.",
+    "curves": "Competition as it happens: test accuracy of each modality's head over the epochs. A sliced head is "
+    "the modality's block of the joint head and can lag behind its encoder; the gap is measured by probes.",
 }
 READING = (
     "Group: by the differences of all pairs of methods, corrected for their number (Holm). Group 1 is what nothing "
-    "separates from the best. Inside a group the order is not known, whatever the means say.",
+    "separates from the best. Inside a group the order is not known, whatever the means say. A single difference "
+    "can exclude zero within a group: each interval is at 95 %, the groups are corrected for all pairs.",
     "Interval: each seed is scored on the same test samples, so seeds and samples are crossed; the two-part interval "
     f"counts both. {TARGET}",
     "Competition gap: accuracy of a linear probe on the encoder trained alone, minus that of a probe on the same "

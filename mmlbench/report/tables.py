@@ -122,7 +122,8 @@ def markdown(sheets: list[Sheet]) -> str:
 # ---- LaTeX -----------------------------------------------------------------------------------------------------
 def latex_text(text: str) -> str:
     """Escape text from data for LaTeX; characters that a plain engine lacks become '?'."""
-    return "".join(_LATEX.get(c) or (c if c.isascii() or c.isalpha() else "?") for c in " ".join(text.split()))
+    escaped = "".join(_LATEX.get(c) or (c if c.isascii() or c.isalpha() else "?") for c in " ".join(text.split()))
+    return "{}" + escaped if escaped.startswith(("[", "*")) else escaped  # or \\ would take it for its option
 
 
 def latex(sheets: list[Sheet]) -> str:
