@@ -2,10 +2,10 @@
 rule prepare:
     output:
         "cache/{cache}/manifest.json",
-    params:
-        options=lambda wildcards: PLAN.prepare_options(wildcards.cache),
     log:
         "results/logs/prepare/{cache}.log",
+    params:
+        options=lambda wildcards: PLAN.prepare_options(wildcards.cache),
     message:
         "preparing {wildcards.cache}"
     shell:

@@ -6,13 +6,13 @@ rule train:
         reused=lambda wildcards: [ancient(stamp) for stamp in PLAN.reused(wildcards)],
     output:
         "results/runs/{dataset}/{split}/{method}/{run}/done-{code}",
-    params:
-        options=lambda wildcards: PLAN.train_options(wildcards),
     log:
         "results/logs/train/{dataset}/{split}/{method}/{run}-{code}.log",
-    message:
-        "training {wildcards.method} on {wildcards.dataset}/{wildcards.split}, {wildcards.run}"
     priority: 10
     threads: lambda wildcards: PLAN.threads(wildcards)
+    params:
+        options=lambda wildcards: PLAN.train_options(wildcards),
+    message:
+        "training {wildcards.method} on {wildcards.dataset}/{wildcards.split}, {wildcards.run}"
     shell:
         "mmlbench train {params.options} > {log} 2>&1"
