@@ -293,6 +293,7 @@ def test_one_seed_claims_nothing(tmp_path: Path) -> None:
     row = one(rows, label="joint", metric="accuracy", kind="fused")
     assert row.sd is None and row.ci_low is not None and "this trained model" in row.note
     assert {r.rank_group for r in rows if r.rank_group} == {1}
+    assert not [r for r in rows if r.p_value is not None]
     view = View.parse(read_json(tmp_path / "r/plan.json"), *frame)
     assert "nothing is separated" in " ".join(headline_of(view, view.groups()[0]))
     assert "takes two seeds" in " ".join(accuracy_sheet(view, view.groups()[0]).notes)
@@ -300,11 +301,17 @@ def test_one_seed_claims_nothing(tmp_path: Path) -> None:
 
 def test_differing_seeds_are_compared_over_the_common_ones(tmp_path: Path) -> None:
     methods = [replace(m, seeds=(1, 2, 5)) if m.label == "ogm_ge" else m for m in fake_runs.default_methods()]
+    methods.append(FakeMethod("lonely", method="modality_dropout", accuracy={"fused": 0.3}, seeds=(9,)))
     fake_runs.write_study(tmp_path, [small(methods=methods)])
     rows = parse_rows(make_frame(tmp_path, tmp_path)[0])
     row = one(rows, label="ogm_ge", metric="difference", baseline="joint")
     assert row.n_seeds == 2 and "common seeds 1, 2" in row.note
     assert one(rows, label="ogm_ge", metric="accuracy", kind="fused").n_seeds == 3
+    places = {r.label: r.rank_group for r in rows if r.rank_group}
+    assert places["lonely"] == 1 and places["joint"] > 1, (
+        "a row of one foreign seed claims nothing and spoils nothing"
+    )
+    assert not [r for r in rows if r.label == "lonely" and r.metric in ("difference", "gap")]
 
 
 def test_without_unimodal_runs_there_is_no_gap(tmp_path: Path) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import combinations
 
 import numpy as np
 
-from ..stats import all_pairs_groups, detectable_difference, two_part
+from ..stats import all_pairs_groups, detectable_difference, holm, two_part
 from .facts import CONTROL
 from .load import Entry, Group
 from .make import POINTS, SELECTED_ON_TEST, What, blank, common_seeds, fill, known, mean_row, seeds_note
@@ -63,22 +64,36 @@ def ranked_entries(group: Group, headline: str) -> list[Entry]:
 
 
 def rank_groups(group: Group, headline: str) -> dict[str, int]:
-    """Return label -> rank group by all-pairs Holm on the fused accuracy; empty where no seed is common to all."""
+    """Return label -> rank group by all-pairs Holm on the fused accuracy of the headline rule."""
     entries = ranked_entries(group, headline)
-    seeds = common_seeds(*entries) if entries else ()
-    if not seeds:
-        return {}
-    matrices = [entry.matrix(f"{headline}/fused", seeds) for entry in entries]
+    if len({entry.seeds for entry in entries}) > 1:
+        return _unequal_groups(group, entries, f"{headline}/fused")
+    matrices = [entry.matrix(f"{headline}/fused") for entry in entries]
     names = [entry.label for entry in entries]
     data = [matrix for matrix in matrices if matrix is not None]
     return {ranked.name: ranked.group for ranked in all_pairs_groups(names, data, group.clusters)}
+
+
+def _unequal_groups(group: Group, entries: list[Entry], key: str) -> dict[str, int]:
+    """Do the same where the seeds differ: each pair over its common seeds, so that one short row spoils no other."""
+    pairs, raw = list(combinations(range(len(entries)), 2)), []
+    for a, b in pairs:
+        found = paired(entries[a], entries[b], key)
+        p = two_part(found[0], group.clusters).p_value if found and len(found[1]) > 1 else 1.0
+        raw.append(p if np.isfinite(p) else 1.0)
+    means = [float(matrix.mean()) for entry in entries if (matrix := entry.matrix(key)) is not None]
+    places = dict.fromkeys((entry.label for entry in entries), 1)
+    for (a, b), p in zip(pairs, holm(raw), strict=True):
+        if p < 0.05 and means[a] != means[b]:
+            places[entries[a if means[a] < means[b] else b].label] += 1
+    return places
 
 
 def paired(entry: Entry, reference: Entry, key: str) -> tuple[np.ndarray, tuple[int, ...]] | None:
     """Return the difference entry - reference in points (seeds, n) over the common seeds, and these."""
     seeds = common_seeds(entry, reference)
     ours, theirs = entry.matrix(key, seeds), reference.matrix(key, seeds)
-    if ours is None or theirs is None:
+    if ours is None or theirs is None or not seeds:
         return None
     return POINTS * (ours - theirs), seeds
 

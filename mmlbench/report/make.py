@@ -106,7 +106,7 @@ def fill(row: Row, estimate: Estimate, notes: Iterable[str] = (), test: bool = F
     """Put an estimate into a row, with its p-value against zero where `test` is set."""
     row.value, row.sd = known(estimate.value), known(estimate.sd)
     row.ci_low, row.ci_high = known(estimate.ci_low), known(estimate.ci_high)
-    row.p_value = known(estimate.p_value) if test else None
+    row.p_value = known(estimate.p_value) if test and estimate.n_seeds > 1 else None  # one seed separates nothing
     if row.metric.startswith("accuracy") and row.ci_low is not None and row.ci_high is not None:
         row.ci_low, row.ci_high = max(row.ci_low, 0.0), min(row.ci_high, 1.0)  # costs no coverage
     row.n_seeds, row.n_test = estimate.n_seeds, estimate.n_items
