@@ -63,7 +63,7 @@ CONTRASTS = ("duc", "none", "hard_bidirectional", "unidirectional_all_dims", "ra
 
 @register
 class DIMML(Method):
-    """Encoders trained apart, a shared classifier and one-way contrast between them, then a fusion head.
+    """Encoders trained apart, with one-way contrast between them, then a fusion head.
 
     Stage `detached`: L = sum of CE(g_m(h_m), y) + weight * sum of CE(G(h_m), y), from epoch `duc_start` on also
     + sum over ordered pairs t -> s of `duc_loss` on the dimensions that are effective in the teacher t and not

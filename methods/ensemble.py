@@ -18,7 +18,9 @@ from mmlbench.registry import register
 
 @register
 class Ensemble(Method):
-    """The networks of the `unimodal` run of the same seed, combined; nothing is trained but the head of `learned`.
+    """The networks of the unimodal run, combined.
+
+    It reuses the `unimodal` run of the same seed and trains nothing but the head of `learned`.
 
     - `mean_logit` (default): mean of the logits, z = 1/M sum of z_m. UME of Du et al. (ICML 2023). For modalities
       that are independent given the class it is, up to scale, the sum of log-posteriors: the best rule there.

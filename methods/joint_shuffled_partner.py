@@ -27,9 +27,9 @@ def derangement(size: int, rng: torch.Generator) -> Tensor:
 
 @register
 class JointShuffledPartner(Method):
-    """One stage per modality m: joint training in which every other modality shows another sample's input.
+    """Joint training beside shuffled partners: the control of the competition gap.
 
-    m keeps its label; each partner's inputs are permuted within the batch, for each partner and step anew and
+    One stage per modality m, in which every other modality shows another sample's input. m keeps its label; each partner's inputs are permuted within the batch, for each partner and step anew and
     without fixed points, so that they tell nothing about the label. Stage m trains m's encoder beside copies of
     the partners' encoders and a head of its own, all from the initial weights of `joint`; the copies serve no
     other stage. What m's probe loses here is the cost of fitting noise beside a partner, not of competition.

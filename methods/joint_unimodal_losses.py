@@ -15,8 +15,9 @@ from mmlbench.registry import register
 
 @register
 class JointUnimodalLosses(Method):
-    """A fusion head and a linear head per modality, L = CE(z, y) + sum of CE(z_m, y), without weights.
+    """Joint training with a loss per modality as well, L = CE(z, y) + sum of CE(z_m, y).
 
+    z_m comes from a linear head of m's own; the losses have no weights.
     Source: the uniform baseline of MMPareto (Wei and Hu, ICML 2024), 'Joint*' of InfoReg (CVPR 2025).
     Predicts z; the own heads serve training only. `detached` keeps the fusion loss from the encoders, which then
     train as if alone, under their own heads (ours, a control: unimodal training plus a fusion head).

@@ -27,8 +27,9 @@ def keep_mask(samples: int, modalities: int, p: float, rng: torch.Generator) -> 
 
 @register
 class ModalityDropout(Joint):
-    """Joint training; each sample loses each modality with probability p, never all of them. Off in evaluation.
+    """Joint training in which samples lose modalities at random.
 
+    Each sample loses each modality with probability p, never all of them; nothing is lost in evaluation.
     `where = feature` puts zero in the place of the feature, so that the encoder learns nothing from that sample;
     `where = input` zeroes the standardised input (its train mean), which also passes through the encoder's batch
     norm and its running statistics. `rescale` divides what is kept by the probability of being kept,

@@ -46,9 +46,9 @@ def ogm_coefficients(scores: Mapping[str, Tensor], alpha: float) -> dict[str, Te
 
 @register
 class OGM(Joint):
-    """Joint training; the convolutions of a modality ahead of the others get their gradient times k < 1.
+    """Joint training in which a modality ahead of the others gets smaller gradients.
 
-    The scores of `ogm_coefficients` are those of the sliced logits in the same step; the fused loss alone is
+    Its convolutions' gradients are multiplied by k < 1. The scores of `ogm_coefficients` are those of the sliced logits in the same step; the fused loss alone is
     trained. From epoch `start` to epoch `end`, both included; batch norm, biases and the head are never touched.
 
     Source: Peng et al., CVPR 2022 (arXiv 2203.15332), and the authors' code. Deviations: the paper

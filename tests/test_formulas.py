@@ -3,8 +3,12 @@
 Each check takes the formula as an argument, so that the counter-tests can hand it a wrong one.
 """
 
+import importlib
+import inspect
 import math
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -366,3 +370,19 @@ def test_cross_entropy_of_every_head_against_finite_differences():
         assert torch.autograd.gradcheck(
             lambda *h, head=head: cross_entropy(head(dict(zip(DIMS, h))).fused, label), inputs
         )
+
+
+# ---- the page --------------------------------------------------------------------------------------------
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "formulas.md"
+CALLS = re.findall(r"`(mmlbench[\w.]+)\(([\w, ]*)\)`", PAGE.read_text(encoding="utf-8"))
+
+
+def test_page_lists_formulas():
+    assert len(CALLS) > 25
+
+
+@pytest.mark.parametrize(("path", "arguments"), CALLS, ids=[path for path, _ in CALLS])
+def test_page_names_what_exists(path: str, arguments: str):
+    module, name = path.rsplit(".", 1)
+    found = getattr(importlib.import_module(module), name)
+    assert list(inspect.signature(found).parameters) == arguments.split(", ")
