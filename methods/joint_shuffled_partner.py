@@ -29,10 +29,11 @@ def derangement(size: int, rng: torch.Generator) -> Tensor:
 class JointShuffledPartner(Method):
     """Joint training beside shuffled partners: the control of the competition gap.
 
-    One stage per modality m, in which every other modality shows another sample's input. m keeps its label; each partner's inputs are permuted within the batch, for each partner and step anew and
-    without fixed points, so that they tell nothing about the label. Stage m trains m's encoder beside copies of
-    the partners' encoders and a head of its own, all from the initial weights of `joint`; the copies serve no
-    other stage. What m's probe loses here is the cost of fitting noise beside a partner, not of competition.
+    One stage per modality m, in which every other modality shows another sample's input. m keeps its label; each
+    partner's inputs are permuted within the batch, for each partner and step anew and without fixed points, so
+    that they tell nothing about the label. Stage m trains m's encoder beside copies of the partners' encoders and
+    a head of its own, all from the initial weights of `joint`; the copies serve no other stage. What m's probe
+    loses here is the cost of fitting noise beside a partner, not of competition.
 
     Predicts each stage's block of its head (`sliced`); there is no fused prediction, the blocks belong to M
     different heads. Source: ours (docs/protocol.md). Cost: M joint trainings.

@@ -48,8 +48,9 @@ def ogm_coefficients(scores: Mapping[str, Tensor], alpha: float) -> dict[str, Te
 class OGM(Joint):
     """Joint training in which a modality ahead of the others gets smaller gradients.
 
-    Its convolutions' gradients are multiplied by k < 1. The scores of `ogm_coefficients` are those of the sliced logits in the same step; the fused loss alone is
-    trained. From epoch `start` to epoch `end`, both included; batch norm, biases and the head are never touched.
+    Its convolutions' gradients are multiplied by k < 1. The scores of `ogm_coefficients` are those of the sliced
+    logits in the same step; the fused loss alone is trained. From epoch `start` to epoch `end`, both included;
+    batch norm, biases and the head are never touched.
 
     Source: Peng et al., CVPR 2022 (arXiv 2203.15332), and the authors' code. Deviations: the paper
     modulates the whole encoder, code and this file its 4-D weights; slices of the sum head have their full

@@ -25,7 +25,8 @@ def ge_noise(grad: Tensor, rng: torch.Generator) -> Tensor:
 class OGMGE(OGM):
     """OGM with noise on the gradients: g <- k g + N(0, sd(g)^2).
 
-    sd is that of the gradient before modulation. Noise goes to every modality's 4-D weights, also to those with k = 1, from epoch `start` to epoch `end`.
+    sd is that of the gradient before modulation. Noise goes to every modality's 4-D weights, also to those with k
+    = 1, from epoch `start` to epoch `end`.
 
     Source: Peng et al., CVPR 2022 (generalisation enhancement). Deviations: the paper's noise has the covariance
     of the stochastic gradient over samples, `code_std` is what the authors' code does; the rest as in `ogm`.

@@ -16,7 +16,8 @@ from mmlbench.registry import register
 class Unimodal(Method):
     """Each modality's encoder and a linear head alone.
 
-    One stage per modality, each with the whole recipe, L_m = CE(g_m(h_m), y). There is no fused prediction. Every stage draws the batches and the views that joint training draws.
+    One stage per modality, each with the whole recipe, L_m = CE(g_m(h_m), y). There is no fused prediction. Every
+    stage draws the batches and the views that joint training draws.
     Source: the unimodal baselines of the field; DI-MML (Fan et al., ACM MM 2024) releases no script for them,
     their recipe is that of its joint baseline. Deviations: none. Cost: the encoders of one joint run, M passes
     over the loader.
