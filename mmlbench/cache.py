@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import inspect
 import os
 import shutil
 from collections.abc import Callable
@@ -140,8 +141,9 @@ def _fill(out: CacheWriter, key: str, raw: Path | None) -> dict[str, Any]:
         what = f"{out.dataset.name}: {place} can't be read ({error.strerror})"
         raise DataError(what, "Check the folder of raw files") from error
     except Exception as error:
-        what = f"the dataset {out.dataset.name!r} failed to prepare: {fault(error, type(out.dataset))}"
-        raise RunError(what, "Mend the dataset's file; --debug shows where") from error
+        files = [inspect.getsourcefile(kind) or "" for kind in type(out.dataset).__mro__[:-1]]
+        what, mend = fault(error, files)
+        raise RunError(f"the dataset {out.dataset.name!r} failed to prepare: {what}", mend) from error
 
 
 def prepare(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import sys
 import traceback
 from collections.abc import Iterable
 
@@ -44,12 +43,14 @@ class RunError(MmlbenchError):
     """A run started and could not be finished (exit code 1)."""
 
 
-def fault(error: BaseException, plugin: type | None = None) -> str:
-    """Return an exception in one line, with the line of the plug-in's file at which it arose."""
+def fault(error: BaseException, files: Iterable[str] = ()) -> tuple[str, str]:
+    """Return an exception in one line, with the last line of one of the plug-in `files` that it passed; and a mend."""
     what = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")
-    file = getattr(sys.modules.get(plugin.__module__), "__file__", None) if plugin is not None else None
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
-    return f"{what} ({file}, line {lines[-1]})" if lines else what
+    known = set(files)
+    places = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in known]
+    if places:
+        return f"{what} ({places[-1].filename}, line {places[-1].lineno})", "Mend the file; --debug shows more"
+    return what, "Run it again with --debug to see where"
 
 
 def nearest(name: object, known: Iterable[str], limit: int = 3) -> str:

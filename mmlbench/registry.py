@@ -15,7 +15,8 @@ from . import paths
 from .errors import ConfigError
 
 KINDS = ("method", "dataset", "encoder")
-_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+#: What a plug-in may be called: it becomes a folder, a table's label and part of a workflow's path.
+NAME = r"[a-z][a-z0-9_]{0,39}"
 _registered: dict[tuple[str, str], type[Plugin]] = {}
 _by_module: dict[str, list[type[Plugin]]] = {}
 
@@ -71,7 +72,7 @@ def register(cls: T) -> T:
     path = _source(cls)
     if "name" not in cls.__dict__:
         cls.name = path.stem
-    if not _NAME.fullmatch(cls.name):
+    if not re.fullmatch(NAME, cls.name):
         raise ConfigError(
             f"{path}: {cls.name!r} can't name a {kind}",
             "Use up to 40 small letters, digits and underscores, a letter first",

@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     except Exception as error:
         if arguments.debug:
             raise
-        sys.stderr.write(f"mmlbench: unexpected {fault(error)}. Run it again with --debug to see where\n")
+        sys.stderr.write(f"mmlbench: unexpected {'. '.join(fault(error))}\n")
         return 1
 
 

@@ -179,12 +179,13 @@ def _report_commands(commands: Any) -> None:
         "mmlbench reproduce 1a2b3c4d",
     )
     again.add_argument("row_id")
-    again.add_argument("--device", default="auto")
+    again.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    again.add_argument("--into", type=Path, help="keep the second runs here (default: a temporary folder)")
     _places(again)
     doctor = _add(
         commands, "doctor", "what is installed, what would run, what is missing", "doctor", "mmlbench doctor"
     )
-    doctor.add_argument("--config", type=Path, default=Path("config/config.yaml"))
+    doctor.add_argument("--config", type=Path, help="default: config/config.yaml")
     _places(doctor)
 
 

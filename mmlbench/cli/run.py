@@ -134,8 +134,8 @@ def make_run(
     except Exception as error:
         if isinstance(error, OSError) and error.errno in UNWRITABLE:
             raise storage_error(error, results / spec.path) from error
-        what = f"{spec.path} failed: {fault(error, index.load('method', config['method']))}"
-        raise RunError(what, "Mend the method's file, or run it again with --debug to see where") from error
+        what, mend = fault(error, [entry.path for entry in index.entries])
+        raise RunError(f"{spec.path} failed: {what}", mend) from error
 
 
 def train(arguments: argparse.Namespace) -> int:

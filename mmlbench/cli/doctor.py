@@ -1,0 +1,253 @@
+"""`mmlbench doctor`: what is installed, what would run, what is missing; each line with a verdict and a mend."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from .. import __version__, paths
+from ..config import Study, read_study
+from ..errors import MmlbenchError
+from ..index import load_index
+from ..store import read_json
+
+#: Without these nothing trains; without the others a part of the work is not to be had.
+CORE = ("torch", "torchvision", "torchaudio", "numpy")
+OTHERS = {
+    "scipy": "tables",
+    "pandas": "figures",
+    "seaborn": "figures",
+    "rich": "the leaderboard in the terminal",
+    "snakemake": "the workflow",
+    "jsonschema": "the workflow",
+    "pyyaml": "configs",
+    "soundfile": "recordings",
+    "scikit-learn": "avdigits",
+    "submitit": "clusters",
+}
+LEAST_BYTES, FEW_BYTES = 200 * 2**20, 4 * 2**30
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line: 'ok', 'note' (worth knowing) or 'wrong' (something will fail), about what, and the mend."""
+
+    verdict: str
+    about: str
+    what: str
+    mend: str = ""
+
+
+def python_findings() -> Iterator[Finding]:
+    """Yield the Python, and where mmlbench comes from."""
+    supported = (3, 11) <= sys.version_info[:2] <= (3, 13)
+    mend = "" if supported else "Install Python 3.11, 3.12 or 3.13, then type: make env PYTHON=python3.12"
+    yield Finding("ok" if supported else "wrong", "python", f"{platform.python_version()} in {sys.prefix}", mend)
+    root = paths.checkout()
+    yield Finding(
+        "ok", "mmlbench", f"{__version__}, {f'checkout {root}' if root else f'installed in {paths.PACKAGE}'}"
+    )
+
+
+def _pins() -> dict[str, str]:
+    """Return package -> pinned versions that the checkout was tested with."""
+    root = paths.checkout()
+    with contextlib.suppress(OSError, TypeError, ImportError, ValueError):
+        from packaging.requirements import Requirement
+
+        text = (root / "constraints.txt").read_text(encoding="utf-8")  # type: ignore[operator]
+        pins = [Requirement(line) for line in text.splitlines()]
+        return {p.name: str(p.specifier)[2:] for p in pins if p.marker is None or p.marker.evaluate()}
+    return {}
+
+
+def package_findings() -> Iterator[Finding]:
+    """Yield the packages: missing ones, and where the version is not the tested one."""
+    pins, found = _pins(), []
+    for name in (*CORE, *OTHERS):
+        try:
+            have = version(name)
+        except PackageNotFoundError:
+            need = OTHERS.get(name, "training")
+            yield Finding(
+                "wrong", name, f"not installed; needed for {need}", f"Type: make env (or: pip install {name})"
+            )
+            continue
+        found.append(f"{name} {have}")
+        if name in pins and have.split("+")[0] != pins[name]:
+            yield Finding("note", name, f"{have}; tested with {pins[name]}", "Type: make env")
+    yield Finding("ok", "packages", ", ".join(found))
+
+
+def torch_findings() -> Iterator[Finding]:
+    """Yield how long torch takes to import, whether it computes, and the accelerators that it can use."""
+    began = time.monotonic()
+    try:
+        torch = importlib.import_module("torch")
+        torch.ones(2).sum().item()
+    except Exception as error:
+        yield Finding("wrong", "torch", f"can't be imported: {type(error).__name__}: {error}", "Type: make env")
+        return
+    seconds = time.monotonic() - began
+    slow = "A slow disk; the second time is quicker" if seconds > 20 else ""
+    yield Finding("note" if slow else "ok", "torch", f"imports in {seconds:.1f} s", slow)
+    if torch.cuda.is_available():
+        names = Counter(torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count()))
+        yield Finding("ok", "cuda", ", ".join(f"{count} x {name}" for name, count in names.items()))
+    elif Path("/dev/nvidia0").exists() or shutil.which("nvidia-smi"):
+        build = f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPU only"
+        what = f"there is a GPU that this torch ({build}) can't use; runs go to the CPU"
+        yield Finding("note", "cuda", what, "Install a torch for its driver: make env, without TORCH=cpu")
+    else:
+        yield Finding("ok", "cuda", "no GPU; runs go to the CPU")
+
+
+def machine_findings() -> Iterator[Finding]:
+    """Yield the CPUs that this process may use, and the state of the checkout's git."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    yield Finding("ok", "cpu", f"{usable} usable; a run uses 1 unless its recipe says otherwise")
+    root = paths.checkout()
+    if root is None or not shutil.which("git"):
+        yield Finding("note", "git", "no checkout or no git: provenance.json will name no commit")
+        return
+    words = ["git", "-C", str(root), "status", "--porcelain=v1", "--branch"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode:
+        mend = f"Type: git config --global --add safe.directory {root}" if "dubious" in done.stderr else ""
+        yield Finding("note", "git", "no commit can be named: " + done.stderr.strip().split("\n")[0], mend)
+        return
+    branch, *changed = done.stdout.splitlines()
+    more = f", {len(changed)} files changed or new" if changed else ", clean"
+    yield Finding("ok", "git", branch.removeprefix("## ") + more)
+
+
+def index_findings() -> Iterator[Finding]:
+    """Yield the plug-ins that can't be used."""
+    entries = load_index().entries
+    for entry in entries:
+        if entry.error or entry.clash:
+            yield Finding(
+                "wrong", "plug-in", entry.clash or f"{entry.path}: {entry.error}", "Mend or rename the file"
+            )
+    kinds = Counter(entry.kind for entry in entries if not entry.error)
+    yield Finding("ok", "plug-ins", ", ".join(f"{count} {kind}s" for kind, count in sorted(kinds.items())))
+    if not _writable(paths.index_folder()):
+        mend = "Name a folder in MMLBENCH_INDEX"
+        yield Finding("note", "plug-ins", f"{paths.index_folder()} can't be written: every start imports them", mend)
+
+
+def _nearest_existing(folder: Path) -> Path:
+    return next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+
+
+def _writable(folder: Path) -> bool:
+    """Try it: what the system's flags say is not all (read-only mounts, quotas, root)."""
+    place = _nearest_existing(folder)
+    probe = place / f".mmlbench-{uuid.uuid4().hex[:8]}"
+    try:
+        probe.write_bytes(b"x" * 4096)
+    except OSError:
+        return False
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink(missing_ok=True)
+    return True
+
+
+def folder_findings(name: str, folder: Path) -> Iterator[Finding]:
+    """Yield whether a folder can be written, and the room that is left."""
+    if folder.exists() and not folder.is_dir():
+        yield Finding("wrong", name, f"{folder} is no folder", f"Move it away, or name another by --{name}")
+        return
+    free = shutil.disk_usage(_nearest_existing(folder)).free
+    room = f"{free / 2**30:.1f} GiB free"
+    if free < LEAST_BYTES:
+        yield Finding("wrong", name, f"{folder}: {room}", "Free some space")
+    elif not _writable(folder):
+        yield Finding("wrong", name, f"{folder} can't be written", f"Make it writable, or name another by --{name}")
+    else:
+        few = "Real datasets take tens of GiB" if free < FEW_BYTES else ""
+        yield Finding("note" if few else "ok", name, f"{folder}, {room}", few)
+
+
+def _state(study: Study, results: Path, cache: Path) -> dict[str, list[str]]:
+    """Return what is the matter -> runs of the study; '' for those that are complete."""
+    from ..train.complete import completeness
+
+    found: dict[str, list[str]] = {}
+    for run in study.runs:
+        manifest = cache / run.cache / "manifest.json"
+        try:
+            fingerprint = read_json(manifest)["fingerprint"] if manifest.exists() else ""
+            why = completeness(results / run.path, run, fingerprint)
+        except (MmlbenchError, KeyError, TypeError) as error:
+            why = error.what if isinstance(error, MmlbenchError) else f"{manifest} is no manifest"
+        if why.startswith("its data") and not manifest.exists():
+            why = "its prepared data is gone"
+        found.setdefault(why, []).append(str(run.path))
+    return found
+
+
+def study_findings(config: Path | None, results: Path, cache: Path) -> Iterator[Finding]:
+    """Yield whether the config is valid, and how many of its runs are done."""
+    path = config or _default_config()
+    try:
+        study = read_study(path)
+    except MmlbenchError as error:
+        what = error.what if str(path) in error.what else f"{path}: {error.what}"
+        yield Finding("wrong", "config", what, error.mend)
+        return
+    yield Finding("ok", "config", f"{path}: {len(study.runs)} runs of {len({c.label for c in study.cells})} rows")
+    found = _state(study, results, cache)
+    done = len(found.pop("", []))
+    mend = "" if not found else "Type: snakemake --cores all results/all_tables.csv"
+    todo = len(study.runs) - done
+    yield Finding("ok" if not found else "note", "runs", f"{done} done, {todo} to do", mend)
+    for why, runs in sorted(found.items()):
+        if why != "not made yet":
+            more = f" and {len(runs) - 1} more" if len(runs) > 1 else ""
+            yield Finding("note", "runs", f"{runs[0]}{more}: {why}", "They are made anew by the same command")
+
+
+def _default_config() -> Path:
+    here = Path("config/config.yaml")
+    return here if here.exists() else paths.config_folder() / "config.yaml"
+
+
+def findings(arguments: argparse.Namespace) -> Iterator[Finding]:
+    """Yield everything, in the order in which one would look."""
+    yield from python_findings()
+    yield from package_findings()
+    yield from torch_findings()
+    yield from machine_findings()
+    yield from index_findings()
+    yield from folder_findings("results", arguments.results)
+    yield from folder_findings("cache", arguments.cache)
+    yield from study_findings(arguments.config, arguments.results, arguments.cache)
+
+
+def doctor(arguments: argparse.Namespace) -> int:
+    """Print a line per finding; exit code 1 where something is wrong."""
+    wrong = 0
+    for finding in findings(arguments):
+        wrong += finding.verdict == "wrong"
+        mend = f". {finding.mend}" if finding.mend else ""
+        what = re.sub(r"\s+", " ", finding.what).rstrip(".")
+        sys.stdout.write(f"{finding.verdict:<6}{finding.about:<13}{what}{mend}\n")
+        sys.stdout.flush()
+    sys.stdout.write("nothing is wrong\n" if not wrong else f"{wrong} to mend\n")
+    return int(bool(wrong))

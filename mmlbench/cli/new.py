@@ -1,0 +1,72 @@
+"""`mmlbench new`: a plug-in that works at once, and its test."""
+
+from __future__ import annotations
+
+import argparse
+import keyword
+import re
+from pathlib import Path
+from string import Template
+
+from .. import paths
+from ..errors import ConfigError
+from ..index import load_index
+from ..registry import NAME
+from ..store import write_text
+from . import say
+
+TEMPLATES = Path(__file__).parent / "templates"
+#: Without a checkout: a folder to be named by --plugins or `plugins:`.
+OUTSIDE = "plugins"
+
+
+def places(kind: str, name: str, here: Path) -> tuple[Path, Path]:
+    """Return where a plug-in and its test go: into the checkout, or below `here` where there is none."""
+    root = paths.checkout()
+    if root is None:
+        return here / OUTSIDE / f"{name}.py", here / "tests" / f"test_{kind}_{name}.py"
+    folder = root / "mmlbench" / "encoders" if kind == "encoder" else root / f"{kind}s"
+    return folder / f"{name}.py", root / "tests" / f"test_{kind}_{name}.py"
+
+
+def check_name(kind: str, name: str) -> None:
+    """Refuse a name that can't be one, or that is taken.
+
+    Raises:
+        ConfigError: saying which.
+    """
+    if not re.fullmatch(NAME, name) or keyword.iskeyword(name):
+        near = re.sub(r"\W+", "_", name.lower()).strip("_0123456789")
+        mend = "Use up to 40 small letters, digits and underscores, a letter first"
+        fits = bool(re.fullmatch(NAME, near)) and not keyword.iskeyword(near)
+        raise ConfigError(f"{name!r} can't name a {kind}", f"{mend}, such as {near}" if fits else mend)
+    for entry in load_index().of(kind):
+        if entry.name == name:
+            raise ConfigError(f"there is a {kind} {name!r} already, in {entry.path}", "Choose another name")
+
+
+def new(arguments: argparse.Namespace) -> int:
+    """Write a skeleton and its test."""
+    kind, name = arguments.kind, arguments.name
+    check_name(kind, name)
+    plugin, test = places(kind, name, Path.cwd())
+    for path in (plugin, test):
+        if path.exists():
+            raise ConfigError(f"{path} exists already", "Choose another name, or move the file away")
+    outside = paths.checkout() is None
+    words = {
+        "name": name,
+        "class_name": "".join(word[:1].upper() + word[1:] for word in name.split("_")),
+        "plugins": '\nPLUGINS = [Path(__file__).parents[1] / "plugins"]\n' if outside else "",
+        "plugin_list": "PLUGINS" if outside else "[]",
+        "path": "from pathlib import Path\n\n" if outside else "",
+        "more": ", plugins=PLUGINS" if outside else "",
+    }
+    for path, template in ((plugin, kind), (test, f"test_{kind}")):
+        text = (TEMPLATES / f"{template}.txt").read_text(encoding="utf-8")
+        write_text(path, Template(text).substitute(words))
+    options = f" --plugins {OUTSIDE}" if outside else ""
+    say(f"wrote {plugin}")
+    say(f"wrote {test}")
+    say(f"it works as it is; look: mmlbench describe {name}{options}    test: pytest {test}")
+    return 0

@@ -1,0 +1,176 @@
+"""`mmlbench reproduce ROW_ID`: train the runs behind a row again and say whether the row comes out again."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError, DataError, nearest
+from ..hashing import file_digest
+from ..index import load_index, use_plugins
+from ..plan import RunSpec, from_config
+from ..report.facts import ALONE, CONTROL
+from ..report.frame import make_frame
+from ..report.load import read_plan
+from ..report.rows import Row, number, parse_rows
+from ..store import read_json, write_json
+from . import say
+from .run import make_run
+
+Cell = Mapping[str, Any]
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Read all_tables.csv.
+
+    Raises:
+        DataError: it is missing, can't be read, or is of another version.
+    """
+    try:
+        return parse_rows(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        why = "can't be read" if path.exists() else "is missing"
+        raise DataError(f"{path} {why}", "Make it with: snakemake --cores all results/all_tables.csv") from error
+
+
+def find_row(rows: list[Row], row_id: str) -> Row:
+    """Return the row of an id.
+
+    Raises:
+        ConfigError: there is none, with the nearest ids.
+    """
+    known = {row.row_id: row for row in rows}
+    if row_id not in known:
+        hint = nearest(row_id, known)  # a list of hundreds of ids would help nobody
+        mend = hint if hint.startswith("did") else "They are in the column row_id of all_tables.csv"
+        raise ConfigError(f"no row has the id {row_id!r}", mend)
+    return known[row_id]
+
+
+def _group(cell: Cell) -> tuple[str, str, str, str]:
+    config = cell["config"]
+    return config["dataset"], config["split"], config["recipe"]["name"], cell["encoder"]
+
+
+def cells_behind(row: Row, cells: list[Cell]) -> list[Cell]:
+    """Return the planned runs that a row is computed from; none for a closed form."""
+    if row.table == "bayes" and not row.label:
+        return []
+    group = [cell for cell in cells if _group(cell) == row.group]
+    if not row.label:  # it is over all rows of the group
+        return group
+    wanted = {row.label, row.baseline}
+    chosen = [cell for cell in group if cell["label"] in wanted or cell["config"]["method"] == row.baseline]
+    if row.table == "competition_gap":
+        chosen += [cell for cell in group if cell["config"]["method"] in (ALONE, CONTROL) and cell not in chosen]
+    if row.table == "leak":
+        dataset, _, recipe, encoder = row.group
+        alike = [c for c in cells if (_group(c)[0], *_group(c)[2:]) == (dataset, recipe, encoder)]
+        chosen += [cell for cell in alike if cell["label"] == row.label and cell not in chosen]
+    return chosen
+
+
+def differing(before: Path, after: Path) -> list[str]:
+    """Return the determined files that are not the same, byte by byte, in two run folders."""
+    if not (before / "run.json").exists():
+        return ["everything (the first run is not there any more)"]
+    names = {name for folder in (before, after) for name in read_json(folder / "run.json")["files"]}
+    pairs = {name: (before / name, after / name) for name in sorted(names | {"run.json"})}
+    return [
+        name
+        for name, (old, new) in pairs.items()
+        if not old.exists() or not new.exists() or file_digest(old) != file_digest(new)
+    ]
+
+
+def _changes(before: Path, after: Path) -> str:
+    """Return what was not the same when two runs were made, in words."""
+    with contextlib.suppress(DataError, KeyError, TypeError):
+        old, new = read_json(before / "run.json"), read_json(after / "run.json")
+        found = [f"code of the {name}" for name in ("method", "engine") if old["code"][name] != new["code"][name]]
+        found += ["data"] if old["data_fingerprint"] != new["data_fingerprint"] else []
+        versions = {**old["packages"], **new["packages"]}
+        found += [name for name in versions if old["packages"].get(name) != new["packages"].get(name)]
+        machines = [read_json(folder / "provenance.json")["hardware"] for folder in (before, after)]
+        found += ["hardware"] if machines[0] != machines[1] else []
+        return f" (changed since: {', '.join(found)})" if found else " (nothing else is known to have changed)"
+    return ""
+
+
+def row_again(
+    row: Row, plan: Mapping[str, Any], cells: list[tuple[Cell, RunSpec]], work: Path, cache: Path
+) -> Row | None:
+    """Return the row made from the runs in `work`; None where they do not yield it."""
+    own = [
+        {**cell, "run": str(spec.path), "config_hash": spec.config_hash, "code": spec.code, "cache": spec.cache}
+        for cell, spec in cells
+    ]
+    write_json(work / "plan.json", {**plan, "cells": own})
+    text, _ = make_frame(work, cache)
+    return {found.row_id: found for found in parse_rows(text)}.get(row.row_id)
+
+
+def verdict(row: Row, again: Row | None, same_files: bool) -> tuple[str, int]:
+    """Return 'identical', 'within interval' or 'different' with its reason, and the exit code."""
+    before = number(row.value) or "no value"
+    after = (number(again.value) or "no value") if again is not None else "no such row"
+    if before == after and same_files:
+        return f"identical: {before}, every determined file byte by byte", 0
+    if row.ci_low is None or row.ci_high is None or again is None or again.value is None:
+        if before == after:
+            return f"within interval: the same value {before}, from files that differ", 0
+        return f"different: {after} instead of {before}, and the row has no interval to judge by", 1
+    interval = f"{number(row.ci_low)} to {number(row.ci_high)}"
+    if row.ci_low <= again.value <= row.ci_high:
+        return f"within interval: {after} instead of {before}, inside {interval}", 0
+    return f"different: {after} instead of {before}, outside {interval}", 1
+
+
+@contextlib.contextmanager
+def _place(into: Path | None) -> Iterator[Path]:
+    """Yield the folder of the second results: a temporary one unless the user names one."""
+    if into is not None:
+        yield into
+        return
+    with tempfile.TemporaryDirectory(prefix="mmlbench-reproduce-") as folder:
+        yield Path(folder)
+
+
+def reproduce(arguments: argparse.Namespace) -> int:
+    """Train the runs behind a row again, compare, and print the verdict."""
+    results, cache = arguments.results, arguments.cache
+    row = find_row(read_rows(results / "all_tables.csv"), arguments.row_id)
+    plan = read_plan(results)
+    use_plugins(plan.get("plugins") or [])
+    index = load_index()
+    chosen = cells_behind(row, plan["cells"])
+    name = ", ".join(
+        part for part in (row.table, row.dataset, row.label, row.modality, row.metric, row.selection) if part
+    )
+    if not chosen:
+        if row.label:
+            raise DataError(f"{results}/plan.json plans no run of {row.label!r}", "Make both anew: mmlbench tables")
+        sys.stdout.write(f"{row.row_id} ({name}) is a closed form: no run is behind it\n")
+        return 0
+    cells = [(cell, from_config(cell["config"], index)) for cell in chosen]
+    say(f"{row.row_id} is {name}: {len(cells)} runs to train again")
+    with _place(arguments.into) as work:
+        if work.resolve() == results.resolve():
+            raise ConfigError(f"--into names the results folder {results} itself", "Name another folder")
+        same = True
+        for place, (cell, spec) in enumerate(cells, 1):
+            make_run(spec, index, work, cache, arguments.device)
+            before, after = results / cell["run"], work / spec.path
+            wrong = differing(before, after)
+            same = same and not wrong
+            outcome = f"differs in {', '.join(wrong)}{_changes(before, after)}" if wrong else "identical"
+            sys.stdout.write(f"{place}/{len(cells)} {spec.path}: {outcome}\n")
+            sys.stdout.flush()
+        words, code = verdict(row, row_again(row, plan, cells, work, cache), same)
+    sys.stdout.write(f"{row.row_id} ({name}): {words}\n")
+    return code
