@@ -44,7 +44,7 @@ class RunError(MmlbenchError):
 
 
 def fault(error: BaseException, files: Iterable[str] = ()) -> tuple[str, str]:
-    """Return an exception in one line, with the last line of one of the plug-in `files` that it passed; and a mend."""
+    """Return an exception in one line, with the last line of the plug-in `files` that it passed; and a mend."""
     what = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")
     known = set(files)
     places = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in known]
