@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d
 
 from ..encoder import Encoder
 from ..params import EncoderParams, bounded
@@ -44,4 +45,5 @@ class SmallCNN(Encoder):
     def views(self, inputs: Tensor) -> Tensor:
         """Return features (B, 8 * width) of one view."""
         images = inputs.unsqueeze(2) if len(self.shape) == 2 else inputs
-        return self.layers(images.contiguous(memory_format=torch.channels_last)).mean((2, 3))
+        maps = self.layers(images.contiguous(memory_format=torch.channels_last))
+        return adaptive_avg_pool2d(maps, 1).flatten(1)
