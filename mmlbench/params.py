@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, dataclass_transform
@@ -23,6 +24,21 @@ from typing import Any, dataclass_transform
 from .errors import ConfigError, nearest
 
 Field = dict[str, Any]
+
+
+def read_value(text: str) -> Any:
+    """Return a value as it stands on the command line: a number, true, false, null, JSON, or else the text itself."""
+    for read in (json.loads, int, float):
+        with contextlib.suppress(ValueError, RecursionError):
+            return read(text)
+    return text
+
+
+def value_text(value: Any) -> str:
+    """Return a value as `read_value` reads it back."""
+    if isinstance(value, str) and read_value(value) == value:
+        return value
+    return json.dumps(value)
 
 
 def bounded(default: Any, low: float | None = None, high: float | None = None, doc: str = "") -> Any:

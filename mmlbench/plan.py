@@ -16,7 +16,7 @@ from .cache import cache_key
 from .errors import ConfigError, nearest
 from .hashing import digest
 from .index import Index
-from .params import check
+from .params import check, value_text
 from .recipe import check_recipe, resolve_recipe
 
 #: Version of the run folder's schema; see docs/run-folder.md.
@@ -73,13 +73,8 @@ class Request:
     dataset_params: Mapping[str, Any] = field(default_factory=dict)
 
 
-def _text(value: Any) -> str:
-    """Return a value as `--set` reads it."""
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-
-
 def _flags(flag: str, values: Mapping[str, Any]) -> list[str]:
-    return [word for name, value in values.items() for word in (flag, f"{name}={_text(value)}")]
+    return [word for name, value in values.items() for word in (flag, f"{name}={value_text(value)}")]
 
 
 def command_of(request: Request) -> tuple[str, ...]:

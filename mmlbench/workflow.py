@@ -16,6 +16,7 @@ from snakemake.exceptions import WorkflowError
 from . import config as configs
 from .errors import MmlbenchError
 from .hashing import digest
+from .params import value_text
 from .plan import RunSpec
 from .store import write_json
 
@@ -93,7 +94,7 @@ class Plan:
         config = self.caches[cache].config
         words = [config["dataset"], *self.plugins, "--expect", cache]
         for name, value in config["dataset_params"].items():
-            words += ["--dataset-set", f"{name}={json.dumps(value).strip(chr(34))}"]
+            words += ["--dataset-set", f"{name}={value_text(value)}"]
         return shlex.join(words)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from .. import __version__
 from ..errors import ConfigError, nearest
+from ..params import read_value
 
 
 class Parser(argparse.ArgumentParser):
@@ -50,19 +51,11 @@ def _call(module: str, function: str) -> Callable[[argparse.Namespace], int | No
 
 
 def setting(text: str) -> tuple[str, Any]:
-    """Read `key=value`: a number, true, false, null, or else the text itself."""
+    """Read `key=value`: a number, true, false, null, JSON such as {"audio": "small_cnn"}, or else the text itself."""
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise argparse.ArgumentTypeError(f"{text!r} is not key=value")
-    words = {"true": True, "false": False, "null": None}
-    if value in words:
-        return name, words[value]
-    for kind in (int, float):
-        try:
-            return name, kind(value)
-        except ValueError:
-            continue
-    return name, value
+    return name, read_value(value)
 
 
 def seconds(text: str) -> float:
