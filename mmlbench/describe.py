@@ -11,7 +11,7 @@ import traceback
 from typing import Any
 
 from . import registry
-from .errors import ConfigError, MmlbenchError
+from .errors import ConfigError, MmlbenchError, fault
 
 #: What the tables write in the column of the modality for something else.
 RESERVED = ("fused", "mean", "worst", "none")
@@ -70,8 +70,7 @@ def describe_module(module: str, path: str) -> list[dict[str, Any]]:
     except MmlbenchError as error:
         return [{"error": f"{error}{_where(error, path)}"}]
     except BaseException as error:  # a plug-in may raise anything, SystemExit included
-        what = " ".join(f"{type(error).__name__}: {error}".split())
-        return [{"error": f"{what}{_where(error, path)}"}]
+        return [{"error": f"{fault(error)[0]}{_where(error, path)}"}]
 
 
 def main() -> None:

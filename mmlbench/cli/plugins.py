@@ -15,8 +15,8 @@ KINDS = {"methods": "method", "datasets": "dataset", "encoders": "encoder"}
 
 
 def _line(entry: Entry, width: int) -> str:
-    broken = entry.error or entry.clash
-    text = f"FAILS: {broken}" if broken else entry.summary
+    text = f"FAILS: {entry.path}: {entry.error}" if entry.error else entry.summary
+    text = f"FAILS: {entry.clash}" if entry.clash else text
     return f"  {entry.name:<{width}}  {text}"
 
 

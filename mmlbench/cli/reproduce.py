@@ -18,6 +18,7 @@ from ..report.facts import ALONE, CONTROL
 from ..report.frame import make_frame
 from ..report.load import read_plan
 from ..report.rows import Row, number, parse_rows
+from ..runfolder import verify
 from ..store import read_json, write_json
 from . import say
 from .run import make_run
@@ -90,6 +91,9 @@ def differing(before: Path, after: Path) -> list[str]:
 
 def _changes(before: Path, after: Path) -> str:
     """Return what was not the same when two runs were made, in words."""
+    damage = verify(before) if (before / "run.json").exists() else []
+    if damage:
+        return f" (the stored run is damaged: {damage[0]})"
     with contextlib.suppress(DataError, KeyError, TypeError):
         old, new = read_json(before / "run.json"), read_json(after / "run.json")
         found = [f"code of the {name}" for name in ("method", "engine") if old["code"][name] != new["code"][name]]
@@ -121,9 +125,9 @@ def verdict(row: Row, again: Row | None, same_files: bool) -> tuple[str, int]:
     after = (number(again.value) or "no value") if again is not None else "no such row"
     if before == after and same_files:
         return f"identical: {before}, every determined file byte by byte", 0
+    if before == after:
+        return f"within interval: the same value {before}, from files that differ", 0
     if row.ci_low is None or row.ci_high is None or again is None or again.value is None:
-        if before == after:
-            return f"within interval: the same value {before}, from files that differ", 0
         return f"different: {after} instead of {before}, and the row has no interval to judge by", 1
     interval = f"{number(row.ci_low)} to {number(row.ci_high)}"
     if row.ci_low <= again.value <= row.ci_high:
