@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, one_hot
+from torch.nn.functional import nll_loss, one_hot
 from torch.optim import LBFGS
 
 #: Ridge penalties, strongest first so that each fit starts from its neighbour's.
@@ -55,14 +55,19 @@ def fit_logistic(features: Tensor, label: Tensor, classes: int, penalty: float, 
     target = one_hot(label, classes).double()
     solution = torch.cat([(axes.T @ start[:-1]) / stretch[:, None], start[-1:]]).requires_grad_(True)
     optimizer = LBFGS(
-        [solution], max_iter=200, tolerance_grad=1e-6, tolerance_change=1e-12, line_search_fn="strong_wolfe"
+        [solution],
+        max_iter=200,
+        tolerance_grad=1e-6,
+        tolerance_change=1e-12,
+        history_size=30,  # more costs more time than it saves steps
+        line_search_fn="strong_wolfe",
     )
 
     @torch.no_grad()
     def closure() -> Tensor:
-        logits = inputs @ solution
-        solution.grad = inputs.T @ (logits.softmax(1) - target) / count + ridge * solution
-        return cross_entropy(logits, label) + 0.5 * (ridge * solution.square()).sum()
+        log_p = (inputs @ solution).log_softmax(1)
+        solution.grad = inputs.T @ (log_p.exp() - target) / count + ridge * solution
+        return nll_loss(log_p, label) + 0.5 * (ridge * solution.square()).sum()
 
     optimizer.step(closure)
     found = solution.detach()
