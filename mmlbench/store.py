@@ -154,10 +154,17 @@ class Lease:
         folder: the folder to work in; made if missing.
         say: called with one line when the lease is waited for or taken over.
         wait: seconds to wait for a living holder; 0 raises at once.
+        check: called while it waits; ends the wait by raising.
     """
 
-    def __init__(self, folder: Path, say: Callable[[str], None], wait: float = 24 * 3600.0) -> None:
-        self.folder, self.path, self.say, self.wait = folder, folder / "lease.json", say, wait
+    def __init__(
+        self,
+        folder: Path,
+        say: Callable[[str], None],
+        wait: float = 24 * 3600.0,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.folder, self.path, self.say, self.wait, self.check = folder, folder / "lease.json", say, wait, check
         self.token = uuid.uuid4().hex
         self._stop = threading.Event()
         self._beat = threading.Thread(target=self._heartbeat, daemon=True)
@@ -243,6 +250,7 @@ class Lease:
             if not told:
                 self.say(f"waiting for {self.folder}: {who} works on it")
                 told = True
+            self.check()
             time.sleep(0.5)
         self._beat.start()
         return self

@@ -18,6 +18,8 @@ from ..index import Index, load_index, use_plugins
 from ..params import check
 from ..plan import Request, RunSpec, from_config, resolve
 from ..store import UNWRITABLE, read_json, storage_error
+from ..train import Stopped
+from ..train.complete import completeness, stamp
 from . import say
 from .parser import settings
 
@@ -120,13 +122,16 @@ def make_run(
         MmlbenchError: as the message says; a fault of a method's or an encoder's own code is a RunError.
         Stopped: by a signal; a checkpoint has been written.
     """
-    from ..train.loop import Stopped
-    from ..train.runner import Runner
+    config = spec.config
+    opened = prepare_dataset(config["dataset"], config["dataset_params"], cache, index)
+    if not completeness(results / spec.path, spec, opened.manifest["fingerprint"]):
+        stamp(results, spec)
+        return False
+    from ..train.runner import Runner  # from here on torch is needed
 
-    config, where = spec.config, choose_device(device)
+    where = choose_device(device)
     for required in spec.requires.values():
         make_run(required, index, results, cache, device, save_every)
-    opened = prepare_dataset(config["dataset"], config["dataset_params"], cache, index)
     try:
         return Runner(spec, index, results, opened, where, say, lambda: bool(_stopped_by), save_every).run()
     except (MmlbenchError, Stopped):
@@ -148,15 +153,13 @@ def train(arguments: argparse.Namespace) -> int:
         raise ConfigError(
             f"{spec.path} is not the run that was planned", "The config or code was edited meanwhile: start again"
         )
-    from ..train.loop import Stopped
-
     _on_signal(0, None)
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, _on_signal)
     try:
         made = make_run(spec, index, arguments.results, arguments.cache, arguments.device, arguments.save_every)
     except Stopped:
-        say(f"{spec.path} was asked to stop by signal {_stopped_by}; its checkpoint is written")
+        say(f"{spec.path} was asked to stop by signal {_stopped_by}; type the same command to go on")
         return 128 + _stopped_by
     say(f"{arguments.results / spec.path} is {'complete' if made else 'complete already'}")
     return 0

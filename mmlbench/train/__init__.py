@@ -3,3 +3,7 @@
 Imports only torch and numpy beyond the standard library (torchvision where the encoder needs it), so that it
 also runs on a bare GPU machine.
 """
+
+
+class Stopped(Exception):  # noqa: N818 (no error: the scheduler asked for it)
+    """The process was asked to stop; where training had begun, its checkpoint has been written."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from ..errors import DataError
 from ..hashing import file_digest
 from ..plan import RUN_SCHEMA, RunSpec
-from ..store import read_json
+from ..store import read_json, write_text
 
 
 def completeness(folder: Path, spec: RunSpec, data_fingerprint: str) -> str:
@@ -52,3 +52,13 @@ def _reuse(results: Path, spec: RunSpec, used: Mapping[str, Mapping[str, str]]) 
         if source.exists() and file_digest(source) != used[name]["run_hash"]:
             return f"its {name} run was made anew"
     return ""
+
+
+def stamp(results: Path, spec: RunSpec) -> None:
+    """Write the workflow's stamp; it says that the run was completed by the present code.
+
+    One that says so already keeps its time, so that nothing is made again because of it.
+    """
+    path, text = results / spec.stamp, file_digest(results / spec.path / "run.json") + "\n"
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        write_text(path, text)

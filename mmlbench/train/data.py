@@ -18,17 +18,23 @@ EVALUATION_BATCH = 512
 
 @dataclass
 class Resident:
-    """One modality of a part: stored values on the device, and the row of each sample."""
+    """One modality of a part, on the device.
+
+    Attributes:
+        stored: all views of all rows, (rows * count, *shape), in the stored type. first: each sample's view 0 (n,).
+        count: views of a row. gain, bias: stored * gain + bias is standardised.
+    """
 
     stored: Tensor
-    rows: Tensor
+    first: Tensor
+    count: int
     gain: float
     bias: float
 
     def take(self, index: Tensor, view: Tensor | None) -> Tensor:
         """Return standardised views (B, *shape); view 0 where none is given."""
-        rows = self.rows[index]
-        chosen = self.stored[rows, 0] if view is None else self.stored[rows, view]
+        places = self.first[index]
+        chosen = self.stored.index_select(0, places if view is None else places + view)
         return chosen.to(torch.float32).mul_(self.gain).add_(self.bias)
 
 
@@ -43,14 +49,15 @@ class PartData:
 
     def __init__(self, cache: Cache, split: str, part: str, device: torch.device, axes: tuple[str, int]) -> None:
         facts = cache.part(split, part)
-        self.ids, self.groups, self.axes, self.device = facts.ids, facts.groups, axes, device
+        self.part, self.ids, self.groups, self.axes, self.device = part, facts.ids, facts.groups, axes, device
         self.label = torch.from_numpy(facts.label).to(device)
         self.modalities: dict[str, Resident] = {}
         for name in cache.modalities:
             used, rows = np.unique(facts.rows[name], return_inverse=True)
             stored = torch.from_numpy(np.ascontiguousarray(cache.array(name)[used])).to(device)
-            gain, bias = cache.affine(split, name)
-            self.modalities[name] = Resident(stored, torch.from_numpy(rows).to(device), gain, bias)
+            count = stored.shape[1]
+            places = torch.from_numpy(rows * count).to(device)
+            self.modalities[name] = Resident(stored.flatten(0, 1), places, count, *cache.affine(split, name))
         first = facts.rows[cache.modalities[0]]
         extras = {name: cache.extra(name)[first] for name in cache.manifest["extras"]}
         self.extra = {name: torch.from_numpy(values).to(device) for name, values in extras.items()}
@@ -71,9 +78,8 @@ class PartData:
         """Return the view that each sample shows in an epoch, modality -> int64 (n,)."""
         drawn = {}
         for name, resident in self.modalities.items():
-            count = resident.stored.shape[1]
             uniform = torch.rand(len(self), generator=generator(*self.axes, "views", name, epoch))
-            drawn[name] = (uniform * count).long().clamp_(max=count - 1).to(self.device)
+            drawn[name] = (uniform * resident.count).long().clamp_(max=resident.count - 1).to(self.device)
         return drawn
 
     def order(self, epoch: int) -> Tensor:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from itertools import combinations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, cross_entropy, one_hot
 
 from ..errors import RunError
 from ..method import Logits, Method
-from .data import PartData
+from .data import EVALUATION_BATCH, PartData
 
 
 def check_shapes(method: Method, logits: Logits, samples: int) -> dict[str, Tensor]:
@@ -46,29 +47,91 @@ def check_features(method: Method, found: dict[str, Tensor], samples: int) -> No
 
 
 @torch.no_grad()
-def named_logits(method: Method, data: PartData) -> dict[str, Tensor]:
-    """Return the method's named logits (n, C) of a part in its order, on the fixed views, in evaluation mode.
+def features(
+    method: Method, data: PartData, epoch: int | None = None, only: list[str] | None = None
+) -> dict[str, Tensor]:
+    """Return modality -> features (n, dim) of a part in its order; as training sees it where an epoch is given.
 
-    Raises:
-        RunError: the logits have another shape than (n, classes).
+    Args:
+        only: the modalities to encode; all where none are given.
     """
     method.eval()
     pieces: dict[str, list[Tensor]] = {}
-    for batch in data.in_order():
-        for name, logits in check_shapes(method, method.infer(batch), len(batch)).items():
-            pieces.setdefault(name, []).append(logits.float())
-    return {name: torch.cat(parts) for name, parts in pieces.items()}
-
-
-@torch.no_grad()
-def features(method: Method, data: PartData, epoch: int | None = None) -> dict[str, Tensor]:
-    """Return modality -> features (n, dim) of a part in its order; as training sees it where an epoch is given."""
-    method.eval()
-    pieces: dict[str, list[Tensor]] = {name: [] for name in method.modalities}
     for batch in data.in_order(epoch):
-        for name, values in method.encode(batch).items():
-            pieces[name].append(values)
+        found = method.encode(batch) if only is None else method.encode(batch, only)
+        for name, values in found.items():
+            pieces.setdefault(name, []).append(values)
     return {name: torch.cat(parts) for name, parts in pieces.items()}
+
+
+def _weights_digest(encoder: nn.Module) -> bytes:
+    """Return a digest of all parameters and buffers."""
+    found = hashlib.sha256()
+    for name, value in encoder.state_dict().items():
+        plain = value.detach().cpu().contiguous()
+        found.update(f"{name} {plain.dtype} {tuple(plain.shape)}".encode())
+        found.update(plain.view(-1).view(torch.uint8).numpy())
+    return found.digest()
+
+
+class Evaluator:
+    """Features and named logits of whole parts on the fixed views, in evaluation mode.
+
+    The features of an encoder that does not train now are kept under its weights, and computed again only where
+    those have changed: a stage that trains one modality pays for that one.
+    """
+
+    KEPT = 4
+
+    def __init__(self, method: Method) -> None:
+        self.method = method
+        self.kept: dict[tuple[str, str], dict[bytes, Tensor]] = {}
+
+    def features(self, data: PartData) -> dict[str, Tensor]:
+        """Return modality -> features (n, dim) of a part in its order."""
+        method = self.method
+        if type(method).encode is not Method.encode:  # it may mix the modalities
+            return features(method, data)
+        found: dict[str, Tensor] = {}
+        digests: dict[str, bytes] = {}
+        for name in method.modalities:
+            encoder = method.encoders[name]
+            if not any(parameter.requires_grad for parameter in encoder.parameters()):
+                digests[name] = _weights_digest(encoder)
+                kept = self.kept.setdefault((data.part, name), {})
+                found |= {name: kept[digests[name]]} if digests[name] in kept else {}
+        missing = [name for name in method.modalities if name not in found]
+        if missing:
+            found |= features(method, data, only=missing)
+        for name, digest in digests.items():
+            kept = self.kept[data.part, name]
+            kept[digest] = found[name]
+            if len(kept) > self.KEPT:
+                del kept[next(iter(kept))]
+        return {name: found[name] for name in method.modalities}
+
+    @torch.no_grad()
+    def logits(self, data: PartData, found: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """Return the method's named logits (n, C) of a part in its order.
+
+        Args:
+            found: the part's features, where the caller has them.
+
+        Raises:
+            RunError: the logits have another shape than (n, classes).
+        """
+        method, pieces = self.method, dict[str, list[Tensor]]()
+        method.eval()
+        if type(method).infer is not Method.infer:
+            answers = ((method.infer(batch), len(batch)) for batch in data.in_order())
+        else:
+            found = self.features(data) if found is None else found
+            columns = zip(*(h.split(EVALUATION_BATCH) for h in found.values()), strict=True)
+            answers = ((method.predict(dict(zip(found, rows, strict=True))), len(rows[0])) for rows in columns)
+        for answer, count in answers:
+            for name, logits in check_shapes(method, answer, count).items():
+                pieces.setdefault(name, []).append(logits.float())
+        return {name: torch.cat(parts) for name, parts in pieces.items()}
 
 
 def figures(named: dict[str, Tensor], label: Tensor) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,11 @@ from torch import Tensor
 from ..errors import RunError
 from ..method import Method
 from .data import PartData
-from .evaluate import features, named_logits, subset_logits
+from .evaluate import Evaluator, subset_logits
 from .probe import accuracy, fit_probe
 
 Arrays = dict[str, np.ndarray]
+Found = dict[str, dict[str, Tensor]]
 
 
 def _host(values: Tensor) -> np.ndarray:
@@ -22,10 +24,21 @@ def _host(values: Tensor) -> np.ndarray:
 
 
 class Final:
-    """Collects the arrays of a run, rule by rule."""
+    """Collects the arrays of a run, rule by rule.
 
-    def __init__(self, method: Method, data: dict[str, PartData]) -> None:
-        self.method, self.data = method, data
+    Args:
+        method: the run's. data: part -> samples. evaluator: of the method.
+        lap: called with the name of what the time since the last call went into.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        data: dict[str, PartData],
+        evaluator: Evaluator,
+        lap: Callable[[str], None] = lambda name: None,
+    ) -> None:
+        self.method, self.data, self.evaluator, self.lap = method, data, evaluator, lap
         self.predictions: Arrays = {}
         self.probes: Arrays = {}
         self.probe_facts: dict[str, dict[str, Any]] = {}
@@ -38,10 +51,17 @@ class Final:
             self.predictions[f"{part}/label"] = data[part].label.cpu().numpy()
 
     def add(self, rule: str, state: dict[str, Tensor]) -> None:
-        """Store what the method predicts in the state that a rule picked; probe its encoders (not for `test`)."""
+        """Store what the method predicts in the state that a rule picked; probe its encoders (not for `test`).
+
+        Raises:
+            RunError: a logit is not finite.
+        """
         self.method.load_state_dict(state)
+        self.method.requires_grad_(False)
+        wanted = ("val", "test") if rule == "test" else ("train", "val", "test")
+        found = self._features(wanted)
         for part in ("val", "test"):
-            named = named_logits(self.method, self.data[part]) if len(self.data[part]) else {}
+            named = self.evaluator.logits(self.data[part], found[part]) if part in found else {}
             for name, logits in named.items():
                 if not bool(logits.isfinite().all()):
                     what = f"the method {self.method.name!r} predicts NaN or infinite {name} logits on {part}"
@@ -50,14 +70,16 @@ class Final:
             self.logits = sorted(named) or self.logits
         if rule in self.method.keeps:
             self.weights[rule] = {name: value.detach().cpu().numpy() for name, value in state.items()}
-        if rule == "test":
-            return
-        found = {part: features(self.method, data) for part, data in self.data.items() if len(data)}
-        self._subsets(rule, found)
-        if self.method.trains_encoders:
+        if rule != "test":
+            self._subsets(rule, found)
+        self.lap("evaluate")
+        if rule != "test" and self.method.trains_encoders:
             self.probe(rule, found)
 
-    def _subsets(self, rule: str, found: dict[str, dict[str, Tensor]]) -> None:
+    def _features(self, parts: tuple[str, ...] = ("train", "val", "test")) -> Found:
+        return {part: self.evaluator.features(self.data[part]) for part in parts if len(self.data[part])}
+
+    def _subsets(self, rule: str, found: Found) -> None:
         """Store fused logits for every proper subset of modalities, where features are all that `infer` needs."""
         kind = type(self.method)
         if kind.infer is not Method.infer or len(self.method.modalities) < 2 or "fused" not in self.logits:
@@ -70,10 +92,9 @@ class Final:
                 name = "+".join(present) or "none"
                 self.predictions[f"{rule}/test/fused@{imputation}:{name}"] = _host(logits)
 
-    def probe(self, rule: str, found: dict[str, dict[str, Tensor]] | None = None) -> None:
+    def probe(self, rule: str, found: Found | None = None) -> None:
         """Fit and store the probe of every encoder as it stands."""
-        if found is None:
-            found = {part: features(self.method, data) for part, data in self.data.items() if len(data)}
+        found = self._features() if found is None else found
         label = {part: data.label.cpu() for part, data in self.data.items()}
         for modality in self.method.modalities:
             train = found["train"][modality]
@@ -90,6 +111,7 @@ class Final:
                     self.probes[f"{rule}/{modality}/{part}"] = _host(logits)
             facts = {"penalty": fitted.penalty, "accuracy": reached}
             self.probe_facts.setdefault(rule, {})[modality] = facts
+        self.lap("probe")
 
 
 def packed_bits(bits: dict[str, list[Tensor]]) -> Arrays:

@@ -11,21 +11,19 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, Adam, AdamW, Optimizer
-from torch.utils.flop_counter import FlopCounterMode
+from torch.optim import Optimizer
 
 from ..errors import ConfigError, RunError
 from ..method import EpochContext, Features, Method, Stage, Step
+from . import Stopped
 from .data import PartData, cuts
-from .evaluate import features, fetch, figures, named_logits
+from .evaluate import Evaluator, features, fetch, figures
+from .flops import FlopCounter
+from .machine import optimizer_kind
 from .meter import CHECK_EVERY, History, Meter, drain
-from .rng import generator
+from .rng import generator, seed_process
 
 RULES = ("last", "val", "test")
-
-
-class Stopped(Exception):  # noqa: N818 (no error: the scheduler asked for it)
-    """The process was asked to stop; the checkpoint has been written."""
 
 
 @dataclass
@@ -46,12 +44,19 @@ class Outcome:
 
 
 def check_schedule(method: Method, stages: list[Stage]) -> None:
-    """Refuse a mechanism that its schedule can never reach.
+    """Refuse stages that can't be told apart or don't train, and a mechanism that its schedule can never reach.
 
     Raises:
-        ConfigError: naming the mechanism, its window and the stage's length.
+        ConfigError: naming the stage, or the mechanism, its window and the stage's length.
     """
     lengths = {stage.name: stage.epochs for stage in stages}
+    for stage in stages:
+        if stage.epochs < 1:
+            raise ConfigError(
+                f"{method.name}: stage {stage.name!r} has {stage.epochs} epochs", "Give it at least one"
+            )
+        if [other.name for other in stages].count(stage.name) > 1:
+            raise ConfigError(f"{method.name}: two stages are called {stage.name!r}", "Name each otherwise")
     for mechanism in method.mechanisms():
         if mechanism.off:
             continue
@@ -81,15 +86,26 @@ def check_deeds(method: Method, stages: list[Stage]) -> dict[str, float]:
     return deeds
 
 
+def _lay_out(optimizer: Optimizer) -> None:
+    """Give restored buffers the memory layout of their parameters, which a checkpoint does not keep.
+
+    Values do not depend on it, but mixed layouts take slower kernels, which may round otherwise.
+    """
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.dim() and value.shape == parameter.shape:
+                state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+
 class Trainer:
     """Trains a method through its stages.
 
     Args:
         method: built, on the device. data: part -> samples. recipe: the resolved recipe.
-        axes: (dataset, seed), from which every random axis is derived.
+        axes: (dataset, seed), from which every random axis is derived. evaluator: of the method.
         save: called with the whole state when a checkpoint is due. save_every: seconds between two.
         asked_to_stop: looked at after every step. report: called with (stage, epoch, figures, epochs left)
-            after every epoch.
+            after every epoch. lap: called with the name of what the time since its last call went into.
     """
 
     def __init__(
@@ -98,14 +114,18 @@ class Trainer:
         data: dict[str, PartData],
         recipe: dict[str, Any],
         axes: tuple[str, int],
+        evaluator: Evaluator | None = None,
         save: Callable[[dict[str, Any]], None] = lambda state: None,
         save_every: float = 10.0,
         asked_to_stop: Callable[[], bool] = lambda: False,
         report: Callable[[Stage, int, dict[str, float], int], None] = lambda stage, epoch, values, left: None,
+        lap: Callable[[str], None] = lambda name: None,
     ) -> None:
         self.method, self.data, self.recipe, self.axes = method, data, recipe, axes
-        self.save, self.save_every, self.asked_to_stop, self.report = save, save_every, asked_to_stop, report
+        self.save, self.save_every, self.asked_to_stop = save, save_every, asked_to_stop
+        self.report, self.lap = report, lap
         self.device = data["train"].device
+        self.evaluator = evaluator or Evaluator(method)
         self.cuts = cuts(len(data["train"]), recipe["batch_size"])
         self.rules = [rule for rule in RULES if rule == "last" or len(data[rule])]
         self.stages = method.stages()
@@ -134,6 +154,7 @@ class Trainer:
         if self.resuming is not None:
             for optimizer, state in zip(optimizers, self.resuming["optimizers"], strict=True):
                 optimizer.load_state_dict(state)
+                _lay_out(optimizer)
         else:
             self.best = {}
         for epoch in range(self.position[1], stage.epochs):
@@ -150,10 +171,9 @@ class Trainer:
 
     def _make_optimizer(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
         r = self.recipe
-        if r["optimizer"] == "sgd":
-            return SGD(parameters, lr=r["lr"], momentum=r["momentum"], weight_decay=r["weight_decay"])
-        kind = Adam if r["optimizer"] == "adam" else AdamW
-        return kind(parameters, lr=r["lr"], weight_decay=r["weight_decay"])
+        options = {"lr": r["lr"], "weight_decay": r["weight_decay"]}
+        options |= {"momentum": r["momentum"]} if r["optimizer"] == "sgd" else {}
+        return optimizer_kind(r["optimizer"])(parameters, **options)
 
     def _set_rate(self, stage: Stage, epoch: int, optimizers: list[Optimizer]) -> float:
         """Set the epoch's learning rate; return the first group's."""
@@ -166,19 +186,19 @@ class Trainer:
 
     def _epoch(self, number: int, stage: Stage, epoch: int, optimizers: list[Optimizer]) -> None:
         rate = self._set_rate(stage, epoch, optimizers)
-        train, context = self.data["train"], self._context(stage, epoch)
-        start = 0
+        train, start = self.data["train"], 0
         if self.resuming is not None:
             start, self.resuming = self.position[2], None
         else:
             self.meter = Meter(len(self.cuts), self.device)
-            (stage.before_epoch or self.method.before_epoch)(context)
+            (stage.before_epoch or self.method.before_epoch)(self._context(stage, epoch, "before"))
             self._modes(stage)
         order, views = train.order(epoch), train.views(epoch)
         where = f"{self.method.name}, stage {stage.name!r}, epoch {epoch}"
         for k in range(start, len(self.cuts)):
             batch = train.batch(order[slice(*self.cuts[k])], views)
             rng = generator(*self.axes, "method", stage.name, epoch, k, device=self.device)
+            seed_process(self.device, *self.axes, "process", stage.name, epoch, k)
             with self._count_flops(stage, epoch, k, len(batch)):
                 outcome = self.method.train_step(batch, Step(stage, epoch, k, rng), optimizers)
             self.meter.add(k, outcome, batch.label)
@@ -186,13 +206,17 @@ class Trainer:
                 self.meter.check(k + 1, where)
             self._maybe_save((number, epoch, k + 1), optimizers)
         self.meter.check(len(self.cuts), where)
-        self.method.after_epoch(context)
+        self.method.after_epoch(self._context(stage, epoch, "after"))
         self.outcome.sample_passes += len(train)
         self.outcome.epochs += 1
+        self.lap("train")
         self._evaluate(stage, epoch, rate)
         self._modes(stage)
+        self.lap("evaluate")
 
-    def _context(self, stage: Stage, epoch: int) -> EpochContext:
+    def _context(self, stage: Stage, epoch: int, when: str) -> EpochContext:
+        """Return what a hook gets; the hooks before and after an epoch draw apart, since a resumed epoch runs one."""
+
         def seen(part: str = "train", augment: bool = False) -> Features:
             data = self.data[part]
             found = features(self.method, data, epoch if augment else None)
@@ -202,7 +226,9 @@ class Trainer:
         def batches(part: str = "train", augment: bool = False) -> Any:
             return self.data[part].in_order(epoch if augment else None)
 
-        rng = generator(*self.axes, "epoch", stage.name, epoch, device=self.device)
+        axes = (*self.axes, when, stage.name, epoch)
+        seed_process(self.device, *axes, "process")
+        rng = generator(*axes, device=self.device)
         return EpochContext(stage, epoch, rng, seen, batches)
 
     @contextlib.contextmanager
@@ -211,9 +237,9 @@ class Trainer:
         if epoch or step:
             yield
             return
-        with FlopCounterMode(display=False) as counter:
+        with FlopCounter() as counter:
             yield
-        self.outcome.flops[stage.name] = counter.get_total_flops() / samples
+        self.outcome.flops[stage.name] = counter.total / samples
 
     # ---- evaluation and selection ------------------------------------------------------------------------
     def _evaluate(self, stage: Stage, epoch: int, rate: float) -> None:
@@ -223,22 +249,21 @@ class Trainer:
             data = self.data[part]
             if not len(data):
                 continue
-            named = named_logits(self.method, data)
+            named = self.evaluator.logits(data)
             if stage.reports is not None:
                 named = {name: logits for name, logits in named.items() if name in stage.reports}
             if stage.judge not in named:
                 raise RunError(f"{self.method.name} has no logits {stage.judge!r} to judge by", "Mend its stages")
             scalars |= {f"{part} {name}": value for name, value in figures(named, data.label).items()}
             history.correctness(stage.name, part, named, data.label)
-        values = fetch(scalars)
-        wrong = [name for name, value in values.items() if name[:5] != "train" and not math.isfinite(value)]
+        scalars |= {f"train {name}": value for name, value in drain(self.method, self.device).items()}
+        values = fetch(scalars) | {"train lr": rate}
+        wrong = [name for name, value in values.items() if not math.isfinite(value)]
         if wrong:
             where = f"{self.method.name}, stage {stage.name!r}, epoch {epoch}"
             raise RunError(
-                f"{where}: the {wrong[0]} is {values[wrong[0]]}", "Lower the learning rate, or mend predict"
+                f"{where}: the {wrong[0]} is {values[wrong[0]]}", "Lower the learning rate, or mend the method"
             )
-        values["train lr"] = rate
-        values |= {f"train {name}": float(value) for name, value in drain(self.method).items()}
         for part in ("train", "val", "test"):
             own = {name.split(" ", 1)[1]: v for name, v in values.items() if name.startswith(f"{part} ")}
             history.add(stage.name, epoch, part, own)

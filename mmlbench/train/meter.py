@@ -66,11 +66,11 @@ class Meter:
         self.checked = state["checked"]
 
 
-def drain(method: Method) -> dict[str, Tensor]:
-    """Return the means of the epoch's diagnostics as scalars, and empty them."""
+def drain(method: Method, device: torch.device) -> dict[str, Tensor]:
+    """Return the means of the epoch's diagnostics as device scalars, and empty them."""
     found = {}
     for name, (total, count) in method.diagnostics.items():
-        found[f"diagnostic/{name}"] = torch.as_tensor(total, dtype=torch.float64).cpu() / count
+        found[f"diagnostic/{name}"] = torch.as_tensor(total, dtype=torch.float64, device=device) / count
     method.diagnostics = {}
     return found
 

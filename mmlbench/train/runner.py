@@ -2,59 +2,59 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import os
-import platform
-import sys
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
-from .. import __version__, paths
+from .. import __version__
 from ..cache import Cache
 from ..errors import DataError
-from ..hashing import code_digest, digest, file_digest
+from ..hashing import file_digest
 from ..index import Index
 from ..method import Method
 from ..plan import RUN_SCHEMA, RunSpec
 from ..store import Lease, storage_error, write_arrays, write_json, write_text
-from . import checkpoint
+from . import Stopped, checkpoint
 from .build import axes_of, build_method, parameter_counts, sources
-from .complete import completeness
+from .complete import completeness, stamp
 from .data import PartData
-from .evaluate import check_features, check_shapes
+from .evaluate import Evaluator, check_features, check_shapes
 from .final import Final, packed_bits
+from .flops import FlopCounter
 from .loop import Outcome, Trainer, check_deeds, check_schedule
-from .meter import History
+from .machine import set_up_torch
 from .progress import Progress
 from .provenance import now, provenance
+from .record import engine_fingerprint, history_csv, packages
 
 Say = Callable[[str], None]
+#: What survives the start of a run that is not complete.
+WORKING = ("checkpoint.npz", "lease.json", ".lease.")
 
 
-@cache
-def engine_fingerprint() -> str:
-    """Return the fingerprint of the engine's own code; an edit re-runs nothing but is named in the tables."""
-    files = sorted(p for p in paths.PACKAGE.rglob("*.py") if p.parent.name not in ("methods", "datasets", "plugins"))
-    found = {str(p.relative_to(paths.PACKAGE)): code_digest(p.read_text(encoding="utf-8")) for p in files}
-    return digest(found)[:16]
+class Clock:
+    """Seconds per phase of a run, over all its attempts."""
 
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.at = time.monotonic()
 
-def history_csv(history: History) -> str:
-    """Return the history as CSV text; floats in their shortest exact form."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["stage", "epoch", "part", "name", "value"])
-    writer.writerows([*row[:4], repr(float(row[4]))] for row in history.rows)
-    return out.getvalue()
+    def lap(self, phase: str) -> None:
+        """Count the time since the last lap to a phase."""
+        now = time.monotonic()
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + now - self.at
+        self.at = now
+
+    def add(self, earlier: dict[str, float]) -> None:
+        """Add the seconds of an earlier attempt."""
+        for phase, value in earlier.items():
+            self.seconds[phase] = self.seconds.get(phase, 0.0) + value
 
 
 @dataclass
@@ -77,11 +77,9 @@ class Runner:
 
     def __post_init__(self) -> None:
         self.folder = self.results / self.spec.path
-        self.clock: dict[str, float] = {}
+        self.clock = Clock()
         self.resumed = 0
-        self.base_seconds = 0.0
         self.forward_flops = 0.0
-        self.began = time.monotonic()
 
     def run(self) -> bool:
         """Make the run unless it is complete; return whether anything had to be done.
@@ -90,57 +88,55 @@ class Runner:
             RunError, DataError: as the messages say. Stopped: asked to stop; a checkpoint has been written.
         """
         if not self._todo():
-            self._stamp()
+            stamp(self.results, self.spec)
             return False
-        with Lease(self.folder, self.say):
+        with Lease(self.folder, self.say, check=self._stop_waiting):
             why = self._todo()
             if not why:  # the process that we waited for made it
-                self._stamp()
+                stamp(self.results, self.spec)
                 return False
             if why != "not made yet":
                 self.say(f"{self.spec.path} is made anew: {why}")
-            for stale in [self.folder / "run.json", *self.folder.glob("done-*"), *self.folder.glob(".*.tmp")]:
-                stale.unlink(missing_ok=True)
+            self._clear()
             self._make()
         return True
+
+    def _stop_waiting(self) -> None:
+        if self.asked_to_stop():
+            raise Stopped
+
+    def _clear(self) -> None:
+        """Remove what an earlier run or a killed process left; only a checkpoint is of use."""
+        with contextlib.suppress(FileNotFoundError):  # run.json first: without it nothing counts as made
+            (self.folder / "run.json").unlink()
+        for left in sorted(self.folder.iterdir()):
+            if left.is_file() and not left.name.startswith(WORKING):
+                left.unlink(missing_ok=True)
 
     def _todo(self) -> str:
         return completeness(self.folder, self.spec, self.cache.manifest["fingerprint"])
 
-    def _stamp(self) -> None:
-        """Write the workflow's stamp; it says that the run was completed by the present code."""
-        write_text(self.results / self.spec.stamp, file_digest(self.folder / "run.json") + "\n")
-
     # ---- training ----------------------------------------------------------------------------------------
     def _make(self) -> None:
-        started, config = now(), self.spec.config
-        self._set_up_torch(config["recipe"]["threads"])
+        started, config, self.clock = now(), self.spec.config, Clock()
+        set_up_torch(self.device, config["recipe"]["threads"])
         data = self._data()
         method = build_method(config, self.cache, self.index, len(data["train"]))
         method.adopt(sources(self.spec, self.results, "last"))
         method.to(self.device)
         final = self._start(method, data)
-        outcome = self._train(method, data)
+        outcome = self._train(method, data, final.evaluator)
         if not outcome.history.rows:  # nothing was trained: each rule takes what it picked in the reused runs
             for rule in outcome.chosen:
                 method.adopt(sources(self.spec, self.results, rule))
                 outcome.chosen[rule] = {name: v.detach().clone() for name, v in method.state_dict().items()}
         deeds = check_deeds(method, method.stages())
-        self._lap("train")
+        self.clock.lap("train")
         for rule, state in outcome.chosen.items():
             final.add(rule, state)
-        self._lap("evaluate")
         self._write(method, outcome, final, deeds, started)
         (self.folder / "checkpoint.npz").unlink(missing_ok=True)
-        self._stamp()
-
-    def _set_up_torch(self, threads: int) -> None:
-        torch.set_num_threads(threads)
-        torch.backends.cudnn.benchmark = False
-        if self.device.type == "cuda":
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-        torch.use_deterministic_algorithms(True)
+        stamp(self.results, self.spec)
 
     def _data(self) -> dict[str, PartData]:
         config = self.spec.config
@@ -155,10 +151,11 @@ class Runner:
         for part in ("val", "test"):
             if len(data[part]):
                 self._dry_run(method, data[part])
-        final = Final(method, data)
+        final = Final(method, data, Evaluator(method), self.clock.lap)
+        self.clock.lap("setup")
         if method.probes_initial:
+            method.requires_grad_(False)  # lets the evaluator keep the features
             final.probe("initial")
-        self._lap("probe_initial")
         return final
 
     def _dry_run(self, method: Method, data: PartData) -> None:
@@ -167,25 +164,27 @@ class Runner:
         method.eval()
         with torch.no_grad():
             check_features(method, method.encode(few), len(few))
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        with torch.no_grad(), FlopCounter() as counter:
             check_shapes(method, method.infer(few), len(few))
-        self.forward_flops = counter.get_total_flops() / len(few)
+        self.forward_flops = counter.total / len(few)
 
     def _identity(self) -> dict[str, str]:
         return {
             "config": self.spec.config_hash,
             "data": self.cache.manifest["fingerprint"],
             "code": self.spec.code,
+            "engine": engine_fingerprint(),
             "torch": torch.__version__,
+            "numpy": np.__version__,
             "device": self.device.type,
         }
 
-    def _train(self, method: Method, data: dict[str, PartData]) -> Outcome:
+    def _train(self, method: Method, data: dict[str, PartData], evaluator: Evaluator) -> Outcome:
         path, identity = self.folder / "checkpoint.npz", self._identity()
 
         def save(state: dict[str, Any]) -> None:
-            seconds = self.base_seconds + time.monotonic() - self.began
-            header = {"identity": identity, "resumed": self.resumed, "seconds": seconds}
+            self.clock.lap("train")
+            header = {"identity": identity, "resumed": self.resumed, "seconds": self.clock.seconds}
             checkpoint.save(path, {**header, "state": state})
 
         trainer = Trainer(
@@ -193,15 +192,18 @@ class Runner:
             data,
             self.spec.config["recipe"],
             axes_of(self.spec.config),
+            evaluator,
             save=save,
             save_every=self.save_every,
             asked_to_stop=self.asked_to_stop,
             report=Progress(self.spec.config, self.say),
+            lap=self.clock.lap,
         )
         kept = self._checkpoint(path, identity)
         if kept is not None:
             trainer.resume(kept["state"])
-            self.resumed, self.base_seconds = kept["resumed"] + 1, kept["seconds"]
+            self.resumed = kept["resumed"] + 1
+            self.clock.add(kept["seconds"])
             stage, epoch, step = trainer.position
             name = trainer.stages[stage].name
             self.say(f"{self.spec.path} goes on from stage {name!r}, epoch {epoch}, step {step}")
@@ -224,11 +226,6 @@ class Runner:
         return kept
 
     # ---- writing -----------------------------------------------------------------------------------------
-    def _lap(self, name: str) -> None:
-        """Add the time since the last lap to the clock."""
-        total = time.monotonic() - self.began
-        self.clock[name] = total - sum(self.clock.values())
-
     def _write(self, method: Method, outcome: Outcome, final: Final, deeds: dict[str, float], started: str) -> None:
         """Write the folder's files, run.json last."""
         try:
@@ -240,9 +237,9 @@ class Runner:
             for rule, arrays in final.weights.items():
                 names.append(f"weights-{rule}.npz")
                 write_arrays(self.folder / names[-1], arrays, compress=False)
-            self.clock["train"] += self.base_seconds
-            self.clock["total"] = sum(self.clock.values())
-            facts = provenance(self.device, started, self.clock, self.resumed)
+            self.clock.lap("evaluate")
+            seconds = self.clock.seconds | {"total": sum(self.clock.seconds.values())}
+            facts = provenance(self.device, started, seconds, self.resumed)
             write_json(self.folder / "provenance.json", facts)
             hashes = {name: file_digest(self.folder / name) for name in names}
             write_json(self.folder / "run.json", self._facts(method, outcome, final, deeds) | {"files": hashes})
@@ -282,12 +279,3 @@ class Runner:
             "tuning": {"trials": 0},
             "notes": [],
         }
-
-
-def packages() -> dict[str, str]:
-    """Return the versions of what computes the numbers."""
-    found = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
-    for name in ("torchvision", "torchaudio"):
-        if name in sys.modules:
-            found[name] = str(getattr(sys.modules[name], "__version__", "unknown"))
-    return found

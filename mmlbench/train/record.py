@@ -1,0 +1,48 @@
+"""What run.json and history.csv say of a run."""
+
+from __future__ import annotations
+
+import csv
+import io
+import platform
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+
+import numpy as np
+import torch
+
+from .. import paths
+from ..hashing import code_digest, digest
+from .meter import History
+
+#: The part of the engine that makes numbers: single files, and the training loop. Plug-ins have fingerprints of
+#: their own; the command line, the workflow and the tables only ask for numbers or show them.
+NUMBERS = ("cache.py", "dataset.py", "encoder.py", "fusion.py", "method.py", "params.py", "plan.py", "recipe.py")
+
+
+@cache
+def engine_fingerprint() -> str:
+    """Return the fingerprint of the engine's own code; an edit re-runs nothing but is named in the tables."""
+    files = [paths.PACKAGE / name for name in NUMBERS] + sorted((paths.PACKAGE / "train").glob("*.py"))
+    found = {str(p.relative_to(paths.PACKAGE)): code_digest(p.read_text(encoding="utf-8")) for p in files}
+    return digest(found)[:16]
+
+
+def history_csv(history: History) -> str:
+    """Return the history as CSV text; floats in their shortest exact form."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["stage", "epoch", "part", "name", "value"])
+    writer.writerows([*row[:4], repr(float(row[4]))] for row in history.rows)
+    return out.getvalue()
+
+
+def packages() -> dict[str, str]:
+    """Return the versions of what computes the numbers, whether or not this very process has imported it."""
+    found = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
+    for name in ("torchvision", "torchaudio"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
