@@ -77,28 +77,27 @@ def settings(pairs: list[tuple[str, Any]] | None) -> dict[str, Any]:
 
 
 def _places(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--results", "--out", type=Path, default=Path("results"), help="results folder")
-    parser.add_argument(
-        "--cache", type=Path, default=Path("cache"), help="folder of prepared caches (default: cache)"
-    )
+    folder: dict[str, Any] = {"type": Path, "metavar": "FOLDER"}
+    parser.add_argument("--results", "--out", default=Path("results"), help="of results (default: results)", **folder)
+    parser.add_argument("--cache", default=Path("cache"), help="of prepared caches (default: cache)", **folder)
 
 
 def _plugins(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--plugins", type=Path, action="append", default=[], help="a folder with plug-in files")
+    help_text = "with plug-in files; may be given several times"
+    parser.add_argument("--plugins", type=Path, action="append", default=[], metavar="FOLDER", help=help_text)
 
 
 def _run_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dataset", help="name of a dataset")
-    parser.add_argument("--method", help="name of a method")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--split", help="default: the dataset's first")
-    parser.add_argument("--recipe", default="embedded", help="name in config/recipes, or a .yaml file")
-    parser.add_argument("--set", type=setting, action="append", metavar="KEY=VALUE", help="a method parameter")
-    parser.add_argument("--recipe-set", type=setting, action="append", metavar="KEY=VALUE", help="a recipe field")
-    parser.add_argument(
-        "--dataset-set", type=setting, action="append", metavar="KEY=VALUE", help="of the preparation"
-    )
-    parser.add_argument("--spec", type=Path, help="a run.json: make that very run")
+    parser.add_argument("--dataset", metavar="NAME", help="see: mmlbench list datasets")
+    parser.add_argument("--method", metavar="NAME", help="see: mmlbench list methods")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="from 0 (default: 0)")
+    parser.add_argument("--split", metavar="NAME", help="default: the dataset's first")
+    parser.add_argument("--recipe", default="embedded", metavar="NAME", help="in config/recipes, or a .yaml file")
+    pair: dict[str, Any] = {"type": setting, "action": "append", "metavar": "KEY=VALUE"}
+    parser.add_argument("--set", help="a parameter of the method", **pair)
+    parser.add_argument("--recipe-set", help="a field of the recipe", **pair)
+    parser.add_argument("--dataset-set", help="a parameter of the preparation", **pair)
+    parser.add_argument("--spec", type=Path, metavar="FILE", help="a run.json: make that very run")
     parser.add_argument("--expect", help=argparse.SUPPRESS)
 
 
@@ -134,13 +133,15 @@ def _run_commands(commands: Any) -> None:
     prepare = _add(commands, "prepare", "prepare a dataset's cache", "run", "mmlbench prepare avdigits")
     prepare.add_argument("dataset")
     prepare.add_argument("--raw", type=Path, help="folder with the raw files, where the dataset needs one")
-    prepare.add_argument("--dataset-set", type=setting, action="append", metavar="KEY=VALUE")
+    help_text = "a parameter of the preparation"
+    prepare.add_argument("--dataset-set", type=setting, action="append", metavar="KEY=VALUE", help=help_text)
     prepare.add_argument("--expect", help=argparse.SUPPRESS)
     example = "mmlbench train --dataset avdigits --method ogm_ge --seed 0 --set alpha=0.5"
     train = _add(commands, "train", "make one run; a complete one returns at once", "run", example)
     _run_options(train)
     train.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    train.add_argument("--save-every", type=seconds, default=10.0, help="seconds between two checkpoints")
+    help_text = "seconds between two checkpoints (default: 10)"
+    train.add_argument("--save-every", type=seconds, default=10.0, metavar="SECONDS", help=help_text)
     for parser in (prepare, train):
         _places(parser)
         _plugins(parser)
