@@ -16,7 +16,7 @@ REACH, SHIFT = 2.0, 0.3  # nuisance: uniform over -REACH..REACH, plus SHIFT * (c
 AUDIO_SD, VISUAL_SD = 0.25, 0.15  # of the latents, in class spacings
 NOISE = 0.05
 VIEWS = 4
-COUNTS = {"train": 3000, "val": 500, "test": 2000}
+COUNTS = {"train": 3000, "val": 300, "test": 1000}
 SEED = 20_201
 LIMIT = REACH + SHIFT * (CLASSES - 1) / 2  # largest nuisance of any class
 

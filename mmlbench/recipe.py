@@ -110,7 +110,9 @@ def resolve_recipe(
     where = f"recipe {name!r}"
     if not isinstance(values, dict):
         raise ConfigError(f"{where} is no mapping of fields", "See config/recipes/embedded.yaml")
-    return check_recipe(Path(name).stem, {**values, **overrides}, modalities, index, where)
+    changed = [f"{key}={value}" for key, value in sorted(overrides.items())]  # another recipe, so another name
+    label = " ".join([Path(name).stem, *changed])
+    return check_recipe(label, {**values, **overrides}, modalities, index, where)
 
 
 def check_recipe(

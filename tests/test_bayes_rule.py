@@ -66,7 +66,7 @@ def test_the_bayes_rule_reaches_the_closed_form(dataset, plugin_folder, tmp_path
     truth = kind().bayes()
     assert set(truth) == {"fused", *MODALITIES[dataset]}
     rows = table(results, table="accuracy", metric="accuracy", selection="last")
-    assert {row["n_test"] for row in rows} == {"2000"}
+    assert {row["n_test"] for row in rows} == {str(kind.splits["iid"].counts["test"])}
     assert outside(rows, truth, "bayes_rule") == set()
     for label, (_, where) in WRONG.items():
         assert outside(rows, truth, label) == where
