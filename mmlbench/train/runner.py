@@ -15,7 +15,7 @@ import torch
 from .. import __version__
 from ..cache import Cache
 from ..errors import DataError
-from ..hashing import file_digest
+from ..hashing import digest, file_digest
 from ..index import Index
 from ..method import Method
 from ..plan import RUN_SCHEMA, RunSpec
@@ -242,7 +242,8 @@ class Runner:
             facts = provenance(self.device, started, seconds, self.resumed)
             write_json(self.folder / "provenance.json", facts)
             hashes = {name: file_digest(self.folder / name) for name in names}
-            write_json(self.folder / "run.json", self._facts(method, outcome, final, deeds) | {"files": hashes})
+            record = self._facts(method, outcome, final, deeds) | {"files": hashes}
+            write_json(self.folder / "run.json", record | {"record_hash": digest(record)[:16]})
         except OSError as error:
             raise storage_error(error, self.folder) from error
 
