@@ -199,8 +199,9 @@ class Trainer:
             batch = train.batch(order[slice(*self.cuts[k])], views)
             rng = generator(*self.axes, "method", stage.name, epoch, k, device=self.device)
             seed_process(self.device, *self.axes, "process", stage.name, epoch, k)
+            step = self.method.step = Step(stage, epoch, k, rng)
             with self._count_flops(stage, epoch, k, len(batch)):
-                outcome = self.method.train_step(batch, Step(stage, epoch, k, rng), optimizers)
+                outcome = self.method.train_step(batch, step, optimizers)
             self.meter.add(k, outcome, batch.label)
             if (k + 1) % CHECK_EVERY == 0:
                 self.meter.check(k + 1, where)
