@@ -17,9 +17,17 @@ def say(line: str) -> None:
     log.info(line)
 
 
+class _Stderr(logging.Handler):
+    """Writes to what is the standard error at that moment; a process may put another in its place."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        sys.stderr.write(self.format(record) + "\n")
+        sys.stderr.flush()
+
+
 def _log_to_stderr() -> None:
-    """Send progress to the standard error of this call; other packages' loggers stay as they are."""
-    handler = logging.StreamHandler(sys.stderr)
+    """Show progress; other packages' loggers stay as they are."""
+    handler = _Stderr()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
     log.handlers, log.propagate = [handler], False
     log.setLevel(logging.INFO)

@@ -27,7 +27,7 @@ def tiny_spec(
     method: str,
     dataset: str = "tiny",
     seed: int = 0,
-    encoder: str = "small_cnn",
+    encoder: str | None = None,
     params: Mapping[str, Any] | None = None,
     recipe: Mapping[str, Any] | None = None,
     plugins: Iterable[str | Path] = (),
@@ -35,14 +35,15 @@ def tiny_spec(
     """Return the run of a method on a tiny dataset (or another), checked like any other.
 
     Args:
-        method, dataset, encoder: names. params: of the method. recipe: fields to set otherwise.
+        method, dataset, encoder: names (encoder: default the recipe's). params: of the method.
+        recipe: fields to set otherwise.
         plugins: further folders with plug-in files.
 
     Raises:
         ConfigError: anything unknown, ill-typed or out of range.
     """
     use_plugins([PLUGINS, *plugins])
-    fields = {**FEW_EPOCHS, "encoder": encoder, **(recipe or {})}
+    fields = {**FEW_EPOCHS, **({"encoder": encoder} if encoder else {}), **(recipe or {})}
     return resolve(Request(dataset, method, seed, params=params or {}, recipe_params=fields), load_index())
 
 
