@@ -27,7 +27,10 @@ ROOT = Path(__file__).resolve().parents[1]
 #: What a study generates; the rest of the working tree is the project.
 GENERATED = {"results", "cache", ".snakemake", "__pycache__"}
 PLUGINS = ("alternating", "reinit", "missing_history")
-RECIPE = {"encoder": {"signal": "small_cnn", "picture": "mean_colour"}, "epochs": 2}
+RECIPES = {
+    "brief": {"encoder": "small_cnn", "epochs": 3},
+    "colour": {"encoder": {"signal": "small_cnn", "picture": "mean_colour"}, "epochs": 2},
+}
 GATED = {"method": "logit_norm", "label": "logit_norm, gated", "params": {"fusion": "gated", "weight": 0.05}}
 STUDY = {
     "name": "docs",
@@ -35,7 +38,7 @@ STUDY = {
     "grid": [
         {
             "dataset": "two_views",
-            "recipe_set": {"epochs": 3},
+            "recipe": "brief",
             "seeds": [0],
             "methods": ["unimodal", "joint", "logit_norm", "logit_norm_copy", *PLUGINS],
         },
@@ -95,14 +98,14 @@ class World:
         with (self.folder / "results" / "all_tables.csv").open(encoding="utf-8", newline="") as file:
             return [row for row in csv.DictReader(file) if all(row[key] == value for key, value in wanted.items())]
 
-    def run(self, method: str, recipe: str = "embedded") -> Path:
+    def run(self, method: str, recipe: str = "brief") -> Path:
         """Return the run folder of a method."""
         for path in sorted(self.folder.glob(f"results/runs/two_views/iid/{method}/*/run.json")):
             if json.loads(path.read_text(encoding="utf-8"))["config"]["recipe"]["name"] == recipe:
                 return path.parent
         raise AssertionError(f"no run of {method} with the recipe {recipe}")
 
-    def record(self, method: str, recipe: str = "embedded") -> dict:
+    def record(self, method: str, recipe: str = "brief") -> dict:
         """Return run.json of a method."""
         return json.loads((self.run(method, recipe) / "run.json").read_text(encoding="utf-8"))
 
@@ -141,7 +144,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     add_examples(folder)
     add_distribution(site)
     (folder / "config" / "docs.yaml").write_text(yaml.safe_dump(STUDY), encoding="utf-8")
-    (folder / "config" / "recipes" / "colour.yaml").write_text(yaml.safe_dump(RECIPE), encoding="utf-8")
+    for name, fields in RECIPES.items():
+        (folder / "config" / "recipes" / f"{name}.yaml").write_text(yaml.safe_dump(fields), encoding="utf-8")
     grid = ("--configfile", "config/docs.yaml")
     world.call("snakemake", "--cores", "1", "--quiet", "all", *grid, "--", "results/all_tables.csv")
     return world
@@ -157,7 +161,7 @@ def test_no_file_of_the_project_was_touched(world):
     added = {name: after.pop(name) for name in set(after) - set(world.before)}
     assert after == world.before
     examples = {"methods/logit_norm.py", "datasets/two_views.py", "mmlbench/encoders/mean_colour.py"}
-    assert set(added) == examples | {"config/docs.yaml", "config/recipes/colour.yaml"}
+    assert set(added) == examples | {"config/docs.yaml", *(f"config/recipes/{name}.yaml" for name in RECIPES)}
 
 
 def test_the_examples_pass_the_linter(world):
@@ -170,7 +174,7 @@ def test_the_example_method_reaches_its_row(world):
     import numpy as np
 
     (row,) = world.rows(
-        table="accuracy", metric="accuracy", recipe="embedded", label="logit_norm", kind="fused", selection="last"
+        table="accuracy", metric="accuracy", recipe="brief", label="logit_norm", kind="fused", selection="last"
     )
     with np.load(world.run("logit_norm") / "predictions.npz") as stored:
         right = stored["last/test/fused"].argmax(1) == stored["test/label"]
@@ -178,7 +182,7 @@ def test_the_example_method_reaches_its_row(world):
     assert float(row["ci_low"]) < float(row["value"]) < float(row["ci_high"])
     history = (world.run("logit_norm") / "history.csv").read_text(encoding="utf-8")
     assert "diagnostic/penalty" in history and world.record("logit_norm")["mechanisms"]["penalty"] > 0
-    ours = {"recipe": "embedded", "label": "logit_norm", "selection": "last"}
+    ours = {"recipe": "brief", "label": "logit_norm", "selection": "last"}
     assert world.rows(table="accuracy", metric="difference", baseline="joint", **ours)
     gaps = world.rows(table="competition_gap", metric="gap", **ours)
     assert {gap["modality"] for gap in gaps} == {"signal", "picture", "mean", "worst"}
@@ -203,7 +207,7 @@ def test_the_copy_through_an_entry_point_gives_the_same_numbers(world):
     keys = ("table", "modality", "metric", "kind", "selection", "value")
 
     def facts(label: str) -> list[list[str]]:
-        return [[row[key] for key in keys] for row in world.rows(label=label, recipe="embedded")]
+        return [[row[key] for key in keys] for row in world.rows(label=label, recipe="brief")]
 
     assert facts("logit_norm") and facts("logit_norm") == facts("logit_norm_copy")
 
@@ -219,7 +223,7 @@ def test_the_plugins_reach_the_tables(method, world):
 def test_a_recipe_uses_the_example_encoder(world):
     record = world.record("logit_norm", "colour")
     chosen = record["config"]["recipe"]["encoder"]
-    assert {m: encoder["name"] for m, encoder in chosen.items()} == RECIPE["encoder"]
+    assert {m: encoder["name"] for m, encoder in chosen.items()} == RECIPES["colour"]["encoder"]
     assert record["parameters"]["encoder/picture"] == 1 * 16 + 16  # the printed linear layer: weights and biases
     rows = world.rows(table="accuracy", metric="accuracy", recipe="colour", kind="fused", selection="last")
     assert {row["label"]: row["params"] for row in rows} == {GATED["label"]: "fusion=gated;weight=0.05"}
