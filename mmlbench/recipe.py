@@ -8,7 +8,7 @@ from typing import Any
 
 from .errors import ConfigError, nearest
 from .index import Index
-from .params import Params, bounded, check, choice, describe
+from .params import Params, bounded, check, choice, describe, value_text
 from .paths import config_folder
 
 
@@ -100,6 +100,8 @@ def resolve_recipe(
 ) -> dict[str, Any]:
     """Return a recipe with all its fields, its encoders resolved per modality.
 
+    What is set otherwise becomes a part of its name, so that rows of two settings are never compared.
+
     Args:
         name: of the recipe. overrides: fields to set otherwise. modalities: the dataset's, as the index has them.
 
@@ -110,9 +112,23 @@ def resolve_recipe(
     where = f"recipe {name!r}"
     if not isinstance(values, dict):
         raise ConfigError(f"{where} is no mapping of fields", "See config/recipes/embedded.yaml")
-    changed = [f"{key}={value}" for key, value in sorted(overrides.items())]  # another recipe, so another name
-    label = " ".join([Path(name).stem, *changed])
-    return check_recipe(label, {**values, **overrides}, modalities, index, where)
+    resolved = check_recipe(Path(name).stem, {**values, **overrides}, modalities, index, where)
+    before = check(describe(Recipe), {key: value for key, value in values.items() if key != "encoder"}, where)
+    changed = {key: resolved[key] for key in before if resolved[key] != before[key]}
+    if "encoder" in overrides:  # its name has a column of its own, its parameters have none
+        changed |= _set_otherwise(resolved["encoder"], index)
+    words = [f"{key}={value_text(value)}" for key, value in changed.items()]
+    return {**resolved, "name": " ".join([resolved["name"], *words])}  # another recipe, so another name
+
+
+def _set_otherwise(encoders: Mapping[str, Any], index: Index) -> dict[str, Any]:
+    """Return 'modality.parameter' -> value of the encoders' parameters that are not at their default."""
+    found = {}
+    for modality, chosen in encoders.items():
+        for field in index.find("encoder", chosen["name"]).facts["params"]:
+            if chosen["params"][field["name"]] != field["default"]:
+                found[f"{modality}.{field['name']}"] = chosen["params"][field["name"]]
+    return found
 
 
 def check_recipe(
