@@ -241,9 +241,27 @@ def test_a_headline_that_the_split_cannot_serve():
     assert "asks for a validation part, and tiny/plain has none" in str(error_of(made))
 
 
-def test_rows_of_two_settings_of_a_recipe_are_not_compared():
+def test_a_recipe_that_is_set_otherwise_has_another_name():
+    index = load_index()
+
+    def name(**fields: object) -> str:
+        return resolve(Request("avdigits", "joint", 0, recipe_params=fields), index).config["recipe"]["name"]
+
+    assert name() == name(epochs=20, lr=0.02) == name(encoder="resnet18") == "embedded"
+    assert name(lr=0.1, epochs=3) == "embedded epochs=3 lr=0.1"
+    wide = {"name": "small_cnn", "params": {"width": 4}}
+    assert name(encoder={"audio": wide, "visual": "small_cnn"}) == "embedded audio.width=4"
+
+
+def test_rows_of_two_settings_of_a_recipe_are_not_compared(tmp_path):
     made = copy.deepcopy(WHOLE)
     made["grid"].append({**made["grid"][0], "methods": ["di_mml"], "recipe_set": {"epochs": 3}})
+    groups = {cell.group[2] for cell in configs.study(made).cells}
+    assert groups == {"embedded epochs=2", "embedded epochs=3"}
+    path = tmp_path / "embedded.yaml"
+    path.write_text("epochs: 20\nbatch_size: 7\n")
+    for block, recipe in zip(made["grid"], ("embedded", str(path)), strict=True):
+        block |= {"recipe_set": {}, "recipe": recipe}
     assert "two settings of the recipe 'embedded' on tiny/speaker would be compared" in str(error_of(made))
 
 
