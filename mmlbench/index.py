@@ -33,6 +33,9 @@ CONTRACTS = ("registry.py", "params.py", "dataset.py", "method.py", "encoder.py"
 #: Folder or entry-point group -> kind of the plug-ins in it; a folder named in a config may hold any kind.
 GROUPS = {"methods": "method", "datasets": "dataset", "encoders": "encoder", "plugins": "plugin"}
 
+#: An import that takes longer (and 10 s more for each further file) is given up; torch from a slow disk takes 30.
+LIMIT_S = 60
+
 
 @dataclass(frozen=True)
 class Source:
@@ -180,17 +183,21 @@ def _describe_in_child(wanted: list[Source]) -> dict[str, list[dict[str, Any]]]:
     command = [sys.executable, "-c", _CHILD, json.dumps(sys.path)]
     environment = os.environ | {plugins.VARIABLE: os.pathsep.join(plugins.__path__)}
     modules = {source.module: str(source.path) for source in wanted}
-    done = subprocess.run(
-        command, input=json.dumps(modules), capture_output=True, text=True, env=environment, check=False
-    )
-    with contextlib.suppress(ValueError, IndexError):
-        answer = json.loads(done.stdout.splitlines()[-1])
-        if set(answer) == set(modules):
-            return answer
+    limit = LIMIT_S + 10 * len(wanted)
+    options: dict[str, Any] = {"capture_output": True, "text": True, "env": environment, "check": False}
+    try:
+        done = subprocess.run(command, input=json.dumps(modules), timeout=limit, **options)
+        tail = (done.stderr.strip().splitlines() or ["without a word"])[-1]
+        what = f"the import ended the process with status {done.returncode} ({tail})"
+        with contextlib.suppress(ValueError, IndexError):
+            answer = json.loads(done.stdout.splitlines()[-1])
+            if set(answer) == set(modules):
+                return answer
+    except subprocess.TimeoutExpired:
+        what = f"the import took more than {limit} s: it should only define things"
     if len(wanted) > 1:
         return {source.module: _describe_in_child([source])[source.module] for source in wanted}
-    tail = (done.stderr.strip().splitlines() or ["without a word"])[-1]
-    return {wanted[0].module: [{"error": f"the import ended the process with status {done.returncode} ({tail})"}]}
+    return {wanted[0].module: [{"error": what}]}
 
 
 def _entries(source: Source, described: Iterable[dict[str, Any]], located: dict[str, Path]) -> list[Entry]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import importlib.metadata
 import json
 import os
@@ -15,12 +14,11 @@ from pathlib import Path
 import pytest
 
 from mmlbench import config as configs
-from mmlbench import paths, store
-from mmlbench.cli import doctor, main, new, reproduce
+from mmlbench import paths
+from mmlbench.cli import doctor, main, new
 from mmlbench.cli.parser import make_parser
 from mmlbench.cli.run import make_run
 from mmlbench.index import load_index
-from mmlbench.report.frame import make_frame
 from mmlbench.testing import FEW_EPOCHS, PLUGINS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -294,158 +292,3 @@ def test_doctor_sees_a_folder_that_cannot_be_written(monkeypatch, tmp_path):
     monkeypatch.setattr(doctor, "_writable", lambda folder: False)
     (finding,) = doctor.folder_findings("results", tmp_path)
     assert (finding.verdict, finding.mend) == ("wrong", "Make it writable, or name another by --results")
-
-
-# --- score, stale, reproduce -----------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def studied(tiny, tmp_path_factory):
-    """Return the results folder of a small study with its tables."""
-    results = tmp_path_factory.mktemp("studied")
-    study = configs.study(small_study(methods=["unimodal", "joint", "joint_shuffled_partner"]))
-    store.write_json(results / "plan.json", study.plan())
-    for spec in study.runs:
-        make_run(spec, load_index(), results, tiny.cache, device="cpu")
-    store.write_text(results / "all_tables.csv", make_frame(results, tiny.cache)[0])
-    return results
-
-
-@pytest.fixture
-def copied(studied, tmp_path):
-    """Return a copy of the study that a test may damage."""
-    return Path(shutil.copytree(studied, tmp_path / "results"))
-
-
-def rows(results: Path) -> list[dict[str, str]]:
-    with (results / "all_tables.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def row_id(results: Path, **wanted: str) -> str:
-    return next(row["row_id"] for row in rows(results) if all(row[key] == value for key, value in wanted.items()))
-
-
-GAP = {"table": "competition_gap", "label": "joint", "metric": "gap", "modality": "audio", "selection": "last"}
-ACCURACY = {"table": "accuracy", "label": "joint", "metric": "accuracy", "kind": "fused", "selection": "last"}
-
-
-def test_score_prints_one_number_a_line(studied, capsys):
-    folder = next(studied.glob("runs/*/*/joint/*"))
-    code, out, _ = run(capsys, "score", folder)
-    lines = [json.loads(line) for line in out.splitlines()]
-    assert code == 0 and {"run", "selection", "part", "logits", "metric", "value", "n"} == set(lines[0])
-
-
-def test_stale_is_silent_where_all_is_fresh_and_names_what_is_not(copied, tiny, capsys):
-    words = ["stale", "--results", copied, "--cache", tiny.cache, "--plugins", PLUGINS]
-    code, out, err = run(capsys, *words)
-    assert (code, out) == (0, "") and "none of 6 runs is stale" in err
-    cut, garbled, other = sorted(copied.glob("runs/*/*/*/*"))[:3]
-    (cut / "predictions.npz").write_bytes(b"PK")
-    (garbled / "run.json").write_text("[]")
-    facts = json.loads((other / "run.json").read_text())
-    facts["code"]["method"] = "0" * 16
-    (other / "run.json").write_text(json.dumps(facts))
-    code, out, err = run(capsys, *words)
-    assert code == 1 and "3 of 6 runs are stale" in err
-    assert f"{cut}: predictions.npz is missing or was changed" in out
-    assert f"{garbled}: run.json is not that of a run" in out
-    assert f"{other}: the code of its method has changed" in out
-    code, out, _ = run(capsys, "stale", "--results", copied, "--cache", copied / "none", "--plugins", PLUGINS)
-    assert code == 1 and "its prepared data" in out
-    assert run(capsys, "stale", "--results", copied / "none")[0] == 2
-
-
-def again(capsys, results: Path, cache: Path, wanted: str, *more: object) -> tuple[int, str]:
-    words = ["reproduce", wanted, "--results", results, "--cache", cache, "--device", "cpu", *more]
-    code, out, err = run(capsys, *words)
-    return code, out or err
-
-
-def test_reproduce_finds_the_same_bytes(studied, tiny, capsys):
-    code, out = again(capsys, studied, tiny.cache, row_id(studied, **GAP))
-    assert code == 0
-    *each, last = out.splitlines()
-    assert len(each) == 6 and all(line.endswith(": identical") for line in each), "with what it is compared to"
-    assert "identical: " in last and "byte by byte" in last
-    code, out = again(capsys, studied, tiny.cache, row_id(studied, **ACCURACY))
-    assert code == 0 and len(out.splitlines()) == 3, "two seeds of one row"
-
-
-def test_reproduce_says_within_interval_where_files_differ(copied, tiny, capsys, tmp_path):
-    folder = sorted(copied.glob("runs/*/*/joint/*"))[0]
-    (folder / "history.csv").write_text("cut")
-    code, out = again(capsys, copied, tiny.cache, row_id(copied, **ACCURACY), "--into", tmp_path / "second")
-    assert code == 0 and "differs in history.csv (the stored run is damaged" in out
-    assert "within interval: the same value" in out
-    assert len(list((tmp_path / "second").glob("runs/*/*/joint/*/run.json"))) == 2
-
-
-def test_reproduce_judges_another_value_by_the_interval(copied, tiny, capsys):
-    wanted = row_id(copied, **ACCURACY)
-    shutil.rmtree(copied / "runs" / "tiny" / "speaker" / "joint")
-    table = copied / "all_tables.csv"
-    row = next(row for row in rows(copied) if row["row_id"] == wanted)
-    low, high = float(row["ci_low"]), float(row["ci_high"])
-    for value, bounds, code, said in (
-        ("0.111", (low, high), 0, "within interval"),
-        ("0.111", (0.1, 0.12), 1, "different"),
-        ("0.111", ("", ""), 1, "no interval to judge by"),
-    ):
-        changed = [{**r, "value": value, "ci_low": bounds[0], "ci_high": bounds[1]} if r is row else r for r in [row]]
-        with table.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(row), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(changed)
-        found, out = again(capsys, copied, tiny.cache, wanted)
-        assert found == code and said in out, out
-        assert "the first run is not there any more" in out and f"instead of {value}" in out
-
-
-def test_reproduce_refuses_what_it_cannot_do(copied, tiny, capsys):
-    wanted = row_id(copied, **ACCURACY)
-    code, out = again(capsys, copied, tiny.cache, wanted[:-1] + "_")
-    assert code == 2 and f"Did you mean {wanted}" in out
-    code, out = again(capsys, copied, tiny.cache, "?")
-    assert code == 2 and "They are in the column row_id" in out
-    code, out = again(capsys, copied, tiny.cache, wanted, "--into", copied)
-    assert code == 2 and "names the results folder" in out
-    plan = json.loads((copied / "plan.json").read_text())
-    plan["cells"] = [cell for cell in plan["cells"] if cell["label"] != "joint"]
-    (copied / "plan.json").write_text(json.dumps(plan))
-    code, out = again(capsys, copied, tiny.cache, wanted)
-    assert code == 2 and "plans no run of 'joint'" in out
-    (copied / "all_tables.csv").unlink()
-    code, out = again(capsys, copied, tiny.cache, wanted)
-    assert code == 2 and "all_tables.csv is missing. Make it with: snakemake" in out
-
-
-def test_the_runs_behind_a_row():
-    def cell(label: str, method: str, split: str = "a") -> dict:
-        return {
-            "label": label,
-            "encoder": "e",
-            "config": {"dataset": "d", "split": split, "recipe": {"name": "r"}, "method": method},
-        }
-
-    cells = [cell("unimodal", "unimodal"), cell("control", "joint_shuffled_partner"), cell("base", "joint")]
-    cells += [cell("mine", "ogm"), cell("other", "ogm"), cell("mine", "ogm", "b")]
-
-    def behind(**fields: str) -> list[tuple[str, str]]:
-        row = reproduce.Row(
-            **{"dataset": "d", "split": "a", "recipe": "r", "encoder": "e", "label": "mine", **fields}
-        )
-        return sorted((c["label"], c["config"]["split"]) for c in reproduce.cells_behind(row, cells))
-
-    assert behind(table="accuracy") == [("mine", "a")]
-    assert behind(table="accuracy", baseline="base") == [("base", "a"), ("mine", "a")]
-    assert behind(table="accuracy", baseline="joint") == [("base", "a"), ("mine", "a")]
-    assert behind(table="competition_gap", baseline="unimodal") == [
-        ("control", "a"),
-        ("mine", "a"),
-        ("unimodal", "a"),
-    ]
-    assert behind(table="leak", split="b") == [("mine", "a"), ("mine", "b")]
-    assert behind(table="bayes", label="") == []
-    assert len(behind(table="accuracy", label="")) == 5

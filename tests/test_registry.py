@@ -191,6 +191,12 @@ def test_a_file_that_fails_is_listed_with_its_error_and_refused_when_used(text, 
     assert str(path) in line and said in line and "Mend the file" in line
 
 
+def test_an_import_that_does_not_end_is_given_up(plugin_folder, capsys, monkeypatch):
+    (plugin_folder / "slow.py").write_text("import time\ntime.sleep(60)\n")
+    monkeypatch.setattr(index, "LIMIT_S", -9)  # 1 s for one file
+    assert "FAILS" in (out := listed(plugin_folder, capsys)) and "the import took more than 1 s" in out
+
+
 def test_a_file_that_fails_is_in_every_list(plugin_folder, capsys):
     (plugin_folder / "broken.py").write_text("raise ValueError('the reason')\n")
     assert "the reason" in listed(plugin_folder, capsys, "encoders")
