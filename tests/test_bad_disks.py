@@ -197,8 +197,9 @@ def test_one_who_is_silent_for_a_moment_elsewhere_or_in_another_container_is_not
             store.Lease(folder, lambda line: None, wait=0).__enter__()
 
 
-def test_two_writers_make_a_run_once_and_both_end_well(tiny, tmp_path):
-    words = [sys.executable, "-m", "mmlbench", "train", *tiny.words("joint", tmp_path)]
+def test_two_writers_make_cache_and_run_once_and_both_end_well(tiny, tmp_path):
+    options = tiny.words("joint", tmp_path / "results", cache=tmp_path / "cache")
+    words = [sys.executable, "-m", "mmlbench", "train", *options]
     load_index()
     both = [subprocess.Popen(words, stderr=subprocess.PIPE, text=True, cwd=ROOT) for _ in range(2)]
     told = [process.communicate(timeout=120)[1] for process in both]
@@ -206,8 +207,8 @@ def test_two_writers_make_a_run_once_and_both_end_well(tiny, tmp_path):
     assert sum("is complete\n" in text for text in told) == 1
     assert sum("is complete already\n" in text for text in told) == 1
     assert "Traceback" not in "".join(told) and left_over(tmp_path) == []
-    folder = next(tmp_path.glob("runs/*/*/*/*"))
-    assert not (folder / "lease.json").exists()
+    assert not list(tmp_path.rglob("lease.json"))
+    assert len(list(tmp_path.glob("cache/tiny-*/manifest.json"))) == 1
 
 
 def test_a_stop_signal_ends_with_a_checkpoint_and_its_own_exit_code(tiny, tmp_path, capsys):

@@ -1,7 +1,8 @@
 """What goes wrong outside the program: each gets one line that names the thing and the mend, nothing half-written.
 
 Faults of the config are in test_config.py, of parameters in test_params.py, of plug-ins' imports in
-test_registry.py, while they run in test_bad_plugins.py, of disks in test_bad_disks.py, of recordings in test_datasets_embedded.py, of finished folders in test_runfolder.py.
+test_registry.py, while they run in test_bad_plugins.py, of disks in test_bad_disks.py, of recordings in
+test_datasets_embedded.py, of finished folders in test_runfolder.py.
 """
 
 from __future__ import annotations
