@@ -28,6 +28,7 @@ def set_up_torch(device: torch.device, threads: int) -> None:
         torch.use_deterministic_algorithms(True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     _keep_memory()
+    _spare_compiler()
     gc.freeze()  # what is imported by now stays: the collector need not look at it in every run and at the exit
 
 
@@ -43,16 +44,20 @@ def _keep_memory() -> None:
             library.mallopt(parameter, 2**30)
 
 
-def optimizer_kind(name: str) -> type[Optimizer]:
-    """Return the class of a recipe's optimiser: sgd, adam or adamw.
+def _spare_compiler() -> None:
+    """Keep `torch.optim` from importing the compiler (more than a second) only to tell it to leave it alone.
 
-    It is torch's own, less an import of the compiler (more than a second), which torch makes only to tell the
-    compiler to leave the optimiser alone: its methods ask for the version of themselves that the compiler leaves
-    alone, and where nothing is compiled that is the plain one. Where torch is built otherwise, nothing changes.
+    Its methods ask for the version of themselves that the compiler leaves alone; where nothing is compiled that is
+    the plain one. Where torch is built otherwise, nothing changes.
     """
     for method in vars(Optimizer).values():
         plain = getattr(method, "__wrapped__", None)
         if plain is not None and "torch._dynamo" not in sys.modules:
             plain.__dict__.setdefault("__dynamo_disable", plain)
+
+
+def optimizer_kind(name: str) -> type[Optimizer]:
+    """Return the class of a recipe's optimiser, sgd, adam or adamw: torch's own, without the compiler's import."""
+    _spare_compiler()
     kind: type[Optimizer] = {"sgd": SGD, "adam": Adam, "adamw": AdamW}[name]
     return type(kind.__name__, (kind,), {"step": torch.no_grad()(inspect.unwrap(kind.step))})
