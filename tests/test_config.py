@@ -247,7 +247,8 @@ def test_a_recipe_that_is_set_otherwise_has_another_name():
     def name(**fields: object) -> str:
         return resolve(Request("avdigits", "joint", 0, recipe_params=fields), index).config["recipe"]["name"]
 
-    assert name() == name(epochs=20, lr=0.02) == name(encoder="resnet18") == "embedded"
+    own = yaml.safe_load(recipe_path("embedded").read_text())
+    assert name() == name(epochs=own["epochs"], lr=own["lr"]) == name(encoder="resnet18") == "embedded"
     assert name(lr=0.1, epochs=3) == "embedded epochs=3 lr=0.1"
     wide = {"name": "small_cnn", "params": {"width": 4}}
     assert name(encoder={"audio": wide, "visual": "small_cnn"}) == "embedded audio.width=4"
