@@ -1,0 +1,230 @@
+"""One suite for every registered method and dataset: a complete run folder as docs/run-folder.md has it.
+
+A new file in `methods/` or `datasets/` is tested here without a line of its own.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mmlbench.cache import Cache
+from mmlbench.cli.run import make_run, prepare_dataset
+from mmlbench.errors import ConfigError
+from mmlbench.hashing import digest, file_digest
+from mmlbench.index import load_index
+from mmlbench.method import Method
+from mmlbench.plan import RUN_SCHEMA, Request, resolve
+from mmlbench.runfolder import RunFolder
+from mmlbench.testing import tiny_spec
+
+ROOT = Path(__file__).resolve().parents[1]
+METHODS = sorted(path.stem for path in (ROOT / "methods").glob("[!_]*.py"))
+DATASETS = sorted(path.stem for path in (ROOT / "datasets").glob("[!_]*.py"))
+PLUGGED = ["alternating", "reinit", "missing_history"]
+FOLDER = ROOT / "tests" / "plugins"
+PARTS = ("train", "val", "test")
+DETERMINED = ("run.json", "history.csv", "predictions.npz", "epochs.npz", "probe.npz")
+#: run.json as docs/run-folder.md has it.
+KEYS = set(re.findall(r"`(\w+)`", " ".join(
+    line.split("|")[1] for line in (ROOT / "docs" / "run-folder.md").read_text(encoding="utf-8")
+    .split("## run.json")[1].split("## ")[0].splitlines() if line.startswith("| `")
+)))  # fmt: skip
+
+
+def test_every_registered_method_and_dataset_is_in_the_suite():
+    index = load_index()
+    for kind, names in (("method", METHODS), ("dataset", DATASETS)):
+        registered = {entry.name for entry in index.of(kind) if f".{kind}s." in entry.module}
+        assert registered <= set(names)
+
+
+def history_of(run: RunFolder) -> list[dict[str, Any]]:
+    """Return the history's rows, values as numbers."""
+    with (run.path / "history.csv").open(newline="", encoding="utf-8") as file:
+        return [row | {"epoch": int(row["epoch"]), "value": float(row["value"])} for row in csv.DictReader(file)]
+
+
+def check_record(run: RunFolder) -> None:
+    """Check run.json: its keys, hashes and counts."""
+    record = run.record
+    assert set(record) == KEYS
+    assert record["schema"] == RUN_SCHEMA
+    assert record["config_hash"] == digest(record["config"])[:16]
+    assert set(record["files"]) == {n for n in (p.name for p in run.path.iterdir()) if n.endswith((".npz", ".csv"))}
+    assert all(file_digest(run.path / name) == value for name, value in record["files"].items())
+    counts = record["parameters"]
+    assert counts["total"] == counts["heads"] + sum(v for n, v in counts.items() if n.startswith("encoder/"))
+    assert record["flops"]["forward_per_sample"] > 0
+    assert record["sample_passes"] == record["epochs"] * record["counts"]["train"]
+    assert not list(run.path.glob("checkpoint*")) and not list(run.path.glob("*lease*"))
+    provenance = json.loads((run.path / "provenance.json").read_text(encoding="utf-8"))
+    assert {"host", "hardware", "device", "job", "seconds", "resumed", "attempts", "commit"} <= set(provenance)
+    assert provenance["seconds"]["total"] >= provenance["seconds"].get("train", 0) >= 0
+    assert len(list(run.path.glob("done-*"))) == 1
+
+
+def check_predictions(run: RunFolder, cache: Cache) -> None:
+    """Check ids, labels, shapes and values of all stored logits; slices add up to the fused ones."""
+    record, found = run.record, run.predictions
+    classes, split = len(record["class_names"]), record["config"]["split"]
+    rules = ["last", *(rule for rule in ("val", "test") if record["counts"][rule])]
+    assert sorted(record["selected"]) == sorted(rules) or not record["epochs"]
+    for part in ("val", "test"):
+        table = cache.part(split, part)
+        assert found[f"{part}/id"].tolist() == table.ids.tolist()
+        assert found[f"{part}/group"].tolist() == table.groups.tolist()
+        assert found[f"{part}/label"].tolist() == table.label.tolist()
+        for rule in rules if len(table) else ():
+            for name in record["logits"]:
+                logits = found[f"{rule}/{part}/{name}"]
+                assert logits.shape == (len(table), classes) and logits.dtype == np.float32, (rule, part, name)
+            slices = [name for name in record["logits"] if name.startswith("sliced/")]
+            if slices and "fused" in record["logits"]:
+                whole = sum(found[f"{rule}/{part}/{name}"].astype(np.float64) for name in slices)
+                assert np.allclose(whole, found[f"{rule}/{part}/fused"], atol=1e-4)
+    for name, values in found.items():
+        assert values.dtype.kind in "Ui" or np.isfinite(values).all(), name
+
+
+def check_subsets(run: RunFolder) -> None:
+    """Check that every proper subset of modalities was predicted, where there is a fused prediction."""
+    record = run.record
+    subsets = [c for k in range(len(record["modalities"])) for c in combinations(record["modalities"], k)]
+    wanted = {"+".join(subset) or "none" for subset in subsets} if "fused" in record["logits"] else set()
+    for rule, imputation in (("last", "mean"), ("last", "zero")):
+        prefix = f"{rule}/test/fused@{imputation}:"
+        assert {name.removeprefix(prefix) for name in run.predictions if name.startswith(prefix)} == wanted
+
+
+def check_history(run: RunFolder, epochs: int) -> None:
+    """Check that every stage has its epochs, that all is finite, and the bits against the accuracies."""
+    rows = history_of(run)
+    assert all(math.isfinite(row["value"]) for row in rows)
+    assert {row["part"] for row in rows} <= set(PARTS)
+    for stage in {row["stage"] for row in rows}:
+        seen = sorted({row["epoch"] for row in rows if row["stage"] == stage})
+        assert seen == list(range(len(seen))) and len(seen) <= max(epochs, 1)
+        assert {row["name"] for row in rows if row["stage"] == stage and row["part"] == "train"} >= {"loss", "lr"}
+    accuracy = {
+        (row["stage"], row["name"].removeprefix("accuracy/"), row["epoch"]): row["value"]
+        for row in rows
+        if row["part"] == "test" and row["name"].startswith("accuracy/")
+    }
+    bits = run.epoch_bits("test")
+    assert len(accuracy) == sum(map(len, bits.values()))
+    for key, correct in bits.items():
+        stage, logits = key.split("/", 1)
+        for epoch, of_epoch in enumerate(correct):
+            assert accuracy[stage, logits, epoch] == pytest.approx(of_epoch.mean())
+
+
+def check_selection(run: RunFolder) -> None:
+    """Check that the stored predictions of a rule are those of the epoch that it picked."""
+    record = run.record
+    for rule, picks in record["selected"].items():
+        judge, label = picks[-1]["judge"], run.predictions["test/label"]
+        if rule != "val":
+            reached = (run.predictions[f"{rule}/test/{judge}"].argmax(1) == label).mean()
+            assert picks[-1]["accuracy"] == pytest.approx(reached), rule
+    last = record["selected"].get("last", [])
+    assert all(pick["epoch"] == max(p["epoch"] for p in last if p["stage"] == pick["stage"]) for pick in last)
+
+
+def check_probe(run: RunFolder) -> None:
+    """Check the probe's logits against its stored accuracies."""
+    record, found = run.record, run.probe
+    for rule, of_rule in record["probe"].items():
+        assert rule != "test"
+        for modality, facts in of_rule.items():
+            for part in ("val", "test"):
+                if not record["counts"][part]:
+                    continue
+                logits = found[f"{rule}/{modality}/{part}"]
+                assert np.isfinite(logits).all()
+                reached = (logits.argmax(1) == run.predictions[f"{part}/label"]).mean()
+                assert facts["accuracy"][part] == pytest.approx(reached)
+
+
+def check_mechanisms(run: RunFolder) -> None:
+    """Check that what acted did so by a positive amount."""
+    assert all(math.isfinite(amount) and amount > 0 for amount in run.record["mechanisms"].values())
+
+
+def check(run: RunFolder, cache: Cache, epochs: int) -> None:
+    """Check everything that holds for every run."""
+    check_record(run)
+    check_predictions(run, cache)
+    check_subsets(run)
+    check_history(run, epochs)
+    check_selection(run)
+    check_probe(run)
+    check_mechanisms(run)
+
+
+# --- methods ------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("dataset", ["tiny", "tiny3"])
+@pytest.mark.parametrize("method", [*METHODS, *PLUGGED])
+def test_a_method_makes_a_complete_run_and_makes_it_again(method, dataset, tiny, tmp_path):
+    options = {"dataset": dataset, "plugins": [FOLDER], "recipe": {"epochs": 3}}
+    try:
+        spec = tiny_spec(method, **options)
+    except ConfigError as error:
+        assert "modalities and tiny" in str(error)
+        pytest.skip(str(error))
+    run = tiny.run(method, tmp_path / "one", **options)
+    check(run, Cache.open(tiny.cache / spec.cache), 3)
+    kind = load_index().load("method", method)
+    assert issubclass(kind, Method)
+    assert bool(run.record["probe"]) == kind.trains_encoders
+    assert {f"weights-{rule}.npz" for rule in kind.keeps} <= set(run.record["files"])
+    assert run.record["mechanisms"] or kind.mechanisms is Method.mechanisms
+    again = tiny.run(method, tmp_path / "two", **options)
+    for name in run.record["files"]:
+        assert (run.path / name).read_bytes() == (again.path / name).read_bytes(), name
+    assert (run.path / "run.json").read_bytes() == (again.path / "run.json").read_bytes()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_serves_a_split_without_validation_part(method, tiny, tmp_path):
+    spec = resolve(Request("tiny", method, 0, "plain", recipe_params={"epochs": 2, "batch_size": 16}), load_index())
+    make_run(spec, load_index(), tmp_path, tiny.cache, device="cpu")
+    run = RunFolder.open(tmp_path / spec.path)
+    check(run, Cache.open(tiny.cache / spec.cache), 2)
+    assert len(run.predictions["val/id"]) == 0
+    assert not any(name.startswith("val/") and "/test/" in name for name in run.predictions)
+
+
+# --- datasets -----------------------------------------------------------------------------------------------
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory) -> Path:
+    """Return the folder where the embedded datasets' caches are made."""
+    return tmp_path_factory.mktemp("embedded")
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_an_embedded_dataset_goes_through_its_default_split(dataset, prepared, tmp_path):
+    index = load_index()
+    entry = index.find("dataset", dataset)
+    if entry.facts["needs_raw"]:
+        pytest.skip(f"{dataset} needs raw files")
+    cache = prepare_dataset(dataset, {}, prepared, index)
+    small = {"epochs": 1, "encoder": {m["name"]: _small(m) for m in entry.facts["modalities"]}}
+    spec = resolve(Request(dataset, "joint", 0, recipe_params=small), index)
+    assert spec.config["split"] == entry.facts["default_split"]
+    make_run(spec, index, tmp_path, prepared, device="cpu")
+    run = RunFolder.open(tmp_path / spec.path)
+    check(run, cache, 1)
+    assert run.record["counts"] == {p: entry.facts["splits"][spec.config["split"]]["counts"].get(p, 0) for p in PARTS}
+
+
+def _small(modality: dict[str, Any]) -> dict[str, Any]:
+    return {"name": "small_cnn", "params": {"width": 4}}
