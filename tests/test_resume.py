@@ -216,7 +216,7 @@ def whole_run(method: str, warm: Warm, plugins: list[Path], place: Path) -> tupl
 
 
 def survive(methods: list[str], kills: int, warm: Warm, plugins: list[Path], place: Path, seed: int) -> Counter:
-    """Kill each method's runs at random moments until `kills` of them hit; compare; return the phases of the kills."""
+    """Kill each method's runs at random moments until `kills` hit; compare; return the phases of the kills."""
     drawn, phases = random.Random(seed), Counter[str]()
     for method in methods:
         spec, seconds = whole_run(method, warm, plugins, place / method / "whole")
