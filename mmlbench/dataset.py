@@ -54,6 +54,14 @@ class Sample:
     group: str = ""
 
 
+@dataclass(frozen=True)
+class Listed:
+    """The lists of a split as they were read: repeated ids are kept; `hashes` is list file -> SHA-256."""
+
+    samples: list[Sample]
+    hashes: Mapping[str, str] = field(default_factory=dict)
+
+
 class Dataset(Plugin):
     """Base of all datasets; a file in `datasets/` holds one registered sub-class.
 
@@ -84,6 +92,14 @@ class Dataset(Plugin):
             DataError: files are missing, corrupt or changed; the message lists them.
         """
         raise NotImplementedError
+
+    def listed(self, raw: Path | None) -> dict[str, Listed]:
+        """Return split -> lists, without decoding anything; {} where the dataset has no lists of its own.
+
+        `mmlbench audit` reads them where nothing is prepared yet. Lists that are in neither the package nor the
+        raw folder are left out.
+        """
+        return {}
 
     def bayes(self) -> dict[str, float]:
         """Return the Bayes accuracy per modality and of all together ('fused'), where it is known."""

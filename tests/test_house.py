@@ -53,7 +53,9 @@ def test_every_public_thing_of_the_engine_has_a_docstring() -> None:
     assert bare == []
 
 
-@pytest.mark.parametrize("module", ["mmlbench.report", "mmlbench.score", "mmlbench.stats", "mmlbench.workflow"])
+@pytest.mark.parametrize(
+    "module", ["mmlbench.audit", "mmlbench.report", "mmlbench.score", "mmlbench.stats", "mmlbench.workflow"]
+)
 def test_scoring_tables_and_parsing_import_no_torch(module: str) -> None:
     check = f"import {module}, sys; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", check], check=True, cwd=ROOT)

@@ -140,9 +140,17 @@ def _run_commands(commands: Any) -> None:
     train = _add(commands, "train", "make one run; a complete one returns at once", "run", example)
     _run_options(train)
     train.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    help_text = "seconds between two checkpoints (default: 10)"
-    train.add_argument("--save-every", type=seconds, default=10.0, metavar="SECONDS", help=help_text)
-    for parser in (prepare, train):
+    every = "seconds between two checkpoints (default: 10)"
+    train.add_argument("--save-every", type=seconds, default=10.0, metavar="SECONDS", help=every)
+    example = "mmlbench audit avdigits --split index"
+    audit = _add(commands, "audit", "what the parts of a split share, and what is wrong with them", "audit", example)
+    audit.add_argument("dataset")
+    audit.add_argument("--split", action="append", metavar="NAME", help="only this one; may be given several times")
+    audit.add_argument("--lists", action="store_true", help="the split lists alone, even where a cache is prepared")
+    audit.add_argument("--raw", type=Path, metavar="FOLDER", help="with the raw files, where they hold the lists")
+    audit.add_argument("--strict", action="store_true", help="exit code 1 where a leak or a fault is found")
+    audit.add_argument("--dataset-set", type=setting, action="append", metavar="KEY=VALUE", help=help_text)
+    for parser in (prepare, train, audit):
         _places(parser)
         _plugins(parser)
 

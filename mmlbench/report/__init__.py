@@ -17,6 +17,7 @@ def make_all(results: Path, cache: Path, say: Callable[[str], None]) -> None:
             folder.
     """
     from ..store import write_text
+    from .audit import audit_plan
     from .figures import write_figures
     from .frame import make_frame
     from .leaderboard import write_leaderboard
@@ -26,6 +27,7 @@ def make_all(results: Path, cache: Path, say: Callable[[str], None]) -> None:
 
     all_tables, cost = make_frame(results, cache)
     view = View.parse(read_plan(results), all_tables, cost)
+    view.audit = audit_plan(results, cache, say)
     write_tables(view, results / "tables")
     say(f"tables in {results / 'tables'}")
     figures = write_figures(view, results)

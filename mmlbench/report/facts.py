@@ -41,11 +41,15 @@ class Facts:
         shown = {name: value for name, value in params.items() if name not in defaults or defaults[name] != value}
         return ";".join(f"{name}={value}" for name, value in sorted(shown.items()))
 
-    def group_name(self, dataset: str, split: str) -> str:
-        """Return what a sample's group is, such as 'speaker'."""
+    def group_of(self, dataset: str, split: str) -> str | None:
+        """Return what a sample's group is, such as 'speaker'; None where the split declares none."""
         entry = self._entry("dataset", dataset)
         facts = entry.facts["splits"].get(split, {}) if entry else {}
-        return facts.get("group") or "group"
+        return facts.get("group") or None
+
+    def group_name(self, dataset: str, split: str) -> str:
+        """Return what a sample's group is called in a sentence."""
+        return self.group_of(dataset, split) or "group"
 
     def zero_gap(self, method: str, sample_passes: int) -> bool:
         """Whether a method's encoders are those trained alone, so that its gap is zero by construction."""

@@ -41,7 +41,7 @@ def markdown_page(view: View, results: Path, figures: Figures) -> str:
         lines += [f"## {markdown_text(view.title(group))}", ""]
         lines += [line for said in story.headline_of(view, group) for line in (f"- {markdown_text(said)}",)]
         lines += ["", "### Accuracy", "", *markdown_table(accuracy), ""]
-        lines += [line for note in accuracy.notes for line in (markdown_text(note), "")]
+        lines += [line for note in (*accuracy.notes, *view.audited(group)) for line in (markdown_text(note), "")]
         if gaps is not None:
             lines += ["### Competition gap", "", *markdown_table(gaps), ""]
             lines += [line for note in gaps.notes for line in (markdown_text(note), "")]

@@ -123,6 +123,7 @@ def _section(view: View, group: GroupKey, figures: dict[str, Path], room: list[i
         "<h3>Accuracy</h3>",
         accuracy_board(view, group),
         html.paragraphs(conditional, "soft"),
+        html.paragraphs(view.audited(group), "soft"),
         gap_board(view, group),
     ]
     parts.append('<div class="figures">')

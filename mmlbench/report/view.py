@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
+from .audit import Findings, audit_lines, read_audit
 from .facts import CONTROL, ENSEMBLE
 from .load import read_plan
 from .rows import Row, parse_rows
@@ -25,7 +26,7 @@ class View:
     """The rows of a study, with its headline rule and its baseline's name.
 
     Attributes:
-        cost: the rows of cost.csv, as text.
+        cost: the rows of cost.csv, as text. audit: what the audit of each dataset and split found.
     """
 
     name: str
@@ -33,6 +34,7 @@ class View:
     baseline: str
     rows: list[Row]
     cost: list[Cost]
+    audit: Findings = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._found = {self._key(row): row for row in self.rows}
@@ -51,7 +53,9 @@ class View:
             except (OSError, UnicodeDecodeError):
                 said = "is missing" if not (results / name).exists() else "can't be read"
                 raise DataError(f"{results / name} {said}", "Make it with: mmlbench tables") from None
-        return cls.parse(read_plan(results), *texts)
+        view = cls.parse(read_plan(results), *texts)
+        view.audit = read_audit(results)
+        return view
 
     @classmethod
     def parse(cls, plan: Mapping[str, Any], all_tables: str, cost: str) -> View:
@@ -144,6 +148,10 @@ class View:
         """Return the Bayes accuracies that are known, modality -> fraction."""
         rows = self.of(group, "bayes", "accuracy")
         return {row.modality: row.value for row in rows if row.value is not None}
+
+    def audited(self, group: GroupKey) -> list[str]:
+        """Return what the audit of a group's data found, gravest first; [] where nothing was audited."""
+        return audit_lines(self.audit, *group[:2])
 
     def resolution(self, group: GroupKey, table: str = "accuracy") -> Row | None:
         """Return the row with the smallest difference that the group can resolve."""

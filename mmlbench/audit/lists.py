@@ -1,0 +1,166 @@
+"""Checks of split lists alone: ids, groups, labels, class balance. Nothing is decoded."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+
+from ..dataset import PARTS, Sample
+from .findings import Finding, some
+
+Parts = dict[str, list[Sample]]
+
+
+def by_part(samples: Sequence[Sample]) -> Parts:
+    """Return the samples of each part that has any, in the order train, val, test."""
+    return {part: found for part in PARTS if (found := [s for s in samples if s.part == part])}
+
+
+def pairs(parts: Mapping[str, object]) -> list[tuple[str, str]]:
+    """Return the pairs of parts, the earlier first."""
+    names = list(parts)
+    return [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
+
+
+def plural(count: int, word: str) -> str:
+    """Return '1 speaker' or '2 speakers'."""
+    if count == 1:
+        return f"1 {word}"
+    ending = "es" if word.endswith(("s", "x", "ch", "sh")) else "s"
+    return f"{count:,} {word[:-1]}ies" if word.endswith("y") else f"{count:,} {word}{ending}"
+
+
+def audit_lists(samples: Sequence[Sample], classes: Sequence[str], group: str | None = None) -> list[Finding]:
+    """Return what the lists of one split show.
+
+    Args:
+        samples: of all parts; ids may repeat (that is one of the findings).
+        classes: names of the classes, by label.
+        group: what a sample's group is, such as 'speaker'; None where the split names none.
+    """
+    parts = by_part(samples)
+    found = [*_repeats(parts), *_ids(parts), *_labels(parts, classes)]
+    if group is not None:
+        found += [*_ungrouped(parts, group), *_groups(parts, group)]
+    return [*found, *_balance(parts, classes)]
+
+
+def _repeats(parts: Parts) -> Iterator[Finding]:
+    """Ids that a part lists more than once."""
+    for part, samples in parts.items():
+        counts = Counter(s.id for s in samples)
+        again = [name for name, times in counts.items() if times > 1]
+        said = (
+            f"{plural(len(again), 'id')} of {part} listed more than once" if again else f"{part} lists each id once"
+        )
+        yield Finding("repeats", part, "id", len(again), len(counts), "fault" if again else "ok", said, some(again))
+
+
+def _ids(parts: Parts) -> Iterator[Finding]:
+    """Ids that two parts share."""
+    for a, b in pairs(parts):
+        before, after = {s.id for s in parts[a]}, {s.id for s in parts[b]}
+        both = before & after
+        said = f"{plural(len(both), 'id')} in both {a} and {b}" if both else f"no id in both {a} and {b}"
+        yield Finding("ids", f"{a}+{b}", "id", len(both), len(after), "leak" if both else "ok", said, some(both))
+
+
+def _labels(parts: Parts, classes: Sequence[str]) -> Iterator[Finding]:
+    """Ids with more than one label: within a part, and between two."""
+    seen: dict[str, dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
+    for part, samples in parts.items():
+        for s in samples:
+            seen[part][s.id].add(s.label)
+    for part in parts:
+        torn = [name for name, labels in seen[part].items() if len(labels) > 1]
+        said = f"{plural(len(torn), 'id')} of {part} listed with different labels"
+        if torn:
+            yield Finding("labels", part, "id", len(torn), len(seen[part]), "fault", said, some(torn))
+    for a, b in pairs(parts):
+        torn = [name for name in seen[a].keys() & seen[b].keys() if seen[a][name] != seen[b][name]]
+        said = f"{plural(len(torn), 'id')} labelled differently in {a} and in {b}"
+        if torn:
+            yield Finding("labels", f"{a}+{b}", "id", len(torn), len(seen[b]), "fault", said, some(torn))
+    if all(len(labels) == 1 for names in seen.values() for labels in names.values()):
+        whole: dict[str, set[int]] = defaultdict(set)
+        for names in seen.values():
+            for name, labels in names.items():
+                whole[name] |= labels
+        if all(len(labels) == 1 for labels in whole.values()):
+            yield Finding("labels", "+".join(parts), "id", 0, len(whole), "ok", "every id has one label")
+    wrong = [s.id for samples in parts.values() for s in samples if not 0 <= s.label < len(classes)]
+    if wrong:
+        said = f"{plural(len(wrong), 'sample')} with a label that is none of the {len(classes)} classes"
+        total = sum(map(len, parts.values()))
+        yield Finding("labels", "+".join(parts), "class", len(wrong), total, "fault", said, some(wrong))
+
+
+def _ungrouped(parts: Parts, group: str) -> Iterator[Finding]:
+    for part, samples in parts.items():
+        bare = [s.id for s in samples if not s.group]
+        if bare:
+            said = f"{plural(len(bare), 'sample')} of {part} without a {group}"
+            yield Finding("ungrouped", part, group, len(bare), len(samples), "note", said, some(bare))
+
+
+def _groups(parts: Parts, group: str) -> Iterator[Finding]:
+    """Groups (speakers, source videos, scenes) that two parts share."""
+    for a, b in pairs(parts):
+        before, after = ({s.group for s in parts[part]} - {""} for part in (a, b))
+        if not before and not after:
+            continue
+        both = before & after
+        some_samples = sum(s.group in both for s in parts[b])
+        if not both:
+            said = f"no {group} in both {a} and {b}"
+        else:
+            whose = (
+                f"{len(both):,} of {b}'s {plural(len(after), group)} {'is' if len(both) == 1 else 'are'} in {a} too"
+            )
+            said = f"{whose} ({some_samples:,} of {len(parts[b]):,} samples)"
+        level = "leak" if both else "ok"
+        yield Finding("groups", f"{a}+{b}", group, len(both), len(after), level, said, some(both))
+
+
+def _balance(parts: Parts, classes: Sequence[str]) -> Iterator[Finding]:
+    """Samples per class: the rarest and the commonest, and classes that a part lacks."""
+    for part, samples in parts.items():
+        counts = Counter(s.label for s in samples)
+        per_class = {k: counts.get(k, 0) for k in range(len(classes))}
+        least, most = (
+            min(per_class, key=lambda k: (per_class[k], k)),
+            max(per_class, key=lambda k: (per_class[k], -k)),
+        )
+        lacking = [classes[k] for k, count in per_class.items() if not count]
+        ends = f"{per_class[least]:,} ({classes[least]}) to {per_class[most]:,} ({classes[most]})"
+        said = f"{part}: {ends} samples per class, the commonest {per_class[most] / len(samples):.1%} of the part"
+        if per_class[least] == per_class[most]:
+            said = f"{part}: {per_class[most]:,} samples of each class"
+        yield Finding("balance", part, "class", len(classes) - len(lacking), len(classes), "note", said)
+        if lacking:
+            said = f"{part} has no sample of {plural(len(lacking), 'class')}"
+            yield Finding("balance", part, "class", len(lacking), len(classes), "fault", said, some(lacking))
+
+
+def figures(samples: Sequence[Sample]) -> dict[str, int]:
+    """Return the bare counts that known lists are checked by.
+
+    Keys: rows/<part>, ids/<part>, groups/<part>, torn/<part> (ids with different labels), and for two parts
+    ids/<a>+<b>, groups/<a>+<b>, rows/<a>+<b> (rows of the earlier part whose id is in the later one).
+    """
+    parts = by_part(samples)
+    found: dict[str, int] = {}
+    for part, listed in parts.items():
+        labels: dict[str, set[int]] = defaultdict(set)
+        for s in listed:
+            labels[s.id].add(s.label)
+        found[f"rows/{part}"], found[f"ids/{part}"] = len(listed), len(labels)
+        found[f"torn/{part}"] = sum(len(several) > 1 for several in labels.values())
+        found[f"groups/{part}"] = len({s.group for s in listed} - {""})
+    for a, b in pairs(parts):
+        after = {s.id for s in parts[b]}
+        found[f"ids/{a}+{b}"] = len({s.id for s in parts[a]} & after)
+        found[f"rows/{a}+{b}"] = sum(s.id in after for s in parts[a])
+        shared = {s.group for s in parts[a]} & {s.group for s in parts[b]} - {""}
+        found[f"groups/{a}+{b}"] = len(shared)
+    return found

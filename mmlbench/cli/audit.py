@@ -1,0 +1,96 @@
+"""`mmlbench audit`: what the parts of a split share, of a prepared cache or of the lists alone; no torch."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from ..audit import Finding, audit_lists, audited, check_known, to_csv
+from ..cache import Cache, cache_key
+from ..dataset import Dataset, Listed
+from ..errors import ConfigError, DataError, nearest
+from ..index import Entry, Index, load_index, use_plugins
+from ..params import check
+from ..store import write_text
+from . import say
+from .parser import settings
+
+Found = dict[str, list[Finding]]
+
+
+def audit(arguments: argparse.Namespace) -> int:
+    """Audit one dataset; exit code 0 whatever is found, for a leak is a fact and no failure (see --strict)."""
+    use_plugins(arguments.plugins)
+    index = load_index()
+    entry = index.find("dataset", arguments.dataset)
+    splits = sorted(entry.facts["splits"], key=lambda name: name != entry.facts["default_split"])
+    for split in arguments.split or []:
+        if split not in splits:
+            raise ConfigError(f"{entry.name} has no split {split!r}", nearest(split, splits))
+    groups = {s: entry.facts["splits"][s]["group"] for s in (arguments.split or splits)}
+    folder = _prepared(entry, arguments)
+    if arguments.lists or folder is None:
+        found = _of_lists(entry, index, arguments.raw, groups, folder)
+    else:
+        found = audited(Cache.open(folder), groups, arguments.results, say)
+    path = arguments.results / "tables" / f"audit-{entry.name}.csv"
+    write_text(path, to_csv((entry.name, split, finding) for split, some in found.items() for finding in some))
+    _show(entry.name, found)
+    say(f"the table is {path}")
+    grave = [finding for some in found.values() for finding in some if finding.level in ("leak", "fault")]
+    return int(bool(grave) and arguments.strict)
+
+
+def _prepared(entry: Entry, arguments: argparse.Namespace) -> Path | None:
+    """Return the folder of the prepared cache, None where there is none."""
+    params = check(entry.facts["params"], settings(arguments.dataset_set), f"dataset {entry.name}")
+    folder = Path(arguments.cache) / f"{entry.name}-{cache_key(entry.name, params, entry.fingerprint)}"
+    return folder if (folder / "manifest.json").exists() else None
+
+
+def _of_lists(entry: Entry, index: Index, raw: Path | None, groups: dict, folder: Path | None) -> Found:
+    """Audit the lists alone: those that are shipped, or those in the folder of raw files."""
+    kind = index.load("dataset", entry.name)
+    assert issubclass(kind, Dataset)
+    listed = kind().listed(raw)
+    if not listed and folder is None:
+        more = f"mmlbench prepare {entry.name}" + (" --raw FOLDER" if kind.needs_raw else "")
+        where = " in the raw folder" if kind.needs_raw else ""
+        raise DataError(f"{entry.name} is not prepared and has no lists{where} to read", f"Run: {more}")
+    if not listed:
+        raise DataError(f"{entry.name} has no lists of its own", "Leave --lists out")
+    found = {}
+    for split, group in groups.items():
+        lists: Listed | None = listed.get(split)
+        if lists is None:
+            say(f"{entry.name} / {split}: its lists are not at hand, left out")
+            continue
+        official = check_known(f"{entry.name}/{split}", lists.samples, lists.hashes)
+        say(f"{entry.name} / {split}: " + ("the official lists" if official else "lists of no known hash"))
+        found[split] = audit_lists(lists.samples, kind.class_names, group)
+    return found
+
+
+def _show(name: str, found: Found) -> None:
+    """Print the findings, grave ones with examples; what was looked for and not found is counted."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(file=sys.stdout)
+    colours = {"leak": "red", "fault": "yellow", "ok": "green", "note": ""}
+    for split, findings in found.items():
+        table = Table(title=Text(f"{name} / {split}", style="bold"), title_justify="left", box=None, pad_edge=False)
+        for column in ("", "check", "what"):
+            table.add_column(column, no_wrap=column != "what", overflow="fold")
+        for f in findings:
+            if f.level != "ok":
+                examples = f" e.g. {', '.join(f.examples)}" if f.examples and f.level != "note" else ""
+                table.add_row(Text(f.level, style=colours[f.level]), Text(f.check), Text(f.said + examples))
+        clean = [f for f in findings if f.level == "ok"]
+        checks = ", ".join(dict.fromkeys(f.check for f in clean))
+        table.add_row(
+            Text("ok", style=colours["ok"]), Text(""), Text(f"{len(clean)} checks found nothing ({checks})")
+        )
+        console.print(table)
