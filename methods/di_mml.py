@@ -84,15 +84,17 @@ class DIMML(Method):
     """
 
     class Params(MethodParams):
-        weight: float = bounded(1.0, low=0, doc="of the shared classifier's loss")
+        weight: float = bounded(1.0, low=0, doc="of the shared classifier's loss", tune=(0.1, 3.0, "log"))
         contrast: str = choice("duc", CONTRASTS, doc="between the modalities' features")
         duc_start: float | int = moment(20 / 150, doc="first epoch with the contrast")
-        temperature: float = bounded(50.0, low=1e-3, doc="T of the contrast")
+        temperature: float = bounded(50.0, low=1e-3, doc="T of the contrast", tune=(5.0, 100.0, "log"))
         similarity: str = choice("raw", ("raw", "normalised"), doc="dot products: as in the authors' code, or cosine")
         fusion: str = choice("concat", FUSIONS, doc="fusion head F")
         fusion_epochs: float | int = moment(20 / 150, doc="length of stage `fusion`, at least 1")
         weighting: str = choice("certainty", ("certainty", "uniform", "fusion_only"), doc="of the branches")
-        inference_temperature: float = bounded(1.0, low=1e-3, doc="T_inf of the certainty weights")
+        inference_temperature: float = bounded(
+            1.0, low=1e-3, doc="T_inf of the certainty weights", tune=(0.1, 10.0, "log")
+        )
         shared_classifier: bool = True
 
     min_modalities = 2

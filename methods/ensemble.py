@@ -15,6 +15,8 @@ from mmlbench.method import Batch, Logits, Method, Stage
 from mmlbench.params import MethodParams, bounded, choice, moment
 from mmlbench.registry import register
 
+RULES = ("mean_logit", "mean_prob", "certainty", "learned")
+
 
 @register
 class Ensemble(Method):
@@ -35,8 +37,8 @@ class Ensemble(Method):
     """
 
     class Params(MethodParams):
-        combine: str = choice("mean_logit", ("mean_logit", "mean_prob", "certainty", "learned"), doc="rule")
-        temperature: float = bounded(1.0, low=1e-3, doc="T of `certainty`")
+        combine: str = choice("mean_logit", RULES, doc="rule", tune=RULES[:3])
+        temperature: float = bounded(1.0, low=1e-3, doc="T of `certainty`", tune=(0.1, 10.0, "log"))
         fusion_epochs: float | int = moment(20 / 150, doc="length of the stage of `learned`")
 
     requires = ("unimodal",)

@@ -23,7 +23,7 @@ class Joint(Method):
     """
 
     class Params(MethodParams):
-        fusion: str = choice("concat", FUSIONS, doc="fusion head; film and gated have no sliced logits")
+        fusion: str = choice("concat", FUSIONS, "fusion head; film and gated have no sliced logits", FUSIONS)
 
     min_modalities = 2
 

@@ -26,7 +26,7 @@ class JointUnimodalLosses(Method):
     """
 
     class Params(MethodParams):
-        fusion: str = choice("concat", FUSIONS, doc="fusion head; film and gated have no sliced logits")
+        fusion: str = choice("concat", FUSIONS, "fusion head; film and gated have no sliced logits", FUSIONS)
         detached: bool = False
 
     min_modalities = 2

@@ -60,9 +60,9 @@ class OGM(Joint):
     """
 
     class Params(MethodParams):
-        alpha: float = bounded(0.8, low=0, doc="strength of the modulation; 0 switches it off")
+        alpha: float = bounded(0.8, low=0, doc="strength of the modulation; 0 switches it off", tune=(0.05, 1.0))
         start: float | int = moment(0.0, doc="first modulated epoch")
-        end: float | int = moment(0.5, doc="last modulated epoch")
+        end: float | int = moment(0.5, doc="last modulated epoch", tune=(0.2, 1.0))
         fusion: str = choice("concat", DECOMPOSABLE, doc="fusion head; it must have sliced logits")
 
     def build(self) -> None:

@@ -8,6 +8,8 @@ A plug-in writes::
         start: float | int = moment(0.0, doc="first modulated epoch")
         noise: bool = True
 
+`tune` declares where a tuned study draws a value from: (low, high), (low, high, "log"), or some of the options.
+
 `describe` turns the class into plain data, which the plug-in index keeps, so that a config can be checked
 without importing the plug-in (and torch with it).
 """
@@ -41,19 +43,21 @@ def value_text(value: Any) -> str:
     return json.dumps(value)
 
 
-def bounded(default: Any, low: float | None = None, high: float | None = None, doc: str = "") -> Any:
+def bounded(
+    default: Any, low: float | None = None, high: float | None = None, doc: str = "", tune: Sequence[Any] = ()
+) -> Any:
     """A number with an inclusive range."""
-    return dataclasses.field(default=default, metadata={"low": low, "high": high, "doc": doc})
+    return dataclasses.field(default=default, metadata={"low": low, "high": high, "doc": doc, "tune": tune})
 
 
-def choice(default: str, options: Sequence[str], doc: str = "") -> Any:
+def choice(default: str, options: Sequence[str], doc: str = "", tune: Sequence[str] = ()) -> Any:
     """One of a few names."""
-    return dataclasses.field(default=default, metadata={"options": tuple(options), "doc": doc})
+    return dataclasses.field(default=default, metadata={"options": tuple(options), "doc": doc, "tune": tune})
 
 
-def moment(default: float | int, doc: str = "") -> Any:
+def moment(default: float | int, doc: str = "", tune: Sequence[Any] = ()) -> Any:
     """A point of the schedule: a fraction of the epochs (float in 0..1) or an absolute epoch (int)."""
-    return dataclasses.field(default=default, metadata={"moment": True, "doc": doc})
+    return dataclasses.field(default=default, metadata={"moment": True, "doc": doc, "tune": tune})
 
 
 def epoch_of(value: float | int, epochs: int) -> int:
@@ -102,10 +106,11 @@ def _type_name(annotation: Any, metadata: Mapping[str, Any]) -> tuple[str, bool]
 
 
 def describe(cls: type) -> list[Field]:
-    """Return the fields of a Params class as plain data: name, type, default, low, high, options, doc.
+    """Return the fields of a Params class as plain data: name, type, default, low, high, options, doc, tune.
 
     Raises:
-        TypeError: a field without a default, of another type, or with a default that it would not take itself.
+        TypeError: a field without a default, of another type, with a default that it would not take itself, or with
+            a range of tuning that it would not take.
     """
     if not dataclasses.is_dataclass(cls):
         return []
@@ -127,14 +132,32 @@ def describe(cls: type) -> list[Field]:
             "high": field.metadata.get("high"),
             "options": list(field.metadata.get("options", ())),
             "doc": field.metadata.get("doc", ""),
+            "tune": list(field.metadata.get("tune", ())),
         }
         try:
             described["default"] = _coerce(described, field.default)
         except ValueError:
             what = f"{cls.__qualname__}.{field.name}: its default {field.default!r} is not {expected(described)}"
             raise TypeError(what) from None
+        if described["tune"] and not _tunable(described):
+            what = f"{cls.__qualname__}.{field.name}: its range of tuning {described['tune']} is no range of it"
+            raise TypeError(what)
         fields.append(described)
     return fields
+
+
+def _tunable(field: Field) -> bool:
+    """Whether a declared range of tuning lies within what the field takes."""
+    span = field["tune"]
+    if field["type"] == "str":
+        return bool(set(span) <= set(field["options"]))
+    if len(span) not in (2, 3) or span[2:] not in ([], ["log"]):
+        return False
+    try:
+        low, high = (_number(field, value) for value in span[:2])
+    except (ValueError, TypeError):
+        return False
+    return bool(low < high and (low > 0 or len(span) == 2))
 
 
 def expected(field: Field) -> str:

@@ -27,6 +27,12 @@ class Recipe(Params):
     drop_factor: float = bounded(0.1, low=0, high=1, doc="factor of the drop")
     threads: int = bounded(1, low=1, high=256, doc="CPU threads of a run; another number gives other bits")
     precision: str = choice("float32", ("float32", "bfloat16"), doc="of the forward pass (autocast)")
+    noise_std: float = bounded(0.0, low=0, doc="of noise on the inputs of `noise_on`, in standard deviations")
+    noise_on: str | None = None  # modality whose inputs get additive noise, in training and in evaluation
+
+
+#: Fields that a resolved recipe has only where they are set: older runs, which lack them, keep their hashes.
+OPTIONAL = ("noise_on", "noise_std")
 
 
 def read_yaml(path: Path) -> Any:
@@ -114,7 +120,7 @@ def resolve_recipe(
         raise ConfigError(f"{where} is no mapping of fields", "See config/recipes/embedded.yaml")
     resolved = check_recipe(Path(name).stem, {**values, **overrides}, modalities, index, where)
     before = check(describe(Recipe), {key: value for key, value in values.items() if key != "encoder"}, where)
-    changed = {key: resolved[key] for key in before if resolved[key] != before[key]}
+    changed = {key: resolved[key] for key in before if key in resolved and resolved[key] != before[key]}
     if "encoder" in overrides:  # its name has a column of its own, its parameters have none
         changed |= _set_otherwise(resolved["encoder"], index)
     words = [f"{key}={value_text(value)}" for key, value in changed.items()]
@@ -138,4 +144,16 @@ def check_recipe(
     rest = {key: value for key, value in values.items() if key != "encoder"}
     resolved = check(describe(Recipe), rest, where)
     encoder = values.get("encoder", "small_cnn")
+    _check_noise(resolved, [modality["name"] for modality in modalities], where)
+    if not resolved["noise_std"]:
+        resolved = {key: value for key, value in resolved.items() if key not in OPTIONAL}
     return {"name": name, **resolved, "encoder": _encoders(encoder, modalities, index, where)}
+
+
+def _check_noise(resolved: Mapping[str, Any], names: list[str], where: str) -> None:
+    """Refuse noise on an unknown modality, or on none."""
+    on = resolved["noise_on"]
+    if on is not None and on not in names:
+        raise ConfigError(f"{where}: noise_on names an unknown modality {on!r}", nearest(on, names))
+    if bool(on) != bool(resolved["noise_std"]):
+        raise ConfigError(f"{where}: noise needs both noise_on and noise_std", "Set both, or neither")

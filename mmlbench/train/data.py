@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,35 @@ from ..method import Batch
 from .rng import generator
 
 EVALUATION_BATCH = 512
+
+
+class Views(dict[str, Tensor]):
+    """The drawn view of each sample of a part, modality -> int64 (n,), and the epoch that they are of."""
+
+    epoch: int = 0
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Additive Gaussian noise on one modality's standardised inputs; `std` in standard deviations of these.
+
+    What is drawn depends on (dataset, part, first sample of the batch): for the fixed views it is the same for all
+    seeds and methods, so that a seed never changes the test; in training it is new in each epoch.
+    """
+
+    modality: str
+    std: float
+
+    def add(self, inputs: dict[str, Tensor], *axes: str | int) -> None:
+        """Add the noise to a batch's inputs (B, *shape), in place."""
+        values = inputs[self.modality]
+        drawn = torch.randn(values.shape, generator=generator(*axes, "noise", self.modality))
+        values.add_(drawn.to(values.device), alpha=self.std)
+
+
+def noise_of(recipe: Mapping[str, Any]) -> Noise | None:
+    """Return the noise that a recipe asks for."""
+    return Noise(recipe["noise_on"], recipe["noise_std"]) if recipe.get("noise_std") else None
 
 
 @dataclass
@@ -45,10 +75,19 @@ class PartData:
         cache: an opened cache. split, part: which samples.
         device: where the batches shall be.
         axes: what the random axes are derived from: (dataset, seed).
+        noise: on one modality's inputs, if any.
     """
 
-    def __init__(self, cache: Cache, split: str, part: str, device: torch.device, axes: tuple[str, int]) -> None:
-        facts = cache.part(split, part)
+    def __init__(
+        self,
+        cache: Cache,
+        split: str,
+        part: str,
+        device: torch.device,
+        axes: tuple[str, int],
+        noise: Noise | None = None,
+    ) -> None:
+        facts, self.noise = cache.part(split, part), noise
         self.part, self.ids, self.groups, self.axes, self.device = part, facts.ids, facts.groups, axes, device
         self.label = torch.from_numpy(facts.label).to(device)
         self.modalities: dict[str, Resident] = {}
@@ -71,12 +110,17 @@ class PartData:
             name: resident.take(index, None if views is None else views[name][index])
             for name, resident in self.modalities.items()
         }
+        if self.noise is not None and len(index):
+            first = int(index[0])
+            epoch = (self.axes[1], views.epoch) if isinstance(views, Views) else ()
+            self.noise.add(inputs, self.axes[0], self.part, first, *epoch)
         extra = {name: values[index] for name, values in self.extra.items()}
         return Batch(index, inputs, self.label[index], extra)
 
     def views(self, epoch: int) -> dict[str, Tensor]:
         """Return the view that each sample shows in an epoch, modality -> int64 (n,)."""
-        drawn = {}
+        drawn = Views()
+        drawn.epoch = epoch
         for name, resident in self.modalities.items():
             uniform = torch.rand(len(self), generator=generator(*self.axes, "views", name, epoch))
             drawn[name] = (uniform * resident.count).long().clamp_(max=resident.count - 1).to(self.device)

@@ -49,7 +49,9 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def provenance(device: torch.device, started: str, seconds: dict[str, float], resumed: int) -> dict[str, Any]:
+def provenance(
+    device: torch.device, started: str, seconds: dict[str, float], resumed: int, energy: float | None = None
+) -> dict[str, Any]:
     """Return the content of provenance.json; job and hardware are those of this very process."""
     cuda = device.type == "cuda"
     job = {
@@ -72,7 +74,7 @@ def provenance(device: torch.device, started: str, seconds: dict[str, float], re
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "device_memory_bytes": torch.cuda.max_memory_allocated(device) if cuda else 0,
-        "energy_joules": None,
+        "energy_joules": energy,
         "resumed": resumed,
         "attempts": resumed + 1,
         "commit": commit(),

@@ -23,7 +23,8 @@ from ..store import Lease, storage_error, write_arrays, write_json, write_text
 from . import Stopped, checkpoint
 from .build import axes_of, build_method, parameter_counts, sources
 from .complete import completeness, stamp
-from .data import PartData
+from .data import PartData, noise_of
+from .energy import EnergyMeter
 from .evaluate import Evaluator, check_features, check_shapes
 from .final import Final, packed_bits
 from .flops import FlopCounter
@@ -123,6 +124,7 @@ class Runner:
         data = self._data()
         method = build_method(config, self.cache, self.index, len(data["train"]))
         method.adopt(sources(self.spec, self.results, "last"))
+        self.energy = EnergyMeter(self.device)
         method.to(self.device)
         final = self._start(method, data)
         outcome = self._train(method, data, final.evaluator)
@@ -141,7 +143,9 @@ class Runner:
     def _data(self) -> dict[str, PartData]:
         config = self.spec.config
         return {
-            part: PartData(self.cache, config["split"], part, self.device, axes_of(config))
+            part: PartData(
+                self.cache, config["split"], part, self.device, axes_of(config), noise_of(config["recipe"])
+            )
             for part in ("train", "val", "test")
         }
 
@@ -239,8 +243,8 @@ class Runner:
                 write_arrays(self.folder / names[-1], arrays, compress=False)
             self.clock.lap("evaluate")
             seconds = self.clock.seconds | {"total": sum(self.clock.seconds.values())}
-            facts = provenance(self.device, started, seconds, self.resumed)
-            write_json(self.folder / "provenance.json", facts)
+            facts = provenance(self.device, started, seconds, self.resumed, self.energy.joules(self.resumed))
+            write_json(self.folder / "provenance.json", facts | {"record_hash": digest(facts)[:16]})
             hashes = {name: file_digest(self.folder / name) for name in names}
             record = self._facts(method, outcome, final, deeds) | {"files": hashes}
             write_json(self.folder / "run.json", record | {"record_hash": digest(record)[:16]})
