@@ -5,12 +5,15 @@
 
     manifest.json         written last: arrays, splits, standardisation, fingerprint
     <modality>.npy        (rows, views, *shape), stored dtype; real value = stored * scale + offset
+    valid-<modality>.npy  how many views of each row are its own, where rows differ
+    raw.csv               the raw files that were read, with size and hash, where the user brought them
     extra-<name>.npy      further facts per row of the first modality
     split-<name>.csv      id, part, label, group, row_<modality> ...
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import inspect
@@ -23,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from .dataset import PARTS, CacheWriter, Dataset
+from .dataset import PARTS, CacheWriter, Dataset, Options
 from .errors import DataError, MmlbenchError, RunError, fault
 from .hashing import digest, file_digest
 from .store import Lease, read_json, storage_error, write_json
@@ -32,6 +35,8 @@ SCHEMA = 1
 #: Larger files are checked by their size and by evenly spaced blocks, to stay at disk speed.
 FULL_CHECK_BYTES = 256 * 2**20
 _BLOCK = 2**20
+#: Names what a killed preparation has done; while it is there, the unfinished cache is worth keeping.
+JOURNAL = "journal.jsonl"
 
 
 def cache_key(name: str, params: dict[str, Any], code: str) -> str:
@@ -108,17 +113,24 @@ def _finish(out: CacheWriter, key: str) -> dict[str, Any]:
     for modality in dataset.modalities:
         _check_finite(f"{dataset.name}/{modality.name}", out.folder / f"{modality.name}.npy")
     arrays = {m.name: out.arrays[m.name] | _file_facts(out.folder / f"{m.name}.npy") for m in dataset.modalities}
+    for name, facts in arrays.items():
+        if facts.get("valid"):
+            facts["valid"] = _file_facts(out.folder / f"valid-{name}.npy")
     manifest: dict[str, Any] = {
         "schema": SCHEMA,
         "dataset": dataset.name,
         "key": key,
         "class_names": list(dataset.class_names),
-        "modalities": dataset.describe()["modalities"],
+        "modalities": [modality.facts() for modality in dataset.modalities],
         "arrays": arrays,
         "extras": {name: _file_facts(out.folder / f"extra-{name}.npy") for name in out.extras},
         "splits": {name: _write_split(out, name) for name in dataset.splits},
         "bayes": {name: round(float(value), 6) for name, value in dataset.bayes().items()},
     }
+    if out.raw:  # the recipe's other half: what was read, with which libraries, what was left out
+        raw_list = out.folder / "raw.csv"
+        listed = {"list": _file_facts(raw_list)} if raw_list.exists() else {}
+        manifest["raw"] = out.raw | listed | ({"notes": out.notes} if out.notes else {})
     manifest["fingerprint"] = digest(manifest)[:16]
     return manifest
 
@@ -147,9 +159,16 @@ def _fill(out: CacheWriter, key: str, raw: Path | None) -> dict[str, Any]:
 
 
 def prepare(
-    dataset: Dataset, key: str, root: Path, say: Callable[[str], None], raw: Path | None = None
+    dataset: Dataset,
+    key: str,
+    root: Path,
+    say: Callable[[str], None],
+    raw: Path | None = None,
+    options: Options | None = None,
 ) -> dict[str, Any]:
     """Make the cache of a dataset below `root` unless it is there; safe under concurrent processes.
+
+    A killed preparation that keeps a journal (see `mmlbench.raw.work`) is taken up where it was.
 
     Returns:
         The manifest.
@@ -159,22 +178,28 @@ def prepare(
     """
     folder = root / f"{dataset.name}-{key}"
     if (folder / "manifest.json").exists():
+        with contextlib.suppress(OSError):  # left by a kill in the last moment, or by nobody
+            (folder / JOURNAL).unlink(missing_ok=True)
         return Cache.open(folder).manifest
     with Lease(root / f".{folder.name}.lease", say):
         if (folder / "manifest.json").exists():  # the process that we waited for made it
             return Cache.open(folder).manifest
         building = root / f".{folder.name}.part"
         for leftover in (building, folder):
-            shutil.rmtree(leftover, ignore_errors=True)
+            if not (leftover / JOURNAL).exists():
+                shutil.rmtree(leftover, ignore_errors=True)
         try:
-            building.mkdir(parents=True)
-            manifest = _fill(CacheWriter(building, dataset), key, raw)
+            building.mkdir(parents=True, exist_ok=True)
+            manifest = _fill(CacheWriter(building, dataset, options or Options(say=say)), key, raw)
             write_json(building / "manifest.json", manifest)
             building.rename(folder)
+            (folder / JOURNAL).unlink(missing_ok=True)
         except OSError as error:
             raise storage_error(error, folder) from error
         finally:
-            shutil.rmtree(building, ignore_errors=True)
+            if not (building / JOURNAL).exists():
+                shutil.rmtree(building, ignore_errors=True)
+        shutil.rmtree(root / f".{folder.name}.unpacked", ignore_errors=True)
     return manifest
 
 
@@ -225,6 +250,9 @@ class Cache:
         files = {f"{name}.npy": facts for name, facts in manifest["arrays"].items()}
         files |= {f"extra-{name}.npy": facts for name, facts in manifest["extras"].items()}
         files |= {f"split-{name}.csv": facts for name, facts in manifest["splits"].items()}
+        for name, facts in manifest["arrays"].items():
+            files |= {f"valid-{name}.npy": facts["valid"]} if "valid" in facts else {}
+        files |= {"raw.csv": manifest["raw"]["list"]} if "list" in manifest.get("raw", {}) else {}
         for name, facts in files.items():
             cls._check_file(folder / name, facts, mend)
         return cls(folder, manifest)
@@ -251,6 +279,17 @@ class Cache:
     def array(self, modality: str) -> np.ndarray:
         """Return the memory map (rows, views, *shape) of a modality."""
         return np.load(self.folder / f"{modality}.npy", mmap_mode="r", allow_pickle=False)
+
+    def valid(self, modality: str) -> np.ndarray | None:
+        """Return how many views of each row are its own, (rows,), or None where all are."""
+        if "valid" not in self.manifest["arrays"][modality]:
+            return None
+        return np.load(self.folder / f"valid-{modality}.npy", allow_pickle=False)
+
+    @property
+    def notes(self) -> list[str]:
+        """Return what every table made from this cache has to say."""
+        return list(self.manifest.get("raw", {}).get("notes", ()))
 
     def extra(self, name: str) -> np.ndarray:
         """Return an extra array, first axis the rows of the first modality."""

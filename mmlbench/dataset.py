@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -26,12 +26,19 @@ class Modality:
         shape: of ONE view as an encoder sees it, (C, H, W) or (C, L).
         kind: 'spectrogram', 'image', 'flow' or 'signal'.
         views: stored views of a row (frames, renders); training draws one a step, view 0 is the fixed one.
+        aspect: width / height of a picture before it was made to fit `shape`; random crops keep to it.
     """
 
     name: str
     shape: tuple[int, ...]
     kind: str
     views: int = 1
+    aspect: float = 1.0
+
+    def facts(self) -> dict[str, Any]:
+        """Return it as plain data; what is at its default and was added later stays out, so that hashes stay."""
+        named = {"name": self.name, "shape": list(self.shape), "kind": self.kind, "views": self.views}
+        return named if self.aspect == 1 else named | {"aspect": self.aspect}
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,44 @@ class Listed:
     hashes: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Download:
+    """One thing to fetch for a dataset.
+
+    Args:
+        name: of the file or folder below the raw folder. url: where from.
+        source: what these facts were taken from; '' where nobody has checked them.
+        bytes, sha256: of the file, where known. licence: of its content.
+        direct: True where a plain download is allowed; else `how` says what to do.
+    """
+
+    name: str
+    url: str
+    source: str = ""
+    bytes: int = 0
+    sha256: str = ""
+    licence: str = ""
+    direct: bool = False
+    how: str = ""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a preparation runs; of these, `allow_missing` and `lists` change what it makes.
+
+    Args:
+        workers: processes that decode; 1 decodes in this one.
+        allow_missing: ids that are left out on purpose.
+        lists: folder with split lists to use instead of the official ones.
+        say: takes a line of progress.
+    """
+
+    workers: int = 1
+    allow_missing: tuple[str, ...] = ()
+    lists: Path | None = None
+    say: Callable[[str], None] = lambda line: None
+
+
 class Dataset(Plugin):
     """Base of all datasets; a file in `datasets/` holds one registered sub-class.
 
@@ -72,7 +117,8 @@ class Dataset(Plugin):
     Params: ClassVar[type[DatasetParams]] = DatasetParams
     params: DatasetParams
 
-    modalities: ClassVar[tuple[Modality, ...]]
+    #: With default parameters; a dataset whose shapes hang on its parameters sets its own in `__init__`.
+    modalities: tuple[Modality, ...]
     class_names: ClassVar[tuple[str, ...]]
     splits: ClassVar[dict[str, Split]]
     licence: ClassVar[str]
@@ -81,6 +127,8 @@ class Dataset(Plugin):
     origin: ClassVar[str]
     #: True where `prepare` needs a folder of raw files that the user downloads.
     needs_raw: ClassVar[bool] = False
+    #: What `mmlbench fetch` names and gets.
+    downloads: ClassVar[tuple[Download, ...]] = ()
 
     def __init__(self, params: DatasetParams | None = None) -> None:
         self.params = params if params is not None else self.Params()
@@ -109,9 +157,7 @@ class Dataset(Plugin):
     def describe(cls) -> dict[str, Any]:
         """Return the dataset's facts as plain data."""
         return {
-            "modalities": [
-                {"name": m.name, "shape": list(m.shape), "kind": m.kind, "views": m.views} for m in cls.modalities
-            ],
+            "modalities": [modality.facts() for modality in cls.modalities],
             "class_names": list(cls.class_names),
             "splits": {
                 name: {"doc": split.doc, "counts": dict(split.counts), "group": split.group}
@@ -122,16 +168,32 @@ class Dataset(Plugin):
             "citation": cls.citation,
             "origin": cls.origin,
             "needs_raw": cls.needs_raw,
+            "downloads": [asdict(one) for one in cls.downloads],
             "params": describe(cls.Params),
         }
 
 
+def _other_lists(names: Iterable[str]) -> str:
+    return f"split lists differ from the official ones: {', '.join(sorted(names))}"
+
+
 @dataclass
 class CacheWriter:
-    """The open cache that a dataset's `prepare` fills: arrays, extras and splits, below `folder`."""
+    """The open cache that a dataset's `prepare` fills: arrays, extras and splits, below `folder`.
+
+    Attributes:
+        options: how the preparation runs.
+        left_out: rows (of every modality) that were left out on purpose; `split` drops their samples.
+        notes: what every table made from the cache shall say.
+        raw: facts about the raw files, for the manifest.
+    """
 
     folder: Path
     dataset: Dataset
+    options: Options = field(default_factory=Options)
+    left_out: frozenset[int] = frozenset()
+    notes: list[str] = field(default_factory=list)
+    raw: dict[str, Any] = field(default_factory=dict)
     arrays: dict[str, dict[str, Any]] = field(default_factory=dict)
     extras: list[str] = field(default_factory=list)
     splits: dict[str, list[Sample]] = field(default_factory=dict)
@@ -150,11 +212,34 @@ class CacheWriter:
         shape = (rows, modality.views, *modality.shape)
         self.arrays[name] = {"rows": rows, "dtype": dtype, "scale": float(scale), "offset": float(offset)}
         path = self.folder / f"{name}.npy"
+        kept = self._reopen(path, np.dtype(dtype), shape)
+        if kept is not None:
+            return kept
         made = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=shape)
         if hasattr(os, "posix_fallocate"):  # a disk that is full later would kill the process on a mapped page
             with path.open("r+b") as file:
                 os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
         return made
+
+    @staticmethod
+    def _reopen(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.memmap | None:
+        """Return the array that a killed preparation left, where it has the wanted form."""
+        try:
+            kept = np.load(path, mmap_mode="r+", allow_pickle=False)
+        except (OSError, ValueError):
+            return None
+        return kept if kept.dtype == dtype and kept.shape == shape and isinstance(kept, np.memmap) else None
+
+    def valid(self, name: str, counts: np.ndarray) -> None:
+        """Store how many of each row's views are its own (at least 1); the others repeat them. Shape (rows,)."""
+        np.save(self.folder / f"valid-{name}.npy", counts.astype(np.int16), allow_pickle=False)
+        self.arrays[name]["valid"] = True
+
+    def use_other_lists(self, digests: Mapping[str, str]) -> None:
+        """Note that split lists differ from the official ones: file name -> SHA-256."""
+        told = _other_lists(self.raw.get("other_lists", {}))
+        self.raw["other_lists"] = {**self.raw.get("other_lists", {}), **digests}
+        self.notes = [*(note for note in self.notes if note != told), _other_lists(self.raw["other_lists"])]
 
     def quantise(self, name: str, values: np.ndarray, low: float, high: float) -> None:
         """Store values of shape (rows, views, *shape) as 8 bit over [low, high]; what lies outside is clipped."""
@@ -169,7 +254,9 @@ class CacheWriter:
         self.extras.append(name)
 
     def split(self, name: str, samples: Iterable[Sample]) -> None:
-        """Store a split and check it against what the dataset declares.
+        """Store a split and check it against what the dataset declares, then drop the rows that are left out.
+
+        Counts are not checked where the split lists are the user's own.
 
         Raises:
             DataError: undeclared split, unknown part, label or row out of range, ids that repeat, other counts.
@@ -195,9 +282,13 @@ class CacheWriter:
                 )
             counts[sample.part] += 1
         expected = {part: declared.counts.get(part, 0) for part in PARTS}
-        if counts != expected:
+        if counts != expected and "other_lists" not in self.raw:
             raise DataError(
                 f"{self.dataset.name}/{name}: counts {counts} differ from the declared {expected}",
                 "Check the raw files, or the counts in the dataset's file",
             )
-        self.splits[name] = samples
+        self.splits[name] = [sample for sample in samples if not self.left_out.intersection(sample.rows)]
+        present = {sample.part for sample in self.splits[name]}
+        if not {"train", "test"} <= present:
+            what = f"{self.dataset.name}/{name}: nothing is left in {' and '.join({'train', 'test'} - present)}"
+            raise DataError(what, "Check the lists and what --allow-missing leaves out")

@@ -33,6 +33,9 @@ CONTRACTS = ("registry.py", "params.py", "dataset.py", "method.py", "encoder.py"
 #: Folder or entry-point group -> kind of the plug-ins in it; a folder named in a config may hold any kind.
 GROUPS = {"methods": "method", "datasets": "dataset", "encoders": "encoder", "plugins": "plugin"}
 
+#: Files of `mmlbench.raw` that move and watch bytes and never change what they say: an edit makes no cache anew.
+MACHINERY = ("__init__", "archives", "crew", "faults", "work")
+
 #: An import that takes longer (and 10 s more for each further file) is given up; torch from a slow disk takes 30.
 LIMIT_S = 60
 
@@ -118,9 +121,11 @@ def _neighbours(found: Iterable[Source]) -> dict[str, Path]:
     These are the other plug-in files, the front ends, and the files beside one that came by an entry point.
     """
     located = {source.module: source.path for source in found}
-    for package in (*GROUPS, "frontends"):
+    for package in (*GROUPS, "frontends", "raw"):
         for place in importlib.import_module(f"mmlbench.{package}").__path__:
             located |= {f"mmlbench.{package}.{file.stem}": file.resolve() for file in Path(place).glob("*.py")}
+    for name in MACHINERY:
+        del located[f"mmlbench.raw.{name}"]
     for source in found:
         parent = source.module.rpartition(".")[0]
         if parent and not source.module.startswith("mmlbench."):

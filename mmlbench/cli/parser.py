@@ -66,6 +66,14 @@ def seconds(text: str) -> float:
     return value
 
 
+def count(text: str) -> int:
+    """Read a number of processes, at least 1."""
+    value = int(text)
+    if not 1 <= value <= 1024:
+        raise ValueError
+    return value
+
+
 def settings(pairs: list[tuple[str, Any]] | None) -> dict[str, Any]:
     """Return `--set` options as a mapping; a key given twice is an error."""
     found: dict[str, Any] = {}
@@ -129,14 +137,29 @@ def _registry_commands(commands: Any) -> None:
     new.add_argument("name")
 
 
+def _raw_options(prepare: argparse.ArgumentParser) -> None:
+    """Options of datasets whose raw files the user brings."""
+    text = "folder (or archive) with the raw files, where the dataset needs one"
+    prepare.add_argument("--raw", type=Path, metavar="FOLDER", help=text)
+    text = "processes that decode (default: one a core); the bytes do not depend on it"
+    prepare.add_argument("--workers", type=count, metavar="N", help=text)
+    text = "ids to leave out, one a line (a report of faults will do); the tables say so"
+    prepare.add_argument("--allow-missing", type=Path, metavar="LIST", help=text)
+    text = "folder with split lists to use although they differ from the official ones; the tables say so"
+    prepare.add_argument("--lists", type=Path, metavar="FOLDER", help=text)
+
+
 def _run_commands(commands: Any) -> None:
     prepare = _add(commands, "prepare", "prepare a dataset's cache", "run", "mmlbench prepare avdigits")
     prepare.add_argument("dataset")
-    prepare.add_argument("--raw", type=Path, help="folder with the raw files, where the dataset needs one")
+    _raw_options(prepare)
     help_text = "a parameter of the preparation"
     prepare.add_argument("--dataset-set", type=setting, action="append", metavar="KEY=VALUE", help=help_text)
     prepare.add_argument("--expect", help=argparse.SUPPRESS)
     example = "mmlbench train --dataset avdigits --method ogm_ge --seed 0 --set alpha=0.5"
+    fetch = _add(commands, "fetch", "what to download for a dataset, and get it", "fetch", "mmlbench fetch cremad")
+    fetch.add_argument("dataset")
+    fetch.add_argument("--into", type=Path, metavar="FOLDER", help="check what is there and download what may be")
     train = _add(commands, "train", "make one run; a complete one returns at once", "run", example)
     _run_options(train)
     train.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
@@ -152,6 +175,7 @@ def _run_commands(commands: Any) -> None:
     audit.add_argument("--dataset-set", type=setting, action="append", metavar="KEY=VALUE", help=help_text)
     for parser in (prepare, train, audit):
         _places(parser)
+    for parser in (prepare, train, fetch):
         _plugins(parser)
 
 

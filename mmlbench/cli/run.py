@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..cache import Cache, cache_key
 from ..cache import prepare as prepare_cache
-from ..dataset import Dataset
+from ..dataset import Dataset, Options
 from ..errors import ConfigError, DataError, MmlbenchError, RunError, fault
 from ..hashing import digest
 from ..index import Index, load_index, use_plugins
-from ..params import check
+from ..params import check, value_text
 from ..plan import Request, RunSpec, from_config, resolve
 from ..store import UNWRITABLE, read_json, storage_error
 from ..train import Stopped
@@ -33,7 +34,13 @@ def _on_signal(number: int, frame: types.FrameType | None) -> None:
 
 
 def prepare_dataset(
-    name: str, params: Mapping[str, Any], root: Path, index: Index, raw: Path | None = None, expect: str | None = None
+    name: str,
+    params: Mapping[str, Any],
+    root: Path,
+    index: Index,
+    raw: Path | None = None,
+    expect: str | None = None,
+    options: Options | None = None,
 ) -> Cache:
     """Prepare a dataset's cache unless it is there, and open it.
 
@@ -48,28 +55,70 @@ def prepare_dataset(
         raise ConfigError(
             f"{name}'s cache would be {folder.name}, not {expect}", "The code was edited meanwhile: start again"
         )
-    if raw is not None and not raw.is_dir():
+    if raw is not None and not raw.exists():
         raise ConfigError(f"the folder of raw files {raw} does not exist", "Correct --raw")
-    if not (folder / "manifest.json").exists():
+    there = (folder / "manifest.json").exists()
+    if not there:
         kind = index.load("dataset", name)
         if not issubclass(kind, Dataset):
             raise ConfigError(f"{name} is no Dataset", "Derive it from mmlbench.dataset.Dataset")
         if kind.needs_raw and raw is None:
-            raise DataError(f"{name} is not prepared", f"Run: mmlbench prepare {name} --raw FOLDER")
+            what = f"{name} is not prepared" + (" with these parameters" if resolved else "")
+            raise DataError(what, f"Run: {prepare_command(name, resolved, entry.facts['params'])}")
         say(f"preparing {name} into {folder}")
-        prepare_cache(kind(kind.Params(**resolved)), key, root, say, raw)
-    return Cache.open(folder)
+        prepare_cache(kind(kind.Params(**resolved)), key, root, say, raw, options)
+    opened = Cache.open(folder)
+    if there:
+        _check_same(opened, raw, options)
+    return opened
+
+
+def prepare_command(name: str, params: Mapping[str, Any], fields: Sequence[Mapping[str, Any]]) -> str:
+    """Return the command that prepares a dataset from raw files, with the parameters that are set otherwise."""
+    default = {field["name"]: field["default"] for field in fields}
+    words = [f"--dataset-set {key}={value_text(value)}" for key, value in params.items() if value != default[key]]
+    return " ".join(["mmlbench prepare", name, "--raw FOLDER", *words])
+
+
+def _check_same(cache: Cache, raw: Path | None, options: Options | None) -> None:
+    """Refuse a finished cache that was made from other raw files, or with other things left out."""
+    facts = cache.manifest.get("raw", {})
+    if not facts or raw is None:
+        return
+    from ..raw.work import check_raw
+
+    mend = f"Remove {cache.folder} to prepare it anew, or name another folder with --cache"
+    if options is not None and sorted(options.allow_missing) != facts.get("left_out", []):
+        count = len(facts.get("left_out", []))
+        raise DataError(f"{cache.folder} was made with {count} items left out, --allow-missing says otherwise", mend)
+    if raw.is_dir():  # the files of an archive are not there to compare
+        check_raw(cache.folder, raw)
 
 
 def prepare(arguments: argparse.Namespace) -> int:
     """Prepare one dataset."""
     use_plugins(arguments.plugins)
     params = settings(arguments.dataset_set)
+    if arguments.lists is not None and not arguments.lists.is_dir():
+        raise ConfigError(f"the folder of split lists {arguments.lists} does not exist", "Correct --lists")
+    left_out: tuple[str, ...] = ()
+    if arguments.allow_missing is not None:
+        from ..raw.lists import read_ids
+
+        left_out = read_ids(arguments.allow_missing)
+    options = Options(arguments.workers or _cores(), left_out, arguments.lists, say)
     opened = prepare_dataset(
-        arguments.dataset, params, arguments.cache, load_index(), arguments.raw, arguments.expect
+        arguments.dataset, params, arguments.cache, load_index(), arguments.raw, arguments.expect, options
     )
+    for note in opened.notes:
+        say(f"note: {note}")
     say(f"{opened.folder} is ready, fingerprint {opened.manifest['fingerprint']}")
     return 0
+
+
+def _cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _spec(arguments: argparse.Namespace, index: Index) -> RunSpec:

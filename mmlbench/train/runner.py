@@ -282,5 +282,5 @@ class Runner:
             "bayes": manifest["bayes"],
             "evaluation": {},
             "tuning": {"trials": 0},
-            "notes": [],
+            "notes": self.cache.notes,
         }

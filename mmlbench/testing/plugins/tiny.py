@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 
@@ -26,7 +25,7 @@ class Tiny(Dataset):
         noise: float = bounded(1.0, low=0, doc="standard deviation around a class's pattern")
 
     params: Params
-    modalities: ClassVar[tuple[Modality, ...]] = (
+    modalities: tuple[Modality, ...] = (
         Modality("audio", (1, 8, 8), "spectrogram"),
         Modality("visual", (2, 8, 8), "image", views=3),
     )

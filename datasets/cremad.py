@@ -1,0 +1,127 @@
+"""CREMA-D: acted emotions, voice and face."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from mmlbench.dataset import CacheWriter, Dataset, Download, Sample, Split
+from mmlbench.errors import DataError
+from mmlbench.frontends.clips import STORED, ClipParams, modalities, open_raw, pictures, sound
+from mmlbench.frontends.divide import by_group
+from mmlbench.params import bounded
+from mmlbench.raw import lists, video
+from mmlbench.raw.faults import Fault
+from mmlbench.raw.image import read_image
+from mmlbench.raw.work import Item, fill
+from mmlbench.registry import register
+
+LISTS = Path(__file__).resolve().parent / "lists" / "cremad"
+SHA256 = {
+    "train.csv": "68d0d3fd253830328fc92c68f3cf2e215db8c5b86757ad9c5112d2c76ba68bde",
+    "test.csv": "14866c99301fd56fb4a16f8a7048a8a6372a47069aee9f216443bc718be45f1f",
+}
+VALIDATION = {"validation.txt": "7e79b68d6606bd43009fb8495ddb174bf58a14d91f0dd4e5daca001cb48642b3"}
+LABELS = ("NEU", "HAP", "SAD", "FEA", "DIS", "ANG")  # OGM-GE's order
+FLASH, WAV, FRAMES = "VideoFlash", "AudioWAV", "Image-01-FPS"
+ASPECT = 480 / 360
+SEED = 50_101
+SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}
+LFS = "clone the repository with Git LFS and run `git lfs pull`; without LFS each file is a text of three lines"
+ABOUT = "the dataset's own repository; sizes and checksums are those of its LFS pointers"
+
+
+@register
+class CremaD(Dataset):
+    """CREMA-D: 7,442 clips of 91 actors, 12 sentences, 6 emotions; audio and face video.
+
+    Frames: one in int(frames per second), the first included, as the extraction scripts of OGM-GE, PMR and DI-MML do;
+    a clip that gives fewer than `at_least` gets so many evenly spaced ones instead (DI-MML and PMR top up with random
+    frames, OGM-GE not at all). Frames already extracted (`Image-01-FPS/<clip>/`) are taken in the order of their
+    names; the official loaders take them in the file system's. Frames are stored at 224 x 224 as the test transform
+    shows them; random crops are drawn as from 480 x 360. Audio: the WAV, or the FLV's sound where there is none.
+
+    Splits: `official` has all 91 actors in both parts; `speaker` has none in two. Clips whose files are missing are
+    skipped by every published loader; here they stop `prepare`.
+    Source: Cao et al., IEEE Trans. Affective Computing 2014; Open Database License. Lists: datasets/lists/LICENSE.md.
+    """
+
+    class Params(ClipParams):
+        at_least: int = bounded(3, low=1, high=32, doc="frames of a clip too short for one a second")
+
+    params: Params
+    modalities = modalities(None, ASPECT)
+    class_names = ("neutral", "happy", "sad", "fear", "disgust", "anger")
+    splits = {
+        "official": Split("clips at random: every actor is in both parts", {"train": 6698, "test": 744}, "actor"),
+        "official_val": Split(
+            "official, with the validation clips of Diagnosing & Re-learning",
+            {"train": 5954, "val": 744, "test": 744},
+            "actor",
+        ),
+        "speaker": Split("no actor in two parts", {"train": 5228, "val": 738, "test": 1476}, "actor"),
+    }
+    licence = "Open Database License 1.0 (data), Database Contents License 1.0"
+    citation = (
+        "H. Cao et al., CREMA-D: Crowd-sourced Emotional Multimodal Actors Dataset, doi:10.1109/TAFFC.2014.2336244"
+    )
+    origin = "the repository CheyneyComputerScience/CREMA-D (Git LFS): VideoFlash/*.flv and AudioWAV/*.wav"
+    needs_raw = True
+    downloads = (
+        Download(FLASH, "https://github.com/CheyneyComputerScience/CREMA-D", licence="ODbL 1.0", how=LFS),
+        Download(WAV, "https://github.com/CheyneyComputerScience/CREMA-D", licence="ODbL 1.0", how=LFS),
+    )
+
+    def __init__(self, params: Params | None = None) -> None:
+        super().__init__(params)
+        self.modalities = modalities(self.params, ASPECT)
+
+    def prepare(self, raw: Path | None, out: CacheWriter) -> None:
+        """Read the lists, decode the clips, write the splits."""
+        rows = lists.official(out, LISTS, SHA256, columns=2)
+        held = {row[0] for row in lists.official(out, LISTS, VALIDATION)["validation.txt"]}
+        parts = {row[0]: file.removesuffix(".csv") for file, found in rows.items() for row in found}
+        labels = {row[0]: self._label(*row[:2]) for found in rows.values() for row in found}
+        ids = sorted(parts)
+        folder = open_raw(raw, out, (FLASH, FRAMES))
+        frames = FLASH if (folder / FLASH).is_dir() else FRAMES
+        fill(out, folder, [self._item(folder, name, frames) for name in ids], self.decode, STORED)
+        speaker = by_group([labels[name] for name in ids], [name[:4] for name in ids], SHARES, SEED)
+        part_of = {
+            "official": parts,
+            "official_val": {name: "val" if name in held else part for name, part in parts.items()},
+            "speaker": dict(zip(ids, speaker, strict=True)),
+        }
+        for split, chosen in part_of.items():
+            samples = [Sample(n, chosen[n], labels[n], (k, k), n[:4]) for k, n in enumerate(ids)]
+            out.split(split, samples)
+
+    @staticmethod
+    def _label(name: str, word: str) -> int:
+        if word not in LABELS:
+            raise DataError(f"cremad: the list gives {name} the label {word!r}", f"It takes {', '.join(LABELS)}")
+        return LABELS.index(word)
+
+    @staticmethod
+    def _item(folder: Path, name: str, frames: str) -> Item:
+        """Return a clip's files: its video (or frames), and its sound where that is a file of its own."""
+        files = [f"{FLASH}/{name}.flv"]
+        if frames == FRAMES:
+            found = sorted((folder / FRAMES / name).glob("*.jpg")) + sorted((folder / FRAMES / name).glob("*.png"))
+            files = [f"{FRAMES}/{name}/{path.name}" for path in found] or [f"{FRAMES}/{name}/00001.jpg"]
+        own = frames == FRAMES or (folder / WAV / f"{name}.wav").exists()
+        return Item(name, (*files, f"{WAV}/{name}.wav") if own else tuple(files), ("wav" if own else "flv",))
+
+    def decode(self, raw: Path, item: Item) -> dict[str, np.ndarray]:
+        """Return a clip's spectrogram and frames."""
+        pictures_of = [name for name in item.files if not name.endswith(".wav")]
+        if pictures_of[0].endswith(".flv"):
+            found = video.every(raw / pictures_of[0])
+            if len(found) < self.params.at_least:
+                found = video.evenly(raw / pictures_of[0], self.params.at_least)
+        else:
+            found = [read_image(raw / name) for name in pictures_of]
+        if not found:
+            raise Fault(raw / item.files[0], "gives no frame")
+        return {"audio": sound(raw / item.files[-1], self.params), "visual": pictures(found, self.params)}

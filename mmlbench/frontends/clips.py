@@ -1,0 +1,88 @@
+"""What the audio-visual datasets share: their parameters, and a clip's sound and frames as they are stored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..dataset import CacheWriter, Modality
+from ..errors import DataError
+from ..params import DatasetParams, bounded, choice
+from ..raw.archives import is_archive, unpack
+from ..raw.image import square
+from ..raw.sound import read_sound
+from ..raw.work import PIXELS, Stored
+from .spectrograms import FRONT_ENDS
+
+#: How the two modalities are kept.
+STORED = {"audio": Stored("float16"), "visual": PIXELS}
+
+
+class ClipParams(DatasetParams):
+    """How clips are kept."""
+
+    audio: str = choice("psd_257x299", tuple(FRONT_ENDS), doc="audio front end")
+    size: int = bounded(224, low=16, high=1024, doc="side of the stored frames, in pixels")
+    frames: int = bounded(6, low=1, high=32, doc="most frames kept of a clip, evenly spaced where it has more")
+
+
+def modalities(params: ClipParams | None, aspect: float) -> tuple[Modality, ...]:
+    """Return the modalities of a dataset of clips, by default with default parameters.
+
+    `aspect` is the width / height of its frames.
+    """
+    params = params or ClipParams()  # type: ignore[call-arg]
+    return (
+        Modality("audio", (1, *FRONT_ENDS[params.audio].shape), "spectrogram"),
+        Modality("visual", (3, params.size, params.size), "image", views=params.frames, aspect=aspect),
+    )
+
+
+def sound(path: Path, params: ClipParams, seconds: tuple[float, float] | None = None) -> np.ndarray:
+    """Return a clip's spectrogram, (1, 1, bands, frames) float16; of a part of it where `seconds` are given.
+
+    Raises:
+        Fault: see `read_sound`; the part lies outside the clip.
+    """
+    from ..raw.faults import Fault
+
+    front = FRONT_ENDS[params.audio]
+    waveform = read_sound(path, front.rate)
+    if seconds is not None:
+        first, last = (round(second * front.rate) for second in seconds)
+        if len(waveform) <= first + front.rate // 10:
+            raise Fault(
+                path, f"is too short: {len(waveform) / front.rate:.2f} s, the event begins at {seconds[0]:g} s"
+            )
+        waveform = waveform[first:last]
+    return front.make(waveform)[None, None].astype(np.float16)
+
+
+def pictures(frames: Sequence[np.ndarray], params: ClipParams) -> np.ndarray:
+    """Return frames (h, w, 3) as they are stored, (n, 3, size, size) uint8, thinned evenly to `params.frames`."""
+    keep = range(len(frames))
+    if len(frames) > params.frames:
+        keep = [k * len(frames) // params.frames for k in range(params.frames)]  # type: ignore[assignment]
+    return np.stack([square(frames[k], params.size) for k in keep])
+
+
+def open_raw(raw: Path | None, out: CacheWriter, holds: Sequence[str]) -> Path:
+    """Return the folder that holds one of some names: `raw`, or a folder in it, or in the archive that it is.
+
+    Raises:
+        DataError: no such folder; an archive that can't be unpacked.
+    """
+    name = out.dataset.name
+    wanted = " or ".join(holds)
+    if raw is None:
+        raise DataError(f"{name} needs its raw files", f"Give the folder with {wanted} to --raw")
+    if raw.is_file():
+        if not is_archive(raw):
+            raise DataError(f"{raw} is neither a folder nor a zip or tar file", f"Give the folder with {wanted}")
+        raw = unpack(raw, out.folder.with_name(out.folder.name.removesuffix(".part") + ".unpacked"), out.options.say)
+    for folder in (raw, *sorted(path for path in raw.iterdir() if path.is_dir())):
+        if any((folder / inner).exists() for inner in holds):
+            return folder
+    raise DataError(f"{raw} holds no {wanted}", f"Give the folder that does to --raw (see: mmlbench fetch {name})")

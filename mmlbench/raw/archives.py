@@ -1,0 +1,127 @@
+"""Zip and tar files: unpacked safely, once, into a folder that a later call takes up again."""
+
+from __future__ import annotations
+
+import shutil
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from ..errors import DataError
+from ..hashing import digest
+from ..store import write_text
+
+_DONE = ".unpacked"
+
+
+def is_archive(path: Path) -> bool:
+    """Tell whether a file is an archive, by its name."""
+    return path.name.lower().endswith((".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz"))
+
+
+def _safe(archive: Path, name: str) -> PurePosixPath:
+    """Return a member's path.
+
+    Raises:
+        DataError: it would be written outside its folder.
+    """
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or (path.parts and ":" in path.parts[0]):
+        raise DataError(f"{archive}: the member {name!r} would be written outside its folder", "Do not use this file")
+    return path
+
+
+def _zip_members(
+    archive: Path, file: zipfile.ZipFile
+) -> Iterator[tuple[PurePosixPath, int, Callable[[], IO[bytes]]]]:
+    for member in file.infolist():
+        path = _safe(archive, member.filename)
+        if member.is_dir():
+            continue
+        if (member.external_attr >> 16) & 0o170000 == 0o120000:
+            raise DataError(f"{archive}: the member {member.filename!r} is a link", "Do not use this file")
+        if member.flag_bits & 1:
+            raise DataError(f"{archive} is encrypted", "Unpack it by hand and name the folder")
+
+        def read(member: zipfile.ZipInfo = member) -> IO[bytes]:
+            return file.open(member)
+
+        yield path, member.file_size, read
+
+
+def _tar_members(
+    archive: Path, file: tarfile.TarFile
+) -> Iterator[tuple[PurePosixPath, int, Callable[[], IO[bytes]]]]:
+    for member in file:
+        path = _safe(archive, member.name)
+        if member.isdir():
+            continue
+        if not member.isfile():
+            raise DataError(f"{archive}: the member {member.name!r} is a link or a device", "Do not use this file")
+
+        def read(member: tarfile.TarInfo = member) -> IO[bytes]:
+            opened = file.extractfile(member)
+            assert opened is not None  # it is a file
+            return opened
+
+        yield path, member.size, read
+
+
+def unpack(archive: Path, into: Path, say: Callable[[str], None]) -> Path:
+    """Unpack an archive below `into`, unless that is done; return the folder.
+
+    All names are checked before the first byte is written; a kill leaves no folder that passes for whole.
+
+    Raises:
+        DataError: damaged, encrypted, with links, names outside its folder, or larger than the disk.
+    """
+    facts = archive.stat()
+    target = into / f"{archive.name}-{digest([facts.st_size, facts.st_mtime_ns])[:10]}"
+    if (target / _DONE).is_file():
+        return target
+    shutil.rmtree(target, ignore_errors=True)
+    try:
+        if zipfile.is_zipfile(archive):
+            with zipfile.ZipFile(archive) as file:
+                _write(archive, list(_zip_members(archive, file)), target, say)
+        else:
+            with tarfile.open(archive) as tar:
+                _write(archive, list(_tar_members(archive, tar)), target, say)
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError) as error:
+        raise DataError(f"{archive} is damaged or cut short ({error})", "Download it again") from error
+    write_text(target / _DONE, archive.name + "\n")
+    return target
+
+
+def _write(
+    archive: Path,
+    members: list[tuple[PurePosixPath, int, Callable[[], IO[bytes]]]],
+    target: Path,
+    say: Callable[[str], None],
+) -> None:
+    total = sum(size for _, size, _ in members)
+    target.mkdir(parents=True)
+    check_space(target, total, f"to unpack {archive}")
+    say(f"unpacking {archive}: {len(members)} files, {total / 2**20:.0f} MiB")
+    for path, _, read in members:
+        place = target / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with read() as source, place.open("wb") as sink:
+            shutil.copyfileobj(source, sink, 2**20)
+
+
+def check_space(folder: Path, needed: int, purpose: str) -> None:
+    """Refuse to start what the disk can't hold (1 % is kept free).
+
+    Raises:
+        DataError: naming what is needed and what there is.
+    """
+    usage = shutil.disk_usage(folder)
+    if needed > usage.free - usage.total // 100:
+        raise DataError(
+            f"{needed / 2**30:.2f} GiB are needed {purpose} and {folder} has {usage.free / 2**30:.2f} GiB left",
+            "Free some space, or name another folder with --cache",
+        )

@@ -1,0 +1,101 @@
+"""Lists that come as text: splits and ids, in any dress (BOM, CRLF, quotes), checked against the official hash."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from ..dataset import CacheWriter
+from ..errors import DataError
+
+_BOM = b"\xef\xbb\xbf"
+
+
+def _dresses(data: bytes) -> Iterator[bytes]:
+    """Yield the same text with and without BOM, with either line end, with and without the last one."""
+    bare = data.removeprefix(_BOM).replace(b"\r\n", b"\n")
+    for text in (data, bare, bare.rstrip(b"\n") + b"\n", bare.rstrip(b"\n")):
+        for lines in (text, text.replace(b"\n", b"\r\n")) if text is not data else (text,):
+            yield lines
+            yield _BOM + lines
+
+
+def is_official(path: Path, sha256: str) -> bool:
+    """Tell whether a list is the one with this hash, be it with other line ends or a BOM."""
+    return any(hashlib.sha256(text).hexdigest() == sha256 for text in _dresses(path.read_bytes()))
+
+
+def read_rows(path: Path, delimiter: str = ",", columns: int = 0) -> list[list[str]]:
+    """Return a list's rows, cells stripped of blanks; empty lines and those that begin with # are left out.
+
+    Args:
+        delimiter: one character. columns: at least so many cells a row; 0: any.
+
+    Raises:
+        DataError: missing, not UTF-8, or a row with too few cells (named by its number).
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such list", "Fetch it with the dataset, or correct the path") from None
+    except IsADirectoryError:
+        raise DataError(f"{path} is a folder, not a list", "Name the file") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is no UTF-8 text ({error.reason} at byte {error.start})", "Fetch it again") from None
+    if text.startswith("version https://git-lfs"):
+        raise DataError(f"{path} is a Git LFS pointer, not the list", "Run `git lfs pull` where it came from")
+    rows = []
+    for number, cells in enumerate(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), 1):
+        cells = [cell.strip() for cell in cells]
+        if not any(cells) or cells[0].startswith("#"):
+            continue
+        if len(cells) < columns:
+            what = f"{path}, line {number}: {delimiter.join(cells)!r} has {len(cells)} of {columns} columns"
+            raise DataError(what, "Mend the line, or fetch the list again")
+        rows.append(cells)
+    return rows
+
+
+def official(
+    out: CacheWriter, default: Path, sha256: Mapping[str, str], delimiter: str = ",", columns: int = 0
+) -> dict[str, list[list[str]]]:
+    """Return name -> rows of a dataset's lists: those of --lists where it is given, else those in `default`.
+
+    Lists that differ from the official ones are taken from --lists alone, and a note says so in every table.
+
+    Args:
+        sha256: file name -> hash of the official list.
+
+    Raises:
+        DataError: a list is missing or malformed; it differs from the official one and --lists was not given.
+    """
+    folder = out.options.lists or default
+    rows = {name: read_rows(folder / name, delimiter, columns) for name in sha256}
+    other = [name for name, expected in sha256.items() if not is_official(folder / name, expected)]
+    if other and out.options.lists is None:
+        raise DataError(
+            f"{out.dataset.name}: {', '.join(other)} in {folder} is not the official list (its SHA-256 differs)",
+            f"Fetch it again, or use it on purpose with --lists {folder} (the tables will say so)",
+        )
+    empty = [name for name, found in rows.items() if not found]
+    if empty:
+        raise DataError(f"{folder / empty[0]} names nothing", "Fetch the list again")
+    if other:
+        digests = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in other}
+        out.use_other_lists(digests)
+    return rows
+
+
+def read_ids(path: Path) -> tuple[str, ...]:
+    """Return the ids of a list for --allow-missing: the first cell of each line, a header `id` left out, sorted.
+
+    Raises:
+        DataError: as `read_rows`; the list is empty.
+    """
+    found = sorted({cells[0] for cells in read_rows(path)} - {"id"})
+    if not found:
+        raise DataError(f"{path} names no id", "Leave --allow-missing out, or list one id a line")
+    return tuple(found)

@@ -1,0 +1,146 @@
+"""Videos: frames by their place in the stream, decoded by PyAV; no system ffmpeg, no temporary files."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import need
+from .faults import Fault
+
+
+def broken() -> tuple[type[Exception], ...]:
+    """Return what PyAV raises for damaged files."""
+    av = need("av")
+    return (av.error.FFmpegError, ValueError, IndexError)
+
+
+@contextlib.contextmanager
+def open_container(path: Path) -> Iterator[Any]:
+    """Open a media file.
+
+    Raises:
+        Fault: no media file, or one whose header is damaged.
+    """
+    av = need("av")
+    av.logging.set_level(av.logging.PANIC)  # faults are told by `Fault`, once
+    try:
+        container = av.open(str(path), metadata_errors="ignore")
+    except broken() as error:
+        raise Fault(path, f"can't be opened as a video or sound file ({short(error)})") from error
+    with container:
+        yield container
+
+
+def short(error: BaseException) -> str:
+    """Return a decoder's complaint without numbers and logs."""
+    return (getattr(error, "strerror", None) or str(error)).split(":", 1)[0].split("\n", 1)[0][:80]
+
+
+def rate_of(path: Path) -> float:
+    """Return the frames per second that a video's header names.
+
+    Raises:
+        Fault: no video stream, or no rate.
+    """
+    with open_container(path) as container:
+        return _rate(path, _stream(path, container))
+
+
+def _stream(path: Path, container: Any) -> Any:
+    if not container.streams.video:
+        raise Fault(path, "has no video stream")
+    stream = container.streams.video[0]
+    stream.thread_type = "NONE"  # the workers are the parallel part
+    return stream
+
+
+def _rate(path: Path, stream: Any) -> float:
+    rate = stream.average_rate or stream.guessed_rate or stream.base_rate
+    if not rate:
+        raise Fault(path, "names no frame rate")
+    return float(rate)
+
+
+def _decoded(path: Path, container: Any, stream: Any) -> Iterator[Any]:
+    """Yield all frames in the order of showing; each must be whole, and none may be missing at the end."""
+    count = 0
+    try:
+        for frame in container.decode(stream):
+            if frame.is_corrupt:
+                raise Fault(path, f"has a corrupt frame (number {count})")
+            yield frame
+            count += 1
+    except broken() as error:
+        raise Fault(path, f"has a corrupt frame (number {count}: {short(error)})") from error
+    if count == 0:
+        raise Fault(path, "has a video stream without frames")
+    if stream.frames and count < stream.frames - 1:  # writers differ by one
+        raise Fault(path, f"is cut short: {count} of {stream.frames} frames")
+
+
+def pick_frames(path: Path, wanted: Callable[[int, float, float], bool]) -> list[np.ndarray]:
+    """Return the wanted frames of a video, each uint8 (h, w, 3), in order.
+
+    Args:
+        wanted: called with (place in the stream, seconds from its start, frames per second).
+
+    Raises:
+        Fault: unreadable, without video stream, with a corrupt frame, cut short.
+    """
+    with open_container(path) as container:
+        stream = _stream(path, container)
+        rate, found = _rate(path, stream), []
+        first: float | None = None
+        for place, frame in enumerate(_decoded(path, container, stream)):
+            time = place / rate if frame.time is None else float(frame.time)
+            first = time if first is None else first
+            if wanted(place, time - first, rate):
+                found.append(frame.to_ndarray(format="rgb24"))
+        return found
+
+
+def evenly(path: Path, count: int, first: float = 0.0, last: float = float("inf")) -> list[np.ndarray]:
+    """Return `count` frames at even steps between two seconds (both included), the first and the last among them.
+
+    Raises:
+        Fault: as `pick_frames`; fewer frames than that lie between.
+    """
+    there: list[int] = []
+
+    def inside(place: int, time: float, rate: float) -> bool:
+        if first - 0.5 / rate <= time <= last + 0.5 / rate:
+            there.append(place)
+        return False
+
+    pick_frames(path, inside)
+    if len(there) < count:
+        raise Fault(path, f"is too short: {len(there)} frames, {count} are needed")
+    chosen = {there[round(k * (len(there) - 1) / max(1, count - 1))] for k in range(count)}
+    return pick_frames(path, lambda place, time, rate: place in chosen)
+
+
+def every(path: Path, step: int | None = None) -> list[np.ndarray]:
+    """Return each `step`-th frame of a video, the first included; by default one a second.
+
+    One a second means one in int(frames per second), as the extraction scripts of this field count (29 for the
+    29.97 of CREMA-D).
+    """
+    return pick_frames(path, lambda place, time, rate: place % (step or max(1, int(rate))) == 0)
+
+
+def at_seconds(path: Path, first: int, last: int) -> list[np.ndarray]:
+    """Return one frame for each second from `first` to `last` (both included), the first frame at or after it."""
+    due = [first]
+
+    def wanted(place: int, time: float, rate: float) -> bool:
+        if due[0] > last or time < due[0] - 0.5 / rate:
+            return False
+        due[0] = int(time + 0.5 / rate) + 1
+        return True
+
+    return pick_frames(path, wanted)
