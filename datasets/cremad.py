@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from mmlbench.dataset import CacheWriter, Dataset, Download, Sample, Split
+from mmlbench.dataset import CacheWriter, Dataset, Download, Listed, Sample, Split
 from mmlbench.errors import DataError
 from mmlbench.frontends.clips import STORED, ClipParams, modalities, open_raw, pictures, sound
 from mmlbench.frontends.divide import by_group
+from mmlbench.hashing import file_digest
 from mmlbench.params import bounded
 from mmlbench.raw import lists, video
 from mmlbench.raw.faults import Fault
@@ -29,7 +30,6 @@ ASPECT = 480 / 360
 SEED = 50_101
 SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}
 LFS = "clone the repository with Git LFS and run `git lfs pull`; without LFS each file is a text of three lines"
-ABOUT = "the dataset's own repository; sizes and checksums are those of its LFS pointers"
 
 
 @register
@@ -80,28 +80,37 @@ class CremaD(Dataset):
     def prepare(self, raw: Path | None, out: CacheWriter) -> None:
         """Read the lists, decode the clips, write the splits."""
         rows = lists.official(out, LISTS, SHA256, columns=2)
-        held = {row[0] for row in lists.official(out, LISTS, VALIDATION)["validation.txt"]}
-        parts = {row[0]: file.removesuffix(".csv") for file, found in rows.items() for row in found}
-        labels = {row[0]: self._label(*row[:2]) for found in rows.values() for row in found}
-        ids = sorted(parts)
+        held = lists.official(out, LISTS, VALIDATION)["validation.txt"]
+        samples = self._samples(rows, held)
         folder = open_raw(raw, out, (FLASH, FRAMES))
         frames = FLASH if (folder / FLASH).is_dir() else FRAMES
-        fill(out, folder, [self._item(folder, name, frames) for name in ids], self.decode, STORED)
-        speaker = by_group([labels[name] for name in ids], [name[:4] for name in ids], SHARES, SEED)
-        part_of = {
-            "official": parts,
-            "official_val": {name: "val" if name in held else part for name, part in parts.items()},
-            "speaker": dict(zip(ids, speaker, strict=True)),
-        }
-        for split, chosen in part_of.items():
-            samples = [Sample(n, chosen[n], labels[n], (k, k), n[:4]) for k, n in enumerate(ids)]
-            out.split(split, samples)
+        items = [self._item(folder, sample.id, frames) for sample in samples["official"]]
+        fill(out, folder, items, self.decode, STORED)
+        for split, found in samples.items():
+            out.split(split, found)
 
-    @staticmethod
-    def _label(name: str, word: str) -> int:
-        if word not in LABELS:
-            raise DataError(f"cremad: the list gives {name} the label {word!r}", f"It takes {', '.join(LABELS)}")
-        return LABELS.index(word)
+    def listed(self, raw: Path | None) -> dict[str, Listed]:
+        """Return the shipped lists."""
+        rows = {name: lists.read_rows(LISTS / name) for name in (*SHA256, *VALIDATION)}
+        hashes = {name: file_digest(LISTS / name) for name in SHA256}
+        return {s: Listed(found, hashes) for s, found in self._samples(rows, rows["validation.txt"]).items()}
+
+    def _samples(self, rows: dict[str, list[list[str]]], held: list[list[str]]) -> dict[str, list[Sample]]:
+        """Return split -> all samples in the order of their ids."""
+        named = [(r[0], r[1], file[:-4]) for file, found in rows.items() if file in SHA256 for r in found]
+        wrong = [f"{name} the label {word!r}" for name, word, _ in named if word not in LABELS]
+        if wrong:
+            raise DataError(f"cremad: the lists give {wrong[0]}", f"It takes {', '.join(LABELS)}")
+        named.sort()
+        validation = {row[0] for row in held}
+        label = [LABELS.index(word) for _, word, _ in named]
+        speaker = by_group(label, [name[:4] for name, _, _ in named], SHARES, SEED)
+        found: dict[str, list[Sample]] = {split: [] for split in self.splits}
+        for row, (name, _, part) in enumerate(named):
+            val = "val" if name in validation else part
+            for split, chosen in zip(self.splits, (part, val, speaker[row]), strict=True):
+                found[split].append(Sample(name, chosen, label[row], (row, row), name[:4]))
+        return found
 
     @staticmethod
     def _item(folder: Path, name: str, frames: str) -> Item:

@@ -175,7 +175,7 @@ def _run_commands(commands: Any) -> None:
     audit.add_argument("--dataset-set", type=setting, action="append", metavar="KEY=VALUE", help=help_text)
     for parser in (prepare, train, audit):
         _places(parser)
-    for parser in (prepare, train, fetch):
+    for parser in (prepare, train, audit, fetch):
         _plugins(parser)
 
 
