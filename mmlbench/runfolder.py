@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 from .errors import DataError
 from .hashing import digest, file_digest
 from .plan import RUN_SCHEMA
-from .store import read_arrays, read_json
+from .store import json_text, read_arrays, read_json
 
 #: What a complete folder has beside run.json.
 FILES = ("history.csv", "predictions.npz", "epochs.npz", "probe.npz")
@@ -136,9 +137,49 @@ def _faults(path: Path, everything: bool) -> list[str]:
     return faults
 
 
+def _form_faults(path: Path, name: str) -> list[str]:
+    """Return a fault where a JSON file has another form than `write_json` gives it: an edit that no hash sees."""
+    text = (path / name).read_bytes()
+    try:
+        found = json_text(json.loads(text)).encode()
+    except (ValueError, RecursionError):
+        return [f"{path / name} can't be read: it was changed"]
+    return [] if found == text else [f"{path / name} was changed: it has not the form in which it was written"]
+
+
+def _circumstance_faults(path: Path, record: dict[str, Any]) -> list[str]:
+    """Check what run.json holds no hash of: provenance.json, the workflow's stamp, and what does not belong here."""
+    faults, own = [], path / "provenance.json"
+    if not own.exists():
+        faults.append(f"{own} is missing")
+    elif not (form := _form_faults(path, own.name)):
+        facts = read_json(own)
+        rest = {key: value for key, value in facts.items() if key != "record_hash"}
+        if digest(rest)[:16] != facts.get("record_hash"):
+            said = "was changed after it was written" if "record_hash" in facts else "has no hash of its own"
+            faults.append(f"{own} {said}")
+    else:
+        faults += form
+    stamp = f"done-{record['code']['method'][:10]}"
+    for file in sorted(path.iterdir()):
+        if file.name in (*record["files"], "run.json", own.name) or file.name.startswith("."):
+            continue
+        if file.name != stamp:
+            faults.append(f"{file} does not belong to the run")
+        elif file.read_bytes() != f"{file_digest(path / 'run.json')}\n".encode():
+            faults.append(f"{file} was changed: it does not hold the hash of run.json")
+    return faults
+
+
 def verify(path: Path) -> list[str]:
     """Return what is wrong with a run folder, one line a fault; empty where every byte is as it was written."""
     try:
-        return _faults(path, everything=True)
+        record, faults = _record_faults(path)
+        if not record:
+            return faults
+        faults = _form_faults(path, "run.json") + _faults(path, everything=True)
+        if "record_hash" not in record:
+            faults.append(f"{path}/run.json has no hash of its own")
+        return faults + _circumstance_faults(path, record)
     except OSError as error:
         return [f"{path} can't be read ({error.strerror or error})"]

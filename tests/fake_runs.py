@@ -77,6 +77,10 @@ class FakeGroup:
         """Selection rules that the data can serve."""
         return ("last", "val", "test") if self.counts[0] else ("last", "test")
 
+    def picks(self, rule: str) -> int:
+        """Return the epoch that a rule picks: the last one, or one before it."""
+        return max(0, self.epochs - 1 - ("last", "val", "test").index(rule))
+
     def config(self, method: FakeMethod, seed: int) -> dict[str, Any]:
         """Return the configuration of a run."""
         encoder = {m: {"name": "small_cnn", "params": {}, "pretrained": False} for m in self.modalities}
@@ -161,7 +165,8 @@ def _probes(group: FakeGroup, method: FakeMethod, seed: int) -> dict[str, np.nda
 
 def _epochs(group: FakeGroup, method: FakeMethod, seed: int) -> tuple[dict[str, np.ndarray], list[list[Any]]]:
     """Return the packed bits and the history's rows; unimodal training has one stage per modality."""
-    bits, rows = {}, []
+    bits, rows, final = {}, [], _predictions(group, method, seed)
+    picked = {group.picks(rule): rule for rule in reversed(group.rules)}
     for name, level in method.accuracy.items():
         stage = name.split("/")[1] if method.method == "unimodal" else "train"
         for part, facts in _parts(group).items():
@@ -172,7 +177,10 @@ def _epochs(group: FakeGroup, method: FakeMethod, seed: int) -> tuple[dict[str, 
             for epoch in range(group.epochs):
                 reached = level * (1 - 0.6 * 0.5**epoch)
                 words = (group.dataset, group.split, method.label, seed, part, name, epoch)
-                logits = draw_logits(label, reached, group.classes, *words, sd=group.seed_sd)
+                if epoch in picked:
+                    logits = final[f"{picked[epoch]}/{part}/{name}"]
+                else:
+                    logits = draw_logits(label, reached, group.classes, *words, sd=group.seed_sd)
                 right.append(logits.argmax(1) == label)
                 rows.append([stage, epoch, part, f"accuracy/{name}", repr(float(right[-1].mean()))])
                 if name != "fused":
@@ -181,15 +189,23 @@ def _epochs(group: FakeGroup, method: FakeMethod, seed: int) -> tuple[dict[str, 
     return bits, rows
 
 
-def _selected(group: FakeGroup, method: FakeMethod) -> dict[str, list[dict[str, Any]]]:
+def _selected(group: FakeGroup, method: FakeMethod, seed: int) -> dict[str, list[dict[str, Any]]]:
     if method.method == "ensemble":
         return {rule: [] for rule in group.rules}
     if method.method == "unimodal":
         stages = [(m, f"own_head/{m}") for m in group.modalities]
     else:
         stages = [("train", "fused")]
-    entry = {"epoch": group.epochs - 1, "accuracy": 0.5}
-    return {rule: [{"stage": s, "judge": j, **entry} for s, j in stages] for rule in group.rules}
+    arrays, found = _predictions(group, method, seed), {}
+    for rule in group.rules:
+        part = "test" if rule == "last" else rule
+        reached = {
+            j: float((arrays[f"{rule}/{part}/{j}"].argmax(1) == arrays[f"{part}/label"]).mean()) for _, j in stages
+        }
+        found[rule] = [
+            {"stage": s, "judge": j, "epoch": group.picks(rule), "accuracy": reached[j]} for s, j in stages
+        ]
+    return found
 
 
 def _record(group: FakeGroup, method: FakeMethod, seed: int, run: str) -> dict[str, Any]:
@@ -212,7 +228,7 @@ def _record(group: FakeGroup, method: FakeMethod, seed: int, run: str) -> dict[s
         "sample_passes": 500 * group.epochs if trained else 0,
         "epochs": group.epochs if trained else 0,
         "logits": sorted(method.accuracy),
-        "selected": _selected(group, method),
+        "selected": _selected(group, method, seed),
         "mechanisms": {},
         "probe": {},
         "requires": {},
@@ -238,11 +254,16 @@ def _provenance(method: FakeMethod, seed: int, hardware: str) -> dict[str, Any]:
 
 
 def seal(folder: Path) -> None:
-    """Write the hashes of a run folder's files into its run.json."""
+    """Write the hashes of a run folder's files into its run.json, as an honest program or a careful forger would."""
     record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    record.pop("record_hash", None)
     names = [p.name for p in sorted(folder.iterdir()) if p.suffix in (".npz", ".csv")]
     record["files"] = {name: file_digest(folder / name) for name in names}
-    write_json(folder / "run.json", record)
+    write_json(folder / "run.json", record | {"record_hash": digest(record)[:16]})
+    facts = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+    facts.pop("record_hash", None)
+    write_json(folder / "provenance.json", facts | {"record_hash": digest(facts)[:16]})
+    write_text(folder / f"done-{record['code']['method'][:10]}", file_digest(folder / "run.json") + "\n")
 
 
 def write_run(
@@ -263,7 +284,6 @@ def write_run(
     write_json(folder / "provenance.json", _provenance(method, seed, hardware))
     write_json(folder / "run.json", _record(group, method, seed, run))
     seal(folder)
-    write_text(folder / f"done-{CODE[:10]}", "")
     words = ["--dataset", group.dataset, "--method", method.method, "--seed", str(seed), "--split", group.split]
     return {
         "label": method.label,

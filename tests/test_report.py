@@ -91,6 +91,7 @@ def test_a_long_list_is_cut_and_counted(study: Path) -> None:
 
 def edit(path: Path, **changes: object) -> None:
     write_json(path, read_json(path) | changes)
+    fake_runs.seal(path.parent)
 
 
 @pytest.mark.parametrize(

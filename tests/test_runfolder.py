@@ -11,6 +11,7 @@ import pytest
 
 from mmlbench import runfolder, score
 from mmlbench.errors import DataError
+from mmlbench.hashing import digest
 from mmlbench.runfolder import RunFolder, verify
 from mmlbench.store import read_arrays, write_arrays
 
@@ -52,8 +53,10 @@ def test_a_missing_truncated_or_changed_file_is_named(run: Path, name: str) -> N
 
 
 def _edit(run: Path, **changes: object) -> None:
-    record = json.loads((run / "run.json").read_text())
-    (run / "run.json").write_text(json.dumps(record | changes))
+    """Change run.json, the hash of itself with it, where it has what is hashed."""
+    record = json.loads((run / "run.json").read_text()) | changes
+    record.pop("record_hash")
+    (run / "run.json").write_text(json.dumps(record | {"record_hash": digest(record)[:16]}))
 
 
 def test_a_wrong_run_json_is_named(run: Path) -> None:

@@ -179,6 +179,26 @@ def _run_commands(commands: Any) -> None:
         _plugins(parser)
 
 
+def _trust_commands(commands: Any) -> None:
+    verify = _add(commands, "verify", "check runs against their hashes and predictions", "trust", "mmlbench verify")
+    verify.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="run folders (default: all of --results)")
+    differ = _add(
+        commands, "diff", "compare two result sets cell by cell", "trust", "mmlbench diff results other/results"
+    )
+    differ.add_argument("a", type=Path, metavar="A", help="a results folder, or an exported archive")
+    differ.add_argument("b", type=Path, metavar="B")
+    differ.add_argument("--everything", action="store_true", help="show the cells that are equal, too")
+    export = _add(commands, "export", "pack a study into one archive", "trust", "mmlbench export --to study.tar.gz")
+    export.add_argument("--to", type=Path, default=Path("study.tar.gz"), help="default: study.tar.gz")
+    merge = _add(
+        commands, "import", "merge the runs of an archive, if they verify", "trust", "mmlbench import study.tar.gz"
+    )
+    merge.set_defaults(command=_call("trust", "import_"))
+    merge.add_argument("archive", type=Path)
+    for parser in (verify, export, merge):
+        _places(parser)
+
+
 def _report_commands(commands: Any) -> None:
     score = _add(commands, "score", "metrics of run folders", "report", "mmlbench score results/runs/*/*/joint/*")
     score.add_argument("runs", nargs="+", type=Path)
@@ -188,6 +208,7 @@ def _report_commands(commands: Any) -> None:
     _places(tables)
     board = _add(commands, "leaderboard", "show the leaderboard in the terminal", "report", "mmlbench leaderboard")
     _places(board)
+    _trust_commands(commands)
     stale = _add(
         commands,
         "stale",

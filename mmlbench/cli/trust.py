@@ -1,0 +1,67 @@
+"""`mmlbench verify`, `diff`, `export` and `import`: can these results be believed, moved, compared? No torch."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from ..errors import DataError
+from ..store import read_json
+from . import say
+
+
+def _all_runs(results: Path) -> list[Path]:
+    """Return the run folders below a results folder, planned ones that are not there included."""
+    found = {path.parent for path in results.glob("runs/*/*/*/*/run.json")}
+    plan = results / "plan.json"
+    if plan.exists():
+        found |= {results / cell["run"] for cell in read_json(plan).get("cells", ())}
+    return sorted(found)
+
+
+def verify(arguments: argparse.Namespace) -> int:
+    """Check run folders byte by byte and against their own predictions; exit code 1 where one is not as written."""
+    from ..verify import verify_run
+
+    runs = arguments.runs or _all_runs(arguments.results)
+    if not runs:
+        raise DataError(f"{arguments.results} holds no runs", "Name run folders, or the results folder by --results")
+    faults, bad = 0, 0
+    for path in runs:
+        found = verify_run(path, arguments.results, arguments.cache)
+        sys.stdout.writelines(f"{line}\n" for line in found)
+        faults, bad = faults + len(found), bad + bool(found)
+    say(
+        f"{bad} of {len(runs)} runs are not as they were written ({faults} faults)"
+        if bad
+        else f"{len(runs)} verified"
+    )
+    return int(bool(bad))
+
+
+def diff(arguments: argparse.Namespace) -> int:
+    """Compare two result sets cell by cell; exit code 1 where any cell differs."""
+    from ..report.difference import compare, difference_text
+
+    found = compare(arguments.a, arguments.b)
+    sys.stdout.write(difference_text(found, arguments.everything))
+    return int(found.differs)
+
+
+def export(arguments: argparse.Namespace) -> int:
+    """Pack a study into one archive."""
+    from ..archive import pack
+
+    count = pack(arguments.results, arguments.to)
+    say(f"{count} runs packed into {arguments.to} ({arguments.to.stat().st_size / 1e6:.1f} MB)")
+    return 0
+
+
+def import_(arguments: argparse.Namespace) -> int:
+    """Merge the runs of an archive into a results folder."""
+    from ..archive import unpack
+
+    new, known = unpack(arguments.archive, arguments.results)
+    say(f"{new} runs imported into {arguments.results}, {known} were there already. Next: mmlbench tables")
+    return 0

@@ -1,0 +1,173 @@
+"""Two result sets cell by cell: which numbers differ, by how much, and which config, data, code or hardware does."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError
+from .load import read_plan
+from .rows import KEY, Row, parse_rows
+from .view import figure_of, interval, signed
+
+#: Columns of a row that say what made it, and how they are called.
+MADE = {
+    "config_hash": "config",
+    "data_fingerprint": "data",
+    "code_version": "code",
+    "hardware": "hardware",
+}
+
+
+@dataclass
+class Side:
+    """One result set: its rows by what they are about, and its planned configurations."""
+
+    name: str
+    rows: dict[tuple[str, ...], Row]
+    configs: dict[tuple[str, ...], dict[str, Any]]
+
+
+@dataclass
+class Found:
+    """What differs.
+
+    Attributes:
+        changed: pairs of rows whose values differ. same: pairs whose values are equal. only: set -> rows that the
+            other lacks. made: sentences about config, data, code and hardware.
+    """
+
+    names: tuple[str, str]
+    changed: list[tuple[Row, Row]] = field(default_factory=list)
+    same: list[tuple[Row, Row]] = field(default_factory=list)
+    only: dict[str, list[Row]] = field(default_factory=dict)
+    made: list[str] = field(default_factory=list)
+
+    @property
+    def differs(self) -> bool:
+        """Whether any number differs or is missing on one side."""
+        return bool(self.changed or any(self.only.values()))
+
+
+def read_side(place: Path) -> Side:
+    """Read a results folder, or an archive of `mmlbench export`.
+
+    Raises:
+        DataError: it is neither, or has no tables.
+    """
+    if place.is_file():
+        from ..archive import open_archive
+
+        with tempfile.TemporaryDirectory() as held:
+            open_archive(place, Path(held))
+            side = read_side(Path(held))
+        return Side(str(place), side.rows, side.configs)
+    path = place / "all_tables.csv"
+    try:
+        rows = parse_rows(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError):
+        raise DataError(
+            f"{path} can't be read", "Name a results folder with tables, or an exported archive"
+        ) from None
+    configs: dict[tuple[str, ...], dict[str, Any]] = {}
+    for cell in read_plan(place)["cells"]:
+        config = cell["config"]
+        where = (config["dataset"], config["split"], config["recipe"]["name"], cell["encoder"], cell["label"])
+        configs[(*where, str(config["seed"]))] = config
+    return Side(str(place), {tuple(getattr(row, name) for name in KEY): row for row in rows}, configs)
+
+
+def compare(a: Path, b: Path) -> Found:
+    """Compare two result sets; pairs are in the order of the first."""
+    first, second = read_side(a), read_side(b)
+    found = Found((first.name, second.name))
+    for key, row in first.rows.items():
+        other = second.rows.get(key)
+        if other is not None:
+            (found.same if row.value == other.value else found.changed).append((row, other))
+    found.only = {
+        first.name: [row for key, row in first.rows.items() if key not in second.rows],
+        second.name: [row for key, row in second.rows.items() if key not in first.rows],
+    }
+    pairs = [*found.changed, *found.same]
+    found.made = [*_made(pairs), *_configs(first, second)]
+    return found
+
+
+def _made(pairs: list[tuple[Row, Row]]) -> Iterator[str]:
+    """Say which of config, data, code and hardware differ, and for how many rows."""
+    for column, name in MADE.items():
+        differing = [(getattr(a, column), getattr(b, column)) for a, b in pairs]
+        differing = [pair for pair in differing if pair[0] != pair[1]]
+        if differing:
+            kinds = list(dict.fromkeys(differing))
+            shown = "; ".join(f"{one or 'none'} and {other or 'none'}" for one, other in kinds[:3])
+            more = f"; and {len(kinds) - 3} more pairs" if len(kinds) > 3 else ""
+            yield f"{name} differs in {len(differing)} of {len(pairs)} common rows: {shown}{more}"
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {prefix: value}
+    return {k: v for key, one in value.items() for k, v in _flat(one, f"{prefix}.{key}".lstrip(".")).items()}
+
+
+def _configs(first: Side, second: Side) -> Iterator[str]:
+    """Say which settings differ between runs of one label and seed, and which seeds one side lacks."""
+    changed: dict[tuple[str, str, str], int] = {}
+    for key in first.configs.keys() & second.configs.keys():
+        one, other = _flat(first.configs[key]), _flat(second.configs[key])
+        for name in one.keys() | other.keys():
+            if one.get(name) != other.get(name):
+                what = (name, str(one.get(name, "not set")), str(other.get(name, "not set")))
+                changed[what] = changed.get(what, 0) + 1
+    for (name, before, after), count in sorted(changed.items()):
+        yield f"setting {name}: {before} and {after} ({count} runs)"
+    for side, rival in ((first, second), (second, first)):
+        lacking = len(side.configs.keys() - rival.configs.keys())
+        if lacking:
+            yield f"{lacking} planned runs are only in {side.name}"
+
+
+def _difference(a: Row, b: Row) -> str:
+    """Return b - a with an interval, the two sets taken as independent; then whether it lies apart from zero."""
+    if a.value is None or b.value is None:
+        return "only one has a value"
+    unit = 100.0 if a.unit == "fraction" else 1.0
+    value = unit * (b.value - a.value)
+    if a.ci_low is None or a.ci_high is None or b.ci_low is None or b.ci_high is None:
+        return f"{signed(value, 2)}, no interval"
+    width = unit * math.hypot((a.ci_high - a.ci_low) / 2, (b.ci_high - b.ci_low) / 2)
+    said = "apart" if abs(value) > width else "not told apart"
+    return f"{signed(value, 2)} [{signed(value - width)}, {signed(value + width)}], {said}"
+
+
+def _name(row: Row) -> str:
+    words = [f"{row.dataset}/{row.split}", row.label, row.table, row.modality, row.metric, row.kind, row.selection]
+    words += [f"to {row.baseline}"] if row.baseline else []
+    return " ".join(dict.fromkeys(word for word in words if word))
+
+
+def difference_text(found: Found, everything: bool = False) -> str:
+    """Return the comparison as lines of text, largest differences first within what is measured in one unit."""
+    a, b = found.names
+    lines = [f"A: {a}", f"B: {b}"]
+    lines += [f"  {line}" for line in found.made] or ["  made by the same config, data, code and hardware"]
+    changed = sorted(
+        found.changed, key=lambda pair: (pair[0].unit, -abs((pair[1].value or 0) - (pair[0].value or 0)))
+    )
+    for one, other in [*changed, *(found.same if everything else [])]:
+        shown = " | ".join(f"{figure_of(row) or 'no value'} {interval(row)}".strip() for row in (one, other))
+        lines.append(f"{_name(one)}: {shown} | B - A {_difference(one, other)}")
+    for name, rows in found.only.items():
+        lines += [f"only in {name}: {_name(row)}" for row in (rows if everything else rows[:10])]
+        lines += [f"only in {name}: {len(rows) - 10} rows more"] if len(rows) > 10 and not everything else []
+    lines.append(
+        f"{len(found.changed)} of {len(found.changed) + len(found.same)} common rows differ; intervals of B - A take "
+        "the two sets as independent, which is too wide where they share test samples"
+    )
+    return "\n".join(lines) + "\n"

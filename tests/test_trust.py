@@ -1,0 +1,331 @@
+"""verify, diff, export, import: no changed byte goes unseen, nothing foreign gets in, tables come out equal."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import shutil
+import tarfile
+from pathlib import Path
+
+import fake_runs
+import numpy as np
+import pytest
+from bad_input import refused, run
+from fake_runs import small
+
+from mmlbench import archive
+from mmlbench.cli import main
+from mmlbench.errors import DataError
+from mmlbench.report import make_all
+from mmlbench.report.difference import compare
+from mmlbench.runfolder import verify
+from mmlbench.store import read_arrays, read_json, write_arrays, write_json
+from mmlbench.verify import verify_run
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    results = tmp_path_factory.mktemp("trusted") / "results"
+    methods = [m for m in fake_runs.default_methods() if m.label in ("unimodal", "joint", "ensemble")]
+    fake_runs.write_study(results, [small(methods=methods, seeds=(0, 1))])
+    make_all(results, results / "cache", lambda line: None)
+    return results
+
+
+@pytest.fixture
+def study(written: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(written, tmp_path / "results"))
+
+
+def joint(results: Path) -> Path:
+    return next(results.glob("runs/*/*/joint/s0-*"))
+
+
+# ---- verify ----------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("edits", [160, pytest.param(1000, marks=pytest.mark.slow)])
+def test_every_changed_byte_is_found_and_named(tiny, tmp_path: Path, edits: int) -> None:
+    """Random single-byte edits over all files of a real run folder, each file in turn."""
+    folder = tiny.run("joint", tmp_path).path
+    files = sorted(p for p in folder.iterdir() if p.is_file())
+    assert len(files) == 8, [p.name for p in files]
+    assert verify(folder) == []
+    rng = np.random.default_rng(1)
+    missed = []
+    for k in range(edits):
+        file = files[k % len(files)]
+        whole = file.read_bytes()
+        place, value = int(rng.integers(len(whole))), int(rng.integers(1, 256))
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ value]) + whole[place + 1 :])
+        if not any(file.name in fault for fault in verify(folder)):
+            missed.append((file.name, place, value))
+        file.write_bytes(whole)
+    assert missed == []
+    assert verify(folder) == []
+
+
+def test_files_that_do_not_belong_or_are_lost_are_named(study: Path) -> None:
+    folder = joint(study)
+    (folder / "extra.npz").write_bytes(b"x")
+    (folder / "provenance.json").unlink()
+    faults = "\n".join(verify(folder))
+    assert "extra.npz does not belong to the run" in faults and "provenance.json is missing" in faults
+
+
+def _forged(folder: Path, change) -> str:
+    """Change a run as a careful forger would, all hashes anew; return what verify says."""
+    change(folder)
+    fake_runs.seal(folder)
+    assert verify(folder) == [], "the hashes hold"
+    return "\n".join(verify_run(folder))
+
+
+def _edit_arrays(name: str, edit):
+    def change(folder: Path) -> None:
+        arrays = read_arrays(folder / name)
+        edit(arrays)
+        write_arrays(folder / name, arrays)
+
+    return change
+
+
+def _edit_record(edit):
+    def change(folder: Path) -> None:
+        record = read_json(folder / "run.json")
+        edit(record)
+        write_json(folder / "run.json", record)
+
+    return change
+
+
+def _roll(key: str):
+    return lambda arrays: arrays.update({key: np.roll(arrays[key], 1, axis=1)})
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (_edit_arrays("predictions.npz", _roll("last/test/fused")), "predictions.npz reaches 0.*run.json says"),
+        (_edit_arrays("epochs.npz", _roll("train/test/fused")), "epochs.npz and predictions.npz disagree about"),
+        (
+            _edit_arrays("epochs.npz", lambda a: a["train/test/fused"].__setitem__((0, slice(0, 2)), 0)),
+            "history.csv and epochs.npz disagree",
+        ),
+        (_edit_record(lambda r: r["selected"]["last"][0].update(accuracy=0.99)), "rule last picked accuracy 0.99"),
+        (_edit_record(lambda r: r["counts"].update(test=79)), "has 80 test ids, run.json says 79"),
+        (_edit_arrays("predictions.npz", lambda a: a["test/label"].__setitem__(0, 9)), "beyond the 4 classes"),
+        (_edit_arrays("predictions.npz", lambda a: a["test/id"].__setitem__(0, a["test/id"][1])), "test ids twice"),
+        (_edit_arrays("probe.npz", lambda a: a["last/audio/test"].__setitem__((0, 0), np.nan)), "NaN or infinite"),
+        (_edit_arrays("predictions.npz", lambda a: a.pop("last/test/fused")), "lacks last/test/fused"),
+        (
+            _edit_record(lambda r: r.update(probe={"last": {"audio": {"accuracy": {"test": 0.99}}}})),
+            "for last/audio/test, run.json says 0.99",
+        ),
+        (_edit_record(lambda r: r.update(class_names=None)), "can't be checked against its own numbers"),
+    ],
+)
+def test_numbers_that_do_not_follow_from_the_predictions(study: Path, change, said: str) -> None:
+    assert re.search(said, _forged(joint(study), change))
+
+
+def test_labels_that_are_not_the_datasets(tiny, tmp_path: Path) -> None:
+    folder = tiny.run("joint", tmp_path).path
+    assert verify_run(folder, tmp_path, tiny.cache) == []
+
+    def change(arrays: dict) -> None:
+        for key in [*arrays]:  # samples in another order, consistently: only the dataset can tell
+            if key.startswith("test/") or "/test/" in key:
+                arrays[key] = arrays[key][::-1].copy()
+
+    _edit_arrays("predictions.npz", change)(folder)
+    n = len(read_arrays(folder / "predictions.npz")["test/label"])
+    _edit_arrays(
+        "epochs.npz",
+        lambda a: a.update(
+            {
+                k: np.packbits(np.unpackbits(v, axis=1, count=n)[:, ::-1], axis=1)
+                for k, v in a.items()
+                if k.split("/")[1] == "test"
+            }
+        ),
+    )(folder)
+    _edit_arrays("probe.npz", lambda a: a.update({k: v[::-1].copy() for k, v in a.items() if k.endswith("/test")}))(
+        folder
+    )
+    fake_runs.seal(folder)
+    assert verify_run(folder) == []
+    assert "its test ids are not those of the dataset" in verify_run(folder, None, tiny.cache)[0]
+
+
+def test_verify_command(study: Path, capsys) -> None:
+    assert run(capsys, "verify", "--results", study)[0] == 0
+    file = joint(study) / "history.csv"
+    file.write_text(file.read_text() + "\n")
+    capsys.readouterr()
+    assert main(["verify", "--results", str(study)]) == 1
+    out = capsys.readouterr().out.splitlines()
+    assert len(out) == 1 and "history.csv is truncated or was changed" in out[0]
+    assert main(["verify", str(study / "runs/nowhere")]) == 1
+    shutil.rmtree(joint(study))
+    capsys.readouterr()
+    assert main(["verify", "--results", str(study)]) == 1, "a planned run that is gone is a fault"
+    assert "run.json is missing" in capsys.readouterr().out
+    assert "holds no runs" in refused(capsys, "verify", "--results", study / "none")
+
+
+# ---- export and import -----------------------------------------------------------------------------------------
+def test_the_same_tables_to_the_byte(study: Path, tmp_path: Path, capsys) -> None:
+    packed, other = tmp_path / "a" / "study.tar.gz", tmp_path / "other"
+    assert run(capsys, "export", "--results", study, "--to", packed)[0] == 0
+    assert run(capsys, "import", packed, "--results", other)[0] == 0
+    make_all(other, other / "cache", lambda line: None)
+    names = ["all_tables.csv", "cost.csv", *(f"tables/{p.name}" for p in (study / "tables").iterdir())]
+    assert len(names) > 8
+    for name in names:
+        assert (study / name).read_bytes() == (other / name).read_bytes(), name
+    again = tmp_path / "again.tar.gz"
+    assert run(capsys, "export", "--results", other, "--to", again)[0] == 0
+    assert packed.read_bytes() == again.read_bytes()
+    assert run(capsys, "import", packed, "--results", other)[0] == 0, "a second time nothing changes"
+
+
+def test_import_merges_studies(study: Path, tmp_path: Path) -> None:
+    other = fake_runs.write_study(tmp_path / "other", [small(split="index", seeds=(0,), groups=tuple("abcdef"))])
+    archive.pack(other, tmp_path / "o.tar.gz")
+    before = len(read_json(study / "plan.json")["cells"])
+    assert archive.unpack(tmp_path / "o.tar.gz", study) == (6, 0)
+    assert archive.unpack(tmp_path / "o.tar.gz", study) == (0, 6)
+    assert len(read_json(study / "plan.json")["cells"]) == before + 6
+    make_all(study, study / "cache", lambda line: None)
+
+
+def test_export_refuses_what_does_not_verify(study: Path, tmp_path: Path, capsys) -> None:
+    file = joint(study) / "provenance.json"
+    file.write_text(file.read_text().replace("A CPU", "B CPU"))
+    assert "does not verify" in refused(capsys, "export", "--results", study, "--to", tmp_path / "s.tar.gz")
+    assert not (tmp_path / "s.tar.gz").exists()
+
+
+def _repacked(source: Path, to: Path, change=None, extra: list[tarfile.TarInfo] = (), rehash: bool = True) -> Path:
+    """Write an archive anew with changed files and further members."""
+    with tarfile.open(source) as tar:
+        files = {m.name: tar.extractfile(m).read() for m in tar if m.isreg()}
+    if change:
+        change(files)
+    if rehash:
+        head = json.loads(files["archive.json"])
+        head["files"] = {n: hashlib.sha256(c).hexdigest() for n, c in files.items() if n != "archive.json"}
+        files["archive.json"] = json.dumps(head).encode()
+    with tarfile.open(to, "w:gz") as tar:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+        for member in extra:
+            tar.addfile(member, io.BytesIO(b"x" * member.size))
+    return to
+
+
+def _member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname, member.size = kind, target, 1 if kind == tarfile.REGTYPE else 0
+    return member
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        _member("../outside"),
+        _member("runs/../../outside"),
+        _member("/tmp/outside-absolute"),
+        _member("runs\\..\\outside"),
+        _member("C:/outside"),
+        _member("runs/./x"),
+        _member("elsewhere/x"),
+        _member("runs/link", tarfile.SYMTYPE, "/etc"),
+        _member("runs/hard", tarfile.LNKTYPE, "plan.json"),
+        _member("runs/device", tarfile.CHRTYPE),
+        _member("runs/" + "x" * 500),
+    ],
+    ids=lambda m: m.name[:24],
+)
+def test_an_archive_that_leads_outside(study: Path, tmp_path: Path, capsys, member: tarfile.TarInfo) -> None:
+    archive.pack(study, tmp_path / "s.tar.gz")
+    bad = _repacked(tmp_path / "s.tar.gz", tmp_path / "bad.tar.gz", extra=[member])
+    line = refused(capsys, "import", bad, "--results", tmp_path / "in" / "results")
+    assert "leads outside or belongs to no study" in line or "is no plain file" in line
+    assert [p.name for p in (tmp_path / "in").rglob("*")] == ["results"], "nothing was taken over"
+    assert not list(tmp_path.rglob("outside*"))
+
+
+def _change_run(files: dict[str, bytes]) -> None:
+    name = next(n for n in files if "/joint/" in n and n.endswith("history.csv"))
+    files[name] += b"\n"
+
+
+def _change_plan(files: dict[str, bytes]) -> None:
+    plan = json.loads(files["plan.json"])
+    plan["cells"][0]["run"] = "../../x"
+    files["plan.json"] = json.dumps(plan).encode()
+
+
+@pytest.mark.parametrize(
+    ("change", "rehash", "said"),
+    [
+        (_change_run, False, "history.csv was changed after it was packed"),
+        (_change_run, True, "does not verify: runs/.*history.csv is truncated or was changed"),
+        (_change_plan, True, "is planned and missing|is not planned"),
+        (lambda f: f.update({"plan.json": b'{"cells": [{}]}'}), True, "can't be read"),
+        (lambda f: f.update({"runs/a/b/c/s0-1/x.npz": b""}), True, "is not planned"),
+        (lambda f: f.pop("cost.csv"), False, "'cost.csv' is missing from the archive"),
+        (lambda f: f.update({"archive.json": b'{"schema": 9}'}), False, "unknown schema 9"),
+        (lambda f: f.pop("archive.json"), False, "has no archive.json"),
+    ],
+)
+def test_an_archive_that_does_not_verify(
+    study: Path, tmp_path: Path, capsys, change, rehash: bool, said: str
+) -> None:
+    archive.pack(study, tmp_path / "s.tar.gz")
+    bad = _repacked(tmp_path / "s.tar.gz", tmp_path / "bad.tar.gz", change, rehash=rehash)
+    assert re.search(said, refused(capsys, "import", bad, "--results", tmp_path / "in"))
+    assert list((tmp_path / "in").iterdir()) == []
+
+
+def test_what_is_no_archive(tmp_path: Path, capsys) -> None:
+    (tmp_path / "x.tar.gz").write_bytes(b"no archive at all")
+    assert "is no archive of a study" in refused(
+        capsys, "import", tmp_path / "x.tar.gz", "--results", tmp_path / "in"
+    )
+    assert "is no file" in refused(capsys, "import", tmp_path / "y.tar.gz", "--results", tmp_path / "in")
+
+
+def test_a_run_that_is_there_with_another_outcome(study: Path, tmp_path: Path) -> None:
+    archive.pack(study, tmp_path / "s.tar.gz")
+    _edit_record(lambda r: r["notes"].append("another"))(joint(study))
+    fake_runs.seal(joint(study))
+    with pytest.raises(DataError, match="is there with another outcome"):
+        archive.unpack(tmp_path / "s.tar.gz", study)
+
+
+# ---- diff ------------------------------------------------------------------------------------------------------
+def test_diff_names_cells_and_what_made_them(study: Path, tmp_path: Path, capsys) -> None:
+    other = Path(shutil.copytree(study, tmp_path / "other"))
+    assert run(capsys, "diff", study, other)[0] == 0
+    shutil.rmtree(other)
+    methods = [m for m in fake_runs.default_methods() if m.label in ("unimodal", "joint", "ensemble")]
+    methods[2].accuracy["fused"] = 0.6
+    methods[2].params = {"fusion": "sum"}
+    fake_runs.write_study(other, [small(methods=methods, seeds=(0, 1))], hardware="A GPU")
+    make_all(other, other / "cache", lambda line: None)
+    capsys.readouterr()
+    assert main(["diff", str(study), str(other)]) == 1
+    out = capsys.readouterr().out
+    assert "hardware differs in" in out and "A CPU and A GPU" in out
+    assert "config differs in" in out and "setting params.fusion: not set and sum (2 runs)" in out
+    assert "avdigits/speaker joint accuracy fused last: 8" in out and "B - A −2" in out
+    assert "ensemble accuracy fused last" not in out, "equal cells are only counted"
+    archive.pack(other, tmp_path / "o.tar.gz")
+    assert len(compare(study, tmp_path / "o.tar.gz").changed) == len(compare(study, other).changed) > 0
+    assert "can't be read" in refused(capsys, "diff", study, tmp_path / "none")
