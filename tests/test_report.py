@@ -13,7 +13,8 @@ from fake_runs import FakeMethod, small
 
 from mmlbench.errors import DataError
 from mmlbench.report import make_all
-from mmlbench.report.frame import make_frame
+from mmlbench.report.frame import Group, make_frame
+from mmlbench.report.gaps import ratio
 from mmlbench.report.rows import Row, parse_rows
 from mmlbench.report.sheets import accuracy_sheet
 from mmlbench.report.story import headline_of
@@ -201,6 +202,17 @@ def test_gaps_against_hand_computation(rows: list[Row], written: Path) -> None:
     assert retained.ci_low < retained.value < retained.ci_high
     own = bits(written, "unimodal", "last/test/own_head/visual")
     assert one(rows, metric="gap_head", **where).value == pytest.approx(100 * (own.mean() - after.mean()), rel=1e-5)
+
+
+def test_a_share_of_next_to_nothing_is_no_value() -> None:
+    rng = np.random.default_rng(0)
+    groups = np.array([""] * 500)
+    group = Group("any", "iid", "recipe", "encoder", "", ["audio"], groups, {}, "data")
+    floor, best, lifted = (rng.random((3, 500)) < p for p in (0.5, 0.51, 0.8))
+    nothing, why = ratio(floor - best.astype(float), best - floor.astype(float), group)
+    assert np.isnan(nothing.value) and "no value" in why
+    shown, _ = ratio(lifted - floor.astype(float), lifted - floor.astype(float), group)
+    assert shown.value == 1
 
 
 def test_mean_and_worst_gap(rows: list[Row]) -> None:

@@ -118,13 +118,14 @@ def ratio(top: np.ndarray, bottom: np.ndarray, group: Group) -> tuple[Estimate, 
     """Return the ratio of the means of two matrices (seeds, n), with the two-part interval of its linearisation.
 
     The value is mean(top) / mean(bottom); its error is that of (top - value * bottom) / mean(bottom), to first
-    order. There is no interval where the denominator's own interval comes near zero.
+    order. There is no interval where the denominator's own interval comes near zero, and no value where the
+    denominator is not shown to be above zero: such a share is noise over noise, of any size and sign.
     """
     below = group_estimate(group, bottom)
-    if not below.value:
+    if below.value <= 0 or below.value <= below.half_width:
         nan = float("nan")
         nothing = Estimate(nan, nan, nan, nan, below.n_seeds, below.n_items, nan, nan)
-        return nothing, "no value: training alone did not improve on the untrained encoder"
+        return nothing, "no value: training alone is not shown to improve on the untrained encoder"
     value = float(top.mean()) / below.value
     error = group_estimate(group, (top - value * bottom) / below.value)
     with np.errstate(divide="ignore", invalid="ignore"):
