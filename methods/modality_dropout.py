@@ -37,7 +37,8 @@ class ModalityDropout(Joint):
 
     Source: ModDrop (Neverova et al., T-PAMI 2016); PMR (CVPR 2023) tables it without its p. There is no reference
     implementation: p = 0.3, features and keeping one are our choices.
-    Measured: see docs/results.md.
+    Measured: 68.5 [65.3, 71.7] % on avdigits / speaker, minus joint +1.3 [-1.1, 3.6]
+    (5 seeds, 797 test pairs; docs/results.md).
     """
 
     class Params(Joint.Params):

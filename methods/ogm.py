@@ -56,7 +56,8 @@ class OGM(Joint):
     modulates the whole encoder, code and this file its 4-D weights; slices of the sum head have their full
     bias, as in the authors' training step; coefficients carry no gradient (theirs do, without effect). alpha per
     dataset: 0.8 CREMA-D, 0.1 VGGSound; end 50 of 100 epochs.
-    Measured: see docs/results.md.
+    Measured: 72.3 [68.5, 76.1] % on avdigits / speaker, minus joint +5.1 [3.1, 7.0]
+    (5 seeds, 797 test pairs; docs/results.md).
     """
 
     class Params(MethodParams):

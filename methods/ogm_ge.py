@@ -30,7 +30,8 @@ class OGMGE(OGM):
 
     Source: Peng et al., CVPR 2022 (generalisation enhancement). Deviations: the paper's noise has the covariance
     of the stochastic gradient over samples, `code_std` is what the authors' code does; the rest as in `ogm`.
-    Measured: see docs/results.md.
+    Measured: 72.2 [68.3, 76.0] % on avdigits / speaker, minus joint +4.9 [2.9, 7.0]
+    (5 seeds, 797 test pairs; docs/results.md).
     """
 
     class Params(OGM.Params):

@@ -21,7 +21,8 @@ class Unimodal(Method):
     Source: the unimodal baselines of the field; DI-MML (Fan et al., ACM MM 2024) releases no script for them,
     their recipe is that of its joint baseline. Deviations: none. Cost: the encoders of one joint run, M passes
     over the loader.
-    Measured: see docs/results.md.
+    Measured: audio 55.0 ± 0.7, visual 62.6 ± 1.8 % on avdigits / speaker
+    (5 seeds, 797 test pairs; docs/results.md).
     """
 
     keeps = ("last", "val", "test")
