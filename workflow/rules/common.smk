@@ -12,4 +12,4 @@ wildcard_constraints:
     split=r"[A-Za-z0-9_.-]+",
     method=r"[a-z0-9_]+",
     run=r"s\d+-[0-9a-f]{10}",
-    code=r"[0-9a-f]{10}",
+    stamp=r"[0-9a-f]{10}",

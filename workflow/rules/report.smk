@@ -14,3 +14,8 @@ rule tables:
         "making tables, leaderboard and figures"
     shell:
         "mmlbench tables > {log} 2>&1"
+
+
+# Where a run failed the tables are not even begun, so what they would name is named here.
+onerror:
+    PLAN.name_missing()

@@ -1,13 +1,14 @@
-# One job is one run. The output is a stamp named after the code's fingerprint, not run.json: Snakemake deletes
-# declared outputs before it starts a job again, and a complete run or a checkpoint must survive that.
+# One job is one run. The output is a stamp named after the code of method and dataset, not run.json: Snakemake deletes
+# declared outputs before it starts a job again, and a complete run or a checkpoint must survive that. Where the cache
+# or a reused run was made anew the job starts, and `mmlbench train` decides: unless the data differ it ends at once.
 rule train:
     input:
-        cache=lambda wildcards: ancient(PLAN.manifest(wildcards)),
-        reused=lambda wildcards: [ancient(stamp) for stamp in PLAN.reused(wildcards)],
+        cache=lambda wildcards: PLAN.manifest(wildcards),
+        reused=lambda wildcards: PLAN.reused(wildcards),
     output:
-        "results/runs/{dataset}/{split}/{method}/{run}/done-{code}",
+        "results/runs/{dataset}/{split}/{method}/{run}/done-{stamp}",
     log:
-        "results/logs/train/{dataset}/{split}/{method}/{run}-{code}.log",
+        "results/logs/train/{dataset}/{split}/{method}/{run}-{stamp}.log",
     priority: 10
     threads: lambda wildcards: PLAN.threads(wildcards)
     params:
