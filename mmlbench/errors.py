@@ -43,6 +43,13 @@ class RunError(MmlbenchError):
     """A run started and could not be finished (exit code 1)."""
 
 
+def runs_error(what: str, runs: list[str], limit: int = 10) -> DataError:
+    """Return the error that lists runs that can't be used; `runs` name each with its command in brackets."""
+    more = f"; and {len(runs) - limit} more" if len(runs) > limit else ""
+    listed = "; ".join(runs[:limit])
+    return DataError(f"{what}: {listed}{more}", "Type the snakemake command again, or the commands in brackets")
+
+
 def fault(error: BaseException, files: Iterable[str] = ()) -> tuple[str, str]:
     """Return an exception in one line, with the last line of the plug-in `files` that it passed; and a mend."""
     what = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")

@@ -24,6 +24,11 @@ RUN_SCHEMA = 1
 CONFIG_KEYS = ("schema", "dataset", "dataset_params", "split", "recipe", "method", "params", "seed")
 
 
+def stamp_name(code: str, cache: str) -> str:
+    """Return the name of a run's stamp: it changes with the code of the method and with that of the dataset."""
+    return f"done-{digest([code, cache])[:10]}"
+
+
 @dataclass(frozen=True)
 class RunSpec:
     """One run: what identifies it, where it lies, what it needs.
@@ -55,8 +60,8 @@ class RunSpec:
 
     @property
     def stamp(self) -> PurePosixPath:
-        """File that says the run was completed by the present code."""
-        return self.path / f"done-{self.code[:10]}"
+        """File that says the run was completed by the present code, of its dataset too."""
+        return self.path / stamp_name(self.code, self.cache)
 
 
 @dataclass(frozen=True)

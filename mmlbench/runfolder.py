@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +24,8 @@ KEYS = (
     "run", "config", "config_hash", "data_fingerprint", "code", "modalities", "class_names", "counts",
     "parameters", "flops", "sample_passes", "epochs", "selected", "requires", "bayes", "tuning", "notes", "files",
 )  # fmt: skip
+#: The workflow's stamps; the name holds what run.json does not know, the dataset's code.
+STAMP = re.compile(r"done-[0-9a-f]{10}")
 #: Files that no table reads are hashed on opening only up to this size; `verify` hashes all.
 OPEN_CHECK_BYTES = 64 * 2**20
 
@@ -160,11 +163,10 @@ def _circumstance_faults(path: Path, record: dict[str, Any]) -> list[str]:
             faults.append(f"{own} {said}")
     else:
         faults += form
-    stamp = f"done-{record['code']['method'][:10]}"
     for file in sorted(path.iterdir()):
         if file.name in (*record["files"], "run.json", own.name) or file.name.startswith("."):
             continue
-        if file.name != stamp:
+        if not STAMP.fullmatch(file.name):
             faults.append(f"{file} does not belong to the run")
         elif file.read_bytes() != f"{file_digest(path / 'run.json')}\n".encode():
             faults.append(f"{file} was changed: it does not hold the hash of run.json")

@@ -14,7 +14,7 @@ from typing import Any
 from snakemake.exceptions import WorkflowError
 
 from . import config as configs
-from .errors import MmlbenchError
+from .errors import MmlbenchError, runs_error
 from .hashing import digest
 from .params import value_text
 from .plan import RunSpec
@@ -60,7 +60,7 @@ class Plan:
 
     def _run(self, wildcards: Any) -> RunSpec:
         path = f"results/runs/{wildcards.dataset}/{wildcards.split}/{wildcards.method}/{wildcards.run}"
-        stamp = f"{path}/done-{wildcards.code}"
+        stamp = f"{path}/done-{wildcards.stamp}"
         if stamp not in self.runs:
             raise WorkflowError(f"{stamp} is no run of this config. Ask for results/all_tables.csv")
         return self.runs[stamp]
@@ -68,6 +68,16 @@ class Plan:
     def stamps(self) -> list[str]:
         """Return the stamps of all runs of the study."""
         return list(self.runs)
+
+    def name_missing(self) -> None:
+        """Tell in one line which runs are not made, each with the command that makes it."""
+        missing = []
+        for run in (run for stamp, run in self.runs.items() if not Path(stamp).exists()):
+            c, command = run.config, shlex.join(["mmlbench", "train", *run.command, *self.plugins])
+            missing.append(f"{c['dataset']}/{c['split']} {c['method']} seed {c['seed']} ({command})")
+        if missing:
+            error = runs_error(f"{len(missing)} of {len(self.runs)} planned runs are not made", missing)
+            os.write(2, f"mmlbench: {error}\n".encode())
 
     def manifest(self, wildcards: Any) -> str:
         """Return the manifest of the run's prepared cache."""
@@ -102,7 +112,8 @@ def read(config: Mapping[str, Any], results: str | Path) -> Plan:
     """Check a config, write results/plan.json where it changed, and return the plan.
 
     Raises:
-        WorkflowError: with the one line that `mmlbench` would print.
+        SystemExit: after the one line that `mmlbench` would print, with its exit code. An exception would get the
+            places in the code printed below it.
     """
     try:
         study = configs.study(config)
@@ -113,4 +124,5 @@ def read(config: Mapping[str, Any], results: str | Path) -> Plan:
         write_json(path, plan)
         return Plan(study)
     except MmlbenchError as error:
-        raise WorkflowError(str(error)) from None
+        os.write(2, f"mmlbench: {error}\n".encode())
+        raise SystemExit(error.exit_code) from None

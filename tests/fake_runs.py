@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from mmlbench.hashing import digest, file_digest
+from mmlbench.plan import stamp_name
 from mmlbench.store import write_arrays, write_json, write_text
 
 CODE = "c0de" * 4
@@ -263,7 +264,9 @@ def seal(folder: Path) -> None:
     facts = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
     facts.pop("record_hash", None)
     write_json(folder / "provenance.json", facts | {"record_hash": digest(facts)[:16]})
-    write_text(folder / f"done-{record['code']['method'][:10]}", file_digest(folder / "run.json") + "\n")
+    name = stamp_name(record["code"]["method"], f"{record['config']['dataset']}-0123456789")
+    for stamp in list(folder.glob("done-*")) or [folder / name]:
+        write_text(stamp, file_digest(folder / "run.json") + "\n")
 
 
 def write_run(

@@ -11,16 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import DataError, runs_error
 from ..hashing import digest, file_digest
+from ..plan import stamp_name
 from ..runfolder import RunFolder
 from ..score import Bits, correct
 from ..stats import CrossFit, cross_fit_optimism
 from ..store import read_json
 from .facts import ALONE, CONTROL, ENSEMBLE, Facts
-
-#: So many faults are listed; the rest is counted.
-LISTED = 10
 
 
 @dataclass
@@ -164,7 +162,10 @@ def _state(cell: Mapping[str, Any], results: Path, cache: Path) -> tuple[str, Ru
     if run.record["code"]["method"] != cell["code"]:
         return "stale, made by other code of the method", None
     manifest = cache / cell["cache"] / "manifest.json"
-    if manifest.exists() and read_json(manifest).get("fingerprint") != run.record["data_fingerprint"]:
+    if not manifest.exists():
+        if not (folder / stamp_name(cell["code"], cell["cache"])).exists():
+            return f"perhaps stale: {manifest.parent} is gone, and no stamp says that it was made from it", None
+    elif read_json(manifest).get("fingerprint") != run.record["data_fingerprint"]:
         return "stale, made from other data than the prepared cache", None
     for method, used in run.record["requires"].items():
         source = results / used["run"] / "run.json"
@@ -175,15 +176,11 @@ def _state(cell: Mapping[str, Any], results: Path, cache: Path) -> tuple[str, Ru
 
 def _fail(faults: list[tuple[Mapping[str, Any], str]], total: int, options: list[str]) -> None:
     shown = []
-    for cell, problem in faults[:LISTED]:
+    for cell, problem in faults:
         config = cell["config"]
         where = f"{config['dataset']}/{config['split']} {cell['label']} seed {config['seed']}"
         shown.append(f"{where}: {problem} (mmlbench train {shlex.join([*cell['command'], *options])})")
-    more = f"; and {len(faults) - LISTED} more" if len(faults) > LISTED else ""
-    raise DataError(
-        f"{len(faults)} of {total} planned runs can't be used: {'; '.join(shown)}{more}",
-        "Type the snakemake command again, or the commands in brackets",
-    )
+    raise runs_error(f"{len(faults)} of {total} planned runs can't be used", shown)
 
 
 def _judged(run: RunFolder, bits: Mapping[str, Bits]) -> dict[tuple[str, str], CrossFit]:
