@@ -9,23 +9,17 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import os
 import re
-import shutil
 import subprocess
-import sys
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
-
-from mmlbench import plugins
+from clone import GENERATED, copy_tree, environment
 
 ROOT = Path(__file__).resolve().parents[1]
-#: What a study generates; the rest of the working tree is the project.
-GENERATED = {"results", "cache", ".snakemake", "__pycache__"}
 PLUGINS = ("alternating", "reinit", "missing_history")
 RECIPES = {
     "brief": {"encoder": "small_cnn", "epochs": 3},
@@ -61,20 +55,6 @@ def hashes(folder: Path) -> dict[str, str]:
     return {path.as_posix(): hashlib.sha256((folder / path).read_bytes()).hexdigest() for path in kept}
 
 
-def copy_tree(target: Path) -> None:
-    """Copy what git tracks or would track; elsewhere, as in an unpacked archive, all but what is generated."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    if listed.returncode:
-        shutil.copytree(ROOT, target, ignore=shutil.ignore_patterns(*GENERATED, ".*"))
-        return
-    for name in filter(None, listed.stdout.split("\0")):
-        if (ROOT / name).is_file():
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(ROOT / name, target / name)
-
-
 @dataclass(frozen=True)
 class World:
     """The copy after its study; `site` holds the other distribution, `before` the hashes of the untouched copy."""
@@ -85,10 +65,7 @@ class World:
 
     def call(self, *command: str) -> str:
         """Run a command in the copy, as a user would in a clone, and return what it printed."""
-        env = {key: value for key, value in os.environ.items() if key != plugins.VARIABLE}
-        env["PYTHONPATH"] = os.pathsep.join([str(self.folder), str(self.site)])
-        env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env["PATH"]])
-        env |= {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+        env = environment(self.folder, self.site)
         done = subprocess.run(command, cwd=self.folder, env=env, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
         return done.stdout
