@@ -22,6 +22,7 @@ SHIPPED = {
     "methods": "mmlbench/methods",
     "datasets": "mmlbench/datasets",
     "config": "mmlbench/config",
+    "workflow/snakemake_executor_plugin_submitit": "snakemake_executor_plugin_submitit",
 }
 #: What an install must do from any folder: keep the other package's name free and find its own files.
 PROBE = """
@@ -149,6 +150,16 @@ def test_list_and_describe(installed: tuple[str, Path], tmp_path: Path) -> None:
 def test_editable_install_copies_nothing(editable_bin: Path) -> None:
     (purelib,) = editable_bin.parent.glob("lib/python*/site-packages")
     assert not (purelib / "mmlbench").exists()
+
+
+def test_snakemake_finds_the_executor(installed: tuple[str, Path], tmp_path: Path) -> None:
+    """By its top-level name, and a node can start what it is handed without Snakemake."""
+    found = "from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry as registry"
+    there = "assert registry().get_plugin('submitit').executor.__module__.startswith('snakemake_executor_plugin_')"
+    succeed([str(installed[1] / "python"), "-c", f"{found}; {there}"], tmp_path)
+    node = "import snakemake_executor_plugin_submitit.node, sys"
+    light = "assert not [name for name in sys.modules if name.startswith(('snakemake_interface', 'snakemake.'))]"
+    succeed([str(installed[1] / "python"), "-c", f"{node}; {light}"], tmp_path)
 
 
 @pytest.mark.parametrize("folder", ["methods", "datasets"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import re
 import resource
 import socket
 import subprocess
@@ -44,6 +45,14 @@ def commit() -> str | None:
     return None
 
 
+def driver() -> str | None:
+    """Return the version of the GPU's driver on this machine, None where the system does not tell."""
+    with contextlib.suppress(OSError):
+        found = re.search(r"\b\d+\.\d+(\.\d+)?\b", Path("/proc/driver/nvidia/version").read_text(encoding="utf-8"))
+        return found.group() if found else None
+    return None
+
+
 def now() -> str:
     """Return the time in UTC."""
     return datetime.now(UTC).isoformat(timespec="seconds")
@@ -58,13 +67,16 @@ def provenance(
         "id": os.environ.get("SLURM_JOB_ID"),
         "array": os.environ.get("SLURM_ARRAY_JOB_ID"),
         "task": os.environ.get("SLURM_ARRAY_TASK_ID"),
+        "node": os.environ.get("SLURMD_NODENAME"),
+        "gpus": os.environ.get("CUDA_VISIBLE_DEVICES"),
         "requeues": os.environ.get("SLURM_RESTART_COUNT"),
     }
     return {
         "host": socket.gethostname(),
         "hardware": hardware(device),
         "device": str(device),
-        "driver": torch.version.cuda if cuda else None,
+        "driver": driver() if cuda else None,
+        "cuda": torch.version.cuda if cuda else None,
         "job": job,
         "python": platform.python_version(),
         "platform": platform.platform(),

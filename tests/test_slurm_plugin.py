@@ -1,0 +1,373 @@
+"""What the SLURM executor decides without a cluster: requests, refusals, states, packs, folders of submissions."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from snakemake_executor_plugin_submitit import batch as batches
+from snakemake_executor_plugin_submitit import cluster, commands, messages, node, view, watch
+from snakemake_executor_plugin_submitit.batch import Batch, Member
+from snakemake_executor_plugin_submitit.jobs import Live
+from snakemake_executor_plugin_submitit.resources import request_of
+from snakemake_executor_plugin_submitit.settings import ExecutorSettings
+from snakemake_executor_plugin_submitit.submit import spread
+from snakemake_interface_common.exceptions import WorkflowError
+
+
+def request(settings=None, **resources):
+    """Return the request of a rule with these resources."""
+    job = SimpleNamespace(name="train", threads=1, resources=resources)
+    return request_of(job, settings or ExecutorSettings())
+
+
+def live(folder, tasks=2, per_task=1, **resources):
+    """Return the jobs of a submission that SLURM calls 7_0, 7_1, ..."""
+    members = [Member(n, f"key{n}", n // per_task) for n in range(tasks * per_task)]
+    made = Batch.create(folder, "train", members, gpus=1, minutes=60, mem_mb=1000)
+    made.submitted([f"7_{k}" for k in range(tasks)])
+    jobs = []
+    for member in members:
+        job = SimpleNamespace(name="train", jobid=member.number, is_group=lambda: False)
+        one = Live(job, request(mem_mb=1000, **resources), member.key, "true", "cd x && true", "")
+        one.place(made, member.number, member.task)
+        jobs.append(one)
+    return jobs
+
+
+# ---- what is asked for -----------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("1:02", 62), ("1-00:00:00", 86400), ("2:00:00", 7200), ("infinite", 0), ("INVALID", 0), ("0:00", 0)],
+)
+def test_slurms_times(text, seconds):
+    assert commands.seconds_of(text) == seconds
+
+
+def test_resources_become_sbatch_flags():
+    settings = ExecutorSettings(partition="gpu", account="lab", gpus="a100:2")
+    found = request(settings, mem_mb=4000, runtime=90, slurm_extra="--nice --reservation=x").sbatch(3)
+    assert found["gres"] == "gpu:a100:2" and found["mem"] == "12000M" and found["cpus_per_task"] == 3
+    assert found["partition"] == "gpu" and found["account"] == "lab" and found["time"] == 90
+    assert found["additional_parameters"] == {"requeue": True, "nice": True, "reservation": "x"}
+    assert "gres" not in request(settings, gpu=0).sbatch(1)
+
+
+@pytest.mark.parametrize(
+    ("resources", "words"),
+    [
+        ({"mem_mb": 4}, "megabytes"),
+        ({"mem_mb": "lots"}, "mem_mb is 'lots'"),
+        ({"runtime": -1}, "runtime is -1"),
+        ({"runtime": 1.5}, "whole number"),
+        ({"slurm_extra": "--array=0-3"}, "--array"),
+        ({"slurm_extra": "nice"}, "--name=value"),
+        ({"constraint": "a\nb"}, "one line"),
+    ],
+)
+def test_a_wrong_resource_is_named(resources, words):
+    with pytest.raises(WorkflowError, match="rule train") as error:
+        request(**resources)
+    assert words in str(error.value)
+
+
+def test_a_wrong_number_of_gpus_is_named():
+    with pytest.raises(WorkflowError, match="a100:1"):
+        request(ExecutorSettings(gpus="two"))
+
+
+# ---- what the cluster offers -----------------------------------------------------------------------------------
+OFFER = cluster.Offer(
+    {
+        "gpu": cluster.Partition("gpu", 600.0, True, [cluster.Kind(8, 32000, {"a100": 4}, frozenset({"fast"}))]),
+        "cpu": cluster.Partition("cpu", 0.0, True, [cluster.Kind(64, 8000, {}, frozenset())]),
+    },
+    "gpu",
+    1001,
+    10000,
+    False,
+)
+
+
+@pytest.mark.parametrize(
+    ("resources", "words"),
+    [
+        ({}, ""),
+        ({"gpu": 4, "mem_mb": 32000, "runtime": 600}, ""),
+        ({"constraint": "fast"}, ""),
+        ({"slurm_partition": "cpu,gpu", "gpu": 1}, ""),
+        ({"slurm_partition": "long"}, "no partition 'long'"),
+        ({"gpu": 5}, "5 GPUs"),
+        ({"slurm_partition": "cpu", "gpu": 1}, "1 GPU: no node of partition cpu has that"),
+        ({"gpu": 1, "gpu_model": "h100"}, "of type 'h100'"),
+        ({"mem_mb": 40000}, "40000 MB"),
+        ({"runtime": 601}, "above the limit of partition gpu, 600 min"),
+        ({"cpus_per_task": 9}, "9 CPUs"),
+        ({"constraint": "fast&slow"}, "feature 'slow'"),
+    ],
+)
+def test_what_can_never_be_given_is_said_with_what_there_is(resources, words):
+    found = cluster.complaint(request(**resources), 1, OFFER)
+    assert (
+        (words in found and "gpu (600 min; nodes of 8 CPUs, 32000 MB, 4 GPUs a100)" in found) if words else not found
+    )
+
+
+def test_a_pack_has_to_fit_too():
+    assert cluster.complaint(request(cpus_per_task=4), 2, OFFER) == ""
+    assert "12 CPUs" in cluster.complaint(request(cpus_per_task=4), 3, OFFER)
+
+
+def test_packs_are_even():
+    assert [len(pack) for pack in spread(list(range(7)), 3)] == [3, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (
+            "sbatch: error: invalid partition specified: x\nBatch job submission failed: Invalid partition name",
+            "submitit-partition",
+        ),
+        (
+            "sbatch: error: Batch job submission failed: Invalid account or account/partition combination",
+            "submitit-account",
+        ),
+        ("sbatch: error: Invalid generic resource (gres) specification", "submitit-gpus"),
+        ("sbatch: error: Batch job submission failed: Invalid feature specification", "submitit-constraint"),
+        ("sbatch: error: Batch job submission failed: Invalid qos specification", "submitit-qos"),
+        ("sbatch: error: Munge encode failed", "administrator"),
+        ("sbatch: error: something new", "something new"),
+    ],
+)
+def test_a_refusal_names_the_setting(said, words):
+    assert words in messages.refused(said, request(ExecutorSettings(partition="x", account="y")), OFFER)
+
+
+def test_the_cause_is_found_in_slurms_log():
+    assert (
+        messages.cause_of("FAILED", "slurmstepd: error: Exceeded job memory limit\nexceeded memory limit (2 > 1)")
+        == "memory"
+    )
+    assert messages.cause_of("TIMEOUT", "") == "timeout"
+    assert (
+        messages.cause_of("FAILED", "slurmstepd: error: execve(): /x/python: No such file or directory") == "python"
+    )
+    assert messages.cause_of("FAILED", "nothing") == "failed"
+
+
+# ---- the folder of a submission --------------------------------------------------------------------------------
+def test_a_batch_is_read_back(tmp_path):
+    one = live(tmp_path)[0]
+    one.batch.report(0, well=False)
+    again = Batch.load(one.batch.folder)
+    assert (again.ids, again.reported, again.failures, again.gpus) == (["7_0", "7_1"], {0}, 1, 1)
+    assert again.jobs() == {"7"} and not again.over()
+    assert [found.name for found in batches.earlier(tmp_path, 7)] == [again.name]
+
+
+def test_what_is_over_goes_and_failures_are_kept_for_some_days(tmp_path):
+    well, ill = live(tmp_path), live(tmp_path)
+    for one in (*well, *ill):
+        one.batch.report(one.number, well=one in well)
+    assert list(batches.earlier(tmp_path, 7)) == []
+    assert not well[0].batch.folder.exists() and ill[0].batch.folder.exists()
+    old = time.time() - 8 * 86400
+    os.utime(ill[0].batch.folder, (old, old))
+    assert list(batches.earlier(tmp_path, 7)) == [] and not ill[0].batch.folder.exists()
+
+
+def test_half_a_batch_is_no_batch(tmp_path):
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "batch.json").write_text('{"name": "tr')
+    assert Batch.load(tmp_path / "x") is None
+
+
+# ---- what became of jobs ---------------------------------------------------------------------------------------
+class Answers(commands.Slurm):
+    """A SLURM whose answers are given."""
+
+    def __init__(self, **rows):
+        super().__init__()
+        self.rows = {job.replace("j", "7_"): commands.Row(*row) for job, row in rows.items()}
+        self.gone = {}
+        self.cancelled = []
+
+    def queue(self):
+        return self.rows
+
+    def ends(self, jobs):
+        return {job: self.gone[job] for job in jobs if job in self.gone}
+
+    def cancel(self, jobs=(), name=""):
+        self.cancelled += jobs
+        return ""
+
+
+def look(lives, slurm, times=2, latency=0.0, **settings):
+    """Return what a watch says of jobs: those that went well, failures with their text, those made again."""
+    told = SimpleNamespace(well=[], ill=[], again=[])
+    found = watch.Watch(
+        ExecutorSettings(squeue_interval=0.0, **settings),
+        slurm,
+        latency,
+        succeed=told.well.append,
+        fail=lambda one, text: told.ill.append(text),
+        again=told.again.append,
+        bigger=lambda one: True,
+        say=lambda text: None,
+    )
+    found.add(lives)
+    for _ in range(times):
+        found.sweep()
+        for one in found.all():
+            one.gone = one.gone and one.gone - 60
+            one.stuck = one.stuck and one.stuck - 100
+    return told
+
+
+def end(one, code, **facts):
+    """Write a status file as the node does."""
+    node.write_json(
+        one.batch.folder / "status" / f"{one.number}.json", {"code": code, "node": "n1", "seconds": 3} | facts
+    )
+
+
+def test_status_files_decide(tmp_path):
+    first, second = live(tmp_path)
+    end(first, 0)
+    end(second, 3)
+    told = look([first, second], Answers())
+    assert told.well == [first]
+    assert "SLURM job 7_1 on n1: the command ended with exit code 3 after 3 s." in told.ill[0]
+
+
+def test_running_and_waiting_jobs_are_left_alone(tmp_path):
+    lives = live(tmp_path)
+    told = look(lives, Answers(j0=("RUNNING", "None"), j1=("PENDING", "Priority")), times=5)
+    assert told.well == told.ill == told.again == []
+
+
+@pytest.mark.parametrize(
+    ("state", "log", "words"),
+    [
+        ("TIMEOUT", "", None),
+        ("FAILED", "exceeded memory limit (3 > 2), being killed", None),
+        ("NODE_FAIL", "", None),
+        ("PREEMPTED", "", None),
+        ("CANCELLED", "", "it was cancelled"),
+        ("FAILED", "Disk quota exceeded", "quota"),
+        ("FAILED", "ModuleNotFoundError: No module named 'submitit'", "can't start"),
+        ("FAILED", "", "the node can't see"),
+    ],
+)
+def test_a_job_without_a_status_file(tmp_path, state, log, words):
+    one = live(tmp_path, tasks=1)[0]
+    (one.batch.folder / "7_0_0_log.out").write_text(log)
+    slurm = Answers(j0=(state, "None"))
+    slurm.gone["7_0"] = commands.End(state)
+    told = look([one], slurm)
+    if words is None:
+        assert told.again == [one] and not told.ill
+    else:
+        assert words in told.ill[0]
+
+
+def test_each_cause_has_a_limit_of_tries(tmp_path):
+    one = live(tmp_path, tasks=1)[0]
+    one.tries["memory"] = 1
+    (one.batch.folder / "7_0_0_log.out").write_text("oom_kill")
+    assert "out of memory (it had 1000 MB): raise mem_mb" in look([one], Answers(j0=("FAILED", "x"))).ill[0]
+
+
+def test_a_status_file_that_comes_late_is_waited_for(tmp_path):
+    one = live(tmp_path, tasks=1)[0]
+    slurm = Answers(j0=("COMPLETED", "None"))
+    told = look([one], slurm, times=3, latency=200.0)
+    assert told.ill == []
+    end(one, 0)
+    assert look([one], slurm, times=1, latency=200.0).well == [one]
+
+
+def test_a_reason_that_waiting_does_not_cure(tmp_path):
+    one = live(tmp_path, tasks=1)[0]
+    slurm = Answers(j0=("PENDING", "PartitionTimeLimit"))
+    assert "PartitionTimeLimit" in look([one], slurm, times=3).ill[0] and slurm.cancelled == ["7_0"]
+
+
+# ---- on the node -----------------------------------------------------------------------------------------------
+def test_a_pack_runs_each_command_by_itself(tmp_path):
+    lives = live(tmp_path, tasks=1, per_task=3)
+    folder = lives[0].batch.folder
+    most = {"timeout": 1, "preempted": 1, "node": 1}
+    said = ("echo one", "echo two; exit 4", "echo $OMP_NUM_THREADS")
+    members = tuple(enumerate(said))
+    pack = node.Pack(str(folder), 0, members, str(tmp_path), 3, 60, 10, most)
+    code = f"from snakemake_executor_plugin_submitit.node import Pack; import sys; sys.exit({pack!r}())"
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("SLURM")}
+    assert subprocess.run([sys.executable, "-c", code], env=clean, check=False).returncode == 1
+    lives[0].batch.refresh()
+    assert {n: found["code"] for n, found in lives[0].batch.ends.items()} == {0: 0, 1: 4, 2: 0}
+    assert (folder / "log" / "2.log").read_text().splitlines()[1] == "3"
+    assert json.loads((folder / "task" / "0.json").read_text())["starts"] == 1
+
+
+def test_a_start_that_nothing_announced_counts_as_a_dead_node(tmp_path):
+    one = live(tmp_path, tasks=1)[0]
+    pack = node.Pack(
+        str(one.batch.folder), 0, ((0, "true"),), str(tmp_path), 1, 60, 10, {"timeout": 1, "preempted": 1, "node": 1}
+    )
+    for starts in (1, 2, 3):
+        allocation = node.Allocation(pack)
+        allocation._remember_start()
+        assert (allocation.past["starts"], allocation.past["node"]) == (starts, starts - 1)
+    assert json.loads((one.batch.folder / "status" / "0.json").read_text())["why"] == "node"
+
+
+# ---- what people see -------------------------------------------------------------------------------------------
+def test_one_line_per_rule(tmp_path):
+    lives = live(tmp_path, tasks=3)
+    books = view.Books(rules={"train": view.Tally(done=4, failed=1, seconds=400.0)})
+    rows = {"7_0": commands.Row("RUNNING", "None", "n1", 1800.0), "7_1": commands.Row("PENDING", "Resources")}
+    found = view.lines(books, lives, [], rows, {id(lives[0])})
+    assert found == ["train: 2 pending (Resources), 1 running, 4 done, 1 failed; 0.50 GPU h; about 5 min left"]
+
+
+def test_the_lines_stay_below_what_snakemake_writes():
+    stream = io.StringIO()
+    screen = view.Screen(stream)
+    screen.show(["a", "b"])
+    screen.write("text\n")
+    screen.show([])
+    assert stream.getvalue() == "a\nb\n\x1b[2A\x1b[Jtext\na\nb\n\x1b[2A\x1b[J"
+
+
+def test_the_summary_names_why_jobs_were_started_again(tmp_path):
+    one = live(tmp_path, tasks=1)[0]
+    node.write_json(one.batch.folder / "task" / "0.json", {"held": 7200.0, "preempted": 2, "node": 1})
+    one.last = {"seconds": 3600.0}
+    books = view.Books(batches=1)
+    books.end(one, well=True)
+    books.close(one.batch)
+    text = books.summary(Counter(memory=1), {"squeue": 9})
+    assert "1 job done, 0 failed" in text and "2.00 GPU h" in text and "efficiency 50%" in text
+    assert "1 x out of memory, 1 x node failure, 2 x preempted" in text and "9 squeue" in text
+
+
+def test_the_profile_says_only_what_is_known():
+    import yaml
+
+    profile = yaml.safe_load((Path(__file__).parents[1] / "slurm" / "config.yaml").read_text(encoding="utf-8"))
+    from dataclasses import fields
+
+    known = {f"submitit-{field.name.replace('_', '-')}" for field in fields(ExecutorSettings)}
+    assert {key for key in profile if key.startswith("submitit-")} <= known
+    assert list(profile)[:3] == ["submitit-partition", "submitit-account", "submitit-gpus"]

@@ -1,0 +1,16 @@
+"""Snakemake executor plug-in: jobs of a workflow as SLURM job arrays, through submitit.
+
+Snakemake looks for three names in this package. They are imported when they are asked for, because the node imports
+the package as well, for `node.py`, and needs nothing but the standard library there.
+"""
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {"ExecutorSettings": "settings", "common_settings": "settings", "Executor": "executor"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)

@@ -1,0 +1,82 @@
+"""Jobs that an earlier Snakemake left behind, killed or cut off: found again by what they make, never made twice."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .batch import Batch, Member, earlier
+from .commands import Row, Slurm
+from .jobs import Live
+from .messages import count
+from .watch import LIMBO, OVER
+
+
+class Orphans:
+    """What the batches of earlier starts hold that nobody was told about."""
+
+    def __init__(self, root: Path, slurm: Slurm, settings: Any, say: Callable[[str], None]) -> None:
+        self.slurm, self.settings, self.say = slurm, settings, say
+        found = sorted(earlier(root, settings.keep_days), key=lambda batch: batch.folder.stat().st_mtime)
+        #: Submissions of which it is not known whether they happened.
+        self.doubtful = [batch.name for batch in found if not batch.ids]
+        for batch in found:
+            if not batch.ids:
+                batch.remove()
+        self.batches = [batch for batch in found if batch.ids]
+        self.by_key: dict[str, tuple[Batch, Member]] = {
+            member.key: (batch, member)
+            for batch in self.batches
+            for member in batch.members
+            if member.number not in batch.reported
+        }
+        self.rows: dict[str, Row] | None = None
+
+    def adopt(self, lives: list[Live]) -> tuple[list[Live], list[Live]] | None:
+        """Return (jobs that an earlier start runs or has finished, jobs to submit); None: can't be known now."""
+        wanted = [live for live in lives if live.key in self.by_key]
+        if not wanted:
+            return [], lives
+        if self.rows is None:
+            found = self.slurm.queue()
+            if isinstance(found, str):
+                return None
+            self.rows = found
+            self._tidy(found)
+        taken, done = [], 0
+        for live in wanted:
+            batch, member = self.by_key.pop(live.key)
+            batch.refresh()
+            end = batch.ends.get(member.number)
+            if (end is not None and end["code"] == 0) or (end is None and self._alive(batch, member)):
+                live.place(batch, member.number, member.task)
+                taken.append(live)
+                done += end is not None
+            else:
+                batch.report(member.number, well=False)
+        if taken:
+            going = len(taken) - done
+            self.say(
+                f"submitit: adopted {count(len(taken), 'job')} of an earlier start: {going} in the queue, {done} done"
+            )
+        adopted = {id(live) for live in taken}
+        return taken, [live for live in lives if id(live) not in adopted]
+
+    def _alive(self, batch: Batch, member: Member) -> bool:
+        row = (self.rows or {}).get(batch.ids[member.task])
+        return row is not None and (row.state in LIMBO | {"COMPLETED"} or row.state not in OVER)
+
+    def _tidy(self, rows: dict[str, Row]) -> None:
+        """Remove batches that nobody will ask for: nothing of them is in the queue, and they are old."""
+        for batch in self.batches:
+            old = time.time() - batch.folder.stat().st_mtime > self.settings.keep_days * 86400
+            if old and not any(job in rows and rows[job].state not in OVER for job in batch.ids):
+                self.by_key = {key: place for key, place in self.by_key.items() if place[0] is not batch}
+                batch.remove()
+
+    def left(self) -> list[str]:
+        """Return the jobs of earlier starts that are still in the queue and that this one did not ask for."""
+        places = [(batch, member) for batch, member in self.by_key.values() if self._alive(batch, member)]
+        return sorted({job for batch, _ in places for job in batch.jobs()})

@@ -1,0 +1,169 @@
+"""The folder of one submission: the only memory of what was submitted, for this Snakemake and for the next one.
+
+    batch.json      what was going to be submitted; written before sbatch is called
+    job.json        the id that SLURM gave; written after it
+    done            a line per command whose end was told to Snakemake
+    status, task, log   written on the node, see node.py
+
+A batch whose commands are all done and went well is removed at once; others are kept for some days, for their logs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .node import read_json, write_json
+
+
+@dataclass(frozen=True)
+class Member:
+    """One command of a batch: its number, what identifies it across starts, the allocation it runs in."""
+
+    number: int
+    key: str
+    task: int
+
+
+@dataclass
+class Batch:
+    """One submission.
+
+    Attributes:
+        name: of the SLURM job; unique, so that it can be found and cancelled without its id.
+        gpus: of one allocation. minutes, mem_mb: its limits. rule: what is made, for people.
+        ids: SLURM's id of each allocation; empty before they are known.
+    """
+
+    folder: Path
+    name: str
+    rule: str
+    members: list[Member]
+    gpus: float = 0.0
+    minutes: int = 60
+    mem_mb: int = 0
+    ids: list[str] = field(default_factory=list)
+    reported: set[int] = field(default_factory=set)
+    failures: int = 0
+    ends: dict[int, dict[str, Any]] = field(default_factory=dict)
+
+    @classmethod
+    def create(cls, root: Path, rule: str, members: list[Member], **facts: Any) -> Batch:
+        """Make the folder of a batch that is going to be submitted."""
+        token = uuid.uuid4().hex[:12]
+        batch = cls(root / token, f"{rule}.{token}", rule, members, **facts)
+        for part in ("status", "task", "log"):
+            (batch.folder / part).mkdir(parents=True)
+        kept = ("name", "rule", "gpus", "minutes", "mem_mb")
+        facts = {key: getattr(batch, key) for key in kept} | {"members": [asdict(m) for m in members]}
+        write_json(batch.folder / "batch.json", facts)
+        return batch
+
+    @classmethod
+    def load(cls, folder: Path) -> Batch | None:
+        """Read a batch of an earlier start; None where the folder holds none."""
+        facts = read_json(folder / "batch.json")
+        if "members" not in facts:
+            return None
+        members = [Member(**m) for m in facts.pop("members")]
+        batch = cls(folder, members=members, ids=read_json(folder / "job.json").get("ids", []), **facts)
+        with contextlib.suppress(OSError, ValueError):
+            lines = [line.split() for line in (folder / "done").read_text().splitlines()]
+            batch.reported = {int(number) for number, _ in lines}
+            batch.failures = sum(how != "well" for _, how in lines)
+        return batch
+
+    def submitted(self, ids: list[str]) -> None:
+        """Remember the ids of the allocations."""
+        self.ids = ids
+        write_json(self.folder / "job.json", {"ids": ids})
+
+    def jobs(self) -> set[str]:
+        """Return what scancel is given: the array as a whole, not its tasks."""
+        return {found.partition("_")[0] for found in self.ids}
+
+    @property
+    def tasks(self) -> list[int]:
+        """Numbers of the allocations."""
+        return sorted({member.task for member in self.members})
+
+    def of_task(self, task: int) -> list[Member]:
+        """Return the commands of an allocation."""
+        return [member for member in self.members if member.task == task]
+
+    def refresh(self) -> None:
+        """Read the status files that are new.
+
+        One listing of the folder, not one look per command: cheaper, and on NFS opening a folder is what makes the
+        client ask the server.
+        """
+        with contextlib.suppress(OSError):
+            names = os.listdir(self.folder / "status")  # noqa: PTH208 (names alone)
+            for name in names:
+                number = int(name[:-5]) if name.endswith(".json") and name[:-5].isdigit() else -1
+                if number >= 0 and number not in self.ends and (end := read_json(self.folder / "status" / name)):
+                    self.ends[number] = end
+
+    def task_facts(self, task: int) -> dict[str, Any]:
+        """Return what the node wrote about an allocation, {} before it started."""
+        return read_json(self.folder / "task" / f"{task}.json")
+
+    def report(self, number: int, well: bool) -> None:
+        """Remember that a command's end was told to Snakemake."""
+        self.reported.add(number)
+        self.failures += not well
+        with contextlib.suppress(OSError), (self.folder / "done").open("a") as file:
+            file.write(f"{number} {'well' if well else 'ill'}\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def over(self) -> bool:
+        """Return whether everything has been told."""
+        return len(self.reported) == len(self.members)
+
+    def left(self) -> bool:
+        """Return whether every allocation has written its last file: submitit's, which nobody reads."""
+        return all((self.folder / f"{job}_0_result.pkl").exists() for job in self.ids)
+
+    def remove(self) -> None:
+        """Remove the folder."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def logs(self, number: int, task: int) -> list[Path]:
+        """Return the logs that hold something: the command's, and SLURM's own of the allocation."""
+        own = self.folder / "log" / f"{number}.log"
+        found = [own, self.folder / f"{self.ids[task]}_0_log.out"] if self.ids else [own]
+        return [path for path in found if path.exists() and path.stat().st_size]
+
+
+def open_root(path: Path) -> Path:
+    """Make the folder of the batches; only this user can enter it, because jobs are handed over there."""
+    path.mkdir(parents=True, exist_ok=True)
+    path.chmod(0o700)
+    return path.resolve()
+
+
+def earlier(root: Path, keep_days: float) -> Iterator[Batch]:
+    """Yield the batches of earlier starts that have something untold; remove those that are of no more use."""
+    for folder in sorted(root.iterdir()):
+        if not folder.is_dir():
+            continue
+        batch = Batch.load(folder)
+        if batch is not None and not batch.over():
+            yield batch
+        elif (batch is not None and not batch.failures) or time.time() - folder.stat().st_mtime > keep_days * 86400:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def key_of(parts: Iterable[Any]) -> str:
+    """Return what identifies a command across starts of Snakemake."""
+    return hashlib.sha256(json.dumps([str(part) for part in parts]).encode()).hexdigest()[:24]

@@ -1,0 +1,207 @@
+"""The questions asked of SLURM, each with a time limit; what comes back is parsed here and nowhere else."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+#: What every use needs; `sacct` and `sacctmgr` are used where they answer.
+NEEDED = ("sbatch", "squeue", "scancel", "scontrol", "srun", "sinfo")
+#: Variables of a job that Snakemake may itself run in; they would leak into the jobs that it submits.
+INHERITED = re.compile(r"(SLURM_(?!CONF$)|SBATCH_|SRUN_|SQUEUE_|SINFO_|SCANCEL_|SACCT_)")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command printed; `ok` is false where it failed or did not answer in time."""
+
+    ok: bool
+    out: str
+    error: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One job or array task as squeue lists it; `seconds` is for how long it has been running."""
+
+    state: str
+    reason: str
+    node: str = ""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class End:
+    """How SLURM says that a job ended; `by` is the user who cancelled it, where the books tell."""
+
+    state: str
+    reason: str = ""
+    node: str = ""
+    by: str = ""
+
+
+def missing() -> list[str]:
+    """Return the SLURM commands that are not there."""
+    return [name for name in NEEDED if shutil.which(name) is None]
+
+
+def drop_inherited() -> None:
+    """Remove the variables of the job in which Snakemake itself runs."""
+    for name in [name for name in os.environ if INHERITED.match(name)]:
+        del os.environ[name]
+
+
+def ask(words: list[str], seconds: float = 90.0) -> Answer:
+    """Run a command; never raises."""
+    try:
+        done = subprocess.run(
+            words, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=seconds
+        )
+    except subprocess.TimeoutExpired:
+        return Answer(False, "", f"{words[0]} did not answer within {seconds:.0f} s")
+    except OSError as error:
+        return Answer(False, "", f"{words[0]}: {error.strerror}")
+    return Answer(done.returncode == 0, done.stdout, " ".join(done.stderr.split()))
+
+
+def seconds_of(text: str) -> float:
+    """Read SLURM's `days-hours:minutes:seconds`, shorter forms too; 0 for what is no time."""
+    days, _, clock = text.strip().rpartition("-")
+    parts = clock.split(":")
+    if not all(part.isdigit() for part in parts) or (days and not days.isdigit()):
+        return 0.0
+    total = 0.0
+    for part in parts:
+        total = total * 60 + int(part)
+    return total + int(days or 0) * 86400
+
+
+class Slurm:
+    """The cluster's commands, counted; `calls` is what the controller was asked."""
+
+    def __init__(self) -> None:
+        self.calls: dict[str, int] = {}
+        self._sacct: bool | None = None
+
+    def _ask(self, words: list[str], seconds: float = 90.0) -> Answer:
+        self.calls[words[0]] = self.calls.get(words[0], 0) + 1
+        return ask(words, seconds)
+
+    # ---- state -----------------------------------------------------------------------------------------------
+    def queue(self) -> dict[str, Row] | str:
+        """Return id -> row of all jobs of this user, those that ended a moment ago too; or why there is no answer.
+
+        One call whatever the number of jobs. It names no job, because squeue fails where one of them is forgotten.
+        """
+        form = "%i|%T|%N|%M|%r"
+        answer = self._ask(["squeue", "-h", "-r", "-t", "all", "-u", str(os.getuid()), "-o", form])
+        if not answer.ok:
+            return answer.error
+        rows = {}
+        for line in answer.out.splitlines():
+            parts = line.split("|", 4)
+            if len(parts) == 5:
+                rows[parts[0]] = Row(parts[1], parts[4], parts[2], seconds_of(parts[3]))
+        return rows
+
+    def ends(self, jobs: Iterable[str]) -> dict[str, End]:
+        """Return how jobs ended that squeue no longer lists, from the books or from the controller's memory."""
+        wanted = sorted(jobs)
+        found = self._from_books(wanted)
+        for job in wanted:
+            if job not in found:
+                end = self._from_memory(job)
+                if end is not None:
+                    found[job] = end
+        return found
+
+    def keeps_books(self) -> bool:
+        """Return whether sacct answers; often it is installed where nothing is recorded."""
+        if self._sacct is None:
+            self._sacct = bool(shutil.which("sacct")) and self._ask(["sacct", "-n", "-X", "-S", "now"]).ok
+        return self._sacct
+
+    def _from_books(self, jobs: list[str]) -> dict[str, End]:
+        if not jobs or not self.keeps_books():
+            return {}
+        form = "JobID,State,NodeList,Reason"
+        answer = self._ask(["sacct", "-n", "-X", "-P", "-j", ",".join(jobs), "-o", form])
+        found = {}
+        for line in answer.out.splitlines() if answer.ok else []:
+            parts = line.split("|")
+            if len(parts) >= 4 and parts[0] in jobs:
+                words = parts[1].split()
+                by = user_name(words[2]) if words[1:2] == ["by"] else ""
+                found[parts[0]] = End(words[0], parts[3], parts[2], by)
+        return found
+
+    def _from_memory(self, job: str) -> End | None:
+        answer = self._ask(["scontrol", "-o", "show", "job", job])
+        facts = dict(re.findall(r"(\w+)=(\S+)", answer.out)) if answer.ok else {}
+        if "JobState" not in facts:
+            return None
+        return End(facts["JobState"], facts.get("Reason", ""), facts.get("NodeList", ""))
+
+    def log_path(self, job: str) -> str:
+        """Return the path of SLURM's own log of a job, '' where the controller has forgotten it."""
+        answer = self._ask(["scontrol", "-o", "show", "job", job])
+        found = re.search(r"StdOut=(\S+)", answer.out)
+        return found.group(1) if answer.ok and found else ""
+
+    # ---- deeds -----------------------------------------------------------------------------------------------
+    def cancel(self, jobs: Iterable[str] = (), name: str = "") -> str:
+        """Cancel jobs by id (100 a call), or all of a name; return what went wrong."""
+        groups = [["--name", name]] if name else []
+        wanted = sorted(jobs)
+        groups += [wanted[k : k + 100] for k in range(0, len(wanted), 100)]
+        errors = [answer.error for words in groups if not (answer := self._ask(["scancel", *words])).ok]
+        return "; ".join(errors)
+
+    def named(self, name: str) -> list[str] | None:
+        """Return the ids of jobs of a name that are not over; None without an answer."""
+        answer = self._ask(["squeue", "-h", "-u", str(os.getuid()), "--name", name, "-o", "%i"])
+        return answer.out.split() if answer.ok else None
+
+    def configuration(self) -> dict[str, str] | str:
+        """Return the controller's configuration, or why there is no answer."""
+        answer = self._ask(["scontrol", "show", "config"])
+        if not answer.ok:
+            return answer.error
+        return {key.strip(): value.strip() for key, value in re.findall(r"^(\w+)\s*=(.*)$", answer.out, re.M)}
+
+
+def user_name(uid: str) -> str:
+    """Return the name of a user id, the id itself where it has none."""
+    with contextlib.suppress(KeyError, ValueError):
+        return pwd.getpwuid(int(uid)).pw_name
+    return uid
+
+
+def end_children(program: str) -> None:
+    """End the child processes of this process that run a program: an sbatch that waits for the controller."""
+    me = os.getpid()
+    for entry in os.scandir("/proc") if os.path.isdir("/proc") else ():  # noqa: PTH112 (hot and short-lived)
+        if not entry.name.isdigit():
+            continue
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            with open(f"/proc/{entry.name}/stat", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
+                head, _, rest = file.read().rpartition(")")
+            if int(rest.split()[1]) == me and head.partition("(")[2] == program:
+                os.kill(int(entry.name), 15)
+
+
+def wait_gone(slurm: Slurm, name: str, seconds: float) -> bool:
+    """Wait until no job of a name is left; return whether that is so."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if slurm.named(name) == []:
+            return True
+        time.sleep(1.0)
+    return False

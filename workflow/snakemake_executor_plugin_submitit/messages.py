@@ -1,0 +1,150 @@
+"""What people are told: each failure by its cause, with the node, the log's end and the command that repeats it."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+
+from .cluster import Offer
+from .jobs import Live
+from .resources import Request
+
+#: Text in SLURM's own log of a job -> cause; the first that is found counts.
+IN_LOG = (
+    ("memory", r"exceeded memory limit|oom.kill|Out Of Memory|oom_kill"),
+    ("timeout", r"DUE TO TIME LIMIT"),
+    ("node", r"DUE TO NODE FAILURE"),
+    ("preempted", r"DUE TO PREEMPTION"),
+    ("disk", r"No space left on device|Disk quota exceeded"),
+    ("folder", r"couldn't chdir|could not find submitted jobs|can't open .*_log|Could not open stdout"),
+    ("python", r"execve\(\): .*No such file|No module named|command not found|python.*: not found"),
+    ("cancelled", r"CANCELLED AT"),
+)
+STATES = {
+    "OUT_OF_MEMORY": "memory",
+    "TIMEOUT": "timeout",
+    "DEADLINE": "timeout",
+    "NODE_FAIL": "node",
+    "BOOT_FAIL": "node",
+    "PREEMPTED": "preempted",
+    "CANCELLED": "cancelled",
+}
+#: What passes by itself. A timed out submission may have succeeded: see submit.py.
+PASSING = re.compile(
+    r"Unable to contact slurm controller|Socket timed out|Connection refused|Zero Bytes were transmitted|"
+    r"Connection timed out|Unexpected message received|Transport endpoint is not connected|"
+    r"slurm_persist_conn_open|Controller is in standby|try again later|did not answer within",
+    re.IGNORECASE,
+)
+#: What passes when other jobs have ended, or at once with fewer of them in one submission.
+LIMIT = re.compile(
+    r"MaxSubmitJob|job submit limit|MaxJobCount|QOSMaxSubmit|temporarily unable to accept job|"
+    r"Resource temporarily unavailable",
+    re.IGNORECASE,
+)
+MUNGE = re.compile(r"[Mm]unge|authentication|Protocol authentication error")
+
+
+def count(number: int, thing: str) -> str:
+    """Return a number of things: 1 job, 2 jobs."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
+def tail(path: Path, lines: int = 10) -> str:
+    """Return the end of a text file, '' where it can't be read."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 8000))
+            return "\n".join(file.read().decode(errors="replace").rstrip().splitlines()[-lines:])
+    except OSError:
+        return ""
+
+
+def cause_of(state: str, log: str) -> str:
+    """Return the cause of an end from SLURM's state and its log of the job; 'failed' where neither tells."""
+    if state in STATES:
+        return STATES[state]
+    for cause, pattern in IN_LOG:
+        if re.search(pattern, log):
+            return cause
+    return "failed"
+
+
+def why(cause: str, live: Live, detail: str = "") -> str:
+    """Return the cause in words, with what to do about it."""
+    request = live.asked
+    memory = f"{request.mem_mb} MB" if request.mem_mb else "the cluster's default"
+    texts = {
+        "memory": f"out of memory (it had {memory}): raise mem_mb of this rule in the profile",
+        "timeout": f"its time limit of {request.minutes} min was reached: raise runtime of this rule in the profile",
+        "node": "its node died, or it was requeued, more often than submitit-max-node-failures allows",
+        "preempted": "it was preempted more often than submitit-max-preemptions allows",
+        "cancelled": "it was cancelled",
+        "disk": f"no space is left, or the quota is used up, in {_folder(live)}: free some, then start again",
+        "folder": f"the node can't see {Path.cwd()}: work in a folder that all nodes share",
+        "python": f"the node can't start {sys.executable}: install it where all nodes see it, or see submitit-setup",
+        "lost": "SLURM no longer knows it and it left no result",
+        "failed": "SLURM says that it failed, and it left no result",
+    }
+    return texts[cause] + (f" ({detail})" if detail else "")
+
+
+def _folder(live: Live) -> str:
+    return str(live.batch.folder.parent) if live.batch is not None else "the job folder"
+
+
+def ended(code: int, word: str) -> str:
+    """Return how a command ended, in words; `word` is what the node knew about it."""
+    if word and word not in STATES.values():
+        return f"the command could not be started: {word}"
+    if code < 0 or code > 128:
+        number = -code if code < 0 else code - 128
+        return f"the command was killed by signal {number}"
+    return f"the command ended with exit code {code}"
+
+
+def failure(live: Live, what: str, node: str = "") -> str:
+    """Return the block that Snakemake prints into its own message of a failed job."""
+    logs = [Path(live.log)] if live.log else []
+    logs += live.batch.logs(live.number, live.task) if live.batch is not None else []
+    lines = [f"SLURM job {live.id or '(none)'}{f' on {node}' if node else ''}: {what}."]
+    for path in logs:
+        said = [line[:300] for line in tail(path, 30).splitlines() if not re.match(r"--- \d|submitit INFO", line)]
+        if said:
+            lines += [f"Last lines of {os.path.relpath(path)}:", *(f"  | {line}" for line in said[-6:])]
+    lines.append(f"By hand: {live.by_hand}")
+    return "\n        ".join(lines) + "\n        "
+
+
+def refused(text: str, request: Request, offer: Offer | None) -> str:
+    """Return what sbatch's refusal means, with the mend."""
+    offers = f". The cluster offers: {offer.describe()}" if offer is not None else ""
+    own = re.sub(r"\s+", " ", re.sub(r"sbatch: error: |Batch job submission failed: ", "", text)).strip()
+    rules = (
+        ("nvalid partition", f"there is no partition {request.partition!r}: correct submitit-partition{offers}"),
+        ("nvalid account", _account(request)),
+        ("nvalid qos", f"qos {request.qos!r} is none that you may use: correct submitit-qos"),
+        ("nvalid feature", f"no node has the feature {request.constraint!r}: correct submitit-constraint{offers}"),
+        ("nvalid generic resource", f"the cluster has no such GPU ({request.gpus} asked for): submitit-gpus{offers}"),
+        ("emory specification", f"no node has that much memory: lower mem_mb{offers}"),
+        ("time limit", f"the time limit is above what is allowed: lower runtime{offers}"),
+        ("node configuration is not available", f"no node can serve this request{offers}"),
+        ("nvalid job array", "the array is larger than the cluster allows"),
+        ("No space left", "no space is left where the job files lie"),
+        ("quota exceeded", "the quota is used up where the job files lie"),
+    )
+    for pattern, said in rules:
+        if pattern in own:
+            return f"{said} (sbatch: {own})"
+    if MUNGE.search(own):
+        return (
+            f"munge, which proves to SLURM who you are, does not answer here: tell the administrator (sbatch: {own})"
+        )
+    return f"sbatch refused: {own or 'it gave no reason'}"
+
+
+def _account(request: Request) -> str:
+    who = f"account {request.account!r}" if request.account else "no account"
+    return f"{who} with partition {request.partition or 'of the default'!r} is not allowed: correct submitit-account"

@@ -1,0 +1,276 @@
+"""What runs on a node: the commands of one allocation, each with its own process, log and status file.
+
+submitit loads this module there, so it imports the standard library alone. What is handed over (`Pack`) is a list of
+commands and plain values; what comes back are files below the batch's folder:
+
+    status/N.json   how the command N ended; written whole, once, and never for a command that is to be started again
+    task/K.json     how often the allocation K was started, and why it ended before
+    log/N.log       what the command N printed, and a line for each start
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+#: How a command ends that SLURM killed, directly or below a shell.
+KILLED = frozenset(code for sig in (9, 12, 15) for code in (-sig, 128 + sig))
+#: A killed command may be the first sign that all of this allocation is being killed; wait for that.
+SETTLE_S = 10.0
+#: After SIGTERM SLURM kills within its KillWait or GraceTime; who lives longer was not meant to die.
+DOOMED_S = 900.0
+HELD_EVERY_S = 60.0
+#: SIGUSR2 is for those who handle it, SIGTERM waits for the command: a shell that dies first would hide how it ended.
+PRELUDE = "trap '' USR2; trap : TERM; set -euo pipefail\n"
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Commands that share one allocation.
+
+    Attributes:
+        folder: of the batch. task: number of the allocation in it. members: (number, command) each.
+        workdir: where the commands run. threads: for libraries that read OMP_NUM_THREADS.
+        minutes: time limit. warning_s: seconds before it at which SLURM sends SIGUSR2.
+        most: how often it may be started again, by cause: timeout, preempted, node.
+    """
+
+    folder: str
+    task: int
+    members: tuple[tuple[int, str], ...]
+    workdir: str
+    threads: int
+    minutes: int
+    warning_s: int
+    most: dict[str, int]
+
+    def __call__(self) -> int:
+        return Allocation(self).run()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a file that readers on other machines see whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump(value, file)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the content of a file, {} where there is none that can be read."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def job_id() -> str:
+    """Return the id of the SLURM job or array task that this process belongs to."""
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{task}" if array else os.environ.get("SLURM_JOB_ID", "")
+
+
+class Allocation:
+    """One start of a pack."""
+
+    def __init__(self, pack: Pack) -> None:
+        self.pack, self.folder = pack, Path(pack.folder)
+        self.node = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+        self.running: dict[int, subprocess.Popen[bytes]] = {}
+        self.began: dict[int, float] = {}
+        self.dying: dict[int, tuple[int, float]] = {}  # number -> exit code, when
+        self.told, self.told_at = "", 0.0
+        self.failed = False
+        self.at = time.monotonic()
+        self.past: dict[str, Any] = {}
+        self.noted = self.at
+
+    # ---- life ------------------------------------------------------------------------------------------------
+    def run(self) -> int:
+        """Run what is not done yet; return 0 if everything in this allocation went well."""
+        signal.signal(signal.SIGTERM, self._on_signal)
+        signal.signal(signal.SIGUSR2, self._on_signal)
+        self._remember_start()
+        for number, command in self.pack.members:
+            if not self._status(number).exists():
+                self._start(number, command)
+        forwarded = ""
+        while self.running or self.dying:
+            self._reap()
+            if self.told != forwarded:
+                forwarded = self.told
+                self._signal_all(signal.SIGTERM)
+            if self.told and self._leave():
+                break
+            if time.monotonic() - self.noted > HELD_EVERY_S:
+                self._note_held()
+            time.sleep(0.05)
+        self._note_held()
+        if self.failed:
+            sys.stdout.flush()
+            os._exit(1)  # SLURM's books should say so; submitit has nothing to add
+        return 0
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        if self.told != "SIGTERM":
+            self.told, self.told_at = signal.Signals(number).name, time.monotonic()
+        os.write(1, f"{signal.Signals(number).name}: SLURM is about to end this job\n".encode())
+
+    def _leave(self) -> bool:
+        """Having been told: return whether there is nothing more to wait for."""
+        waited = time.monotonic() - self.told_at
+        if self.told == "SIGUSR2":
+            if self.running and waited < max(self.pack.warning_s - 10.0, self.pack.warning_s / 2):
+                return False
+            self._signal_all(signal.SIGKILL)
+            self._requeue()
+            return True
+        if self.running and waited < DOOMED_S:
+            return False
+        if not self._unfinished() or not job_id() or (self.folder / "cancelled").exists():
+            return True
+        self._note("preempted")
+        while time.monotonic() - self.told_at < DOOMED_S:  # leaving would end the job instead of requeueing it
+            if (self.folder / "cancelled").exists():
+                return True
+            time.sleep(0.2)
+        for number in self._unfinished():
+            self._write_status(number, 143, why="SIGTERM")
+        return True
+
+    def _unfinished(self) -> list[int]:
+        return [number for number, _ in self.pack.members if not self._status(number).exists()]
+
+    # ---- commands --------------------------------------------------------------------------------------------
+    def _start(self, number: int, command: str) -> None:
+        stamp = time.strftime("%Y-%m-%d %H:%M:%S")
+        line = f"--- {stamp} start {self.past['starts']} on {self.node}, SLURM job {job_id() or 'none'}\n"
+        here = str(Path(sys.executable).parent)
+        env = {**os.environ, "PATH": f"{here}:{os.environ.get('PATH', os.defpath)}"}
+        for name in ("OMP", "GOTO", "OPENBLAS", "MKL", "VECLIB", "NUMEXPR"):
+            env[f"{name}_NUM_THREADS"] = str(self.pack.threads)
+        self.began[number] = time.monotonic()
+        try:
+            with (self.folder / "log" / f"{number}.log").open("ab", buffering=0) as log:
+                log.write(line.encode())
+                self.running[number] = subprocess.Popen(
+                    ["bash", "-c", PRELUDE + command],
+                    cwd=self.pack.workdir,
+                    env=env,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+        except OSError as error:
+            self._write_status(number, 126, why=str(error))
+
+    def _reap(self) -> None:
+        for number, process in list(self.running.items()):
+            code = process.poll()
+            if code is None:
+                continue
+            del self.running[number]
+            if code == 0:
+                self._write_status(number, 0)
+            elif not self.told and code in KILLED:
+                self.dying[number] = (code, time.monotonic())
+            elif not self.told:
+                self._write_status(number, code)
+        for number, (code, when) in list(self.dying.items()):
+            if self.told:
+                del self.dying[number]
+            elif time.monotonic() - when > SETTLE_S:
+                del self.dying[number]
+                self._write_status(number, code)
+
+    def _signal_all(self, number: int) -> None:
+        for process in self.running.values():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
+
+    # ---- starting again --------------------------------------------------------------------------------------
+    def _requeue(self) -> None:
+        """Hand the allocation back and ask for another one, unless all is done or it was tried too often."""
+        if not self._unfinished():
+            return
+        limit_near = time.monotonic() - self.at > self.pack.minutes * 60 - self.pack.warning_s - 90
+        cause = "timeout" if limit_near else "preempted"
+        self._note(cause)
+        job = job_id()
+        if self.past[cause] > self.pack.most[cause] or not job:
+            for number in self._unfinished():
+                self._write_status(number, 140, why=cause, again=not job)
+            return
+        for _ in range(20):  # the controller may be away for a moment
+            done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=False)
+            if done.returncode == 0:
+                print(f"requeued after {cause}", flush=True)  # noqa: T201 (SLURM's log of this job)
+                break
+            print(f"scontrol requeue: {done.stderr.strip()}", flush=True)  # noqa: T201
+            time.sleep(3)
+        time.sleep(120)  # SLURM ends this process
+
+    def _remember_start(self) -> None:
+        """Count this start; one that no signal announced came from a dead node or from somebody's `requeue`."""
+        self.past = {"starts": 0, "timeout": 0, "preempted": 0, "node": 0} | read_json(self._task())
+        known = self.past["timeout"] + self.past["preempted"] + self.past["node"] + 1
+        if self.past["starts"] and self.past["starts"] >= known:
+            self.past["node"] += 1
+        self.past["starts"] += 1
+        self._remember(where=self.node, job=job_id())
+        if self.past["node"] > self.pack.most["node"]:
+            for number in self._unfinished():
+                self._write_status(number, 125, why="node")
+
+    def _note(self, cause: str) -> None:
+        self._remember(**{cause: self.past[cause] + 1})
+
+    def _note_held(self) -> None:
+        """Remember for how long all starts together have held the allocation, for the summary."""
+        now = time.monotonic()
+        self._remember(held=self.past.get("held", 0.0) + now - self.noted)
+        self.noted = now
+
+    def _remember(self, **facts: Any) -> None:
+        self.past |= facts
+        with contextlib.suppress(OSError):
+            write_json(self._task(), self.past)
+
+    # ---- files -----------------------------------------------------------------------------------------------
+    def _task(self) -> Path:
+        return self.folder / "task" / f"{self.pack.task}.json"
+
+    def _status(self, number: int) -> Path:
+        return self.folder / "status" / f"{number}.json"
+
+    def _write_status(self, number: int, code: int, why: str = "", again: bool = False) -> None:
+        self.failed = self.failed or code != 0
+        facts = {
+            "code": code,
+            "why": why,
+            "again": again,
+            "node": self.node,
+            "job": job_id(),
+            "seconds": round(time.monotonic() - self.began.get(number, self.at), 3),
+            "starts": self.past.get("starts", 1),
+        }
+        for pause in (1, 5, 20, 0):  # a full disk may be freed; without the file the run counts as lost
+            try:
+                write_json(self._status(number), facts)
+                return
+            except OSError as error:
+                print(f"{self._status(number)} can't be written: {error}", flush=True)  # noqa: T201
+                time.sleep(pause)

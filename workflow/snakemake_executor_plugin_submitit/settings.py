@@ -1,0 +1,51 @@
+"""What a user can set: `--submitit-NAME VALUE`, or `submitit-name: value` in a profile."""
+
+# No `from __future__ import annotations` here: Snakemake hands the type of a field to argparse, and a string is none.
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+from snakemake_interface_executor_plugins.settings import CommonSettings, ExecutorSettingsBase
+
+
+def _option(default: Any, text: str) -> Any:
+    return field(default=default, metadata={"help": text, "env_var": False, "required": False})
+
+
+@dataclass
+class ExecutorSettings(ExecutorSettingsBase):
+    """The settings; Snakemake makes an option of each."""
+
+    cluster: str = _option("slurm", "'slurm', or 'local' for submitit's executor on this machine (a check).")
+    partition: Optional[str] = _option(None, "Partition of jobs that name none (slurm_partition).")  # noqa: UP045
+    account: Optional[str] = _option(None, "Account of jobs that name none (slurm_account).")  # noqa: UP045
+    gpus: str = _option("0", "GPUs of jobs that name none (gpu): 1, or with a type a100:1.")
+    qos: Optional[str] = _option(None, "Quality of service of jobs that name none (qos).")  # noqa: UP045
+    constraint: Optional[str] = _option(None, "Constraint of jobs that name none.")  # noqa: UP045
+    runs_per_gpu: int = _option(1, "Jobs that share one allocation and its GPU, where a rule does not say.")
+    max_jobs: int = _option(256, "Most jobs of one array that may run at the same time.")
+    window: float = _option(1.0, "Seconds in which jobs that become ready are collected into one array.")
+    poll: float = _option(2.0, "Seconds between two looks at the jobs' status files.")
+    squeue_interval: float = _option(30.0, "Least seconds between two calls of squeue.")
+    signal_delay: int = _option(90, "Seconds before the time limit at which a run is told to save and be requeued.")
+    max_timeouts: int = _option(5, "How often a job that reached its time limit goes on in another one.")
+    max_preemptions: int = _option(50, "How often a preempted job is started again.")
+    max_node_failures: int = _option(3, "How often a job whose node died is started again.")
+    patience: float = _option(3600.0, "Seconds to wait for a controller that does not answer, or a submit limit.")
+    pending_patience: float = _option(60.0, "Seconds to wait with a reason that waiting does not cure.")
+    setup: Optional[str] = _option(None, "Shell lines before the job, e.g. 'module load cuda'.")  # noqa: UP045
+    folder: str = _option(".snakemake/submitit", "Folder for job files; on the shared file system.")
+    keep_days: float = _option(7.0, "Days for which the files of failed jobs are kept.")
+    reexec: bool = _option(False, "Start Snakemake on the node for every job, not only where it is needed.")
+    no_view: bool = _option(False, "No live lines, and no lines of progress.")
+
+
+common_settings = CommonSettings(
+    non_local_exec=True,
+    implies_no_shared_fs=False,
+    job_deploy_sources=False,
+    pass_default_storage_provider_args=True,
+    pass_default_resources_args=True,
+    pass_envvar_declarations_to_cmd=True,
+    auto_deploy_default_storage_provider=False,
+    init_seconds_before_status_checks=1,
+)

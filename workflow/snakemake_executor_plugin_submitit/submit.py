@@ -1,0 +1,279 @@
+"""Ready jobs into arrays: collected for a moment, grouped by what they ask for, cut to the cluster's limits.
+
+All of it happens in one thread of its own, because sbatch may block for minutes.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .batch import Batch, Member
+from .cluster import Offer, complaint, read_offer
+from .commands import Slurm, end_children, wait_gone
+from .jobs import Live
+from .messages import LIMIT, PASSING, count, refused
+from .node import Pack
+
+LONGEST_PAUSE_S = 30.0
+
+
+@dataclass
+class Parcel:
+    """Jobs that wait to be submitted together: not before `due`; `since` is when it was first tried."""
+
+    lives: list[Live]
+    due: float
+    since: float | None = None
+    pause: float = 1.0
+    most: int = 1 << 30  # allocations in one submission, learnt from a refusal
+
+
+@dataclass
+class Submitter:
+    """Submits; tells `accepted` or `refuse` about every job, from its own thread.
+
+    Args:
+        adopt: takes jobs and returns those that are neither running nor done from an earlier start; None where
+            that can't be known now.
+        say: takes a line for people. crashed: takes an exception that nobody expected.
+    """
+
+    settings: Any
+    slurm: Slurm
+    root: Path
+    accepted: Callable[[list[Live]], None]
+    refuse: Callable[[Live, str], None]
+    adopt: Callable[[list[Live]], list[Live] | None]
+    say: Callable[[str], None]
+    crashed: Callable[[Exception], None]
+    doubtful: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.offer: Offer | None = None
+        self.parcels: list[Parcel] = []
+        self.batches = 0
+        self.stopped = False
+        self._said: set[str] = set()
+        self._wake = threading.Condition()
+        self.thread = threading.Thread(target=self._loop, name="submit", daemon=True)
+
+    # ---- from other threads ----------------------------------------------------------------------------------
+    def put(self, lives: list[Live]) -> None:
+        """Take jobs; those of one collection window go out together."""
+        with self._wake:
+            fresh = [p for p in self.parcels if p.since is None]
+            if fresh:
+                fresh[0].lives += lives
+            else:
+                self.parcels.append(Parcel(list(lives), time.monotonic() + self.settings.window))
+            self._wake.notify()
+            if not self.thread.is_alive() and not self.stopped:
+                self.thread.start()
+
+    def stop(self, seconds: float) -> None:
+        """Submit nothing more; an sbatch that waits for the controller is ended."""
+        with self._wake:
+            self.stopped = True
+            self.parcels.clear()
+            self._wake.notify()
+        until = time.monotonic() + seconds
+        while self.thread.is_alive() and time.monotonic() < until:
+            self.thread.join(0.5)
+            end_children("sbatch")
+
+    def waiting(self) -> list[Live]:
+        """Return the jobs that are not submitted yet."""
+        with self._wake:
+            return [live for parcel in self.parcels for live in parcel.lives]
+
+    # ---- the thread ------------------------------------------------------------------------------------------
+    def _loop(self) -> None:
+        try:
+            while (parcel := self._next()) is not None:
+                self._submit(parcel)
+        except Exception as error:  # lost in a thread it would leave the workflow waiting for ever
+            self.crashed(error)
+
+    def _next(self) -> Parcel | None:
+        with self._wake:
+            while not self.stopped:
+                now = time.monotonic()
+                for parcel in self.parcels:
+                    if parcel.due <= now:
+                        self.parcels.remove(parcel)
+                        return parcel
+                soonest = min((p.due for p in self.parcels), default=now + 3600)
+                self._wake.wait(max(0.01, soonest - now))
+        return None
+
+    def _later(self, parcel: Parcel, lives: list[Live], reason: str) -> None:
+        """Put jobs back for another try, or give up where that has gone on for too long."""
+        since = parcel.since or time.monotonic()
+        if time.monotonic() - since > self.settings.patience:
+            for live in lives:
+                self.refuse(live, f"given up after {self.settings.patience / 60:.0f} min: {reason}")
+            return
+        self._say_once(f"submitit: {count(len(lives), 'job')} to be submitted: {reason}")
+        again = Parcel(
+            lives, time.monotonic() + parcel.pause, since, min(parcel.pause * 2, LONGEST_PAUSE_S), parcel.most
+        )
+        with self._wake:
+            if not self.stopped:
+                self.parcels.append(again)
+
+    def _say_once(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            self.say(text)
+
+    def _submit(self, parcel: Parcel) -> None:
+        if self.offer is None and not self._read_offer(parcel):
+            return
+        if not self._resolve_doubts():
+            self._later(parcel, parcel.lives, "the controller does not answer")
+            return
+        lives = self.adopt(parcel.lives)
+        if lives is None:
+            self._later(parcel, parcel.lives, "the controller does not answer")
+            return
+        groups: dict[Any, list[Live]] = {}
+        for live in lives:
+            groups.setdefault((live.job.name if live.job.is_group() else live.job.rule.name, live.asked), []).append(
+                live
+            )
+        for members in groups.values():
+            self._submit_group(parcel, members)
+
+    def _read_offer(self, parcel: Parcel) -> bool:
+        found = read_offer(self.slurm)
+        if isinstance(found, str):
+            self._later(parcel, parcel.lives, found)
+            return False
+        self.offer = found
+        return True
+
+    def _resolve_doubts(self) -> bool:
+        """Cancel submissions of which it is not known whether they happened; return whether none is left."""
+        while self.doubtful:
+            found = self.slurm.named(self.doubtful[0])
+            if found is None:
+                return False
+            if found:
+                self.slurm.cancel(name=self.doubtful[0])
+                wait_gone(self.slurm, self.doubtful[0], 120.0)
+            self.doubtful.pop(0)
+        return True
+
+    def _submit_group(self, parcel: Parcel, lives: list[Live]) -> None:
+        """Submit jobs that ask for the same, in as few arrays as the limits allow."""
+        assert self.offer is not None
+        request = lives[0].asked
+        count = math.ceil(len(lives) / request.share)
+        found = complaint(request, math.ceil(len(lives) / count), self.offer)
+        if found:
+            for live in lives:
+                self.refuse(live, found)
+            return
+        most = min(self.offer.max_array, parcel.most)
+        left = spread(lives, count)
+        while left:
+            if self.stopped:
+                return
+            piece, left = left[:most], left[most:]
+            error = self._sbatch(piece)
+            if not error:
+                continue
+            rest = [live for pack in [*piece, *left] for live in pack]
+            if LIMIT.search(error) and len(piece) > 1:
+                most = parcel.most = max(1, len(piece) // 2)
+                left = [*piece, *left]
+            elif LIMIT.search(error):
+                self._later(parcel, rest, f"a limit of the cluster is reached ({_short(error)})")
+                return
+            elif PASSING.search(error):
+                self._later(parcel, rest, _short(error))
+                return
+            else:
+                for live in rest:
+                    self.refuse(live, refused(error, request, self.offer))
+                return
+
+    def _sbatch(self, packs: list[list[Live]]) -> str:
+        """Submit packs as one array; return sbatch's error, '' where it went well."""
+        request, first = packs[0][0].asked, packs[0][0]
+        placed = [(live, task) for task, pack in enumerate(packs) for live in pack]
+        members = [Member(number, live.key, task) for number, (live, task) in enumerate(placed)]
+        facts = {"gpus": request.gpus, "minutes": request.minutes, "mem_mb": request.mem_mb}
+        batch = Batch.create(self.root, first.job.name, members, **facts)
+        for number, (live, task) in enumerate(placed):
+            live.place(batch, number, task)
+        try:
+            ids = self._through_submitit(batch, packs)
+        except Exception as error:  # submitit's errors hold sbatch's words; whatever it is, it belongs to these jobs
+            text = str(error).strip() or type(error).__name__
+            if PASSING.search(text):
+                self.doubtful.append(batch.name)
+            for live, _ in placed:
+                live.batch = None
+            batch.remove()
+            return text
+        batch.submitted(ids)
+        self.batches += 1
+        self.accepted([live for live, _ in placed])
+        shape = f" in {count(len(packs), 'allocation')}" if len(packs) < len(placed) else ""
+        where = ", ".join(sorted(batch.jobs()))
+        self.say(f"submitit: {count(len(placed), 'job')} of rule {first.job.name}{shape} submitted as {where}")
+        return ""
+
+    def _through_submitit(self, batch: Batch, packs: list[list[Live]]) -> list[str]:
+        from submitit import LocalExecutor, SlurmExecutor
+
+        s, request, number = self.settings, packs[0][0].asked, 0
+        calls = []
+        delay = max(5, min(s.signal_delay, request.minutes * 20))
+        most = {"timeout": s.max_timeouts, "preempted": s.max_preemptions, "node": s.max_node_failures}
+        for task, pack in enumerate(packs):
+            commands = tuple((number + k, live.command) for k, live in enumerate(pack))
+            number += len(pack)
+            folder, here = str(batch.folder), os.getcwd()  # noqa: PTH109 (a string, as it is handed over)
+            calls.append(Pack(folder, task, commands, here, request.threads, request.minutes, delay, most))
+        if s.cluster == "local":
+            local = LocalExecutor(batch.folder)
+            local.update_parameters(timeout_min=request.minutes, signal_delay_s=delay, stderr_to_stdout=True)
+            return [local.submit(call).job_id for call in calls]
+        executor = SlurmExecutor(batch.folder)
+        lines = ['export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}"', *(s.setup or "").splitlines()]
+        runs = max(len(pack) for pack in packs)
+        executor.update_parameters(
+            job_name=batch.name,
+            signal_delay_s=delay,
+            array_parallelism=s.max_jobs,
+            stderr_to_stdout=True,
+            setup=lines,
+            **request.sbatch(runs),
+        )
+        with executor.batch():
+            jobs = [executor.submit(call) for call in calls]
+        return [job.job_id for job in jobs]
+
+
+def spread(lives: list[Live], count: int) -> list[list[Live]]:
+    """Cut jobs into so many packs whose sizes differ by at most one."""
+    size, more = divmod(len(lives), count)
+    packs, start = [], 0
+    for k in range(count):
+        end = start + size + (k < more)
+        packs.append(lives[start:end])
+        start = end
+    return packs
+
+
+def _short(text: str) -> str:
+    return " ".join(text.replace("sbatch: error: ", "").split())[-200:]

@@ -1,0 +1,243 @@
+"""What became of the jobs: status files first, one squeue for those that left none, and what is to be done."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .commands import End, Row, Slurm
+from .jobs import Live
+from .messages import STATES, cause_of, ended, failure, tail, why
+
+#: States after which SLURM does nothing more with a job.
+OVER = frozenset({"FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE", "COMPLETED"})
+#: States through which a job may pass on its way to being started again, or in which it may stay.
+LIMBO = frozenset({"PREEMPTED", "NODE_FAIL", "REQUEUED", "REVOKED", "SPECIAL_EXIT"})
+#: Reasons for pending that waiting does not cure.
+HOPELESS = (
+    "BadConstraints",
+    "PartitionConfig",
+    "PartitionNodeLimit",
+    "PartitionTimeLimit",
+    "InvalidAccount",
+    "InvalidQOS",
+    "JobHeldUser",
+    "JobHeldAdmin",
+    "DependencyNeverSatisfied",
+    "AssociationTimeLimit",
+    "AccountNotAllowed",
+    "QOSNotAllowed",
+    "AssocMaxCpuPerJobLimit",
+    "AssocMaxGRESPerJob",
+    "AssocMaxMemPerJob",
+    "AssocMaxWallDurationPerJobLimit",
+    "QOSMaxGRESPerJob",
+    "QOSMaxCpuPerJobLimit",
+    "QOSMaxMemoryPerJob",
+    "QOSMaxWallDurationPerJobLimit",
+)
+#: Reasons worth a line: an administrator or a node that comes back may cure them.
+WORRYING = ("ReqNodeNotAvail", "DOWN", "PartitionDown", "PartitionInactive", "launch failed")
+LIMBO_S = 30.0
+
+
+@dataclass
+class Watch:
+    """Looks at the live jobs; tells `succeed`, `fail` or `again` about those that ended.
+
+    Args:
+        latency: seconds for which a file may stay unseen after it was written (Snakemake's --latency-wait).
+        bigger: takes a job that ran out of memory; returns whether the cluster has a node with twice as much.
+    """
+
+    settings: Any
+    slurm: Slurm
+    latency: float
+    succeed: Callable[[Live], None]
+    fail: Callable[[Live, str], None]
+    again: Callable[[Live], None]
+    bigger: Callable[[Live], bool]
+    say: Callable[[str], None]
+    lives: dict[int, Live] = field(default_factory=dict)
+    rows: dict[str, Row] = field(default_factory=dict)
+    retries: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.lock = threading.RLock()
+        self._asked = 0.0
+        self._failures = 0
+        self._said: set[tuple[str, str]] = set()
+
+    # ---- bookkeeping -----------------------------------------------------------------------------------------
+    def add(self, lives: list[Live]) -> None:
+        """Take jobs that have been submitted."""
+        with self.lock:
+            self.lives.update({id(live): live for live in lives})
+
+    def all(self) -> list[Live]:
+        """Return the jobs that are submitted and not over."""
+        with self.lock:
+            return list(self.lives.values())
+
+    def drop(self, live: Live) -> None:
+        """Forget a job."""
+        with self.lock:
+            self.lives.pop(id(live), None)
+
+    # ---- one look --------------------------------------------------------------------------------------------
+    def sweep(self) -> None:
+        """Look at everything once."""
+        lives = [live for live in self.all() if live.batch is not None]
+        for batch in {id(live.batch): live.batch for live in lives}.values():
+            if batch is not None:
+                batch.refresh()
+        silent = [live for live in lives if not self._by_file(live)]
+        if silent and self._query():
+            self._by_state(silent)
+
+    def _by_file(self, live: Live) -> bool:
+        """Settle a job that left a status file."""
+        end = live.batch.ends.get(live.number) if live.batch is not None else None
+        if end is None:
+            return False
+        if end["code"] == 0:
+            self._settle(live, well=True)
+            self.succeed(live)
+            return True
+        log = self._slurm_log(live)
+        cause = end.get("why") or (cause_of("", log) if end["code"] in (-9, 137) else "")
+        if cause == "memory" and self._retry(live, cause):
+            return True
+        if cause == "timeout" and end.get("again") and self._retry(live, cause):
+            return True
+        if cause in STATES.values():
+            what = why(cause, live, f"started {end.get('starts', 1)} times" if cause != "memory" else "")
+        else:
+            what = ended(end["code"], end.get("why", "")) + f" after {end.get('seconds', 0):.0f} s"
+        self._fail(live, what, end.get("node", ""))
+        return True
+
+    def _query(self) -> bool:
+        """Ask squeue, if that is due; return whether there is a new answer."""
+        if time.monotonic() - self._asked < self.settings.squeue_interval:
+            return False
+        found = self.slurm.queue()
+        self._asked = time.monotonic()
+        if isinstance(found, str):
+            self._failures += 1
+            if self._failures in (1, 10) or self._failures % 50 == 0:
+                self.say(f"submitit: squeue does not answer ({found}); jobs are left alone")
+            return False
+        if self._failures:
+            self.say("submitit: squeue answers again")
+        self._failures, self.rows = 0, found
+        return True
+
+    def _by_state(self, silent: list[Live]) -> None:
+        doubtful = []
+        for live in silent:
+            row = self.rows.get(live.id, Row("", ""))
+            if row.state == "PENDING":
+                live.gone = None
+                self._pending(live, row)
+            elif row.state and row.state not in OVER | LIMBO:
+                live.gone = live.stuck = None
+            else:
+                live.gone = live.gone or time.monotonic()
+                quick = row.state in OVER - {"COMPLETED", "FAILED"}
+                patience = 5.0 if quick else self.latency if row.state in OVER else max(LIMBO_S, self.latency)
+                if time.monotonic() - live.gone >= patience:
+                    doubtful.append((live, row))
+        if doubtful:
+            self._ended(doubtful)
+
+    def _ended(self, doubtful: list[tuple[Live, Row]]) -> None:
+        """Settle jobs of which SLURM says that they are over, and which left no status file."""
+        unknown = {live.id for live, row in doubtful if row.state not in OVER or row.state == "CANCELLED"}
+        ends = self.slurm.ends(unknown)
+        for live, row in doubtful:
+            if live.batch is not None:
+                live.batch.refresh()
+            if self._by_file(live):
+                continue
+            end = ends.get(live.id) or End(row.state or "UNKNOWN", row.reason, row.node)
+            cause = cause_of(end.state, self._slurm_log(live))
+            if end.state == "UNKNOWN" and cause == "failed":
+                cause = "lost"
+            if cause == "failed" and not self._started(live):
+                cause = "folder"
+            if self._retry(live, cause):
+                continue
+            self._fail(live, why(cause, live, _detail(end)), end.node or row.node)
+
+    def _started(self, live: Live) -> bool:
+        return live.batch is not None and bool(live.batch.task_facts(live.task) or self._slurm_log(live))
+
+    def _slurm_log(self, live: Live) -> str:
+        if live.batch is None or not live.batch.ids:
+            return ""
+        return tail(Path(live.batch.folder, f"{live.id}_0_log.out"), 15)
+
+    def _pending(self, live: Live, row: Row) -> None:
+        hopeless = any(row.reason.startswith(reason) for reason in HOPELESS)
+        live.stuck = (live.stuck or time.monotonic()) if hopeless else None
+        if hopeless or any(reason in row.reason for reason in WORRYING):
+            job = live.id.partition("_")[0]
+            if (job, row.reason) not in self._said:
+                self._said.add((job, row.reason))
+                self.say(f"submitit: job {job} (rule {live.job.name}) is pending: {row.reason}")
+        if "launch failed" in row.reason:  # held for ever by SLURM, because the node could not start it
+            self.slurm.cancel([live.id])
+            if not self._retry(live, "node"):
+                self._fail(live, f"no node could start it: pending with reason {row.reason}")
+            return
+        if live.stuck is not None and time.monotonic() - live.stuck > self.settings.pending_patience:
+            self.slurm.cancel([live.id])
+            self._fail(live, f"SLURM can never start it: pending with reason {row.reason}")
+
+    # ---- what follows ----------------------------------------------------------------------------------------
+    def _retry(self, live: Live, cause: str) -> bool:
+        """Submit a job again where its cause allows that and it was not tried too often."""
+        s = self.settings
+        most = {"memory": 1, "timeout": s.max_timeouts, "preempted": s.max_preemptions, "node": s.max_node_failures}
+        before = live.batch.task_facts(live.task).get(cause, 0) if live.batch is not None else 0
+        if live.tries.get(cause, 0) + before >= most.get(cause, 0):
+            return False
+        if cause == "memory" and not self.bigger(live):
+            return False
+        live.tries[cause] = live.tries.get(cause, 0) + 1
+        live.memory *= 2 if cause == "memory" else 1
+        self.retries[cause] += 1
+        more = f", with {live.asked.mem_mb} MB" if cause == "memory" else ""
+        self.say(f"submitit: job {live.id} of rule {live.job.name} is submitted again ({WORDS[cause]}){more}")
+        self._settle(live, well=True)
+        live.batch = None
+        self.again(live)
+        return True
+
+    def _fail(self, live: Live, what: str, node: str = "") -> None:
+        text = failure(live, what, node)
+        self._settle(live, well=False)
+        self.fail(live, text)
+
+    def _settle(self, live: Live, well: bool) -> None:
+        self.drop(live)
+        if live.batch is not None:
+            live.last = live.batch.ends.get(live.number)
+            live.batch.report(live.number, well)
+
+
+#: Causes in a few words, for retries and the summary.
+WORDS = {"memory": "out of memory", "timeout": "time limit", "preempted": "preempted", "node": "node failure"}
+
+
+def _detail(end: End) -> str:
+    parts = [f"SLURM: {end.state}"] if end.state != "UNKNOWN" else []
+    parts += [f"by {end.by}"] if end.by else []
+    parts += [f"reason {end.reason}"] if end.reason not in ("", "None") else []
+    return ", ".join(parts)
