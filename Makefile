@@ -15,13 +15,15 @@ SUPPORTED  := 3.11 3.12 3.13
 ALL_TABLES := results/all_tables.csv
 
 .DEFAULT_GOAL := help
-.PHONY: help env results quick test test-long lint clean
+.PHONY: help env results quick test test-long test-slurm slurm-demo lint clean
 
 help:
 	@echo 'make results    make the environment, run the default grid, show the leaderboard ($(ALL_TABLES))'
 	@echo 'make quick      the same with a grid of about 90 seconds (config/quick.yaml)'
 	@echo 'make test       the tests, without those marked slow'
 	@echo 'make test-long  the tests marked slow'
+	@echo 'make test-slurm the tests on a real SLURM cluster that they stand up here (root on Debian; about 8 minutes)'
+	@echo 'make slurm-demo the quick grid on such a cluster, which is then taken down'
 	@echo 'make lint       ruff, snakefmt, snakemake --lint, mypy'
 	@echo 'make env        only the environment ($(VENV)); the others make it when it is missing or out of date'
 	@echo 'make clean      remove the environment and the tools'"'"' caches; results/ and cache/ are kept'
@@ -57,6 +59,14 @@ test: env
 # pytest ends with 5 where no test is marked slow: nothing ran, and nothing failed.
 test-long: env
 	OMP_NUM_THREADS=1 python -m pytest -m slow -n $(WORKERS) || test $$? -eq 5
+
+# Elsewhere than on Debian as root they are skipped with the reason. SLURM=required makes that a failure.
+SLURM ?= wanted
+test-slurm: env
+	MMLBENCH_SLURM=$(SLURM) OMP_NUM_THREADS=1 python -m pytest tests/slurm
+
+slurm-demo: env
+	python tests/slurm/demo.py
 
 lint: env
 	ruff check .
