@@ -115,9 +115,10 @@ def test_balance_names_the_rarest_and_the_commonest_class() -> None:
 
 
 def test_frames_that_pickers_treat_differently() -> None:
-    found = list(frame_findings("test", {"one": 1, "three": 3, "four": 4, "five": 5}))
+    found = list(frame_findings("test", "visual", {"one": 1, "three": 3, "four": 4, "five": 5}, 6))
     three = found[2]
-    assert (three.of, three.found, three.among, three.level, three.examples) == ("3", 3, 4, "fault", ("one",))
+    assert (three.of, three.found, three.among) == ("visual x 3", 3, 4)
+    assert (three.level, three.examples) == ("note", ("one",))
     assert "2 clips have more" in three.said and "1 have exactly these; 1 have fewer" in three.said
     assert found[0].level == "note"
 
@@ -127,7 +128,7 @@ class Planted(Dataset):
     """Pictures and signals with every kind of shared content planted; rows 0-5 train, 6-11 test."""
 
     name = "planted"
-    modalities = (Modality("picture", (3, 40, 30), "image", views=2), Modality("signal", (1, 300), "signal"))
+    modalities = (Modality("picture", (3, 40, 30), "image", views=3), Modality("signal", (1, 300), "signal"))
     class_names = CLASSES
     splits = {"s": Split("planted", {"train": 6, "test": 6}, group="scene")}
     licence = citation = origin = "none"
@@ -136,7 +137,7 @@ class Planted(Dataset):
         """Fill the arrays."""
         rng = np.random.default_rng(5)
         picture = out.array("picture", 12, "uint8")
-        smooth = rng.normal(size=(12, 2, 3, 5, 5)).repeat(8, axis=3).repeat(6, axis=4)
+        smooth = rng.normal(size=(12, 3, 3, 5, 5)).repeat(8, axis=3).repeat(6, axis=4)
         picture[:] = np.clip(128 + 40 * smooth + rng.normal(0, 6, picture.shape), 0, 255)
         picture[7] = picture[1]  # byte for byte
         picture[8] = np.clip(picture[2] * 0.9 + rng.normal(0, 2, picture[2].shape), 0, 255)  # coded again, darker
@@ -144,7 +145,8 @@ class Planted(Dataset):
         signal = out.array("signal", 12, "float16")
         signal[:] = np.cumsum(rng.normal(size=signal.shape), axis=-1)
         signal[10] = signal[3] + rng.normal(0, 0.05, 300)
-        out.extra("frames", np.array([5, 5, 5, 5, 5, 5, 2, 3, 9, 9, 9, 9]))
+        out.valid("picture", np.array([3, 3, 3, 3, 3, 3, 2, 3, 3, 3, 3, 3]))
+        out.raw["libraries"] = {}
         rows = [(k, k) for k in range(6)] + [(k, k) for k in range(6, 11)] + [(5, 11)]
         parts = ["train"] * 6 + ["test"] * 6
         out.split("s", [Sample(f"x{i}", parts[i], i % 2, row, f"g{i % 4}") for i, row in enumerate(rows)])
@@ -168,7 +170,7 @@ def test_planted_content_is_found(planted: Cache) -> None:
     assert by["bytes", "train+test", "signal"].found == 0
     assert by["near", "train+test", "signal"].examples == ("x3~x10",)
     assert by["groups", "train+test", "scene"].found == 4
-    assert by["frames", "test", "3"].examples == ("x6",)
+    assert by["frames", "test", "picture x 3"].examples == ("x6",)
 
 
 def test_findings_are_kept_under_the_fingerprint_and_the_code(planted: Cache, tmp_path: Path) -> None:
@@ -190,7 +192,7 @@ def test_the_table_survives_its_csv(planted: Cache, tmp_path: Path) -> None:
     lines = audit_lines(read_audit(tmp_path), "planted", "s")
     assert lines[0].startswith("Audit of the data: 4 of test's 4 scenes are in train too (6 of 6 samples); the acc")
     assert any("x2~x8" not in line and "nearly the same" in line for line in lines)
-    assert len(lines) == 7 and lines[-1].endswith("more in tables/audit.csv.")
+    assert len(lines) == 6 and lines[-1].startswith("1 row of picture in test hold")
     assert audit_lines({}, "planted", "s") == []
 
 

@@ -171,36 +171,42 @@ def _nearest(stored: np.ndarray, row: int, candidates: np.ndarray, views: Views)
 
 
 def audit_frames(cache: Cache, split: str) -> list[Finding]:
-    """Return which clips the frame pickers would treat differently, from the cache's extra `frames`.
+    """Return which clips the frame pickers would treat differently, where frames were decoded from raw files.
 
     Of a clip with exactly as many frames as are asked for, `first`, `uniform`, `seed999` and `random` give the
     same; of a longer one each gives others; of a shorter one codes raise, repeat or top up at random.
     """
-    if "frames" not in cache.manifest["extras"]:
-        return []
-    frames = cache.extra("frames")
-    found = []
-    for name in PARTS:
-        part = cache.part(split, name)
-        if len(part):
-            counts = frames[part.rows[cache.modalities[0]]].reshape(len(part), -1)[:, 0]
-            found += list(frame_findings(name, dict(zip(part.ids.tolist(), counts.tolist(), strict=True))))
+    found: list[Finding] = []
+    if not cache.manifest.get("raw"):
+        return found
+    for modality in cache.manifest["modalities"]:
+        name, views = modality["name"], modality["views"]
+        if views == 1:
+            continue
+        own = cache.valid(name)
+        for part_name in PARTS:
+            part = cache.part(split, part_name)
+            if len(part):
+                counts = np.full(len(part), views) if own is None else own[part.rows[name]]
+                frames = dict(zip(part.ids.tolist(), counts.tolist(), strict=True))
+                found += frame_findings(part_name, name, frames, views)
     return found
 
 
-def frame_findings(part: str, frames: dict[str, int]) -> Iterator[Finding]:
-    """Yield one finding per number of frames asked for; `frames` is id -> frames that the clip has."""
+def frame_findings(part: str, modality: str, frames: dict[str, int], most: int) -> Iterator[Finding]:
+    """Yield one finding per number of frames asked for; `frames` is id -> frames that the clip has, up to `most`."""
     lengths = Counter(frames.values())
     by_length: dict[int, list[str]] = defaultdict(list)
     for name, count in frames.items():
         by_length[count].append(name)
-    for wanted in WANTED:
+    for wanted in (count for count in WANTED if count <= most):
         short = [name for count in lengths if count < wanted for name in by_length[count]]
         longer = sum(times for count, times in lengths.items() if count > wanted)
         same = len(frames) - len(short) - longer
         said = (
-            f"{part}, {plural(wanted, 'frame')} asked for: {longer:,} clips have more, so every picker takes others; "
-            f"{same:,} have exactly these; {len(short):,} have fewer"
+            f"{modality} in {part}, {plural(wanted, 'frame')} asked for: {longer:,} clips have more, so every picker "
+            f"takes others; {same:,} have exactly these; {len(short):,} have fewer"
         )
-        level = "fault" if short else "note"
-        yield Finding("frames", part, str(wanted), longer + len(short), len(frames), level, said, some(short))
+        yield Finding(
+            "frames", part, f"{modality} x {wanted}", len(frames) - same, len(frames), "note", said, some(short)
+        )

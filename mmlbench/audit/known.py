@@ -52,7 +52,6 @@ KNOWN: dict[str, Known] = {
     "ucf101/split1": Known(
         {
             "trainlist01.txt": "33d2631d62e2bb17f4d31a67bdb446ae5ef31c04e72ce22a1256625527223ff1",
-            "testlist001.txt": "d66e57a2dea42514dec5bec8697401915a3f415d3331950f51420c942a980ded",
         },
         {"rows/train": 9537, "rows/test": 3783, "ids/train+test": 0, "groups/train+test": 0},
     ),

@@ -54,3 +54,18 @@ def by_group(label: Sequence[int], group: Sequence[str], shares: Mapping[str, fl
             best, chosen = miss, part_of
     parts = [first, *others]
     return [parts[chosen[k]] for k in place]
+
+
+def hold_out_exactly(label: Sequence[int], count: int, seed: int) -> np.ndarray:
+    """Return `count` held out samples, bool (n,): classes in proportion (largest remainders), then by chance."""
+    labels = np.asarray(label)
+    kinds, sizes = np.unique(labels, return_counts=True)
+    exact = sizes * (count / max(1, len(labels)))
+    quota = np.floor(exact).astype(int)
+    order = np.argsort(-(exact - quota), kind="stable")
+    quota[order[: count - int(quota.sum())]] += 1
+    held = np.zeros(len(labels), bool)
+    for k, size in zip(kinds.tolist(), quota.tolist(), strict=True):
+        rows = np.random.default_rng([seed, k]).permutation(np.flatnonzero(labels == k))
+        held[rows[:size]] = True
+    return held

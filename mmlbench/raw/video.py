@@ -104,6 +104,22 @@ def pick_frames(path: Path, wanted: Callable[[int, float, float], bool]) -> list
         return found
 
 
+def count(path: Path) -> int:
+    """Return how many frames a video has, by decoding it: what headers say is not to be trusted.
+
+    Raises:
+        Fault: as `pick_frames`.
+    """
+    seen: list[int] = []
+
+    def note(place: int, time: float, rate: float) -> bool:
+        seen.append(place)
+        return False
+
+    pick_frames(path, note)
+    return len(seen)
+
+
 def evenly(path: Path, count: int, first: float = 0.0, last: float = float("inf")) -> list[np.ndarray]:
     """Return `count` frames at even steps between two seconds (both included), the first and the last among them.
 

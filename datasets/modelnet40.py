@@ -1,0 +1,125 @@
+"""ModelNet40: objects seen from the front and from the rear."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from mmlbench.dataset import CacheWriter, Dataset, Download, Listed, Modality, Split
+from mmlbench.frontends import objects
+from mmlbench.frontends.clips import open_raw
+from mmlbench.frontends.counts import check_counts
+from mmlbench.params import DatasetParams, bounded
+from mmlbench.raw import lists
+from mmlbench.raw.faults import Fault
+from mmlbench.raw.image import read_image, square
+from mmlbench.raw.meshes import VIEWS, read_off, render
+from mmlbench.raw.work import PIXELS, Item, fill
+from mmlbench.registry import register
+
+MESHES, SHADED = "ModelNet40", "modelnet40_images_new_12x"
+SHA256 = {
+    "train.txt": "69587fcf810d20207069301edded878c4f682e1b8f0eb96ee08e21029f0ab9e4",
+    "test.txt": "31d9eeae282eecbb628c0d0849479111416cf99a5bc685c69e984ed9da54aab8",
+}
+NAMES = """airplane bathtub bed bench bookshelf bottle bowl car chair cone cup curtain desk door dresser flower_pot
+glass_box guitar keyboard lamp laptop mantel monitor night_stand person piano plant radio range_hood sink sofa stairs
+stool table tent toilet tv_stand vase wardrobe xbox"""
+CLASSES = NAMES.split()
+VALIDATION = 984
+SEED = 50_401
+HOME = "https://modelnet.cs.princeton.edu"
+RIGHTS = "for academic research; the objects belong to their authors"
+
+
+@register
+class ModelNet40(Dataset):
+    """ModelNet40: 12,311 CAD objects of 40 classes; one picture from the front, one from the rear.
+
+    The pictures are rendered here from the official meshes, or read from the published shaded images (Su et al.):
+    12 cameras around the upright axis, 30 degrees apart and 30 degrees above the horizon. DI-MML takes its images
+    v001 and v007, here views 0 and 6. Grey, one channel (the published ones are grey in three).
+    With `around` the neighbouring views of each side are kept too, for training; view 0 stays the fixed one.
+
+    `official` is the division into train and test folders; `official_val` holds 984 training objects out, class by
+    class, drawn with a fixed seed. Objects carry no group: near-duplicates across parts are for the audit to find.
+    Source: Wu et al., CVPR 2015; shaded images: Su et al., ICCV 2015.
+    """
+
+    class Params(DatasetParams):
+        size: int = bounded(224, low=16, high=1024, doc="side of the pictures, in pixels")
+        front: int = bounded(0, low=0, high=VIEWS - 1, doc="camera of the front")
+        rear: int = bounded(6, low=0, high=VIEWS - 1, doc="camera of the rear")
+        around: int = bounded(0, low=0, high=3, doc="cameras on either side that are kept too, for training")
+
+    params: Params
+    modalities = (Modality("front", (1, 224, 224), "image"), Modality("rear", (1, 224, 224), "image"))
+    class_names = tuple(CLASSES)
+    splits = {
+        "official": Split("the folders train and test", {"train": 9843, "test": 2468}),
+        "official_val": Split(
+            "official, a tenth of train held out by class",
+            {"train": 9843 - VALIDATION, "val": VALIDATION, "test": 2468},
+        ),
+    }
+    licence = RIGHTS
+    citation = "Z. Wu et al., 3D ShapeNets: A Deep Representation for Volumetric Shapes, CVPR 2015, arXiv:1406.5670"
+    origin = f"{HOME}: ModelNet40.zip; or the shaded images of Su et al. (12 views)"
+    needs_raw = True
+    downloads = (
+        Download(f"{MESHES}.zip", f"{HOME}/ModelNet40.zip", licence=RIGHTS, how="download it from the page"),
+        Download(f"{SHADED}.tar.gz", "http://supermoe.cs.umass.edu/shape_recog/shaded_images.tar.gz",
+                 licence=RIGHTS, how="instead of the meshes; the address is that of DI-MML's README"),
+    )  # fmt: skip
+
+    def __init__(self, params: Params | None = None) -> None:
+        super().__init__(params)
+        size, around = self.params.size, self.params.around
+        front, rear = (Modality(name, (1, size, size), "image", 1 + 2 * around) for name in ("front", "rear"))
+        self.modalities = (front, rear)
+        turns = [0, *(turn for k in range(1, around + 1) for turn in (-k, k))]
+        self._views = [(side + turn) % VIEWS for side in (self.params.front, self.params.rear) for turn in turns]
+
+    def prepare(self, raw: Path | None, out: CacheWriter) -> None:
+        """List the objects, render or read their pictures, write the splits."""
+        root = objects.root_of(raw, CLASSES)
+        if root is None:
+            folder = open_raw(raw, out, (MESHES, SHADED))
+            root = objects.root_of(folder, CLASSES, (MESHES, SHADED)) or folder
+        if out.options.lists or (root / "train.txt").exists():
+            found = objects.in_lists(lists.official(out, root, SHA256, "\t", 2), CLASSES)
+        else:
+            found = objects.in_folders(root, CLASSES, out.options.allow_missing)
+        samples = objects.samples(found, CLASSES, VALIDATION, SEED)
+        check_counts(out, samples, root)
+        shaded = objects.is_shaded(root)
+        items = [self._item(name, f"{kind}/{part}/{name}", shaded) for name, (kind, part) in found.items()]
+        fill(out, root, items, self.decode, {"front": PIXELS, "rear": PIXELS})
+        for split, listed in samples.items():
+            out.split(split, listed)
+
+    def _item(self, name: str, path: str, shaded: bool) -> Item:
+        if not shaded:
+            return Item(name, (f"{path}.off",))
+        return Item(name, tuple(f"{path}.obj.shaded_v{view + 1:03d}.png" for view in self._views))
+
+    def decode(self, raw: Path, item: Item) -> dict[str, np.ndarray]:
+        """Return an object's pictures, front and rear."""
+        size, each = self.params.size, 1 + 2 * self.params.around
+        if len(item.files) == 1:
+            try:
+                shown = render(*read_off(raw / item.files[0]), self._views, size)[:, None]
+            except ValueError as error:
+                raise Fault(raw / item.files[0], f"can't be rendered: {error}") from error
+        else:
+            shown = np.stack([square(read_image(raw / name, "L"), size) for name in item.files])
+        return {"front": shown[:each], "rear": shown[each:]}
+
+    def listed(self, raw: Path | None) -> dict[str, Listed]:
+        """Return the splits where the raw folder is unpacked."""
+        root = objects.root_of(raw, CLASSES, (MESHES, SHADED))
+        if root is None:
+            return {}
+        found = objects.in_folders(root, [kind for kind in CLASSES if (root / kind).is_dir()])
+        return {split: Listed(rows) for split, rows in objects.samples(found, CLASSES, VALIDATION, SEED).items()}

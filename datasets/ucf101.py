@@ -1,0 +1,144 @@
+"""UCF101: actions, optical flow and colour frames."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from mmlbench.dataset import CacheWriter, Dataset, Download, Listed, Modality, Split
+from mmlbench.frontends import pairs
+from mmlbench.frontends.clips import open_raw
+from mmlbench.frontends.counts import check_counts
+from mmlbench.hashing import file_digest
+from mmlbench.params import DatasetParams, bounded, choice
+from mmlbench.raw import lists
+from mmlbench.raw.flow import OFFSET, SCALE
+from mmlbench.raw.work import PIXELS, Item, Stored, fill
+from mmlbench.registry import register
+
+VIDEOS, FRAMES, FLOW, LISTS = "UCF-101", "jpegs_256", "tvl1_flow", "ucfTrainTestlist"
+SHA256 = {"trainlist01.txt": "33d2631d62e2bb17f4d31a67bdb446ae5ef31c04e72ce22a1256625527223ff1"}
+STORED = {"flow": Stored("uint8", SCALE, OFFSET), "rgb": PIXELS}
+NAMES = """ApplyEyeMakeup ApplyLipstick Archery BabyCrawling BalanceBeam BandMarching BaseballPitch Basketball
+BasketballDunk BenchPress Biking Billiards BlowDryHair BlowingCandles BodyWeightSquats Bowling BoxingPunchingBag
+BoxingSpeedBag BreastStroke BrushingTeeth CleanAndJerk CliffDiving CricketBowling CricketShot CuttingInKitchen Diving
+Drumming Fencing FieldHockeyPenalty FloorGymnastics FrisbeeCatch FrontCrawl GolfSwing Haircut Hammering HammerThrow
+HandstandPushups HandstandWalking HeadMassage HighJump HorseRace HorseRiding HulaHoop IceDancing JavelinThrow
+JugglingBalls JumpingJack JumpRope Kayaking Knitting LongJump Lunges MilitaryParade Mixing MoppingFloor Nunchucks
+ParallelBars PizzaTossing PlayingCello PlayingDaf PlayingDhol PlayingFlute PlayingGuitar PlayingPiano PlayingSitar
+PlayingTabla PlayingViolin PoleVault PommelHorse PullUps Punch PushUps Rafting RockClimbingIndoor RopeClimbing Rowing
+SalsaSpin ShavingBeard Shotput SkateBoarding Skiing Skijet SkyDiving SoccerJuggling SoccerPenalty StillRings
+SumoWrestling Surfing Swing TableTennisShot TaiChi TennisSwing ThrowDiscus TrampolineJumping Typing UnevenBars
+VolleyballSpiking WalkingWithDog WallPushups WritingOnBoard YoYo"""
+CLASSES = NAMES.split()
+HOME = "https://www.crcv.ucf.edu/data/UCF101.php"
+HAND = "download it from that page and unpack it"
+PUBLIC = (
+    "parts to be joined with `cat` and unzipped, linked from feichtenhofer/twostreamfusion; instead of the videos"
+)
+
+
+@register
+class UCF101(Dataset):
+    """UCF101: 13,320 clips of 101 actions from YouTube; TV-L1 optical flow and colour frames.
+
+    Flow is computed here from the official videos, or read from the published `tvl1_flow` frames; 8 bit over
+    -20..20 pixels a frame either way, at a height of `size` and a width of `size` * 340 / 256 (the middle). Only
+    what the published recipe can draw is kept: 10 neighbouring flow frames a clip, and 1 colour frame of these.
+    DI-MML draws both after `seed(999)`, so that a clip's length decides and every epoch sees the same; evaluation
+    takes the middle. A video that trains in one split and tests in another therefore has two rows.
+
+    The 25 groups of a class (gNN) share a scene each; the official splits keep them apart, and so does the validation
+    part of `split1_val`: the groups that no official test list names (g22 to g25).
+    Source: Soomro et al., CRCV-TR-12-01, 2012; published frames: Feichtenhofer et al., CVPR 2016.
+    """
+
+    class Params(DatasetParams):
+        size: int = bounded(256, low=16, high=512, doc="height of the stored frames, in pixels")
+        clip: str = choice("released", ("released", "middle"), doc="training clips by seed 999, or the middle ones")
+        frames: int = bounded(10, low=1, high=2000, doc="flow frames kept of a clip; 2000 keeps all of every video")
+        rgb_frames: int = bounded(1, low=1, high=2000, doc="colour frames kept of these")
+
+    params: Params
+    modalities = (
+        Modality("flow", (2, 256, 340), "flow", views=10, aspect=340 / 256),
+        Modality("rgb", (3, 256, 340), "image", aspect=340 / 256),
+    )
+    class_names = tuple(CLASSES)
+    splits = {
+        "split1": Split("official", {"train": 9537, "test": 3783}, "scene"),
+        "split1_val": Split("split1, groups g22-g25 held out", {"train": 7430, "val": 2107, "test": 3783}, "scene"),
+        "split2": Split("official", {"train": 9586, "test": 3734}, "scene"),
+        "split3": Split("official", {"train": 9624, "test": 3696}, "scene"),
+    }
+    licence = "none stated; videos from YouTube, for research"
+    citation = "K. Soomro, A. R. Zamir and M. Shah, UCF101, CRCV-TR-12-01, 2012, arXiv:1212.0402"
+    origin = f"{HOME}: UCF-101/*.avi and ucfTrainTestlist; or the published jpegs_256 and tvl1_flow"
+    needs_raw = True
+    downloads = (
+        Download(VIDEOS, HOME, how=HAND),
+        Download(LISTS, HOME, how=HAND),
+        Download(FRAMES, "https://github.com/feichtenhofer/twostreamfusion", how=PUBLIC),
+        Download(FLOW, "https://github.com/feichtenhofer/twostreamfusion", how=PUBLIC),
+    )
+
+    def __init__(self, params: Params | None = None) -> None:
+        super().__init__(params)
+        flow, rgb = type(self).modalities
+        height, width = self._size = (self.params.size, round(self.params.size * 340 / 256))
+        views = (self.params.frames, min(self.params.rgb_frames, self.params.frames))
+        self.modalities = (
+            Modality("flow", (2, height, width), "flow", views[0], flow.aspect),
+            Modality("rgb", (3, height, width), "image", views[1], rgb.aspect),
+        )
+
+    def prepare(self, raw: Path | None, out: CacheWriter) -> None:
+        """Read the lists, find the frames, compute or read the flow, write the splits."""
+        folder = open_raw(raw, out, (VIDEOS, FRAMES))
+        lists.official(out, _lists(folder), SHA256, " ", 2)
+        splits = pairs.read_splits(out.options.lists or _lists(folder))
+        paths = {pairs.identify(path)[0]: path for parts in splits.values() for path in parts}
+        samples = pairs.samples(splits, CLASSES)
+        check_counts(out, samples, out.options.lists or _lists(folder))
+        keys = sorted({(one.id, self._released(one.part)) for found in samples.values() for one in found})
+        fill(out, folder, [self._item(folder, paths[name], released) for name, released in keys], self.decode, STORED)
+        row = {key: k for k, key in enumerate(keys)}
+        for split, found in samples.items():
+            out.split(split, [replace(s, rows=(row[s.id, self._released(s.part)],) * 2) for s in found])
+
+    def _released(self, part: str) -> bool:
+        """Tell whether a part shows the clips that the released loader draws in training."""
+        return part == "train" and self.params.clip == "released"
+
+    def _item(self, folder: Path, path: str, released: bool) -> Item:
+        name, request = pairs.identify(path)[0], (self.params.frames, self.params.rgb_frames, released)
+        own = name + ("+train" if released else "")
+        if (folder / VIDEOS).is_dir():
+            return Item(own, (f"{VIDEOS}/{path}",), request)
+        return Item(own, pairs.published(folder, (FRAMES, FLOW), name, request))
+
+    def decode(self, raw: Path, item: Item) -> dict[str, np.ndarray]:
+        """Return a clip's flow and colour frames."""
+        if item.about:
+            frames, rgb, released = item.about
+            return pairs.from_video(raw / item.files[0], frames, rgb, released, self._size)
+        return pairs.from_frames(raw, item.files, sum(f"{FLOW}/u/" in name for name in item.files), self._size)
+
+    def listed(self, raw: Path | None) -> dict[str, Listed]:
+        """Return the splits where the raw folder holds the lists."""
+        first = "trainlist01.txt"
+        if raw is None or not (_lists(raw) / first).exists():
+            return {}
+        official = lists.is_official(_lists(raw) / first, SHA256[first])
+        hashes = SHA256 if official else {first: file_digest(_lists(raw) / first)}
+        return {
+            split: Listed(found, hashes)
+            for split, found in pairs.samples(pairs.read_splits(_lists(raw)), CLASSES).items()
+        }
+
+
+def _lists(folder: Path) -> Path:
+    """Return the folder of the lists: beside the videos, or the folder itself."""
+    return folder / LISTS if (folder / LISTS).is_dir() else folder
