@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,13 @@ def _method_entries(block: Mapping[str, Any], where: str) -> list[tuple[str, str
     return entries
 
 
+def folds_of(splits: Iterable[str], split: Any) -> list[Any]:
+    """Return the folds 'NAME.1', 'NAME.2' ... that a split NAME stands for, or the split itself."""
+    known = list(splits)
+    folds = [name for name in known if name.rpartition(".")[0] == split and name.rpartition(".")[2].isdigit()]
+    return folds if folds and split not in known else [split]
+
+
 def _block_cells(block: Any, where: str, index: Index) -> list[Cell]:
     block = _keys(block, GRID_KEYS, where)
     if not isinstance(block.get("dataset"), str):
@@ -135,13 +143,15 @@ def _block_cells(block: Any, where: str, index: Index) -> list[Cell]:
     recipe = _text(block, "recipe", "embedded", where)
     settings = {key: _mapping(block, key, where) for key in ("recipe_set", "dataset_set")}
     cells = []
-    for label, method, params, seeds in _method_entries(block, where):
+    folds = folds_of(index.find("dataset", block["dataset"]).facts["splits"], block.get("split"))
+    entries = _method_entries(block, where)
+    for split, (label, method, params, seeds) in product(folds, entries):
         for seed in seeds:
             request = Request(
                 dataset=block["dataset"],
                 method=method,
                 seed=seed,
-                split=block.get("split"),
+                split=split,
                 recipe=recipe,
                 params=params,
                 recipe_params=settings["recipe_set"],

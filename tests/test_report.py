@@ -58,9 +58,30 @@ def bits(results: Path, method: str, key: str, file: str = "predictions", split:
     return np.array(found, dtype=float)
 
 
+def logit_mean_bits(results: Path) -> np.ndarray:
+    """Return correctness (seeds, n) of the mean of joint's and the two unimodal models' logits."""
+    found = []
+    for seed in (0, 1, 2):
+        joint = read_arrays(folder_of(results, "joint", seed) / "predictions.npz")
+        alone = read_arrays(folder_of(results, "unimodal", seed) / "predictions.npz")
+        parts = [joint["last/test/fused"], *(alone[f"last/test/own_head/{m}"] for m in ("audio", "visual"))]
+        found.append(np.mean(np.array(parts, np.float64), axis=0).argmax(1) == joint["test/label"])
+    return np.array(found, dtype=float)
+
+
 def groups_of(results: Path, split: str = "speaker") -> np.ndarray:
     folder = next((results / f"runs/avdigits/{split}/joint").iterdir())
     return read_arrays(folder / "predictions.npz")["test/group"]
+
+
+def test_the_logit_mean_of_joint_and_unimodal_is_a_row_of_its_own(rows: list[Row], written: Path) -> None:
+    wanted = logit_mean_bits(written)
+    row = one(rows, label="joint + unimodal", metric="accuracy", kind="fused")
+    assert row.value == pytest.approx(wanted.mean(), rel=1e-5) and row.rank_group is None
+    assert "not ranked" in row.note and row.method == "logit_mean"
+    row = one(rows, label="di_mml", metric="difference", baseline="joint + unimodal")
+    ours = bits(written, "di_mml", "last/test/fused")
+    assert row.value == pytest.approx(100 * (ours - wanted).mean(), abs=1e-4) and row.p_value is not None
 
 
 # ---- the dense check -------------------------------------------------------------------------------------------

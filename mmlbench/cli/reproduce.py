@@ -14,9 +14,10 @@ from ..errors import ConfigError, DataError, nearest
 from ..hashing import file_digest
 from ..index import load_index, use_plugins
 from ..plan import RunSpec, from_config
-from ..report.facts import ALONE, CONTROL
+from ..report.facts import ALONE, CONTROL, JOINT, LOGIT_MEAN
 from ..report.frame import make_frame
 from ..report.load import read_plan
+from ..report.merge import base_split
 from ..report.rows import Row, number, parse_rows
 from ..runfolder import verify
 from ..store import read_json, write_json
@@ -55,18 +56,26 @@ def find_row(rows: list[Row], row_id: str) -> Row:
 
 def _group(cell: Cell) -> tuple[str, str, str, str]:
     config = cell["config"]
-    return config["dataset"], config["split"], config["recipe"]["name"], cell["encoder"]
+    return config["dataset"], base_split(config["split"]), config["recipe"]["name"], cell["encoder"]
 
 
 def cells_behind(row: Row, cells: list[Cell]) -> list[Cell]:
     """Return the planned runs that a row is computed from; none for a closed form."""
     if row.table == "bayes" and not row.label:
         return []
+    if row.table == "overall":
+        return cells
     group = [cell for cell in cells if _group(cell) == row.group]
     if not row.label:  # it is over all rows of the group
         return group
-    wanted = {row.label, row.baseline}
-    chosen = [cell for cell in group if cell["label"] in wanted or cell["config"]["method"] == row.baseline]
+    if row.metric == "probability_best":
+        return group
+    wanted, methods = {row.label, row.baseline}, {row.baseline}
+    if row.method == LOGIT_MEAN or " + " in row.baseline:
+        methods |= {JOINT, ALONE}
+    if row.table == "fusion_gain":
+        methods.add(ALONE)
+    chosen = [cell for cell in group if cell["label"] in wanted or cell["config"]["method"] in methods]
     if row.table == "competition_gap":
         chosen += [cell for cell in group if cell["config"]["method"] in (ALONE, CONTROL) and cell not in chosen]
     if row.table == "leak":

@@ -7,8 +7,17 @@ from itertools import combinations
 
 import numpy as np
 
-from ..stats import all_pairs_groups, detectable_difference, holm, two_part
-from .facts import CONTROL
+from ..stats import (
+    LEAST_ITEMS,
+    LEAST_SEEDS,
+    MIN_CLUSTERS,
+    all_pairs_groups,
+    detectable_difference,
+    holm,
+    probability_best,
+    two_part,
+)
+from .facts import CONTROL, LOGIT_MEAN
 from .load import Entry, Group
 from .make import POINTS, SELECTED_ON_TEST, What, blank, common_seeds, fill, known, mean_row, seeds_note
 from .rows import Row
@@ -16,7 +25,9 @@ from .rows import Row
 
 def entry_notes(entry: Entry, rule: str) -> list[str]:
     """Return what must stand beside every accuracy of an entry."""
-    notes = [note for run in entry.runs for note in run.record["notes"]]
+    notes = [note for run in entry.runs for source in run.sources for note in source.record["notes"]]
+    if entry.method == LOGIT_MEAN:
+        notes.append("mean of the logits of joint and unimodal models: what combining alone gives, not ranked")
     if entry.method == CONTROL:
         notes.insert(0, "control, not ranked")
     return [*notes, SELECTED_ON_TEST] if rule == "test" else notes
@@ -47,20 +58,22 @@ def accuracy_rows(group: Group, headline: str, baseline: str) -> Iterator[Row]:
     for reference in references(group, baseline):
         for entry in group.entries:
             yield from _differences(group, entry, reference)
+    yield from _best(group, headline)
     yield from _resolution(group, headline, baseline)
 
 
 def references(group: Group, baseline: str) -> list[Entry]:
-    """Return the entries that the others are compared with: the baseline and the ensemble."""
-    found = [group.baseline(baseline), group.ensemble]
+    """Return the entries that the others are compared with: baseline, ensemble, joint and unimodal models' mean."""
+    found = [group.baseline(baseline), group.ensemble, group.together]
     unique = {entry.label: entry for entry in found if entry is not None}
     return list(unique.values())
 
 
 def ranked_entries(group: Group, headline: str) -> list[Entry]:
-    """Return the entries that take part in the ranking: those with a fused prediction, the control excepted."""
+    """Return the entries that take part in the ranking: methods with a fused prediction, the control excepted."""
     key = f"{headline}/fused"
-    return [e for e in group.entries if e.method != CONTROL and e.runs and all(key in r.bits for r in e.runs)]
+    apart = (CONTROL, LOGIT_MEAN)
+    return [e for e in group.entries if e.method not in apart and e.runs and all(key in r.bits for r in e.runs)]
 
 
 def rank_groups(group: Group, headline: str) -> dict[str, int]:
@@ -108,6 +121,24 @@ def _differences(group: Group, entry: Entry, reference: Entry) -> Iterator[Row]:
         what = What("accuracy", "fused", "difference", "fused", rule, reference.label)
         notes = [*entry_notes(entry, rule), seeds_note(found[1], entry, reference)]
         yield mean_row(group, entry, what, found[0], notes, [reference])
+
+
+def _best(group: Group, headline: str) -> Iterator[Row]:
+    """Yield each ranked entry's probability of being best, where seeds and samples are enough to know it."""
+    entries = ranked_entries(group, headline)
+    seeds = common_seeds(*entries) if entries else ()
+    few = len(entries) < 2 or len(seeds) < LEAST_SEEDS or len(group.groups) < LEAST_ITEMS
+    kinds = 0 if group.clusters is None else len(set(group.groups.tolist()))
+    if few or kinds >= MIN_CLUSTERS:
+        return
+    data = [matrix for entry in entries if (matrix := entry.matrix(f"{headline}/fused", seeds)) is not None]
+    for entry, value in zip(entries, probability_best(data), strict=True):
+        row = blank(group, entry, What("accuracy", "fused", "probability_best", "fused", headline, unit="fraction"))
+        row.value, row.n_seeds, row.n_test = float(value), len(seeds), len(group.groups)
+        said = f"share of 2,000 resamplings of seeds and samples in which it is best of {len(entries)}; no test"
+        only = f"conditional on these {kinds} {group.group_name}s" if kinds else ""
+        row.note = "; ".join(n for n in (said, only, seeds_note(seeds, *entries), row.note) if n)
+        yield row
 
 
 def _resolution(group: Group, headline: str, baseline: str) -> Iterator[Row]:

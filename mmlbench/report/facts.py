@@ -9,7 +9,9 @@ from ..errors import ConfigError
 from ..index import Entry, Index, load_index, use_plugins
 
 #: Trained apart: what a gap is measured from. Joint training with a shuffled partner: what a gap is compared with.
-ALONE, CONTROL, ENSEMBLE = "unimodal", "joint_shuffled_partner", "ensemble"
+ALONE, CONTROL, ENSEMBLE, JOINT = "unimodal", "joint_shuffled_partner", "ensemble", "joint"
+#: No method but a row that the tables make: the mean of the logits of joint and unimodal models.
+LOGIT_MEAN = "logit_mean"
 
 
 class Facts:

@@ -12,9 +12,13 @@ import numpy as np
 
 from ..stats import Estimate
 from .accuracy import accuracy_rows, entry_notes, group_rows, subset_rows
+from .boil import Run
+from .facts import LOGIT_MEAN
 from .gaps import gap_rows
 from .load import Entry, Group, Loaded, load
 from .make import POINTS, What, blank, fill, group_estimate, known, mean_row
+from .measures import class_rows, fusion_gain_rows, measure_rows, reliance_rows
+from .overall import overall_rows
 from .rows import Row, rows_text, to_csv
 
 COST_COLUMNS = (
@@ -42,8 +46,13 @@ def all_rows(loaded: Loaded) -> Iterator[Row]:
         yield from selection_rows(group)
         yield from group_rows(group, loaded.headline)
         yield from subset_rows(group)
+        yield from measure_rows(group)
+        yield from class_rows(group, loaded.headline)
+        yield from fusion_gain_rows(group)
+        yield from reliance_rows(group)
         yield from bayes_rows(group, loaded.headline)
     yield from leak_rows(loaded)
+    yield from overall_rows(loaded)
 
 
 def selection_rows(group: Group) -> Iterator[Row]:
@@ -53,7 +62,7 @@ def selection_rows(group: Group) -> Iterator[Row]:
             if any((modality, kind) not in run.optimism for run in entry.runs):
                 continue
             fits = [run.optimism[modality, kind] for run in entry.runs]
-            several = len(entry.runs[0].stage_epochs) > 1 and kind == "fused"
+            several = len(entry.runs[0].sources[0].stage_epochs) > 1 and kind == "fused"
             notes = "cross-fit over halves of the test set; no interval" + ("; epochs of the last stage" * several)
             for metric, unit, values in (
                 ("optimism", "points", [POINTS * fit.optimism for fit in fits]),
@@ -86,6 +95,8 @@ def leak_rows(loaded: Loaded) -> Iterator[Row]:
     """Yield the difference of one label's accuracies between two splits of a dataset, later split minus earlier."""
     for first, second in combinations(loaded.groups, 2):
         if (first.dataset, first.recipe, first.encoder) != (second.dataset, second.recipe, second.encoder):
+            continue
+        if first.note or second.note:  # folds put together test on samples of the other split
             continue
         for entry in second.entries:
             partner = next((one for one in first.entries if one.label == entry.label), None)
@@ -133,27 +144,41 @@ def _train_flops(record: dict[str, Any], stage_epochs: dict[str, int]) -> float:
     return sum(float(flops) * samples * stage_epochs.get(stage, 0) for stage, flops in per_sample.items())
 
 
+def _summed(values: list[Any]) -> float | None:
+    """Return the sum over a run's folders, None where one of them does not know."""
+    return None if any(value is None for value in values) else float(sum(values))
+
+
+def _at_once(run: Run, entry: Entry, key: str, name: str) -> float:
+    """Return what one prediction needs: of folds one model's share, of models that are averaged the sum of theirs."""
+    values = [float(source.record[key][name]) for source in run.sources]
+    return sum(values) if entry.method == LOGIT_MEAN else sum(values) / len(values)
+
+
+def _seconds(run: Run, phase: str) -> float | None:
+    return _summed([source.provenance.get("seconds", {}).get(phase) for source in run.sources])
+
+
 def _cost(group: Group, entry: Entry) -> list[Any]:
-    records = [run.record for run in entry.runs]
-    provenance = [run.provenance for run in entry.runs]
-    seconds = [found.get("seconds", {}) for found in provenance]
-    train = [float(found["train"]) for found in seconds if found.get("train") is not None]
+    records = [source.record for run in entry.runs for source in run.sources]
+    provenance = [source.provenance for run in entry.runs for source in run.sources]
+    train = [seconds for run in entry.runs if (seconds := _seconds(run, "train")) is not None]
     memory = [found.get("peak_memory_bytes") for found in provenance]
     device = [found.get("device_memory_bytes") for found in provenance]
     return [
         *(group.dataset, group.split, group.recipe, group.encoder, entry.label, entry.method, entry.params),
         len(entry.runs),
-        _mean([record["epochs"] for record in records]),
-        _mean([record["sample_passes"] for record in records]),
-        _mean([record["parameters"]["total"] for record in records]),
-        _mean([record["flops"]["forward_per_sample"] for record in records]),
-        _mean([_train_flops(run.record, run.stage_epochs) for run in entry.runs]),
+        _mean([sum(s.record["epochs"] for s in run.sources) for run in entry.runs]),
+        _mean([sum(s.record["sample_passes"] for s in run.sources) for run in entry.runs]),
+        _mean([_at_once(run, entry, "parameters", "total") for run in entry.runs]),
+        _mean([_at_once(run, entry, "flops", "forward_per_sample") for run in entry.runs]),
+        _mean([sum(_train_flops(s.record, s.stage_epochs) for s in run.sources) for run in entry.runs]),
         _mean(train),
         float(np.std(train, ddof=1)) if len(train) > 1 else None,
-        _mean([found.get("total") for found in seconds]),
+        _mean([_seconds(run, "total") for run in entry.runs]),
         max((float(value) for value in memory if value is not None), default=None),
         max((float(value) for value in device if value is not None), default=None),
-        _mean([found.get("energy_joules") for found in provenance]),
+        _mean([_summed([s.provenance.get("energy_joules") for s in run.sources]) for run in entry.runs]),
         _mean([record["tuning"].get("trials") for record in records]),
         "+".join(sorted({name for record in records for name in record["requires"]})),
         " | ".join(sorted({str(found.get("hardware") or "unknown") for found in provenance})),

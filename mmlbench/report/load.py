@@ -15,28 +15,11 @@ from ..errors import DataError, runs_error
 from ..hashing import digest, file_digest
 from ..plan import stamp_name
 from ..runfolder import RunFolder
-from ..score import Bits, correct
-from ..stats import CrossFit, cross_fit_optimism
 from ..store import read_json
-from .facts import ALONE, CONTROL, ENSEMBLE, Facts
-
-
-@dataclass
-class Run:
-    """A run boiled down to what the tables need.
-
-    Attributes:
-        bits: '<rule>/<logits>' -> correct on test, bool (n,); probes as '<rule>/probe/<modality>'.
-        optimism: (modality, kind) that judged a stage -> cross-fit of its best epoch on test.
-        stage_epochs: stage -> epochs trained.
-    """
-
-    seed: int
-    record: dict[str, Any]
-    provenance: dict[str, Any]
-    bits: dict[str, Bits]
-    optimism: dict[tuple[str, str], CrossFit]
-    stage_epochs: dict[str, int]
+from ..verify import label_faults
+from .boil import Run, boil
+from .facts import ALONE, CONTROL, ENSEMBLE, LOGIT_MEAN, Facts
+from .merge import join_folds, logit_mean
 
 
 @dataclass
@@ -67,6 +50,13 @@ class Entry:
             return None
         return np.stack([run.bits[key] for run in chosen]).astype(np.float64)
 
+    def values(self, what: str, key: str, seeds: tuple[int, ...] | None = None) -> np.ndarray | None:
+        """Return `nll`, `predicted` or `confidence` of named logits (seeds, n), or None where a run lacks it."""
+        chosen = [getattr(run, what) for run in self.runs if seeds is None or run.seed in seeds]
+        if not chosen or any(key not in found for found in chosen):
+            return None
+        return np.stack([found[key] for found in chosen])
+
 
 @dataclass
 class Group:
@@ -81,6 +71,9 @@ class Group:
     groups: np.ndarray
     bayes: dict[str, float]
     data_fingerprint: str
+    label: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    class_names: list[str] = field(default_factory=list)
+    note: str = ""
     entries: list[Entry] = field(default_factory=list)
 
     @property
@@ -107,6 +100,11 @@ class Group:
     def ensemble(self) -> Entry | None:
         """The ensemble of the models trained alone."""
         return self.entry(ENSEMBLE)
+
+    @property
+    def together(self) -> Entry | None:
+        """The mean of the logits of joint and unimodal models."""
+        return self.entry(LOGIT_MEAN)
 
     def initial(self, modality: str, seeds: tuple[int, ...]) -> np.ndarray | None:
         """Return correctness (seeds, n) of the probes of the untrained encoders, which all methods share."""
@@ -183,40 +181,11 @@ def _fail(faults: list[tuple[Mapping[str, Any], str]], total: int, options: list
     raise runs_error(f"{len(faults)} of {total} planned runs can't be used", shown)
 
 
-def _judged(run: RunFolder, bits: Mapping[str, Bits]) -> dict[tuple[str, str], CrossFit]:
-    """Cross-fit the test-picked epoch of each logits that judged a stage; of several stages the last counts."""
-    found = {}
-    for entry in run.record["selected"].get("test") or ():
-        key = f"{entry['stage']}/{entry['judge']}"
-        if key in bits and bits[key].shape[1] >= 2:
-            kind, _, modality = entry["judge"].partition("/")
-            found[modality or "fused", kind] = cross_fit_optimism(bits[key])
-    return found
-
-
-def _boil(run: RunFolder) -> Run:
-    """Score a run's test part; its logits are let go."""
-    label = run.predictions["test/label"]
-    bits = {}
-    for key, logits in run.predictions.items():
-        if key.count("/") >= 2:
-            rule, part, name = key.split("/", 2)
-            if part == "test":
-                bits[f"{rule}/{name}"] = correct(logits, label, f"{run.name}: {key}")
-    for key, logits in run.probe.items():
-        rule, modality, part = key.split("/")
-        if part == "test":
-            bits[f"{rule}/probe/{modality}"] = correct(logits, label, f"{run.name}: probe {key}")
-    epochs = run.epoch_bits()
-    lengths = {key.split("/", 1)[0]: len(rows) for key, rows in epochs.items()}
-    return Run(run.record["config"]["seed"], run.record, run.provenance, bits, _judged(run, epochs), lengths)
-
-
-def _terms(run: RunFolder) -> tuple[np.ndarray, dict[str, str]]:
-    """Return the groups of the test samples, and hashes of what must be equal within a comparison."""
+def _terms(run: RunFolder) -> tuple[list[np.ndarray], dict[str, str]]:
+    """Return id, label and group of the test samples, and hashes of what must be equal within a comparison."""
     facts = [run.predictions[f"test/{name}"] for name in ("id", "label", "group")]
     config = run.record["config"]
-    return facts[2], {
+    return facts, {
         "different test samples or labels": digest([values.tolist() for values in facts]),
         "different data": run.record["data_fingerprint"],
         "different recipes of one name": digest([config["recipe"], config["dataset_params"]]),
@@ -226,17 +195,17 @@ def _terms(run: RunFolder) -> tuple[np.ndarray, dict[str, str]]:
 class _Collector:
     """Puts the runs into groups and entries, and refuses those of another test set."""
 
-    def __init__(self, facts: Facts) -> None:
-        self.facts = facts
+    def __init__(self, facts: Facts, cache: Path) -> None:
+        self.facts, self.cache = facts, cache
         self.groups: dict[tuple[str, ...], Group] = {}
         self.terms: dict[tuple[str, ...], tuple[str, dict[str, str]]] = {}
-        self.kept: dict[str, tuple[Run, np.ndarray, dict[str, str]]] = {}
+        self.kept: dict[str, tuple[Run, list[np.ndarray], dict[str, str]]] = {}
 
     def add(self, cell: Mapping[str, Any], folder: RunFolder) -> None:
         """Take one cell with its run."""
         name, config = folder.name, folder.record["config"]
         if name not in self.kept:
-            self.kept[name] = (_boil(folder), *_terms(folder))
+            self.kept[name] = (boil(folder), *_terms(folder))
         run, samples, terms = self.kept[name]
         key = (config["dataset"], config["split"], config["recipe"]["name"], cell["encoder"])
         first, wanted = self.terms.setdefault(key, (name, terms))
@@ -246,13 +215,17 @@ class _Collector:
                 raise DataError(f"{name} and {first} are compared but were made with {what}", mend)
         if key not in self.groups:
             record = folder.record
+            for fault in label_faults(folder, self.cache):
+                raise DataError(f"{name}: {fault}", "Remove the run and make it again, or restore the prepared cache")
             self.groups[key] = Group(
                 *key,
                 group_name=self.facts.group_name(config["dataset"], config["split"]),
                 modalities=list(record["modalities"]),
-                groups=samples,
+                groups=samples[2],
                 bayes=record["bayes"],
                 data_fingerprint=record["data_fingerprint"],
+                label=samples[1],
+                class_names=list(record["class_names"]),
             )
         self._entry(self.groups[key], cell, config, run).runs.append(run)
 
@@ -274,7 +247,7 @@ def load(results: Path, cache: Path) -> Loaded:
             of a group scored on different test samples; logits that are not finite.
     """
     plan = read_plan(results)
-    collector = _Collector(Facts.of_plan(plan))
+    collector = _Collector(Facts.of_plan(plan), cache)
     faults: list[tuple[Mapping[str, Any], str]] = []
     opened: dict[str, tuple[str, RunFolder | None]] = {}
     for cell in plan["cells"]:
@@ -293,7 +266,10 @@ def load(results: Path, cache: Path) -> Loaded:
         assert folder is not None
         collector.add(cell, folder)
         opened[cell["run"]] = ("", RunFolder(folder.path, folder.record))  # lets the arrays go
-    for group in collector.groups.values():
+    groups = join_folds(list(collector.groups.values()))
+    for group in groups:
         for entry in group.entries:
             entry.runs.sort(key=lambda run: run.seed)
-    return Loaded(plan["name"], plan["headline"], plan["baseline"], list(collector.groups.values()))
+        together = logit_mean(group)
+        group.entries += [together] if together else []
+    return Loaded(plan["name"], plan["headline"], plan["baseline"], groups)

@@ -12,7 +12,8 @@ import numpy as np
 
 from ..hashing import digest
 from ..stats import Estimate, two_part
-from .load import Entry, Group, Run
+from .boil import Run
+from .load import Entry, Group
 from .rows import Row
 
 POINTS = 100.0
@@ -47,7 +48,8 @@ class Made:
 
 def made_by(runs: Sequence[Run]) -> Made:
     """Return what made a value that comes from some runs."""
-    records = [run.record for run in runs]
+    sources = [source for run in runs for source in run.sources]
+    records = [source.record for source in sources]
     versions = sorted({record["code"]["version"] for record in records})
     engines = {record["code"]["engine"] for record in records}
     codes = sorted({f"{record['code']['method']}{record['code']['engine']}" for record in records})
@@ -55,7 +57,7 @@ def made_by(runs: Sequence[Run]) -> Made:
     return Made(
         digest(sorted(record["config_hash"] for record in records))[:12],
         f"{'/'.join(versions)}+{digest(codes)[:8]}",
-        " | ".join(sorted({str(run.provenance.get("hardware") or "unknown") for run in runs})),
+        " | ".join(sorted({str(source.provenance.get("hardware") or "unknown") for source in sources})),
         tuple(notes),
     )
 
@@ -94,7 +96,7 @@ def blank(group: Group, entry: Entry | None, what: What, partners: Sequence[Entr
         baseline=what.baseline,
         n_test=len(group.groups),
         unit=what.unit,
-        note=join(made.notes),
+        note=join([group.note, *made.notes]),
         config_hash=made.config_hash,
         data_fingerprint=group.data_fingerprint,
         code_version=made.code_version,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ..stats import INFERENCE_TARGET
+from .facts import LOGIT_MEAN
 from .rows import Row
 from .view import GroupKey, View, figure_of, interval, notes_of, p_text, signed, with_sd
 
@@ -37,7 +38,8 @@ def points(row: Row | None) -> str:
     return " ".join(part for part in (figure_of(row), interval(row)) if part)
 
 
-def _resolved(view: View, group: GroupKey, table: str) -> str:
+def resolved(view: View, group: GroupKey, table: str) -> str:
+    """Say the smallest difference that a table can resolve."""
     row = view.resolution(group, table)
     what = "gap" if table == "competition_gap" else f"difference to {row.baseline}" if row else "difference"
     if row is None or row.value is None:
@@ -45,7 +47,7 @@ def _resolved(view: View, group: GroupKey, table: str) -> str:
     return f"Smallest {what} found with 80 % power: about {row.value:.1f} points."
 
 
-def _said(rows: list[Row | None], printed: int = 8) -> list[str]:
+def said(rows: list[Row | None], printed: int = 8) -> list[str]:
     """Return what the rows are conditional on, as one sentence; what every table says anyway is left out."""
     known = ("control", "0 by construction", "not ranked", "own head", "share of what", "picked on")
     notes = [note for note in notes_of(rows) if not note.startswith(known) and "the largest of" not in note]
@@ -69,7 +71,8 @@ def accuracy_sheet(view: View, group: GroupKey) -> Sheet:
         line += [with_sd(view.find(group, entry.label, "accuracy", m, "own_head")) for m in modalities]
         optimism = view.find(group, entry.label, "optimism", table="selection", selection="test")
         line += [signed(optimism.value) if optimism else "", str(entry.n_seeds or "")]
-        (sheet.apart if entry.label == view.control(group) else sheet.rows).append(line)
+        aside = entry.label == view.control(group) or entry.method == LOGIT_MEAN
+        (sheet.apart if aside else sheet.rows).append(line)
         used.append(fused or entry)
     bayes = view.bayes(group)
     if "fused" in bayes:
@@ -82,10 +85,10 @@ def accuracy_sheet(view: View, group: GroupKey) -> Sheet:
         "differences and optimism (what picking the epoch on the test set would add) in percentage points.",
         "Group 1 is what nothing separates from the best (all pairs, Holm); within a group the order is not known.",
         TARGET,
-        _resolved(view, group, "accuracy"),
-        *_said(used),
+        resolved(view, group, "accuracy"),
+        *said(used),
     ]
-    return _without_empty_columns(sheet)
+    return without_empty_columns(sheet)
 
 
 def gap_sheet(view: View, group: GroupKey) -> Sheet | None:
@@ -95,6 +98,7 @@ def gap_sheet(view: View, group: GroupKey) -> Sheet | None:
         return None
     columns = ["method", *(f"{m} gap" for m in modalities), "mean gap", "worst gap"]
     columns += [f"{m} gap minus control" for m in modalities] + [f"{m} retained" for m in modalities]
+    columns += [f"{m} gap by heads" for m in modalities]
     sheet = Sheet("competition_gap", view.title(group), columns, [])
     used: list[Row | None] = []
     for entry in view.entries(group):
@@ -105,6 +109,7 @@ def gap_sheet(view: View, group: GroupKey) -> Sheet | None:
         kept = [gap_row(view, group, entry.label, m, "retained") for m in modalities]
         line = [named(entry), *map(points, gaps), *map(points, beyond)]
         line += map(points, kept)
+        line += [points(gap_head(view, group, entry.label, m)) for m in modalities]
         worst = gaps[-1]
         if worst is not None and worst.note and worst.value:
             line[len(modalities) + 2] += f" ({worst.note.split(',')[0].split('; ')[-1]})"
@@ -116,18 +121,24 @@ def gap_sheet(view: View, group: GroupKey) -> Sheet | None:
         "alone have gap 0 by construction and are not ranked.",
         "The control is joint training with the partner modality shuffled: its gap is not competition for the class. "
         "Retained: share in % of what training alone adds to the untrained encoder. "
+        "By heads: the head trained alone minus the probe after. "
         f"The worst modality is a maximum; its interval is at level .05/{len(modalities)}.",
         TARGET,
-        _resolved(view, group, "competition_gap"),
-        *_said(used),
+        resolved(view, group, "competition_gap"),
+        *said(used),
     ]
-    return _without_empty_columns(sheet)
+    return without_empty_columns(sheet)
 
 
 def gap_row(view: View, group: GroupKey, label: str, modality: str, metric: str = "gap") -> Row | None:
     """Return a row of the gap table under the headline rule."""
     baseline = view.control(group) if metric == "gap_minus_control" else view.alone(group)
     return view.find(group, label, metric, modality, "probe", baseline, "competition_gap")
+
+
+def gap_head(view: View, group: GroupKey, label: str, modality: str) -> Row | None:
+    """Return the gap by heads: own head trained alone minus probe after the method."""
+    return view.find(group, label, "gap_head", modality, "own_head", view.alone(group), "competition_gap")
 
 
 def cost_sheet(view: View, group: GroupKey) -> Sheet:
@@ -175,7 +186,7 @@ def _scaled(text: str, unit: float = 1.0, digits: int = 1) -> str:
     return f"{float(text) / unit:.{digits}f}" if text else ""
 
 
-def _without_empty_columns(sheet: Sheet) -> Sheet:
+def without_empty_columns(sheet: Sheet) -> Sheet:
     """Drop the columns that say nothing in any row."""
     lines = [*sheet.rows, *sheet.apart]
     keep = [k for k in range(len(sheet.columns)) if any(line[k] for line in lines)]

@@ -1,4 +1,4 @@
-"""results/tables: accuracy, competition_gap and cost, each as csv, Markdown and LaTeX (booktabs)."""
+"""results/tables: accuracy, gaps, cost, measures, reliance, overall; each as csv, Markdown and LaTeX (booktabs)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ..store import write_text
-from .rows import Row, to_csv
+from .more_sheets import measures_sheet, overall_sheet, reliance_sheet
+from .rows import COLUMNS, Row, to_csv
 from .sheets import Sheet, accuracy_sheet, cost_sheet, gap_row, gap_sheet
 from .view import GroupKey, View
 
@@ -22,15 +23,20 @@ _MARKDOWN = "\\`*_|#"
 
 
 def write_tables(view: View, folder: Path) -> list[Path]:
-    """Write the three tables in three forms each; return their paths."""
+    """Write the tables in three forms each; return their paths."""
     makers: dict[str, tuple[Callable[[View, GroupKey], Sheet | None], str]] = {
         "accuracy": (accuracy_sheet, accuracy_csv(view)),
         "competition_gap": (gap_sheet, gap_csv(view)),
         "cost": (cost_sheet, _cost_csv(view)),
+        "measures": (measures_sheet, long_csv(view, ("measures", "fusion_gain", "classes"))),
+        "reliance": (reliance_sheet, long_csv(view, ("reliance", "subsets"))),
+        "overall": (lambda view, group: None, long_csv(view, ("overall",))),
     }
     written = []
+    overall = [sheet for sheet in [overall_sheet(view)] if sheet]
     for name, (make, text) in makers.items():
         sheets = [sheet for group in view.groups() if (sheet := make(view, group)) is not None]
+        sheets += overall if name == "overall" else []
         forms = {"csv": text, "md": markdown(sheets), "tex": latex(sheets)}
         for form, content in forms.items():
             written.append(folder / f"{name}.{form}")
@@ -84,6 +90,11 @@ def gap_csv(view: View) -> str:
                 line += [found[0].p_value, resolution.value if resolution else None]
                 lines.append([*line, found[0].n_seeds, found[0].n_test, found[0].note])
     return to_csv(columns, lines)
+
+
+def long_csv(view: View, tables: tuple[str, ...]) -> str:
+    """Return the rows of some tables as all_tables.csv has them."""
+    return to_csv(COLUMNS, ([getattr(r, name) for name in COLUMNS] for r in view.rows if r.table in tables))
 
 
 def _cost_csv(view: View) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import DataError
 from .audit import Findings, audit_lines, read_audit
-from .facts import CONTROL, ENSEMBLE
+from .facts import CONTROL, ENSEMBLE, LOGIT_MEAN
 from .load import read_plan
 from .rows import Row, parse_rows
 
@@ -69,7 +69,7 @@ class View:
 
     def groups(self) -> list[GroupKey]:
         """Return the groups in the order of the plan."""
-        return list(dict.fromkeys(row.group for row in self.rows))
+        return list(dict.fromkeys(row.group for row in self.rows if row.dataset))
 
     def of(self, group: GroupKey, table: str, metric: str = "", selection: str | None = None) -> list[Row]:
         """Return the rows of a table of a group, in order."""
@@ -122,7 +122,7 @@ class View:
 
         def place(row: Row) -> tuple[int, float, int]:
             fused = row.kind == "fused" and row.selection == self.headline
-            apart = 2 if row.method == CONTROL else 0 if fused else 1
+            apart = 2 if row.method == CONTROL else 1 if row.method == LOGIT_MEAN else 0 if fused else 1
             return apart, -(row.value or 0.0) if fused else 0.0, order.index(row.label)
 
         return sorted(first.values(), key=place)

@@ -1,5 +1,6 @@
 """Statistics of the benchmark: intervals for crossed seeds and items, and comparisons of many methods."""
 
+from .best import LEAST_ITEMS, LEAST_SEEDS, probability_best, resampled_means
 from .compare import (
     CrossFit,
     Ranked,
@@ -23,10 +24,15 @@ from .intervals import (
     two_part,
     variance_parts,
 )
+from .reliance import MOST_PLAYERS, shapley, subset_name
+from .tables import table_pseudo_values
 
 __all__ = [
     "INFERENCE_TARGET",
+    "LEAST_ITEMS",
+    "LEAST_SEEDS",
     "MIN_CLUSTERS",
+    "MOST_PLAYERS",
     "SMALLEST_P",
     "Components",
     "CrossFit",
@@ -41,7 +47,12 @@ __all__ = [
     "holm",
     "p_value",
     "paired_difference",
+    "probability_best",
     "pseudo_values",
+    "resampled_means",
+    "shapley",
+    "subset_name",
+    "table_pseudo_values",
     "two_part",
     "variance_parts",
 ]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations
 
 import numpy as np
@@ -123,9 +124,7 @@ def cross_fit_optimism(correct: ArrayLike, seed: int = 0, repeats: int = 200) ->
     n = bits.shape[1]
     if n < 2 or repeats < 1:
         raise ValueError(f"{n} item(s) and {repeats} repeat(s): expected at least 2 items and 1 repeat")
-    order = np.random.default_rng([seed, n]).permuted(np.tile(np.arange(n), (repeats, 1)), axis=1)
-    first = np.zeros((n, repeats))
-    np.put_along_axis(first.T, order[:, : n // 2], 1.0, axis=1)
+    first = _halves(n, seed, repeats)
     totals = bits.sum(axis=1)
     on_first = bits @ first
     on_second = totals[:, None] - on_first
@@ -134,6 +133,16 @@ def cross_fit_optimism(correct: ArrayLike, seed: int = 0, repeats: int = 200) ->
     epoch = int(totals.argmax())
     naive, honest = float(totals[epoch] / n), float(scored.mean() / n)
     return CrossFit(naive, honest, naive - honest, epoch)
+
+
+@lru_cache(maxsize=2)
+def _halves(n: int, seed: int, repeats: int) -> NDArray[np.float64]:
+    """Which of n items lie in the first half of each random split, (n, repeats); all runs share them."""
+    order = np.random.default_rng([seed, n]).permuted(np.tile(np.arange(n), (repeats, 1)), axis=1)
+    first = np.zeros((n, repeats))
+    np.put_along_axis(first.T, order[:, : n // 2], 1.0, axis=1)
+    first.setflags(write=False)
+    return first
 
 
 def _pairwise(
