@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mmlbench.dataset import CacheWriter, Dataset, Download, Listed, Sample, Split
+from mmlbench.dataset import CacheWriter, Download, Listed, Sample, Split
 from mmlbench.errors import DataError
-from mmlbench.frontends.clips import STORED, ClipParams, modalities, open_raw, pictures, sound
+from mmlbench.frontends.clips import STORED, ClipDataset, ClipParams, modalities, open_raw, pictures, sound
 from mmlbench.frontends.divide import by_group
 from mmlbench.hashing import file_digest
 from mmlbench.params import bounded
@@ -33,7 +33,7 @@ LFS = "clone the repository with Git LFS and run `git lfs pull`; without LFS eac
 
 
 @register
-class CremaD(Dataset):
+class CremaD(ClipDataset):
     """CREMA-D: 7,442 clips of 91 actors, 12 sentences, 6 emotions; audio and face video.
 
     Frames: one in int(frames per second), the first included, as the extraction scripts of OGM-GE, PMR and DI-MML do;
@@ -51,7 +51,8 @@ class CremaD(Dataset):
         at_least: int = bounded(3, low=1, high=32, doc="frames of a clip too short for one a second")
 
     params: Params
-    modalities = modalities(None, ASPECT)
+    aspect = ASPECT
+    modalities = modalities(Params(), ASPECT)  # type: ignore[call-arg]
     class_names = ("neutral", "happy", "sad", "fear", "disgust", "anger")
     splits = {
         "official": Split("clips at random: every actor is in both parts", {"train": 6698, "test": 744}, "actor"),
@@ -72,10 +73,6 @@ class CremaD(Dataset):
         Download(FLASH, "https://github.com/CheyneyComputerScience/CREMA-D", licence="ODbL 1.0", how=LFS),
         Download(WAV, "https://github.com/CheyneyComputerScience/CREMA-D", licence="ODbL 1.0", how=LFS),
     )
-
-    def __init__(self, params: Params | None = None) -> None:
-        super().__init__(params)
-        self.modalities = modalities(self.params, ASPECT)
 
     def prepare(self, raw: Path | None, out: CacheWriter) -> None:
         """Read the lists, decode the clips, write the splits."""

@@ -7,6 +7,7 @@ miniature needs its own. Classes differ in colour and pitch, so that something c
 from __future__ import annotations
 
 import wave
+import zipfile
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
@@ -63,7 +64,8 @@ def write_video(
     with av.open(str(path), "w") as container:
         video = audio = None
         if codecs[0]:
-            video = container.add_stream(codecs[0], rate=rate)
+            fast = {"preset": "ultrafast"} if codecs[0] == "libx264" else None
+            video = container.add_stream(codecs[0], rate=rate, options=fast)
             video.width, video.height, video.pix_fmt, video.bit_rate = *size, "yuv420p", 400_000
         if codecs[1]:
             audio = container.add_stream(codecs[1], rate=sound[0], layout=sound[1])
@@ -121,3 +123,64 @@ def _jpegs(folder: Path, kind: int, count: int, rng: np.random.Generator) -> Non
     folder.mkdir(parents=True, exist_ok=True)
     for k in range(count):
         Image.fromarray(picture(kind, 29 * k, (64, 48), rng)).save(folder / f"{k + 1:05d}.jpg", quality=90)
+
+
+def ave_events(videos: int = 8) -> dict[str, list[tuple[str, str, int, int]]]:
+    """Return part -> (category, id, first second, last second) of a miniature, with the official lists' faults.
+
+    One train video is listed twice with different labels, one is in train and test, one in train and val.
+    """
+    made: dict[str, list[tuple[str, str, int, int]]] = {"train": [], "val": [], "test": []}
+    for k in range(3 * videos):
+        part = ("train", "train", "val", "test")[k % 4]
+        name, kind = f"-video_{k:04d}", AVE_CLASSES[k % len(AVE_CLASSES)]
+        made[part].append((kind, name, k % 2, 2 + k % 2))
+    twice, shared, seen = made["train"][0], made["test"][0], made["val"][0]
+    made["train"] += [(AVE_CLASSES[1], twice[1], 1, 3), (shared[0], shared[1], 0, 1), (seen[0], seen[1], 0, 1)]
+    return made
+
+
+def ave(folder: Path, videos: int = 8, zipped: bool = False) -> Path:
+    """Write AVE: `AVE/<id>.mp4` and the lists with & between the cells; return the folder or the zip."""
+    raw, parts = folder / "AVE_Dataset", ave_events(videos)
+    lines = [(kind, name, "good", first, last) for rows in parts.values() for kind, name, first, last in rows]
+    for place, (name, kind) in enumerate({line[1]: line[0] for line in lines}.items()):
+        size, sound = ((80, 46), (48000, "stereo")) if place % 2 else ((64, 36), (44100, "mono"))
+        write_video(raw / "AVE" / f"{name}.mp4", AVE_CLASSES.index(kind), 3.1, MP4, size, 25, sound, place)
+    for part, rows in parts.items():
+        _rows(raw / f"{part}Set.txt", [(k, n, "good", a, b) for k, n, a, b in rows], "&")
+    _rows(raw / "Annotations.txt", lines, "&", "Category&VideoID&Quality&StartTime&EndTime")
+    if not zipped:
+        return raw
+    with zipfile.ZipFile(folder / "AVE_Dataset.zip", "w") as file:
+        for path in sorted(raw.rglob("*")):
+            file.write(path, path.relative_to(folder))
+    return folder / "AVE_Dataset.zip"
+
+
+def kinetics_sounds(folder: Path, clips: int = 24) -> tuple[Path, Path]:
+    """Write Kinetics-Sounds: clips below two folders, under both forms of their names; return raw and lists."""
+    raw, lists = folder / "kinetics", folder / "lists"
+    rows = []
+    for k in range(clips):
+        kind, start = k % 4, 7 * k
+        name = f"-clip_{k:05d}"
+        stem = f"{name}_{start:06d}_{start + 10:06d}" if k % 2 else f"{name}_{start}"
+        write_video(raw / ("train" if k % 3 else "test") / f"{stem}.mp4", kind, 1.2, MP4, (64, 36), 25, seed=k)
+        rows.append((f"{name}_{start}", 10, kind))
+    _rows(lists / "my_train.txt", [row for k, row in enumerate(rows) if k % 3])
+    _rows(lists / "my_test.txt", [row for k, row in enumerate(rows) if not k % 3])
+    return raw, lists
+
+
+def damage(path: Path, kind: str = "video", share: float = 0.5) -> None:
+    """Overwrite most of one packet of a stream, about so far into it, with noise."""
+    with av.open(str(path)) as container:
+        packets = [p for p in container.demux(**{kind: 0}) if p.pos is not None and p.size]
+        chosen = packets[int(len(packets) * share)]
+        at, size = chosen.pos, chosen.size
+    data = bytearray(path.read_bytes())
+    # a position may be that of the chunk's head: spare some bytes on either side
+    first, last = at + 24, at + max(32, size - 4)
+    data[first:last] = np.random.default_rng(1).integers(0, 256, last - first, dtype=np.uint8).tobytes()
+    path.write_bytes(data)

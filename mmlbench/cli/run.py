@@ -110,6 +110,9 @@ def prepare(arguments: argparse.Namespace) -> int:
     opened = prepare_dataset(
         arguments.dataset, params, arguments.cache, load_index(), arguments.raw, arguments.expect, options
     )
+    if opened.manifest.get("raw"):
+        for split, facts in opened.manifest["splits"].items():
+            say(f"split {split}: " + ", ".join(f"{count} {part}" for part, count in facts["counts"].items()))
     for note in opened.notes:
         say(f"note: {note}")
     say(f"{opened.folder} is ready, fingerprint {opened.manifest['fingerprint']}")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
-from ..dataset import CacheWriter, Modality
+from ..dataset import CacheWriter, Dataset, Modality
 from ..errors import DataError
 from ..params import DatasetParams, bounded, choice
 from ..raw.archives import is_archive, unpack
@@ -20,24 +22,35 @@ from .spectrograms import FRONT_ENDS
 STORED = {"audio": Stored("float16"), "visual": PIXELS}
 
 
+#: Names of the audio front ends.
+AUDIO = tuple(FRONT_ENDS)
+
+
 class ClipParams(DatasetParams):
     """How clips are kept."""
 
-    audio: str = choice("psd_257x299", tuple(FRONT_ENDS), doc="audio front end")
+    audio: str = choice("psd_257x299", AUDIO, doc="audio front end")
     size: int = bounded(224, low=16, high=1024, doc="side of the stored frames, in pixels")
     frames: int = bounded(6, low=1, high=32, doc="most frames kept of a clip, evenly spaced where it has more")
 
 
-def modalities(params: ClipParams | None, aspect: float) -> tuple[Modality, ...]:
-    """Return the modalities of a dataset of clips, by default with default parameters.
-
-    `aspect` is the width / height of its frames.
-    """
-    params = params or ClipParams()  # type: ignore[call-arg]
+def modalities(params: ClipParams, aspect: float) -> tuple[Modality, ...]:
+    """Return the modalities of a dataset of clips; `aspect` is the width / height of its frames."""
     return (
         Modality("audio", (1, *FRONT_ENDS[params.audio].shape), "spectrogram"),
         Modality("visual", (3, params.size, params.size), "image", views=params.frames, aspect=aspect),
     )
+
+
+class ClipDataset(Dataset):
+    """A dataset whose modalities follow from `ClipParams`; `aspect` is the width / height of its frames."""
+
+    params: ClipParams
+    aspect: ClassVar[float] = 1.0
+
+    def __init__(self, params: ClipParams | None = None) -> None:
+        super().__init__(params)
+        self.modalities = modalities(self.params, self.aspect)
 
 
 def sound(path: Path, params: ClipParams, seconds: tuple[float, float] | None = None) -> np.ndarray:
@@ -68,6 +81,16 @@ def pictures(frames: Sequence[np.ndarray], params: ClipParams) -> np.ndarray:
     return np.stack([square(frames[k], params.size) for k in keep])
 
 
+def numbered(names: Sequence[str]) -> list[str]:
+    """Return names that are unique: the second of equal ones gets '#2', and so on."""
+    seen: Counter[str] = Counter()
+    made = []
+    for name in names:
+        seen[name] += 1
+        made.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
+    return made
+
+
 def open_raw(raw: Path | None, out: CacheWriter, holds: Sequence[str]) -> Path:
     """Return the folder that holds one of some names: `raw`, or a folder in it, or in the archive that it is.
 
@@ -75,7 +98,7 @@ def open_raw(raw: Path | None, out: CacheWriter, holds: Sequence[str]) -> Path:
         DataError: no such folder; an archive that can't be unpacked.
     """
     name = out.dataset.name
-    wanted = " or ".join(holds)
+    wanted = " or ".join(holds).replace("*", "clips")
     if raw is None:
         raise DataError(f"{name} needs its raw files", f"Give the folder with {wanted} to --raw")
     if raw.is_file():
@@ -83,6 +106,6 @@ def open_raw(raw: Path | None, out: CacheWriter, holds: Sequence[str]) -> Path:
             raise DataError(f"{raw} is neither a folder nor a zip or tar file", f"Give the folder with {wanted}")
         raw = unpack(raw, out.folder.with_name(out.folder.name.removesuffix(".part") + ".unpacked"), out.options.say)
     for folder in (raw, *sorted(path for path in raw.iterdir() if path.is_dir())):
-        if any((folder / inner).exists() for inner in holds):
+        if "*" in holds or any((folder / inner).exists() for inner in holds):
             return folder
     raise DataError(f"{raw} holds no {wanted}", f"Give the folder that does to --raw (see: mmlbench fetch {name})")

@@ -22,7 +22,7 @@ def read_image(path: Path, mode: str = "RGB") -> np.ndarray:
         with image.open(path) as opened:
             return np.asarray(opened.convert(mode))
     except (OSError, SyntaxError, ValueError, image.DecompressionBombError) as error:
-        reason = "is cut short" if "truncated" in str(error) else "can't be read as a picture"
+        reason = "is cut short" if "truncated" in str(error).lower() else "can't be read as a picture"
         raise Fault(path, f"{reason} ({str(error).split(chr(10))[0][:80]})") from error
 
 
