@@ -39,7 +39,6 @@ CLASSES = (
 )  # fmt: skip
 COUNTS = {"train": 3338, "val": 402, "test": 402}
 CLEAN = COUNTS | {"train": 3266, "val": 400}  # about: the lists are not at hand here
-ASPECT = 16 / 9
 HOW = "a file on Google Drive, linked from the repository YapengTian/AVE-ECCV18; unpack it or hand the zip to --raw"
 
 
@@ -105,8 +104,8 @@ class AVE(ClipDataset):
         at_least: int = bounded(4, low=1, high=32, doc="frames of an event too short for one a second")
 
     params: Params
-    aspect = ASPECT
-    modalities = modalities(Params(), ASPECT)  # type: ignore[call-arg]
+    aspect = 16 / 9
+    modalities = modalities(Params(), aspect)  # type: ignore[call-arg]
     class_names = CLASSES
     splits = {
         "official": Split("the lines of the lists", COUNTS, "video"),

@@ -6,6 +6,7 @@ spectrogram (bands, frames) float32 of the shape in its name.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -87,14 +88,17 @@ def psd_257x1004_16k(waveform: np.ndarray) -> np.ndarray:
 
 
 def _mel_banks(count: int, low: float, high: float, fft: int, rate: int) -> np.ndarray:
-    """Return Kaldi's triangular filters (count, fft / 2 + 1), linear on the mel scale 1127 ln(1 + f / 700)."""
+    """Return Kaldi's triangular filters (count, fft / 2 + 1), linear on the mel scale 1127 ln(1 + f / 700).
 
-    def mel(frequency: np.ndarray | float) -> np.ndarray:
-        return 1127.0 * np.log1p(np.asarray(frequency) / 700.0)
-
-    edges = np.linspace(mel(low), mel(high), count + 2)
-    place = mel(np.arange(fft // 2) * rate / fft)[None]
-    left, centre, right = (edges[k : count + k, None] for k in range(3))
+    In float32, as Kaldi has them: a narrow filter may hold one bin at its edge, whose small weight then says more
+    about rounding than about the scale.
+    """
+    bottom, top = (1127.0 * math.log(1 + edge / 700.0) for edge in (low, high))
+    step = (top - bottom) / (count + 1)
+    frequency = np.float32(rate / fft) * np.arange(fft // 2, dtype=np.float32)
+    place = (np.float32(1127.0) * np.log(np.float32(1) + frequency / np.float32(700)))[None]
+    band = np.arange(count, dtype=np.float32)[:, None]
+    left, centre, right = (np.float32(bottom) + (band + np.float32(k)) * np.float32(step) for k in range(3))
     rising, falling = (place - left) / (centre - left), (right - place) / (right - centre)
     banks = np.maximum(0, np.minimum(rising, falling))
     return np.pad(banks, ((0, 0), (0, 1)))  # the highest bin has no weight
