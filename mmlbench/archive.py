@@ -26,7 +26,7 @@ from typing import Any, BinaryIO
 from . import __version__
 from .errors import DataError
 from .hashing import file_digest
-from .report.load import read_plan
+from .report.load import MADE, read_made_plan, read_plan
 from .store import json_text, read_json, storage_error, whole, write_json
 from .verify import verify_run
 
@@ -61,9 +61,10 @@ def _environment() -> dict[str, Any]:
 
 def _files(results: Path, runs: list[str]) -> Iterator[tuple[str, Path]]:
     """Yield (name in the archive, file) of what is packed, in a fixed order."""
-    for name in ("all_tables.csv", "cost.csv", "plan.json"):
+    for name in ("all_tables.csv", "cost.csv"):
         if (results / name).exists():
             yield name, results / name
+    yield "plan.json", results / (MADE if (results / MADE).exists() else "plan.json")
     for file in sorted((results / "tables").glob("*")):
         yield f"tables/{file.name}", file
     for run in runs:
@@ -78,7 +79,7 @@ def pack(results: Path, to: Path) -> int:
     Raises:
         DataError: a planned run is missing or does not verify; a full disk.
     """
-    plan = read_plan(results)
+    plan = read_made_plan(results)
     runs = runs_of(results, plan)
     faults = [fault for run in runs for fault in verify_run(results / run, results)]
     if faults:

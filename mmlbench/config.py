@@ -73,12 +73,12 @@ class Study:
         }
 
 
-def _keys(value: Any, known: tuple[str, ...], where: str) -> Mapping[str, Any]:
+def _keys(value: Any, known: tuple[str, ...], where: str, more: str = "") -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise ConfigError(f"{where} is {value!r}, not a mapping", f"Its keys: {', '.join(known)}")
     for key in value:
         if key not in known:
-            raise ConfigError(f"{where}: unknown key {key!r}", nearest(key, known))
+            raise ConfigError(f"{where}: unknown key {key!r}", nearest(key, known) + more)
     return value
 
 
@@ -116,7 +116,8 @@ def _method_entries(block: Mapping[str, Any], where: str) -> list[tuple[str, str
     """Return (label, method, params, seeds) of a grid block."""
     entries = []
     for item in _listed(block.get("methods"), f"{where}: methods", "method"):
-        item = {"method": item} if isinstance(item, str) else _keys(item, METHOD_KEYS, f"{where}: method")
+        more = "; parameters of the method go under params: {...}"
+        item = {"method": item} if isinstance(item, str) else _keys(item, METHOD_KEYS, f"{where}: method", more)
         if not isinstance(item.get("method"), str):
             raise ConfigError(f"{where}: a method entry has no name", "Write `method: NAME`")
         label = item.get("label", item["method"])

@@ -56,7 +56,10 @@ def fault(error: BaseException, files: Iterable[str] = ()) -> tuple[str, str]:
     known = set(files)
     places = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in known]
     if places:
-        return f"{what} ({places[-1].filename}, line {places[-1].lineno})", "Mend the file; --debug shows more"
+        return (
+            f"{what} ({places[-1].filename}, line {places[-1].lineno})",
+            "Mend the file; `mmlbench train` with --debug shows more",
+        )
     return what, "Run it again with --debug to see where"
 
 

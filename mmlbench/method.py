@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from .encoder import Encoder
+from .errors import RunError
 from .params import MethodParams, describe, epoch_of
 from .registry import Plugin
 
@@ -211,6 +212,9 @@ class Method(nn.Module, Plugin):
             optimizer.zero_grad(set_to_none=True)
         outcome = (step.stage.loss or self.loss)(batch)
         loss = outcome[0] if isinstance(outcome, tuple) else outcome
+        if loss.numel() != 1:
+            what = f"{self.name}: the loss has the shape {tuple(loss.shape)}"
+            raise RunError(what, "It has to be one number: take its mean")
         loss.backward()
         self.after_backward(step)
         for optimizer in optimizers:

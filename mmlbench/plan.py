@@ -143,9 +143,18 @@ def _checked(request: Request, recipe: Mapping[str, Any], index: Index) -> dict[
         "split": split,
         "recipe": dict(recipe),
         "method": method.name,
-        "params": check(method.facts["params"], request.params, f"method {method.name}"),
+        "params": _method_params(method, request.params, recipe),
         "seed": request.seed,
     }
+
+
+def _method_params(method: Any, values: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]:
+    fields = method.facts["params"]
+    for name in values:
+        if name in recipe and name not in {field["name"] for field in fields}:
+            what = f"method {method.name}: {name!r} is a field of the recipe, not a parameter of a method"
+            raise ConfigError(what, "Set it with --recipe-set, or under recipe_set: in a config")
+    return check(fields, values, f"method {method.name}")
 
 
 def _required(method: str, index: Index, above: tuple[str, ...]) -> list[tuple[str, tuple[str, ...]]]:

@@ -7,7 +7,7 @@ import fcntl
 import json
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -108,21 +108,28 @@ class Plan:
         return shlex.join(words)
 
 
-def read(config: Mapping[str, Any], results: str | Path) -> Plan:
+def read(config: Mapping[str, Any], results: str | Path, files: Sequence[str | Path] = ()) -> Plan:
     """Check a config, write results/plan.json where it changed, and return the plan.
 
+    Snakemake does not miss what lies before a target that is there. So where tables are there and a run of the plan
+    is not, the plan gets a new `round`: it is an input of the tables, and they ask for their runs again.
+
     Raises:
-        SystemExit: after the one line that `mmlbench` would print, with its exit code. An exception would get the
-            places in the code printed below it.
+        SystemExit: after the one line that `mmlbench` would print, which names the first of the config `files`, with
+            its exit code. An exception would get the places in the code printed below it.
     """
     try:
         study = configs.study(config)
-        path, plan = Path(results) / "plan.json", study.plan()
+        results, plan, before = Path(results), study.plan(), {}
         with contextlib.suppress(OSError, ValueError):
-            if json.loads(path.read_text(encoding="utf-8")) == plan:
-                return Plan(study)
-        write_json(path, plan)
+            before = json.loads((results / "plan.json").read_text(encoding="utf-8"))
+        plan["round"] = before.get("round", 0) if isinstance(before, dict) else 0
+        if (results / "all_tables.csv").exists():
+            plan["round"] += any(not (results / run.stamp).exists() for run in study.runs)
+        if plan != before:
+            write_json(results / "plan.json", plan)
         return Plan(study)
     except MmlbenchError as error:
-        os.write(2, f"mmlbench: {error}\n".encode())
+        where = f"{os.path.relpath(files[0])}: " if files else ""  # those of the command line come first
+        os.write(2, f"mmlbench: {where}{error}\n".encode())
         raise SystemExit(error.exit_code) from None

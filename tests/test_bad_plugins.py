@@ -32,8 +32,15 @@ MECHANISM = "def mechanisms(self):\n        return [Mechanism('magic'{})]\n    d
 #: what, exit code, old text, new text, said, mend
 METHOD_FAULTS = [
     ("raises", 1, LOSS, "raise IndexError('the reason')", "IndexError: the reason (", "Mend the file"),
-    ("NaN loss", 1, LOSS, LOSS + " * float('nan')", "stage 'train', epoch 0, step 0: the loss is nan", "Lower the"),
-    ("loss of no number", 1, LOSS, LOSS + ".expand(3)", "only for scalar outputs", "--debug"),
+    (
+        "NaN loss",
+        1,
+        LOSS,
+        LOSS + " * float('nan')",
+        "stage 'train', epoch 0, step 0: the loss is nan",
+        "not the learning",
+    ),
+    ("loss of no number", 1, LOSS, LOSS + ".expand(3)", "the loss has the shape (3,)", "take its mean"),
     ("no loss at all", 1, LOSS, "return None", "failed: AttributeError", "--debug"),
     ("wrong shape", 1, PREDICT, NARROW, "returned fused logits of shape (4, 2), not (4, 3)", "Mend its predict"),
     ("no logits", 1, PREDICT, "return 3", "predicts int, not Logits", "Mend its predict"),

@@ -214,7 +214,8 @@ def study_findings(config: Path | None, results: Path, cache: Path) -> Iterator[
     yield Finding("ok", "config", f"{path}: {len(study.runs)} runs of {len({c.label for c in study.cells})} rows")
     found = _state(study, results, cache)
     done = len(found.pop("", []))
-    mend = "" if not found else "Type: snakemake --cores all results/all_tables.csv"
+    named = "" if path.resolve() == _default_config().resolve() else f" --configfile {path}"
+    mend = "" if not found else f"Type: snakemake --cores all results/all_tables.csv{named}"
     todo = len(study.runs) - done
     yield Finding("ok" if not found else "note", "runs", f"{done} done, {todo} to do", mend)
     for why, runs in sorted(found.items()):

@@ -16,7 +16,7 @@ from ..index import load_index, use_plugins
 from ..plan import RunSpec, from_config
 from ..report.facts import ALONE, CONTROL, JOINT, LOGIT_MEAN
 from ..report.frame import make_frame
-from ..report.load import read_plan
+from ..report.load import read_made_plan
 from ..report.merge import base_split
 from ..report.rows import Row, number, parse_rows
 from ..runfolder import verify
@@ -25,6 +25,7 @@ from . import say
 from .run import make_run
 
 Cell = Mapping[str, Any]
+GONE = "files not compared, as the first run is gone"
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -49,7 +50,11 @@ def find_row(rows: list[Row], row_id: str) -> Row:
     known = {row.row_id: row for row in rows}
     if row_id not in known:
         hint = nearest(row_id, known)  # a list of hundreds of ids would help nobody
-        mend = hint if hint.startswith("did") else "They are in the column row_id of all_tables.csv"
+        mend = (
+            hint
+            if hint.startswith("did")
+            else "They are in the column row_id of all_tables.csv and on the page, under What made these numbers"
+        )
         raise ConfigError(f"no row has the id {row_id!r}", mend)
     return known[row_id]
 
@@ -88,7 +93,7 @@ def cells_behind(row: Row, cells: list[Cell]) -> list[Cell]:
 def differing(before: Path, after: Path) -> list[str]:
     """Return the determined files that are not the same, byte by byte, in two run folders."""
     if not (before / "run.json").exists():
-        return ["everything (the first run is not there any more)"]
+        return [GONE]
     names = {name for folder in (before, after) for name in read_json(folder / "run.json")["files"]}
     pairs = {name: (before / name, after / name) for name in sorted(names | {"run.json"})}
     return [
@@ -135,7 +140,7 @@ def verdict(row: Row, again: Row | None, same_files: bool) -> tuple[str, int]:
     if before == after and same_files:
         return f"identical: {before}, every determined file byte by byte", 0
     if before == after:
-        return f"within interval: the same value {before}, from files that differ", 0
+        return f"within interval: the same value {before}, from files that differ or are gone", 0
     if row.ci_low is None or row.ci_high is None or again is None or again.value is None:
         return f"different: {after} instead of {before}, and the row has no interval to judge by", 1
     interval = f"{number(row.ci_low)} to {number(row.ci_high)}"
@@ -158,7 +163,7 @@ def reproduce(arguments: argparse.Namespace) -> int:
     """Train the runs behind a row again, compare, and print the verdict."""
     results, cache = arguments.results, arguments.cache
     row = find_row(read_rows(results / "all_tables.csv"), arguments.row_id)
-    plan = read_plan(results)
+    plan = read_made_plan(results)
     use_plugins(plan.get("plugins") or [])
     index = load_index()
     chosen = cells_behind(row, plan["cells"])
@@ -167,7 +172,9 @@ def reproduce(arguments: argparse.Namespace) -> int:
     )
     if not chosen:
         if row.label:
-            raise DataError(f"{results}/plan.json plans no run of {row.label!r}", "Make both anew: mmlbench tables")
+            raise DataError(
+                f"the study behind the tables plans no run of {row.label!r}", "Make both anew: mmlbench tables"
+            )
         sys.stdout.write(f"{row.row_id} ({name}) is a closed form: no run is behind it\n")
         return 0
     cells = [(cell, from_config(cell["config"], index)) for cell in chosen]
@@ -182,6 +189,7 @@ def reproduce(arguments: argparse.Namespace) -> int:
             wrong = differing(before, after)
             same = same and not wrong
             outcome = f"differs in {', '.join(wrong)}{_changes(before, after)}" if wrong else "identical"
+            outcome = GONE if wrong == [GONE] else outcome
             sys.stdout.write(f"{place}/{len(cells)} {spec.path}: {outcome}\n")
             sys.stdout.flush()
         words, code = verdict(row, row_again(row, plan, cells, work, cache), same)

@@ -214,4 +214,18 @@ def train(arguments: argparse.Namespace) -> int:
         say(f"{spec.path} was asked to stop by signal {_stopped_by}; type the same command to go on")
         return 128 + _stopped_by
     say(f"{arguments.results / spec.path} is {'complete' if made else 'complete already'}")
+    say(_accuracy(arguments.results / spec.path))
     return 0
+
+
+def _accuracy(folder: Path) -> str:
+    """Return what a complete run reached, in a line."""
+    from ..runfolder import RunFolder
+    from ..score import score_run
+
+    found = [
+        row for row in score_run(RunFolder.open(folder)) if row["metric"] == "accuracy" and row["part"] == "test"
+    ]
+    shown = [row for row in found if row["selection"] == "last" and not row["logits"].startswith("probe/")]
+    values = ", ".join(f"{row['logits']} {100 * row['value']:.1f} %" for row in shown)
+    return f"test accuracy after the last epoch: {values}; more: mmlbench score {folder}"

@@ -16,17 +16,18 @@ def make_all(results: Path, cache: Path, say: Callable[[str], None]) -> None:
         DataError: a planned run is missing, stale or corrupt (nothing is written then); a full disk, a read-only
             folder.
     """
-    from ..store import write_text
+    from ..store import write_json, write_text
     from .audit import audit_plan
     from .figures import write_figures
     from .frame import make_frame
     from .leaderboard import write_leaderboard
-    from .load import read_plan
+    from .load import MADE, read_plan
     from .tables import write_tables
     from .view import View
 
     all_tables, cost = make_frame(results, cache)
-    view = View.parse(read_plan(results), all_tables, cost)
+    plan = read_plan(results)
+    view = View.parse(plan, all_tables, cost)
     view.audit = audit_plan(results, cache, say)
     write_tables(view, results / "tables")
     say(f"tables in {results / 'tables'}")
@@ -34,6 +35,7 @@ def make_all(results: Path, cache: Path, say: Callable[[str], None]) -> None:
     say(f"figures in {results / 'figures'}")
     write_leaderboard(view, results, figures)
     say(f"leaderboard in {results / 'leaderboard.html'}")
+    write_json(results / MADE, plan)
     write_text(results / "cost.csv", cost)
     write_text(results / "all_tables.csv", all_tables)  # last: where it is new, so is everything else
     say(f"{len(view.rows)} rows in {results / 'all_tables.csv'}")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from .load import read_plan
+from .load import read_made_plan
 from .rows import KEY, Row, parse_rows
 from .view import figure_of, interval, signed
 
@@ -74,7 +74,7 @@ def read_side(place: Path) -> Side:
             f"{path} can't be read", "Name a results folder with tables, or an exported archive"
         ) from None
     configs: dict[tuple[str, ...], dict[str, Any]] = {}
-    for cell in read_plan(place)["cells"]:
+    for cell in read_made_plan(place)["cells"]:
         config = cell["config"]
         where = (config["dataset"], config["split"], config["recipe"]["name"], cell["encoder"], cell["label"])
         configs[(*where, str(config["seed"]))] = config

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..store import write_text
 from . import story
+from .load import outdated
 from .page import Figures, write_page
 from .sheets import TARGET, accuracy_sheet, gap_sheet, named
 from .tables import markdown_table, markdown_text
@@ -69,6 +70,8 @@ def show(results: Path, console: Console) -> None:
     from rich.text import Text
 
     view = View.open(results)
+    if outdated(results):
+        console.print(Text(outdated(results), style="yellow"))
     console.print(Text(f"mmlbench leaderboard: {view.name}", style="bold"))
     for line in story.overall(view):
         console.print(Text(line))

@@ -145,6 +145,28 @@ def read_plan(results: Path) -> dict[str, Any]:
     return plan
 
 
+#: What the tables in a results folder were made from; plan.json may have moved on to another study.
+MADE = "tables/plan.json"
+
+
+def read_made_plan(results: Path) -> dict[str, Any]:
+    """Read the plan that the tables were made from; without tables of a plan of their own, plan.json."""
+    made = results / MADE
+    return read_json(made) if made.exists() else read_plan(results)
+
+
+def outdated(results: Path) -> str:
+    """Return a sentence where plan.json plans another study than the tables show, else ''."""
+    if not (results / "plan.json").exists():
+        return ""
+    made, planned = read_made_plan(results), read_plan(results)
+    if all(made.get(key) == planned.get(key) for key in ("name", "headline", "baseline", "cells")):
+        return ""
+    done = sum((results / cell["run"] / "run.json").exists() for cell in planned["cells"])
+    these, total = f"These tables are of study {made['name']!r} as it was", len(planned["cells"])
+    return f"{these}; {results}/plan.json now plans {planned['name']!r} ({done} of {total} runs there)."
+
+
 def _state(cell: Mapping[str, Any], results: Path, cache: Path) -> tuple[str, RunFolder | None]:
     """Return ('', the run) where a planned run can be used, else what is the matter."""
     folder = results / cell["run"]

@@ -12,7 +12,7 @@ from typing import Any
 from ..errors import DataError
 from .audit import Findings, audit_lines, read_audit
 from .facts import CONTROL, ENSEMBLE, LOGIT_MEAN
-from .load import read_plan
+from .load import read_made_plan
 from .rows import Row, parse_rows
 
 GroupKey = tuple[str, str, str, str]
@@ -53,7 +53,7 @@ class View:
             except (OSError, UnicodeDecodeError):
                 said = "is missing" if not (results / name).exists() else "can't be read"
                 raise DataError(f"{results / name} {said}", "Make it with: mmlbench tables") from None
-        view = cls.parse(read_plan(results), *texts)
+        view = cls.parse(read_made_plan(results), *texts)
         view.audit = read_audit(results)
         return view
 
@@ -61,7 +61,9 @@ class View:
     def parse(cls, plan: Mapping[str, Any], all_tables: str, cost: str) -> View:
         """Take the texts of all_tables.csv and cost.csv."""
         costs = list(csv.DictReader(io.StringIO(cost, newline="")))
-        return cls(plan["name"], plan["headline"], plan["baseline"], parse_rows(all_tables), costs)
+        return cls(
+            plan.get("title") or plan["name"], plan["headline"], plan["baseline"], parse_rows(all_tables), costs
+        )
 
     @staticmethod
     def _key(row: Row) -> tuple[str, ...]:

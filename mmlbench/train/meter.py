@@ -43,9 +43,11 @@ class Meter:
         if bool(bad[self.checked :].any()):
             first = int(bad.int().argmax())
             good = ", ".join(f"{value:.4g}" for value in values[max(0, first - 3) : first].tolist()) or "none"
+            mend = "Lower the learning rate, or mend the method"
+            if not first and where.endswith(", epoch 0"):
+                mend = "No step was taken before it, so it is the loss or the data, not the learning rate"
             raise RunError(
-                f"{where}, step {first}: the loss is {values[first].item():.4g}; last good values: {good}",
-                "Lower the learning rate, or mend the method",
+                f"{where}, step {first}: the loss is {values[first].item():.4g}; last good values: {good}", mend
             )
         self.checked = until
 

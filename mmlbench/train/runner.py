@@ -98,7 +98,6 @@ class Runner:
                 return False
             if why != "not made yet":
                 self.say(f"{self.spec.path} is made anew: {why}")
-            self._clear()
             self._make()
         return True
 
@@ -107,7 +106,7 @@ class Runner:
             raise Stopped
 
     def _clear(self) -> None:
-        """Remove what an earlier run or a killed process left; only a checkpoint is of use."""
+        """Remove what an earlier run or a killed process left; only now, so that a method that fails costs no run."""
         with contextlib.suppress(FileNotFoundError):  # run.json first: without it nothing counts as made
             (self.folder / "run.json").unlink()
         for left in sorted(self.folder.iterdir()):
@@ -136,6 +135,7 @@ class Runner:
         self.clock.lap("train")
         for rule, state in outcome.chosen.items():
             final.add(rule, state)
+        self._clear()
         self._write(method, outcome, final, deeds, started)
         (self.folder / "checkpoint.npz").unlink(missing_ok=True)
         stamp(self.results, self.spec)

@@ -2,7 +2,7 @@
 from mmlbench import workflow as study
 
 study.free_stale_lock(".snakemake")
-PLAN = study.read(config, "results")
+PLAN = study.read(config, "results", workflow.configfiles)
 validate(config, "../schemas/config.schema.yaml")
 
 
