@@ -109,8 +109,8 @@ def test_a_failed_run_lets_the_others_go_on_and_is_named_with_its_command(clone)
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        ({"seed": [0]}, "mmlbench: grid block 1: unknown key 'seed'. Did you mean seeds?"),
-        ({"methods": ["joit"]}, "mmlbench: unknown method 'joit'. Did you mean joint?"),
+        ({"seed": [0]}, "mmlbench: config/config.yaml: grid block 1: unknown key 'seed'. Did you mean seeds?"),
+        ({"methods": ["joit"]}, "mmlbench: config/config.yaml: unknown method 'joit'. Did you mean joint?"),
     ],
 )
 def test_a_wrong_config_is_one_line_without_a_traceback(change, line, clone):
