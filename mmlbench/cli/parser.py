@@ -74,6 +74,14 @@ def count(text: str) -> int:
     return value
 
 
+def counts(text: str) -> list[int]:
+    """Read '3,5,10': numbers of at least 2."""
+    values = [int(word) for word in text.split(",")]
+    if not values or min(values) < 2:
+        raise ValueError
+    return values
+
+
 def settings(pairs: list[tuple[str, Any]] | None) -> dict[str, Any]:
     """Return `--set` options as a mapping; a key given twice is an error."""
     found: dict[str, Any] = {}
@@ -197,6 +205,30 @@ def _trust_commands(commands: Any) -> None:
     merge.add_argument("archive", type=Path)
     for parser in (verify, export, merge):
         _places(parser)
+    _power_command(commands)
+
+
+def _power_command(commands: Any) -> None:
+    plan = _add(
+        commands,
+        "power",
+        "plan a study: seeds and test samples",
+        "power",
+        "mmlbench power --difference 6 --seeds 3,5,10",
+    )
+    plan.add_argument("--difference", type=float, required=True, metavar="POINTS", help="the true one to be found")
+    plan.add_argument("--seeds", type=counts, default=[3, 5, 10], metavar="N,N", help="default: 3,5,10")
+    plan.add_argument(
+        "--samples", type=counts, default=[1000], metavar="N,N", help="of the test part (default: 1000)"
+    )
+    plan.add_argument("--comparisons", type=int, default=1, metavar="N", help="pairs that are compared (default: 1)")
+    plan.add_argument("--seed-sd", type=float, default=1.5, metavar="POINTS", help="of accuracy (default: 1.5)")
+    plan.add_argument(
+        "--disagreement", type=float, default=0.28, metavar="SHARE", help="of two models (default: .28)"
+    )
+    plan.add_argument("--shared", type=float, default=0.2, metavar="SHARE", help="of it, by the sample (default: .2)")
+    plan.add_argument("--like", type=Path, metavar="RESULTS", help="take all that from a study's own runs")
+    plan.add_argument("--cache", type=Path, default=Path("cache"), metavar="FOLDER", help="of prepared caches")
 
 
 def _report_commands(commands: Any) -> None:

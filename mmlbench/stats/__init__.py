@@ -24,6 +24,7 @@ from .intervals import (
     two_part,
     variance_parts,
 )
+from .power import Spread, plan_table, power, smallest_difference
 from .reliance import MOST_PLAYERS, shapley, subset_name
 from .tables import table_pseudo_values
 
@@ -38,6 +39,7 @@ __all__ = [
     "CrossFit",
     "Estimate",
     "Ranked",
+    "Spread",
     "all_pairs_groups",
     "cluster_values",
     "components",
@@ -47,10 +49,13 @@ __all__ = [
     "holm",
     "p_value",
     "paired_difference",
+    "plan_table",
+    "power",
     "probability_best",
     "pseudo_values",
     "resampled_means",
     "shapley",
+    "smallest_difference",
     "subset_name",
     "table_pseudo_values",
     "two_part",
