@@ -15,7 +15,16 @@ from test_report import bits, folder_of, groups_of, one
 from mmlbench import score
 from mmlbench.report.frame import make_frame
 from mmlbench.report.rows import Row, parse_rows
-from mmlbench.stats import holm, pseudo_values, shapley, subset_name, table_pseudo_values, two_part
+from mmlbench.stats import (
+    holm,
+    probability_best,
+    pseudo_values,
+    resampled_means,
+    shapley,
+    subset_name,
+    table_pseudo_values,
+    two_part,
+)
 from mmlbench.store import read_arrays
 
 
@@ -258,3 +267,19 @@ def test_equal_methods_share_the_probability(tmp_path: Path) -> None:
     rows = parse_rows(make_frame(tmp_path, tmp_path)[0])
     values = [r.value for r in rows if r.metric == "probability_best"]
     assert len(values) == 3 and min(values) > 0.02
+
+
+def test_resampled_means_spread_as_the_interval_does() -> None:
+    rng = np.random.default_rng(4)
+    item = rng.normal(0, 1, 500)
+    data = [rng.normal(0, 0.1, (6, 1)) + item + rng.normal(0, 1, (6, 500)) for _ in range(3)]
+    drawn = resampled_means(data, draws=4000)
+    for matrix, means in zip(data, drawn, strict=True):
+        estimate = two_part(matrix)
+        low, high = np.quantile(means, [0.025, 0.975])
+        assert (high - low) / 2 == pytest.approx(estimate.half_width, rel=0.15)
+        assert means.mean() == pytest.approx(estimate.value, abs=0.1 * estimate.half_width)
+    apart = two_part(data[0] - data[1])
+    assert (drawn[0] - drawn[1]).std() == pytest.approx(apart.se * np.sqrt(5 / 3), rel=0.25), "t with 5 degrees"
+    with pytest.raises(ValueError, match="it takes 5 and 400"):
+        probability_best([np.ones((4, 500))])
