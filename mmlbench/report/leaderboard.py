@@ -9,7 +9,7 @@ from ..store import write_text
 from . import story
 from .load import outdated
 from .page import Figures, write_page
-from .sheets import TARGET, accuracy_sheet, gap_sheet, named
+from .sheets import TARGET, accuracy_sheet, gap_row, gap_sheet, named
 from .tables import markdown_table, markdown_text
 from .view import GroupKey, View, figure_of, interval, percent, with_sd
 
@@ -78,6 +78,8 @@ def show(results: Path, console: Console) -> None:
     for group in view.groups():
         console.print()
         console.print(_table(view, group, console.width))
+        if view.alone(group):
+            console.print(_gaps(view, group))
         for line in story.headline_of(view, group):
             console.print(Text(f"  {line}"))
     console.print()
@@ -85,6 +87,23 @@ def show(results: Path, console: Console) -> None:
     for name in FILES:
         if (results / name).exists():
             console.print(Text(str(results / name)))
+
+
+def _gaps(view: View, group: GroupKey) -> object:
+    """Return what each method cost each modality, in points."""
+    from rich.table import Table
+    from rich.text import Text
+
+    modalities = view.modalities(group)
+    table = Table(title="competition gap, points", title_justify="left", title_style="", box=None, pad_edge=False)
+    for column in ("method", *modalities):
+        table.add_column(Text(column), justify="left" if column == "method" else "right", no_wrap=column != "method")
+    for entry in view.entries(group):
+        gaps = [gap_row(view, group, entry.label, modality) for modality in modalities]
+        if any(gap is not None and gap.ci_low is not None for gap in gaps):
+            shown = [f"{figure_of(gap)} {interval(gap)}".strip() for gap in gaps]
+            table.add_row(Text(named(entry)), *map(Text, shown))
+    return table
 
 
 def _table(view: View, group: GroupKey, width: int) -> object:

@@ -21,6 +21,10 @@ class Verdict:
     difference: Row
 
 
+#: Smallest resolvable difference, in points, from which on it is not worth its number.
+HOPELESS = 30
+
+
 def verdicts(view: View) -> list[Verdict]:
     """Return the verdict of each group that has both a baseline and an ensemble."""
     found = []
@@ -81,8 +85,10 @@ def overall(view: View) -> list[str]:
     if by[UNDECIDED]:
         titles = ", ".join(verdict.title for verdict in by[UNDECIDED])
         lines.append(f"Not separable on {titles}: too few seeds or test samples, or no difference.")
-    if not (by[APART] and by[TOGETHER]):
-        lines.append("Do not carry this order over to data of the other kind: it can turn round.")
+    if by[APART] and not by[TOGETHER]:
+        lines.append("Where only both modalities together tell the class, this order can turn round.")
+    if by[TOGETHER] and not by[APART]:
+        lines.append("Where each modality tells the class alone, this order can turn round.")
     return lines
 
 
@@ -102,7 +108,10 @@ def headline_of(view: View, group: GroupKey) -> list[str]:
     lines += _competition(view, group)
     row = view.resolution(group)
     if row is not None and row.value is not None:
-        lines.append(f"A true difference to {row.baseline} below about {row.value:.0f} points would often be missed.")
+        what = f"A true difference to {row.baseline} below about {row.value:.0f} points would often be missed."
+        if row.value > HOPELESS:
+            what = f"{row.n_seeds} seeds could show only very large differences: take five or more."
+        lines.append(what)
     return lines
 
 
