@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,11 +23,11 @@ from mmlbench.audit import (
     is_official,
     to_csv,
 )
+from mmlbench.audit.known import Known
 from mmlbench.cache import Cache, prepare
 from mmlbench.cli import main
-from mmlbench.dataset import CacheWriter, Dataset, Modality, Sample, Split
+from mmlbench.dataset import CacheWriter, Dataset, Listed, Modality, Sample, Split
 from mmlbench.errors import DataError
-from mmlbench.hashing import file_digest
 from mmlbench.index import load_index
 from mmlbench.report.audit import audit_lines, read_audit
 from mmlbench.testing import PLUGINS
@@ -266,7 +267,36 @@ def test_the_command(
     assert "Leave --lists out" in capsys.readouterr().err
 
 
-def test_file_digest_is_that_of_the_lists(tmp_path: Path) -> None:
-    path = tmp_path / "my_test.txt"
-    path.write_bytes(b"x")
-    assert not is_official("kinetics_sounds/ogm", {"my_test.txt": file_digest(path)})
+def test_the_shipped_lists(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folders = ["--results", str(tmp_path), "--cache", str(tmp_path)]
+    assert main(["audit", "cremad", *folders]) == 0
+    said = capsys.readouterr()
+    assert "cremad / official: the official lists" in said.err
+    assert "cremad / speaker: made of the official lists" in said.err
+    rows = list(csv.DictReader((tmp_path / "tables" / "audit-cremad.csv").open()))
+    shared = {
+        r["split"]: (r["found"], r["among"]) for r in rows if (r["check"], r["parts"]) == ("groups", "train+test")
+    }
+    assert shared["official"] == ("91", "91") == shared["official_val"] and shared["speaker"][0] == "0"
+    assert main(["audit", "kinetics_sounds", *folders]) == 0
+    rows = list(csv.DictReader((tmp_path / "tables" / "audit-kinetics_sounds.csv").open()))
+    ids = {r["split"]: (r["found"], r["among"]) for r in rows if (r["check"], r["parts"]) == ("ids", "train+test")}
+    assert ids["ogm"] == ("0", "2597")
+    lists = load_index().load("dataset", "kinetics_sounds")().listed(None)["ogm"].samples  # type: ignore[attr-defined]
+    videos = [{s.id[:11] for s in lists if s.part == part} for part in ("train", "test")]
+    assert not videos[0] & videos[1] and tuple(map(len, videos)) == (14799, 2597)
+
+
+def test_prepare_asserts_what_is_known_of_official_lists(
+    tiny: TinyWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kind = load_index().load("dataset", "tiny")
+    (split, *_) = kind.splits  # type: ignore[attr-defined]
+    lists = Listed(listed(CLEAN), {"a.txt": "f" * 64})
+    monkeypatch.setattr(kind, "listed", lambda self, raw: {split: lists})
+    monkeypatch.setitem(KNOWN, f"tiny/{split}", Known({"a.txt": "f" * 64}, {"rows/train": 3}))
+    words = ["prepare", "tiny", "--cache", str(tmp_path), "--plugins", str(PLUGINS)]
+    assert main(words) == 2
+    assert "the lists are the official ones, yet rows/train is 2 instead of 3" in capsys.readouterr().err
+    monkeypatch.setitem(KNOWN, f"tiny/{split}", Known({"a.txt": "f" * 64}, {"rows/train": 2}))
+    assert main(words) == 0

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from ..audit import Finding, audit_lists, audited, check_known, to_csv
+from ..audit import KNOWN, Finding, audit_lists, audited, check_known, is_official, to_csv
 from ..cache import Cache, cache_key
 from ..dataset import Dataset, Listed
 from ..errors import ConfigError, DataError, nearest
@@ -67,7 +67,9 @@ def _of_lists(entry: Entry, index: Index, raw: Path | None, groups: dict, folder
             say(f"{entry.name} / {split}: its lists are not at hand, left out")
             continue
         official = check_known(f"{entry.name}/{split}", lists.samples, lists.hashes)
-        say(f"{entry.name} / {split}: " + ("the official lists" if official else "lists of no known hash"))
+        known = official or any(is_official(key, lists.hashes) for key in KNOWN if key.startswith(f"{entry.name}/"))
+        origin = "the official lists" if official else "made of the official lists" if known else "other lists"
+        say(f"{entry.name} / {split}: {origin}")
         found[split] = audit_lists(lists.samples, kind.class_names, group)
     return found
 

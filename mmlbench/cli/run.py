@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..audit import check_known
 from ..cache import Cache, cache_key
 from ..cache import prepare as prepare_cache
 from ..dataset import Dataset, Options
@@ -66,7 +67,11 @@ def prepare_dataset(
             what = f"{name} is not prepared" + (" with these parameters" if resolved else "")
             raise DataError(what, f"Run: {prepare_command(name, resolved, entry.facts['params'])}")
         say(f"preparing {name} into {folder}")
-        prepare_cache(kind(kind.Params(**resolved)), key, root, say, raw, options)
+        made = kind(kind.Params(**resolved))
+        if options is None or options.lists is None:
+            for split, lists in made.listed(raw if raw and raw.is_dir() else None).items():
+                check_known(f"{name}/{split}", lists.samples, lists.hashes)
+        prepare_cache(made, key, root, say, raw, options)
     opened = Cache.open(folder)
     if there:
         _check_same(opened, raw, options)
