@@ -16,7 +16,7 @@ from mmlbench.plan import Request, resolve
 from mmlbench.recipe import resolve_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 #: Folders of the project whose files are in the working tree; those of results/ and cache/ are generated.
 FOLDERS = (
     "benchmarks",
