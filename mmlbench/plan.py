@@ -17,7 +17,7 @@ from .errors import ConfigError, nearest
 from .hashing import digest
 from .index import Index
 from .params import check, value_text
-from .recipe import check_recipe, resolve_recipe
+from .recipe import check_recipe, recipe_preparation, resolve_recipe
 
 #: Version of the run folder's schema; see docs/run-folder.md.
 RUN_SCHEMA = 1
@@ -119,7 +119,10 @@ def resolve(request: Request, index: Index, above: tuple[str, ...] = ()) -> RunS
             that can't serve the dataset's number of modalities.
     """
     dataset = index.find("dataset", request.dataset)
-    recipe = resolve_recipe(request.recipe, request.recipe_params, dataset.facts["modalities"], index)
+    modalities = dataset.facts["modalities"]
+    recipe = resolve_recipe(request.recipe, request.recipe_params, modalities, index, request.dataset)
+    prepared = recipe_preparation(request.recipe, request.dataset)
+    request = replace(request, dataset_params={**prepared, **request.dataset_params})
     config = _checked(request, recipe, index)
     needed = {
         name: resolve(replace(request, method=name, params={}), index, chain)

@@ -28,11 +28,26 @@ class Recipe(Params):
     threads: int = bounded(1, low=1, high=256, doc="CPU threads of a run; another number gives other bits")
     precision: str = choice("float32", ("float32", "bfloat16"), doc="of the forward pass (autocast)")
     noise_std: float = bounded(0.0, low=0, doc="of noise on the inputs of `noise_on`, in standard deviations")
+    drop_every: int = bounded(0, low=0, doc="epochs from drop to drop (StepLR) instead of drop_at; 0: drop_at")
+    frames: int = bounded(1, low=1, high=32, doc="frames of a clip that are shown at once; features are averaged")
+    flow_frames: int = bounded(1, low=1, high=32, doc="the same of optical flow")
+    frame_pick: str = choice("random", ("random", "first", "uniform", "seed999"), doc="random: anew in each epoch")
+    crop: str = choice("none", ("none", "resized", "random"), doc="of pictures in training; resized as torchvision's")
+    crop_size: int = bounded(0, low=0, high=1024, doc="pixels of `crop: random`; evaluation takes the middle")
+    flip: float = bounded(0.0, low=0, high=1, doc="probability of a horizontal flip in training")
+    augment_per: str = choice("frame", ("frame", "clip"), doc="crop and flip each frame apart, or a clip as one")
+    flow_flip: str = choice("negate_u", ("negate_u", "released"), doc="a flip negates horizontal flow, or not")
+    image_noise: float = bounded(0.0, low=0, high=10, doc="standard deviation on pixels 0..1, in evaluation too")
     noise_on: str | None = None  # modality whose inputs get additive noise, in training and in evaluation
 
 
 #: Fields that a resolved recipe has only where they are set: older runs, which lack them, keep their hashes.
-OPTIONAL = ("noise_on", "noise_std")
+OPTIONAL = (
+    "noise_on", "noise_std", "drop_every", "frames", "flow_frames", "frame_pick", "crop", "crop_size", "flip",
+    "augment_per", "flow_flip", "image_noise",
+)  # fmt: skip
+#: Keys of a recipe file beside its fields: settings for single datasets, and how these are prepared.
+FOR, PREPARE = "for", "prepare"
 
 
 def read_yaml(path: Path) -> Any:
@@ -66,10 +81,34 @@ def recipe_path(name: str) -> Path:
     return path
 
 
+def recipe_values(name: str, dataset: str) -> dict[str, Any]:
+    """Return what a recipe's file says for a dataset: its fields, those under `for` on top, and `prepare`.
+
+    Raises:
+        ConfigError: unknown recipe; a file that is no mapping of fields.
+    """
+    values = read_yaml(recipe_path(name))
+    where = f"recipe {name!r}"
+    if not isinstance(values, dict):
+        raise ConfigError(f"{where} is no mapping of fields", "See config/recipes/embedded.yaml")
+    special = values.pop(FOR, None) or {}
+    if not isinstance(special, Mapping) or not all(isinstance(value, Mapping) for value in special.values()):
+        raise ConfigError(f"{where}: `for` is no mapping of datasets to fields", "See config/recipes/dimml.yaml")
+    return {**values, **special.get(dataset, {})}
+
+
+def recipe_preparation(name: str, dataset: str) -> dict[str, Any]:
+    """Return the parameters of preparation that a recipe sets for a dataset."""
+    found = recipe_values(name, dataset).get(PREPARE) or {}
+    if not isinstance(found, Mapping):
+        raise ConfigError(f"recipe {name!r}: `prepare` is {found!r}, no mapping", "Write {name: value}")
+    return dict(found)
+
+
 def _encoders(value: Any, modalities: list[dict[str, Any]], index: Index, where: str) -> dict[str, Any]:
     """Resolve `encoder`: a name for all, or modality -> name or {name, params}."""
     names = [modality["name"] for modality in modalities]
-    chosen = value if isinstance(value, Mapping) else dict.fromkeys(names, value)
+    chosen = value if isinstance(value, Mapping) and "name" not in value else dict.fromkeys(names, value)
     for name in chosen:
         if name not in names:
             raise ConfigError(f"{where}: encoder of an unknown modality {name!r}", nearest(name, names))
@@ -102,7 +141,7 @@ def _encoders(value: Any, modalities: list[dict[str, Any]], index: Index, where:
 
 
 def resolve_recipe(
-    name: str, overrides: Mapping[str, Any], modalities: list[dict[str, Any]], index: Index
+    name: str, overrides: Mapping[str, Any], modalities: list[dict[str, Any]], index: Index, dataset: str = ""
 ) -> dict[str, Any]:
     """Return a recipe with all its fields, its encoders resolved per modality.
 
@@ -110,17 +149,18 @@ def resolve_recipe(
 
     Args:
         name: of the recipe. overrides: fields to set otherwise. modalities: the dataset's, as the index has them.
+        dataset: whose settings under `for` are taken.
 
     Raises:
         ConfigError: unknown recipe, field, encoder or modality; a wrong type or range.
     """
-    values = read_yaml(recipe_path(name))
     where = f"recipe {name!r}"
-    if not isinstance(values, dict):
-        raise ConfigError(f"{where} is no mapping of fields", "See config/recipes/embedded.yaml")
+    values = {key: value for key, value in recipe_values(name, dataset).items() if key != PREPARE}
     resolved = check_recipe(Path(name).stem, {**values, **overrides}, modalities, index, where)
     before = check(describe(Recipe), {key: value for key, value in values.items() if key != "encoder"}, where)
-    changed = {key: resolved[key] for key in before if key in resolved and resolved[key] != before[key]}
+    default = {field["name"]: field["default"] for field in describe(Recipe)}
+    now = {key: resolved.get(key, default[key]) for key in before}
+    changed = {key: now[key] for key in before if now[key] != before[key]}
     if "encoder" in overrides:  # its name has a column of its own, its parameters have none
         changed |= _set_otherwise(resolved["encoder"], index)
     words = [f"{key}={value_text(value)}" for key, value in changed.items()]
@@ -145,8 +185,10 @@ def check_recipe(
     resolved = check(describe(Recipe), rest, where)
     encoder = values.get("encoder", "small_cnn")
     _check_noise(resolved, [modality["name"] for modality in modalities], where)
-    if not resolved["noise_std"]:
-        resolved = {key: value for key, value in resolved.items() if key not in OPTIONAL}
+    if (resolved["crop"] == "random") != bool(resolved["crop_size"]):
+        raise ConfigError(f"{where}: `crop: random` and crop_size go together", "Set both, or neither")
+    default = {field["name"]: field["default"] for field in describe(Recipe)}
+    resolved = {key: value for key, value in resolved.items() if key not in OPTIONAL or value != default[key]}
     return {"name": name, **resolved, "encoder": _encoders(encoder, modalities, index, where)}
 
 

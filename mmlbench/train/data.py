@@ -12,15 +12,23 @@ from torch import Tensor
 
 from ..cache import Cache
 from ..method import Batch
+from .looks import Drawn, Look, Pixels, draw, fixed_views
 from .rng import generator
 
 EVALUATION_BATCH = 512
 
 
 class Views(dict[str, Tensor]):
-    """The drawn view of each sample of a part, modality -> int64 (n,), and the epoch that they are of."""
+    """The drawn views of each sample of a part, modality -> int64 (n,), or (n, T) for T frames, and their epoch.
+
+    `drawn` holds the crops and flips, of modalities that have any.
+    """
 
     epoch: int = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drawn: dict[str, Drawn] = {}
 
 
 @dataclass(frozen=True)
@@ -52,7 +60,8 @@ class Resident:
 
     Attributes:
         stored: all views of all rows, (rows * count, *shape), in the stored type. first: each sample's view 0 (n,).
-        count: views of a row. gain, bias: stored * gain + bias is standardised.
+        count: views of a row. gain, bias: stored * gain + bias is standardised. valid: a sample's own views, on the
+        CPU (n,). fixed: the views of evaluation (n, T). pixels: how pictures are shown, where the recipe says.
     """
 
     stored: Tensor
@@ -60,12 +69,24 @@ class Resident:
     count: int
     gain: float
     bias: float
+    valid: Tensor
+    look: Look
+    fixed: Tensor
+    pixels: Pixels | None = None
 
-    def take(self, index: Tensor, view: Tensor | None) -> Tensor:
-        """Return standardised views (B, *shape); view 0 where none is given."""
-        places = self.first[index]
-        chosen = self.stored.index_select(0, places if view is None else places + view)
-        return chosen.to(torch.float32).mul_(self.gain).add_(self.bias)
+    def take(self, index: Tensor, view: Tensor | None, drawn: Drawn | None = None) -> Tensor:
+        """Return standardised views (B, *shape), or (B, T, *shape) of T frames; by default the fixed ones."""
+        view = self.fixed[index] if view is None else view[:, None] if view.dim() == 1 else view
+        places = self.first[index][:, None] + view
+        chosen = self.stored.index_select(0, places.flatten())
+        if self.pixels is None:
+            values = chosen.to(torch.float32)
+        else:
+            boxes = None if drawn is None or drawn.boxes is None else drawn.boxes[index]
+            flips = None if drawn is None or drawn.flips is None else drawn.flips[index]
+            values = self.pixels.show(chosen.unflatten(0, places.shape), boxes, flips).flatten(0, 1)
+        values = values.mul_(self.gain).add_(self.bias)
+        return values if self.look.frames == 1 else values.unflatten(0, places.shape)
 
 
 class PartData:
@@ -75,7 +96,7 @@ class PartData:
         cache: an opened cache. split, part: which samples.
         device: where the batches shall be.
         axes: what the random axes are derived from: (dataset, seed).
-        noise: on one modality's inputs, if any.
+        noise: on one modality's inputs, if any. looks: modality -> how its views are shown (see `looks_of`).
     """
 
     def __init__(
@@ -86,6 +107,7 @@ class PartData:
         device: torch.device,
         axes: tuple[str, int],
         noise: Noise | None = None,
+        looks: Mapping[str, Look] | None = None,
     ) -> None:
         facts, self.noise = cache.part(split, part), noise
         self.part, self.ids, self.groups, self.axes, self.device = part, facts.ids, facts.groups, axes, device
@@ -94,12 +116,31 @@ class PartData:
         for name in cache.modalities:
             used, rows = np.unique(facts.rows[name], return_inverse=True)
             stored = torch.from_numpy(np.ascontiguousarray(cache.array(name)[used])).to(device)
-            count = stored.shape[1]
-            places = torch.from_numpy(rows * count).to(device)
-            self.modalities[name] = Resident(stored.flatten(0, 1), places, count, *cache.affine(split, name))
+            self.modalities[name] = self._resident(cache, split, name, stored, used, rows, (looks or {}).get(name))
         first = facts.rows[cache.modalities[0]]
         extras = {name: cache.extra(name)[first] for name in cache.manifest["extras"]}
         self.extra = {name: torch.from_numpy(values).to(device) for name, values in extras.items()}
+
+    def _resident(
+        self,
+        cache: Cache,
+        split: str,
+        name: str,
+        stored: Tensor,
+        used: np.ndarray,
+        rows: np.ndarray,
+        look: Look | None,
+    ) -> Resident:
+        """Return a modality's views with all that is needed to show them."""
+        look, count = look or Look(), stored.shape[1]
+        own = cache.valid(name)
+        valid = torch.from_numpy(np.full(len(rows), count) if own is None else own[used][rows].astype(np.int64))
+        facts = cache.manifest["arrays"][name]
+        pixels = None if look.plain else Pixels(look, tuple(stored.shape[2:]), facts["scale"], facts["offset"])
+        first = torch.from_numpy(rows * count).to(self.device)
+        fixed = fixed_views(valid, look).to(self.device)
+        affine = cache.affine(split, name)
+        return Resident(stored.flatten(0, 1), first, count, *affine, valid, look, fixed, pixels)
 
     def __len__(self) -> int:
         return len(self.label)
@@ -107,7 +148,11 @@ class PartData:
     def batch(self, index: Tensor, views: dict[str, Tensor] | None = None) -> Batch:
         """Return the samples at some positions; `views` holds the drawn view of every sample of the part."""
         inputs = {
-            name: resident.take(index, None if views is None else views[name][index])
+            name: resident.take(
+                index,
+                None if views is None else views[name][index],
+                views.drawn.get(name) if isinstance(views, Views) else None,
+            )
             for name, resident in self.modalities.items()
         }
         if self.noise is not None and len(index):
@@ -118,13 +163,17 @@ class PartData:
         return Batch(index, inputs, self.label[index], extra)
 
     def views(self, epoch: int) -> dict[str, Tensor]:
-        """Return the view that each sample shows in an epoch, modality -> int64 (n,)."""
-        drawn = Views()
-        drawn.epoch = epoch
+        """Return the views that each sample shows in an epoch, modality -> int64 (n,), with their crops and flips."""
+        views = Views()
+        views.epoch = epoch
         for name, resident in self.modalities.items():
-            uniform = torch.rand(len(self), generator=generator(*self.axes, "views", name, epoch))
-            drawn[name] = (uniform * resident.count).long().clamp_(max=resident.count - 1).to(self.device)
-        return drawn
+            size = None if resident.pixels is None else resident.pixels.shape[1:]
+            drawn = draw(resident.valid, size, resident.look, self.axes, name, epoch)  # type: ignore[arg-type]
+            views[name] = (drawn.views[:, 0] if resident.look.frames == 1 else drawn.views).to(self.device)
+            if drawn.boxes is not None or drawn.flips is not None:
+                on = [None if part is None else part.to(self.device) for part in (drawn.boxes, drawn.flips)]
+                views.drawn[name] = Drawn(drawn.views, *on)
+        return views
 
     def order(self, epoch: int) -> Tensor:
         """Return the epoch's order of the samples, int64 (n,)."""

@@ -177,8 +177,9 @@ class Trainer:
 
     def _set_rate(self, stage: Stage, epoch: int, optimizers: list[Optimizer]) -> float:
         """Set the epoch's learning rate; return the first group's."""
+        every = self.recipe.get("drop_every", 0)
         dropped = self.recipe["drop_at"] < 1 and epoch >= round(self.recipe["drop_at"] * stage.epochs)
-        factor = self.recipe["drop_factor"] if dropped else 1.0
+        factor = self.recipe["drop_factor"] ** (epoch // every if every else int(dropped))
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor

@@ -28,6 +28,7 @@ from .energy import EnergyMeter
 from .evaluate import Evaluator, check_features, check_shapes
 from .final import Final, packed_bits
 from .flops import FlopCounter
+from .looks import looks_of
 from .loop import Outcome, Trainer, check_deeds, check_schedule
 from .machine import set_up_torch
 from .progress import Progress
@@ -142,10 +143,9 @@ class Runner:
 
     def _data(self) -> dict[str, PartData]:
         config = self.spec.config
+        noise, looks = noise_of(config["recipe"]), looks_of(config["recipe"], self.cache)
         return {
-            part: PartData(
-                self.cache, config["split"], part, self.device, axes_of(config), noise_of(config["recipe"])
-            )
+            part: PartData(self.cache, config["split"], part, self.device, axes_of(config), noise, looks)
             for part in ("train", "val", "test")
         }
 

@@ -1,0 +1,264 @@
+"""How a clip is shown: which of its frames, cropped and flipped how; drawn for a whole part at once, on any device.
+
+What training sees of a sample in an epoch follows from (dataset, seed, epoch, sample) alone: it is the same for every
+method, every batch size and every device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import affine_grid, grid_sample
+
+from ..cache import Cache
+from ..errors import ConfigError
+from .rng import generator
+
+#: torchvision's RandomResizedCrop: share of the area, aspect ratio, tries before the centre is taken.
+AREA, RATIO, TRIES = (0.08, 1.0), (3 / 4, 4 / 3), 10
+#: Kinds of modalities that are pictures.
+PICTURES = ("image", "flow")
+
+
+@dataclass(frozen=True)
+class Look:
+    """How the views of one modality are shown.
+
+    Args:
+        frames: shown at once; their features are averaged. pick: which: 'random', 'first', 'uniform' or 'seed999'.
+        crop: 'none', 'resized' (RandomResizedCrop back to the stored size) or 'random' (a window of `crop_size`
+            pixels; the middle one in evaluation).
+        flip: probability of a horizontal flip. together: one crop and flip for all frames of a clip.
+        negate: a flip changes the sign of channel 0, which is the horizontal flow.
+        noise: standard deviation of the noise on pixel values 0..1, in training and evaluation; one fixed pattern.
+        aspect: width / height before the frames were stored. key: what crops and flips are drawn by; modalities of
+            one scene share it.
+    """
+
+    frames: int = 1
+    pick: str = "random"
+    crop: str = "none"
+    crop_size: int = 0
+    flip: float = 0.0
+    together: bool = False
+    negate: bool = False
+    noise: float = 0.0
+    aspect: float = 1.0
+    key: str = ""
+
+    @property
+    def plain(self) -> bool:
+        """Whether pictures stay as they are stored."""
+        return self.crop == "none" and not self.flip and not self.noise
+
+
+@dataclass
+class Drawn:
+    """What one modality shows of every sample of a part.
+
+    Attributes:
+        views: places of the frames, int64 (n, T). boxes: (n, T or 1, 4): top, left, height, width as shares of the
+            frame; None: the whole. flips: bool (n, T or 1).
+    """
+
+    views: Tensor
+    boxes: Tensor | None = None
+    flips: Tensor | None = None
+
+
+def looks_of(recipe: Mapping[str, Any], cache: Cache) -> dict[str, Look]:
+    """Return modality -> how a recipe shows it.
+
+    Raises:
+        ConfigError: more frames than are kept, or a crop larger than the frames.
+    """
+    found = {}
+    kinds = [facts["kind"] for facts in cache.manifest["modalities"]]
+    for facts in cache.manifest["modalities"]:
+        name, kind = facts["name"], facts["kind"]
+        if kind not in PICTURES:
+            found[name] = Look()
+            continue
+        flow = kind == "flow"
+        together = recipe.get("augment_per", "frame") == "clip"
+        look = Look(
+            frames=recipe.get("flow_frames" if flow else "frames", 1),
+            pick=recipe.get("frame_pick", "random"),
+            crop=recipe.get("crop", "none"),
+            crop_size=recipe.get("crop_size", 0),
+            flip=recipe.get("flip", 0.0),
+            together=together,
+            negate=flow and recipe.get("flow_flip", "negate_u") == "negate_u",
+            noise=0.0 if flow else recipe.get("image_noise", 0.0),
+            aspect=facts.get("aspect", 1.0),
+            key="scene" if together and "flow" in kinds else name,
+        )
+        _check(look, facts, cache.manifest["dataset"])
+        found[name] = look
+    return found
+
+
+def _check(look: Look, facts: Mapping[str, Any], dataset: str) -> None:
+    where, mend = f"{dataset}: {facts['name']}", "Prepare it with more, or set less"
+    if look.frames > facts["views"]:
+        raise ConfigError(f"{where} keeps {facts['views']} frames, the recipe asks for {look.frames}", mend)
+    if look.crop == "random" and look.crop_size > min(facts["shape"][1:]):
+        raise ConfigError(f"{where} is {facts['shape'][1:]} pixels, the recipe crops {look.crop_size}", mend)
+
+
+def fixed_picks(count: int, frames: int, pick: str) -> list[int]:
+    """Return which of `count` frames are shown where nothing is drawn: always in evaluation.
+
+    A clip with fewer frames than are asked for shows some again. `random` is evaluated as `uniform`, or as view 0
+    where one frame is asked for. `seed999` is DI-MML's: `np.random.seed(999); choice(count, frames, replace=False)`.
+    """
+    if count < frames or pick == "first" or (pick == "random" and frames == 1):
+        return [k % count for k in range(frames)]
+    if pick == "seed999":
+        return sorted(np.random.RandomState(999).choice(count, frames, replace=False).tolist())
+    return [(2 * k + 1) * count // (2 * frames) for k in range(frames)]
+
+
+def fixed_views(valid: Tensor, look: Look) -> Tensor:
+    """Return the views shown of rows with `valid` frames each, int64 (n, T)."""
+    table = torch.tensor([fixed_picks(max(1, n), look.frames, look.pick) for n in range(int(valid.max()) + 1)])
+    return table.to(valid.device)[valid]
+
+
+def random_views(valid: Tensor, look: Look, rng: torch.Generator) -> Tensor:
+    """Return views drawn without replacement, in their order, int64 (n, T); `valid` and `rng` are on the CPU."""
+    if look.frames == 1:
+        uniform = torch.rand(len(valid), generator=rng)
+        return torch.minimum((uniform * valid).long(), valid - 1)[:, None]
+    most = max(int(valid.max()), look.frames)
+    keys = torch.rand(len(valid), most, generator=rng)
+    beyond = torch.arange(most) >= valid[:, None]
+    order = (keys + 2 * beyond).argsort(1)[:, : look.frames]
+    return (order % valid[:, None]).sort(1).values
+
+
+def random_boxes(shape: tuple[int, int], size: tuple[int, int], look: Look, rng: torch.Generator) -> Tensor:
+    """Return crop windows (n, T, 4) as shares of the frame.
+
+    Args:
+        shape: (n, T). size: (height, width) of the stored frames. look: which crop. rng: on the CPU.
+    """
+    if look.crop == "random":
+        window = torch.tensor([look.crop_size / size[0], look.crop_size / size[1]])
+        room = torch.tensor([size[0] - look.crop_size + 1, size[1] - look.crop_size + 1])
+        corner = (torch.rand(*shape, 2, generator=rng) * room).floor() / torch.tensor(size)
+        return torch.cat([corner, window.expand(*shape, 2)], -1)
+    area = torch.empty(*shape, TRIES).uniform_(*AREA, generator=rng)
+    ratio = torch.empty(*shape, TRIES).uniform_(*np.log(RATIO).tolist(), generator=rng).exp()
+    width, height = (area * ratio / look.aspect).sqrt(), (area / ratio * look.aspect).sqrt()
+    fits = (width <= 1) & (height <= 1)
+    first = fits.int().argmax(-1, keepdim=True)
+    width, height = (values.gather(-1, first)[..., 0] for values in (width, height))
+    middle = torch.tensor([min(1.0, RATIO[1] / look.aspect), min(1.0, look.aspect / RATIO[0])])
+    width, height = (torch.where(fits.any(-1), v, middle[k]) for k, v in enumerate((width, height)))
+    top = torch.rand(shape, generator=rng) * (1 - height)
+    left = torch.rand(shape, generator=rng) * (1 - width)
+    return torch.stack([top, left, height, width], -1)
+
+
+def middle_boxes(count: int, size: tuple[int, int], look: Look) -> Tensor | None:
+    """Return the windows of evaluation, (count, 4), or None for the whole frame."""
+    if look.crop != "random":
+        return None
+    corner = [(side - look.crop_size) // 2 / side for side in size]
+    return torch.tensor([*corner, *(look.crop_size / side for side in size)]).expand(count, 4)
+
+
+def draw(
+    valid: Tensor, size: tuple[int, int] | None, look: Look, axes: tuple[str, int], name: str, epoch: int
+) -> Drawn:
+    """Return what training sees of every sample in an epoch, on the CPU.
+
+    Args:
+        valid: frames that each sample has, int64 (n,). size: (height, width) where the modality is a picture.
+        axes: (dataset, seed). name: of the modality.
+    """
+    n = len(valid)
+    rng = generator(*axes, "views", name, epoch)
+    views = random_views(valid, look, rng) if look.pick == "random" else fixed_views(valid, look)
+    drawn = Drawn(views)
+    frames = 1 if look.together else look.frames
+    if size is not None and look.crop != "none":
+        drawn.boxes = random_boxes((n, frames), size, look, generator(*axes, "crops", look.key, epoch))
+    if look.flip:
+        drawn.flips = torch.rand(n, frames, generator=generator(*axes, "flips", look.key, epoch)) < look.flip
+    return drawn
+
+
+def crop(pictures: Tensor, boxes: Tensor | None, flips: Tensor | None, out: tuple[int, int]) -> Tensor:
+    """Return windows of pictures at a size, by bilinear interpolation.
+
+    Args:
+        pictures: float (N, C, H, W). boxes: (N, 4), None for the whole. flips: bool (N,). out: (height, width).
+    """
+    if boxes is None:
+        boxes = torch.tensor([0.0, 0.0, 1.0, 1.0], device=pictures.device).expand(len(pictures), 4)
+    top, left, height, width = boxes.unbind(1)
+    across = width if flips is None else torch.where(flips, -width, width)
+    theta = torch.zeros(len(pictures), 2, 3, device=pictures.device)
+    theta[:, 0, 0], theta[:, 0, 2] = across, 2 * left + width - 1
+    theta[:, 1, 1], theta[:, 1, 2] = height, 2 * top + height - 1
+    grid = affine_grid(theta, [len(pictures), pictures.shape[1], *out], align_corners=False)
+    return grid_sample(pictures, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+@dataclass
+class Pixels:
+    """Turns stored pictures into what an encoder sees, before standardisation.
+
+    Args:
+        look: how. shape: (C, H, W) of the stored pictures. scale, offset: real value = stored * scale + offset.
+    """
+
+    look: Look
+    shape: tuple[int, ...]
+    scale: float
+    offset: float
+    _patterns: dict[torch.device, Tensor] = field(default_factory=dict)
+
+    @property
+    def out(self) -> tuple[int, int]:
+        """Size of what is shown."""
+        size = self.look.crop_size
+        return (size, size) if self.look.crop == "random" else (self.shape[1], self.shape[2])
+
+    def show(self, stored: Tensor, boxes: Tensor | None, flips: Tensor | None) -> Tensor:
+        """Return pictures (B, T, C, h, w) float32, in stored units.
+
+        Args:
+            stored: (B, T, C, H, W). boxes: (B, T or 1, 4). flips: (B, T or 1).
+        """
+        batch, frames = stored.shape[:2]
+        shown = stored.to(torch.float32)
+        if boxes is None and self.look.crop == "random":
+            middle = middle_boxes(1, self.shape[1:], self.look)  # type: ignore[arg-type]
+            boxes = None if middle is None else middle.to(stored.device)[None].expand(batch, 1, 4)
+        if flips is not None:
+            flips = flips.expand(batch, frames).flatten()
+        if boxes is not None:
+            flat = boxes.expand(batch, frames, 4).flatten(0, 1)
+            shown = crop(shown.flatten(0, 1), flat, flips, self.out).unflatten(0, (batch, frames))
+        elif flips is not None:
+            turned = shown.flatten(0, 1)
+            shown = torch.where(flips[:, None, None, None], turned.flip(-1), turned).unflatten(0, (batch, frames))
+        if flips is not None and self.look.negate:
+            back = flips.view(batch, frames, 1, 1)
+            shown[:, :, 0] = torch.where(back, -shown[:, :, 0] - 2 * self.offset / self.scale, shown[:, :, 0])
+        return shown if not self.look.noise else shown + self._pattern(shown)
+
+    def _pattern(self, shown: Tensor) -> Tensor:
+        """Return the noise (T, C, h, w) in stored units: one pattern for all samples, as the released code has it."""
+        if shown.device not in self._patterns:
+            drawn = torch.randn(shown.shape[1:], generator=generator("image noise", 999))
+            self._patterns[shown.device] = drawn.to(shown.device) * (self.look.noise / self.scale)
+        return self._patterns[shown.device]

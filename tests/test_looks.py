@@ -1,0 +1,234 @@
+"""Frames, crops, flips and pixel noise: as torchvision and the papers' code draw them, alike for all methods."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from mmlbench.cache import Cache
+from mmlbench.compat import torchvision
+from mmlbench.errors import ConfigError
+from mmlbench.index import load_index
+from mmlbench.plan import Request, resolve
+from mmlbench.testing import tiny_spec
+from mmlbench.train.data import PartData
+from mmlbench.train.looks import (
+    Look,
+    Pixels,
+    crop,
+    draw,
+    fixed_picks,
+    fixed_views,
+    looks_of,
+    middle_boxes,
+    random_boxes,
+    random_views,
+)
+from mmlbench.train.rng import generator
+
+CPU = torch.device("cpu")
+
+
+# --- frames -------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("count", "frames", "pick", "wanted"),
+    [
+        (5, 3, "first", [0, 1, 2]),
+        (6, 3, "uniform", [1, 3, 5]),
+        (10, 4, "uniform", [1, 3, 6, 8]),
+        (3, 1, "uniform", [1]),
+        (5, 1, "random", [0]),
+        (10, 2, "random", [2, 7]),
+        (2, 3, "uniform", [0, 1, 0]),
+        (3, 3, "seed999", [0, 1, 2]),
+    ],
+)
+def test_fixed_frames(count, frames, pick, wanted):
+    assert fixed_picks(count, frames, pick) == wanted
+
+
+def test_seed_999_is_numpys():
+    for count in range(3, 11):
+        np.random.seed(999)
+        wanted = sorted(np.random.choice(count, 3, replace=False).tolist())
+        assert fixed_picks(count, 3, "seed999") == wanted
+
+
+def test_random_frames_are_a_clips_own_and_differ():
+    valid = torch.tensor([2, 3, 5, 8] * 500)
+    views = random_views(valid, Look(frames=3), generator("test"))
+    assert views.shape == (2000, 3) and (views < valid[:, None]).all() and (views >= 0).all()
+    enough = views[valid >= 3]
+    assert (enough.diff(dim=1) > 0).all()
+    shown = torch.bincount(views[valid == 8].flatten(), minlength=8).double() / 500
+    assert (shown - 3 / 8).abs().max() < 0.08
+    one = random_views(valid, Look(), generator("test"))
+    assert one.shape == (2000, 1) and (one[:, 0] < valid).all() and set(one[valid == 2].flatten().tolist()) == {0, 1}
+
+
+def test_rows_with_fewer_frames_take_from_their_own():
+    assert fixed_views(torch.tensor([1, 4]), Look(frames=2, pick="uniform")).tolist() == [[0, 0], [1, 3]]
+
+
+# --- crops and flips ----------------------------------------------------------------------------------------
+def test_crops_are_distributed_as_torchvisions():
+    look, size = Look(crop="resized", aspect=4 / 3), (360, 480)
+    boxes = random_boxes((4000, 1), size, look, generator("test"))[:, 0].double()
+    assert (boxes >= 0).all() and (boxes[:, :2] + boxes[:, 2:] <= 1 + 1e-6).all()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        picture = torch.zeros(3, *size)
+        draws = torchvision().transforms.RandomResizedCrop
+        wanted = torch.tensor([draws.get_params(picture, [0.08, 1.0], [3 / 4, 4 / 3]) for _ in range(4000)]).double()
+    wanted /= torch.tensor([*size, *size])
+    for column in range(4):
+        for level in (0.1, 0.5, 0.9):
+            assert abs(boxes[:, column].quantile(level) - wanted[:, column].quantile(level)) < 0.03
+    area = boxes[:, 2] * boxes[:, 3]
+    assert area.min() > 0.07 and area.max() > 0.9
+
+
+def test_a_frame_that_fits_no_crop_gives_its_middle_part():
+    boxes = random_boxes((500, 1), (64, 640), Look(crop="resized", aspect=10.0), generator("test"))[:, 0]
+    assert torch.allclose(boxes[:, 2], torch.ones(500), atol=1e-6) or (boxes[:, 2] <= 1).all()
+    assert (boxes[:, 3] <= 4 / 30 + 1e-6).all()  # never wider than 4:3
+
+
+def test_a_crop_is_torchvisions_resized_crop():
+    pictures = torch.rand(2, 3, 48, 48, generator=generator("test"))
+    found = crop(pictures, torch.tensor([[0.25, 0.125, 0.5, 0.75]] * 2), torch.tensor([False, True]), (48, 48))
+    wanted = torchvision().transforms.functional.resized_crop(pictures, 12, 6, 24, 36, [48, 48], antialias=True)
+    # at the window's edge torchvision repeats the edge, here the neighbour beyond it shows
+    inside = (slice(None), slice(None), slice(2, -2), slice(2, -2))
+    assert torch.allclose(found[:1][inside], wanted[:1][inside], atol=1e-5)
+    assert torch.allclose(found[1:].flip(-1)[inside], wanted[1:][inside], atol=1e-5)
+
+
+def test_the_whole_frame_is_left_as_it_is():
+    pictures = torch.rand(2, 3, 20, 24, generator=generator("test"))
+    assert torch.allclose(crop(pictures, None, None, (20, 24)), pictures, atol=1e-4)
+
+
+def test_random_windows_lie_on_pixels_and_evaluation_takes_the_middle():
+    look = Look(crop="random", crop_size=8)
+    boxes = random_boxes((300, 2), (10, 14), look, generator("test"))
+    corner = boxes[..., :2] * torch.tensor([10, 14])
+    assert torch.allclose(corner, corner.round(), atol=1e-4)
+    assert corner[..., 0].round().unique().tolist() == [0, 1, 2]
+    assert corner[..., 1].round().unique().tolist() == [0, 1, 2, 3, 4, 5, 6]
+    stored = torch.randint(0, 256, (1, 2, 3, 10, 14), generator=generator("test"), dtype=torch.uint8)
+    shown = Pixels(look, (3, 10, 14), 1.0, 0.0).show(stored, None, None)
+    assert torch.allclose(shown, stored[..., 1:9, 3:11].float(), atol=1e-3)
+    assert middle_boxes(2, (10, 14), Look()) is None
+
+
+@pytest.mark.parametrize("negate", [True, False])
+def test_a_flip_negates_horizontal_flow_or_not(negate):
+    scale, offset = 40 / 255, -20.0
+    real = torch.stack([torch.full((4, 6), 8.0), torch.arange(6.0).expand(4, 6)])
+    stored = ((real - offset) / scale)[None, None]
+    pixels = Pixels(Look(flip=1.0, negate=negate), (2, 4, 6), scale, offset)
+    shown = pixels.show(stored, None, torch.tensor([[True]]))[0, 0] * scale + offset
+    assert torch.allclose(shown[0], torch.full((4, 6), -8.0 if negate else 8.0), atol=1e-3)
+    assert torch.allclose(shown[1], real[1].flip(-1), atol=1e-3)
+
+
+def test_pixel_noise_is_one_pattern_of_the_asked_size():
+    pixels = Pixels(Look(frames=2, noise=0.1), (3, 40, 40), 1 / 255, 0.0)
+    stored = torch.full((3, 2, 3, 40, 40), 100, dtype=torch.uint8)
+    noise = (pixels.show(stored, None, None) - 100) / 255
+    assert torch.equal(noise[0], noise[1]) and not torch.equal(noise[0, 0], noise[0, 1])
+    assert abs(float(noise.std()) - 0.1) < 0.005
+
+
+# --- what is drawn ------------------------------------------------------------------------------------------
+def test_what_is_drawn_follows_from_seed_epoch_and_sample_alone():
+    look = Look(frames=2, crop="resized", flip=0.5, key="visual")
+    valid = torch.full((40,), 6)
+    first = draw(valid, (24, 24), look, ("a", 0), "visual", 3)
+    again = draw(valid, (24, 24), look, ("a", 0), "visual", 3)
+    assert torch.equal(first.views, again.views) and torch.equal(first.boxes, again.boxes)
+    assert first.boxes.shape == (40, 2, 4) and first.flips.shape == (40, 2)
+    for axes, epoch in ((("a", 1), 3), (("a", 0), 4), (("b", 0), 3)):
+        other = draw(valid, (24, 24), look, axes, "visual", epoch)
+        assert not torch.equal(first.boxes, other.boxes) and not torch.equal(first.views, other.views)
+    clip = draw(valid, (24, 24), replace(look, together=True), ("a", 0), "visual", 3)
+    assert clip.boxes.shape == (40, 1, 4) and clip.flips.shape == (40, 1)
+
+
+def tiny_data(tiny, **recipe) -> PartData:
+    """Return the tiny train part under a recipe."""
+    cache = Cache.open(tiny.cache / tiny_spec("joint").cache)
+    return PartData(cache, "speaker", "train", CPU, ("tiny", 0), None, looks_of(recipe, cache))
+
+
+def test_batches_do_not_depend_on_their_size(tiny):
+    data = tiny_data(tiny, frames=2, crop="resized", flip=0.5, image_noise=0.1)
+    views = data.views(5)
+    whole = data.batch(torch.arange(40), views).inputs["visual"]
+    assert whole.shape == (40, 2, 2, 8, 8)
+    pieces = torch.cat([data.batch(torch.arange(k, k + 8), views).inputs["visual"] for k in range(0, 40, 8)])
+    assert torch.allclose(whole, pieces, atol=1e-6)
+    fixed = data.batch(torch.arange(40)).inputs["visual"]
+    assert torch.equal(fixed, data.batch(torch.arange(40)).inputs["visual"]) and not torch.allclose(fixed, whole)
+    assert data.batch(torch.arange(40), views).inputs["audio"].shape == (40, 1, 8, 8)
+
+
+def test_a_plain_recipe_shows_what_it_always_did(tiny):
+    cache = Cache.open(tiny.cache / tiny_spec("joint").cache)
+    data, plain = tiny_data(tiny), PartData(cache, "speaker", "train", CPU, ("tiny", 0))
+    index, views = torch.arange(40), data.views(2)
+    assert data.modalities["visual"].pixels is None
+    for name in ("audio", "visual"):
+        assert torch.equal(data.batch(index, views).inputs[name], plain.batch(index, plain.views(2)).inputs[name])
+
+
+def test_methods_train_with_frames_crops_flips_and_noise(tiny, tmp_path):
+    recipe = {"epochs": 2, "frames": 2, "crop": "resized", "flip": 0.5, "image_noise": 0.1, "drop_every": 1}
+    for method in ("joint", "ogm_ge", "di_mml", "joint_shuffled_partner"):
+        run = tiny.run(method, tmp_path, recipe=recipe)
+        assert run.record["config"]["recipe"]["frames"] == 2
+
+
+@pytest.mark.parametrize(
+    ("recipe", "words"),
+    [({"frames": 4}, "keeps 3 frames, the recipe asks for 4"), ({"crop": "random", "crop_size": 9}, "crops 9")],
+)
+def test_what_the_cache_does_not_hold_is_refused(recipe, words, tiny):
+    with pytest.raises(ConfigError, match=words):
+        tiny_data(tiny, **recipe)
+
+
+# --- recipes ------------------------------------------------------------------------------------------------
+def test_a_recipe_sets_what_single_datasets_need():
+    index = load_index()
+    config = resolve(Request("cremad", "joint", 0, recipe="dimml"), index).config
+    recipe = config["recipe"]
+    assert config["dataset_params"]["audio"] == "psd_257x1004"
+    assert (recipe["frames"], recipe["image_noise"], recipe["frame_pick"]) == (3, 0.1, "seed999")
+    assert recipe["encoder"]["visual"]["params"] == {"init": "bn_normal"}
+    ave = resolve(Request("ave", "joint", 0, recipe="dimml"), index).config
+    assert ave["recipe"]["frames"] == 4 and "image_noise" not in ave["recipe"]
+    other = Request("cremad", "joint", 0, recipe="dimml", dataset_params={"audio": "psd_257x299"})
+    assert resolve(other, index).config["dataset_params"]["audio"] == "psd_257x299"
+    fewer = resolve(Request("cremad", "joint", 0, recipe="dimml", recipe_params={"frames": 1}), index)
+    assert fewer.config["recipe"]["name"] == "dimml frames=1"
+    assert "--dataset-set" in resolve(Request("cremad", "joint", 0, recipe="dimml"), index).command
+
+
+def test_a_wrong_for_block_is_one_line(tmp_path):
+    for text in ("for: [cremad]", "for: {cremad: 3}", "for: {cremad: {frmes: 3}}", "for: {cremad: {prepare: x}}"):
+        (tmp_path / "r.yaml").write_text(yaml.safe_dump({"epochs": 3}) + text)
+        with pytest.raises(ConfigError):
+            resolve(Request("cremad", "joint", 0, recipe=str(tmp_path / "r.yaml")), load_index())
+
+
+def test_the_learning_rate_drops_again_and_again(tiny, tmp_path):
+    run = tiny.run("joint", tmp_path, recipe={"epochs": 5, "lr": 1.0, "drop_every": 2, "drop_factor": 0.1})
+    rows = (run.path / "history.csv").read_text().splitlines()
+    rates = [float(row.split(",")[-1]) for row in rows if ",train,lr," in row]
+    assert rates == pytest.approx([1, 1, 0.1, 0.1, 0.01])
