@@ -42,6 +42,7 @@ def runs_of(results: Path, plan: dict[str, Any]) -> list[str]:
     """Return the run folders that a plan needs, below the results folder, those reused included."""
     found: dict[str, None] = {}
     waiting = [str(cell["run"]) for cell in plan["cells"]]
+    waiting += [str(trial) for cell in plan["cells"] for trial in cell.get("tuned", {}).get("trials", ())]
     while waiting:
         run = waiting.pop(0)
         if run not in found:

@@ -14,11 +14,12 @@ from .hashing import digest
 from .index import Index, load_index, use_plugins
 from .plan import Request, RunSpec, encoder_label, resolve
 from .recipe import read_yaml
+from .selection import Rule, headline_rule
+from .tuning import Tune, Tuned, read_tune, tuned
 
-KEYS = ("name", "title", "plugins", "headline", "baseline", "grid")
+KEYS = ("name", "title", "plugins", "headline", "baseline", "tune", "grid")
 GRID_KEYS = ("dataset", "split", "recipe", "recipe_set", "dataset_set", "seeds", "methods")
-METHOD_KEYS = ("method", "label", "params", "seeds")
-HEADLINES = ("last", "val")
+METHOD_KEYS = ("method", "label", "params", "seeds", "tune")
 _LABEL = re.compile(r"[\w .,:+=()/-]{1,80}")
 
 
@@ -29,6 +30,23 @@ class Cell:
     label: str
     encoder: str
     run: RunSpec
+    tuned: Tuned | None = None
+
+    @property
+    def runs(self) -> list[RunSpec]:
+        """The ordinary runs that it needs, in order; a tuned one's own is chosen later and not among them."""
+        specs = [*(self.tuned.trials if self.tuned else ()), self.run]
+        needed = [one for spec in specs for one in (*spec.requires.values(), spec)]
+        return needed[:-1] if self.tuned else needed
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as plain data, for the plan."""
+        facts: dict[str, Any] = {"label": self.label, "encoder": self.encoder, "run": str(self.run.path)}
+        facts |= {"config": self.run.config, "config_hash": self.run.config_hash, "code": self.run.code}
+        facts |= {"cache": self.run.cache, "command": list(self.run.command)}
+        if self.tuned:
+            facts |= {"tuned": self.tuned.facts(), "run": str(self.tuned.stamp(self.run))}
+        return facts
 
     @property
     def group(self) -> tuple[str, str, str, str]:
@@ -48,6 +66,7 @@ class Study:
     cells: tuple[Cell, ...]
     runs: tuple[RunSpec, ...]
     plugins: tuple[str, ...]
+    tune: Tune | None = None
 
     def plan(self) -> dict[str, Any]:
         """Return the plan as plain data: what the tables are made from."""
@@ -57,19 +76,7 @@ class Study:
             "headline": self.headline,
             "baseline": self.baseline,
             "plugins": list(self.plugins),
-            "cells": [
-                {
-                    "label": cell.label,
-                    "encoder": cell.encoder,
-                    "run": str(cell.run.path),
-                    "config": cell.run.config,
-                    "config_hash": cell.run.config_hash,
-                    "code": cell.run.code,
-                    "cache": cell.run.cache,
-                    "command": list(cell.run.command),
-                }
-                for cell in self.cells
-            ],
+            "cells": [cell.plain() for cell in self.cells],
         }
 
 
@@ -137,7 +144,18 @@ def folds_of(splits: Iterable[str], split: Any) -> list[Any]:
     return folds if folds and split not in known else [split]
 
 
-def _block_cells(block: Any, where: str, index: Index) -> list[Cell]:
+def _untuned(block: Mapping[str, Any], where: str) -> set[str]:
+    """Return the labels of the method entries with `tune: false`."""
+    items = [item for item in block["methods"] if isinstance(item, Mapping) and item.get("tune") is not None]
+    for item in items:
+        if not isinstance(item["tune"], bool):
+            raise ConfigError(
+                f"{where}: tune of a method is {item['tune']!r}", "Write `tune: false`, or leave it out"
+            )
+    return {item.get("label", item["method"]) for item in items if not item["tune"]}
+
+
+def _block_cells(block: Any, where: str, index: Index, tune: Tune | None, headline: str) -> list[Cell]:
     block = _keys(block, GRID_KEYS, where)
     if not isinstance(block.get("dataset"), str):
         raise ConfigError(f"{where} names no dataset", "Write `dataset: NAME`")
@@ -146,6 +164,7 @@ def _block_cells(block: Any, where: str, index: Index) -> list[Cell]:
     cells = []
     folds = folds_of(index.find("dataset", block["dataset"]).facts["splits"], block.get("split"))
     entries = _method_entries(block, where)
+    untuned = _untuned(block, where)
     for split, (label, method, params, seeds) in product(folds, entries):
         for seed in seeds:
             request = Request(
@@ -159,7 +178,8 @@ def _block_cells(block: Any, where: str, index: Index) -> list[Cell]:
                 dataset_params=settings["dataset_set"],
             )
             run = resolve(request, index)
-            cells.append(Cell(label, encoder_label(run.config), run))
+            tuning = tuned(request, tune, headline, index) if tune and label not in untuned else None
+            cells.append(Cell(label, encoder_label(run.config), run, tuning))
     return cells
 
 
@@ -183,7 +203,7 @@ def _check_labels(cells: list[Cell]) -> None:
         seen.add(once)
 
 
-def _check_groups(cells: list[Cell], headline: str, index: Index) -> None:
+def _check_groups(cells: list[Cell], rule: Rule, index: Index) -> None:
     """Refuse a comparison across recipes, and a headline that a split can't serve."""
     terms: dict[tuple[str, ...], str] = {}
     for cell in cells:
@@ -195,11 +215,7 @@ def _check_groups(cells: list[Cell], headline: str, index: Index) -> None:
                 "Use one for all methods, or give the second a recipe file of its own",
             )
         facts = index.find("dataset", config["dataset"]).facts["splits"][config["split"]]
-        if headline == "val" and not facts["counts"].get("val"):
-            raise ConfigError(
-                f"headline 'val' asks for a validation part, and {cell.group[0]}/{cell.group[1]} has none",
-                "Set `headline: last`, or choose another split",
-            )
+        rule.check(facts["counts"], f"{cell.group[0]}/{cell.group[1]}", f"headline {rule.name!r}")
 
 
 def _baseline(config: Mapping[str, Any], cells: list[Cell]) -> str:
@@ -226,22 +242,22 @@ def study(config: Mapping[str, Any], index: Index | None = None) -> Study:
     """
     config = _keys(config, KEYS, "config")
     headline = _text(config, "headline", "last", "config")
-    if headline not in HEADLINES:
-        raise ConfigError(f"headline {headline!r} is not a selection rule", f"It takes {' or '.join(HEADLINES)}")
+    rule, tune = headline_rule(headline), read_tune(config.get("tune"))
     folders = _folders(config)
     use_plugins(folders)
     index = index or load_index()
     cells: list[Cell] = []
     for number, block in enumerate(_listed(config.get("grid"), "config: grid", "block"), 1):
-        cells += _block_cells(block, f"grid block {number}", index)
-    _check_groups(cells, headline, index)
+        cells += _block_cells(block, f"grid block {number}", index, tune, headline)
+    _check_groups(cells, rule, index)
     _check_labels(cells)
     runs: dict[str, RunSpec] = {}
     for cell in cells:
-        for run in (*cell.run.requires.values(), cell.run):
+        for run in cell.runs:
             runs.setdefault(str(run.path), run)
     name, title = _text(config, "name", "study", "config"), str(config.get("title") or "")
-    return Study(name, title, headline, _baseline(config, cells), tuple(cells), tuple(runs.values()), folders)
+    baseline = _baseline(config, cells)
+    return Study(name, title, headline, baseline, tuple(cells), tuple(runs.values()), folders, tune)
 
 
 def read_study(path: Path) -> Study:

@@ -19,6 +19,7 @@ from .hashing import digest
 from .params import value_text
 from .plan import RunSpec
 from .store import write_json
+from .tuning import Tuned
 
 _held: list[int] = []
 
@@ -55,6 +56,8 @@ class Plan:
     def __init__(self, study: configs.Study) -> None:
         self.study = study
         self.runs = {str(Path("results") / run.stamp): run for run in study.runs}
+        cells = [cell for cell in study.cells if cell.tuned]
+        self.tuned = {str(Path("results") / cell.tuned.stamp(cell.run)): cell for cell in cells if cell.tuned}
         self.caches = {run.cache: run for run in study.runs}
         self.plugins = [word for folder in study.plugins for word in ("--plugins", str(folder))]
 
@@ -67,7 +70,27 @@ class Plan:
 
     def stamps(self) -> list[str]:
         """Return the stamps of all runs of the study."""
-        return list(self.runs)
+        return [*self.runs, *self.tuned]
+
+    def _cell(self, wildcards: Any) -> tuple[configs.Cell, Tuned]:
+        stamp = f"results/tuned/{wildcards.dataset}/{wildcards.split}/{wildcards.method}/{wildcards.tuned}"
+        cell = self.tuned.get(stamp)
+        if cell is None or cell.tuned is None:
+            raise WorkflowError(f"{stamp} is no run of this config. Ask for results/all_tables.csv")
+        return cell, cell.tuned
+
+    def trials(self, wildcards: Any) -> list[str]:
+        """Return the stamps of what a tuned run needs: its trials, and the runs that it reuses."""
+        cell, tuning = self._cell(wildcards)
+        return [str(Path("results") / run.stamp) for run in (*tuning.trials, *cell.run.requires.values())]
+
+    def tuned_options(self, wildcards: Any) -> str:
+        """Return the options of `mmlbench train` that choose among the trials and make a tuned run."""
+        cell, tuning = self._cell(wildcards)
+        assert self.study.tune is not None
+        words = [*cell.run.command, *self.plugins, "--tune", str(self.study.tune.draws)]
+        words += ["--tune-seed", str(self.study.tune.seed), "--tune-rule", tuning.rule, "--expect", tuning.key]
+        return shlex.join(words)
 
     def name_missing(self) -> None:
         """Tell in one line which runs are not made, each with the command that makes it."""
@@ -125,7 +148,8 @@ def read(config: Mapping[str, Any], results: str | Path, files: Sequence[str | P
             before = json.loads((results / "plan.json").read_text(encoding="utf-8"))
         plan["round"] = before.get("round", 0) if isinstance(before, dict) else 0
         if (results / "all_tables.csv").exists():
-            plan["round"] += any(not (results / run.stamp).exists() for run in study.runs)
+            wanted = [*(run.stamp for run in study.runs), *(c.tuned.stamp(c.run) for c in study.cells if c.tuned)]
+            plan["round"] += any(not (results / stamp).exists() for stamp in wanted)
         if plan != before:
             write_json(results / "plan.json", plan)
         return Plan(study)

@@ -14,6 +14,7 @@ from mmlbench.errors import ConfigError
 from mmlbench.index import load_index
 from mmlbench.plan import Request, command_of, from_config, resolve
 from mmlbench.recipe import OPTIONAL, Recipe, recipe_path, resolve_recipe
+from mmlbench.selection import HEADLINES
 from mmlbench.testing import PLUGINS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -114,7 +115,7 @@ def test_the_schema_of_the_workflow_knows_the_same_keys():
     assert set(schema["properties"]) == set(configs.KEYS)
     assert set(block["properties"]) == set(configs.GRID_KEYS)
     assert set(entry["properties"]) == set(configs.METHOD_KEYS)
-    assert schema["properties"]["headline"]["enum"] == list(configs.HEADLINES)
+    assert schema["properties"]["headline"]["enum"] == list(HEADLINES)
 
 
 def test_what_a_run_is_depends_on_nothing_but_its_settings():

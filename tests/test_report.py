@@ -344,3 +344,26 @@ def test_three_modalities_and_constant_predictions(tmp_path: Path) -> None:
     assert "interval at .05/3" in one(rows, "competition_gap", label="joint", metric="gap", modality="worst").note
     perfect = one(rows, label="ensemble", metric="accuracy", kind="fused")
     assert perfect.value == 1.0 and perfect.ci_low is None and "do not vary" in perfect.note
+
+
+def test_mixed_code_packages_and_hardware_say_so_in_the_table(study: Path) -> None:
+    folder = folder_of(study, "joint", 0)
+    record = read_json(folder / "run.json")
+    edit(
+        folder / "run.json",
+        code={**record["code"], "engine": "f" * 16},
+        packages={**record["packages"], "torch": "9"},
+    )
+    write_json(folder / "provenance.json", read_json(folder / "provenance.json") | {"hardware": "A GPU"})
+    fake_runs.seal(folder)
+    make_all(study, study / "cache", lambda line: None)
+    rows = {r.metric: r for r in parse_rows((study / "all_tables.csv").read_text()) if r.table == "mixed"}
+    assert rows["code_versions"].value == 2 and rows["versions_of_torch"].note == "runs of torch 2.13 and 9"
+    for name in ("accuracy", "competition_gap", "measures", "reliance"):
+        text = (study / f"tables/{name}.md").read_text()
+        assert "Mixed: runs of 2 versions of the engine" in text, name
+        assert "Mixed: runs of 2 kinds of hardware (A CPU; A GPU)" in text, name
+
+
+def test_uniform_studies_have_no_mixed_rows(rows: list[Row]) -> None:
+    assert not [row for row in rows if row.table == "mixed"]

@@ -113,6 +113,10 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--set", help="a parameter of the method", **pair)
     parser.add_argument("--recipe-set", help="a field of the recipe", **pair)
     parser.add_argument("--dataset-set", help="a parameter of the preparation", **pair)
+    help_text = "draw N settings of its parameters, try each, take the best on the validation part"
+    parser.add_argument("--tune", type=int, metavar="N", help=help_text)
+    parser.add_argument("--tune-seed", type=int, default=1000, metavar="N", help="of the trials (default: 1000)")
+    parser.add_argument("--tune-rule", default="last", choices=["last", "val"], help="epoch that they are judged by")
     parser.add_argument("--spec", type=Path, metavar="FILE", help="a run.json: make that very run")
     parser.add_argument("--expect", help=argparse.SUPPRESS)
 

@@ -7,6 +7,7 @@ import os
 import signal
 import types
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ from ..hashing import digest
 from ..index import Index, load_index, use_plugins
 from ..params import check, value_text
 from ..plan import Request, RunSpec, from_config, resolve
-from ..store import UNWRITABLE, read_json, storage_error
+from ..store import UNWRITABLE, read_json, storage_error, write_text
 from ..train import Stopped
 from ..train.complete import completeness, stamp
+from ..tuning import choose, read_tune, tuned
 from . import say
 from .parser import settings
 
@@ -129,16 +131,10 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _spec(arguments: argparse.Namespace, index: Index) -> RunSpec:
-    """Return the run that the options ask for."""
-    if arguments.spec is not None:
-        if not arguments.spec.is_file():
-            raise ConfigError(f"{arguments.spec} is no file", "Give the run.json of a run to --spec")
-        facts = read_json(arguments.spec)
-        return from_config(facts.get("config", facts) if isinstance(facts, dict) else facts, index)
+def _request(arguments: argparse.Namespace) -> Request:
     if not arguments.dataset or not arguments.method:
         raise ConfigError("a run needs --dataset and --method, or --spec", "See mmlbench train --help")
-    request = Request(
+    return Request(
         dataset=arguments.dataset,
         method=arguments.method,
         seed=arguments.seed,
@@ -148,7 +144,16 @@ def _spec(arguments: argparse.Namespace, index: Index) -> RunSpec:
         recipe_params=settings(arguments.recipe_set),
         dataset_params=settings(arguments.dataset_set),
     )
-    return resolve(request, index)
+
+
+def _spec(arguments: argparse.Namespace, index: Index) -> RunSpec:
+    """Return the run that the options ask for."""
+    if arguments.spec is not None:
+        if not arguments.spec.is_file():
+            raise ConfigError(f"{arguments.spec} is no file", "Give the run.json of a run to --spec")
+        facts = read_json(arguments.spec)
+        return from_config(facts.get("config", facts) if isinstance(facts, dict) else facts, index)
+    return resolve(_request(arguments), index)
 
 
 def choose_device(name: str) -> Any:
@@ -200,23 +205,55 @@ def make_run(
         raise RunError(f"{spec.path} failed: {what}", mend) from error
 
 
+def _made(spec: RunSpec, arguments: argparse.Namespace, index: Index) -> bool | None:
+    """Make a run; return whether anything had to be done, None where a signal stopped it."""
+    _on_signal(0, None)
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, _on_signal)
+    try:
+        return make_run(spec, index, arguments.results, arguments.cache, arguments.device, arguments.save_every)
+    except Stopped:
+        say(f"{spec.path} was asked to stop by signal {_stopped_by}; type the same command to go on")
+        return None
+
+
+def _train_tuned(arguments: argparse.Namespace, index: Index) -> int:
+    """Make the trials of a tuned run, those that are not there, then the run with what was best on `val`."""
+    request, tune = _request(arguments), read_tune({"draws": arguments.tune, "seed": arguments.tune_seed})
+    assert tune is not None
+    found = tuned(request, tune, arguments.tune_rule, index)
+    if found is None:
+        raise ConfigError(f"{request.method} has nothing to tune", "Leave out --tune, or some of --set")
+    if arguments.expect and found.key != arguments.expect:
+        raise ConfigError("this is not the tuned run that was planned", "The config or code was edited: start again")
+    for trial in found.trials:
+        if _made(trial, arguments, index) is None:
+            return 128 + _stopped_by
+    best, scores = choose(arguments.results, [str(trial.path) for trial in found.trials], arguments.tune_rule)
+    values = found.draws[best]
+    say(f"{request.method}: draw {best + 1} of {tune.draws} is best on val ({scores[best]:.3f}): {values}")
+    spec = resolve(replace(request, params={**request.params, **values}), index)
+    if _made(spec, arguments, index) is None:
+        return 128 + _stopped_by
+    write_text(arguments.results / found.stamp(spec), f"{spec.path}\n")
+    say(f"{arguments.results / spec.path} is complete")
+    return 0
+
+
 def train(arguments: argparse.Namespace) -> int:
     """Make one run."""
     use_plugins(arguments.plugins)
     index = load_index()
+    if arguments.tune is not None:
+        return _train_tuned(arguments, index)
     spec = _spec(arguments, index)
     found = digest([str(spec.path), spec.code])[:10]
     if arguments.expect and found != arguments.expect:
         raise ConfigError(
             f"{spec.path} is not the run that was planned", "The config or code was edited meanwhile: start again"
         )
-    _on_signal(0, None)
-    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, _on_signal)
-    try:
-        made = make_run(spec, index, arguments.results, arguments.cache, arguments.device, arguments.save_every)
-    except Stopped:
-        say(f"{spec.path} was asked to stop by signal {_stopped_by}; type the same command to go on")
+    made = _made(spec, arguments, index)
+    if made is None:
         return 128 + _stopped_by
     say(f"{arguments.results / spec.path} is {'complete' if made else 'complete already'}")
     say(_accuracy(arguments.results / spec.path))

@@ -51,6 +51,7 @@ def all_rows(loaded: Loaded) -> Iterator[Row]:
         yield from fusion_gain_rows(group)
         yield from reliance_rows(group)
         yield from bayes_rows(group, loaded.headline)
+        yield from mixed_rows(group)
     yield from leak_rows(loaded)
     yield from overall_rows(loaded)
 
@@ -89,6 +90,25 @@ def bayes_rows(group: Group, headline: str) -> Iterator[Row]:
             what = What("bayes", modality, "difference", kind, headline, "bayes")
             notes = entry_notes(entry, headline)
             yield mean_row(group, entry, what, POINTS * (matrix - group.bayes[modality]), notes)
+
+
+def mixed_rows(group: Group) -> Iterator[Row]:
+    """Yield a row where the runs of a group were made by several versions of the engine, of packages, or from several
+    states of the data; none where all are alike. Kinds of hardware are in their own column.
+    """
+    records = [source.record for entry in group.entries for run in entry.runs for source in run.sources]
+    engines = {record["code"]["engine"] for record in records}
+    found = [("code_versions", len(engines), f"runs of {len(engines)} versions of the engine")]
+    for name in sorted({name for record in records for name in record.get("packages", {})}):
+        versions = sorted({str(record.get("packages", {}).get(name, "none")) for record in records})
+        found.append((f"versions_of_{name}", len(versions), f"runs of {name} {' and '.join(versions)}"))
+    prints = {record["data_fingerprint"] for record in records}
+    found.append(("data_fingerprints", len(prints), f"runs from {len(prints)} states of the prepared data"))
+    for metric, count, note in found:
+        if count > 1:
+            row = blank(group, None, What("mixed", "", metric, "", "", unit="count"), group.entries)
+            row.value, row.note, row.n_test = float(count), note, None
+            yield row
 
 
 def leak_rows(loaded: Loaded) -> Iterator[Row]:
@@ -179,7 +199,7 @@ def _cost(group: Group, entry: Entry) -> list[Any]:
         max((float(value) for value in memory if value is not None), default=None),
         max((float(value) for value in device if value is not None), default=None),
         _mean([_summed([s.provenance.get("energy_joules") for s in run.sources]) for run in entry.runs]),
-        _mean([record["tuning"].get("trials") for record in records]),
+        entry.trials,
         "+".join(sorted({name for record in records for name in record["requires"]})),
         " | ".join(sorted({str(found.get("hardware") or "unknown") for found in provenance})),
     ]

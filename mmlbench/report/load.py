@@ -15,7 +15,9 @@ from ..errors import DataError, runs_error
 from ..hashing import digest, file_digest
 from ..plan import stamp_name
 from ..runfolder import RunFolder
+from ..selection import NAMES
 from ..store import read_json
+from ..tuning import resolved
 from ..verify import label_faults
 from .boil import Run, boil
 from .facts import ALONE, CONTROL, ENSEMBLE, LOGIT_MEAN, Facts
@@ -31,6 +33,7 @@ class Entry:
     params: str
     zero_gap: bool
     runs: list[Run]
+    trials: int = 0
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -41,7 +44,7 @@ class Entry:
     def rules(self) -> tuple[str, ...]:
         """Selection rules that every run has."""
         found = ({key.split("/", 1)[0] for key in run.bits} for run in self.runs)
-        return tuple(rule for rule in ("last", "val", "test") if all(rule in rules for rules in found))
+        return tuple(rule for rule in NAMES if all(rule in rules for rules in found))
 
     def matrix(self, key: str, seeds: tuple[int, ...] | None = None) -> np.ndarray | None:
         """Return correctness (seeds, n) as float64, or None where a run lacks it."""
@@ -142,7 +145,7 @@ def read_plan(results: Path) -> dict[str, Any]:
     plan = read_json(path)
     if not isinstance(plan, dict) or not plan.get("cells"):
         raise DataError(f"{path} plans no runs", mend)
-    return plan
+    return {**plan, "cells": [resolved(cell, results) for cell in plan["cells"]]}
 
 
 #: What the tables in a results folder were made from; plan.json may have moved on to another study.
@@ -257,7 +260,8 @@ class _Collector:
                 return entry
         params = self.facts.shown_params(config["method"], config["params"])
         zero = self.facts.zero_gap(config["method"], run.record["sample_passes"])
-        group.entries.append(Entry(cell["label"], config["method"], params, zero, []))
+        trials = len(cell.get("tuned", {}).get("trials", ()))
+        group.entries.append(Entry(cell["label"], config["method"], params, zero, [], trials))
         return group.entries[-1]
 
 

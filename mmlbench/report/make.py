@@ -101,6 +101,7 @@ def blank(group: Group, entry: Entry | None, what: What, partners: Sequence[Entr
         data_fingerprint=group.data_fingerprint,
         code_version=made.code_version,
         hardware=made.hardware,
+        tuning_trials=entry.trials if entry else None,
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..hashing import digest
+from ..selection import NAMES
 from ..stats import CrossFit
 from .boil import Run, Values
 from .facts import ALONE, JOINT, LOGIT_MEAN
@@ -58,7 +59,9 @@ def _joined(split: str, folds: list[Group]) -> Group:
         seeds = set(entry.seeds).intersection(*(part.seeds for part in found))
         if len(found) == len(folds) and seeds:
             runs = [_joined_run([_of_seed(part, seed) for part in found]) for seed in sorted(seeds)]
-            joined.entries.append(type(entry)(entry.label, entry.method, entry.params, entry.zero_gap, runs))
+            joined.entries.append(
+                type(entry)(entry.label, entry.method, entry.params, entry.zero_gap, runs, entry.trials)
+            )
     return joined
 
 
@@ -114,7 +117,7 @@ def logit_mean(group: Group) -> Entry | None:
 def _averaged(joint: Run, alone: Run, group: Group) -> Run:
     run = Run(joint.seed, (*joint.sources, *alone.sources), {})
     where = f"the mean of {joint.record['run']} and {alone.record['run']}"
-    for rule in ("last", "val", "test"):
+    for rule in NAMES:
         parts = [joint.logits.get(f"{rule}/fused")]
         parts += [alone.logits.get(f"{rule}/own_head/{m}") for m in group.modalities]
         known = [part for part in parts if part is not None]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .measures import BEST
 from .rows import Row
-from .sheets import TARGET, Sheet, named, points, resolved, said, without_empty_columns
+from .sheets import TARGET, Sheet, mixed_notes, named, points, resolved, said, without_empty_columns
 from .view import GroupKey, View, figure_of, interval, notes_of
 
 
@@ -44,6 +44,7 @@ def measures_sheet(view: View, group: GroupKey) -> Sheet | None:
         f"Fused predictions, epoch: {view.headline}. Macro-F1, balanced accuracy and ECE in %, NLL in nats, gains in "
         "percentage points. ECE has 15 bins of equal size, is biased upwards and has no interval. The best unimodal "
         "model is picked on these samples: its interval is at .05 divided by the number of modalities.",
+        *mixed_notes(view, group),
         TARGET,
         resolved(view, group, "accuracy"),
         *said(used),
@@ -79,6 +80,7 @@ def reliance_sheet(view: View, group: GroupKey) -> Sheet | None:
         "of minus NLL (nats) over modality subsets; a missing feature takes its train mean, or zero where said. "
         "'Adds': all modalities minus all but this one.",
         *(f"{rule[:1].upper()}{rule[1:]}: {', '.join(labels)}." for rule, labels in rules.items()),
+        *mixed_notes(view, group),
         TARGET,
     ]
     return without_empty_columns(sheet)

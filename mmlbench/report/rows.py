@@ -54,6 +54,7 @@ class Row:
     hardware: str = ""
     published_value: float | None = None
     published_source: str = ""
+    tuning_trials: int | None = None
 
     def __post_init__(self) -> None:
         self.row_id = self.row_id or digest([getattr(self, name) for name in KEY])[:10]
@@ -70,7 +71,7 @@ class Row:
 
 
 COLUMNS = tuple(field.name for field in fields(Row))
-_INTEGERS = ("rank_group", "n_seeds", "n_test")
+_INTEGERS = ("rank_group", "n_seeds", "n_test", "tuning_trials")
 _FLOATS = ("value", "sd", "ci_low", "ci_high", "p_value", "published_value")
 
 

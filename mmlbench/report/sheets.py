@@ -55,6 +55,27 @@ def said(rows: list[Row | None], printed: int = 8) -> list[str]:
     return [f"Notes: {'; '.join(notes[:printed])}."] if notes else []
 
 
+def tuned_note(entries: list[Row]) -> str:
+    """Say which rows are tuned, by how many trials each, and which are not."""
+    trials: dict[int, list[str]] = {}
+    for row in entries:
+        trials.setdefault(row.tuning_trials or 0, []).append(row.label)
+    if set(trials) <= {0}:
+        return "No row is tuned: parameters are the methods' defaults, or those named."
+    words = [f"{', '.join(names)}: {n} random draws each, chosen on val" for n, names in sorted(trials.items()) if n]
+    return f"Tuned: {'; '.join(words)}." + (f" Untuned: {', '.join(trials[0])}." if 0 in trials else "")
+
+
+def mixed_notes(view: View, group: GroupKey) -> list[str]:
+    """Say where the rows of a group were made by several versions of the code, of packages, or kinds of hardware."""
+    rows = [row for row in view.rows if row.group == group]
+    notes = [f"Mixed: {row.note}." for row in rows if row.table == "mixed"]
+    kinds = sorted({kind for row in rows for kind in row.hardware.split(" | ") if kind})
+    if len(kinds) > 1:
+        notes.append(f"Mixed: runs of {len(kinds)} kinds of hardware ({'; '.join(kinds)}); their bits may differ.")
+    return notes
+
+
 def accuracy_sheet(view: View, group: GroupKey) -> Sheet:
     """Return the accuracy table of a group under the headline rule."""
     modalities, references = view.modalities(group), view.references(group)
@@ -85,6 +106,8 @@ def accuracy_sheet(view: View, group: GroupKey) -> Sheet:
         f"Accuracy in % on {n_test} test samples, mean ± standard deviation over seeds, epoch: {view.headline}; "
         "differences and optimism (what picking the epoch on the test set would add) in percentage points.",
         "Group 1 is what nothing separates from the best (all pairs, Holm); within a group the order is not known.",
+        tuned_note(view.entries(group)),
+        *mixed_notes(view, group),
         TARGET,
         resolved(view, group, "accuracy"),
         *said(used),
@@ -124,6 +147,7 @@ def gap_sheet(view: View, group: GroupKey) -> Sheet | None:
         "Retained: share in % of what training alone adds to the untrained encoder. "
         "By heads: the head trained alone minus the probe after. "
         f"The worst modality is a maximum; its interval is at level .05/{len(modalities)}.",
+        *mixed_notes(view, group),
         TARGET,
         resolved(view, group, "competition_gap"),
         *said(used),

@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 
 from ..errors import ConfigError, RunError
 from ..method import EpochContext, Features, Method, Stage, Step
+from ..selection import NAMES
 from . import Stopped
 from .data import PartData, cuts
 from .evaluate import Evaluator, features, fetch, figures
@@ -22,8 +23,6 @@ from .flops import FlopCounter
 from .machine import optimizer_kind
 from .meter import CHECK_EVERY, History, Meter, drain
 from .rng import generator, seed_process
-
-RULES = ("last", "val", "test")
 
 
 @dataclass
@@ -127,7 +126,7 @@ class Trainer:
         self.device = data["train"].device
         self.evaluator = evaluator or Evaluator(method)
         self.cuts = cuts(len(data["train"]), recipe["batch_size"])
-        self.rules = [rule for rule in RULES if rule == "last" or len(data[rule])]
+        self.rules = [rule for rule in NAMES if rule == "last" or len(data[rule])]
         self.stages = method.stages()
         self.outcome = Outcome()
         self.best: dict[str, dict[str, Any]] = {}

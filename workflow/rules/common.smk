@@ -13,3 +13,4 @@ wildcard_constraints:
     method=r"[a-z0-9_]+",
     run=r"s\d+-[0-9a-f]{10}",
     stamp=r"[0-9a-f]{10}",
+    tuned=r"s\d+-[0-9a-f]{10}-[0-9a-f]{6}",

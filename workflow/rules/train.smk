@@ -17,3 +17,20 @@ rule train:
         "training {wildcards.method} on {wildcards.dataset}/{wildcards.split}, {wildcards.run}"
     shell:
         "mmlbench train {params.options} > {log} 2>&1"
+
+
+# Chooses among the trials, which are ordinary runs, by their validation part, and makes the run of what was chosen.
+rule train_tuned:
+    input:
+        trials=lambda wildcards: PLAN.trials(wildcards),
+    output:
+        "results/tuned/{dataset}/{split}/{method}/{tuned}",
+    log:
+        "results/logs/tuned/{dataset}/{split}/{method}/{tuned}.log",
+    priority: 10
+    params:
+        options=lambda wildcards: PLAN.tuned_options(wildcards),
+    message:
+        "training {wildcards.method} on {wildcards.dataset}/{wildcards.split} as tuned, {wildcards.tuned}"
+    shell:
+        "mmlbench train {params.options} > {log} 2>&1"

@@ -1,0 +1,135 @@
+"""Equal tuning: draws by name, chosen on val alone, fresh seeds for the final runs, ordinary runs throughout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mmlbench import config as configs
+from mmlbench import store
+from mmlbench.archive import pack
+from mmlbench.cli import main
+from mmlbench.cli.run import make_run
+from mmlbench.errors import ConfigError
+from mmlbench.index import load_index
+from mmlbench.params import MethodParams, bounded, choice, describe
+from mmlbench.report.frame import make_frame
+from mmlbench.report.load import read_plan
+from mmlbench.report.rows import parse_rows
+from mmlbench.runfolder import RunFolder
+from mmlbench.testing import FEW_EPOCHS, PLUGINS
+from mmlbench.tuning import choose, draw, draws_of
+from mmlbench.workflow import Plan
+
+
+class Wide(MethodParams):
+    rate: float = bounded(1.0, low=0.0, high=10, tune=(0.01, 10.0, "log"))
+    steps: int = bounded(3, low=1, tune=(1, 9))
+    kind: str = choice("a", ("a", "b", "c"), tune=("a", "c"))
+    closed: float = bounded(0.5)
+
+
+FIELDS = describe(Wide)
+
+
+def test_draws_lie_in_their_ranges_and_differ() -> None:
+    drawn = draws_of("some", FIELDS, {}, 200)
+    assert set(drawn[0]) == {"rate", "steps", "kind"}, "what declares no range is not tuned"
+    rates = np.array([one["rate"] for one in drawn])
+    assert rates.min() >= 0.01 and rates.max() <= 10 and np.median(rates) < 1, "uniform on the log scale"
+    assert {one["steps"] for one in drawn} == set(range(1, 10)) and {one["kind"] for one in drawn} == {"a", "c"}
+
+
+def test_another_parameter_or_method_moves_no_draw() -> None:
+    alone = draws_of("some", [FIELDS[0]], {}, 5)
+    assert [one["rate"] for one in draws_of("some", FIELDS, {}, 5)] == [one["rate"] for one in alone]
+    assert draws_of("some", FIELDS, {}, 8)[:5] == draws_of("some", FIELDS, {}, 5)
+    assert draw("other", FIELDS[0], 0) != draw("some", FIELDS[0], 0)
+    assert "rate" not in draws_of("some", FIELDS, {"rate": 1.0}, 2)[0], "what the config sets is not drawn"
+    assert draws_of("some", FIELDS[3:], {}, 4) == []
+
+
+@pytest.mark.parametrize("tune", [(2.0, 1.0), (0.0, 1.0, "log"), (0.0, 99.0), ("a",), (0.1, 1.0, "exp")])
+def test_a_range_that_is_none_is_refused(tune) -> None:
+    class Wrong(MethodParams):
+        x: float = bounded(0.5, low=0, high=10, tune=tune)
+
+    with pytest.raises(TypeError, match=r"Wrong\.x: its range of tuning"):
+        describe(Wrong)
+
+
+def study(**more: object) -> configs.Study:
+    methods = more.pop("methods", ["unimodal", "modality_dropout", "joint"])
+    block = {"dataset": "tiny", "recipe_set": FEW_EPOCHS, "seeds": [0, 1], "methods": methods}
+    return configs.study({"plugins": [str(PLUGINS)], "tune": {"draws": 3, "seed": 77}, "grid": [block], **more})
+
+
+def test_the_plan_of_a_tuned_study(tiny) -> None:
+    found = study()
+    trials = {str(run.path) for run in found.runs if run.config["seed"] == 77}
+    tuned = [cell for cell in found.cells if cell.tuned]
+    assert {cell.label for cell in tuned} == {"modality_dropout", "joint"}, "unimodal has nothing to tune"
+    assert all(len(cell.tuned.trials) == 3 for cell in tuned), "as many for each"
+    assert trials == {str(run.path) for cell in tuned for run in cell.tuned.trials}
+    assert not {str(cell.run.path) for cell in tuned} & {str(run.path) for run in found.runs}
+    plan = Plan(found)
+    assert len(plan.tuned) == 4 and all(stamp.startswith("results/tuned/tiny/") for stamp in plan.tuned)
+    untuned = study(methods=["modality_dropout", {"method": "joint", "tune": False}])
+    assert {cell.label for cell in untuned.cells if cell.tuned} == {"modality_dropout"}
+    assert all("tuned" not in cell for cell in study(tune=None).plan()["cells"])
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"tune": {"draws": 1}}, "draws is 1"),
+        ({"tune": {"draws": 3, "sed": 1}}, "tune is"),
+        ({"tune": {"draws": 3, "seed": 1}}, "seed 1 is that of the trials"),
+        ({"methods": [{"method": "joint", "tune": "no"}]}, "tune of a method is 'no'"),
+        ({"grid": [{"dataset": "gabor_nuisance", "seeds": [0], "methods": ["joint"]}]}, "asks for a validation part"),
+    ],
+)
+def test_what_cannot_be_tuned_is_said_before_training(tiny, more: dict, said: str) -> None:
+    facts = load_index().find("dataset", "gabor_nuisance").facts["splits"].values()
+    if "grid" in more and all(split["counts"].get("val") for split in facts):
+        pytest.skip("every split has a validation part")
+    with pytest.raises(ConfigError, match=said):
+        study(**more)
+
+
+def test_a_headline_is_a_rule_that_may_be_one(tiny) -> None:
+    with pytest.raises(ConfigError, match="The test set chooses nothing here"):
+        study(headline="test")
+    with pytest.raises(ConfigError, match="It takes last or val"):
+        study(headline="best")
+
+
+def test_a_tuned_study_from_trials_to_tables(tiny, tmp_path: Path, capsys) -> None:
+    found = study(methods=["joint", "modality_dropout", {"method": "joint", "label": "plain", "tune": False}])
+    results = tmp_path / "results"
+    store.write_json(results / "plan.json", found.plan())
+    for spec in found.runs:
+        make_run(spec, load_index(), results, tiny.cache, device="cpu")
+    plan = Plan(found)
+    for stamp, cell in plan.tuned.items():
+        words = [*cell.run.command, "--plugins", str(PLUGINS), "--results", str(results), "--cache", str(tiny.cache)]
+        words += ["--tune", "3", "--tune-seed", "77", "--expect", cell.tuned.key, "--device", "cpu"]
+        assert main(["train", *words]) == 0
+        assert (results / Path(stamp).relative_to("results")).exists()
+    cells = [cell for cell in read_plan(results)["cells"] if cell["label"] == "modality_dropout"]
+    best, scores = choose(results, cells[0]["tuned"]["trials"], "last")
+    run = RunFolder.open(results / cells[0]["run"])
+    assert run.record["config"]["params"]["p"] == cells[0]["tuned"]["draws"][best]["p"] and len(scores) == 3
+    assert run.record["config"]["seed"] == 0
+    rows = parse_rows(make_frame(results, tiny.cache)[0])
+    row = next(r for r in rows if r.label == "modality_dropout" and r.metric == "accuracy" and r.kind == "fused")
+    assert row.tuning_trials == 3 and f"p={cells[0]['tuned']['draws'][best]['p']}" in row.params
+    assert {r.tuning_trials for r in rows if r.label == "plain"} == {0}, "untuned rows say so"
+    pack(results, tmp_path / "s.tar.gz")
+    assert main(["import", str(tmp_path / "s.tar.gz"), "--results", str(tmp_path / "in")]) == 0
+    assert make_frame(tmp_path / "in", tiny.cache)[0] == make_frame(results, tiny.cache)[0], "trials go with it"
+    capsys.readouterr()
+    assert main(["train", "--dataset", "tiny", "--method", "unimodal", "--tune", "3", "--plugins", str(PLUGINS)]) == 2
+    assert "unimodal has nothing to tune" in capsys.readouterr().err
