@@ -126,7 +126,8 @@ def fixed_picks(count: int, frames: int, pick: str) -> list[int]:
 
 def fixed_views(valid: Tensor, look: Look) -> Tensor:
     """Return the views shown of rows with `valid` frames each, int64 (n, T)."""
-    table = torch.tensor([fixed_picks(max(1, n), look.frames, look.pick) for n in range(int(valid.max()) + 1)])
+    most = int(valid.max()) if len(valid) else 0  # a part may be empty
+    table = torch.tensor([fixed_picks(max(1, n), look.frames, look.pick) for n in range(most + 1)])
     return table.to(valid.device)[valid]
 
 
