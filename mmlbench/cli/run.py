@@ -268,6 +268,7 @@ def _accuracy(folder: Path) -> str:
     found = [
         row for row in score_run(RunFolder.open(folder)) if row["metric"] == "accuracy" and row["part"] == "test"
     ]
-    shown = [row for row in found if row["selection"] == "last" and not row["logits"].startswith("probe/")]
+    kinds = (row for row in found if row["selection"] == "last" and "@" not in row["logits"])
+    shown = [row for row in kinds if not row["logits"].startswith("probe/")]
     values = ", ".join(f"{row['logits']} {100 * row['value']:.1f} %" for row in shown)
     return f"test accuracy after the last epoch: {values}; more: mmlbench score {folder}"
