@@ -36,7 +36,9 @@ class Recipe(Params):
     crop_size: int = bounded(0, low=0, high=1024, doc="pixels of `crop: random`; evaluation takes the middle")
     flip: float = bounded(0.0, low=0, high=1, doc="probability of a horizontal flip in training")
     augment_per: str = choice("frame", ("frame", "clip"), doc="crop and flip each frame apart, or a clip as one")
-    flow_flip: str = choice("negate_u", ("negate_u", "released"), doc="a flip negates horizontal flow, or not")
+    flow_flip: str = choice(
+        "negate_u", ("negate_u", "released"), doc="a flip negates horizontal flow; or as DI-MML has it"
+    )
     image_noise: float = bounded(0.0, low=0, high=10, doc="standard deviation on pixels 0..1, in evaluation too")
     noise_on: str | None = None  # modality whose inputs get additive noise, in training and in evaluation
 

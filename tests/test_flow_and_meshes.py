@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from mini_views import solid, write_off
 
 from mmlbench.errors import DataError
@@ -15,6 +16,7 @@ from mmlbench.frontends.divide import hold_out_exactly
 from mmlbench.raw import flow
 from mmlbench.raw.faults import Fault
 from mmlbench.raw.meshes import read_off, render
+from mmlbench.train.looks import Look, Pixels
 
 
 def textured(shift: tuple[int, int]) -> np.ndarray:
@@ -98,6 +100,32 @@ def test_a_library_that_is_missing_is_named_with_its_extra(monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "embreex", None)
     with pytest.raises(DataError, match=r"'embreex'.*mmlbench\[prepare\]"):
         render(*solid(2, 0), [0], 16)
+
+
+@pytest.mark.parametrize("cropped", [False, True])
+def test_a_flip_gives_the_flow_of_mirrored_frames(cropped: bool) -> None:
+    """What the flip has to give is what TV-L1 finds in the frames as a mirror shows them."""
+    frames = [textured((0, 0)), textured((2, -1))]
+    found = flow.to_bytes(flow.tvl1(frames))
+    truth = torch.from_numpy(flow.tvl1([np.ascontiguousarray(one[:, ::-1]) for one in frames]))[0]
+    crop = {"crop": "random", "crop_size": 40} if cropped else {}
+    boxes = (
+        torch.tensor([[[0.0, 10 / 60, 1.0, 40 / 60]]]) if cropped else None
+    )  # the middle, so that both sides match
+
+    def shown(**rule: bool) -> torch.Tensor:
+        pixels = Pixels(Look(flip=1.0, **crop, **rule), (2, 40, 60), flow.SCALE, flow.OFFSET)  # type: ignore[arg-type]
+        made = pixels.show(torch.from_numpy(found)[:, None], boxes, torch.tensor([[True]]))[0, 0]
+        return made * flow.SCALE + flow.OFFSET
+
+    plain = torch.from_numpy(flow.to_pixels(found))[0]
+    if cropped:
+        truth, plain = truth[..., 10:50], plain[..., 10:50]
+    inner = (..., slice(8, -8), slice(8, -8))
+    right, released = shown(negate=True), shown(released=True)
+    assert float((right - truth)[inner].abs().mean()) < 0.15 < 1 < float((released - truth)[inner].abs().mean())
+    torch.testing.assert_close(right, torch.stack([-plain[0], plain[1]]).flip(-1), atol=1e-3, rtol=0)
+    torch.testing.assert_close(released, torch.stack([plain[0].flip(-1), plain[1]]), atol=1e-3, rtol=0)
 
 
 # ---- meshes ------------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ LIKELY, NEAR = 0.97, 0.985
 FLAT = 1e-6
 #: Frames per sample that the recipes ask for.
 WANTED = (1, 2, 3, 4)
-BLOCK = 512
+BLOCK = 128
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -19,6 +20,7 @@ from ..raw.image import read_image
 SEED = 999
 #: A clip with fewer flow frames is too short for any published recipe.
 LEAST = 10
+_FRAME = re.compile(r"frame(\d{6})\.jpg")
 
 
 def window(length: int, count: int, released: bool) -> int:
@@ -140,15 +142,16 @@ def samples(splits: dict[str, dict[str, str]], classes: Sequence[str]) -> dict[s
 def published(folder: Path, names: tuple[str, str], video_id: str, request: tuple[int, int, bool]) -> tuple[str, ...]:
     """Return the published files of one clip: its u frames, its v frames, its pictures, below `folder`.
 
-    The length is that of the u frames, as in the released loaders. Folders are found in any case: the published
-    sets disagree about HandstandPushups and HandStandPushups.
+    The length is that of the u frames (their last number), as in the released loaders. Folders are found in any
+    case: the published sets disagree about HandstandPushups and HandStandPushups.
 
     Args:
         names: of the folders of pictures and of flow. request: (flow frames, pictures, released), see `plan`.
     """
     rgb, u, v = (_spelt(folder / top, video_id) for top in (names[0], f"{names[1]}/u", f"{names[1]}/v"))
     there = folder / names[1] / "u" / u
-    length = sum(path.suffix == ".jpg" for path in there.iterdir()) if there.is_dir() else 0
+    numbers = (_FRAME.fullmatch(path.name) for path in there.iterdir()) if there.is_dir() else ()
+    length = max((int(match[1]) for match in numbers if match), default=0)  # a gap is then a missing file
     places = plan(length, *request)
     flow, shown = places if places is not None else (range(request[0]), [0])  # too short: the missing one is named
     return (

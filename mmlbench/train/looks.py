@@ -34,7 +34,8 @@ class Look:
         crop: 'none', 'resized' (RandomResizedCrop back to the stored size) or 'random' (a window of `crop_size`
             pixels; the middle one in evaluation).
         flip: probability of a horizontal flip. together: one crop and flip for all frames of a clip.
-        negate: a flip changes the sign of channel 0, which is the horizontal flow.
+        negate: a flip changes the sign of channel 0, which is the horizontal flow. released: as DI-MML's loader has
+            it, a flip leaves that sign, and channel 1, the vertical flow, unflipped.
         noise: standard deviation of the noise on pixel values 0..1, in training and evaluation; one fixed pattern.
         aspect: width / height before the frames were stored. key: what crops and flips are drawn by; modalities of
             one scene share it.
@@ -47,6 +48,7 @@ class Look:
     flip: float = 0.0
     together: bool = False
     negate: bool = False
+    released: bool = False
     noise: float = 0.0
     aspect: float = 1.0
     key: str = ""
@@ -94,6 +96,7 @@ def looks_of(recipe: Mapping[str, Any], cache: Cache) -> dict[str, Look]:
             flip=recipe.get("flip", 0.0),
             together=together,
             negate=flow and recipe.get("flow_flip", "negate_u") == "negate_u",
+            released=flow and recipe.get("flow_flip") == "released",
             noise=0.0 if flow else recipe.get("image_noise", 0.0),
             aspect=facts.get("aspect", 1.0),
             key="scene" if together and "flow" in kinds else name,
@@ -252,9 +255,12 @@ class Pixels:
         elif flips is not None:
             turned = shown.flatten(0, 1)
             shown = torch.where(flips[:, None, None, None], turned.flip(-1), turned).unflatten(0, (batch, frames))
-        if flips is not None and self.look.negate:
+        if flips is not None and (self.look.negate or self.look.released):
             back = flips.view(batch, frames, 1, 1)
-            shown[:, :, 0] = torch.where(back, -shown[:, :, 0] - 2 * self.offset / self.scale, shown[:, :, 0])
+            if self.look.negate:
+                shown[:, :, 0] = torch.where(back, -shown[:, :, 0] - 2 * self.offset / self.scale, shown[:, :, 0])
+            else:
+                shown[:, :, 1] = torch.where(back, shown[:, :, 1].flip(-1), shown[:, :, 1])
         return shown if not self.look.noise else shown + self._pattern(shown)
 
     def _pattern(self, shown: Tensor) -> Tensor:
