@@ -17,9 +17,11 @@ from .recipe import read_yaml
 from .selection import Rule, headline_rule
 from .tuning import Tune, Tuned, read_tune, tuned
 
-KEYS = ("name", "title", "plugins", "headline", "baseline", "tune", "grid")
+KEYS = ("name", "title", "plugins", "headline", "baseline", "tune", "robustness", "grid")
 GRID_KEYS = ("dataset", "split", "recipe", "recipe_set", "dataset_set", "seeds", "methods")
 METHOD_KEYS = ("method", "label", "params", "seeds", "tune")
+#: Strengths of noise of `robustness: true`, in standard deviations of the inputs.
+STRENGTHS = (0.25, 0.5, 1.0, 1.5, 2.0)
 _LABEL = re.compile(r"[\w .,:+=()/-]{1,80}")
 
 
@@ -67,6 +69,7 @@ class Study:
     runs: tuple[RunSpec, ...]
     plugins: tuple[str, ...]
     tune: Tune | None = None
+    robustness: tuple[float, ...] = ()
 
     def plan(self) -> dict[str, Any]:
         """Return the plan as plain data: what the tables are made from."""
@@ -76,6 +79,7 @@ class Study:
             "headline": self.headline,
             "baseline": self.baseline,
             "plugins": list(self.plugins),
+            **({"robustness": list(self.robustness)} if self.robustness else {}),
             "cells": [cell.plain() for cell in self.cells],
         }
 
@@ -234,6 +238,20 @@ def _folders(config: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(folders)
 
 
+def _strengths(value: Any) -> tuple[float, ...]:
+    """Return the strengths of noise of `robustness:`; () where it is not there or false, five for true."""
+    if value in (None, False):
+        return ()
+    if value is True:
+        return STRENGTHS
+    given = value.get("noise") if isinstance(value, Mapping) and set(value) == {"noise"} else None
+    numbers = given if isinstance(given, list) else []
+    rising = all(isinstance(n, int | float) and not isinstance(n, bool) and 0 < n < 1e6 for n in numbers)
+    if not numbers or not rising or sorted(set(numbers)) != numbers:
+        raise ConfigError(f"config: robustness is {value!r}", "Write `robustness: {noise: [0.25, 0.5, 1, 1.5, 2]}`")
+    return tuple(float(n) for n in numbers)
+
+
 def study(config: Mapping[str, Any], index: Index | None = None) -> Study:
     """Check a config and return its study.
 
@@ -257,7 +275,8 @@ def study(config: Mapping[str, Any], index: Index | None = None) -> Study:
             runs.setdefault(str(run.path), run)
     name, title = _text(config, "name", "study", "config"), str(config.get("title") or "")
     baseline = _baseline(config, cells)
-    return Study(name, title, headline, baseline, tuple(cells), tuple(runs.values()), folders, tune)
+    noise = _strengths(config.get("robustness"))
+    return Study(name, title, headline, baseline, tuple(cells), tuple(runs.values()), folders, tune, noise)
 
 
 def read_study(path: Path) -> Study:

@@ -84,6 +84,31 @@ class Plan:
         cell, tuning = self._cell(wildcards)
         return [str(Path("results") / run.stamp) for run in (*tuning.trials, *cell.run.requires.values())]
 
+    def noise_files(self) -> dict[str, RunSpec]:
+        """Return the files with logits under noise, each with its run; {} where the config does not ask for them."""
+        if not self.study.robustness:
+            return {}
+        cells = [cell for cell in self.study.cells if not cell.tuned]
+        specs = [cell.run for cell in cells if not cell.run.config["recipe"].get("noise_std")]
+        return {f"results/robustness/{'/'.join(spec.path.parts[1:])}.npz": spec for spec in specs}
+
+    def _noise_run(self, wildcards: Any) -> RunSpec:
+        path = f"results/robustness/{wildcards.dataset}/{wildcards.split}/{wildcards.method}/{wildcards.run}.npz"
+        found = self.noise_files().get(path)
+        if found is None:
+            raise WorkflowError(f"{path} is asked for by nothing in this config. Ask for results/all_tables.csv")
+        return found
+
+    def noise_run(self, wildcards: Any) -> str:
+        """Return the stamp of the run that is measured under noise."""
+        return str(Path("results") / self._noise_run(wildcards).stamp)
+
+    def noise_options(self, wildcards: Any) -> str:
+        """Return the options of `mmlbench robustness` that measure a run."""
+        strengths = ",".join(f"{strength:g}" for strength in self.study.robustness)
+        folder = str(Path("results") / self._noise_run(wildcards).path)
+        return shlex.join([folder, "--noise", strengths, *self.plugins])
+
     def tuned_options(self, wildcards: Any) -> str:
         """Return the options of `mmlbench train` that choose among the trials and make a tuned run."""
         cell, tuning = self._cell(wildcards)

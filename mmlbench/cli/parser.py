@@ -82,6 +82,14 @@ def counts(text: str) -> list[int]:
     return values
 
 
+def strengths(text: str) -> list[float]:
+    """Read '0.5,1,2': strengths of noise, above 0, rising."""
+    values = [float(word) for word in text.split(",")]
+    if not all(0 < one < two for one, two in zip(values, [*values[1:], float("inf")], strict=True)):
+        raise ValueError
+    return values
+
+
 def settings(pairs: list[tuple[str, Any]] | None) -> dict[str, Any]:
     """Return `--set` options as a mapping; a key given twice is an error."""
     found: dict[str, Any] = {}
@@ -185,6 +193,14 @@ def _run_commands(commands: Any) -> None:
     audit.add_argument("--raw", type=Path, metavar="FOLDER", help="with the raw files, where they hold the lists")
     audit.add_argument("--strict", action="store_true", help="exit code 1 where a leak or a fault is found")
     audit.add_argument("--dataset-set", type=setting, action="append", metavar="KEY=VALUE", help=help_text)
+    example = "mmlbench robustness --noise 0.25,0.5,1,1.5,2"
+    noise = _add(commands, "robustness", "test runs under noise on one modality", "robustness", example)
+    noise.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="run folders (default: all of --results)")
+    help_text = "strengths in standard deviations of the inputs (default: 0.25,0.5,1,1.5,2)"
+    noise.add_argument("--noise", type=strengths, default=[0.25, 0.5, 1.0, 1.5, 2.0], metavar="X,X", help=help_text)
+    noise.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    _places(noise)
+    _plugins(noise)
     for parser in (prepare, train, audit):
         _places(parser)
     for parser in (prepare, train, audit, fetch):

@@ -13,18 +13,20 @@ import numpy as np
 from ..stats import Estimate
 from .accuracy import accuracy_rows, entry_notes, group_rows, subset_rows
 from .boil import Run
-from .facts import LOGIT_MEAN
+from .facts import CONTROL, LOGIT_MEAN
 from .gaps import gap_rows
 from .load import Entry, Group, Loaded, load
 from .make import POINTS, What, blank, fill, group_estimate, known, mean_row
 from .measures import class_rows, fusion_gain_rows, measure_rows, reliance_rows
 from .overall import overall_rows
+from .robust import robustness_rows
 from .rows import Row, rows_text, to_csv
 
 COST_COLUMNS = (
     "dataset", "split", "recipe", "encoder", "label", "method", "params", "n_seeds", "epochs", "sample_passes",
     "parameters", "forward_flops_per_sample", "train_flops", "train_seconds", "train_seconds_sd", "total_seconds",
     "peak_memory_bytes", "device_memory_bytes", "energy_joules", "tuning_trials", "reuses", "hardware",
+    "accuracy", "train_flops_with_reused", "pareto_front",
 )  # fmt: skip
 
 
@@ -35,7 +37,7 @@ def make_frame(results: Path, cache: Path) -> tuple[str, str]:
         DataError: a planned run is missing, stale or corrupt; see `load`.
     """
     loaded = load(results, cache)
-    return rows_text(all_rows(loaded)), to_csv(COST_COLUMNS, cost_rows(loaded))
+    return rows_text([*all_rows(loaded), *robustness_rows(loaded, results)]), to_csv(COST_COLUMNS, cost_rows(loaded))
 
 
 def all_rows(loaded: Loaded) -> Iterator[Row]:
@@ -150,7 +152,44 @@ def unpaired(a: Estimate, b: Estimate, names: tuple[str, str]) -> Estimate:
 
 def cost_rows(loaded: Loaded) -> list[list[Any]]:
     """Return the rows of cost.csv: one per label."""
-    return [_cost(group, entry) for group in loaded.groups for entry in group.entries]
+    lines = []
+    for group in loaded.groups:
+        made = {entry.label: _cost(group, entry) for entry in group.entries}
+        front = pareto(group, loaded.headline)
+        lines += [[*line, *front[label]] for label, line in made.items()]
+    return lines
+
+
+def pareto(group: Group, headline: str) -> dict[str, tuple[float | None, float | None, int | None]]:
+    """Return label -> (fused accuracy, training FLOPs with those of the reused runs, 1 on the Pareto front else 0).
+
+    On the front is what no other row beats in accuracy at the same cost or less, nor in cost at the same accuracy or
+    more; no interval enters, so neighbours on the front need not be separable. The control has no place on it.
+    """
+    found: dict[str, tuple[float | None, float | None]] = {}
+    for entry in group.entries:
+        own = _mean([sum(_train_flops(s.record, s.stage_epochs) for s in run.sources) for run in entry.runs])
+        reused = {name for run in entry.runs for source in run.sources for name in source.record["requires"]}
+        others = [found_cost(group, name) for name in sorted(reused)] if entry.method != LOGIT_MEAN else []
+        matrix = entry.matrix(f"{headline}/fused")
+        cost = None if own is None or None in others else own + sum(other or 0.0 for other in others)
+        found[entry.label] = (None if matrix is None else float(matrix.mean()), cost)
+    judged = {e.label for e in group.entries if e.method != CONTROL and None not in found[e.label]}
+
+    def beaten(label: str) -> bool:
+        value, cost = found[label]
+        rivals = [found[other] for other in judged if other != label]
+        return any(v >= value and c <= cost and (v, c) != (value, cost) for v, c in rivals)  # type: ignore[operator]
+
+    return {label: (*pair, int(not beaten(label)) if label in judged else None) for label, pair in found.items()}
+
+
+def found_cost(group: Group, method: str) -> float | None:
+    """Return the training FLOPs of the runs of a method, None where the group has none."""
+    entry = group.entry(method)
+    if entry is None:
+        return None
+    return _mean([sum(_train_flops(s.record, s.stage_epochs) for s in run.sources) for run in entry.runs])
 
 
 def _mean(values: list[Any]) -> float | None:

@@ -131,6 +131,7 @@ class Loaded:
     headline: str
     baseline: str
     groups: list[Group]
+    robustness: bool = False
 
 
 def read_plan(results: Path) -> dict[str, Any]:
@@ -298,4 +299,4 @@ def load(results: Path, cache: Path) -> Loaded:
             entry.runs.sort(key=lambda run: run.seed)
         together = logit_mean(group)
         group.entries += [together] if together else []
-    return Loaded(plan["name"], plan["headline"], plan["baseline"], groups)
+    return Loaded(plan["name"], plan["headline"], plan["baseline"], groups, bool(plan.get("robustness")))

@@ -3,6 +3,7 @@ rule tables:
     input:
         plan="results/plan.json",
         runs=PLAN.stamps(),
+        noise=list(PLAN.noise_files()),
     output:
         report("results/all_tables.csv", category="Tables", caption="../report/all_tables.rst"),
         "results/cost.csv",

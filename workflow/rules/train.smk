@@ -34,3 +34,19 @@ rule train_tuned:
         "training {wildcards.method} on {wildcards.dataset}/{wildcards.split} as tuned, {wildcards.tuned}"
     shell:
         "mmlbench train {params.options} > {log} 2>&1"
+
+
+# Test logits under noise, from the weights that a run has stored; only where the config has `robustness:`.
+rule robustness:
+    input:
+        run=lambda wildcards: PLAN.noise_run(wildcards),
+    output:
+        "results/robustness/{dataset}/{split}/{method}/{run}.npz",
+    log:
+        "results/logs/robustness/{dataset}/{split}/{method}/{run}.log",
+    params:
+        options=lambda wildcards: PLAN.noise_options(wildcards),
+    message:
+        "testing {wildcards.method} on {wildcards.dataset}/{wildcards.split}, {wildcards.run}, under noise"
+    shell:
+        "mmlbench robustness {params.options} > {log} 2>&1"

@@ -1,0 +1,125 @@
+"""Coverage of the intervals on real predictions: seeds and samples are drawn from a study's own runs.
+
+    python benchmarks/interval_populations.py --results results --replicates 1000 --out coverage
+
+A replicate draws seeds and test samples, each with replacement, from the runs of a row; the truth is the value over
+all of them. Accuracy, paired difference to the baseline, gap, NLL and macro-F1 (on jackknife values), 3, 5 and 10
+seeds, 400 and 1,000 samples. Writes `populations.csv`; a real population has as few seeds as were run, so 10 drawn
+from 5 repeat.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import logging
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+
+from mmlbench.report.gaps import probe_gap
+from mmlbench.report.load import Group, load
+from mmlbench.report.make import common_seeds
+from mmlbench.score import confusion, f1_of
+from mmlbench.stats import table_pseudo_values, two_part
+
+log = logging.getLogger("interval_populations")
+HEADER = ("group", "quantity", "seeds", "items", "replicates", "percent", "half_width")
+
+
+def populations(group: Group, baseline: str) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield (name, matrix of all seeds and samples) of means: accuracies, differences, gaps, NLL."""
+    reference = group.baseline(baseline)
+    for entry in group.entries:
+        matrix = entry.matrix("last/fused")
+        if matrix is None or len(entry.runs) < 3:
+            continue
+        yield f"accuracy of {entry.label}", matrix
+        nll = entry.values("nll", "last/fused")
+        if nll is not None:
+            yield f"NLL of {entry.label}", nll.astype(np.float64)
+        if reference is not None and entry is not reference:
+            seeds = common_seeds(entry, reference)
+            ours, theirs = entry.matrix("last/fused", seeds), reference.matrix("last/fused", seeds)
+            if ours is not None and theirs is not None and len(seeds) > 2:
+                yield f"{entry.label} minus {reference.label}", ours - theirs
+        if group.alone is not None and not entry.zero_gap:
+            for modality, gap in probe_gap(group, entry, group.alone, "last").items():
+                yield f"{modality} gap of {entry.label}", gap / 100
+
+
+def coverage(D: np.ndarray, seeds: int, items: int, replicates: int, rng: np.random.Generator) -> tuple[float, float]:
+    """Return the share of replicates whose interval holds the population's mean, and the mean half-width."""
+    hits, width, truth = 0, 0.0, float(D.mean())
+    for _ in range(replicates):
+        chosen = D[np.ix_(rng.integers(len(D), size=seeds), rng.integers(D.shape[1], size=items))]
+        estimate = two_part(chosen)
+        hits += bool(estimate.ci_low <= truth <= estimate.ci_high)
+        width += estimate.half_width
+    return hits / replicates, width / replicates
+
+
+def f1_coverage(
+    label: np.ndarray,
+    predicted: np.ndarray,
+    classes: int,
+    seeds: int,
+    items: int,
+    replicates: int,
+    rng: np.random.Generator,
+) -> tuple[float, float]:
+    """Return the same of macro-F1; the truth is that of all samples, averaged over all seeds."""
+    truth = float(np.mean([f1_of(confusion(row, label, classes)) for row in predicted]))
+    hits, width = 0, 0.0
+    for _ in range(replicates):
+        of_seed, of_item = rng.integers(len(predicted), size=seeds), rng.integers(len(label), size=items)
+        chosen = predicted[np.ix_(of_seed, of_item)]
+        estimate = two_part(table_pseudo_values(f1_of, label[of_item], chosen, classes))
+        hits += bool(estimate.ci_low <= truth <= estimate.ci_high)
+        width += estimate.half_width
+    return hits / replicates, width / replicates
+
+
+def measure(results: Path, cache: Path, replicates: int) -> Iterator[tuple[str, ...]]:
+    """Yield the rows of all groups of a study."""
+    loaded = load(results, cache)
+    for group in loaded.groups:
+        name = f"{group.dataset}/{group.split}"
+        for (quantity, D), S, n in product(populations(group, loaded.baseline), (3, 5, 10), (400, 1000)):
+            rng = np.random.default_rng([S, n])
+            share, width = coverage(D, S, n, replicates, rng)
+            yield (name, quantity, *map(str, (S, n, replicates)), f"{100 * share:.1f}", f"{width:.4f}")
+        for entry in group.entries:
+            predicted = entry.values("predicted", "last/fused")
+            if predicted is None or len(predicted) < 3:
+                continue
+            for S, n in product((3, 5, 10), (400, 1000)):
+                few = max(1, replicates // 5)
+                rng = np.random.default_rng([S, n, 1])
+                share, width = f1_coverage(group.label, predicted, len(group.class_names), S, n, few, rng)
+                quantity = f"macro-F1 of {entry.label}"
+                yield (name, quantity, *map(str, (S, n, few)), f"{100 * share:.1f}", f"{width:.4f}")
+
+
+def main() -> None:
+    """Measure and write the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--results", type=Path, default=Path("results"))
+    parser.add_argument("--cache", type=Path, default=Path("cache"))
+    parser.add_argument("--replicates", type=int, default=1000)
+    parser.add_argument("--out", type=Path, default=Path("coverage"))
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    with (arguments.out / "populations.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(HEADER)
+        for row in measure(arguments.results, arguments.cache, arguments.replicates):
+            writer.writerow(row)
+            log.info("  ".join(row))
+
+
+if __name__ == "__main__":
+    main()

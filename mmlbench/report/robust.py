@@ -1,0 +1,124 @@
+"""Table `robustness`: accuracy under noise on one modality, at test only or in training too; the curve's area."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import DataError
+from ..hashing import file_digest
+from ..score import Bits, correct
+from ..store import read_arrays
+from .accuracy import entry_notes
+from .load import Entry, Group, Loaded
+from .make import What, mean_row, seeds_note
+from .rows import Row
+
+#: Noise of each modality and strength, in standard deviations of its inputs.
+Curve = dict[tuple[str, float], Bits]
+TRAINED = re.compile(r" noise_(std|on)=(\S+)")
+
+
+def read_curve(results: Path, run: str, label: np.ndarray) -> Curve:
+    """Return (modality, strength) -> correctness of the fused logits of a run; {} where none was measured.
+
+    Raises:
+        DataError: it was measured on other weights than the run has now.
+    """
+    path = results / "robustness" / f"{run.removeprefix('runs/')}.npz"
+    if not path.exists():
+        return {}
+    arrays = read_arrays(path)
+    mend = f"Measure it anew: mmlbench robustness {results / run}"
+    if str(arrays.pop("run_hash", "")) != file_digest(results / run / "run.json"):
+        raise DataError(f"{path} is stale: the run was made anew since", mend)
+    found: Curve = {}
+    for key, logits in arrays.items():
+        place, _, name = key.partition("/")
+        modality, _, strength = place.rpartition("=")
+        if name == "fused":
+            found[modality, float(strength)] = correct(logits, label, f"{path}: {key}")
+    return found
+
+
+def area_weights(strengths: list[float]) -> np.ndarray:
+    """Return the weights of the trapezoid rule over strengths (from 0 on), divided by their range; sum 1."""
+    steps = np.diff(strengths)
+    weights = np.zeros(len(strengths))
+    weights[:-1] += steps / 2
+    weights[1:] += steps / 2
+    return weights / (strengths[-1] - strengths[0])
+
+
+def robustness_rows(loaded: Loaded, results: Path) -> Iterator[Row]:
+    """Yield the curves of every entry whose runs were measured, and those of recipes with noise in training."""
+    if not loaded.robustness:  # off by default; what an earlier study has left is not looked at
+        return
+    for group in loaded.groups:
+        for entry in group.entries:
+            yield from _at_test(group, entry, results)
+    yield from _trained(loaded)
+
+
+def _at_test(group: Group, entry: Entry, results: Path) -> Iterator[Row]:
+    clean = entry.matrix("last/fused")
+    if clean is None or any(len(run.sources) != 1 for run in entry.runs):
+        return
+    curves = [read_curve(results, str(run.record["run"]), group.label) for run in entry.runs]
+    common = [key for key in curves[0] if all(key in curve for curve in curves)]
+    for modality in group.modalities:
+        strengths = sorted(strength for name, strength in common if name == modality)
+        if not strengths:
+            continue
+        points = [clean, *(np.stack([c[modality, s] for c in curves]).astype(np.float64) for s in strengths)]
+        yield from _curve(group, entry, modality, [0.0, *strengths], points, "noise at test only", [])
+
+
+def _curve(
+    group: Group,
+    entry: Entry,
+    modality: str,
+    strengths: list[float],
+    points: list[np.ndarray],
+    said: str,
+    notes: list[str],
+) -> Iterator[Row]:
+    """Yield a row a strength, and the area under the curve: its mean height over the range of strengths."""
+    how = "noise" if "test only" in said else "noise_in_training"
+    where = f"{said}, on {modality}, in standard deviations of its inputs"
+    for strength, matrix in zip(strengths, points, strict=True):
+        what = What("robustness", modality, f"accuracy@{how}={strength:g}", "fused", "last", unit="fraction")
+        yield mean_row(group, entry, what, matrix, [where, *notes, *entry_notes(entry, "last")])
+    area = np.tensordot(area_weights(strengths), np.stack(points), axes=1)
+    what = What("robustness", modality, f"area@{how}", "fused", "last", unit="fraction")
+    span = f"mean height of the curve from {strengths[0]:g} to {strengths[-1]:g}; {where}"
+    yield mean_row(group, entry, what, area, [span, *notes, *entry_notes(entry, "last")])
+
+
+def _trained(loaded: Loaded) -> Iterator[Row]:
+    """Yield curves over groups whose recipes differ in nothing but the strength of noise in training and test."""
+    clean = {(g.dataset, g.split, g.recipe, g.encoder): g for g in loaded.groups}
+    noisy: dict[tuple[tuple[str, ...], str], dict[float, Group]] = {}
+    for group in loaded.groups:
+        found = dict(TRAINED.findall(group.recipe))
+        if len(found) == 2:
+            base = (group.dataset, group.split, TRAINED.sub("", group.recipe), group.encoder)
+            noisy.setdefault((base, found["on"]), {})[float(found["std"])] = group
+    for (base, modality), groups in noisy.items():
+        first = clean.get(base)  # type: ignore[arg-type]
+        for entry in first.entries if first is not None else ():
+            there = {s: e for s, g in groups.items() for e in g.entries if e.label == entry.label}
+            seeds = tuple(sorted(set(entry.seeds).intersection(*(e.seeds for e in there.values()))))
+            if first is None or not there or not seeds:
+                continue
+            strengths = sorted(there)
+            points = [e.matrix("last/fused", seeds) for e in (entry, *(there[s] for s in strengths))]
+            known = [point for point in points if point is not None]
+            if len(known) == len(points):
+                note = [seeds_note(seeds, entry, *there.values())]
+                yield from _curve(
+                    first, entry, modality, [0.0, *strengths], known, "noise in training and test", note
+                )

@@ -1,0 +1,76 @@
+"""How a trained method bears additive noise on one modality at test: its logits under each strength.
+
+The weights are those that a run has stored, so nothing is trained. The same pattern of noise is scaled for all
+strengths, seeds and methods. Strengths are in standard deviations of the modality's standardised inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..cache import Cache
+from ..errors import ConfigError, RunError
+from ..hashing import file_digest
+from ..index import Index
+from ..runfolder import RunFolder
+from ..store import read_arrays, write_arrays
+from .build import axes_of, build_method
+from .data import Noise, PartData
+from .evaluate import Evaluator
+from .looks import looks_of
+from .machine import set_up_torch
+
+
+def noise_file(results: Path, run: str) -> Path:
+    """Return where the logits under noise of a run are stored."""
+    return results / "robustness" / f"{run.removeprefix('runs/')}.npz"
+
+
+def measured(run: RunFolder, results: Path, strengths: Sequence[float]) -> bool:
+    """Whether a run was measured on the weights that it has now, with these strengths."""
+    path = noise_file(results, str(run.record["run"]))
+    if not path.exists():
+        return False
+    arrays = read_arrays(path)
+    places = {key.partition("/")[0] for key in arrays if "/" in key}
+    wanted = {f"{modality}={strength:g}" for modality in run.record["modalities"] for strength in strengths}
+    return str(arrays.get("run_hash")) == file_digest(run.path / "run.json") and places == wanted
+
+
+def under_noise(
+    run: RunFolder, results: Path, cache: Cache, index: Index, strengths: Sequence[float], where: Any
+) -> Path:
+    """Write a run's test logits under noise on each modality, '<modality>=<strength>/<logits>'; return the file.
+
+    Raises:
+        ConfigError: the run was trained under noise itself. RunError: it keeps no weights of the last epoch.
+    """
+    config = run.record["config"]
+    if config["recipe"].get("noise_std"):
+        raise ConfigError(f"{run.name} has noise in training and test already", "Name runs without `noise_std`")
+    path = noise_file(results, str(run.record["run"]))
+    if not (run.path / "weights-last.npz").exists():
+        raise RunError(
+            f"{run.name} keeps no weights of its last epoch", "Give the method `keeps`, and train it again"
+        )
+    device = torch.device(where)
+    set_up_torch(device, config["recipe"]["threads"])
+    method = build_method(config, cache, index, run.record["counts"]["train"])
+    weights = read_arrays(run.path / "weights-last.npz")
+    method.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
+    method.to(device).requires_grad_(False)
+    looks = looks_of(config["recipe"], cache)
+    found: dict[str, np.ndarray] = {"run_hash": np.array(file_digest(run.path / "run.json"))}
+    for modality in method.modalities:
+        for strength in strengths:
+            noise = Noise(modality, float(strength))
+            data = PartData(cache, config["split"], "test", device, axes_of(config), noise, looks)
+            for name, logits in Evaluator(method).logits(data).items():
+                found[f"{modality}={strength:g}/{name}"] = logits.cpu().numpy()
+    write_arrays(path, found)
+    return path

@@ -1,0 +1,138 @@
+"""Noise on one modality: measured from stored weights, shown as curves with their area, off by default."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import fake_runs
+import numpy as np
+import pytest
+from fake_runs import FakeMethod, small
+from test_report import one
+
+from mmlbench import config as configs
+from mmlbench.cli import main
+from mmlbench.errors import ConfigError, DataError
+from mmlbench.hashing import file_digest
+from mmlbench.report.frame import make_frame
+from mmlbench.report.robust import area_weights
+from mmlbench.report.rows import parse_rows
+from mmlbench.stats import two_part
+from mmlbench.store import read_arrays, read_json, write_arrays, write_json
+from mmlbench.testing import FEW_EPOCHS, PLUGINS
+from mmlbench.workflow import Plan
+
+
+def test_logits_under_noise_come_from_the_stored_weights(tiny, tmp_path: Path, capsys) -> None:
+    run = tiny.run("joint", tmp_path)
+    words = ["--noise", "0.001,1,5", "--results", str(tmp_path), "--cache", str(tiny.cache), "--device", "cpu"]
+    words += ["--plugins", str(PLUGINS)]
+    assert main(["robustness", str(run.path), *words]) == 0
+    path = tmp_path / "robustness" / f"{str(run.record['run']).removeprefix('runs/')}.npz"
+    arrays = read_arrays(path)
+    first, other = run.record["modalities"]
+    clean = run.predictions["last/test/fused"]
+    assert np.abs(arrays[f"{first}=0.001/fused"] - clean).max() < 0.05, "hardly any noise changes hardly anything"
+    assert np.abs(arrays[f"{first}=5/fused"] - clean).max() > np.abs(arrays[f"{first}=1/fused"] - clean).mean()
+    assert not np.array_equal(arrays[f"{first}=5/fused"], arrays[f"{other}=5/fused"])
+    before = path.stat().st_mtime_ns
+    assert main(["robustness", *words]) == 0 and path.stat().st_mtime_ns == before, "measured already"
+    assert "is measured already" in capsys.readouterr().err
+    assert main(["robustness", "--results", str(tmp_path / "none")]) == 2
+
+
+def test_area_is_the_mean_height() -> None:
+    assert area_weights([0.0, 1.0, 3.0]) == pytest.approx([1 / 6, 1 / 2, 1 / 3])
+    assert area_weights([0.0, 0.5, 1.0]).sum() == pytest.approx(1)
+
+
+def with_curves(results: Path) -> Path:
+    """Write a study whose runs of joint were measured at two strengths."""
+    methods = [m for m in fake_runs.default_methods() if m.label in ("unimodal", "joint")]
+    group = small(methods=methods, groups=())
+    fake_runs.write_study(results, [group])
+    for seed in group.seeds:
+        folder = next(results.glob(f"runs/*/*/joint/s{seed}-*"))
+        label = read_arrays(folder / "predictions.npz")["test/label"]
+        arrays = {"run_hash": np.array(file_digest(folder / "run.json"))}
+        for strength, level in ((1, 0.6), (2, 0.4)):
+            arrays[f"audio={strength}/fused"] = fake_runs.draw_logits(label, level, 4, seed, strength)
+        write_arrays(results / "robustness" / f"{folder.relative_to(results / 'runs')}.npz", arrays)
+    return results
+
+
+def test_curves_and_areas_in_the_tables(tmp_path: Path) -> None:
+    results = with_curves(tmp_path)
+    assert not [r for r in parse_rows(make_frame(results, tmp_path)[0]) if r.table == "robustness"], "off by default"
+    write_json(results / "plan.json", read_json(results / "plan.json") | {"robustness": [1.0, 2.0]})
+    rows = [row for row in parse_rows(make_frame(results, tmp_path)[0]) if row.table == "robustness"]
+    assert {row.metric for row in rows} == {*(f"accuracy@noise={s}" for s in (0, 1, 2)), "area@noise"}
+    points = []
+    for seed in (0, 1, 2):
+        folder = next(results.glob(f"runs/*/*/joint/s{seed}-*"))
+        predicted = read_arrays(folder / "predictions.npz")
+        curve = read_arrays(results / "robustness" / f"{folder.relative_to(results / 'runs')}.npz")
+        logits = [predicted["last/test/fused"], curve["audio=1/fused"], curve["audio=2/fused"]]
+        points.append([z.argmax(1) == predicted["test/label"] for z in logits])
+    matrix = np.tensordot(np.array([0.25, 0.5, 0.25]), np.array(points, float).transpose(1, 0, 2), axes=1)
+    estimate = two_part(matrix)
+    area = one(rows, "robustness", label="joint", metric="area@noise", modality="audio")
+    assert (area.value, area.ci_low) == pytest.approx((estimate.value, estimate.ci_low), rel=1e-5)
+    assert "noise at test only, on audio" in area.note
+
+
+def test_noise_measured_on_other_weights_is_refused(tmp_path: Path) -> None:
+    results = with_curves(tmp_path)
+    write_json(results / "plan.json", read_json(results / "plan.json") | {"robustness": [1.0, 2.0]})
+    path = next(results.glob("robustness/*/*/joint/s1-*.npz"))
+    write_arrays(path, read_arrays(path) | {"run_hash": np.array("0" * 64)})
+    with pytest.raises(DataError, match=r"is stale: the run was made anew.*mmlbench robustness"):
+        make_frame(results, tmp_path)
+
+
+class NoisyGroup(fake_runs.FakeGroup):
+    """A group of a recipe with noise in training and test."""
+
+    strength = 0.0
+
+    def config(self, method: FakeMethod, seed: int) -> dict:
+        config = super().config(method, seed)
+        config["recipe"]["name"] = f"embedded noise_std={self.strength:g} noise_on=audio"
+        return config
+
+
+def test_noise_in_training_is_a_curve_over_recipes(tmp_path: Path) -> None:
+    groups = [small(groups=())]
+    for strength, level in ((0.1, 0.7), (0.4, 0.5)):
+        methods = [replace(m, accuracy=dict.fromkeys(m.accuracy, level)) for m in groups[0].methods]
+        noisy = NoisyGroup(**{**vars(groups[0]), "methods": methods})
+        noisy.strength = strength
+        groups.append(noisy)
+    fake_runs.write_study(tmp_path, groups)
+    write_json(tmp_path / "plan.json", read_json(tmp_path / "plan.json") | {"robustness": [1.0]})
+    rows = [row for row in parse_rows(make_frame(tmp_path, tmp_path)[0]) if row.table == "robustness"]
+    found = {row.metric: row.value for row in rows if row.label == "joint" and row.modality == "audio"}
+    assert set(found) == {*(f"accuracy@noise_in_training={s}" for s in (0, 0.1, 0.4)), "area@noise_in_training"}
+    assert found["accuracy@noise_in_training=0.4"] == pytest.approx(0.5, abs=0.05)
+
+
+def test_the_switch_in_the_config(tiny) -> None:
+    block = {"dataset": "tiny", "recipe_set": FEW_EPOCHS, "seeds": [0], "methods": ["joint"]}
+    base = {"plugins": [str(PLUGINS)], "grid": [block]}
+    assert "robustness" not in configs.study(base).plan() and Plan(configs.study(base)).noise_files() == {}
+    on = configs.study({**base, "robustness": True})
+    assert on.robustness == configs.STRENGTHS and len(on.robustness) == 5
+    (file,) = Plan(on).noise_files()
+    assert file.startswith("results/robustness/tiny/") and file.endswith(".npz")
+    for wrong in ("yes", {"noise": []}, {"noise": [1, 0.5]}, {"noise": [0]}, {"nose": [1]}):
+        with pytest.raises(ConfigError, match="robustness is"):
+            configs.study({**base, "robustness": wrong})
+
+
+def test_pareto_front(tmp_path: Path) -> None:
+    fake_runs.write_study(tmp_path, [small(groups=())])
+    lines = [line.split(",") for line in make_frame(tmp_path, tmp_path)[1].splitlines()]
+    column = {name: k for k, name in enumerate(lines[0])}
+    front = {line[column["label"]]: line[column["pareto_front"]] for line in lines[1:]}
+    assert front["ensemble"] == "1" and front["joint"] == "0" and front["joint_shuffled_partner"] == ""
