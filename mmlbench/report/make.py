@@ -108,6 +108,8 @@ def blank(group: Group, entry: Entry | None, what: What, partners: Sequence[Entr
 def fill(row: Row, estimate: Estimate, notes: Iterable[str] = (), test: bool = False) -> Row:
     """Put an estimate into a row, with its p-value against zero where `test` is set."""
     row.value, row.sd = known(estimate.value), known(estimate.sd)
+    if row.sd is not None and row.sd < 1e-12 * max(1.0, abs(row.value or 0.0)):
+        row.sd = 0.0  # equal seeds: what is left is rounding
     row.ci_low, row.ci_high = known(estimate.ci_low), known(estimate.ci_high)
     row.p_value = known(estimate.p_value) if test and estimate.n_seeds > 1 else None  # one seed separates nothing
     if row.metric.startswith("accuracy") and row.ci_low is not None and row.ci_high is not None:

@@ -100,15 +100,15 @@ def _curve(
 
 def _trained(loaded: Loaded) -> Iterator[Row]:
     """Yield curves over groups whose recipes differ in nothing but the strength of noise in training and test."""
-    clean = {(g.dataset, g.split, g.recipe, g.encoder): g for g in loaded.groups}
+    clean: dict[tuple[str, ...], Group] = {(g.dataset, g.split, g.recipe, g.encoder): g for g in loaded.groups}
     noisy: dict[tuple[tuple[str, ...], str], dict[float, Group]] = {}
     for group in loaded.groups:
         found = dict(TRAINED.findall(group.recipe))
         if len(found) == 2:
             base = (group.dataset, group.split, TRAINED.sub("", group.recipe), group.encoder)
             noisy.setdefault((base, found["on"]), {})[float(found["std"])] = group
-    for (base, modality), groups in noisy.items():
-        first = clean.get(base)  # type: ignore[arg-type]
+    for (plain, modality), groups in noisy.items():
+        first = clean.get(plain)
         for entry in first.entries if first is not None else ():
             there = {s: e for s, g in groups.items() for e in g.entries if e.label == entry.label}
             seeds = tuple(sorted(set(entry.seeds).intersection(*(e.seeds for e in there.values()))))
