@@ -84,6 +84,8 @@ class DIMML(Method):
     on gabor_nuisance minus joint -36.9 [-42.3, -31.6] (3 seeds, 1,000 pairs); docs/results.md.
     """
 
+    family = "trained apart"
+
     class Params(MethodParams):
         weight: float = bounded(1.0, low=0, doc="of the shared classifier's loss", tune=(0.1, 3.0, "log"))
         contrast: str = choice("duc", CONTRASTS, doc="between the modalities' features")

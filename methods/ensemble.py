@@ -37,6 +37,8 @@ class Ensemble(Method):
     (5 seeds, 797 test pairs; docs/results.md).
     """
 
+    family = "trained apart"
+
     class Params(MethodParams):
         combine: str = choice("mean_logit", RULES, doc="rule", tune=RULES[:3])
         temperature: float = bounded(1.0, low=1e-3, doc="T of `certainty`", tune=(0.1, 10.0, "log"))

@@ -23,6 +23,8 @@ class Joint(Method):
     (5 seeds, 797 test pairs; docs/results.md).
     """
 
+    family = "joint"
+
     class Params(MethodParams):
         fusion: str = choice("concat", FUSIONS, "fusion head; film and gated have no sliced logits", FUSIONS)
 

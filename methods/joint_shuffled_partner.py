@@ -41,6 +41,8 @@ class JointShuffledPartner(Method):
     (5 seeds, 797 test pairs; docs/results.md).
     """
 
+    family = "control"
+
     class Params(MethodParams):
         fusion: str = choice("concat", DECOMPOSABLE, doc="fusion head")
 

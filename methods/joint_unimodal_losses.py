@@ -26,6 +26,8 @@ class JointUnimodalLosses(Method):
     (5 seeds, 797 test pairs; docs/results.md).
     """
 
+    family = "unimodal losses"
+
     class Params(MethodParams):
         fusion: str = choice("concat", FUSIONS, "fusion head; film and gated have no sliced logits", FUSIONS)
         detached: bool = False

@@ -41,6 +41,8 @@ class ModalityDropout(Joint):
     (5 seeds, 797 test pairs; docs/results.md).
     """
 
+    family = "modality dropout"
+
     class Params(Joint.Params):
         p: float = bounded(0.3, low=0, high=1, doc="probability of dropping a modality of a sample", tune=(0.05, 0.7))
         where: str = choice("feature", ("feature", "input"), doc="what is set to zero")

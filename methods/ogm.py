@@ -60,6 +60,8 @@ class OGM(Joint):
     (5 seeds, 797 test pairs; docs/results.md).
     """
 
+    family = "gradient modulation"
+
     class Params(MethodParams):
         alpha: float = bounded(0.8, low=0, doc="strength of the modulation; 0 switches it off", tune=(0.05, 1.0))
         start: float | int = moment(0.0, doc="first modulated epoch")

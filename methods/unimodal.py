@@ -25,6 +25,7 @@ class Unimodal(Method):
     (5 seeds, 797 test pairs; docs/results.md).
     """
 
+    family = "trained apart"
     keeps = ("last", "val", "test")
     probes_initial = True
 

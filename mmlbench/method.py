@@ -143,6 +143,8 @@ class Method(nn.Module, Plugin):
 
     kind: ClassVar[str] = "method"
     Params: ClassVar[type[MethodParams]] = MethodParams
+    #: What kind of remedy it is, for the leaderboard's filter.
+    family: ClassVar[str] = "other"
     #: Methods whose runs of the same dataset, split, recipe and seed are reused instead of trained again.
     requires: ClassVar[tuple[str, ...]] = ()
     #: Least and greatest number of modalities.
@@ -265,6 +267,7 @@ class Method(nn.Module, Plugin):
         """Return the method's facts as plain data."""
         return {
             "params": describe(cls.Params),
+            "family": cls.family,
             "requires": list(cls.requires),
             "min_modalities": cls.min_modalities,
             "max_modalities": cls.max_modalities,

@@ -43,6 +43,11 @@ class Facts:
         shown = {name: value for name, value in params.items() if name not in defaults or defaults[name] != value}
         return ";".join(f"{name}={value}" for name, value in sorted(shown.items()))
 
+    def family(self, method: str) -> str:
+        """Return the family of a method, 'other' where it names none."""
+        entry = self._entry("method", method)
+        return str(entry.facts.get("family") or "other") if entry else "other"
+
     def group_of(self, dataset: str, split: str) -> str | None:
         """Return what a sample's group is, such as 'speaker'; None where the split declares none."""
         entry = self._entry("dataset", dataset)

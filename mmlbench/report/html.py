@@ -10,7 +10,6 @@ from pathlib import Path
 
 from .rows import Row
 from .sheets import Sheet
-from .view import figure_of, interval
 
 #: Size in pixels of an interval drawn in a cell, and the room left at its ends.
 BAR, HEIGHT, MARGIN = 170, 22, 6
@@ -30,6 +29,12 @@ def paragraphs(lines: Iterable[str], css: str = "") -> str:
     """Return each line as a paragraph, escaped."""
     opening = f'<p class="{css}">' if css else "<p>"
     return "\n".join(f"{opening}{text(line)}</p>" for line in lines)
+
+
+def findings(lines: Sequence[str]) -> str:
+    """Return what an audit found: a fault stands out, 'nothing found' does not."""
+    fine = len(lines) == 1 and lines[0].startswith("Audit of the data: no ")
+    return paragraphs(lines, "soft" if fine else "finding")
 
 
 @dataclass(frozen=True)
@@ -70,18 +75,16 @@ def drawn(row: Row | None, scale: Scale, css: str) -> str:
     return f'<svg class="ci" viewBox="0 0 {BAR} {HEIGHT}" aria-hidden="true">{"".join(parts)}</svg>'
 
 
-def value_cell(row: Row | None, note: str = "") -> str:
-    """Return a cell with a value and, small, its interval; the note is its tooltip."""
-    if row is None or row.value is None:
-        return "<td></td>"
-    small = interval(row) or note
-    tip = f' title="{text(row.note)}"' if row.note else ""
-    return f"<td{tip}>{text(figure_of(row))}{f'<small>{text(small)}</small>' if small else ''}</td>"
+def table(head: Sequence[str], lines: Iterable[str], caption: str, words: Sequence[bool] = ()) -> str:
+    """Return a table that scrolls sideways where it has to.
 
-
-def table(head: Sequence[str], lines: Iterable[str], caption: str) -> str:
-    """Return a table that scrolls sideways where it has to; `head` is escaped here, `lines` are rows of HTML."""
-    columns = "".join(f'<th scope="col">{text(column)}</th>' for column in head)
+    Args:
+        head: escaped here. lines: rows of HTML. words: whether each column holds words, which stand left.
+    """
+    columns = ""
+    for k, column in enumerate(head):
+        css = ' class="t"' if k < len(words) and words[k] else ""
+        columns += f'<th scope="col"{css}>{text(column)}</th>'
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{text(caption)}">\n<table>\n<thead><tr>{columns}'
         f"</tr></thead>\n<tbody>\n{chr(10).join(lines)}\n</tbody>\n</table>\n</div>"
@@ -89,14 +92,21 @@ def table(head: Sequence[str], lines: Iterable[str], caption: str) -> str:
 
 
 def plain_table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str) -> str:
-    """Return a table of text cells."""
+    """Return a table of text cells; columns of words stand left, columns of numbers right."""
+    rows = [list(row) for row in rows]
+    words = [not all(_number_like(row[k]) for row in rows) for k in range(len(head))]
     lines = []
     for first, *rest in rows:
-        cells = "".join(
-            f'<td class="words">{text(cell)}</td>' if len(cell) > 40 else f"<td>{text(cell)}</td>" for cell in rest
-        )
+        cells = ""
+        for k, cell in enumerate(rest, start=1):
+            css = "words" if len(cell) > 40 else "t" if words[k] else ""
+            cells += f'<td class="{css}">{text(cell)}</td>' if css else f"<td>{text(cell)}</td>"
         lines.append(f'<tr><th scope="row">{label(first)}</th>{cells}</tr>')
-    return table(head, lines, caption)
+    return table(head, lines, caption, words)
+
+
+def _number_like(cell: str) -> bool:
+    return cell == "" or cell[0] in "0123456789+-[<.\N{MINUS SIGN}" or cell == "none there"
 
 
 def sheet_table(sheet: Sheet) -> str:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 from ..store import write_text
 from . import story
-from .load import outdated
+from .details import gather
+from .facts import Facts
+from .load import outdated, read_plan
 from .page import Figures, write_page
 from .sheets import TARGET, accuracy_sheet, gap_row, gap_sheet, named
 from .tables import markdown_table, markdown_text
@@ -28,7 +30,8 @@ def write_leaderboard(view: View, results: Path, figures: Figures) -> None:
         figures: group -> name -> SVG file, to put into the page.
     """
     path = results / "leaderboard.html"
-    write_text(path, write_page(view, path, figures))
+    facts = Facts.of_plan(read_plan(results))
+    write_text(path, write_page(view, path, figures, gather(view, results), facts.family))
     write_text(results / "leaderboard.md", markdown_page(view, results, figures))
 
 

@@ -155,10 +155,12 @@ def gap_sheet(view: View, group: GroupKey) -> Sheet | None:
     return without_empty_columns(sheet)
 
 
-def gap_row(view: View, group: GroupKey, label: str, modality: str, metric: str = "gap") -> Row | None:
-    """Return a row of the gap table under the headline rule."""
+def gap_row(
+    view: View, group: GroupKey, label: str, modality: str, metric: str = "gap", rule: str | None = None
+) -> Row | None:
+    """Return a row of the gap table, under the headline rule where no other is named."""
     baseline = view.control(group) if metric == "gap_minus_control" else view.alone(group)
-    return view.find(group, label, metric, modality, "probe", baseline, "competition_gap")
+    return view.find(group, label, metric, modality, "probe", baseline, "competition_gap", rule)
 
 
 def gap_head(view: View, group: GroupKey, label: str, modality: str) -> Row | None:

@@ -38,6 +38,10 @@ class View:
 
     def __post_init__(self) -> None:
         self._found = {self._key(row): row for row in self.rows}
+        self._of: dict[GroupKey, list[Row]] = {}
+        for row in self.rows:
+            if row.dataset:  # others lie across groups
+                self._of.setdefault(row.group, []).append(row)
 
     @classmethod
     def open(cls, results: Path) -> View:
@@ -71,15 +75,14 @@ class View:
 
     def groups(self) -> list[GroupKey]:
         """Return the groups in the order of the plan."""
-        return list(dict.fromkeys(row.group for row in self.rows if row.dataset))
+        return list(self._of)
 
     def of(self, group: GroupKey, table: str, metric: str = "", selection: str | None = None) -> list[Row]:
         """Return the rows of a table of a group, in order."""
         return [
             row
-            for row in self.rows
-            if row.group == group
-            and row.table == table
+            for row in self._of.get(group, ())
+            if row.table == table
             and (not metric or row.metric == metric)
             and (selection is None or row.selection == selection)
         ]
@@ -107,7 +110,7 @@ class View:
 
     def modalities(self, group: GroupKey) -> list[str]:
         """Return the modalities of a group, in the dataset's order."""
-        rows = [row for row in self.rows if row.group == group and row.table in ("accuracy", "competition_gap")]
+        rows = [row for row in self._of.get(group, ()) if row.table in ("accuracy", "competition_gap")]
         names = [row.modality for row in rows if row.modality not in ("fused", "mean", "worst")]
         return list(dict.fromkeys(names))
 
@@ -150,6 +153,32 @@ class View:
         """Return the Bayes accuracies that are known, modality -> fraction."""
         rows = self.of(group, "bayes", "accuracy")
         return {row.modality: row.value for row in rows if row.value is not None}
+
+    def about(self, group: GroupKey, label: str) -> list[Row]:
+        """Return all rows of a label in a group, in the order of the tables."""
+        return [row for row in self._of.get(group, ()) if row.label == label]
+
+    def rule_words(self, words: Mapping[str, str]) -> str:
+        """Return the headline rule in words."""
+        return words.get(self.headline, self.headline)
+
+    def cost_of(self, group: GroupKey, label: str) -> Cost:
+        """Return the cost row of a label, {} where there is none."""
+        where = dict(zip(("dataset", "split", "recipe", "encoder", "label"), (*group, label), strict=True))
+        return next((row for row in self.cost if all(row[name] == value for name, value in where.items())), {})
+
+    def seconds(self, group: GroupKey, label: str) -> tuple[float | None, list[str]]:
+        """Return the training seconds of one seed with those of the runs that it reuses, and whose they are."""
+        own = self.cost_of(group, label)
+        if not own.get("train_seconds"):
+            return None, []
+        total, reused = float(own["train_seconds"]), []
+        for method in filter(None, own.get("reuses", "").split("+")):
+            found = [row for row in self.cost if row["method"] == method and self.cost_of(group, row["label"]) is row]
+            if found and found[0]["train_seconds"]:
+                total += float(found[0]["train_seconds"])
+                reused.append(found[0]["label"])
+        return total, reused
 
     def audited(self, group: GroupKey) -> list[str]:
         """Return what the audit of a group's data found, gravest first; [] where nothing was audited."""

@@ -1,0 +1,93 @@
+"""Learning curves as small drawings that take the page's colours; one panel a stage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from .html import text
+
+#: Epoch -> accuracy in percent, of one seed.
+Series = dict[int, float]
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 300, 150, 30, 22, 8
+#: More points than this are thinned: no screen shows them.
+POINTS = 60
+#: Styles of lines that the page's sheet knows, each its own colour and dash.
+STYLES = 6
+
+
+def drawing(stage: str, lines: Mapping[str, Sequence[Series]]) -> str:
+    """Return one stage's curves, with a legend in text; mean over seeds, band from the lowest to the highest."""
+    epochs = sorted({epoch for seeds in lines.values() for series in seeds for epoch in series})
+    values = [value for seeds in lines.values() for series in seeds for value in series.values()]
+    if not epochs:
+        return ""
+    low, high = 10 * int(min(values) // 10), 10 * (int(max(values) // 10) + 1)
+    kept = (
+        epochs
+        if len(epochs) <= POINTS
+        else [epochs[round(k * (len(epochs) - 1) / (POINTS - 1))] for k in range(POINTS)]
+    )
+    scale = _Scale(epochs[0], epochs[-1], low, min(high, 100))
+    parts = [_axes(scale)]
+    for k, seeds in enumerate(lines.values()):
+        parts.append(_band(scale, k, seeds, kept))
+    for k, seeds in enumerate(lines.values()):
+        parts.append(_mean(scale, k, seeds, kept))
+    keys = ""
+    for k, name in enumerate(lines):
+        sample = f'<svg viewBox="0 0 26 8" aria-hidden="true"><path class="s{k % STYLES}" d="M0 4H26"/></svg>'
+        keys += f"<li>{sample}{text(name)}</li>"
+    said = f"{stage}: accuracy on test over {len(epochs)} epochs, from {low} to {min(high, 100)} %"
+    return (
+        f'<figure><figcaption>stage {text(stage)}</figcaption><svg class="curve" viewBox="0 0 {WIDTH} {HEIGHT}" '
+        f'role="img" aria-label="{text(said)}">{"".join(parts)}</svg><ul class="key">{keys}</ul></figure>'
+    )
+
+
+class _Scale:
+    """Epochs and percents to pixels."""
+
+    def __init__(self, first: int, last: int, low: float, high: float) -> None:
+        self.first, self.last, self.low, self.high = first, last, low, max(high, low + 1)
+
+    def x(self, epoch: int) -> float:
+        share = (epoch - self.first) / max(self.last - self.first, 1)
+        return round(LEFT + 4 + share * (WIDTH - LEFT - 12), 1)
+
+    def y(self, value: float) -> float:
+        share = (value - self.low) / (self.high - self.low)
+        return round(HEIGHT - BOTTOM - share * (HEIGHT - BOTTOM - TOP), 1)
+
+
+def _axes(scale: _Scale) -> str:
+    step = 10 if scale.high - scale.low <= 50 else 20
+    ticks = range(int(scale.low), int(scale.high) + 1, step)
+    parts = [f'<path class="grid" d="M{LEFT} {scale.y(t)}H{WIDTH - 4}"/>' for t in ticks]
+    parts += [f'<text x="{LEFT - 4}" y="{scale.y(t) + 3.5}" text-anchor="end">{t}</text>' for t in ticks]
+    ends = {scale.first: "start", scale.last: "end"}
+    for epoch, side in ends.items():
+        at = f"epoch {epoch}" if epoch == scale.last else str(epoch)
+        parts.append(f'<text x="{scale.x(epoch)}" y="{HEIGHT - 6}" text-anchor="{side}">{at}</text>')
+    return "".join(parts)
+
+
+def _there(seeds: Sequence[Series], epoch: int) -> list[float]:
+    return [series[epoch] for series in seeds if epoch in series]
+
+
+def _band(scale: _Scale, k: int, seeds: Sequence[Series], epochs: Sequence[int]) -> str:
+    at = [(epoch, found) for epoch in epochs if (found := _there(seeds, epoch))]
+    if len(seeds) < 2 or not at:
+        return ""
+    up = [f"{scale.x(epoch)} {scale.y(max(found))}" for epoch, found in at]
+    down = [f"{scale.x(epoch)} {scale.y(min(found))}" for epoch, found in reversed(at)]
+    return f'<path class="band s{k % STYLES}" d="M{"L".join([*up, *down])}Z"/>'
+
+
+def _mean(scale: _Scale, k: int, seeds: Sequence[Series], epochs: Sequence[int]) -> str:
+    at = [(epoch, found) for epoch in epochs if (found := _there(seeds, epoch))]
+    steps = [f"{scale.x(epoch)} {scale.y(sum(found) / len(found))}" for epoch, found in at]
+    if len(steps) == 1:  # a stage of one epoch: a dot
+        x, y = steps[0].split()
+        return f'<circle class="s{k % STYLES}" cx="{x}" cy="{y}" r="3"/>'
+    return f'<path class="s{k % STYLES}" d="M{"L".join(steps)}"/>'

@@ -1,0 +1,230 @@
+"""What a click on a row shows: its runs, learning curves, classes, configuration, commands, provenance."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..runfolder import RunFolder
+from ..score import correct
+from ..store import read_json
+from . import html
+from .boards import RULES, anchor
+from .curves import Series, drawing
+from .html import text
+from .load import read_plan
+from .rows import Row
+from .sheets import named
+from .view import GroupKey, View, figure_of, interval, percent, with_sd
+
+#: So many classes are listed; of more, those with the lowest recall.
+CLASSES = 40
+#: Packages whose version can move a number.
+PACKAGES = ("python", "torch", "torchvision", "torchaudio", "numpy")
+
+
+@dataclass
+class Detail:
+    """The runs of a label within a group, read for the page.
+
+    Attributes:
+        records, provenance, commands: one a run, by seed. curves: stage -> logits -> seed -> test accuracies.
+        classes: logits -> recall (seeds, classes), fractions. per_class: test samples of each class.
+    """
+
+    records: list[dict[str, Any]] = field(default_factory=list)
+    provenance: list[dict[str, Any]] = field(default_factory=list)
+    commands: list[list[str]] = field(default_factory=list)
+    curves: dict[str, dict[str, list[Series]]] = field(default_factory=dict)
+    classes: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    class_names: list[str] = field(default_factory=list)
+    per_class: np.ndarray = field(default_factory=lambda: np.zeros(0))
+
+
+def gather(view: View, results: Path) -> dict[tuple[GroupKey, str], Detail]:
+    """Read the runs of a study once more, for what the tables do not hold; they have been checked before."""
+    found: dict[tuple[GroupKey, str], Detail] = {}
+    plan = read_plan(results)
+    for cell in sorted(plan["cells"], key=lambda cell: cell["config"]["seed"]):
+        config = cell["config"]
+        group = (config["dataset"], config["split"], config["recipe"]["name"], cell["encoder"])
+        folder = results / cell["run"]
+        run = RunFolder(folder, read_json(folder / "run.json"))
+        detail = found.setdefault((group, cell["label"]), Detail())
+        detail.records.append(run.record)
+        detail.provenance.append(run.provenance)
+        detail.commands.append(list(cell["command"]))
+        _add_curves(detail, run)
+        _add_classes(detail, run, view.headline)
+    return found
+
+
+def _add_curves(detail: Detail, run: RunFolder) -> None:
+    """Add a run's test accuracies per epoch, in percent."""
+    lines: dict[tuple[str, str], list[tuple[int, float]]] = {}
+    for stage, epoch, part, name, value in run.history():
+        if part == "test" and name.startswith("accuracy/"):
+            lines.setdefault((stage, name.removeprefix("accuracy/")), []).append((epoch + 1, 100 * value))
+    for (stage, name), points in lines.items():
+        detail.curves.setdefault(stage, {}).setdefault(name, []).append(dict(points))
+
+
+def _add_classes(detail: Detail, run: RunFolder, rule: str) -> None:
+    """Add a run's recall of each class on test, under the headline rule."""
+    label = run.predictions["test/label"]
+    names = list(run.record["class_names"])
+    detail.class_names = names
+    detail.per_class = np.bincount(label, minlength=len(names))
+    start = f"{rule}/test/"
+    heads = [key for key in run.predictions if key.startswith(start) and "@" not in key]
+    fused = [key for key in heads if key == f"{start}fused"]
+    for key in fused or [key for key in heads if key.startswith(f"{start}own_head/")]:
+        right = correct(run.predictions[key], label, f"{run.name}: {key}")
+        hits = np.bincount(label, weights=right.astype(float), minlength=len(names))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            detail.classes.setdefault(key.removeprefix(start), []).append(hits / detail.per_class)
+
+
+# ---- as HTML ---------------------------------------------------------------------------------------------------
+def detail_html(view: View, group: GroupKey, entry: Row, detail: Detail, audit: list[str]) -> str:
+    """Return what is known of one label, as an element that opens by itself and in the page's dialog."""
+    fused = view.find(group, entry.label, "accuracy")
+    said = f"{figure_of(fused)} % {interval(fused)}" if fused is not None else "no fused prediction"
+    parts = [
+        html.paragraphs([f"{view.title(group)}; {view.rule_words(RULES)}. {entry.note}".rstrip("; .") + "."], "soft")
+    ]
+    parts += [html.findings(audit)]
+    parts += [_curves(detail), _numbers(view, group, entry), _classes(detail), _runs(detail)]
+    parts += [_commands(entry, detail), _configuration(detail), _provenance(entry, detail)]
+    body = "\n".join(part for part in parts if part)
+    summary = f"{html.label(named(entry))} <small>{text(said)}</small>"
+    return (
+        f'<details class="one" id="{anchor(entry)}" data-title="{text(f"{named(entry)} on {view.title(group)}")}">\n'
+        f'<summary>{summary}</summary>\n<div class="body">\n{body}\n</div>\n</details>'
+    )
+
+
+def _curves(detail: Detail) -> str:
+    if not detail.curves:
+        return ""
+    drawings = "".join(drawing(stage, series) for stage, series in detail.curves.items())
+    said = "Accuracy on test in % over the epochs: mean over seeds, band from the lowest to the highest seed."
+    return f'<h4>Learning curves</h4><div class="curves">{drawings}</div>{html.paragraphs([said], "soft")}'
+
+
+def _numbers(view: View, group: GroupKey, entry: Row) -> str:
+    """Return every number of the label under the headline rule."""
+    rows = [row for row in view.about(group, entry.label) if row.selection in (view.headline, "", "test")]
+    rows = [row for row in rows if row.selection != "test" or row.table == "selection"]
+    rows = [row for row in rows if row.table in ("accuracy", "competition_gap", "selection", "bayes")]
+    cells = []
+    for row in rows:
+        what = row.metric.replace("_", " ") + (f", {row.kind.replace('_', ' ')}" if row.kind != row.modality else "")
+        unit = "%" if row.unit == "fraction" else row.unit
+        minus = f"minus {row.baseline}" if row.baseline and row.metric == "difference" else ""
+        cells.append([f"{what} {minus}".strip(), row.modality, with_sd(row), interval(row), unit, row.row_id])
+    head = ["number", "of", "value ± sd", "95 % interval", "unit", "row id"]
+    return f"<h4>Numbers</h4>{html.plain_table(head, cells, 'all numbers of this row')}" if cells else ""
+
+
+def _classes(detail: Detail) -> str:
+    """Return the recall of each class: mean over seeds and their standard deviation."""
+    if not detail.classes:
+        return ""
+    recalls = {name: np.array(values) for name, values in detail.classes.items()}
+    first = np.nan_to_num(next(iter(recalls.values())).mean(axis=0), nan=1.0)
+    order: list[int] = list(range(len(detail.class_names)))
+    said = "Share of a class's test samples that are found: mean over seeds ± their standard deviation, in %."
+    if len(order) > CLASSES:
+        order = [int(k) for k in np.argsort(first, kind="stable")[:CLASSES]]
+        said += f" Of {len(first)} classes the {CLASSES} that are found least."
+    cells = [
+        [
+            detail.class_names[k],
+            str(int(detail.per_class[k])),
+            *(_recall(values[:, k]) for values in recalls.values()),
+        ]
+        for k in order
+    ]
+    head = ["class", "test samples", *(f"{name} %" for name in recalls)]
+    return (
+        f"<h4>Per class</h4>{html.plain_table(head, cells, 'recall of each class')}{html.paragraphs([said], 'soft')}"
+    )
+
+
+def _recall(values: np.ndarray) -> str:
+    if not np.isfinite(values).all():
+        return "none there"
+    spread = f" ± {100 * values.std(ddof=1):.1f}" if len(values) > 1 else ""
+    return f"{percent(float(values.mean()))}{spread}"
+
+
+def _picked(record: dict[str, Any], rule: str) -> str:
+    """Return the epoch and the accuracy of what a rule picked in each stage."""
+    found = record["selected"].get(rule) or ()
+    return ", ".join(f"{percent(one['accuracy'])} (epoch {one['epoch'] + 1})" for one in found)
+
+
+def _runs(detail: Detail) -> str:
+    rules = [rule for rule in RULES if any(rule in record["selected"] for record in detail.records)]
+    cells = []
+    for record, provenance in zip(detail.records, detail.provenance, strict=True):
+        seconds = provenance.get("seconds", {}).get("train")
+        cells.append(
+            [
+                str(record["config"]["seed"]),
+                *(_picked(record, rule) for rule in rules),
+                "" if seconds is None else f"{seconds:.0f}",
+                str(provenance.get("hardware") or ""),
+                str(record["run"]),
+            ]
+        )
+    head = ["seed", *(f"accuracy % by {rule}" for rule in rules), "training s", "hardware", "run folder"]
+    return f"<h4>Runs</h4>{html.plain_table(head, cells, 'runs of this row')}"
+
+
+def _commands(entry: Row, detail: Detail) -> str:
+    again = f"mmlbench reproduce {entry.row_id}"
+    lines = [f"mmlbench train {shlex.join(words)}" for words in detail.commands]
+    each = html.folded("The commands of the single runs", f"<pre>{chr(10).join(map(text, lines))}</pre>")
+    return f'<h4>Make it again</h4><p><code class="copy">{text(again)}</code></p>{each}'
+
+
+def _configuration(detail: Detail) -> str:
+    """Return the configuration that all seeds share."""
+    config = {key: value for key, value in detail.records[0]["config"].items() if key != "seed"}
+    shown = json.dumps(config, indent=1, ensure_ascii=False, sort_keys=True)
+    lines = "\n".join(text_line(line) for line in shown.splitlines())
+    return f"<h4>Configuration</h4><pre>{lines}</pre>"
+
+
+def text_line(line: str) -> str:
+    """Escape a line whose indentation counts."""
+    return line[: len(line) - len(line.lstrip())] + text(line)
+
+
+def _provenance(entry: Row, detail: Detail) -> str:
+    record = detail.records[0]
+    engines = sorted({one["code"]["engine"] for one in detail.records})
+    commits = sorted({str(one.get("commit") or "unknown")[:12] for one in detail.provenance})
+    packages = ", ".join(f"{name} {record['packages'][name]}" for name in PACKAGES if name in record["packages"])
+    finished = sorted(str(one.get("finished") or "") for one in detail.provenance)
+    facts = [
+        ("row", entry.row_id),
+        ("configuration", entry.config_hash),
+        ("data", entry.data_fingerprint),
+        ("code", f"{entry.code_version}; method {record['code']['method']}, engine {', '.join(engines)}"),
+        ("commit", ", ".join(commits)),
+        ("packages", packages),
+        ("hardware", entry.hardware),
+        ("finished", finished[-1]),
+        ("parameters", f"{record['parameters']['total']:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")),
+        ("tuning trials", str(record["tuning"].get("trials", 0))),
+    ]
+    terms = "".join(f"<dt>{text(name)}</dt><dd>{text(value)}</dd>" for name, value in facts if value)
+    return f"<h4>Provenance</h4><dl>{terms}</dl>"

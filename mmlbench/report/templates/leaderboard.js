@@ -1,0 +1,229 @@
+"use strict";
+(() => {
+  const form = document.getElementById("filters"), dialog = document.getElementById("dialog");
+  const body = document.getElementById("dialog-body"), said = document.getElementById("said");
+  const boards = [...document.querySelectorAll("table.board")];
+  const headline = form.elements.rule.value;
+  const tables = new Map();
+  let state = {}, quiet = false, opened = null;
+
+  // ---- the view as an address: #?dataset=...&sort=3.0.desc&row=... --------------------------------------------
+  const read = () => Object.fromEntries(new URLSearchParams(location.hash.startsWith("#?") ? location.hash.slice(2) : ""));
+  const write = () => {
+    if (quiet) return;
+    const parts = new URLSearchParams(Object.entries(state).filter(([, value]) => value !== ""));
+    const hash = parts.size ? "#?" + parts : "#";
+    history.replaceState(null, "", hash);
+  };
+  const set = (key, value) => { state[key] = value; write(); };
+
+  // ---- filters -------------------------------------------------------------------------------------------------
+  const value = (key) => form.elements[key].value;
+  const keep = (row) => {
+    const words = value("find").trim().toLowerCase().split(/\s+/).filter(Boolean);
+    const overall = row.closest("table").dataset.name === "all";
+    return (overall || row.dataset.rule === value("rule")) && (!value("family") || row.dataset.family === value("family"))
+      && words.every((word) => row.dataset.find.includes(word));
+  };
+  const apply = () => {
+    for (const section of document.querySelectorAll("section[data-dataset]")) {
+      section.hidden = (value("dataset") && section.dataset.dataset !== value("dataset"))
+        || (value("split") && section.dataset.split !== value("split"));
+    }
+    let shown = 0;
+    for (const [board, table] of tables) {
+      table.draw();
+      if (board.dataset.name === "accuracy" && !board.closest("section").hidden) {
+        shown += table.rows({ search: "applied" }).nodes().length;
+      }
+    }
+    document.body.classList.toggle("otherrule", value("rule") !== headline);
+    const rule = form.elements.rule.selectedOptions[0].textContent;
+    const other = value("rule") === headline ? "" : ` Numbers of the ${rule}; rank groups, figures and details are of the headline.`;
+    said.textContent = `${shown} rows shown.${other}`;
+  };
+  for (const key of ["dataset", "split", "family", "rule", "find"]) {
+    form.elements[key].addEventListener("input", () => {
+      set(key, key === "rule" && value(key) === headline ? "" : value(key));
+      apply();
+    });
+  }
+  form.addEventListener("submit", (event) => event.preventDefault());
+  form.addEventListener("reset", () => setTimeout(() => {
+    state = {};
+    write();
+    for (const [, table] of tables) table.order([]).draw();
+    apply();
+  }));
+  const copy = (text, button) => {
+    const word = button.textContent;
+    const tell = (done) => { button.textContent = done; setTimeout(() => { button.textContent = word; }, 1500); };
+    if (!navigator.clipboard) { tell("Select and copy"); return; }
+    navigator.clipboard.writeText(text).then(() => tell("Copied"), () => tell("Select and copy"));
+  };
+  document.getElementById("link").addEventListener("click", (event) => copy(location.href, event.currentTarget));
+
+  // ---- tables: sorting and filtering by DataTables -------------------------------------------------------------
+  const start = (board, place) => {
+    const heads = [...board.tHead.rows[0].cells];
+    for (const row of board.tBodies[0].rows) row.hidden = false;
+    const words = heads.flatMap((head, k) => (["method", "modality"].includes(head.dataset.key) ? [k] : []));
+    const table = new DataTable(board, {
+      paging: false, info: false, autoWidth: false, order: [],
+      layout: { topStart: null, topEnd: null, bottomStart: null, bottomEnd: null },
+      columnDefs: [{ targets: words, type: "string" }, { targets: "_all", type: "num", orderSequence: ["desc", "asc", ""] }],
+      language: { zeroRecords: "No method passes the filters.", emptyTable: "Nothing here." },
+    });
+    table.search.fixed("filters", (text, data, k) => keep(table.row(k).node()));
+    table.on("order", () => {
+      const order = table.order().filter((one) => one[1]);
+      set("sort", order.length ? [place, order[0][0], order[0][1]].join(".") : "");
+    });
+    tables.set(board, table);
+  };
+
+  // ---- export of what is shown ---------------------------------------------------------------------------------
+  const clean = (cell) => {
+    const twin = cell.cloneNode(true);
+    for (const node of twin.querySelectorAll("small, svg, .dt-column-order")) node.remove();
+    return twin.textContent.trim().replace(/\s+/g, " ");
+  };
+  const rows = (board) => [...tables.get(board).rows({ search: "applied" }).nodes()];
+  const columns = (board) => [...board.tHead.rows[0].cells].map((cell, place) => ({ place, key: cell.dataset.key, cell }))
+    .filter((column) => !column.cell.dataset.drawn);
+  const quote = (text) => (/[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
+  const number = (cell) => (cell.dataset.order !== undefined && cell.dataset.order !== "" && !cell.querySelector(".place, small.none")
+    ? cell.dataset.order : clean(cell));
+  const csv = (board) => {
+    const facts = ["dataset", "split", "recipe", "encoder"].filter((key) => board.dataset[key]);
+    const own = columns(board), body = rows(board);
+    const wide = new Set(own.filter((column) => body.some((row) => row.cells[column.place].dataset.low)));
+    const head = [...facts, "selection", "family", "row_id"];
+    for (const column of own) head.push(column.key, ...(wide.has(column) ? [column.key + "_low", column.key + "_high"] : []));
+    const lines = body.map((row) => {
+      const line = [...facts.map((key) => board.dataset[key]), row.dataset.rule, row.dataset.family, row.dataset.row];
+      for (const column of own) {
+        const cell = row.cells[column.place];
+        line.push(column.key === "method" ? row.dataset.label : number(cell));
+        if (wide.has(column)) line.push(cell.dataset.low ?? "", cell.dataset.high ?? "");
+      }
+      return line;
+    });
+    return [head, ...lines].map((line) => line.map(quote).join(",")).join("\n") + "\n";
+  };
+  const SPECIAL = { "\\": "\\textbackslash{}", "&": "\\&", "%": "\\%", $: "\\$", "#": "\\#", _: "\\_", "{": "\\{", "}": "\\}",
+    "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "<": "\\textless{}", ">": "\\textgreater{}", "\u00b1": "$\\pm$",
+    "\u2212": "$-$", "\u2013": "--" };
+  const tex = (text) => [...text].map((c) => SPECIAL[c] ?? (c < "\u007f" || /\p{L}/u.test(c) ? c : "?")).join("")
+    .replace(/^(?=[[*])/, "{}");
+  const latex = (board) => {
+    const own = columns(board), body = rows(board);
+    const cells = (row) => own.map((column) => {
+      const cell = row.cells[column.place], ends = cell.querySelector("small");
+      const range = cell.dataset.low && ends ? ` {\\footnotesize ${tex(ends.textContent)}}` : "";
+      const mark = column.key === "method" && row.querySelector(".place")?.textContent === "1" ? "$^{\\bullet}$" : "";
+      return tex(column.key === "method" ? row.dataset.label : clean(cell)) + mark + range;
+    }).join(" & ") + " \\\\";
+    const where = [board.dataset.dataset, board.dataset.split].filter(Boolean).join(" / ") || "all data";
+    const rule = board.dataset.name === "all" ? headline : value("rule");
+    return ["% needs \\usepackage{booktabs}; intervals are at 95 %, two-part; the dot marks rank group 1",
+      `\\begin{tabular}{l${"r".repeat(own.length - 1)}}`, "\\toprule",
+      own.map((column) => tex(clean(column.cell))).join(" & ") + " \\\\", "\\midrule", ...body.map(cells), "\\bottomrule",
+      "\\end{tabular}", `% ${where.replace(/[\r\n]/g, " ")}, epoch: ${rule}`, ""].join("\n");
+  };
+  const save = (name, text, type) => {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([text], { type }));
+    link.download = name;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+  };
+  const tools = (board) => {
+    const bar = document.createElement("div");
+    bar.className = "tools";
+    const name = [board.dataset.name, board.dataset.dataset, board.dataset.split].filter(Boolean).join("-");
+    for (const [word, make, ending, type] of [["CSV", csv, "csv", "text/csv"], ["LaTeX", latex, "tex", "text/x-tex"]]) {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.textContent = word;
+      button.setAttribute("aria-label", `Save ${board.getAttribute("aria-label")} as ${word}`);
+      button.addEventListener("click", () => save(`${name}.${ending}`, make(board), type));
+      bar.append(button);
+    }
+    board.closest(".scroll").before(bar);
+  };
+
+  // ---- a row's details -----------------------------------------------------------------------------------------
+  const close = () => {
+    if (!opened) return;
+    const { home, from } = opened;
+    opened = null;
+    home.append(...body.childNodes);
+    set("row", "");
+    if (from?.isConnected) from.focus();
+  };
+  const open = (id, from) => {
+    const one = document.getElementById("row-" + id);
+    if (!one || one.tagName !== "DETAILS") return false;
+    if (opened) close();
+    const home = one.querySelector(".body");
+    document.getElementById("dialog-title").textContent = one.dataset.title;
+    body.append(...home.childNodes);
+    opened = { home, from };
+    if (!dialog.open) dialog.showModal();
+    body.scrollTop = 0;
+    set("row", id);
+    return true;
+  };
+  dialog.addEventListener("close", close);
+  dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
+  document.getElementById("close").addEventListener("click", () => dialog.close());
+  for (const board of boards) {
+    board.tBodies[0].addEventListener("click", (event) => {
+      const row = event.target.closest("tr[data-row]");
+      if (!row || String(getSelection())) return;
+      if (open(row.dataset.row, row.querySelector("th a"))) event.preventDefault();
+    });
+  }
+  for (const code of document.querySelectorAll("code.copy")) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = "Copy";
+    button.addEventListener("click", () => copy(code.textContent, button));
+    code.after(" ", button);
+  }
+
+  // ---- start, and addresses ------------------------------------------------------------------------------------
+  const restore = () => {
+    quiet = true;
+    state = read();
+    for (const key of ["dataset", "split", "family", "find"]) form.elements[key].value = state[key] ?? "";
+    form.elements.rule.value = state.rule || headline;
+    for (const key of ["dataset", "split", "family", "rule"]) {
+      if (form.elements[key].selectedIndex < 0) { form.elements[key].selectedIndex = 0; delete state[key]; }
+    }
+    const [place, column, direction] = (state.sort ?? "").split(".");
+    const wanted = boards[place];
+    for (const [board, table] of tables) {
+      const fits = board === wanted && ["asc", "desc"].includes(direction) && Number(column) < table.columns().count();
+      table.order(fits ? [[Number(column), direction]] : []);
+    }
+    apply();
+    const row = state.row;
+    if (!row && dialog.open) dialog.close();
+    if (row) open(row, null);
+    quiet = false;
+  };
+  DataTable.ext.errMode = "throw";
+  boards.forEach(start);
+  boards.forEach(tools);
+  document.documentElement.classList.add("script");
+  form.hidden = false;
+  restore();
+  addEventListener("hashchange", () => { if (location.hash.startsWith("#?") || !location.hash) restore(); });
+  const unfold = [];
+  addEventListener("beforeprint", () => {
+    for (const one of document.querySelectorAll("details:not([open])")) { one.open = true; unfold.push(one); }
+  });
+  addEventListener("afterprint", () => { for (const one of unfold.splice(0)) one.open = false; });
+})();
