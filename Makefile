@@ -15,13 +15,15 @@ SUPPORTED  := 3.11 3.12 3.13
 ALL_TABLES := results/all_tables.csv
 
 .DEFAULT_GOAL := help
-.PHONY: help env results quick test test-long test-slurm slurm-demo lint clean
+.PHONY: help env results quick leaderboard test test-long test-browser test-tex test-slurm slurm-demo lint clean
 
 help:
 	@echo 'make results    make the environment, run the default grid, show the leaderboard ($(ALL_TABLES))'
 	@echo 'make quick      the same with a grid of about 90 seconds (config/quick.yaml)'
+	@echo 'make leaderboard  open the page of the last study in the browser'
 	@echo 'make test       the tests, without those marked slow'
 	@echo 'make test-long  the tests marked slow'
+	@echo 'make test-browser  the page in a real Chromium; make test-tex: the LaTeX tables by a real TeX (else not run)'
 	@echo 'make test-slurm the tests on a real SLURM cluster that they stand up here (root on Debian; about 8 minutes)'
 	@echo 'make slurm-demo the quick grid on such a cluster, which is then taken down'
 	@echo 'make lint       ruff, snakefmt, snakemake --lint, mypy'
@@ -52,9 +54,12 @@ quick: env
 	snakemake --cores $(CORES) --configfile config/quick.yaml -- $(ALL_TABLES)
 	mmlbench leaderboard
 
+leaderboard: env
+	mmlbench leaderboard --open
+
 # Two workers, one thread each: on two cores that is faster than one worker with two threads.
 test: env
-	OMP_NUM_THREADS=1 python -m pytest -m 'not slow' -n $(WORKERS)
+	OMP_NUM_THREADS=1 python -m pytest -m 'not slow and not browser and not tex' -n $(WORKERS)
 
 # pytest ends with 5 where no test is marked slow: nothing ran, and nothing failed.
 test-long: env
@@ -67,6 +72,14 @@ test-slurm: env
 
 slurm-demo: env
 	python tests/slurm/demo.py
+
+# Where a tool is missing the tests skip and say so: pytest's 0, nothing passed. Chromium and TeX are the distribution's.
+test-browser: env
+	uv pip install --quiet --python '$(VENV)/bin/python' -c constraints.txt -r pyproject.toml --extra browser || true
+	OMP_NUM_THREADS=1 python -m pytest -m browser -rs tests/test_browser.py
+
+test-tex: env
+	OMP_NUM_THREADS=1 python -m pytest -m tex -rs tests/test_tex.py
 
 lint: env
 	ruff check .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -34,12 +35,26 @@ def tables(arguments: argparse.Namespace) -> int:
 
 
 def leaderboard(arguments: argparse.Namespace) -> int:
-    """Show the leaderboard in the terminal, then the paths of the files."""
+    """Show the leaderboard in the terminal, then the paths of the files; or open its page in the browser."""
     from rich.console import Console
 
     from ..report.leaderboard import show
 
+    if arguments.open:
+        return _open_page(arguments.results / "leaderboard.html")
     show(arguments.results, Console())
+    return 0
+
+
+def _open_page(page: Path) -> int:
+    """Open a page in the browser; where there is no display, say where it lies."""
+    import webbrowser
+
+    if not page.exists():
+        raise DataError(f"{page} is missing", "Make it with: mmlbench tables")
+    display = sys.platform in ("darwin", "win32") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    opened = bool(display) and webbrowser.open(page.resolve().as_uri())
+    say(f"opened {page}" if opened else f"no display here; open this file in a browser: {page.resolve()}")
     return 0
 
 

@@ -33,13 +33,15 @@ class Detail:
     """The runs of a label within a group, read for the page.
 
     Attributes:
-        records, provenance, commands: one a run, by seed. curves: stage -> logits -> seed -> test accuracies.
+        records, provenance, commands: one a run, by seed. scores: of each run, rule -> its test accuracies in words.
+        curves: stage -> logits -> seed -> test accuracies.
         classes: logits -> recall (seeds, classes), fractions. per_class: test samples of each class.
     """
 
     records: list[dict[str, Any]] = field(default_factory=list)
     provenance: list[dict[str, Any]] = field(default_factory=list)
     commands: list[list[str]] = field(default_factory=list)
+    scores: list[dict[str, str]] = field(default_factory=list)
     curves: dict[str, dict[str, list[Series]]] = field(default_factory=dict)
     classes: dict[str, list[np.ndarray]] = field(default_factory=dict)
     class_names: list[str] = field(default_factory=list)
@@ -74,20 +76,31 @@ def _add_curves(detail: Detail, run: RunFolder) -> None:
         detail.curves.setdefault(stage, {}).setdefault(name, []).append(dict(points))
 
 
-def _add_classes(detail: Detail, run: RunFolder, rule: str) -> None:
-    """Add a run's recall of each class on test, under the headline rule."""
-    label = run.predictions["test/label"]
-    names = list(run.record["class_names"])
-    detail.class_names = names
-    detail.per_class = np.bincount(label, minlength=len(names))
+def _heads(run: RunFolder, rule: str) -> list[str]:
+    """Return the logits whose accuracy a rule gives: the fused ones, or else each modality's own head."""
     start = f"{rule}/test/"
-    heads = [key for key in run.predictions if key.startswith(start) and "@" not in key]
-    fused = [key for key in heads if key == f"{start}fused"]
-    for key in fused or [key for key in heads if key.startswith(f"{start}own_head/")]:
-        right = correct(run.predictions[key], label, f"{run.name}: {key}")
-        hits = np.bincount(label, weights=right.astype(float), minlength=len(names))
-        with np.errstate(invalid="ignore", divide="ignore"):
-            detail.classes.setdefault(key.removeprefix(start), []).append(hits / detail.per_class)
+    heads = [key.removeprefix(start) for key in run.predictions if key.startswith(start) and "@" not in key]
+    return [name for name in heads if name == "fused"] or [name for name in heads if name.startswith("own_head/")]
+
+
+def _add_classes(detail: Detail, run: RunFolder, headline: str) -> None:
+    """Add a run's accuracy on test under each rule, and its recall of each class under the headline rule."""
+    label, scores = run.predictions["test/label"], {}
+    names = list(run.record["class_names"])
+    detail.class_names, detail.per_class = names, np.bincount(label, minlength=len(names))
+    for rule in RULES:
+        said = []
+        for name in _heads(run, rule):
+            right = correct(run.predictions[f"{rule}/test/{name}"], label, f"{run.name}: {rule} {name}")
+            said.append(f"{name.partition('/')[2]} {percent(float(right.mean()))}".strip())
+            if rule == headline:
+                hits = np.bincount(label, weights=right.astype(float), minlength=len(names))
+                with np.errstate(invalid="ignore", divide="ignore"):
+                    detail.classes.setdefault(name, []).append(hits / detail.per_class)
+        epochs = [str(one["epoch"] + 1) for one in run.record["selected"].get(rule) or ()]
+        at = f" (epoch {', '.join(epochs)})" if epochs else ""
+        scores[rule] = f"{', '.join(said)}{at}" if said else ""
+    detail.scores.append(scores)
 
 
 # ---- as HTML ---------------------------------------------------------------------------------------------------
@@ -164,27 +177,16 @@ def _recall(values: np.ndarray) -> str:
     return f"{percent(float(values.mean()))}{spread}"
 
 
-def _picked(record: dict[str, Any], rule: str) -> str:
-    """Return the epoch and the accuracy of what a rule picked in each stage."""
-    found = record["selected"].get(rule) or ()
-    return ", ".join(f"{percent(one['accuracy'])} (epoch {one['epoch'] + 1})" for one in found)
-
-
 def _runs(detail: Detail) -> str:
-    rules = [rule for rule in RULES if any(rule in record["selected"] for record in detail.records)]
+    rules = [rule for rule in RULES if any(scores[rule] for scores in detail.scores)]
     cells = []
-    for record, provenance in zip(detail.records, detail.provenance, strict=True):
+    for record, provenance, scores in zip(detail.records, detail.provenance, detail.scores, strict=True):
         seconds = provenance.get("seconds", {}).get("train")
-        cells.append(
-            [
-                str(record["config"]["seed"]),
-                *(_picked(record, rule) for rule in rules),
-                "" if seconds is None else f"{seconds:.0f}",
-                str(provenance.get("hardware") or ""),
-                str(record["run"]),
-            ]
-        )
-    head = ["seed", *(f"accuracy % by {rule}" for rule in rules), "training s", "hardware", "run folder"]
+        spent = "" if seconds is None else f"{seconds:.0f}"
+        hardware = str(provenance.get("hardware") or "")
+        values = [scores[rule] for rule in rules]
+        cells.append([str(record["config"]["seed"]), *values, spent, hardware, str(record["run"])])
+    head = ["seed", *(f"test accuracy %, epoch by {rule}" for rule in rules), "training s", "hardware", "run folder"]
     return f"<h4>Runs</h4>{html.plain_table(head, cells, 'runs of this row')}"
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ..store import write_text
+from .latex import latex
 from .more_sheets import measures_sheet, overall_sheet, reliance_sheet
 from .rows import COLUMNS, Row, to_csv
 from .sheets import Sheet, accuracy_sheet, cost_sheet, gap_row, gap_sheet
@@ -14,11 +14,6 @@ from .view import GroupKey, View
 
 _GROUP = ("dataset", "split", "recipe", "encoder", "label", "method", "params")
 _VALUE = ("value", "sd", "ci_low", "ci_high")
-_LATEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "±": r"$\pm$", "\N{MINUS SIGN}": "$-$", "\N{EN DASH}": "--", "\N{NARROW NO-BREAK SPACE}": r"\,",
-}  # fmt: skip
 _MARKDOWN = "\\`*_|#"
 
 
@@ -127,35 +122,4 @@ def markdown(sheets: list[Sheet]) -> str:
     for sheet in sheets:
         lines += [f"## {markdown_text(sheet.title)}", "", *markdown_table(sheet), ""]
         lines += [line for note in sheet.notes for line in (markdown_text(note), "")]
-    return "\n".join(lines)
-
-
-# ---- LaTeX -----------------------------------------------------------------------------------------------------
-def latex_text(text: str) -> str:
-    """Escape text from data for LaTeX; characters that a plain engine lacks become '?'."""
-    escaped = "".join(_LATEX.get(c) or (c if c.isascii() or c.isalpha() else "?") for c in " ".join(text.split()))
-    return "{}" + escaped if escaped.startswith(("[", "*")) else escaped  # or \\ would take it for its option
-
-
-def latex(sheets: list[Sheet]) -> str:
-    """Return one table float per sheet, with booktabs rules; needs \\usepackage{booktabs,graphicx}."""
-    lines = ["% needs \\usepackage{booktabs,graphicx}"]
-    for sheet in sheets:
-        label = "-".join(re.findall(r"[a-z0-9]+", sheet.title.lower()))
-        lines += [
-            r"\begin{table}[tb]",
-            r"\centering",
-            rf"\caption{{{latex_text(sheet.name.replace('_', ' '))}: {latex_text(sheet.title)}. "
-            rf"{' '.join(map(latex_text, sheet.notes))}}}",
-            rf"\label{{tab:{sheet.name}-{label}}}",
-            r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
-            rf"\begin{{tabular}}{{l{'r' * (len(sheet.columns) - 1)}}}",
-            r"\toprule",
-            " & ".join(map(latex_text, sheet.columns)) + r" \\",
-            r"\midrule",
-            *(" & ".join(map(latex_text, row)) + r" \\" for row in sheet.rows),
-        ]
-        if sheet.apart:
-            lines += [r"\midrule", *(" & ".join(map(latex_text, row)) + r" \\" for row in sheet.apart)]
-        lines += [r"\bottomrule", r"\end{tabular}}", r"\end{table}", ""]
     return "\n".join(lines)

@@ -19,9 +19,8 @@
 
   // ---- filters -------------------------------------------------------------------------------------------------
   const value = (key) => form.elements[key].value;
-  const keep = (row) => {
+  const keep = (row, overall) => {
     const words = value("find").trim().toLowerCase().split(/\s+/).filter(Boolean);
-    const overall = row.closest("table").dataset.name === "all";
     return (overall || row.dataset.rule === value("rule")) && (!value("family") || row.dataset.family === value("family"))
       && words.every((word) => row.dataset.find.includes(word));
   };
@@ -71,10 +70,10 @@
     const table = new DataTable(board, {
       paging: false, info: false, autoWidth: false, order: [],
       layout: { topStart: null, topEnd: null, bottomStart: null, bottomEnd: null },
-      columnDefs: [{ targets: words, type: "string" }, { targets: "_all", type: "num", orderSequence: ["desc", "asc", ""] }],
+      columnDefs: [{ targets: words, type: "string", orderSequence: ["asc", "desc", ""] }, { targets: "_all", type: "num", orderSequence: ["desc", "asc", ""] }],
       language: { zeroRecords: "No method passes the filters.", emptyTable: "Nothing here." },
     });
-    table.search.fixed("filters", (text, data, k) => keep(table.row(k).node()));
+    table.search.fixed("filters", (text, data, k) => keep(table.row(k).node(), board.dataset.name === "all"));
     table.on("order", () => {
       const order = table.order().filter((one) => one[1]);
       set("sort", order.length ? [place, order[0][0], order[0][1]].join(".") : "");
@@ -88,12 +87,11 @@
     for (const node of twin.querySelectorAll("small, svg, .dt-column-order")) node.remove();
     return twin.textContent.trim().replace(/\s+/g, " ");
   };
-  const rows = (board) => [...tables.get(board).rows({ search: "applied" }).nodes()];
+  const rows = (board) => tables.get(board).rows({ search: "applied" }).nodes().toArray();
   const columns = (board) => [...board.tHead.rows[0].cells].map((cell, place) => ({ place, key: cell.dataset.key, cell }))
     .filter((column) => !column.cell.dataset.drawn);
   const quote = (text) => (/[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
-  const number = (cell) => (cell.dataset.order !== undefined && cell.dataset.order !== "" && !cell.querySelector(".place, small.none")
-    ? cell.dataset.order : clean(cell));
+  const number = (cell, key) => (cell.dataset.order === undefined || key === "group" ? clean(cell) : cell.dataset.order);
   const csv = (board) => {
     const facts = ["dataset", "split", "recipe", "encoder"].filter((key) => board.dataset[key]);
     const own = columns(board), body = rows(board);
@@ -104,7 +102,7 @@
       const line = [...facts.map((key) => board.dataset[key]), row.dataset.rule, row.dataset.family, row.dataset.row];
       for (const column of own) {
         const cell = row.cells[column.place];
-        line.push(column.key === "method" ? row.dataset.label : number(cell));
+        line.push(column.key === "method" ? row.dataset.label : number(cell, column.key));
         if (wide.has(column)) line.push(cell.dataset.low ?? "", cell.dataset.high ?? "");
       }
       return line;
@@ -114,19 +112,23 @@
   const SPECIAL = { "\\": "\\textbackslash{}", "&": "\\&", "%": "\\%", $: "\\$", "#": "\\#", _: "\\_", "{": "\\{", "}": "\\}",
     "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "<": "\\textless{}", ">": "\\textgreater{}", "\u00b1": "$\\pm$",
     "\u2212": "$-$", "\u2013": "--" };
-  const tex = (text) => [...text].map((c) => SPECIAL[c] ?? (c < "\u007f" || /\p{L}/u.test(c) ? c : "?")).join("")
+  const tex = (text) => [...text].map((c) => SPECIAL[c] ?? (c.normalize("NFD")[0] < "\u007f" && c < "\u0180" ? c : "?")).join("")
     .replace(/^(?=[[*])/, "{}");
   const latex = (board) => {
     const own = columns(board), body = rows(board);
     const cells = (row) => own.map((column) => {
       const cell = row.cells[column.place], ends = cell.querySelector("small");
       const range = cell.dataset.low && ends ? ` {\\footnotesize ${tex(ends.textContent)}}` : "";
-      const mark = column.key === "method" && row.querySelector(".place")?.textContent === "1" ? "$^{\\bullet}$" : "";
-      return tex(column.key === "method" ? row.dataset.label : clean(cell)) + mark + range;
+      const first = board.dataset.name === "accuracy" && row.querySelector(".place")?.textContent === "1";
+      const mark = column.key === "method" && first ? "$^{\\bullet}$" : "";
+      const place = column.key === "group" ? null : cell.querySelector(".place");
+      const shown = place ? clean(cell).slice(place.textContent.length).trim() : clean(cell);
+      const group = place ? `$^{(${tex(place.textContent)})}$` : "";
+      return tex(column.key === "method" ? row.dataset.label : shown) + mark + group + range;
     }).join(" & ") + " \\\\";
     const where = [board.dataset.dataset, board.dataset.split].filter(Boolean).join(" / ") || "all data";
     const rule = board.dataset.name === "all" ? headline : value("rule");
-    return ["% needs \\usepackage{booktabs}; intervals are at 95 %, two-part; the dot marks rank group 1",
+    return ["% needs \\usepackage{booktabs}; intervals are at 95 %, two-part; the dot, or (1), marks rank group 1",
       `\\begin{tabular}{l${"r".repeat(own.length - 1)}}`, "\\toprule",
       own.map((column) => tex(clean(column.cell))).join(" & ") + " \\\\", "\\midrule", ...body.map(cells), "\\bottomrule",
       "\\end{tabular}", `% ${where.replace(/[\r\n]/g, " ")}, epoch: ${rule}`, ""].join("\n");

@@ -1,0 +1,296 @@
+"""The leaderboard in a real headless Chromium: `make test-browser`. Where no browser can be had, nothing here runs.
+
+The browser is named by MMLBENCH_BROWSER, or is the first of chromium, chromium-browser, google-chrome on PATH.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import fake_runs
+import pytest
+from fake_runs import gabor, small
+
+from mmlbench.report import make_all
+
+pytestmark = pytest.mark.browser
+NASTY = '<script>alert("x")</script> & 50%_$\\{x}|`a`'
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+FLAGS += ["--disable-sync", "--no-first-run", "--disable-quic"]
+ACCURACY = 'table.board[data-name="accuracy"][data-dataset="avdigits"]'
+
+
+def browser_path() -> str:
+    """Return the browser's path, '' where there is none."""
+    names = [os.environ.get("MMLBENCH_BROWSER", ""), "chromium", "chromium-browser", "google-chrome"]
+    return next((found for name in names if name and (found := shutil.which(name))), "")
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("browser") / "results"
+    methods = fake_runs.default_methods()
+    methods[4] = replace(methods[4], label=NASTY, notes=["<img src=x onerror=alert(1)>"])
+    fake_runs.write_study(made, [small(methods=methods), gabor()])
+    make_all(made, made.parent / "cache", lambda line: None)
+    return made
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (pip install .[browser])")
+    if not browser_path():
+        pytest.skip("no Chromium on this machine")
+    with api.sync_playwright() as started:
+        found = started.chromium.launch(executable_path=browser_path(), args=FLAGS)
+        yield found
+        found.close()
+
+
+class Visit:
+    """A page in the browser, with what went wrong on it."""
+
+    def __init__(self, browser: Any, results: Path, **options: Any) -> None:
+        self.context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
+        self.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        self.page = self.context.new_page()
+        self.address = (results / "leaderboard.html").as_uri()
+        self.faults: list[str] = []
+        self.page.on("console", lambda message: self.faults.append(f"{message.type}: {message.text}"))
+        self.page.on("pageerror", lambda error: self.faults.append(str(error)))
+        self.page.on("dialog", lambda dialog: self.faults.append(f"dialog: {dialog.message}"))
+        self.page.on("request", self._request)
+
+    def _request(self, request: Any) -> None:
+        if not request.url.startswith((self.address, "data:", "blob:")):
+            self.faults.append(f"request: {request.url}")
+
+    def go(self, hash_: str = "") -> Any:
+        """Open the page anew at an address of a view."""
+        self.page.goto("about:blank")
+        self.page.goto(self.address + hash_)
+        return self.page
+
+    def column(self, place: int, board: str = ACCURACY) -> list[str]:
+        """Return the first line of each shown cell of a column."""
+        cells = self.page.locator(f"{board} > tbody > tr:visible > :nth-child({place})")
+        return [text.split("\n")[0].strip() for text in cells.all_inner_texts()]
+
+    def sort(self, place: int, direction: str, press: bool = False) -> None:
+        """Click a heading, or press Enter on it, and wait until the column is sorted so."""
+        head = self.page.locator(f"{ACCURACY} thead th").nth(place)
+        head.locator("[role=button]").press("Enter") if press else head.click()
+        self.page.wait_for_function(
+            "([board, place, way]) => document.querySelectorAll(board + ' thead th')[place].ariaSort === way",
+            arg=[ACCURACY, place, direction],
+            timeout=5000,
+        )
+
+
+@pytest.fixture
+def visit(browser: Any, results: Path) -> Iterator[Visit]:
+    one = Visit(browser, results)
+    yield one
+    one.context.close()
+    assert one.faults == [], "the console must stay empty, and no request may leave the page"
+
+
+def test_it_opens_from_disk_without_a_word_on_the_console(visit: Visit) -> None:
+    page = visit.go()
+    assert page.locator("#filters").is_visible()
+    assert page.locator("#said").inner_text().startswith("12 rows shown")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_sorting_by_mouse_and_by_keyboard(visit: Visit) -> None:
+    page = visit.go()
+    as_made = visit.column(3)
+    visit.sort(2, "descending")
+    numbers = [float(text.split(" ")[0]) for text in visit.column(3) if text[:1].isdigit()]
+    assert numbers == sorted(numbers, reverse=True)
+    visit.sort(2, "ascending")
+    numbers = [float(text.split(" ")[0]) for text in visit.column(3) if text[:1].isdigit()]
+    assert numbers == sorted(numbers) and "sort=1.2.asc" in page.url
+    visit.sort(8, "descending", press=True)
+    page.locator("button[type=reset]").click()
+    page.wait_for_function("() => !location.hash.includes('sort')", timeout=5000)
+    assert visit.column(3) == as_made
+
+
+def test_missing_values_stay_below_when_the_best_are_first(visit: Visit) -> None:
+    visit.go()
+    visit.sort(4, "descending")
+    shown = visit.column(5)
+    assert "" in shown and all(text == "" for text in shown[shown.index("") :])
+
+
+@pytest.mark.parametrize(
+    ("name", "choice", "labels"),
+    [
+        ("family", "gradient modulation", [NASTY]),
+        ("family", "trained apart", ["ensemble", "di_mml", "unimodal"]),
+        ("find", "JOINT shuf", ["joint_shuffled_partner"]),
+        ("find", "<script>", [NASTY]),
+        ("find", "no such method", []),
+    ],
+)
+def test_filters_of_rows(visit: Visit, name: str, choice: str, labels: list[str]) -> None:
+    page = visit.go()
+    field = page.locator(f"#filters [name={name}]")
+    field.select_option(choice) if name == "family" else field.fill(choice)
+    names = page.locator(f"{ACCURACY} > tbody > tr:visible").evaluate_all(
+        "rows => rows.map(row => row.dataset.label)"
+    )
+    assert [one for one in names if one] == labels
+    if not labels:
+        assert "No method passes the filters" in page.locator(ACCURACY).inner_text()
+
+
+def test_filters_of_data_and_of_the_selection_rule(visit: Visit) -> None:
+    page = visit.go()
+    page.locator("#filters [name=dataset]").select_option("avdigits")
+    assert page.locator("section[data-dataset]:visible").count() == 1
+    last = visit.column(3)
+    page.locator("#filters [name=rule]").select_option("test")
+    assert "not a result" in page.locator("#said").inner_text() and visit.column(3) != last
+    assert "".join(visit.column(2)) == ""  # no rank groups of a rule that chooses on the test set
+    page.locator("#filters [name=split]").select_option("default")
+    assert page.locator("section[data-dataset]:visible").count() == 0
+
+
+def test_a_row_opens_by_click_and_by_key_and_closes_back_to_its_place(visit: Visit) -> None:
+    page = visit.go()
+    page.locator(f"{ACCURACY} tr[data-label=joint]:visible td").nth(2).click()
+    dialog = page.locator("#dialog")
+    text = dialog.inner_text()
+    assert "joint on avdigits / speaker" in text and "mmlbench reproduce" in text
+    for part in ("Learning curves", "Numbers", "Per class", "Runs", "Configuration", "Provenance"):
+        assert part in text
+    assert dialog.locator("svg.curve").count() == 1 and "row=" in page.url
+    dialog.get_by_role("button", name="Copy").click()
+    assert page.evaluate("navigator.clipboard.readText()").startswith("mmlbench reproduce ")
+    page.keyboard.press("Escape")
+    assert not dialog.is_visible() and "row=" not in page.url
+    page.locator(f"{ACCURACY} tr[data-label=di_mml]:visible th a").focus()
+    page.keyboard.press("Enter")
+    assert "di_mml on avdigits" in dialog.inner_text()
+    page.locator("#close").click()
+    assert page.evaluate("document.activeElement.closest('tr').dataset.label") == "di_mml"
+    page.locator("details.one summary").first.click()  # the parts are back where they were
+    assert "mmlbench reproduce" in page.locator("details.one").first.inner_text()
+
+
+def test_a_nasty_name_is_text_everywhere(visit: Visit) -> None:
+    page = visit.go()
+    visit.sort(0, "ascending")
+    page.locator(f"{ACCURACY} tr[data-family='gradient modulation']:visible td").nth(2).click()
+    assert NASTY in page.locator("#dialog-title").inner_text()
+    assert page.locator("script").count() == 2 and page.locator("img[src=x]").count() == 0
+
+
+def test_an_address_brings_back_the_view(visit: Visit) -> None:
+    page = visit.go()
+    page.locator("#filters [name=dataset]").select_option("avdigits")
+    page.locator("#filters [name=family]").select_option("trained apart")
+    visit.sort(2, "descending")
+    visit.sort(2, "ascending")
+    page.get_by_role("button", name="Copy link").click()
+    link = page.evaluate("navigator.clipboard.readText()")
+    shown = visit.column(3)
+    page.locator(f"{ACCURACY} tr[data-label=di_mml]:visible td").nth(2).click()
+    deep = page.url
+    visit.go("#" + link.split("#", 1)[1])
+    assert visit.column(3) == shown and page.locator("section[data-dataset]:visible").count() == 1
+    visit.go("#" + deep.split("#", 1)[1])
+    assert "di_mml on avdigits" in page.locator("#dialog").inner_text()
+    visit.go(
+        "#?dataset=gone&sort=9.x.up&row=<b>&family=%3Cimg%20src%3Dx%3E"
+    )  # of another study: shown as far as it goes
+    assert page.locator("section[data-dataset]:visible").count() == 2 and not page.locator("#dialog").is_visible()
+    visit.go("#data-2")
+    page.wait_for_function(
+        "() => Math.abs(document.getElementById('data-2').getBoundingClientRect().y) < 200", timeout=5000
+    )
+
+
+def saved(page: Any, board: str, kind: str) -> tuple[str, str]:
+    """Press an export button; return the file's name and text."""
+    with page.expect_download() as waiting:
+        bar = page.locator(board).locator("xpath=ancestor::div[@class='scroll']/preceding-sibling::div[1]")
+        bar.get_by_role("button", name=f"as {kind}").click()
+    return waiting.value.suggested_filename, Path(waiting.value.path()).read_text(encoding="utf-8")
+
+
+def test_export_is_what_is_shown(visit: Visit, results: Path) -> None:
+    page = visit.go()
+    page.locator("#filters [name=find]").fill("m")
+    name, text = saved(page, ACCURACY, "CSV")
+    rows = list(csv.DictReader(io.StringIO(text)))
+    labels = page.locator(f"{ACCURACY} > tbody > tr:visible").evaluate_all(
+        "rows => rows.map(row => row.dataset.label)"
+    )
+    assert name == "accuracy-avdigits-speaker.csv" and [row["method"] for row in rows] == labels and NASTY in labels
+    table = {row["row_id"]: row for row in csv.DictReader((results / "all_tables.csv").open())}
+    for row in rows:
+        if row["accuracy"] and row["group"]:
+            ours = table[row["row_id"]]
+            assert float(row["accuracy"]) == pytest.approx(100 * float(ours["value"]), abs=1e-3)
+            assert float(row["accuracy_low"]) == pytest.approx(100 * float(ours["ci_low"]), abs=1e-3)
+            assert row["group"] == ours["rank_group"]
+    name, text = saved(page, ACCURACY, "LaTeX")
+    assert name.endswith(".tex") and text.count(r"\\") == len(rows) + 1
+    assert r"\toprule" in text and r"\textless{}script" in text and r"50\%\_\$\textbackslash{}\{x\}" in text
+    everywhere = saved(page, 'table.board[data-name="all"]', "CSV")[1].splitlines()
+    assert everywhere[0] == "selection,family,row_id,method,avdigits / speaker,gabor_nuisance / default"
+    gap = ACCURACY.replace("accuracy", "competition_gap")
+    assert "gap_minus_control_low" in saved(page, gap, "CSV")[1].splitlines()[0]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_axe_finds_no_serious_fault(browser: Any, results: Path, scheme: str, width: int) -> None:
+    axe = pytest.importorskip(
+        "axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed"
+    )
+    one = Visit(browser, results, color_scheme=scheme, viewport={"width": width, "height": 844})
+    page = one.go()
+    for opened in (False, True):
+        if opened:
+            page.locator(f"{ACCURACY} tr[data-label=joint]:visible td").nth(1).click()
+        found = axe.Axe().run(page).response["violations"]
+        serious = [
+            f"{fault['id']} ({fault['impact']}): {[node['target'] for node in fault['nodes'][:3]]}"
+            for fault in found
+            if fault["impact"] in ("serious", "critical")
+        ]
+        assert serious == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    one.context.close()
+
+
+def test_without_a_script_the_tables_are_there(browser: Any, results: Path) -> None:
+    one = Visit(browser, results, java_script_enabled=False)
+    page = one.go()
+    assert not page.locator("#filters").is_visible()
+    assert page.locator(f"{ACCURACY} > tbody > tr:visible").count() == 6
+    page.locator(f"{ACCURACY} tr:visible th a").first.click()
+    assert re.search(r"#row-\w+$", page.url)
+    page.locator("details.one summary").first.click()
+    assert "mmlbench reproduce" in page.locator("details.one").first.inner_text()
+    one.context.close()
+
+
+def test_it_prints(visit: Visit) -> None:
+    page = visit.go()
+    paper = page.pdf(prefer_css_page_size=True)
+    assert paper[:5] == b"%PDF-" and len(paper) > 20_000
+    page.emulate_media(media="print")
+    assert not page.locator("#filters").is_visible() and page.locator(ACCURACY).is_visible()
