@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..runfolder import RunFolder
 from ..score import correct
 from ..store import read_json
@@ -18,6 +16,7 @@ from .boards import RULES, anchor
 from .curves import Series, drawing
 from .html import text
 from .load import read_plan
+from .merge import base_split
 from .rows import Row
 from .sheets import named
 from .view import GroupKey, View, figure_of, interval, percent, with_sd
@@ -35,7 +34,6 @@ class Detail:
     Attributes:
         records, provenance, commands: one a run, by seed. scores: of each run, rule -> its test accuracies in words.
         curves: stage -> logits -> seed -> test accuracies.
-        classes: logits -> recall (seeds, classes), fractions. per_class: test samples of each class.
     """
 
     records: list[dict[str, Any]] = field(default_factory=list)
@@ -43,18 +41,17 @@ class Detail:
     commands: list[list[str]] = field(default_factory=list)
     scores: list[dict[str, str]] = field(default_factory=list)
     curves: dict[str, dict[str, list[Series]]] = field(default_factory=dict)
-    classes: dict[str, list[np.ndarray]] = field(default_factory=dict)
-    class_names: list[str] = field(default_factory=list)
-    per_class: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
 
 def gather(view: View, results: Path) -> dict[tuple[GroupKey, str], Detail]:
     """Read the runs of a study once more, for what the tables do not hold; they have been checked before."""
     found: dict[tuple[GroupKey, str], Detail] = {}
-    plan = read_plan(results)
+    plan, groups = read_plan(results), view.groups()
     for cell in sorted(plan["cells"], key=lambda cell: cell["config"]["seed"]):
         config = cell["config"]
         group = (config["dataset"], config["split"], config["recipe"]["name"], cell["encoder"])
+        if group not in groups:  # a fold of a rotation, whose folds the tables put together
+            group = (group[0], base_split(group[1]), *group[2:])
         folder = results / cell["run"]
         run = RunFolder(folder, read_json(folder / "run.json"))
         detail = found.setdefault((group, cell["label"]), Detail())
@@ -62,7 +59,7 @@ def gather(view: View, results: Path) -> dict[tuple[GroupKey, str], Detail]:
         detail.provenance.append(run.provenance)
         detail.commands.append(list(cell["command"]))
         _add_curves(detail, run)
-        _add_classes(detail, run, view.headline)
+        detail.scores.append(_scores(run))
     return found
 
 
@@ -83,24 +80,18 @@ def _heads(run: RunFolder, rule: str) -> list[str]:
     return [name for name in heads if name == "fused"] or [name for name in heads if name.startswith("own_head/")]
 
 
-def _add_classes(detail: Detail, run: RunFolder, headline: str) -> None:
-    """Add a run's accuracy on test under each rule, and its recall of each class under the headline rule."""
+def _scores(run: RunFolder) -> dict[str, str]:
+    """Return rule -> a run's accuracy on test in percent, with the epoch that the rule picked."""
     label, scores = run.predictions["test/label"], {}
-    names = list(run.record["class_names"])
-    detail.class_names, detail.per_class = names, np.bincount(label, minlength=len(names))
     for rule in RULES:
         said = []
         for name in _heads(run, rule):
             right = correct(run.predictions[f"{rule}/test/{name}"], label, f"{run.name}: {rule} {name}")
             said.append(f"{name.partition('/')[2]} {percent(float(right.mean()))}".strip())
-            if rule == headline:
-                hits = np.bincount(label, weights=right.astype(float), minlength=len(names))
-                with np.errstate(invalid="ignore", divide="ignore"):
-                    detail.classes.setdefault(name, []).append(hits / detail.per_class)
         epochs = [str(one["epoch"] + 1) for one in run.record["selected"].get(rule) or ()]
         at = f" (epoch {', '.join(epochs)})" if epochs else ""
         scores[rule] = f"{', '.join(said)}{at}" if said else ""
-    detail.scores.append(scores)
+    return scores
 
 
 # ---- as HTML ---------------------------------------------------------------------------------------------------
@@ -112,7 +103,7 @@ def detail_html(view: View, group: GroupKey, entry: Row, detail: Detail, audit: 
         html.paragraphs([f"{view.title(group)}; {view.rule_words(RULES)}. {entry.note}".rstrip("; .") + "."], "soft")
     ]
     parts += [html.findings(audit)]
-    parts += [_curves(detail), _numbers(view, group, entry), _classes(detail), _runs(detail)]
+    parts += [_curves(detail), _numbers(view, group, entry), _classes(view, group, entry), _runs(detail)]
     parts += [_commands(entry, detail), _configuration(detail), _provenance(entry, detail)]
     body = "\n".join(part for part in parts if part)
     summary = f"{html.label(named(entry))} <small>{text(said)}</small>"
@@ -145,39 +136,37 @@ def _numbers(view: View, group: GroupKey, entry: Row) -> str:
     return f"<h4>Numbers</h4>{html.plain_table(head, cells, 'all numbers of this row')}" if cells else ""
 
 
-def _classes(detail: Detail) -> str:
-    """Return the recall of each class: mean over seeds and their standard deviation."""
-    if not detail.classes:
+def _classes(view: View, group: GroupKey, entry: Row) -> str:
+    """Return the accuracy on each class with its interval, of many classes on those that are found least."""
+    rows = [row for row in view.of(group, "classes") if row.label == entry.label]
+    if not rows:
         return ""
-    recalls = {name: np.array(values) for name, values in detail.classes.items()}
-    first = np.nan_to_num(next(iter(recalls.values())).mean(axis=0), nan=1.0)
-    order: list[int] = list(range(len(detail.class_names)))
-    said = "Share of a class's test samples that are found: mean over seeds ± their standard deviation, in %."
-    if len(order) > CLASSES:
-        order = [int(k) for k in np.argsort(first, kind="stable")[:CLASSES]]
-        said += f" Of {len(first)} classes the {CLASSES} that are found least."
+    said = "Share of a class's test samples that are found, in %: mean over seeds ± their standard deviation."
+    if len(rows) > CLASSES:
+        said += f" Of {len(rows)} classes the {CLASSES} that are found least."
+        rows = sorted(rows, key=lambda row: 2.0 if row.value is None else row.value)[:CLASSES]
     cells = [
         [
-            detail.class_names[k],
-            str(int(detail.per_class[k])),
-            *(_recall(values[:, k]) for values in recalls.values()),
+            row.modality.removeprefix("class="),
+            str(row.n_test or 0),
+            with_sd(row),
+            interval(row),
+            ", ".join(_special(row)),
         ]
-        for k in order
+        for row in rows
     ]
-    head = ["class", "test samples", *(f"{name} %" for name in recalls)]
-    return (
-        f"<h4>Per class</h4>{html.plain_table(head, cells, 'recall of each class')}{html.paragraphs([said], 'soft')}"
-    )
+    head = ["class", "test samples", "found %", "95 % interval", "note"]
+    table = html.plain_table(head, cells, "accuracy on each class")
+    return f"<h4>Per class</h4>{table}{html.paragraphs([said], 'soft')}"
 
 
-def _recall(values: np.ndarray) -> str:
-    if not np.isfinite(values).all():
-        return "none there"
-    spread = f" ± {100 * values.std(ddof=1):.1f}" if len(values) > 1 else ""
-    return f"{percent(float(values.mean()))}{spread}"
+def _special(row: Row) -> list[str]:
+    return [note for note in ("not in the test part", "never predicted") if note in row.note]
 
 
 def _runs(detail: Detail) -> str:
+    if not detail.records:
+        return html.paragraphs(["This row has no runs of its own; it is computed from those of others."], "soft")
     rules = [rule for rule in RULES if any(scores[rule] for scores in detail.scores)]
     cells = []
     for record, provenance, scores in zip(detail.records, detail.provenance, detail.scores, strict=True):
@@ -193,12 +182,16 @@ def _runs(detail: Detail) -> str:
 def _commands(entry: Row, detail: Detail) -> str:
     again = f"mmlbench reproduce {entry.row_id}"
     lines = [f"mmlbench train {shlex.join(words)}" for words in detail.commands]
+    if not lines:
+        return f'<h4>Make it again</h4><p><code class="copy">{text(again)}</code></p>'
     each = html.folded("The commands of the single runs", f"<pre>{chr(10).join(map(text, lines))}</pre>")
     return f'<h4>Make it again</h4><p><code class="copy">{text(again)}</code></p>{each}'
 
 
 def _configuration(detail: Detail) -> str:
     """Return the configuration that all seeds share."""
+    if not detail.records:
+        return ""
     config = {key: value for key, value in detail.records[0]["config"].items() if key != "seed"}
     shown = json.dumps(config, indent=1, ensure_ascii=False, sort_keys=True)
     lines = "\n".join(text_line(line) for line in shown.splitlines())
@@ -211,22 +204,27 @@ def text_line(line: str) -> str:
 
 
 def _provenance(entry: Row, detail: Detail) -> str:
+    facts = [("row", entry.row_id), ("configuration", entry.config_hash), ("data", entry.data_fingerprint)]
+    facts += [("code", entry.code_version), ("hardware", entry.hardware), *_made(detail)]
+    terms = "".join(f"<dt>{text(name)}</dt><dd>{text(value)}</dd>" for name, value in facts if value)
+    return f"<h4>Provenance</h4><dl>{terms}</dl>"
+
+
+def _made(detail: Detail) -> list[tuple[str, str]]:
+    """Return what made the runs: code, packages, when; [] without runs."""
+    if not detail.records:
+        return []
     record = detail.records[0]
     engines = sorted({one["code"]["engine"] for one in detail.records})
     commits = sorted({str(one.get("commit") or "unknown")[:12] for one in detail.provenance})
     packages = ", ".join(f"{name} {record['packages'][name]}" for name in PACKAGES if name in record["packages"])
     finished = sorted(str(one.get("finished") or "") for one in detail.provenance)
-    facts = [
-        ("row", entry.row_id),
-        ("configuration", entry.config_hash),
-        ("data", entry.data_fingerprint),
-        ("code", f"{entry.code_version}; method {record['code']['method']}, engine {', '.join(engines)}"),
+    return [
+        ("method's code", str(record["code"]["method"])),
+        ("engine", ", ".join(engines)),
         ("commit", ", ".join(commits)),
         ("packages", packages),
-        ("hardware", entry.hardware),
         ("finished", finished[-1]),
         ("parameters", f"{record['parameters']['total']:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")),
         ("tuning trials", str(record["tuning"].get("trials", 0))),
     ]
-    terms = "".join(f"<dt>{text(name)}</dt><dd>{text(value)}</dd>" for name, value in facts if value)
-    return f"<h4>Provenance</h4><dl>{terms}</dl>"

@@ -45,6 +45,8 @@ class Facts:
 
     def family(self, method: str) -> str:
         """Return the family of a method, 'other' where it names none."""
+        if method == LOGIT_MEAN:
+            return "combination"
         entry = self._entry("method", method)
         return str(entry.facts.get("family") or "other") if entry else "other"
 

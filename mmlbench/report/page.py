@@ -175,9 +175,8 @@ def _details(view: View, group: GroupKey, details: Details, audit: list[str], ro
     """Return each label's details; where the page is full, only how to get them."""
     parts = []
     for entry in view.entries(group):
-        detail = details.get((group, entry.label))
-        body = detail_html(view, group, entry, detail, audit) if detail is not None else ""
-        if not body or len(body) > room["details"]:
+        body = detail_html(view, group, entry, details.get((group, entry.label), Detail()), audit)
+        if len(body) > room["details"]:
             said = f"{named(entry)}: see its runs, or make them again with mmlbench reproduce {entry.row_id}."
             body = f'<p id="row-{entry.row_id}">{text(said)}</p>'
         room["details"] -= len(body)
