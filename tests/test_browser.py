@@ -106,7 +106,7 @@ def visit(browser: Any, results: Path) -> Iterator[Visit]:
 def test_it_opens_from_disk_without_a_word_on_the_console(visit: Visit) -> None:
     page = visit.go()
     assert page.locator("#filters").is_visible()
-    assert page.locator("#said").inner_text().startswith("12 rows shown")
+    assert page.locator("#said").inner_text().startswith("14 rows shown")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
@@ -280,7 +280,7 @@ def test_without_a_script_the_tables_are_there(browser: Any, results: Path) -> N
     one = Visit(browser, results, java_script_enabled=False)
     page = one.go()
     assert not page.locator("#filters").is_visible()
-    assert page.locator(f"{ACCURACY} > tbody > tr:visible").count() == 6
+    assert page.locator(f"{ACCURACY} > tbody > tr:visible").count() == 7
     page.locator(f"{ACCURACY} tr:visible th a").first.click()
     assert re.search(r"#row-\w+$", page.url)
     page.locator("details.one summary").first.click()
