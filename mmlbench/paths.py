@@ -41,6 +41,12 @@ def config_folder() -> Path:
     return root / "config" if root is not None else PACKAGE / "config"
 
 
+def published_folder() -> Path:
+    """Return the folder with the published numbers."""
+    root = checkout()
+    return root / "published" if root is not None else PACKAGE / "published"
+
+
 def index_folder() -> Path:
     """Return the folder of the plug-in index, a cache that may be deleted at any time."""
     base = os.environ.get("MMLBENCH_INDEX") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"

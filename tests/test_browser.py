@@ -160,7 +160,7 @@ def test_filters_of_data_and_of_the_selection_rule(visit: Visit) -> None:
     assert page.locator("section[data-dataset]:visible").count() == 1
     last = visit.column(3)
     page.locator("#filters [name=rule]").select_option("test")
-    assert "not a result" in page.locator("#said").inner_text() and visit.column(3) != last
+    assert "never a result" in page.locator("#said").inner_text() and visit.column(3) != last
     assert "".join(visit.column(2)) == ""  # no rank groups of a rule that chooses on the test set
     page.locator("#filters [name=split]").select_option("default")
     assert page.locator("section[data-dataset]:visible").count() == 0

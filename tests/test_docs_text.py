@@ -26,6 +26,7 @@ FOLDERS = (
     "methods",
     "mmlbench",
     "profiles",
+    "published",
     "tests",
     "tools",
     "workflow",

@@ -22,6 +22,7 @@ SHIPPED = {
     "methods": "mmlbench/methods",
     "datasets": "mmlbench/datasets",
     "config": "mmlbench/config",
+    "published": "mmlbench/published",
     "workflow/snakemake_executor_plugin_submitit": "snakemake_executor_plugin_submitit",
 }
 #: What an install must do from any folder: keep the other package's name free and find its own files.

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from .. import selection
 from . import html
-from .facts import CONTROL
+from .facts import CONTROL, LOGIT_MEAN
 from .html import Scale, text
 from .rows import Row, number
 from .sheets import gap_row, named, points
@@ -18,11 +19,7 @@ from .view import GroupKey, View, figure_of, interval, p_text, percent, with_sd
 
 FamilyOf = Callable[[str], str]
 #: Selection rules in the words of the page.
-RULES = {
-    "last": "last epoch",
-    "val": "best epoch on validation",
-    "test": "best epoch on test (as much of the literature; not a result)",
-}
+RULES = {rule.name: rule.words for rule in selection.RULES}
 LONG_HEADS = {"seconds": "training seconds of one seed, those of the runs that it reuses included"}
 
 
@@ -201,7 +198,8 @@ def _accuracy_line(
     small = f"<small>with {text(' and '.join(reused))}</small>" if reused else ""
     cells.append("<td></td>" if seconds is None else f'<td data-order="{number(seconds)}">{seconds:.0f}{small}</td>')
     cells.append(f"<td>{entry.n_seeds or ''}</td>")
-    extra = "<small>control, not ranked</small>" if entry.method == CONTROL else ""
+    apart = {CONTROL: "control, not ranked", LOGIT_MEAN: "a reference, not ranked"}.get(entry.method)
+    extra = f"<small>{apart}</small>" if apart else ""
     return Line(entry, rule, css, html.label(named(entry)), cells, extra)
 
 

@@ -1,6 +1,7 @@
-"""The figures: accuracy with intervals, the gap per modality, and learning curves of each modality's head.
+"""The figures: accuracy with intervals, the gap per modality, accuracy against cost, learning curves of each head.
 
-Colour-blind safe, with marker shapes beside colours; PNG, PDF and SVG with the same bytes each time.
+As wide as a column of print, so that nothing shrinks there. Colour-blind safe and readable in greyscale: marker
+shapes, filled or open, and dashes beside colours. PNG, PDF and SVG with the same bytes each time.
 """
 
 from __future__ import annotations
@@ -19,18 +20,23 @@ from .sheets import gap_row, named
 from .view import GroupKey, View
 
 FORMS = ("png", "pdf", "svg")
-NAMES = ("accuracy-", "gap-", "curves-")
+NAMES = ("accuracy-", "gap-", "pareto-", "curves-")
 #: Wong's palette, readable with the common kinds of colour blindness; blue and vermilion also differ in grey.
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 PALETTE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
 MARKERS = ("o", "s", "^", "D", "v", "P")
+#: Characters of a label in a figure.
+LABEL = 28
 GREY = "#6b6b6b"
-WIDTH = 6.4
+#: Inches: a column of a two-column page.
+WIDTH = 3.5
 STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "mmlbench",
     "pdf.fonttype": 42,
-    "savefig.dpi": 160,
+    "savefig.dpi": 220,
+    "grid.linewidth": 0.5,
+    "lines.markersize": 4.5,
     "font.family": "DejaVu Sans",
     "text.parse_math": False,
     "axes.spines.top": False,
@@ -52,7 +58,7 @@ def _style() -> Iterator[Any]:
     import matplotlib.pyplot as plt
     import seaborn as sns
 
-    with plt.rc_context(), sns.axes_style("whitegrid"), sns.plotting_context("paper", font_scale=1.1):
+    with plt.rc_context(), sns.axes_style("whitegrid"), sns.plotting_context("paper", font_scale=0.82):
         settings: Any = plt.rcParams
         settings.update(STYLE)
         yield plt
@@ -64,6 +70,7 @@ def write_figures(view: View, results: Path) -> dict[GroupKey, dict[str, Path]]:
     draw: dict[str, Callable[[Any, View, GroupKey, Path], Any]] = {
         "accuracy": draw_accuracy,
         "gap": draw_gap,
+        "pareto": draw_pareto,
         "curves": draw_curves,
     }
     drawn: dict[GroupKey, dict[str, Path]] = {}
@@ -75,6 +82,9 @@ def write_figures(view: View, results: Path) -> dict[GroupKey, dict[str, Path]]:
                     path = results / "figures" / f"{name}-{slug(view, group)}"
                     drawn.setdefault(group, {})[name] = _save(figure, path)
                     plt.close(figure)
+        figure = draw_overview(plt, view)
+        _save(figure, results / "figures" / "overview")
+        plt.close(figure)
     _remove_others(results / "figures", drawn)
     return drawn
 
@@ -108,70 +118,176 @@ def _error(row: Row) -> list[list[float]] | None:
     return [[scale * (row.value - row.ci_low)], [scale * (row.ci_high - row.value)]]
 
 
+def _short(row: Row) -> str:
+    """Return a label that leaves room for its figure."""
+    name = named(row)
+    return name if len(name) <= LABEL else f"{name[: LABEL - 1]}…"
+
+
+def _ranked(view: View, group: GroupKey) -> list[Row]:
+    return [row for row in view.entries(group) if row.kind == "fused" and row.value is not None]
+
+
 def draw_accuracy(plt: Any, view: View, group: GroupKey, results: Path) -> Any:
     """Draw the fused accuracies with their intervals, best at the top; None where there is none."""
     del results
-    rows = [row for row in view.entries(group) if row.kind == "fused" and row.value is not None]
+    rows = _ranked(view, group)
     if not rows:
         return None
-    figure, axes = plt.subplots(figsize=(WIDTH, 1.3 + 0.36 * len(rows)))
+    figure, axes = plt.subplots(figsize=(WIDTH, 0.9 + 0.24 * len(rows)))
+    _accuracy_on(axes, view, group, rows)
+    _title(figure, f"{view.title(group)}; in brackets the rank group")
+    return figure
+
+
+def _accuracy_on(axes: Any, view: View, group: GroupKey, rows: list[Row]) -> None:
+    """Draw accuracies with intervals, a line each."""
     for place, row in enumerate(rows):
-        first = row.rank_group == 1
-        colour = GREY if row.rank_group is None else BLUE if first else VERMILION
-        axes.errorbar(
-            100 * (row.value or 0.0),
-            place,
-            xerr=_error(row),
-            fmt="o" if first else "s" if row.rank_group else "D",
-            color=colour,
-            mfc=colour if row.rank_group else "white",
-            capsize=3,
-        )
+        axes.errorbar(100 * (row.value or 0.0), place, xerr=_error(row), capsize=2, lw=1.2, **_marks(row))
     bayes = view.bayes(group).get("fused")
     if bayes is not None:
         axes.axvline(100 * bayes, color="black", ls="--", lw=1)
-        text = axes.text(100 * bayes, -0.75, "Bayes ", ha="right", va="center", fontsize=8)
+        text = axes.text(100 * bayes, -0.75, "Bayes ", ha="right", va="center", fontsize=7)
         text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.5})
-    labels = [f"{named(row)}{f'  ({row.rank_group})' if row.rank_group else '  control'}" for row in rows]
+    labels = [f"{_short(row)}{f'  ({row.rank_group})' if row.rank_group else '  (–)'}" for row in rows]
     axes.set_yticks(range(len(rows)), labels)
     axes.set_ylim(len(rows) - 0.5, -1.0 if bayes is not None else -0.5)
     axes.grid(axis="y", visible=False)
     axes.set_xlabel("test accuracy in %, 95 % interval")
-    axes.set_title(
-        f"{view.title(group)}: in brackets the group, 1 = not separable from the best", loc="left", fontsize=9
+
+
+def _marks(row: Row) -> dict[str, Any]:
+    """Return how a row is marked: filled in the first rank group, open elsewhere, grey where it is not ranked."""
+    first = row.rank_group == 1
+    colour = GREY if row.rank_group is None else BLUE if first else VERMILION
+    shape = "o" if first else "s" if row.rank_group else "D"
+    return {"fmt": shape, "color": colour, "mfc": colour if first else "white"}
+
+
+def _title(figure: Any, text: str, lift: float = 5) -> None:
+    """Put a title over the figure, from its left edge on, `lift` points above the panels."""
+    top = max(axes.get_position().y1 for axes in figure.axes) + lift / 72 / figure.get_size_inches()[1]
+    figure.text(0.0, top, text, ha="left", va="bottom", fontsize=7.5)
+
+
+def draw_pareto(plt: Any, view: View, group: GroupKey, results: Path) -> Any:
+    """Draw accuracy against the seconds of training, reused runs included; None where fewer than two are known."""
+    del results
+    points = [(view.seconds(group, row.label)[0], row) for row in view.entries(group)]
+    known = [(s, row) for s, row in points if s and row.kind == "fused" and row.rank_group and row.value is not None]
+    if len(known) < 2:
+        return None
+    known.sort(key=lambda point: (point[0], -(point[1].value or 0.0)))
+    figure, axes = plt.subplots(figsize=(WIDTH, 2.4))
+    best, front = 0.0, []
+    for seconds, row in known:
+        value = 100 * (row.value or 0.0)
+        axes.errorbar(seconds, value, yerr=_error(row), capsize=2, lw=1, alpha=0.95, **_marks(row))
+        if value > best:
+            best = value
+            front.append((seconds, value))
+    last = 1.05 * known[-1][0]
+    axes.plot(
+        [*(x for x, _ in front), last],
+        [*(y for _, y in front), best],
+        drawstyle="steps-post",
+        color=GREY,
+        lw=1,
+        ls=":",
     )
+    if known[-1][0] > 8 * known[0][0]:
+        axes.set_xscale("log")
+    axes.margins(x=0.12)
+    axes.autoscale_view()
+    _name_points(axes, [(seconds, 100 * (row.value or 0.0), _short(row)) for seconds, row in known])
+    axes.set_xlabel("training seconds of one seed, with the runs that it reuses")
+    axes.set_ylabel("test accuracy in %")
+    _title(figure, f"{view.title(group)}; on the dotted line nothing is cheaper and better")
     return figure
+
+
+def _name_points(axes: Any, points: list[tuple[float, float, str]]) -> None:
+    """Write each name beside its point, in the first of six places where it covers no other name."""
+    unit = axes.figure.dpi / 72  # pixels a point of type
+    taken: list[tuple[float, float, float, float]] = []
+    for x, y, name in points:
+        left, bottom = axes.transData.transform((x, y))
+        width, height = 4.0 * len(name) * unit, 7.5 * unit
+        places = [(dx, dy) for dy in (3, -9, 11, -17) for dx in (5, -5)]
+        boxes = []
+        for dx, dy in places:
+            start = left + dx * unit - (width if dx < 0 else 0)
+            boxes.append((start, start + width, bottom + dy * unit, bottom + dy * unit + height))
+        inside = axes.bbox.x0, axes.bbox.x1
+        free = [
+            k
+            for k, (a, b, c, d) in enumerate(boxes)
+            if a >= inside[0]
+            and b <= inside[1]
+            and not any(a < f and b > e and c < h and d > g for e, f, g, h in taken)
+        ]
+        best = free[0] if free else 0
+        taken.append(boxes[best])
+        side = "right" if places[best][0] < 0 else "left"
+        axes.annotate(name, (x, y), xytext=places[best], textcoords="offset points", fontsize=6.5, ha=side)
+
+
+def _measured(view: View, group: GroupKey) -> list[Row]:
+    """Return the labels whose gap is measured, not zero by construction."""
+    gaps = {row.label: gap_row(view, group, row.label, "mean") for row in view.entries(group)}
+    return [row for row in view.entries(group) if gaps[row.label] and not _is_zero(gaps[row.label])]
 
 
 def draw_gap(plt: Any, view: View, group: GroupKey, results: Path) -> Any:
     """Draw the competition gap of each modality with its interval; None where there is none."""
     del results
-    modalities = view.modalities(group)
-    labels = [row for row in view.entries(group) if gap_row(view, group, row.label, "mean")]
-    measured = [row for row in labels if not _is_zero(gap_row(view, group, row.label, "mean"))]
+    measured = _measured(view, group)
     if not measured:
         return None
-    figure, axes = plt.subplots(figsize=(WIDTH, 1.5 + 0.42 * len(measured)))
+    figure, axes = plt.subplots(figsize=(WIDTH, 1.1 + 0.32 * len(measured)))
+    _gap_on(axes, view, group, measured)
+    _title(figure, f"{view.title(group)}; probe of the encoder alone minus after the method", 18)
+    return figure
+
+
+def _gap_on(axes: Any, view: View, group: GroupKey, measured: list[Row]) -> None:
+    """Draw gaps with intervals, a line for each method and modality."""
+    modalities, control = view.modalities(group), view.control(group)
     for k, modality in enumerate(modalities):
         shift = 0.5 * ((k + 0.5) / len(modalities) - 0.5)
-        style = {"color": PALETTE[k % len(PALETTE)], "fmt": MARKERS[k % len(MARKERS)], "capsize": 3}
+        colour = PALETTE[k % len(PALETTE)]
+        style = {"color": colour, "fmt": MARKERS[k % len(MARKERS)], "capsize": 2, "lw": 1.2}
+        style["mfc"] = "white" if k % 2 else colour
         for place, entry in enumerate(measured):
             row = gap_row(view, group, entry.label, modality)
             if row is not None and row.value is not None:
                 label = modality if place == 0 else None
                 axes.errorbar(row.value, place + shift, xerr=_error(row), label=label, **style)
     axes.axvline(0, color="black", lw=1)
-    control = view.control(group)
-    axes.set_yticks(
-        range(len(measured)), [named(row) + ("  control" if row.label == control else "") for row in measured]
-    )
+    names = [_short(row) + ("  control" if row.label == control else "") for row in measured]
+    axes.set_yticks(range(len(measured)), names)
     axes.set_ylim(len(measured) - 0.5, -0.5)
     axes.grid(axis="y", visible=False)
     axes.set_xlabel("competition gap in points, 95 % interval")
-    axes.set_title(
-        f"{view.title(group)}: probe of the encoder trained alone − after the method", loc="left", fontsize=9
+    axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=4, frameon=False, borderaxespad=0.1)
+
+
+def draw_overview(plt: Any, view: View) -> Any:
+    """Draw accuracy and gap of every group beside each other: the study in one picture."""
+    groups = view.groups()
+    sizes = [max(3, len(_ranked(view, group)), len(_measured(view, group))) for group in groups]
+    height = sum(0.95 + 0.27 * size for size in sizes)
+    figure, panels = plt.subplots(
+        len(groups), 2, figsize=(2 * WIDTH, height), squeeze=False, height_ratios=sizes, layout="constrained"
     )
-    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False)
+    for (left, right), group in zip(panels, groups, strict=True):
+        _accuracy_on(left, view, group, _ranked(view, group))
+        left.set_title(f"{view.title(group)}; in brackets the rank group", loc="left", fontsize=7.5)
+        measured = _measured(view, group)
+        if measured:
+            _gap_on(right, view, group, measured)
+        else:
+            right.set_axis_off()
     return figure
 
 
@@ -217,8 +333,8 @@ def draw_curves(plt: Any, view: View, group: GroupKey, results: Path) -> Any:
     curves = {(label, m): _heads(results, group, label, m) for label in chosen for m in modalities}
     if not all(curves.get((label, m), ("", []))[1] for label in (alone, view.baseline) for m in modalities):
         return None
-    width = max(WIDTH, 3.0 * len(modalities))
-    figure, panels = plt.subplots(1, len(modalities), figsize=(width, 3.0), sharey=True, squeeze=False)
+    width = max(WIDTH, 1.7 * len(modalities))
+    figure, panels = plt.subplots(1, len(modalities), figsize=(width, 1.9), sharey=True, squeeze=False)
     for k, (axes, modality) in enumerate(zip(panels[0], modalities, strict=True)):
         for colour, dash, label in zip((BLUE, VERMILION, GREY), ("-", "--", ":"), chosen, strict=False):
             kind, values = curves[label, modality]
@@ -228,15 +344,13 @@ def draw_curves(plt: Any, view: View, group: GroupKey, results: Path) -> Any:
                 sns.lineplot(
                     frame, x="epoch", y="accuracy", ax=axes, color=colour, ls=dash, label=name, errorbar=("pi", 100)
                 )
-        axes.set_title(modality, loc="left", fontweight="bold")
+        axes.set_title(modality, loc="left", fontweight="bold", fontsize=8)
         axes.set_xlabel("epoch")
-        axes.set_ylabel("test accuracy of its head in %" if k == 0 else "")
+        axes.set_ylabel("test accuracy in %" if k == 0 else "")
         axes.legend().remove()
     handles = {h.get_label(): h for axes in panels[0] for h in axes.get_lines() if not h.get_label().startswith("_")}
-    figure.legend(
-        handles.values(), handles.keys(), loc="upper center", bbox_to_anchor=(0.5, 0.02), ncols=3, frameon=False
-    )
-    said = f"{view.title(group)}: mean over seeds, band from the lowest to the highest seed"
-    figure.suptitle(said, x=0.02, y=0.95, ha="left", fontsize=9)
-    figure.tight_layout(rect=(0, 0, 1, 1.03))
+    figure.tight_layout(rect=(0, 0, 1, 1), w_pad=0.6)
+    _title(figure, f"{view.title(group)}; mean over seeds, band lowest to highest", 18)
+    place = {"loc": "upper center", "bbox_to_anchor": (0.5, 0.03), "ncols": 1 if width <= WIDTH else 3}
+    figure.legend(handles.values(), handles.keys(), frameon=False, **place)
     return figure

@@ -12,7 +12,8 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
-from . import html, story
+from ..literature import Figure, read_figures
+from . import html, spread, story
 from .boards import RULES, FamilyOf, accuracy_board, gap_board, overall_board, rules_of
 from .details import Detail, detail_html
 from .html import text
@@ -57,11 +58,14 @@ def write_page(view: View, path: Path, figures: Figures, details: Details, famil
     page = Template((folder / "templates" / "leaderboard.html").read_text(encoding="utf-8"))
     scripts = [folder / "vendor" / "dataTables.min.js", folder / "templates" / "leaderboard.js"]
     sources = [script.read_text(encoding="utf-8").strip() for script in scripts]
+    published = read_figures()
     room = {"pictures": PICTURE_BYTES, "details": DETAIL_BYTES}
     sections = [_overall(view, family_of)]
     sections += [
-        _section(view, group, figures.get(group, {}), details, room, path, family_of) for group in view.groups()
+        _section(view, group, figures.get(group, {}), details, room, path, family_of, published)
+        for group in view.groups()
     ]
+    sections.append(spread.section(view, published))
     links = ['<a href="#overall">All data</a>']
     links += [f'<a href="#{_anchor(view, group)}">{text(view.title(group))}</a>' for group in view.groups()]
     return page.substitute(
@@ -69,7 +73,9 @@ def write_page(view: View, path: Path, figures: Figures, details: Details, famil
         style=(folder / "templates" / "leaderboard.css").read_text(encoding="utf-8").strip(),
         policy=" ".join(f"'sha256-{_sha256(source)}'" for source in sources),
         subtitle=text(f"Epoch of every number: {view.rule_words(RULES)}. {TARGET}"),
-        navigation="\n".join([*links, '<a href="#reading">How to read this</a>']),
+        navigation="\n".join(
+            [*links, '<a href="#literature">The literature</a>', '<a href="#reading">How to read this</a>']
+        ),
         filters=_filters(view, family_of),
         body="\n".join(sections),
         reading=html.paragraphs(READING),
@@ -130,6 +136,7 @@ def _section(
     room: dict[str, int],
     path: Path,
     family_of: FamilyOf,
+    published: list[Figure],
 ) -> str:
     entries, audit = view.entries(group), view.audited(group)
     n_test = max((row.n_test or 0 for row in entries), default=0)
@@ -153,6 +160,7 @@ def _section(
         "<h3>Method by method</h3>",
         *_details(view, group, details, audit, room),
         "<h3>More tables</h3>",
+        spread.beside(view, group, published),
         *_folds(view, group),
         "</section>",
     ]

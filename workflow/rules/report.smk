@@ -6,9 +6,12 @@ rule tables:
         noise=list(PLAN.noise_files()),
     output:
         report("results/all_tables.csv", category="Tables", caption="../report/all_tables.rst"),
-        "results/cost.csv",
+        report("results/leaderboard.html", category="Leaderboard", caption="../report/leaderboard.rst"),
+        report("results/figures/overview.png", category="Figures", caption="../report/overview.rst"),
+        report("results/tables/accuracy.csv", category="Tables", caption="../report/accuracy.rst"),
+        report("results/tables/competition_gap.csv", category="Tables", caption="../report/competition_gap.rst"),
+        report("results/cost.csv", category="Tables", caption="../report/cost.rst"),
         "results/leaderboard.md",
-        "results/leaderboard.html",
     log:
         "results/logs/tables.log",
     message:

@@ -1,0 +1,111 @@
+"""Published numbers: each with a source that can be opened, refused without; verdicts only where they are fair."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import fake_runs
+import pytest
+import yaml
+
+from mmlbench.errors import DataError
+from mmlbench.literature import Figure, Ours, Source, cells, compare, read_figures, read_source
+from mmlbench.paths import published_folder
+from mmlbench.report import spread
+from mmlbench.report.frame import make_frame
+from mmlbench.report.view import View
+from mmlbench.store import read_json
+
+SOURCE = Source(
+    "some", "A paper", "CONF 2020", "https://example.org/paper", "its authors", "the paper", {"cremad": "official"},
+    "last", ("field",), "",
+)  # fmt: skip
+FIGURE = Figure(SOURCE, "cremad", "joint", "accuracy", 60.0, "Table 1, row Joint")
+BARE = {"dataset": "cremad", "method": "joint", "metric": "accuracy", "value": 61.2}
+OURS = Ours("cremad", "official", "field", "last", 66.0, 64.0, 68.0, 1.0, 744)
+
+
+def test_every_published_figure_has_a_source_that_a_reader_can_open() -> None:
+    figures = read_figures()
+    assert len(figures) > 100 and len({figure.source.key for figure in figures}) == len(
+        list(published_folder().glob("*.yaml"))
+    )
+    for figure in figures:
+        assert figure.source.address.startswith("https://") and len(figure.place) > 5
+        assert figure.source.read and figure.source.measured_by
+        assert "package" not in figure.source.address
+    names = [(f.source.key, f.dataset, f.method, f.metric, f.place) for f in figures]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"address": None}, "'address' is a required property"),
+        ({"address": "a book that I once read"}, "does not match"),
+        ({"figures": [BARE]}, "'place' is a required"),
+        ({"figures": [{**BARE, "value": 612, "place": "Table 1"}]}, "612"),
+        ({"figures": []}, "figures"),
+        ({"measured_by": None}, "'measured_by' is a required property"),
+        ({"remembered": True}, "remembered"),
+        ({"protocol": {"selection": "best"}}, "protocol"),
+    ],
+)  # fmt: skip
+def test_a_figure_without_its_source_is_refused(tmp_path: Path, change: dict[str, object], what: str) -> None:
+    found = yaml.safe_load((published_folder() / "pmr.yaml").read_text(encoding="utf-8"))
+    found = {key: value for key, value in {**found, **change}.items() if value is not None}
+    path = tmp_path / "some.yaml"
+    path.write_text(yaml.safe_dump(found), encoding="utf-8")
+    with pytest.raises(DataError, match=r"some\.yaml") as caught:
+        read_source(path)
+    assert what in str(caught.value) and "docs/leaderboard.md" in str(caught.value)
+
+
+def test_a_verdict_is_given_by_the_interval_of_the_difference() -> None:
+    made = compare(FIGURE, OURS)
+    width = 1.959964 * ((2 / 1.959964) ** 2 + 100**2 * 0.6 * 0.4 / 744 + 1.0**2) ** 0.5
+    assert (
+        made.verdict == "higher"
+        and made.ci_low == pytest.approx(6 - width)
+        and made.ci_high == pytest.approx(6 + width)
+    )
+    assert compare(replace(FIGURE, value=66.5), OURS).verdict == "agrees"
+    assert compare(replace(FIGURE, value=72.0), OURS).verdict == "lower"
+
+
+@pytest.mark.parametrize(
+    ("figure", "ours", "why"),
+    [
+        (FIGURE, replace(OURS, split="speaker"), "test set of cremad/speaker"),
+        (FIGURE, replace(OURS, selection="val"), "chosen by 'last', ours by 'val'"),
+        (FIGURE, replace(OURS, recipe="embedded"), "front end"),
+        (FIGURE, replace(OURS, ci_low=None), "no interval"),
+        (replace(FIGURE, source=replace(SOURCE, selection="unknown")), OURS, "not said"),
+        (replace(FIGURE, metric="accuracy/audio"), OURS, "no counterpart"),
+    ],
+)
+def test_what_does_not_match_gets_a_reason_and_no_verdict(figure: Figure, ours: Ours, why: str) -> None:
+    made = compare(figure, ours)
+    assert made.verdict.startswith("not comparable: ") and why in made.verdict
+    assert made.ci_low is None and made.difference == pytest.approx(6.0)
+
+
+def test_the_spread_of_joint_on_cremad_is_that_of_the_sources() -> None:
+    found = cells(read_figures())["cremad", "joint"]
+    assert [figure.value for figure in found][:1] == [53.2] and found[-1].value == 67.47
+    assert all(len({one.source.key for one in figures}) > 1 for figures in cells(read_figures()).values())
+
+
+def test_ours_stand_beside_theirs_and_in_the_spread(tmp_path: Path) -> None:
+    fake_runs.write_study(tmp_path, [fake_runs.small(dataset="cremad", split="official", seeds=(0, 1))])
+    view = View.parse(read_json(tmp_path / "plan.json"), *make_frame(tmp_path, tmp_path))
+    group = view.groups()[0]
+    fair = replace(FIGURE, source=replace(SOURCE, recipes=("embedded",)))
+    other = replace(FIGURE, value=67.0, source=replace(SOURCE, key="b", title="<b>B</b>", selection="unknown"))
+    text = spread.beside(view, group, [fair, other])
+    assert ">higher<" in text and "not comparable: which epoch is printed is not said" in text
+    assert "&lt;b&gt;B&lt;/b&gt;" in text and "<b>B" not in text
+    page = spread.section(view, [fair, other])
+    assert "joint on cremad: 60.0 to 67.0 % in 2 sources" in page and "this study, official, embedded, last" in page
+    assert "not run" in spread.section(View("x", "last", "joint", [], []), [fair, other])
