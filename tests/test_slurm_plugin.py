@@ -144,12 +144,28 @@ def test_packs_are_even():
         ("sbatch: error: Invalid generic resource (gres) specification", "submitit-gpus"),
         ("sbatch: error: Batch job submission failed: Invalid feature specification", "submitit-constraint"),
         ("sbatch: error: Batch job submission failed: Invalid qos specification", "submitit-qos"),
-        ("sbatch: error: Munge encode failed", "administrator"),
         ("sbatch: error: something new", "something new"),
     ],
 )
 def test_a_refusal_names_the_setting(said, words):
     assert words in messages.refused(said, request(ExecutorSettings(partition="x", account="y")), OFFER)
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (
+            "sbatch: error: If munged is up, restart\nsbatch: error: Munge encode failed",
+            "munge, which proves who you are",
+        ),
+        (
+            "slurm_load_ctl_conf error: Unable to contact slurm controller (connect failure)",
+            "controller does not answer",
+        ),
+    ],
+)
+def test_who_does_not_answer_is_said_and_waited_for(said, words):
+    assert messages.PASSING.search(said) and words in messages.absent(said)
 
 
 def test_the_cause_is_found_in_slurms_log():

@@ -25,10 +25,11 @@ def _fresh_cluster() -> MiniCluster:
     reason = why_not()
     if reason and WANTED != "required":
         pytest.skip(reason)
-    folder = default_folder()
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")  # each has a cluster of its own
+    folder = default_folder().with_name(default_folder().name + worker)
     if (folder / "settings.json").exists():
         MiniCluster.open(folder).wipe()
-    cluster = MiniCluster(Settings(str(folder), ports=free_ports()))
+    cluster = MiniCluster(Settings(str(folder), ports=free_ports(16800 + 100 * int(worker.removeprefix("gw") or 0))))
     try:
         cluster.start()
     except ClusterError as error:

@@ -84,10 +84,10 @@ def _path() -> str:
     return f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 
 
-def free_ports(count: int = 80) -> int:
-    """Return the first of so many ports that nobody listens on."""
-    for base in range(16800, 30000, 100):
-        if not any(_taken(base + k) for k in range(count)):
+def free_ports(first: int = 16800) -> int:
+    """Return the first of 80 ports that nobody listens on."""
+    for base in range(first, 30000, 1000):
+        if not any(_taken(base + k) for k in range(80)):
             return base
     raise ClusterError("no free ports")
 
@@ -261,7 +261,11 @@ class MiniCluster:
     def revive_node(self, name: str, hide: list[str] | None = None) -> None:
         """Start a node again; `hide` are folders that it does not see."""
         self.hidden[name] = hide or []
+        if processes.find("slurmd", f"-N\0{name}\0", self.settings.config):
+            return
         self._start_slurmd(name)
+        time.sleep(0.3)
+        self.run("scontrol", "update", f"nodename={name}", "state=resume", check=False)
         self._wait_nodes([name])
 
 

@@ -97,8 +97,12 @@ class Executor(RemoteExecutor):
         lives = []
         for job in jobs:
             self.run_job_pre(job)
-            lives.append(self._live(job))
-        self.submitter.put(lives)
+            try:
+                lives.append(self._live(job))
+            except WorkflowError as error:
+                self.report_job_error(SubmittedJobInfo(job), msg=f"not submitted: {error}\n        ")
+        if lives:
+            self.submitter.put(lives)
 
     def _live(self, job: Any) -> Live:
         shell = None if job.is_group() else job.shellcmd
@@ -153,7 +157,7 @@ class Executor(RemoteExecutor):
         self.books.end(live, well=False)
         info = live.info or SubmittedJobInfo(live.job)
         self.parked[id(live)] = live
-        self.report_job_error(info, msg=f"not submitted: {why}\n        By hand: {live.by_hand}\n        ")
+        self.report_job_error(info, msg=f"not submitted: {why}\n        ")
 
     def _crashed(self, error: Exception) -> None:
         self.workflow.scheduler.executor_error_callback(error)

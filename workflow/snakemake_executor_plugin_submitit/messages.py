@@ -35,7 +35,7 @@ STATES = {
 PASSING = re.compile(
     r"Unable to contact slurm controller|Socket timed out|Connection refused|Zero Bytes were transmitted|"
     r"Connection timed out|Unexpected message received|Transport endpoint is not connected|"
-    r"slurm_persist_conn_open|Controller is in standby|try again later|did not answer within",
+    r"slurm_persist_conn_open|munged is up|Controller is in standby|try again later|did not answer within",
     re.IGNORECASE,
 )
 #: What passes when other jobs have ended, or at once with fewer of them in one submission.
@@ -143,6 +143,14 @@ def refused(text: str, request: Request, offer: Offer | None) -> str:
             f"munge, which proves to SLURM who you are, does not answer here: tell the administrator (sbatch: {own})"
         )
     return f"sbatch refused: {own or 'it gave no reason'}"
+
+
+def absent(text: str) -> str:
+    """Return why SLURM gives no answer, with who can mend it."""
+    own = " ".join(re.sub(r"\b(sbatch|scontrol|sinfo|squeue): error: ", "", text).split())[-160:]
+    if MUNGE.search(text):
+        return f"munge, which proves who you are, does not answer here: tell the administrator ({own})"
+    return f"the controller does not answer: wait, or ask the administrator ({own})"
 
 
 def _account(request: Request) -> str:

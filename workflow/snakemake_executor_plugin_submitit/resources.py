@@ -116,9 +116,7 @@ def _extra(rule: str, value: Any) -> tuple[tuple[str, str], ...]:
         if not word.startswith("--") or not re.fullmatch(r"[a-z][a-z-]*", key):
             raise WorkflowError(f"rule {rule}: slurm_extra holds {word!r}; write flags in full, as --name=value")
         if key in OURS:
-            raise WorkflowError(
-                f"rule {rule}: slurm_extra sets --{key}, which the executor sets itself; leave it out"
-            )
+            raise WorkflowError(f"rule {rule}: slurm_extra sets --{key}, which is the executor's own; leave it out")
         found.append((key, text))
     return tuple(found)
 

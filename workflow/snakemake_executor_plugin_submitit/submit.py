@@ -18,7 +18,7 @@ from .batch import Batch, Member
 from .cluster import Offer, complaint, read_offer
 from .commands import Slurm, end_children, wait_gone
 from .jobs import Live
-from .messages import LIMIT, PASSING, count, refused
+from .messages import LIMIT, PASSING, absent, count, refused
 from .node import Pack
 
 LONGEST_PAUSE_S = 30.0
@@ -117,8 +117,7 @@ class Submitter:
         """Put jobs back for another try, or give up where that has gone on for too long."""
         since = parcel.since or time.monotonic()
         if time.monotonic() - since > self.settings.patience:
-            for live in lives:
-                self.refuse(live, f"given up after {self.settings.patience / 60:.0f} min: {reason}")
+            self._refuse_all(lives, f"{reason}; given up after {self.settings.patience / 60:.0f} min")
             return
         self._say_once(f"submitit: {count(len(lives), 'job')} to be submitted: {reason}")
         again = Parcel(
@@ -127,6 +126,11 @@ class Submitter:
         with self._wake:
             if not self.stopped:
                 self.parcels.append(again)
+
+    def _refuse_all(self, lives: list[Live], why: str) -> None:
+        """Refuse jobs: the first with the reason, the others with a word."""
+        for live in lives:
+            self.refuse(live, why if live is lives[0] else "for the reason given above")
 
     def _say_once(self, text: str) -> None:
         if text not in self._said:
@@ -154,7 +158,7 @@ class Submitter:
     def _read_offer(self, parcel: Parcel) -> bool:
         found = read_offer(self.slurm)
         if isinstance(found, str):
-            self._later(parcel, parcel.lives, found)
+            self._later(parcel, parcel.lives, absent(found))
             return False
         self.offer = found
         return True
@@ -178,8 +182,7 @@ class Submitter:
         count = math.ceil(len(lives) / request.share)
         found = complaint(request, math.ceil(len(lives) / count), self.offer)
         if found:
-            for live in lives:
-                self.refuse(live, found)
+            self._refuse_all(lives, found)
             return
         most = min(self.offer.max_array, parcel.most)
         left = spread(lives, count)
@@ -198,11 +201,10 @@ class Submitter:
                 self._later(parcel, rest, f"a limit of the cluster is reached ({_short(error)})")
                 return
             elif PASSING.search(error):
-                self._later(parcel, rest, _short(error))
+                self._later(parcel, rest, absent(error))
                 return
             else:
-                for live in rest:
-                    self.refuse(live, refused(error, request, self.offer))
+                self._refuse_all(rest, refused(error, request, self.offer))
                 return
 
     def _sbatch(self, packs: list[list[Live]]) -> str:

@@ -1,0 +1,100 @@
+"""Training runs that are told, killed and moved: they go on from their checkpoint to the same bytes."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+from slurm_project import Project
+
+from mmlbench.testing import PLUGINS
+
+TRAIN = """
+localrules: all
+rule all:
+    input: [f"out/{i}" for i in range(int(config.get("jobs", 2)))]
+rule train:
+    output: "out/{i}"
+    log: "logs/{i}.log"
+    resources: mem_mb=1200, runtime=int(config.get("minutes", 5))
+    shell: "mmlbench train --dataset tiny --plugins PLUGINS --method joint --seed {wildcards.i} --save-every 0.5 "
+        "--recipe-set epochs=EPOCHS --recipe-set batch_size=16 --results res "
+        "--cache cache >> {log} 2>&1; touch {output}"
+"""
+FILES = ("run.json", "history.csv", "predictions.npz", "epochs.npz", "probe.npz")
+
+
+def training(folder, cluster, epochs):
+    """Return a workflow that trains on the tiny dataset, and what the runs have to be."""
+    text = TRAIN.replace("PLUGINS", str(PLUGINS)).replace("EPOCHS", str(epochs))
+    project = Project(folder, cluster, text)
+    words = ["mmlbench", "prepare", "tiny", "--plugins", str(PLUGINS), "--cache", str(folder / "cache")]
+    subprocess.run(words, env=project.environment, check=True, capture_output=True)
+    return project
+
+
+def expected(project, seed, epochs):
+    """Train the same run here, undisturbed; return its folder."""
+    words = [
+        "mmlbench",
+        "train",
+        "--dataset",
+        "tiny",
+        "--plugins",
+        str(PLUGINS),
+        "--method",
+        "joint",
+        "--seed",
+        str(seed),
+    ]
+    words += [
+        "--recipe-set",
+        f"epochs={epochs}",
+        "--recipe-set",
+        "batch_size=16",
+        "--results",
+        "here",
+        "--cache",
+        "cache",
+    ]
+    subprocess.run(words, cwd=project.folder, env=project.environment, check=True, capture_output=True)
+    (run,) = (project.folder / "here").rglob(f"s{seed}-*/run.json")
+    return run.parent
+
+
+def same(project, seed, epochs):
+    """The run on the cluster has the bytes of the undisturbed one."""
+    here = expected(project, seed, epochs)
+    there = project.folder / "res" / here.relative_to(project.folder / "here")
+    assert [name for name in FILES if (here / name).read_bytes() != (there / name).read_bytes()] == []
+
+
+def log(project, seed):
+    """Return what a run said over all its starts."""
+    path = project.folder / "logs" / f"{seed}.log"
+    return path.read_text() if path.exists() else ""
+
+
+def trains(project, seed):
+    """Return whether a run has written a checkpoint."""
+    return bool(list((project.folder / "res").rglob(f"s{seed}-*/checkpoint.npz")))
+
+
+@pytest.mark.parametrize("how", ["time limit", "node"])
+def test_a_run_goes_on_where_it_was(cluster, tmp_path, how):
+    project = training(tmp_path, cluster, epochs := 1200 if how == "time limit" else 250)
+    try:
+        limit = {"minutes": 2} if how == "time limit" else {}
+        words = project.words(config={"jobs": 1} | limit, signal_delay=60, max_timeouts=9)
+        process = project.start(*words)
+        if how == "node":
+            project.wait(lambda: trains(project, 0))
+            (node,) = cluster.run("squeue", "-h", "-o", "%N").split()
+            cluster.kill_node(node)
+        assert process.wait(260) == 0, project.output()
+        text = log(project, 0)
+        assert "goes on from stage" in text
+        assert ("time limit" if how == "time limit" else "node failure") in project.output()
+        same(project, 0, epochs)
+    finally:
+        project.end()
