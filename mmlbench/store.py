@@ -171,6 +171,7 @@ class Lease:
     ) -> None:
         self.folder, self.path, self.say, self.wait, self.check = folder, folder / "lease.json", say, wait, check
         self.token = uuid.uuid4().hex
+        self._now = 0.0  # by the clock of the file system, whatever this machine's clock says
         self._stop = threading.Event()
         self._beat = threading.Thread(target=self._heartbeat, daemon=True)
 
@@ -187,6 +188,7 @@ class Lease:
         temporary = self.folder / f".lease.{self.token}"
         try:
             temporary.write_text(json.dumps(holder), encoding="utf-8")
+            self._now = temporary.stat().st_mtime
             os.link(temporary, self.path)
         except FileExistsError:
             return False
@@ -199,7 +201,7 @@ class Lease:
 
     def _holder(self) -> tuple[dict[str, Any], float] | None:
         try:
-            silent = time.time() - self.path.stat().st_mtime
+            silent = self._now - self.path.stat().st_mtime
             return _read_holder(self.path), silent
         except FileNotFoundError:
             return None

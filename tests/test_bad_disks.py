@@ -197,6 +197,14 @@ def test_one_who_is_silent_for_a_moment_elsewhere_or_in_another_container_is_not
             store.Lease(folder, lambda line: None, wait=0).__enter__()
 
 
+def test_a_clock_that_is_an_hour_off_makes_nobody_dead(tmp_path, monkeypatch):
+    folder = holder_of(tmp_path / "run", host="elsewhere")
+    clock = time.time
+    monkeypatch.setattr(store.time, "time", lambda: clock() + 3600)
+    with pytest.raises(RunError, match="is held by"):
+        store.Lease(folder, lambda line: None, wait=0).__enter__()
+
+
 def test_two_writers_make_cache_and_run_once_and_both_end_well(tiny, tmp_path):
     options = tiny.words("joint", tmp_path / "results", cache=tmp_path / "cache")
     words = [sys.executable, "-m", "mmlbench", "train", *options]

@@ -27,6 +27,7 @@ FOLDERS = (
     "mmlbench",
     "profiles",
     "published",
+    "slurm",
     "tests",
     "tools",
     "workflow",

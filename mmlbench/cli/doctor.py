@@ -239,6 +239,10 @@ def findings(arguments: argparse.Namespace) -> Iterator[Finding]:
     yield from folder_findings("results", arguments.results)
     yield from folder_findings("cache", arguments.cache)
     yield from study_findings(arguments.config, arguments.results, arguments.cache)
+    if arguments.slurm:
+        from .doctor_slurm import slurm_findings
+
+        yield from slurm_findings()
 
 
 def doctor(arguments: argparse.Namespace) -> int:

@@ -286,7 +286,14 @@ def _report_commands(commands: Any) -> None:
         commands, "doctor", "what is installed, what would run, what is missing", "doctor", "mmlbench doctor"
     )
     doctor.add_argument("--config", type=Path, help="default: config/config.yaml")
+    doctor.add_argument("--slurm", action="store_true", help="and this cluster: what it offers, and one test job")
     _places(doctor)
+    guess = _add(commands, "estimate", "GPU hours and jobs of the runs to make", "estimate", "mmlbench estimate")
+    guess.add_argument("--config", type=Path, help="default: config/config.yaml")
+    text = "of SLURM: how many runs share a GPU (default: slurm/config.yaml)"
+    guess.add_argument("--profile", type=Path, default=Path("slurm/config.yaml"), metavar="FILE", help=text)
+    _places(guess)
+    _plugins(guess)
 
 
 def make_parser() -> argparse.ArgumentParser:

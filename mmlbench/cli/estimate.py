@@ -1,0 +1,136 @@
+"""`mmlbench estimate`: what a study's runs that are still to be made will cost, from those that were made."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import sys
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..config import read_study
+from ..errors import MmlbenchError
+from ..hashing import digest
+from ..index import use_plugins
+from ..plan import RunSpec
+from ..runfolder import RunFolder
+from ..store import read_json
+from .doctor import _default_config
+
+Key = tuple[str, str, str]  # dataset, recipe, method
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds of a run (None: nothing is known), and what that rests on."""
+
+    seconds: float | None
+    basis: str
+
+
+def key_of(spec: RunSpec) -> Key:
+    """Return what runs of about equal cost share."""
+    config = spec.config
+    return config["dataset"], digest(config["recipe"])[:10], config["method"]
+
+
+def measured(runs: list[RunSpec], results: Path) -> tuple[dict[Key, list[float]], list[RunSpec]]:
+    """Return the seconds of the complete runs, and the runs that are to be made."""
+    seconds: dict[Key, list[float]] = defaultdict(list)
+    todo = []
+    for spec in runs:
+        folder = results / spec.path
+        try:
+            RunFolder.open(folder)
+            seconds[key_of(spec)].append(float(read_json(folder / "provenance.json")["seconds"]["total"]))
+        except (MmlbenchError, KeyError, TypeError, ValueError):
+            todo.append(spec)
+    return seconds, todo
+
+
+def cost(key: Key, seconds: dict[Key, list[float]]) -> Cost:
+    """Return what a run costs: as measured for its method, else as the dearest other method of its grid."""
+    own = seconds.get(key)
+    if own:
+        return Cost(statistics.median(own), f"measured, n = {len(own)}")
+    others = {k[2]: statistics.median(v) for k, v in seconds.items() if k[:2] == key[:2]}
+    if others:
+        name = max(others, key=lambda method: others[method])
+        return Cost(others[name], f"as {name}")
+    return Cost(None, "nothing measured")
+
+
+def share_of(profile: Path) -> tuple[int, int]:
+    """Return the runs that share an allocation, and its GPUs, by a SLURM profile; (1, 1) where there is none."""
+    import yaml
+
+    try:
+        found = yaml.safe_load(profile.read_text(encoding="utf-8"))
+        train = (found.get("set-resources") or {}).get("train") or {}
+        gpus = train.get("gpu", str(found.get("submitit-gpus", "1")).rpartition(":")[2])
+        return max(1, int(train.get("runs_per_gpu", found.get("submitit-runs-per-gpu", 1)))), int(gpus)
+    except (OSError, ValueError, AttributeError, yaml.YAMLError):
+        return 1, 1
+
+
+def estimate(arguments: argparse.Namespace) -> int:
+    """Print a line per dataset and method, and the sums."""
+    use_plugins(arguments.plugins)
+    study = read_study(arguments.config or _default_config())
+    seconds, todo = measured(list(study.runs), arguments.results)
+    share, gpus = share_of(arguments.profile)
+    counts: dict[Key, int] = defaultdict(int)
+    for spec in todo:
+        counts[key_of(spec)] += 1
+    rows = [("dataset", "method", "runs", "each", "together", "from")]
+    total, unknown = 0.0, 0
+    for key, runs in sorted(counts.items()):
+        one = cost(key, seconds)
+        each = clock(one.seconds) if one.seconds is not None else "?"
+        together = clock(one.seconds * runs) if one.seconds is not None else "?"
+        rows.append((key[0], key[2], str(runs), each, together, one.basis))
+        total += (one.seconds or 0.0) * runs
+        unknown += runs if one.seconds is None else 0
+    for line in table(rows) if todo else []:
+        sys.stdout.write(line + "\n")
+    allocations = sum(math.ceil(runs / share) for runs in counts.values())
+    sys.stdout.write(summary(len(study.runs), len(todo), total, unknown, allocations, share, gpus, todo) + "\n")
+    return 0
+
+
+def summary(
+    planned: int, todo: int, total: float, unknown: int, allocations: int, share: int, gpus: int, runs: list[RunSpec]
+) -> str:
+    """Return the sums in words."""
+    if not todo:
+        return f"all {planned} runs are made"
+    text = f"{todo} of {planned} runs to make, in {allocations} SLURM jobs"
+    text += f" of up to {share} runs" if share > 1 else ""
+    if unknown == todo:
+        command = "mmlbench train " + " ".join(runs[0].command)
+        return f"{text}; nothing is measured yet: make one run there, then ask again: {command}"
+    hours = total / 3600 / share * max(1, gpus)
+    what = "GPU h" if gpus else "CPU h"
+    guess = " if sharing costs nothing" if share > 1 else ""
+    text += f"; {hours:.2f} {what}{guess}, waiting in the queue not counted"
+    return text + (f"; {unknown} runs not counted: nothing is measured for them" if unknown else "")
+
+
+def clock(seconds: float) -> str:
+    """Return a time for people."""
+    return (
+        f"{seconds:.1f} s"
+        if seconds < 90
+        else f"{seconds / 60:.1f} min"
+        if seconds < 5400
+        else f"{seconds / 3600:.1f} h"
+    )
+
+
+def table(rows: list[Any]) -> list[str]:
+    """Return the rows with their columns aligned."""
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

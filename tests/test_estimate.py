@@ -1,0 +1,70 @@
+"""`mmlbench estimate`: what the runs to make cost, from those that were made; `doctor --slurm` without a cluster."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+
+from mmlbench.cli import doctor_slurm, estimate, main
+from mmlbench.testing import FEW_EPOCHS, PLUGINS
+
+
+@pytest.fixture
+def study(tiny, tmp_path):
+    """Return a config of four runs, of which one is made and is said to have taken an hour."""
+    grid = {"dataset": "tiny", "recipe": "embedded", "recipe_set": FEW_EPOCHS, "seeds": [0, 1]}
+    facts = {"name": "few", "headline": "last", "baseline": "joint", "plugins": [str(PLUGINS)]}
+    config = tmp_path / "few.yaml"
+    config.write_text(yaml.safe_dump({**facts, "grid": [{**grid, "methods": ["joint", "ogm_ge"]}]}), encoding="utf-8")
+    path = tiny.run("joint", tmp_path / "results").path / "provenance.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    record["seconds"]["total"] = 3600.0
+    path.write_text(json.dumps(record), encoding="utf-8")
+    return config
+
+
+def told(capsys, config, folder, **profile):
+    """Return what is printed, by the last line and the others."""
+    path = folder / "profile.yaml"
+    path.write_text(yaml.safe_dump(profile), encoding="utf-8")
+    words = ["--config", str(config), "--results", str(folder / "results"), "--profile", str(path)]
+    assert main(["estimate", *words]) == 0
+    return capsys.readouterr().out.splitlines()
+
+
+def test_other_seeds_cost_the_same_and_other_methods_as_the_dearest(study, tmp_path, capsys):
+    *rows, last = told(capsys, study, tmp_path, **{"submitit-gpus": "a100:1"})
+    assert rows[1].split() == "tiny joint 1 60.0 min 60.0 min measured, n = 1".split()
+    assert rows[2].split() == "tiny ogm_ge 2 60.0 min 2.0 h as joint".split()
+    assert last == "3 of 4 runs to make, in 3 SLURM jobs; 3.00 GPU h, waiting in the queue not counted"
+
+
+def test_runs_that_share_a_gpu_are_fewer_jobs(study, tmp_path, capsys):
+    last = told(capsys, study, tmp_path, **{"submitit-gpus": "1", "set-resources": {"train": {"runs_per_gpu": 3}}})[
+        -1
+    ]
+    assert "in 2 SLURM jobs of up to 3 runs; 1.00 GPU h if sharing costs nothing" in last
+
+
+def test_nothing_measured_is_said_with_the_command_that_mends_it(study, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    last = told(capsys, study, tmp_path / "empty")[-1]
+    assert "nothing is measured yet: make one run there" in last and "mmlbench train --dataset tiny" in last
+
+
+def test_what_costs_what():
+    assert estimate.cost(("a", "r", "x"), {("b", "r", "x"): [1.0]}).seconds is None
+    assert estimate.cost(("a", "r", "x"), {("a", "r", "y"): [1.0], ("a", "r", "z"): [5.0]}).basis == "as z"
+
+
+def test_doctor_without_slurm_says_what_is_missing(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (finding,) = doctor_slurm.slurm_findings()
+    assert finding.verdict == "wrong" and "sbatch" in finding.what and "Log in" in finding.mend
+
+
+@pytest.mark.parametrize(("text", "minutes"), [("4h", 240), (90, 90), ("15", 15), ("1d", 1440)])
+def test_runtimes_are_read_as_snakemake_reads_them(text, minutes):
+    assert doctor_slurm._minutes(text) == minutes
