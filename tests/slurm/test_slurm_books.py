@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import pytest
-from slurm_project import submissions
-
-pytestmark = pytest.mark.xdist_group("books")  # one worker restarts its cluster twice, not two twice each
+from slurm_project import Project, submissions
 
 
-@pytest.fixture(scope="module")
-def books(session_cluster):
-    """Let the session's cluster keep books, in which root has an account of its own and a submit limit."""
-    session_cluster.restart(accounting=True)
-    session_cluster.run("sacctmgr", "-Qi", "modify", "user", "root", "set", "maxsubmitjobs=10", check=False)
-    yield session_cluster
-    session_cluster.restart(accounting=False)
+@pytest.fixture
+def books(cluster):
+    """Let the cluster keep books, in which root has an account of its own and a submit limit."""
+    cluster.restart(accounting=True)
+    cluster.run("sacctmgr", "-Qi", "modify", "user", "root", "set", "maxsubmitjobs=10", check=False)
+    yield cluster
+    cluster.restart(accounting=False)
 
 
-def test_account_and_qos_that_there_are_not(books, project):
+def test_accounts_limits_and_who_cancelled(books, tmp_path):
+    """One test, because the books take seconds to open."""
+    for part in (account_and_qos_that_there_are_not, the_submit_limit_is_waited_for, who_cancelled_is_said):
+        folder = tmp_path / part.__name__
+        folder.mkdir()
+        project = Project(folder, books)
+        part(project)
+        project.end()
+
+
+def account_and_qos_that_there_are_not(project):
     text = project.go(code=1, config={"jobs": 1}, account="none", partition="normal")
     assert "not submitted: account 'none' with partition 'normal' is not allowed: correct submitit-account" in text
     text = project.go(code=1, config={"jobs": 1}, qos="gold")
@@ -25,16 +33,16 @@ def test_account_and_qos_that_there_are_not(books, project):
     assert project.queue() == []
 
 
-def test_the_submit_limit_is_waited_for(books, project):
+def the_submit_limit_is_waited_for(project):
     text = project.go(config={"jobs": 14, "do": "sleep 1"}, account="lab")
     assert "to be submitted: a limit of the cluster is reached (" in text
     assert "14 jobs done, 0 failed" in text and set(project.marks("start").values()) == {1}
     assert 2 <= len(submissions(text)) <= 8
 
 
-def test_who_cancelled_is_said(books, project):
+def who_cancelled_is_said(project):
     process = project.start(*project.words("--keep-going", config={"jobs": 2, "do": "sleep 20"}, account="lab"))
     project.running(2)
-    books.run("scancel", "--user", "root")
+    project.cluster.run("scancel", "--user", "root")
     assert process.wait(90) == 1
     assert "it was cancelled (SLURM: CANCELLED, by root" in project.output()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 
-import pytest
 from slurm_project import Project
 
 from mmlbench.testing import PLUGINS
@@ -80,21 +79,35 @@ def trains(project, seed):
     return bool(list((project.folder / "res").rglob(f"s{seed}-*/checkpoint.npz")))
 
 
-@pytest.mark.parametrize("how", ["time limit", "node"])
-def test_a_run_goes_on_where_it_was(cluster, tmp_path, how):
-    project = training(tmp_path, cluster, epochs := 1200 if how == "time limit" else 250)
+def test_a_run_whose_node_dies_goes_on_where_it_was(cluster, tmp_path):
+    project = training(tmp_path, cluster, epochs := 250)
     try:
-        limit = {"minutes": 2} if how == "time limit" else {}
-        words = project.words(config={"jobs": 1} | limit, signal_delay=60, max_timeouts=9)
-        process = project.start(*words)
-        if how == "node":
-            project.wait(lambda: trains(project, 0))
-            (node,) = cluster.run("squeue", "-h", "-o", "%N").split()
-            cluster.kill_node(node)
-        assert process.wait(260) == 0, project.output()
-        text = log(project, 0)
-        assert "goes on from stage" in text
-        assert ("time limit" if how == "time limit" else "node failure") in project.output()
+        process = project.start(*project.words(config={"jobs": 1}))
+        project.wait(lambda: trains(project, 0))
+        (node,) = cluster.run("squeue", "-h", "-o", "%N").split()
+        cluster.kill_node(node)
+        assert process.wait(200) == 0, project.output()
+        assert "goes on from stage" in log(project, 0) and "node failure" in project.output()
         same(project, 0, epochs)
+    finally:
+        project.end()
+
+
+#: Counts seconds, as a run counts epochs, and keeps what it has when it is told to end.
+COUNTER = """n=$(cat n 2>/dev/null || echo 0)
+trap 'exit 143' TERM
+while [ "$n" -lt 70 ]; do sleep 1; n=$((n + 1)); echo $n > n; done
+"""
+
+
+def test_a_run_that_reaches_its_time_limit_goes_on(cluster, tmp_path):
+    """SLURM's least limit is a minute, and its warning may come up to a minute early; hence the long count."""
+    project = Project(tmp_path, cluster)
+    (tmp_path / "count.sh").write_text(COUNTER, encoding="utf-8")
+    try:
+        words = ["--set-resources", "work:runtime=2"]
+        text = project.go(*words, seconds=280, config={"jobs": 1, "do": "bash count.sh"}, signal_delay=60)
+        assert "started again: " in text and "x time limit" in text
+        assert project.marks("start")["0"] >= 2 and project.marks("end")["0"] == 1
     finally:
         project.end()

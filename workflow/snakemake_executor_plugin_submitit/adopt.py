@@ -21,10 +21,7 @@ class Orphans:
         self.slurm, self.settings, self.say = slurm, settings, say
         found = sorted(earlier(root, settings.keep_days), key=lambda batch: batch.folder.stat().st_mtime)
         #: Submissions of which it is not known whether they happened.
-        self.doubtful = [batch.name for batch in found if not batch.ids]
-        for batch in found:
-            if not batch.ids:
-                batch.remove()
+        self.doubtful = [batch for batch in found if not batch.ids]
         self.batches = [batch for batch in found if batch.ids]
         self.by_key: dict[str, tuple[Batch, Member]] = {
             member.key: (batch, member)
@@ -78,5 +75,9 @@ class Orphans:
 
     def left(self) -> list[str]:
         """Return the jobs of earlier starts that are still in the queue and that this one did not ask for."""
+        if not self.by_key:
+            return []
+        found = self.slurm.queue()
+        self.rows = self.rows if isinstance(found, str) else found
         places = [(batch, member) for batch, member in self.by_key.values() if self._alive(batch, member)]
         return sorted({job for batch, _ in places for job in batch.jobs()})

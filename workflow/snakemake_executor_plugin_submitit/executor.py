@@ -92,7 +92,8 @@ class Executor(RemoteExecutor):
     def run_jobs(self, jobs: list[Any]) -> None:
         """Take jobs that became ready together; the rest happens in other threads."""
         if self.view is None:
-            signal.signal(signal.SIGTERM, _like_ctrl_c)  # Snakemake would wait for all running jobs
+            with contextlib.suppress(ValueError):  # not the main thread
+                signal.signal(signal.SIGTERM, _like_ctrl_c)  # Snakemake would wait for all running jobs
             self.view = View(self.logger, self.say)
         lives = []
         for job in jobs:
@@ -231,8 +232,9 @@ class Executor(RemoteExecutor):
         if error:
             self.logger.error(f"submitit: not cancelled ({error}); type: scancel {' '.join(sorted(jobs))}")
             return
-        for name in self.submitter.doubtful:
-            self.slurm.cancel(name=name)
+        for batch in self.submitter.doubtful:
+            if not self.slurm.cancel(name=batch.name):
+                batch.remove()
         for live in lives:
             self.watch.drop(live)
             if live.batch is not None:

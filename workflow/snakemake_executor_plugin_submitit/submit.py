@@ -53,7 +53,7 @@ class Submitter:
     adopt: Callable[[list[Live]], list[Live] | None]
     say: Callable[[str], None]
     crashed: Callable[[Exception], None]
-    doubtful: list[str] = field(default_factory=list)
+    doubtful: list[Batch] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.offer: Offer | None = None
@@ -166,13 +166,14 @@ class Submitter:
     def _resolve_doubts(self) -> bool:
         """Cancel submissions of which it is not known whether they happened; return whether none is left."""
         while self.doubtful:
-            found = self.slurm.named(self.doubtful[0])
+            batch = self.doubtful[0]
+            found = self.slurm.named(batch.name)
             if found is None:
                 return False
             if found:
-                self.slurm.cancel(name=self.doubtful[0])
-                wait_gone(self.slurm, self.doubtful[0], 120.0)
-            self.doubtful.pop(0)
+                self.slurm.cancel(name=batch.name)
+                wait_gone(self.slurm, batch.name, 120.0)
+            self.doubtful.pop(0).remove()
         return True
 
     def _submit_group(self, parcel: Parcel, lives: list[Live]) -> None:
@@ -193,6 +194,8 @@ class Submitter:
             error = self._sbatch(piece)
             if not error:
                 continue
+            if self.stopped:
+                return
             rest = [live for pack in [*piece, *left] for live in pack]
             if LIMIT.search(error) and len(piece) > 1:
                 most = parcel.most = max(1, len(piece) // 2)
@@ -220,11 +223,12 @@ class Submitter:
             ids = self._through_submitit(batch, packs)
         except Exception as error:  # submitit's errors hold sbatch's words; whatever it is, it belongs to these jobs
             text = str(error).strip() or type(error).__name__
-            if PASSING.search(text):
-                self.doubtful.append(batch.name)
             for live, _ in placed:
                 live.batch = None
-            batch.remove()
+            if PASSING.search(text) or self.stopped:  # it may have happened; the folder tells the next start, too
+                self.doubtful.append(batch)
+            else:
+                batch.remove()
             return text
         batch.submitted(ids)
         self.batches += 1
