@@ -1,7 +1,7 @@
 # `make` alone lists the targets. Variables: PYTHON, VENV, CORES, TORCH, WORKERS (see `make help`).
 VENV    ?= .venv
 PYTHON  ?= python3
-CORES   ?= $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
+CORES   ?= $(shell env -u OMP_NUM_THREADS nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 WORKERS ?= $(if $(filter 1,$(CORES)),0,2)
 TORCH   ?=
 

@@ -17,8 +17,9 @@ from mmlbench.index import load_index
 from mmlbench.plan import Request, resolve
 from mmlbench.report import make_all
 from mmlbench.report.frame import make_frame
+from mmlbench.report.latex import latex_text
 from mmlbench.report.rows import Row, parse_rows
-from mmlbench.report.tables import latex_text, markdown_text
+from mmlbench.report.tables import markdown_text
 from mmlbench.store import read_arrays, read_json, write_arrays, write_json
 from mmlbench.testing import FEW_EPOCHS, PLUGINS
 
