@@ -12,6 +12,7 @@ import argparse
 import json
 import logging
 import os
+import resource
 import shutil
 import statistics
 import subprocess
@@ -32,12 +33,13 @@ NO_TORCH = "import sys; from mmlbench.cli import main; sys.exit(main(['list']) o
 
 @dataclass(frozen=True)
 class Measured:
-    """Seconds of a command: the first call, and the calls after it."""
+    """Seconds of a command: the first call, and the calls after it; `cpu` is the median of the latter."""
 
     command: str
     target: float
     first: float
     seconds: list[float]
+    cpu: float
 
     @property
     def median(self) -> float:
@@ -48,7 +50,7 @@ class Measured:
         """Return one line for people."""
         spread = f"{min(self.seconds):.2f} to {max(self.seconds):.2f} s in {len(self.seconds)} calls"
         median = f"median {self.median:.2f} s (target {self.target} s)"
-        return f"{self.command}: {median}, {spread}; first {self.first:.2f} s"
+        return f"{self.command}: {median}, {spread}; CPU time {self.cpu:.2f} s; first {self.first:.2f} s"
 
 
 def copy(folder: Path) -> dict[str, str]:
@@ -66,10 +68,20 @@ def fresh(folder: Path) -> None:
         shutil.rmtree(folder / name, ignore_errors=True)
 
 
+def cpu_of_children() -> float:
+    """Return the CPU seconds of all child processes that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def measure(command: tuple[str, ...], target: float, runs: int, call: Callable[[tuple[str, ...]], float]) -> Measured:
     """Time a command."""
-    first, *others = (call(command) for _ in range(runs + 1))
-    return Measured(" ".join(command), target, first, others)
+    seconds, cpu = [], []
+    for _ in range(runs + 1):
+        before = cpu_of_children()
+        seconds.append(call(command))
+        cpu.append(cpu_of_children() - before)
+    return Measured(" ".join(command), target, seconds[0], seconds[1:], statistics.median(cpu[1:]))
 
 
 def main() -> int:
