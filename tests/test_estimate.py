@@ -25,38 +25,47 @@ def study(tiny, tmp_path):
     return config
 
 
-def told(capsys, config, folder, **profile):
-    """Return what is printed, by the last line and the others."""
+def told(capsys, config, folder, measure=0, **profile):
+    """Return the lines that are printed: the table, the sum, the disk, and what was measured."""
     path = folder / "profile.yaml"
     path.write_text(yaml.safe_dump(profile), encoding="utf-8")
-    words = ["--config", str(config), "--results", str(folder / "results"), "--profile", str(path)]
-    assert main(["estimate", *words]) == 0
+    words = ["--results", str(folder / "results"), "--profile", str(path), "--seconds", str(measure)]
+    assert main(["estimate", str(config), "--cache", str(folder / "cache"), *words]) == 0
     return capsys.readouterr().out.splitlines()
 
 
 def test_other_seeds_cost_the_same_and_other_methods_as_the_dearest(study, tmp_path, capsys):
-    *rows, last = told(capsys, study, tmp_path, **{"submitit-gpus": "a100:1"})
-    assert " ".join(rows[1].split()) == "tiny joint 1 60.0 min 60.0 min measured, n = 1"
-    assert " ".join(rows[2].split()) == "tiny ogm_ge 2 60.0 min 2.0 h as joint"
-    assert last == "3 of 4 runs to make, in 3 SLURM jobs; 3.00 GPU h, waiting in the queue not counted"
+    *rows, last, disk = told(capsys, study, tmp_path, **{"submitit-gpus": "a100:1"})
+    assert " ".join(rows[1].split()) == "tiny whole embedded joint 1 60.0 min 60.0 min measured, n = 1"
+    assert " ".join(rows[2].split()) == "tiny whole embedded ogm_ge 2 60.0 min 2.0 h as joint"
+    said = "3 of 4 runs to make, in 3 SLURM jobs; 3.0 h one after the other, 3.00 GPU h, waiting in the queue not counted"
+    assert last == said and "1 caches to prepare" in disk
 
 
 def test_runs_that_share_a_gpu_are_fewer_jobs(study, tmp_path, capsys):
     last = told(capsys, study, tmp_path, **{"submitit-gpus": "1", "set-resources": {"train": {"runs_per_gpu": 3}}})[
-        -1
+        -2
     ]
     assert "in 2 SLURM jobs of up to 3 runs; 1.00 GPU h if sharing costs nothing" in last
 
 
 def test_nothing_measured_is_said_with_the_command_that_mends_it(study, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
-    last = told(capsys, study, tmp_path / "empty")[-1]
+    last = told(capsys, study, tmp_path / "empty")[-2]
     assert "nothing is measured yet: make one run there" in last and "mmlbench train --dataset tiny" in last
 
 
+def test_what_was_never_run_is_measured_here(study, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    _, joint, ogm_ge, total, _, caution = told(capsys, study, tmp_path / "empty", measure=0.01)
+    assert "samples/s on cpu here" in joint and "samples/s on cpu here" in ogm_ge and "on this machine" in caution
+    assert "4 of 4 runs to make" in total and "not counted:" not in total
+
+
 def test_what_costs_what():
-    assert estimate.cost(("a", "r", "x"), {("b", "r", "x"): [1.0]}).seconds is None
-    assert estimate.cost(("a", "r", "x"), {("a", "r", "y"): [1.0], ("a", "r", "z"): [5.0]}).basis == "as z"
+    assert estimate.cost(("a", "s", "r", "x"), {("b", "s", "r", "x"): [1.0]}).seconds is None
+    seconds = {("a", "s", "r", "y"): [1.0], ("a", "s", "r", "z"): [5.0]}
+    assert estimate.cost(("a", "s", "r", "x"), seconds).basis == "as z"
 
 
 def test_doctor_without_slurm_says_what_is_missing(monkeypatch, tmp_path):

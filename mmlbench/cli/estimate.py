@@ -1,4 +1,4 @@
-"""`mmlbench estimate`: what a study's runs that are still to be made will cost, from those that were made."""
+"""`mmlbench estimate`: what a study's runs that are still to be made will cost, from those that were made, else measured."""
 
 from __future__ import annotations
 
@@ -7,20 +7,23 @@ import math
 import statistics
 import sys
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..config import read_study
 from ..errors import MmlbenchError
 from ..hashing import digest
-from ..index import use_plugins
+from ..index import load_index, use_plugins
 from ..plan import RunSpec
 from ..runfolder import RunFolder
 from ..store import read_json
+from . import say
 from .doctor import _default_config
+from .run import choose_device
+from .throughput import dataset_of, gigabytes, seconds_of, throughput
 
-Key = tuple[str, str, str]  # dataset, recipe, method
+Key = tuple[str, str, str, str]  # dataset, split, recipe, method
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Cost:
 def key_of(spec: RunSpec) -> Key:
     """Return what runs of about equal cost share."""
     config = spec.config
-    return config["dataset"], digest(config["recipe"])[:10], config["method"]
+    return config["dataset"], config["split"], digest(config["recipe"])[:10], config["method"]
 
 
 def measured(runs: list[RunSpec], results: Path) -> tuple[dict[Key, list[float]], list[RunSpec]]:
@@ -56,11 +59,32 @@ def cost(key: Key, seconds: dict[Key, list[float]]) -> Cost:
     own = seconds.get(key)
     if own:
         return Cost(statistics.median(own), f"measured, n = {len(own)}")
-    others = {k[2]: statistics.median(v) for k, v in seconds.items() if k[:2] == key[:2]}
+    others = {k[3]: statistics.median(v) for k, v in seconds.items() if k[:3] == key[:3]}
     if others:
         name = max(others, key=lambda method: others[method])
         return Cost(others[name], f"as {name}")
     return Cost(None, "nothing measured")
+
+
+@dataclass
+class Rates:
+    """Samples a second of a dataset and recipe on a device, each measured once; 0 seconds: nothing is measured."""
+
+    device: str
+    least: float
+    found: dict[tuple[str, ...], float] = field(default_factory=dict)
+
+    def cost(self, spec: RunSpec) -> Cost:
+        """Return what the run would take here."""
+        if not self.least:
+            return Cost(None, "nothing measured")
+        index, device, config = load_index(), choose_device(self.device), spec.config
+        dataset, key = dataset_of(spec, index), (config["dataset"], digest(config["recipe"]))
+        if key not in self.found:
+            say(f"measuring {config['dataset']} / {config['recipe']['name']} on {device}")
+            self.found[key] = throughput(dataset, config["recipe"], index, device, self.least)
+        rate = self.found[key]
+        return Cost(seconds_of(spec, dataset, rate, index), f"{rate:.1f} samples/s on {device} here")
 
 
 def share_of(profile: Path) -> tuple[int, int]:
@@ -76,46 +100,62 @@ def share_of(profile: Path) -> tuple[int, int]:
         return 1, 1
 
 
+def disk(runs: list[RunSpec], cache: Path) -> str:
+    """Return in words what the caches that are still to be prepared will take."""
+    wanted = {spec.cache: spec for spec in runs if not (cache / spec.cache).is_dir()}
+    if not wanted:
+        return "every cache is prepared"
+    size = sum(gigabytes(dataset_of(spec, load_index()), spec.config["split"]) for spec in wanted.values())
+    return f"{len(wanted)} caches to prepare, about {size:.2f} GB"
+
+
 def estimate(arguments: argparse.Namespace) -> int:
-    """Print a line per dataset and method, and the sums."""
+    """Print a line per dataset, split and method, and the sums."""
     use_plugins(arguments.plugins)
     study = read_study(arguments.config or _default_config())
     seconds, todo = measured(list(study.runs), arguments.results)
-    share, gpus = share_of(arguments.profile)
-    counts: dict[Key, int] = defaultdict(int)
+    rates, groups = Rates(arguments.device, arguments.seconds), defaultdict(list)
     for spec in todo:
-        counts[key_of(spec)] += 1
-    rows = [("dataset", "method", "runs", "each", "together", "from")]
+        groups[key_of(spec)].append(spec)
+    rows = [("dataset", "split", "recipe", "method", "runs", "each", "together", "from")]
     total, unknown = 0.0, 0
-    for key, runs in sorted(counts.items()):
-        one = cost(key, seconds)
+    for key, runs in sorted(groups.items()):
+        known = cost(key, seconds)
+        one = rates.cost(runs[0]) if known.seconds is None else known
         each = clock(one.seconds) if one.seconds is not None else "?"
-        together = clock(one.seconds * runs) if one.seconds is not None else "?"
-        rows.append((key[0], key[2], str(runs), each, together, one.basis))
-        total += (one.seconds or 0.0) * runs
-        unknown += runs if one.seconds is None else 0
+        together = clock(one.seconds * len(runs)) if one.seconds is not None else "?"
+        rows.append((*key[:2], runs[0].config["recipe"]["name"], key[3], str(len(runs)), each, together, one.basis))
+        total += (one.seconds or 0.0) * len(runs)
+        unknown += len(runs) if one.seconds is None else 0
     for line in table(rows) if todo else []:
         sys.stdout.write(line + "\n")
-    allocations = sum(math.ceil(runs / share) for runs in counts.values())
-    sys.stdout.write(summary(len(study.runs), len(todo), total, unknown, allocations, share, gpus, todo) + "\n")
+    allowed = share_of(arguments.profile)
+    allocations = sum(math.ceil(len(runs) / allowed[0]) for runs in groups.values())
+    sys.stdout.write(summary(len(study.runs), todo, total, unknown, allocations, *allowed) + "\n")
+    sys.stdout.write(disk(list(study.runs), arguments.cache) + "\n")
+    if rates.found:
+        sys.stdout.write(
+            "Samples a second are of joint training on random inputs, on this machine; reading the data and a method's "
+            "further stages add to them. A finished run of a dataset and recipe takes their place.\n"
+        )
     return 0
 
 
 def summary(
-    planned: int, todo: int, total: float, unknown: int, allocations: int, share: int, gpus: int, runs: list[RunSpec]
+    planned: int, todo: list[RunSpec], total: float, unknown: int, allocations: int, share: int, gpus: int
 ) -> str:
     """Return the sums in words."""
     if not todo:
         return f"all {planned} runs are made"
-    text = f"{todo} of {planned} runs to make, in {allocations} SLURM jobs"
+    text = f"{len(todo)} of {planned} runs to make, in {allocations} SLURM jobs"
     text += f" of up to {share} runs" if share > 1 else ""
-    if unknown == todo:
-        command = "mmlbench train " + " ".join(runs[0].command)
+    if unknown == len(todo):
+        command = "mmlbench train " + " ".join(todo[0].command)
         return f"{text}; nothing is measured yet: make one run there, then ask again: {command}"
     hours = total / 3600 / share * max(1, gpus)
     what = "GPU h" if gpus else "CPU h"
     guess = " if sharing costs nothing" if share > 1 else ""
-    text += f"; {hours:.2f} {what}{guess}, waiting in the queue not counted"
+    text += f"; {clock(total)} one after the other, {hours:.2f} {what}{guess}, waiting in the queue not counted"
     return text + (f"; {unknown} runs not counted: nothing is measured for them" if unknown else "")
 
 

@@ -288,8 +288,12 @@ def _report_commands(commands: Any) -> None:
     doctor.add_argument("--config", type=Path, help="default: config/config.yaml")
     doctor.add_argument("--slurm", action="store_true", help="and this cluster: what it offers, and one test job")
     _places(doctor)
-    guess = _add(commands, "estimate", "GPU hours and jobs of the runs to make", "estimate", "mmlbench estimate")
-    guess.add_argument("--config", type=Path, help="default: config/config.yaml")
+    example = "mmlbench estimate config/paper.yaml"
+    guess = _add(commands, "estimate", "hours, jobs and disk of the runs to make", "estimate", example)
+    guess.add_argument("config", type=Path, nargs="?", help="default: config/config.yaml")
+    guess.add_argument("--device", default="auto", help="to measure on: auto, cpu, cuda or cuda:N")
+    text = "to measure a dataset and recipe of which no run is made (default: 3; 0: nothing is measured)"
+    guess.add_argument("--seconds", type=seconds, default=3.0, metavar="SECONDS", help=text)
     text = "of SLURM: how many runs share a GPU (default: slurm/config.yaml)"
     guess.add_argument("--profile", type=Path, default=Path("slurm/config.yaml"), metavar="FILE", help=text)
     _places(guess)

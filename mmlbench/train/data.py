@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from ..cache import Cache
 from ..method import Batch
 from .looks import Drawn, Look, Pixels, draw, fixed_views
 from .rng import generator
+from .stream import Streamed, ahead
 
 EVALUATION_BATCH = 512
 
@@ -56,15 +58,16 @@ def noise_of(recipe: Mapping[str, Any]) -> Noise | None:
 
 @dataclass
 class Resident:
-    """One modality of a part, on the device.
+    """One modality of a part, on the device, or streamed to it.
 
     Attributes:
         stored: all views of all rows, (rows * count, *shape), in the stored type. first: each sample's view 0 (n,).
+            Of a streamed modality `first`, `fixed` and the drawn views lie on the CPU.
         count: views of a row. gain, bias: stored * gain + bias is standardised. valid: a sample's own views, on the
         CPU (n,). fixed: the views of evaluation (n, T). pixels: how pictures are shown, where the recipe says.
     """
 
-    stored: Tensor
+    stored: Tensor | Streamed
     first: Tensor
     count: int
     gain: float
@@ -74,19 +77,31 @@ class Resident:
     fixed: Tensor
     pixels: Pixels | None = None
 
-    def take(self, index: Tensor, view: Tensor | None, drawn: Drawn | None = None) -> Tensor:
-        """Return standardised views (B, *shape), or (B, T, *shape) of T frames; by default the fixed ones."""
-        view = self.fixed[index] if view is None else view[:, None] if view.dim() == 1 else view
-        places = self.first[index][:, None] + view
-        chosen = self.stored.index_select(0, places.flatten())
+    def gather(self, index: Tensor, views: Tensor | None) -> Tensor:
+        """Return the stored views of some samples, (B * T, *shape), on the device; `views` is of the whole part."""
+        index = index.to(self.first.device)
+        view = (self.fixed if views is None else views)[index]
+        places = self.first[index][:, None] + (view[:, None] if view.dim() == 1 else view)
+        return self.stored.index_select(0, places.flatten())
+
+    def take(
+        self, index: Tensor, views: Tensor | None, drawn: Drawn | None = None, chosen: Tensor | None = None
+    ) -> Tensor:
+        """Return standardised views (B, *shape), or (B, T, *shape) of T frames; by default the fixed ones.
+
+        Args:
+            views: what every sample of the part shows. chosen: the result of `gather`, where it was called ahead.
+        """
+        chosen = self.gather(index, views) if chosen is None else chosen
+        frames = (len(index), self.look.frames)
         if self.pixels is None:
             values = chosen.to(torch.float32)
         else:
             boxes = None if drawn is None or drawn.boxes is None else drawn.boxes[index]
             flips = None if drawn is None or drawn.flips is None else drawn.flips[index]
-            values = self.pixels.show(chosen.unflatten(0, places.shape), boxes, flips).flatten(0, 1)
+            values = self.pixels.show(chosen.unflatten(0, frames), boxes, flips).flatten(0, 1)
         values = values.mul_(self.gain).add_(self.bias)
-        return values if self.look.frames == 1 else values.unflatten(0, places.shape)
+        return values if self.look.frames == 1 else values.unflatten(0, frames)
 
 
 class PartData:
@@ -97,6 +112,7 @@ class PartData:
         device: where the batches shall be.
         axes: what the random axes are derived from: (dataset, seed).
         noise: on one modality's inputs, if any. looks: modality -> how its views are shown (see `looks_of`).
+        stream: leave the data in the memory map and gather it ahead; the batches are the same.
     """
 
     def __init__(
@@ -108,50 +124,52 @@ class PartData:
         axes: tuple[str, int],
         noise: Noise | None = None,
         looks: Mapping[str, Look] | None = None,
+        stream: bool = False,
     ) -> None:
-        facts, self.noise = cache.part(split, part), noise
+        facts, self.noise, self.stream = cache.part(split, part), noise, stream
         self.part, self.ids, self.groups, self.axes, self.device = part, facts.ids, facts.groups, axes, device
         self.label = torch.from_numpy(facts.label).to(device)
         self.modalities: dict[str, Resident] = {}
         for name in cache.modalities:
-            used, rows = np.unique(facts.rows[name], return_inverse=True)
-            stored = torch.from_numpy(np.ascontiguousarray(cache.array(name)[used])).to(device)
-            self.modalities[name] = self._resident(cache, split, name, stored, used, rows, (looks or {}).get(name))
+            self.modalities[name] = self._modality(cache, split, name, facts.rows[name], (looks or {}).get(name))
         first = facts.rows[cache.modalities[0]]
         extras = {name: cache.extra(name)[first] for name in cache.manifest["extras"]}
         self.extra = {name: torch.from_numpy(values).to(device) for name, values in extras.items()}
 
-    def _resident(
-        self,
-        cache: Cache,
-        split: str,
-        name: str,
-        stored: Tensor,
-        used: np.ndarray,
-        rows: np.ndarray,
-        look: Look | None,
-    ) -> Resident:
+    def _modality(self, cache: Cache, split: str, name: str, rows: np.ndarray, look: Look | None) -> Resident:
         """Return a modality's views with all that is needed to show them."""
-        look, count = look or Look(), stored.shape[1]
-        own = cache.valid(name)
-        valid = torch.from_numpy(np.full(len(rows), count) if own is None else own[used][rows].astype(np.int64))
-        facts = cache.manifest["arrays"][name]
-        pixels = None if look.plain else Pixels(look, tuple(stored.shape[2:]), facts["scale"], facts["offset"])
-        first = torch.from_numpy(rows * count).to(self.device)
-        fixed = fixed_views(valid, look).to(self.device)
-        affine = cache.affine(split, name)
-        return Resident(stored.flatten(0, 1), first, count, *affine, valid, look, fixed, pixels)
+        look, array = look or Look(), cache.array(name)
+        count, own, facts = array.shape[1], cache.valid(name), cache.manifest["arrays"][name]
+        valid = torch.from_numpy(np.full(len(rows), count) if own is None else own[rows].astype(np.int64))
+        where = torch.device("cpu") if self.stream else self.device
+        stored: Tensor | Streamed
+        if self.stream:
+            stored = Streamed(array, self.device)
+        else:
+            used, rows = np.unique(rows, return_inverse=True)
+            stored = torch.from_numpy(np.ascontiguousarray(array[used])).to(self.device).flatten(0, 1)
+        first = torch.from_numpy(rows * count).to(where)
+        fixed = fixed_views(valid, look).to(where)
+        pixels = None if look.plain else Pixels(look, array.shape[2:], facts["scale"], facts["offset"])
+        return Resident(stored, first, count, *cache.affine(split, name), valid, look, fixed, pixels)
 
     def __len__(self) -> int:
         return len(self.label)
 
-    def batch(self, index: Tensor, views: dict[str, Tensor] | None = None) -> Batch:
-        """Return the samples at some positions; `views` holds the drawn view of every sample of the part."""
+    def batch(
+        self, index: Tensor, views: dict[str, Tensor] | None = None, chosen: dict[str, Tensor] | None = None
+    ) -> Batch:
+        """Return the samples at some positions.
+
+        Args:
+            views: the drawn views of every sample of the part. chosen: the stored views, where they were gathered.
+        """
         inputs = {
             name: resident.take(
                 index,
-                None if views is None else views[name][index],
+                None if views is None else views[name],
                 views.drawn.get(name) if isinstance(views, Views) else None,
+                None if chosen is None else chosen[name],
             )
             for name, resident in self.modalities.items()
         }
@@ -169,7 +187,8 @@ class PartData:
         for name, resident in self.modalities.items():
             size = None if resident.pixels is None else resident.pixels.shape[1:]
             drawn = draw(resident.valid, size, resident.look, self.axes, name, epoch)  # type: ignore[arg-type]
-            views[name] = (drawn.views[:, 0] if resident.look.frames == 1 else drawn.views).to(self.device)
+            shown = drawn.views[:, 0] if resident.look.frames == 1 else drawn.views
+            views[name] = shown.to(resident.first.device)
             if drawn.boxes is not None or drawn.flips is not None:
                 on = [None if part is None else part.to(self.device) for part in (drawn.boxes, drawn.flips)]
                 views.drawn[name] = Drawn(drawn.views, *on)
@@ -179,12 +198,24 @@ class PartData:
         """Return the epoch's order of the samples, int64 (n,)."""
         return torch.randperm(len(self), generator=generator(*self.axes, "order", epoch)).to(self.device)
 
+    def batches(self, pieces: Iterable[Tensor], views: dict[str, Tensor] | None = None) -> Iterator[Batch]:
+        """Yield the batches of some positions, in order; streamed data is gathered ahead."""
+        pieces = list(pieces)
+        if not self.stream:
+            yield from (self.batch(index, views) for index in pieces)
+            return
+
+        def gather(index: Tensor) -> dict[str, Tensor]:
+            return {m: r.gather(index, None if views is None else views[m]) for m, r in self.modalities.items()}
+
+        on_host = [index.cpu() for index in pieces]
+        for index, chosen in zip(pieces, ahead([partial(gather, index) for index in on_host]), strict=True):
+            yield self.batch(index, views, chosen)
+
     def in_order(self, epoch: int | None = None) -> Iterator[Batch]:
         """Yield all samples in the part's order: as fixed views, or as training sees them in an epoch."""
         views = None if epoch is None else self.views(epoch)
-        for start in range(0, len(self), EVALUATION_BATCH):
-            stop = min(start + EVALUATION_BATCH, len(self))
-            yield self.batch(torch.arange(start, stop, device=self.device), views)
+        yield from self.batches(torch.arange(len(self), device=self.device).split(EVALUATION_BATCH), views)
 
 
 def cuts(samples: int, batch_size: int) -> list[tuple[int, int]]:

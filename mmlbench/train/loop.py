@@ -195,8 +195,8 @@ class Trainer:
             self._modes(stage)
         order, views = train.order(epoch), train.views(epoch)
         where = f"{self.method.name}, stage {stage.name!r}, epoch {epoch}"
-        for k in range(start, len(self.cuts)):
-            batch = train.batch(order[slice(*self.cuts[k])], views)
+        pieces = [order[slice(*cut)] for cut in self.cuts[start:]]
+        for k, batch in enumerate(train.batches(pieces, views), start):
             rng = generator(*self.axes, "method", stage.name, epoch, k, device=self.device)
             seed_process(self.device, *self.axes, "process", stage.name, epoch, k)
             step = self.method.step = Step(stage, epoch, k, rng)

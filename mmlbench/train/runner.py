@@ -34,6 +34,7 @@ from .machine import set_up_torch
 from .progress import Progress
 from .provenance import now, provenance
 from .record import engine_fingerprint, history_csv, packages
+from .stream import too_large
 
 Say = Callable[[str], None]
 #: What survives the start of a run that is not complete.
@@ -144,8 +145,11 @@ class Runner:
     def _data(self) -> dict[str, PartData]:
         config = self.spec.config
         noise, looks = noise_of(config["recipe"]), looks_of(config["recipe"], self.cache)
+        stream = too_large(self.cache, self.device)
+        if stream:
+            self.say(f"{self.spec.path}: the data is larger than the device's free memory and is streamed")
         return {
-            part: PartData(self.cache, config["split"], part, self.device, axes_of(config), noise, looks)
+            part: PartData(self.cache, config["split"], part, self.device, axes_of(config), noise, looks, stream)
             for part in ("train", "val", "test")
         }
 

@@ -1,0 +1,83 @@
+"""Data beyond the device's memory: gathered from the memory map by a few threads ahead of the training step.
+
+A streamed modality gives the same batches as a resident one, bit for bit: only where the stored rows lie differs.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..cache import Cache
+
+#: Set to 1 or 0 it decides; else the memory that is free does.
+VARIABLE = "MMLBENCH_STREAM"
+#: Batches that are gathered ahead, and the threads that do it.
+AHEAD, THREADS = 4, 2
+#: Share of the free memory that data may take.
+SHARE = 0.6
+
+
+class Streamed:
+    """The views of one modality, left in the memory map.
+
+    Args:
+        array: (rows, views, *shape) on disk. device: where gathered rows go.
+    """
+
+    def __init__(self, array: np.ndarray, device: torch.device) -> None:
+        path = getattr(array, "filename", None)
+        # copy-on-write: PyTorch wants memory that could be written, and nothing here writes
+        held = array if path is None else np.load(path, mmap_mode="c", allow_pickle=False)
+        self.flat, self.device = torch.from_numpy(held).flatten(0, 1), device
+        self.shape = torch.Size(array.shape)
+
+    def index_select(self, dim: int, places: Tensor) -> Tensor:
+        """Return rows of the flattened views on the device; `places` is on the CPU."""
+        found = self.flat.index_select(dim, places)
+        if self.device.type == "cuda":
+            return found.pin_memory().to(self.device, non_blocking=True)
+        return found
+
+
+def free_bytes(device: torch.device) -> int:
+    """Return the memory that is free where resident data would lie."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError, AttributeError):
+        return 2**62
+
+
+def too_large(cache: Cache, device: torch.device) -> bool:
+    """Tell whether a cache's arrays are too large to lie on the device."""
+    asked = os.environ.get(VARIABLE)
+    if asked in ("0", "1"):
+        return asked == "1"
+    needed = sum(int(cache.manifest["arrays"][name]["bytes"]) for name in cache.modalities)
+    return needed > 2**28 and needed > SHARE * free_bytes(device)
+
+
+def ahead(works: list[Callable[[], Any]]) -> Iterator[Any]:
+    """Yield the results of some calls in order, a few of them made ahead by threads."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        waiting: deque[Future[Any]] = deque()
+        left = iter(works)
+        try:
+            for work in left:
+                waiting.append(pool.submit(work))
+                if len(waiting) > AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
