@@ -10,6 +10,8 @@ import yaml
 from mmlbench.cli import doctor_slurm, estimate, main
 from mmlbench.testing import FEW_EPOCHS, PLUGINS
 
+RECIPE = "embedded epochs=2 batch_size=16"
+
 
 @pytest.fixture
 def study(tiny, tmp_path):
@@ -36,17 +38,17 @@ def told(capsys, config, folder, measure=0, **profile):
 
 def test_other_seeds_cost_the_same_and_other_methods_as_the_dearest(study, tmp_path, capsys):
     *rows, last, disk = told(capsys, study, tmp_path, **{"submitit-gpus": "a100:1"})
-    assert " ".join(rows[1].split()) == "tiny whole embedded joint 1 60.0 min 60.0 min measured, n = 1"
-    assert " ".join(rows[2].split()) == "tiny whole embedded ogm_ge 2 60.0 min 2.0 h as joint"
-    said = "3 of 4 runs to make, in 3 SLURM jobs; 3.0 h one after the other, 3.00 GPU h, waiting in the queue not counted"
-    assert last == said and "1 caches to prepare" in disk
+    assert " ".join(rows[1].split()) == f"tiny speaker {RECIPE} joint 1 60.0 min 60.0 min measured, n = 1"
+    assert " ".join(rows[2].split()) == f"tiny speaker {RECIPE} ogm_ge 2 60.0 min 2.0 h as joint"
+    assert last.startswith("3 of 4 runs to make, in 3 SLURM jobs; 3.0 h one after the other, 3.00 GPU h, waiting")
+    assert "1 caches to prepare" in disk
 
 
 def test_runs_that_share_a_gpu_are_fewer_jobs(study, tmp_path, capsys):
     last = told(capsys, study, tmp_path, **{"submitit-gpus": "1", "set-resources": {"train": {"runs_per_gpu": 3}}})[
         -2
     ]
-    assert "in 2 SLURM jobs of up to 3 runs; 1.00 GPU h if sharing costs nothing" in last
+    assert "in 2 SLURM jobs of up to 3 runs; 3.0 h one after the other, 1.00 GPU h if sharing costs nothing" in last
 
 
 def test_nothing_measured_is_said_with_the_command_that_mends_it(study, tmp_path, capsys):
@@ -59,6 +61,7 @@ def test_what_was_never_run_is_measured_here(study, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     _, joint, ogm_ge, total, _, caution = told(capsys, study, tmp_path / "empty", measure=0.01)
     assert "samples/s on cpu here" in joint and "samples/s on cpu here" in ogm_ge and "on this machine" in caution
+    assert "CPU h" in total  # the profile asks for a GPU, but this was measured without one
     assert "4 of 4 runs to make" in total and "not counted:" not in total
 
 

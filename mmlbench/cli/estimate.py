@@ -1,4 +1,4 @@
-"""`mmlbench estimate`: what a study's runs that are still to be made will cost, from those that were made, else measured."""
+"""`mmlbench estimate`: what the runs still to be made will cost, from those that were made, else measured."""
 
 from __future__ import annotations
 
@@ -129,14 +129,16 @@ def estimate(arguments: argparse.Namespace) -> int:
         unknown += len(runs) if one.seconds is None else 0
     for line in table(rows) if todo else []:
         sys.stdout.write(line + "\n")
-    allowed = share_of(arguments.profile)
-    allocations = sum(math.ceil(len(runs) / allowed[0]) for runs in groups.values())
-    sys.stdout.write(summary(len(study.runs), todo, total, unknown, allocations, *allowed) + "\n")
+    share, gpus = share_of(arguments.profile)
+    if rates.found and choose_device(arguments.device).type == "cpu":
+        gpus = 0  # hours of this processor say nothing of a GPU's
+    allocations = sum(math.ceil(len(runs) / share) for runs in groups.values())
+    sys.stdout.write(summary(len(study.runs), todo, total, unknown, allocations, share, gpus) + "\n")
     sys.stdout.write(disk(list(study.runs), arguments.cache) + "\n")
     if rates.found:
         sys.stdout.write(
-            "Samples a second are of joint training on random inputs, on this machine; reading the data and a method's "
-            "further stages add to them. A finished run of a dataset and recipe takes their place.\n"
+            "Samples a second are of joint training on random inputs, on this machine; reading the data and further "
+            "stages of a method add to it. A finished run of a dataset and recipe takes its place.\n"
         )
     return 0
 

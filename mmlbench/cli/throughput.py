@@ -1,4 +1,4 @@
-"""What a study will take before any of it was run: samples a second, measured here on random inputs; hours; gigabytes."""
+"""What runs will take before any was made: samples a second measured here on random inputs, hours, gigabytes."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def throughput(dataset: Dataset, recipe: Mapping[str, Any], index: Index, device
     def step() -> None:
         with torch.autocast(device.type, torch.bfloat16, enabled=recipe["precision"] == "bfloat16"):
             total = sum(encoders[name](values).float().square().mean() for name, values in inputs.items())
-        total.backward()  # type: ignore[union-attr]
+        total.backward()
         if device.type == "cuda":
             torch.cuda.synchronize()
 
