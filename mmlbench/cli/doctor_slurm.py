@@ -107,7 +107,7 @@ def _profile(path: Path) -> Any:
 def _fits(settings: Any, resources: dict[str, dict[str, Any]], offer: Any) -> Iterator[Finding]:
     from snakemake_interface_common.exceptions import WorkflowError
 
-    for rule in ("prepare", "train"):
+    for rule in dict.fromkeys(["prepare", "train", *resources]):
         asked = dict(resources.get(rule) or {})
         try:
             asked["runtime"] = _minutes(asked.get("runtime", 60))

@@ -14,6 +14,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 import uuid
@@ -58,14 +59,23 @@ class Batch:
 
     @classmethod
     def create(cls, root: Path, rule: str, members: list[Member], **facts: Any) -> Batch:
-        """Make the folder of a batch that is going to be submitted."""
+        """Make the folder of a batch that is going to be submitted.
+
+        Raises:
+            OSError: it can't be written; nothing of it is left.
+        """
         token = uuid.uuid4().hex[:12]
         batch = cls(root / token, f"{rule}.{token}", rule, members, **facts)
-        for part in ("status", "task", "log"):
-            (batch.folder / part).mkdir(parents=True)
         kept = ("name", "rule", "gpus", "minutes", "mem_mb")
         facts = {key: getattr(batch, key) for key in kept} | {"members": [asdict(m) for m in members]}
-        write_json(batch.folder / "batch.json", facts)
+        try:
+            batch.folder.mkdir(mode=0o700, parents=True)  # jobs are handed over here: nobody else can enter it
+            for part in ("status", "task", "log"):
+                (batch.folder / part).mkdir()
+            write_json(batch.folder / "batch.json", facts)
+        except OSError:
+            batch.remove()
+            raise
         return batch
 
     @classmethod
@@ -146,17 +156,16 @@ class Batch:
 
 
 def open_root(path: Path) -> Path:
-    """Make the folder of the batches; only this user can enter it, because jobs are handed over there."""
-    path.mkdir(parents=True, exist_ok=True)
-    path.chmod(0o700)
+    """Make the folder of the batches; one that is there already keeps its mode, and whatever else lies in it."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
     return path.resolve()
 
 
 def earlier(root: Path, keep_days: float) -> Iterator[Batch]:
     """Yield the batches of earlier starts that have something untold; remove those that are of no more use."""
     for folder in sorted(root.iterdir()):
-        if not folder.is_dir():
-            continue
+        if not re.fullmatch(r"[0-9a-f]{12}", folder.name) or not (folder / "status").is_dir():
+            continue  # not ours
         batch = Batch.load(folder)
         if batch is not None and not batch.over():
             yield batch

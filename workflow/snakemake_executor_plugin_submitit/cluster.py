@@ -117,7 +117,7 @@ def _misfit(request: Request, runs: int, partition: Partition) -> str:
     if not partition.kinds:
         return f"{where} has no nodes"
     cpus, memory = request.cpus * runs, request.mem_mb * runs
-    features = set(re.findall(r"[\w.-]+", re.sub(r"\*\d+", "", request.constraint)))
+    features = set(re.findall(r"[^\s&|,()\[\]*!]+", re.sub(r"\*\d+", "", request.constraint)))
     known = frozenset[str]().union(*(kind.features for kind in partition.kinds))
     if features - known:
         more = f"features there: {', '.join(sorted(known)) or 'none'}"

@@ -40,16 +40,26 @@ PASSING = re.compile(
 )
 #: What passes when other jobs have ended, or at once with fewer of them in one submission.
 LIMIT = re.compile(
-    r"MaxSubmitJob|job submit limit|MaxJobCount|QOSMaxSubmit|temporarily unable to accept job|"
-    r"Resource temporarily unavailable",
+    r"MaxSubmitJob|GrpSubmitJob|MaxJobCount|temporarily unable to accept job|Resource temporarily unavailable",
     re.IGNORECASE,
 )
+#: Of those, what the jobs of other users fill up.
+EVERYBODYS = re.compile(r"GrpSubmitJob|MaxJobCount|temporarily un", re.IGNORECASE)
+#: SLURM's names of limits; a sentence that speaks of all kinds of limits follows any of them.
+NAMED = re.compile(r"\b(?:Assoc|QOS)(?:Max|Min|Grp)\w+")
 MUNGE = re.compile(r"[Mm]unge|authentication|Protocol authentication error")
 
 
 def count(number: int, thing: str) -> str:
     """Return a number of things: 1 job, 2 jobs."""
     return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
+def is_limit(text: str) -> bool:
+    """Return whether sbatch refused for a number of jobs; an over-long or over-large one gets the same sentence."""
+    if NAMED.search(text):
+        return bool(re.search(r"(Assoc|QOS)(Max|Grp)SubmitJob", text))
+    return bool(LIMIT.search(text)) or "job submit limit" in text
 
 
 def tail(path: Path, lines: int = 10) -> str:
@@ -129,15 +139,19 @@ def refused(text: str, request: Request, offer: Offer | None) -> str:
         ("nvalid feature", f"no node has the feature {request.constraint!r}: correct submitit-constraint{offers}"),
         ("nvalid generic resource", f"the cluster has no such GPU ({request.gpus} asked for): submitit-gpus{offers}"),
         ("emory specification", f"no node has that much memory: lower mem_mb{offers}"),
+        ("SubmitJob", "you may have no job in the queue there: ask the administrator for a higher submit limit"),
+        ("MaxWall", f"the time limit is above what your account or qos allows: lower runtime{offers}"),
+        ("accounting/QOS policy", "your account or qos does not allow so much: lower what the rule asks for"),
         ("time limit", f"the time limit is above what is allowed: lower runtime{offers}"),
         ("node configuration is not available", f"no node can serve this request{offers}"),
         ("nvalid job array", "the array is larger than the cluster allows"),
         ("No space left", "no space is left where the job files lie"),
         ("quota exceeded", "the quota is used up where the job files lie"),
+        ("[Errno", "the job files can't be written"),
     )
     for pattern, said in rules:
         if pattern in own:
-            return f"{said} (sbatch: {own})"
+            return f"{said} ({own})" if own.startswith("[Errno") else f"{said} (sbatch: {own})"
     if MUNGE.search(own):
         return (
             f"munge, which proves to SLURM who you are, does not answer here: tell the administrator (sbatch: {own})"

@@ -53,8 +53,8 @@ class Request:
     extra: tuple[tuple[str, str], ...]
 
     def more_memory(self, factor: int) -> Request:
-        """Return the request with a multiple of the memory."""
-        return replace(self, mem_mb=self.mem_mb * factor, mem_mb_per_cpu=self.mem_mb_per_cpu * factor)
+        """Return the request with a multiple of the memory, for one run alone: a pack of such might fit nowhere."""
+        return replace(self, mem_mb=self.mem_mb * factor, mem_mb_per_cpu=self.mem_mb_per_cpu * factor, share=1)
 
     def sbatch(self, runs: int) -> dict[str, Any]:
         """Return the parameters of submitit's SLURM executor for an allocation of so many runs."""

@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,9 @@ from .batch import Batch, Member
 from .cluster import Offer, complaint, read_offer
 from .commands import Slurm, end_children, wait_gone
 from .jobs import Live
-from .messages import LIMIT, PASSING, absent, count, refused
+from .messages import EVERYBODYS, PASSING, absent, count, is_limit, refused
 from .node import Pack
+from .watch import OVER
 
 LONGEST_PAUSE_S = 30.0
 
@@ -33,6 +34,8 @@ class Parcel:
     since: float | None = None
     pause: float = 1.0
     most: int = 1 << 30  # allocations in one submission, learnt from a refusal
+    there: int | None = None  # jobs of this user when a limit was met
+    idle: int = 0  # how often a limit was met although there was none
 
 
 @dataclass
@@ -120,9 +123,8 @@ class Submitter:
             self._refuse_all(lives, f"{reason}; given up after {self.settings.patience / 60:.0f} min")
             return
         self._say_once(f"submitit: {count(len(lives), 'job')} to be submitted: {reason}")
-        again = Parcel(
-            lives, time.monotonic() + parcel.pause, since, min(parcel.pause * 2, LONGEST_PAUSE_S), parcel.most
-        )
+        pause = min(parcel.pause * 2, LONGEST_PAUSE_S)
+        again = replace(parcel, lives=lives, due=time.monotonic() + parcel.pause, since=since, pause=pause)
         with self._wake:
             if not self.stopped:
                 self.parcels.append(again)
@@ -143,6 +145,8 @@ class Submitter:
         if not self._resolve_doubts():
             self._later(parcel, parcel.lives, "the controller does not answer")
             return
+        if parcel.there is not None:  # about as many are allowed as have ended since
+            parcel.most = max(1, parcel.there - (self._there() or 0))
         lives = self.adopt(parcel.lives)
         if lives is None:
             self._later(parcel, parcel.lives, "the controller does not answer")
@@ -172,7 +176,8 @@ class Submitter:
                 return False
             if found:
                 self.slurm.cancel(name=batch.name)
-                wait_gone(self.slurm, batch.name, 120.0)
+                if not wait_gone(self.slurm, batch.name, 120.0):
+                    return False  # it must not be submitted a second time while it is there
             self.doubtful.pop(0).remove()
         return True
 
@@ -187,21 +192,24 @@ class Submitter:
             return
         most = min(self.offer.max_array, parcel.most)
         left = spread(lives, count)
+        pieces = math.ceil(len(left) / self.offer.max_array)  # which run side by side
+        parallel = max(1, self.settings.max_jobs // pieces)
         while left:
             if self.stopped:
                 return
             piece, left = left[:most], left[most:]
-            error = self._sbatch(piece)
+            error = self._sbatch(piece, parallel)
             if not error:
+                most = min(self.offer.max_array, 2 * most)
                 continue
             if self.stopped:
                 return
             rest = [live for pack in [*piece, *left] for live in pack]
-            if LIMIT.search(error) and len(piece) > 1:
+            if is_limit(error) and len(piece) > 1:
                 most = parcel.most = max(1, len(piece) // 2)
                 left = [*piece, *left]
-            elif LIMIT.search(error):
-                self._later(parcel, rest, f"a limit of the cluster is reached ({_short(error)})")
+            elif is_limit(error):
+                self._limited(parcel, rest, error)
                 return
             elif PASSING.search(error):
                 self._later(parcel, rest, absent(error))
@@ -210,27 +218,43 @@ class Submitter:
                 self._refuse_all(rest, refused(error, request, self.offer))
                 return
 
-    def _sbatch(self, packs: list[list[Live]]) -> str:
-        """Submit packs as one array; return sbatch's error, '' where it went well."""
+    def _limited(self, parcel: Parcel, lives: list[Live], error: str) -> None:
+        """Not one job more is allowed: wait for as long as others of this user are there, which will end."""
+        there = self._there()
+        if there:
+            parcel.since, parcel.idle = None, 0  # patience is for what does not move
+        elif there == 0:
+            parcel.idle += 1
+        if parcel.idle > 1 and not EVERYBODYS.search(error):  # twice, because the last one may just have ended
+            assert self.offer is not None
+            self._refuse_all(lives, refused(error, lives[0].asked, self.offer))
+            return
+        parcel.there = there
+        self._later(parcel, lives, f"a limit of the cluster is reached ({_short(error)})")
+
+    def _there(self) -> int | None:
+        """Return how many jobs of this user are not over; None where SLURM does not say."""
+        rows = self.slurm.queue()
+        return None if isinstance(rows, str) else sum(row.state not in OVER for row in rows.values())
+
+    def _sbatch(self, packs: list[list[Live]], parallel: int) -> str:
+        """Submit packs as one array, of which so many run at once; return the error, '' where it went well."""
         request, first = packs[0][0].asked, packs[0][0]
         placed = [(live, task) for task, pack in enumerate(packs) for live in pack]
         members = [Member(number, live.key, task) for number, (live, task) in enumerate(placed)]
         facts = {"gpus": request.gpus, "minutes": request.minutes, "mem_mb": request.mem_mb}
-        batch = Batch.create(self.root, first.job.name, members, **facts)
+        try:
+            batch = Batch.create(self.root, first.job.name, members, **facts)
+        except OSError as error:
+            return str(error)
         for number, (live, task) in enumerate(placed):
             live.place(batch, number, task)
         try:
-            ids = self._through_submitit(batch, packs)
+            batch.submitted(self._through_submitit(batch, packs, parallel))
         except Exception as error:  # submitit's errors hold sbatch's words; whatever it is, it belongs to these jobs
-            text = str(error).strip() or type(error).__name__
             for live, _ in placed:
                 live.batch = None
-            if PASSING.search(text) or self.stopped:  # it may have happened; the folder tells the next start, too
-                self.doubtful.append(batch)
-            else:
-                batch.remove()
-            return text
-        batch.submitted(ids)
+            return self._undo(batch, error)
         self.batches += 1
         self.accepted([live for live, _ in placed])
         shape = f" in {count(len(packs), 'allocation')}" if len(packs) < len(placed) else ""
@@ -238,7 +262,20 @@ class Submitter:
         self.say(f"submitit: {count(len(placed), 'job')} of rule {first.job.name}{shape} submitted as {where}")
         return ""
 
-    def _through_submitit(self, batch: Batch, packs: list[list[Live]]) -> list[str]:
+    def _undo(self, batch: Batch, error: Exception) -> str:
+        """Take back a submission that went wrong; return its error. What may have happened stays in doubt."""
+        text = str(error).strip() or type(error).__name__
+        refusal = isinstance(error, OSError) or "sbatch: " in text  # an sbatch that was killed says nothing
+        doubt = PASSING.search(text) or self.stopped or not refusal
+        if batch.ids:  # submitted, but the ids can't be written
+            doubt = bool(self.slurm.cancel(name=batch.name))
+        if doubt:  # the folder tells the next start, too
+            self.doubtful.append(batch)
+        else:
+            batch.remove()
+        return text
+
+    def _through_submitit(self, batch: Batch, packs: list[list[Live]], parallel: int) -> list[str]:
         from submitit import LocalExecutor, SlurmExecutor
 
         s, request, number = self.settings, packs[0][0].asked, 0
@@ -260,7 +297,7 @@ class Submitter:
         executor.update_parameters(
             job_name=batch.name,
             signal_delay_s=delay,
-            array_parallelism=s.max_jobs,
+            array_parallelism=parallel,
             stderr_to_stdout=True,
             setup=lines,
             **request.sbatch(runs),
