@@ -67,7 +67,7 @@ class Answers(commands.Slurm):
 
 def look(lives, slurm, times=2, latency=0.0, **settings):
     """Return what a watch says of jobs: those that went well, failures with their text, those made again."""
-    told = SimpleNamespace(well=[], ill=[], again=[])
+    told = SimpleNamespace(well=[], ill=[], again=[], over=[], lines=[])
     found = watch.Watch(
         ExecutorSettings(squeue_interval=0.0, **settings),
         slurm,
@@ -75,8 +75,9 @@ def look(lives, slurm, times=2, latency=0.0, **settings):
         succeed=told.well.append,
         fail=lambda one, text: told.ill.append(text),
         again=told.again.append,
+        over=told.over.append,
         bigger=lambda one: True,
-        say=lambda text: None,
+        say=told.lines.append,
     )
     found.add(lives)
     for _ in range(times):
@@ -84,6 +85,7 @@ def look(lives, slurm, times=2, latency=0.0, **settings):
         for one in found.all():
             one.gone = one.gone and one.gone - 60
             one.stuck = one.stuck and one.stuck - 100
+    told.retries = found.retries
     return told
 
 

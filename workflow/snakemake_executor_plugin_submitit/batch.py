@@ -42,7 +42,7 @@ class Batch:
     Attributes:
         name: of the SLURM job; unique, so that it can be found and cancelled without its id.
         gpus: of one allocation. minutes, mem_mb: its limits. rule: what is made, for people.
-        ids: SLURM's id of each allocation; empty before they are known.
+        ids: SLURM's id of each allocation; empty before they are known. dead: those that SLURM has ended.
     """
 
     folder: Path
@@ -56,6 +56,7 @@ class Batch:
     reported: set[int] = field(default_factory=set)
     failures: int = 0
     ends: dict[int, dict[str, Any]] = field(default_factory=dict)
+    dead: set[str] = field(default_factory=set)
 
     @classmethod
     def create(cls, root: Path, rule: str, members: list[Member], **facts: Any) -> Batch:
@@ -141,8 +142,11 @@ class Batch:
         return len(self.reported) == len(self.members)
 
     def left(self) -> bool:
-        """Return whether every allocation has written its last file: submitit's, which nobody reads."""
-        return all((self.folder / f"{job}_0_result.pkl").exists() for job in self.ids)
+        """Return whether every allocation has written its last file: submitit's where all went well, else ours."""
+        return all(
+            (self.folder / f"{job}_0_result.pkl").exists() or self.task_facts(task).get("left") or job in self.dead
+            for task, job in enumerate(self.ids)
+        )
 
     def remove(self) -> None:
         """Remove the folder."""

@@ -112,15 +112,8 @@ class Slurm:
         return rows
 
     def ends(self, jobs: Iterable[str]) -> dict[str, End]:
-        """Return how jobs ended that squeue no longer lists, from the books or from the controller's memory."""
-        wanted = sorted(jobs)
-        found = self._from_books(wanted)
-        for job in wanted:
-            if job not in found:
-                end = self._from_memory(job)
-                if end is not None:
-                    found[job] = end
-        return found
+        """Return how jobs ended, from the books, where there are any; the controller knows what squeue says."""
+        return self._from_books(sorted(jobs))
 
     def keeps_books(self) -> bool:
         """Return whether sacct answers; often it is installed where nothing is recorded."""
@@ -141,19 +134,6 @@ class Slurm:
                 by = user_name(words[2]) if words[1:2] == ["by"] else ""
                 found[parts[0]] = End(words[0], parts[3], parts[2], by)
         return found
-
-    def _from_memory(self, job: str) -> End | None:
-        answer = self._ask(["scontrol", "-o", "show", "job", job])
-        facts = dict(re.findall(r"(\w+)=(\S+)", answer.out)) if answer.ok else {}
-        if "JobState" not in facts:
-            return None
-        return End(facts["JobState"], facts.get("Reason", ""), facts.get("NodeList", ""))
-
-    def log_path(self, job: str) -> str:
-        """Return the path of SLURM's own log of a job, '' where the controller has forgotten it."""
-        answer = self._ask(["scontrol", "-o", "show", "job", job])
-        found = re.search(r"StdOut=(\S+)", answer.out)
-        return found.group(1) if answer.ok and found else ""
 
     # ---- deeds -----------------------------------------------------------------------------------------------
     def cancel(self, jobs: Iterable[str] = (), name: str = "") -> str:

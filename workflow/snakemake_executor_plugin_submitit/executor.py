@@ -20,7 +20,7 @@ from .batch import Batch, key_of, open_root
 from .cluster import complaint
 from .jobs import Live
 from .local import Local, local_offer
-from .messages import count
+from .messages import GONE, count
 from .resources import request_of
 from .submit import Submitter
 from .view import Books, View, lines
@@ -65,6 +65,7 @@ class Executor(RemoteExecutor):
             succeed=self._succeeded,
             fail=self._failed,
             again=lambda live: self.submitter.put([live]),
+            over=self.closing.append,
             bigger=self._bigger,
             say=self.say,
         )
@@ -176,8 +177,6 @@ class Executor(RemoteExecutor):
     def _over(self, live: Live, well: bool) -> None:
         self.parked[id(live)] = live
         self.books.end(live, well)
-        if live.batch is not None and live.batch.over():
-            self.closing.append(live.batch)
 
     def _close(self, now: bool = False) -> None:
         """Enter the batches that are over into the books, and remove those that went well."""
@@ -219,8 +218,20 @@ class Executor(RemoteExecutor):
     # ---- the end ---------------------------------------------------------------------------------------------
     def cancel_jobs(self, active_jobs: list[Any]) -> None:
         """Cancel everything that was submitted. `active_jobs` is empty while a status check holds them."""
+        before: Any = None
         with contextlib.suppress(ValueError):
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
+            before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            self._cancel_all()
+        finally:
+            if before is not None:
+                signal.signal(signal.SIGINT, before)
+
+    def _cancel_all(self) -> None:
+        lives = self.watch.all()
+        if lives:
+            self.say(f"submitit: cancelling {count(len(lives), 'job')}, wait")
         self.submitter.stop(20.0)
         lives = self.watch.all()
         batches = {id(live.batch): live.batch for live in lives if live.batch is not None}.values()
@@ -236,11 +247,7 @@ class Executor(RemoteExecutor):
             if not self.slurm.cancel(name=batch.name):
                 batch.remove()
         for live in lives:
-            self.watch.drop(live)
-            if live.batch is not None:
-                live.batch.report(live.number, well=True)
-                if live.batch.over():
-                    self.closing.append(live.batch)
+            self.watch.settle(live, well=True)
         allocations = len({live.id for live in lives})
         self.say(f"submitit: cancelled {count(len(lives), 'job')} in {count(allocations, 'allocation')}")
 
@@ -249,7 +256,7 @@ class Executor(RemoteExecutor):
         until, error = time.monotonic() + 30.0, ""
         while jobs:
             error = self.slurm.cancel(jobs)
-            if not error or "Invalid job id" in error:
+            if not error or GONE.search(error):
                 return ""
             if time.monotonic() > until:
                 break

@@ -47,6 +47,8 @@ LIMIT = re.compile(
 EVERYBODYS = re.compile(r"GrpSubmitJob|MaxJobCount|temporarily un", re.IGNORECASE)
 #: SLURM's names of limits; a sentence that speaks of all kinds of limits follows any of them.
 NAMED = re.compile(r"\b(?:Assoc|QOS)(?:Max|Min|Grp)\w+")
+#: What scancel says of jobs that are over.
+GONE = re.compile(r"Invalid job id")
 MUNGE = re.compile(r"[Mm]unge|authentication|Protocol authentication error")
 
 
@@ -121,7 +123,7 @@ def failure(live: Live, what: str, node: str = "") -> str:
     logs += live.batch.logs(live.number, live.task) if live.batch is not None else []
     lines = [f"SLURM job {live.id or '(none)'}{f' on {node}' if node else ''}: {what}."]
     for path in logs:
-        said = [line[:300] for line in tail(path, 30).splitlines() if not re.match(r"--- \d|submitit INFO", line)]
+        said = [line[:300] for line in tail(path, 30).splitlines() if not re.match(r"--- |submitit INFO", line)]
         if said:
             lines += [f"Last lines of {os.path.relpath(path)}:", *(f"  | {line}" for line in said[-6:])]
     lines.append(f"By hand: {live.by_hand}")

@@ -4,7 +4,7 @@ submitit loads this module there, so it imports the standard library alone. What
 commands and plain values; what comes back are files below the batch's folder:
 
     status/N.json   how the command N ended; written whole, once, and never for a command that is to be started again
-    task/K.json     how often the allocation K was started, and why it ended before
+    task/K.json     how often the allocation K was started, and why; whether it has left
     log/N.log       what the command N printed, and a line for each start
 """
 
@@ -29,6 +29,9 @@ SETTLE_S = 10.0
 #: After SIGTERM SLURM kills within its KillWait or GraceTime; who lives longer was not meant to die.
 DOOMED_S = 900.0
 HELD_EVERY_S = 60.0
+#: In SLURM's own log of the job: what stands above it is of an earlier start.
+MARK = "--- mmlbench start "
+PROC, CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 #: SIGUSR2 is for those who handle it, SIGTERM waits for the command: a shell that dies first would hide how it ended.
 PRELUDE = "trap '' USR2; trap : TERM; set -euo pipefail\n"
 
@@ -82,6 +85,23 @@ def job_id() -> str:
     return f"{array}_{task}" if array else os.environ.get("SLURM_JOB_ID", "")
 
 
+def oom_kills() -> int | None:
+    """Return how often the kernel has killed for memory in this job, None where its control group does not tell."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in (PROC / "self" / "cgroup").read_text(encoding="utf-8").splitlines():
+            _, kinds, path = line.split(":", 2)
+            if "job_" not in path or kinds not in ("", "memory"):  # "" is version 2
+                continue
+            name, base = ("memory.oom_control", CGROUPS / "memory") if kinds else ("memory.events", CGROUPS)
+            place = base / path.lstrip("/")
+            while "job_" in str(place.relative_to(base)):  # SLURM may watch memory some levels above
+                if (place / name).exists():
+                    facts = dict(row.split() for row in (place / name).read_text(encoding="utf-8").splitlines())
+                    return int(facts["oom_kill"]) if "oom_kill" in facts else None
+                place = place.parent
+    return None
+
+
 class Allocation:
     """One start of a pack."""
 
@@ -96,6 +116,7 @@ class Allocation:
         self.at = time.monotonic()
         self.past: dict[str, Any] = {}
         self.noted = self.at
+        self.oom = oom_kills()  # those known so far
 
     # ---- life ------------------------------------------------------------------------------------------------
     def run(self) -> int:
@@ -118,6 +139,7 @@ class Allocation:
                 self._note_held()
             time.sleep(0.05)
         self._note_held()
+        self._remember(left=True)  # the last file of this start
         if self.failed:
             sys.stdout.flush()
             os._exit(1)  # SLURM's books should say so; submitit has nothing to add
@@ -141,13 +163,13 @@ class Allocation:
             return False
         if not self._unfinished() or not job_id() or (self.folder / "cancelled").exists():
             return True
-        self._note("preempted")
+        self._remember(told=True)  # a preemption if there is another start, else the end that somebody asked for
         while time.monotonic() - self.told_at < DOOMED_S:  # leaving would end the job instead of requeueing it
             if (self.folder / "cancelled").exists():
                 return True
             time.sleep(0.2)
         for number in self._unfinished():
-            self._write_status(number, 143, why="SIGTERM")
+            self._write_status(number, 143)
         return True
 
     def _unfinished(self) -> list[int]:
@@ -185,6 +207,8 @@ class Allocation:
             del self.running[number]
             if code == 0:
                 self._write_status(number, 0)
+            elif not self.told and code in (-9, 137) and self._out_of_memory():
+                self._write_status(number, code, why="memory")
             elif not self.told and code in KILLED:
                 self.dying[number] = (code, time.monotonic())
             elif not self.told:
@@ -195,6 +219,14 @@ class Allocation:
             elif time.monotonic() - when > SETTLE_S:
                 del self.dying[number]
                 self._write_status(number, code)
+
+    def _out_of_memory(self) -> bool:
+        """Return whether a command that was just killed was killed for memory, as far as that can be told here."""
+        now = oom_kills()
+        if self.oom is None or now is None or now <= self.oom:
+            return False
+        self.oom += 1
+        return True
 
     def _signal_all(self, number: int) -> None:
         for process in self.running.values():
@@ -224,16 +256,18 @@ class Allocation:
         time.sleep(120)  # SLURM ends this process
 
     def _remember_start(self) -> None:
-        """Count this start; one that no signal announced came from a dead node or from somebody's `requeue`."""
+        """Count this start and what led to it: a node that died (or somebody's `requeue`), if no signal told."""
         self.past = {"starts": 0, "timeout": 0, "preempted": 0, "node": 0} | read_json(self._task())
         known = self.past["timeout"] + self.past["preempted"] + self.past["node"] + 1
         if self.past["starts"] and self.past["starts"] >= known:
-            self.past["node"] += 1
+            self.past["preempted" if self.past.get("told") else "node"] += 1
         self.past["starts"] += 1
-        self._remember(where=self.node, job=job_id())
-        if self.past["node"] > self.pack.most["node"]:
-            for number in self._unfinished():
-                self._write_status(number, 125, why="node")
+        self._remember(where=self.node, job=job_id(), told=False, left=False)
+        print(f"{MARK}{self.past['starts']} on {self.node}", flush=True)  # noqa: T201 (SLURM's log goes on after it)
+        for cause in ("node", "preempted"):
+            if self.past[cause] > self.pack.most[cause]:
+                for number in self._unfinished():
+                    self._write_status(number, 125, why=cause)
 
     def _note(self, cause: str) -> None:
         self._remember(**{cause: self.past[cause] + 1})
@@ -266,6 +300,7 @@ class Allocation:
             "job": job_id(),
             "seconds": round(time.monotonic() - self.began.get(number, self.at), 3),
             "starts": self.past.get("starts", 1),
+            "unsure": code in (-9, 137) and self.oom is None,  # SLURM tells the reason at the allocation's end
         }
         for pause in (1, 5, 20, 0):  # a full disk may be freed; without the file the run counts as lost
             try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, TextIO
@@ -46,17 +46,23 @@ class Books:
     held: float = 0.0
     places: float = 0.0
     causes: Counter[str] = field(default_factory=Counter)
+    open: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
 
     def end(self, live: Live, well: bool) -> None:
         """Count the end of a job."""
         tally = self.rules.setdefault(live.job.name, Tally())
         tally.done += well
         tally.failed += not well
-        if well and live.last:
-            tally.seconds += live.last.get("seconds", 0.0)
+        seconds = live.last.get("seconds", 0.0) if live.last else 0.0
+        tally.seconds += seconds if well else 0.0
+        if live.batch is not None:  # until the submission is closed and its allocations are known
+            share = seconds * live.batch.gpus / max(1, len(live.batch.of_task(live.task)))
+            tally.gpu_seconds += share
+            self.open[live.batch.name] += share
 
     def close(self, batch: Batch) -> None:
-        """Count the allocations of a batch that is over."""
+        """Count the allocations of a batch that is over, in place of what its jobs told."""
+        self.rules.setdefault(batch.rule, Tally()).gpu_seconds -= self.open.pop(batch.name, 0.0)
         for task in batch.tasks:
             facts = batch.task_facts(task)
             held = facts.get("held", 0.0)

@@ -6,18 +6,22 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from .batch import Batch
 from .commands import End, Row, Slurm
 from .jobs import Live
-from .messages import STATES, cause_of, ended, failure, tail, why
+from .messages import GONE, STATES, cause_of, ended, failure, tail, why
+from .node import MARK
 
 #: States after which SLURM does nothing more with a job.
-OVER = frozenset({"FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE", "COMPLETED"})
+OVER = frozenset({"FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "DEADLINE", "COMPLETED"})
 #: States through which a job may pass on its way to being started again, or in which it may stay.
-LIMBO = frozenset({"PREEMPTED", "NODE_FAIL", "REQUEUED", "REVOKED", "SPECIAL_EXIT"})
+LIMBO = frozenset({"PREEMPTED", "NODE_FAIL", "BOOT_FAIL", "REQUEUED", "REVOKED"})
+#: Waiting; the last two for somebody who releases or cancels it.
+PENDING = frozenset({"PENDING", "REQUEUE_HOLD", "SPECIAL_EXIT"})
 #: Reasons for pending that waiting does not cure.
 HOPELESS = (
     "BadConstraints",
@@ -26,9 +30,8 @@ HOPELESS = (
     "PartitionTimeLimit",
     "InvalidAccount",
     "InvalidQOS",
-    "JobHeldUser",
-    "JobHeldAdmin",
     "DependencyNeverSatisfied",
+    "ReservationDeleted",
     "AssociationTimeLimit",
     "AccountNotAllowed",
     "QOSNotAllowed",
@@ -36,13 +39,18 @@ HOPELESS = (
     "AssocMaxGRESPerJob",
     "AssocMaxMemPerJob",
     "AssocMaxWallDurationPerJobLimit",
+    "AssocMaxNodePerJobLimit",
+    "MaxMemPerLimit",
     "QOSMaxGRESPerJob",
     "QOSMaxCpuPerJobLimit",
     "QOSMaxMemoryPerJob",
+    "QOSMaxNodePerJobLimit",
     "QOSMaxWallDurationPerJobLimit",
 )
+#: Reasons of which somebody has the cure.
+HELD = ("JobHeld", "REQUEUE_HOLD", "SPECIAL_EXIT")
 #: Reasons worth a line: an administrator or a node that comes back may cure them.
-WORRYING = ("ReqNodeNotAvail", "DOWN", "PartitionDown", "PartitionInactive", "launch failed")
+WORRYING = ("ReqNodeNotAvail", "DOWN", "PartitionDown", "PartitionInactive", "launch failed", *HELD)
 LIMBO_S = 30.0
 
 
@@ -52,6 +60,7 @@ class Watch:
 
     Args:
         latency: seconds for which a file may stay unseen after it was written (Snakemake's --latency-wait).
+        over: takes a submission of which everything has ended.
         bigger: takes a job that ran out of memory; returns whether the cluster has a node with twice as much.
     """
 
@@ -61,6 +70,7 @@ class Watch:
     succeed: Callable[[Live], None]
     fail: Callable[[Live, str], None]
     again: Callable[[Live], None]
+    over: Callable[[Batch], None]
     bigger: Callable[[Live], bool]
     say: Callable[[str], None]
     lives: dict[int, Live] = field(default_factory=dict)
@@ -100,13 +110,13 @@ class Watch:
         if silent and self._query():
             self._by_state(silent)
 
-    def _by_file(self, live: Live) -> bool:
-        """Settle a job that left a status file."""
+    def _by_file(self, live: Live, left: bool = False) -> bool:
+        """Settle a job that left a status file; `left`: SLURM has ended its allocation, too."""
         end = live.batch.ends.get(live.number) if live.batch is not None else None
-        if end is None:
+        if end is None or (end.get("unsure") and not left):
             return False
         if end["code"] == 0:
-            self._settle(live, well=True)
+            self.settle(live, well=True)
             self.succeed(live)
             return True
         log = self._slurm_log(live)
@@ -142,9 +152,10 @@ class Watch:
         doubtful = []
         for live in silent:
             row = self.rows.get(live.id, Row("", ""))
-            if row.state == "PENDING":
+            if row.state in PENDING:
                 live.gone = None
-                self._pending(live, row)
+                held = row.state != "PENDING"
+                self._pending(live, replace(row, reason=f"{row.state}, {row.reason}") if held else row)
             elif row.state and row.state not in OVER | LIMBO:
                 live.gone = live.stuck = None
             else:
@@ -158,13 +169,18 @@ class Watch:
 
     def _ended(self, doubtful: list[tuple[Live, Row]]) -> None:
         """Settle jobs of which SLURM says that they are over, and which left no status file."""
+        listed = {live.id for live, row in doubtful if row.state in LIMBO}
+        if listed and (error := self.slurm.cancel(listed)) and not GONE.search(error):
+            return  # SLURM might start them again, beside what follows
         unknown = {live.id for live, row in doubtful if row.state not in OVER or row.state == "CANCELLED"}
         ends = self.slurm.ends(unknown)
         for live, row in doubtful:
             if live.batch is not None:
                 live.batch.refresh()
-            if self._by_file(live):
+            if self._by_file(live, left=True):
                 continue
+            if live.batch is not None:
+                live.batch.dead.add(live.id)
             end = ends.get(live.id) or End(row.state or "UNKNOWN", row.reason, row.node)
             cause = cause_of(end.state, self._slurm_log(live))
             if end.state == "UNKNOWN" and cause == "failed":
@@ -181,7 +197,7 @@ class Watch:
     def _slurm_log(self, live: Live) -> str:
         if live.batch is None or not live.batch.ids:
             return ""
-        return tail(Path(live.batch.folder, f"{live.id}_0_log.out"), 15)
+        return tail(Path(live.batch.folder, f"{live.id}_0_log.out"), 15).rpartition(MARK)[2]
 
     def _pending(self, live: Live, row: Row) -> None:
         hopeless = any(row.reason.startswith(reason) for reason in HOPELESS)
@@ -190,7 +206,9 @@ class Watch:
             job = live.id.partition("_")[0]
             if (job, row.reason) not in self._said:
                 self._said.add((job, row.reason))
-                self.say(f"submitit: job {job} (rule {live.job.name}) is pending: {row.reason}")
+                held = any(word in row.reason for word in HELD)
+                mend = f"; it waits for: scontrol release {live.id}, or scancel {live.id}" if held else ""
+                self.say(f"submitit: job {job} (rule {live.job.name}) is pending: {row.reason}{mend}")
         if "launch failed" in row.reason:  # held for ever by SLURM, because the node could not start it
             self.slurm.cancel([live.id])
             if not self._retry(live, "node"):
@@ -215,21 +233,24 @@ class Watch:
         self.retries[cause] += 1
         more = f", with {live.asked.mem_mb} MB" if cause == "memory" else ""
         self.say(f"submitit: job {live.id} of rule {live.job.name} is submitted again ({WORDS[cause]}){more}")
-        self._settle(live, well=True)
+        self.settle(live, well=True)
         live.batch = None
         self.again(live)
         return True
 
     def _fail(self, live: Live, what: str, node: str = "") -> None:
         text = failure(live, what, node)
-        self._settle(live, well=False)
+        self.settle(live, well=False)
         self.fail(live, text)
 
-    def _settle(self, live: Live, well: bool) -> None:
+    def settle(self, live: Live, well: bool) -> None:
+        """Take a job off the live ones, and note that in its submission."""
         self.drop(live)
         if live.batch is not None:
             live.last = live.batch.ends.get(live.number)
             live.batch.report(live.number, well)
+            if live.batch.over():
+                self.over(live.batch)
 
 
 #: Causes in a few words, for retries and the summary.

@@ -1,0 +1,180 @@
+"""How the SLURM executor tells one end of a job from another, without a cluster: causes, limits of tries, hours."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+import pytest
+from slurm_parts import Answers, end, live, look
+from snakemake_executor_plugin_submitit import commands, node, view
+
+
+def pack(one, **most):
+    """Return the pack of a job, as it is handed over."""
+    limits = {"timeout": 1, "preempted": 1, "node": 1} | most
+    return node.Pack(str(one.batch.folder), 0, ((0, "true"),), str(one.batch.folder), 1, 60, 10, limits)
+
+
+def status(one):
+    """Return what the node wrote about a job's end."""
+    return json.loads((one.batch.folder / "status" / f"{one.number}.json").read_text(encoding="utf-8"))
+
+
+# ---- starts ----------------------------------------------------------------------------------------------------
+def test_preemptions_have_a_limit(tmp_path):
+    one = live(tmp_path, tasks=1)[0]
+    for starts in (1, 2, 3):
+        allocation = node.Allocation(pack(one))
+        allocation._remember_start()
+        assert (allocation.past["preempted"], allocation.past["node"]) == (starts - 1, 0)
+        allocation._remember(told=True)  # SIGTERM came, and the job is killed
+    assert status(one)["why"] == "preempted"
+    assert "preempted more often than submitit-max-preemptions" in look([one], Answers()).ill[0]
+
+
+def test_a_job_that_was_cancelled_was_not_preempted(tmp_path):
+    one = live(tmp_path, tasks=1)[0]
+    allocation = node.Allocation(pack(one))
+    allocation._remember_start()
+    allocation._remember(told=True)
+    books = view.Books()
+    books.close(one.batch)
+    assert "started again: none" in books.summary(look([one], Answers()).retries, {})
+
+
+def test_what_stood_in_the_log_before_a_start_is_not_its_end(tmp_path):
+    one = live(tmp_path, tasks=1)[0]
+    log = one.batch.folder / "7_0_0_log.out"
+    log.write_text(f"*** JOB 7 CANCELLED DUE TO PREEMPTION ***\n{node.MARK}2 on n1\nother words\n")
+    assert "SLURM says that it failed" in look([one], Answers(j0=("FAILED", "None"))).ill[0]
+
+
+# ---- memory ----------------------------------------------------------------------------------------------------
+@pytest.fixture
+def group(tmp_path, monkeypatch):
+    """Return the file in which the kernel counts, of a job in a control group of version 2."""
+    place = tmp_path / "groups" / "slurm" / "job_7" / "step_0"
+    (place / "user" / "task_0").mkdir(parents=True)
+    (tmp_path / "proc" / "self").mkdir(parents=True)
+    (tmp_path / "proc" / "self" / "cgroup").write_text("0::/slurm/job_7/step_0/user/task_0\n")
+    monkeypatch.setattr(node, "PROC", tmp_path / "proc")
+    monkeypatch.setattr(node, "CGROUPS", tmp_path / "groups")
+    (place / "memory.events").write_text("low 0\noom 3\noom_kill 2\n")
+    return place / "memory.events"
+
+
+def test_the_kernels_count_is_found_above_and_in_both_versions(group, tmp_path):
+    assert node.oom_kills() == 2
+    (tmp_path / "proc" / "self" / "cgroup").write_text("3:cpu:/x\n4:memory:/slurm/uid_0/job_7/step_0\n")
+    assert node.oom_kills() is None
+    place = tmp_path / "groups" / "memory" / "slurm" / "uid_0" / "job_7" / "step_0"
+    place.mkdir(parents=True)
+    (place / "memory.oom_control").write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 5\n")
+    assert node.oom_kills() == 5
+    (tmp_path / "proc" / "self" / "cgroup").write_text("0::/user.slice\n")
+    assert node.oom_kills() is None
+
+
+def killed(allocation, number=0):
+    """Let a command of an allocation be killed."""
+    allocation.past = {"starts": 1}
+    process = subprocess.Popen(["sleep", "60"])
+    process.kill()
+    process.wait()
+    allocation.running[number] = process
+    allocation._reap()
+
+
+def test_a_command_that_the_kernel_killed_for_memory_is_known_at_once(tmp_path, group):
+    first, _ = live(tmp_path / "x", tasks=1, per_task=2)
+    allocation = node.Allocation(pack(first))
+    group.write_text("oom_kill 3\n")
+    killed(allocation)
+    assert status(first)["why"] == "memory" and not allocation.dying
+    killed(allocation, 1)  # by somebody else: the count has not grown
+    assert 1 in allocation.dying
+    told = look([first], Answers())
+    assert told.again == [first] and told.retries["memory"] == 1
+
+
+def test_where_nothing_counts_slurm_is_asked_at_the_end_of_the_allocation(tmp_path):
+    first, second = live(tmp_path, tasks=1, per_task=2)
+    end(first, 137, unsure=True)
+    log = first.batch.folder / "7_0_0_log.out"
+    told = look([first], Answers(j0=("RUNNING", "None")), times=4)
+    assert told.ill == told.again == []
+    log.write_text("slurmstepd: error: Detected 1 oom_kill event in StepId=7.0")
+    assert look([first], Answers(j0=("FAILED", "None"))).again == [first]
+    log.write_text("")
+    end(second, 137, unsure=True)
+    assert "killed by signal 9" in look([second], Answers()).ill[0]
+
+
+# ---- states ----------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("state", ["PREEMPTED", "NODE_FAIL", "BOOT_FAIL"])
+def test_a_job_that_slurm_might_start_again_is_cancelled_before_it_is_submitted_again(tmp_path, state):
+    one = live(tmp_path, tasks=1)[0]
+    slurm = Answers(j0=(state, "None"))
+    assert look([one], slurm).again == [one] and slurm.cancelled == ["7_0"]
+    one = live(tmp_path, tasks=1)[0]
+    slurm.cancel = lambda jobs=(), name="": "Unable to contact slurm controller"
+    told = look([one], slurm, times=4)
+    assert told.again == told.ill == []
+
+
+def test_a_node_that_did_not_boot_is_slurms_affair_for_a_while(tmp_path):
+    one = live(tmp_path, tasks=1)[0]
+    assert look([one], Answers(j0=("BOOT_FAIL", "None")), times=1).again == []
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [("PENDING", "JobHeldAdmin"), ("PENDING", "JobHeldUser"), ("SPECIAL_EXIT", "JobHeldUser"), ("REQUEUE_HOLD", "x")],
+)
+def test_a_held_job_waits_for_who_holds_it(tmp_path, state, reason):
+    one = live(tmp_path, tasks=1)[0]
+    slurm = Answers(j0=(state, reason))
+    told = look([one], slurm, times=5)
+    assert told.ill == told.again == [] and slurm.cancelled == []
+    assert len(told.lines) == 1 and reason in told.lines[0] and "scontrol release 7_0" in told.lines[0]
+
+
+def test_no_question_for_each_job_where_no_books_are_kept(tmp_path, monkeypatch):
+    slurm = commands.Slurm()
+    asked = []
+    monkeypatch.setattr(
+        commands, "ask", lambda words, seconds=90.0: asked.append(words) or commands.Answer(False, "", "")
+    )
+    assert slurm.ends([f"7_{k}" for k in range(500)]) == {} and len(asked) <= 1
+
+
+# ---- hours -----------------------------------------------------------------------------------------------------
+def test_a_submission_whose_last_job_is_made_again_is_counted(tmp_path):
+    one = live(tmp_path, tasks=1)[0]
+    batch = one.batch
+    node.write_json(batch.folder / "task" / "0.json", {"held": 7200.0})
+    told = look([one], Answers(j0=("TIMEOUT", "None")))
+    assert told.again == [one] and told.over == [batch] and batch.left()
+    books = view.Books()
+    books.close(batch)
+    assert "2.00 GPU h" in books.summary(told.retries, {})
+
+
+def test_gpu_hours_count_before_the_whole_array_has_ended(tmp_path):
+    lives = live(tmp_path, tasks=1, per_task=2)
+    books = view.Books()
+    for one in lives:
+        one.last = {"seconds": 3600.0}
+        books.end(one, well=True)
+    assert view.lines(books, [], [], {}, set()) == ["train: 0 running, 2 done; 1.00 GPU h"]
+    node.write_json(lives[0].batch.folder / "task" / "0.json", {"held": 4320.0})
+    books.close(lives[0].batch)
+    assert view.lines(books, [], [], {}, set()) == ["train: 0 running, 2 done; 1.20 GPU h"]
+
+
+def test_an_allocation_has_left_when_it_says_so(tmp_path):
+    one = live(tmp_path, tasks=1)[0]
+    assert not one.batch.left()
+    node.write_json(one.batch.folder / "task" / "0.json", {"left": True})
+    assert one.batch.left()
