@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +16,8 @@ from snakemake_executor_plugin_submitit import batch as batches
 from snakemake_executor_plugin_submitit import commands, messages, submit
 from snakemake_executor_plugin_submitit.jobs import Live
 from snakemake_executor_plugin_submitit.settings import ExecutorSettings
+
+from mmlbench.cli import doctor_slurm
 
 LIMIT = "sbatch: error: AssocMaxSubmitJobLimit\nsbatch: error: Batch job submission failed: Job violates "
 LIMIT += "accounting/QOS policy (job submit limit, user's size and/or time limits)"
@@ -209,3 +213,29 @@ def test_every_rule_that_goes_to_a_node_stands_in_the_profile():
     rules = set(re.findall(r"^rule (\w+):", text, re.M)) - local
     asked = yaml.safe_load((root / "slurm" / "config.yaml").read_text(encoding="utf-8"))["set-resources"]
     assert rules == set(asked) and all({"runtime", "mem_mb"} <= set(found) for found in asked.values())
+
+
+def test_a_users_own_defaults_count_and_do_not_overrule_the_profile(monkeypatch):
+    monkeypatch.setenv("SBATCH_ACCOUNT", "mine")
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    assert commands.drop_inherited() == {"account": "mine"}
+    assert not {"SBATCH_ACCOUNT", "SLURM_JOB_ID"} & set(os.environ)
+
+
+def test_a_copy_of_the_folder_leaves_the_originals_jobs_alone(tmp_path):
+    here = batches.open_root(tmp_path / "here")
+    made = batches.Batch.create(here, "train", [batches.Member(0, "key", 0)])
+    made.submitted(["7"])
+    shutil.copytree(here, tmp_path / "copy")
+    assert list(batches.earlier(tmp_path / "copy", 7.0)) == []
+    assert [found.name for found in batches.earlier(here, 7.0)] == [made.name]
+    assert (tmp_path / "copy" / made.folder.name).exists()
+    here.rename(tmp_path / "moved")
+    assert [found.name for found in batches.earlier(tmp_path / "moved", 7.0)] == [made.name]
+
+
+def test_the_doctor_looks_at_every_rule_of_the_profile():
+    resources = {"train_tuned": {"mem_mb": 40000}, "robustness": {"runtime": "4h"}}
+    found = {finding.about: finding for finding in doctor_slurm._fits(ExecutorSettings(), resources, OFFER)}
+    assert set(found) == {"prepare", "train", "train_tuned", "robustness"}
+    assert "40000 MB" in found["train_tuned"].what and found["robustness"].verdict == "ok"

@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -100,6 +101,7 @@ def _profile(path: Path) -> Any:
         return None, {}
     default = _part("settings").ExecutorSettings()
     known = {name: given.get(name, value) for name, value in vars(default).items()}
+    known |= {name: known[name] or value for name, value in _part("commands").drop_inherited().items()}
     yield Finding("ok", "profile", f"{path}: executor {found.get('executor')}, at most {found.get('jobs')} jobs")
     return SimpleNamespace(**known), found.get("set-resources") or {}
 
@@ -142,7 +144,18 @@ def _test_job(settings: Any, wait: float) -> Iterator[Finding]:
     folder = Path(".snakemake") / f"doctor-{uuid.uuid4().hex[:8]}"
     folder.mkdir(parents=True)
     result, log = folder.absolute() / "facts.json", folder.absolute() / "log.txt"
-    words = ["sbatch", "--parsable", "-t", "5", "--mem", "2000M", "-J", folder.name, "-o", str(log)]
+    words = [
+        "sbatch",
+        "--parsable",
+        "-t",
+        "5",
+        "--mem",
+        "2000M",
+        "-J",
+        folder.name,
+        "-o",
+        str(log).replace("%", "%%"),
+    ]
     for flag in ("partition", "account", "qos", "constraint"):
         value = getattr(settings, flag, None)
         words += [f"--{flag}={value}"] if value else []
@@ -150,15 +163,21 @@ def _test_job(settings: Any, wait: float) -> Iterator[Finding]:
     words += [f"--gres=gpu:{gpus}"] if gpus != "0" else []
     setup = getattr(settings, "setup", None)
     script = f"{setup}\n" if setup else ""
-    script += f"cd '{Path.cwd()}' && exec '{sys.executable}' -c \"{PROBE}\" '{result}'"
-    done = subprocess.run([*words, "--wrap", script], capture_output=True, text=True, check=False)
+    script += f"cd {shlex.quote(str(Path.cwd()))} && exec {shlex.join([sys.executable, '-c', PROBE, str(result)])}"
+    job = ""
     try:
+        done = subprocess.run([*words, "--wrap", script], capture_output=True, text=True, check=False)
         if done.returncode:
             said = " ".join(done.stderr.replace("sbatch: error: ", "").split())
             yield Finding("wrong", "test job", f"sbatch refuses it: {said}", f"Correct {PROFILE}")
             return
-        yield _verdict(done.stdout.strip().split(";")[0], result, log, wait)
-    finally:
+        job = done.stdout.strip().split(";")[0]
+        found = _verdict(job, result, log, wait)
+        job = "" if result.exists() else job  # it is about to end by itself
+        yield found
+    finally:  # after Ctrl-C, too
+        if job:
+            _part("commands").ask(["scancel", job])
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -179,7 +198,8 @@ def _verdict(job: str, result: Path, log: Path, wait: float) -> Finding:
             return Finding("note" if mend else "ok", "test job", what, mend)
         row = commands.ask(["squeue", "-h", "-j", job, "-t", "all", "-o", "%T|%r"]).out.strip()
         state, _, reason = row.partition("|")
-        over = state in ("", "FAILED", "CANCELLED", "TIMEOUT", "COMPLETED", "OUT_OF_MEMORY", "NODE_FAIL")
+        watch = _part("watch")
+        over = not state or state in watch.OVER | watch.LIMBO
         ended = ended or (time.monotonic() if over else 0.0)
         if ended and time.monotonic() - ended > 60 / (1 if state == "COMPLETED" else 6):
             said = (
@@ -188,5 +208,4 @@ def _verdict(job: str, result: Path, log: Path, wait: float) -> Finding:
             )
             return Finding("wrong", "test job", f"job {job} failed: {said}", "Install this where all nodes see it")
         time.sleep(1.0)
-    commands.ask(["scancel", job])
     return Finding("note", "test job", f"did not start within {wait:.0f} s: {state}, {reason}", "Try again later")

@@ -69,7 +69,7 @@ def provenance(
         "task": os.environ.get("SLURM_ARRAY_TASK_ID"),
         "node": os.environ.get("SLURMD_NODENAME"),
         "gpus": os.environ.get("CUDA_VISIBLE_DEVICES"),
-        "requeues": os.environ.get("SLURM_RESTART_COUNT"),
+        "requeues": int(os.environ.get("SLURM_RESTART_COUNT", "0")) if "SLURM_JOB_ID" in os.environ else None,
     }
     return {
         "host": socket.gethostname(),

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from mini_cluster import MiniCluster
 
 SNAKEFILE = """
@@ -88,6 +89,14 @@ class Project:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
         self.cluster.run("scancel", "-u", "root", check=False)
+
+    def hide(self, folder: Path) -> None:
+        """Start the nodes anew, in a view of the file system in which a folder is empty."""
+        if subprocess.run(["unshare", "-m", "true"], check=False).returncode:
+            pytest.skip("this machine allows no mounts")
+        for name in self.cluster.settings.names():
+            self.cluster.kill_node(name)
+            self.cluster.revive_node(name, hide=[str(folder)])
 
     # ---- facts -----------------------------------------------------------------------------------------------
     def marks(self, kind: str) -> Counter[str]:

@@ -88,24 +88,15 @@ def test_the_controller_is_down_and_stays_down(project):
 
 
 def test_the_working_folder_is_not_visible_on_the_node(project):
-    hide_on_all(project, str(project.folder.parent))
+    project.hide(project.folder.parent)
     text = said(project, config=ONE)
     assert f"the node can't see {project.folder}: work in a folder that all nodes share" in text
 
 
 def test_no_python_environment_on_the_node(project):
-    hide_on_all(project, str(Path(sys.prefix)))
+    project.hide(Path(sys.prefix))
     text = said(project, config=ONE)
     assert f"the node can't start {sys.executable}: install it where all nodes see it" in text
-
-
-def hide_on_all(project, folder):
-    """Start the nodes anew, in a view of the file system in which a folder is empty."""
-    if subprocess.run(["unshare", "-m", "true"], check=False).returncode:
-        pytest.skip("this machine allows no mounts")
-    for name in project.cluster.settings.names():
-        project.cluster.kill_node(name)
-        project.cluster.revive_node(name, hide=[folder])
 
 
 @pytest.mark.parametrize("used", [145_000, 160_000])  # too full for some job files; for a single one

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickletools
 import re
 import stat
 
@@ -19,13 +20,17 @@ def test_ready_jobs_are_one_array_and_nothing_is_left(project):
 
 
 def test_arrays_are_cut_to_the_cluster_and_run_only_so_many_at_once(project):
+    """Each job notes how many others it finds, three times a second."""
     project.cluster.restart(max_array=11)
+    here = "touch marks/here.$$; for k in 1 2 3; do ls marks | grep -c here >> marks/seen; sleep 0.3; done; "
+    here += "rm marks/here.$$"
     try:
-        text = project.go(config={"jobs": 25, "do": "true"}, max_jobs=3)
+        text = project.go(config={"jobs": 25, "do": here}, max_jobs=3)
     finally:
         project.cluster.restart(max_array=1001)
     assert len(submissions(text)) == 3
     assert set(project.marks("start").values()) == {1}
+    assert max(int(line) for line in (project.folder / "marks" / "seen").read_text().split()) <= 3
 
 
 def test_a_pack_shares_one_gpu_and_one_failure_leaves_the_others_alone(project):
@@ -38,12 +43,12 @@ def test_a_pack_shares_one_gpu_and_one_failure_leaves_the_others_alone(project):
 
 
 def test_a_failed_job_is_explained(project):
-    do = "echo the loss is nan; exit 7"
+    do = "echo the loss is nan;  exit 7"
     text = project.go("--keep-going", code=1, config={"jobs": 2, "do1": do})
     block = text[text.index("Error in rule work") :]
     assert re.search(r"message: SLURM job \d+_\d on node\d: the command ended with exit code 7 after \d+ s", block)
     assert "Last lines of logs/1.log:" in block and "| the loss is nan" in block
-    assert f"By hand: cd {project.folder} && (echo" in block
+    assert f"By hand: cd {project.folder} && (echo" in block and "is nan;  exit 7" in block  # as it was
     assert (project.folder / "out" / "0").exists()
 
 
@@ -72,9 +77,34 @@ def test_submitit_without_a_cluster(project):
 def test_jobs_are_handed_over_where_only_the_user_can_enter(project):
     process = project.start(*project.words(config={"jobs": 1, "do": "sleep 30"}))
     project.running(1)
-    assert stat.S_IMODE((project.folder / ".snakemake" / "submitit").stat().st_mode) == 0o700
+    root = project.folder / ".snakemake" / "submitit"
+    (batch,) = root.iterdir()
+    assert [stat.S_IMODE(folder.stat().st_mode) for folder in (root, batch)] == [0o700, 0o700]
+    (handed,) = batch.glob("*_submitted.pkl")
+    assert names_in(handed) <= HANDED_OVER
     process.terminate()
     assert process.wait(30) == 1
+
+
+#: What a pickle of ours may name: how submitit wraps a call, our own plain record, and paths.
+HANDED_OVER = {
+    *("submitit.core.utils DelayedSubmission", "snakemake_executor_plugin_submitit.node Pack"),
+    *("pathlib PosixPath", "pathlib._local PosixPath", "submitit.core.core Checkpointable"),
+}
+
+
+def names_in(path):
+    """Return the classes and functions that a pickle names, found without loading it."""
+    found, texts = set(), []
+    for code, value, _ in pickletools.genops(path.read_bytes()):
+        if code.name == "GLOBAL":
+            found.add(value)
+        elif code.name == "STACK_GLOBAL":
+            found.add(" ".join(texts[-2:]))
+        elif isinstance(value, str):
+            texts.append(value)
+    assert found
+    return found
 
 
 @pytest.mark.parametrize("name", ["a folder", "it's", 'two"quotes'])

@@ -60,6 +60,8 @@ def test_the_tables_are_those_of_one_machine(cluster, tmp_path):
     assert compared >= 6 * 6
     for path in (there / "results" / "runs").rglob("provenance.json"):
         facts = json.loads(path.read_text(encoding="utf-8"))
-        assert facts["job"]["id"] and facts["job"]["node"].startswith("node")
+        job = facts["job"]
+        assert job["id"] and job["node"].startswith("node") and job["requeues"] == 0
+        assert job["array"] is None or int(job["task"]) >= 0
     again = subprocess.run(demo.COMMAND, cwd=there, env=env, capture_output=True, text=True, timeout=60)
     assert again.returncode == 0 and "Nothing to be done" in again.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 from slurm_project import submissions
 
@@ -24,6 +25,21 @@ def test_ctrl_c_cancels_and_says_how_many(project):
     assert "cancelled 20 jobs in 20 allocations" in project.output()
     project.wait(lambda: project.queue() == [], 15)
     assert len(project.marks("end")) == 0
+
+
+def test_an_impatient_ctrl_c_while_the_controller_is_down(project):
+    process = project.start(*project.words(config={"jobs": 4, "do": "sleep 120"}))
+    project.running(4)
+    project.cluster.stop_controller()
+    os.kill(process.pid, signal.SIGINT)
+    project.wait(lambda: "cancelling 4 jobs, wait" in project.output())
+    os.kill(process.pid, signal.SIGINT)
+    time.sleep(0.3)
+    os.kill(process.pid, signal.SIGINT)
+    project.cluster.start_controller()
+    assert process.wait(60) == 1
+    assert "cancelled 4 jobs in 4 allocations" in project.output()
+    project.wait(lambda: project.queue() == [], 15)
 
 
 def test_sigterm_is_like_ctrl_c(project):
@@ -79,6 +95,38 @@ def test_preempted_jobs_are_requeued(project):
     assert process.wait(120) == 0, project.output()
     once(project, 4)
     assert "preempted" in project.output()
+
+
+def test_preemptions_have_a_limit(project):
+    words = project.words(config={"jobs": 1, "do": "sleep 30"}, partition="preempt", max_preemptions=0)
+    process = project.start(*words)
+    project.running(1)
+    project.cluster.run("sbatch", "-p", "normal", "-N4", "--exclusive", "-t", "1", "-o/dev/null", "--wrap", "sleep 1")
+    assert process.wait(120) == 1, project.output()
+    assert "it was preempted more often than submitit-max-preemptions allows" in project.output()
+    assert project.marks("start")["0"] == 1 and project.marks("end")["0"] == 0
+
+
+def test_a_held_job_waits_until_it_is_released(project):
+    process = project.start(*project.words(config={"jobs": 1, "do": "sleep 8"}))
+    project.running(1)
+    (job,) = submissions(project.output())
+    project.cluster.run("scontrol", "requeuehold", "State=SpecialExit", job)
+    project.wait(lambda: f"it waits for: scontrol release {job}" in project.output(), 60)
+    project.cluster.run("scontrol", "release", job)
+    assert process.wait(90) == 0, project.output()
+    once(project, 1)
+    assert len(submissions(project.output())) == 1 and project.marks("start")["0"] == 2
+
+
+def test_the_controller_is_down_when_the_last_job_ends(project):
+    process = project.start(*project.words(config={"jobs": 4, "do": "sleep 6"}))
+    project.running(4)
+    project.cluster.stop_controller()
+    assert process.wait(90) == 0, project.output()
+    assert "4 jobs done, 0 failed" in project.output() and set(project.marks("end").values()) == {1}
+    project.cluster.start_controller()
+    project.wait(lambda: project.queue() == [])
 
 
 def test_the_controller_is_away_while_jobs_run_and_while_they_are_submitted(project):

@@ -43,6 +43,7 @@ class Batch:
         name: of the SLURM job; unique, so that it can be found and cancelled without its id.
         gpus: of one allocation. minutes, mem_mb: its limits. rule: what is made, for people.
         ids: SLURM's id of each allocation; empty before they are known. dead: those that SLURM has ended.
+        foreign: it came here with a copy of the folder; its jobs are the original's.
     """
 
     folder: Path
@@ -57,6 +58,7 @@ class Batch:
     failures: int = 0
     ends: dict[int, dict[str, Any]] = field(default_factory=dict)
     dead: set[str] = field(default_factory=set)
+    foreign: bool = False
 
     @classmethod
     def create(cls, root: Path, rule: str, members: list[Member], **facts: Any) -> Batch:
@@ -71,6 +73,7 @@ class Batch:
         facts = {key: getattr(batch, key) for key in kept} | {"members": [asdict(m) for m in members]}
         try:
             batch.folder.mkdir(mode=0o700, parents=True)  # jobs are handed over here: nobody else can enter it
+            facts |= {"home": str(batch.folder), "inode": batch.folder.stat().st_ino}
             for part in ("status", "task", "log"):
                 (batch.folder / part).mkdir()
             write_json(batch.folder / "batch.json", facts)
@@ -86,11 +89,13 @@ class Batch:
         if "members" not in facts:
             return None
         members = [Member(**m) for m in facts.pop("members")]
+        home, inode = facts.pop("home", str(folder)), facts.pop("inode", 0)
         batch = cls(folder, members=members, ids=read_json(folder / "job.json").get("ids", []), **facts)
         with contextlib.suppress(OSError, ValueError):
             lines = [line.split() for line in (folder / "done").read_text().splitlines()]
             batch.reported = {int(number) for number, _ in lines}
             batch.failures = sum(how != "well" for _, how in lines)
+        batch.foreign = home != str(folder) and inode != folder.stat().st_ino  # login nodes may differ in the path
         return batch
 
     def submitted(self, ids: list[str]) -> None:
@@ -171,9 +176,12 @@ def earlier(root: Path, keep_days: float) -> Iterator[Batch]:
         if not re.fullmatch(r"[0-9a-f]{12}", folder.name) or not (folder / "status").is_dir():
             continue  # not ours
         batch = Batch.load(folder)
-        if batch is not None and not batch.over():
+        foreign = batch is not None and batch.foreign
+        if batch is not None and not batch.over() and not foreign:
             yield batch
-        elif (batch is not None and not batch.failures) or time.time() - folder.stat().st_mtime > keep_days * 86400:
+        elif (
+            batch is not None and not batch.failures and not foreign
+        ) or time.time() - folder.stat().st_mtime > keep_days * 86400:
             shutil.rmtree(folder, ignore_errors=True)
 
 

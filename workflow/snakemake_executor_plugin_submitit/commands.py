@@ -16,6 +16,8 @@ from dataclasses import dataclass
 NEEDED = ("sbatch", "squeue", "scancel", "scontrol", "srun", "sinfo")
 #: Variables of a job that Snakemake may itself run in; they would leak into the jobs that it submits.
 INHERITED = re.compile(r"(SLURM_(?!CONF$)|SBATCH_|SRUN_|SQUEUE_|SINFO_|SCANCEL_|SACCT_)")
+#: What a user may have set for all jobs, as SBATCH_PARTITION and so on.
+DEFAULTS = ("partition", "account", "qos", "constraint")
 
 
 @dataclass(frozen=True)
@@ -52,10 +54,16 @@ def missing() -> list[str]:
     return [name for name in NEEDED if shutil.which(name) is None]
 
 
-def drop_inherited() -> None:
-    """Remove the variables of the job in which Snakemake itself runs."""
+def drop_inherited() -> dict[str, str]:
+    """Remove the variables of the job in which Snakemake itself runs; return the user's own defaults among them.
+
+    A default (SBATCH_ACCOUNT in a start-up file, say) counts where the profile says nothing; left where it is, sbatch
+    would take it before what the profile says.
+    """
+    found = {name: os.environ.get(f"SBATCH_{name.upper()}", "") for name in DEFAULTS}
     for name in [name for name in os.environ if INHERITED.match(name)]:
         del os.environ[name]
+    return {name: value for name, value in found.items() if value}
 
 
 def ask(words: list[str], seconds: float = 90.0) -> Answer:

@@ -31,7 +31,7 @@ class Executor(RemoteExecutor):
     """Runs a workflow's jobs as SLURM jobs; see docs/slurm.md."""
 
     def __init__(self, workflow: Any, logger: Any) -> None:
-        commands.drop_inherited()
+        self.defaults = commands.drop_inherited()
         self.ready = False  # the base class starts the status thread before __post_init__ has made the parts
         super().__init__(workflow, logger)
 
@@ -39,6 +39,8 @@ class Executor(RemoteExecutor):
         s = self.settings = self.workflow.executor_settings
         if s.cluster not in ("slurm", "local"):
             raise WorkflowError(f"submitit-cluster is {s.cluster!r}; it is 'slurm' or 'local'")
+        for name, value in self.defaults.items():
+            setattr(s, name, getattr(s, name) or value)
         self.slurm = commands.Slurm() if s.cluster == "slurm" else Local()
         missing = commands.missing() if s.cluster == "slurm" else []
         if missing:
@@ -114,7 +116,7 @@ class Executor(RemoteExecutor):
             request=request_of(job, self.settings),
             key=key_of([job.name, *outputs, shell or ""]),
             command=self._command(job),
-            by_hand=f"cd {shlex.quote(str(Path.cwd()))} && {' '.join((shell or self._again(outputs)).split())}",
+            by_hand=f"cd {shlex.quote(str(Path.cwd()))} && {(shell or self._again(outputs)).strip()}",
             log=str(next(iter(job.log), "")) if not job.is_group() else "",
         )
 

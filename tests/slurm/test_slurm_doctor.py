@@ -1,0 +1,57 @@
+"""`mmlbench doctor --slurm` on a cluster: what fits, what is not there, what the node can't start."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from slurm_project import Project
+
+PROFILE = """
+executor: submitit
+submitit-partition: "PARTITION"
+submitit-gpus: "1"
+set-resources:
+  train: {runtime: 4h, mem_mb: 1500}
+  robustness: {runtime: 4h, mem_mb: 9000}
+"""
+
+
+@pytest.fixture
+def clone(cluster, tmp_path):
+    """Return a folder with an apostrophe in its name and a profile in it."""
+    folder = tmp_path / "it's mine"
+    (folder / "slurm").mkdir(parents=True)
+    project = Project(folder, cluster)
+    yield project
+    project.end()
+
+
+def doctor(project, partition=""):
+    """Return what the doctor says of the cluster, in one line."""
+    profile = PROFILE.replace("PARTITION", partition)
+    (project.folder / "slurm" / "config.yaml").write_text(profile, encoding="utf-8")
+    process = project.start("mmlbench", "doctor", "--slurm")
+    process.wait(200)
+    project.wait(lambda: project.queue() == [])
+    assert list((project.folder / ".snakemake").iterdir()) == []
+    return " ".join(project.output().split())
+
+
+def test_what_fits_and_what_does_not(clone):
+    said = doctor(clone)
+    assert "240 min, 1 CPUs, 1500 MB, 1 GPUs: fits" in said
+    assert "9000 MB of memory in one allocation are more than a node of partition normal has" in said
+    assert "sees this folder and this Python, torch sees no GPU" in said
+
+
+def test_a_partition_that_there_is_not(clone):
+    said = doctor(clone, "long")
+    assert "there is no partition 'long'" in said and "sbatch refuses it: " in said
+
+
+def test_a_node_without_this_python(clone):
+    clone.hide(Path(sys.prefix))
+    said = doctor(clone)
+    assert "failed: " in said and "Install this where all nodes see it" in said
