@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
+from collections import Counter
 
 import pytest
 from slurm_parts import Answers, end, live, look
@@ -33,14 +35,16 @@ def test_preemptions_have_a_limit(tmp_path):
     assert "preempted more often than submitit-max-preemptions" in look([one], Answers()).ill[0]
 
 
-def test_a_job_that_was_cancelled_was_not_preempted(tmp_path):
+def test_a_job_that_was_cancelled_was_not_preempted(tmp_path, monkeypatch):
     one = live(tmp_path, tasks=1)[0]
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
     allocation = node.Allocation(pack(one))
     allocation._remember_start()
-    allocation._remember(told=True)
+    allocation.told, allocation.told_at = "SIGTERM", time.monotonic() - 2 * node.DOOMED_S
+    assert allocation._leave()
     books = view.Books()
     books.close(one.batch)
-    assert "started again: none" in books.summary(look([one], Answers()).retries, {})
+    assert "started again: none" in books.summary(Counter(), {})
 
 
 def test_what_stood_in_the_log_before_a_start_is_not_its_end(tmp_path):
@@ -108,7 +112,7 @@ def test_where_nothing_counts_slurm_is_asked_at_the_end_of_the_allocation(tmp_pa
     assert look([first], Answers(j0=("FAILED", "None"))).again == [first]
     log.write_text("")
     end(second, 137, unsure=True)
-    assert "killed by signal 9" in look([second], Answers()).ill[0]
+    assert "killed by signal 9" in look([second], Answers(), latency=200.0).ill[0]
 
 
 # ---- states ----------------------------------------------------------------------------------------------------

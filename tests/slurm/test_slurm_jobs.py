@@ -21,11 +21,11 @@ def test_ready_jobs_are_one_array_and_nothing_is_left(project):
 
 def test_arrays_are_cut_to_the_cluster_and_run_only_so_many_at_once(project):
     """Each job notes how many others it finds, three times a second."""
-    project.cluster.restart(max_array=11)
+    project.cluster.restart(max_array=6)
     here = "touch marks/here.$$; for k in 1 2 3; do ls marks | grep -c here >> marks/seen; sleep 0.3; done; "
     here += "rm marks/here.$$"
     try:
-        text = project.go(config={"jobs": 25, "do": here}, max_jobs=3)
+        text = project.go(config={"jobs": 14, "do": here}, max_jobs=3)
     finally:
         project.cluster.restart(max_array=1001)
     assert len(submissions(text)) == 3

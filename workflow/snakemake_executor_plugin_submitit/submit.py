@@ -142,8 +142,8 @@ class Submitter:
     def _submit(self, parcel: Parcel) -> None:
         if self.offer is None and not self._read_offer(parcel):
             return
-        if not self._resolve_doubts():
-            self._later(parcel, parcel.lives, "the controller does not answer")
+        if doubt := self._resolve_doubts():
+            self._later(parcel, parcel.lives, doubt)
             return
         if parcel.there is not None:  # about as many are allowed as have ended since
             parcel.most = max(1, parcel.there - (self._there() or 0))
@@ -167,19 +167,19 @@ class Submitter:
         self.offer = found
         return True
 
-    def _resolve_doubts(self) -> bool:
-        """Cancel submissions of which it is not known whether they happened; return whether none is left."""
+    def _resolve_doubts(self) -> str:
+        """Cancel submissions of which it is not known whether they happened; return what keeps us from it."""
         while self.doubtful:
             batch = self.doubtful[0]
             found = self.slurm.named(batch.name)
             if found is None:
-                return False
+                return "the controller does not answer"
             if found:
                 self.slurm.cancel(name=batch.name)
-                if not wait_gone(self.slurm, batch.name, 120.0):
-                    return False  # it must not be submitted a second time while it is there
+                if not wait_gone(self.slurm, batch.name, 120.0):  # never a second time while it is there
+                    return f"a submission in doubt is cancelled and not gone yet (job {found[0]})"
             self.doubtful.pop(0).remove()
-        return True
+        return ""
 
     def _submit_group(self, parcel: Parcel, lives: list[Live]) -> None:
         """Submit jobs that ask for the same, in as few arrays as the limits allow."""

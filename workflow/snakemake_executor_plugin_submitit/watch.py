@@ -160,7 +160,8 @@ class Watch:
                 live.gone = live.stuck = None
             else:
                 live.gone = live.gone or time.monotonic()
-                quick = row.state in OVER - {"COMPLETED", "FAILED"}
+                settled = row.state not in LIMBO and live.batch is not None and live.number in live.batch.ends
+                quick = settled or row.state in OVER - {"COMPLETED", "FAILED"}
                 patience = 5.0 if quick else self.latency if row.state in OVER else max(LIMBO_S, self.latency)
                 if time.monotonic() - live.gone >= patience:
                     doubtful.append((live, row))
