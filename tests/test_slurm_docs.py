@@ -18,7 +18,7 @@ SPEAKERS = {
     "watch": ("_pending", "_query", "_retry"),
     "submit": ("_later", "_limited"),
     "resources": ("_number", "_word", "_gpus", "_extra", "request_of"),
-    "executor": ("__post_init__", "_cancel_all", "shutdown"),
+    "executor": ("__post_init__", "_cancel_all", "shutdown", "_open"),
 }
 
 

@@ -48,12 +48,7 @@ class Executor(RemoteExecutor):
                 f"SLURM's commands are not here ({', '.join(missing)}): start this on the cluster's login node, or "
                 "run the workflow on this machine with: snakemake --cores all results/all_tables.csv"
             )
-        try:
-            self.root = open_root(Path(s.folder))
-        except OSError as error:
-            raise WorkflowError(
-                f"the folder {s.folder} can't be made ({error.strerror}): see submitit-folder"
-            ) from None
+        self.root = _open(s.folder)
         self.say = self.logger.info
         self.orphans = Orphans(self.root, self.slurm, s, self.say)
         self.books = Books()
@@ -280,6 +275,14 @@ class Executor(RemoteExecutor):
         left = self.orphans.left()
         if left:
             self.say(f"submitit: jobs of an earlier start go on and belong to nothing here: scancel {' '.join(left)}")
+
+
+def _open(folder: str) -> Path:
+    """Return the opened folder of job files; who can't write there is told."""
+    try:
+        return open_root(Path(folder))
+    except OSError as error:
+        raise WorkflowError(f"the folder {folder} can't be made ({error.strerror}): see submitit-folder") from None
 
 
 def _like_ctrl_c(number: int, frame: object) -> None:
