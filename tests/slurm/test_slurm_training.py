@@ -80,32 +80,21 @@ def trains(project, seed):
     return bool(list((project.folder / "res").rglob(f"s{seed}-*/checkpoint.npz")))
 
 
-def test_a_run_whose_node_dies_goes_on_where_it_was(cluster, tmp_path):
-    project = training(tmp_path, cluster, epochs := 250)
-    try:
-        process = project.start(*project.words(config={"jobs": 1}))
-        project.wait(lambda: trains(project, 0))
-        (node,) = cluster.run("squeue", "-h", "-o", "%N").split()
-        cluster.kill_node(node)
-        assert process.wait(200) == 0, project.output()
-        assert "goes on from stage" in log(project, 0) and "node failure" in project.output()
-        same(project, 0, epochs)
-    finally:
-        project.end()
-
-
-def test_a_preempted_run_goes_on_where_it_was(cluster, tmp_path):
+def test_a_run_that_is_preempted_and_whose_node_dies_goes_on_where_it_was(cluster, tmp_path):
     project = training(tmp_path, cluster, epochs := 250)
     try:
         process = project.start(*project.words(config={"jobs": 1}, partition="preempt"))
         project.wait(lambda: trains(project, 0))
         cluster.run("sbatch", "-p", "normal", "-N4", "--exclusive", "-t", "1", "-o/dev/null", "--wrap", "sleep 1")
+        project.wait(lambda: "goes on from stage" in log(project, 0), 100)
+        cluster.kill_node(*cluster.run("squeue", "-h", "-t", "RUNNING", "-o", "%N").split())
         assert process.wait(200) == 0, project.output()
-        assert "goes on from stage" in log(project, 0) and "1 x preempted" in project.output()
+        assert log(project, 0).count("goes on from stage") == 2
+        assert "1 x node failure, 1 x preempted" in project.output()
         same(project, 0, epochs)
         (path,) = (project.folder / "res").rglob("s0-*/provenance.json")
         job = json.loads(path.read_text(encoding="utf-8"))["job"]
-        assert job["requeues"] == 1 and job["node"].startswith("node") and job["id"]
+        assert job["requeues"] == 2 and job["node"].startswith("node") and job["id"]
     finally:
         project.end()
 
