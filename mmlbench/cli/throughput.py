@@ -40,6 +40,7 @@ def throughput(dataset: Dataset, recipe: Mapping[str, Any], index: Index, device
     """
     import torch
 
+    from ..train.build import on_device
     from ..train.machine import set_up_torch
 
     set_up_torch(device, recipe["threads"])
@@ -50,7 +51,7 @@ def throughput(dataset: Dataset, recipe: Mapping[str, Any], index: Index, device
         shape, frames = _shape(m.shape, m.kind, recipe), _frames(m.kind, recipe)
         encoders[m.name] = kind(shape, kind.Params(**choice["params"]))
         inputs[m.name] = torch.randn(batch, *([frames] if frames > 1 else []), *shape, device=device)
-    encoders.to(device).train()
+    on_device(encoders, device).train()
 
     def step() -> None:
         with torch.autocast(device.type, torch.bfloat16, enabled=recipe["precision"] == "bfloat16"):
