@@ -109,9 +109,7 @@ def test_a_flip_gives_the_flow_of_mirrored_frames(cropped: bool) -> None:
     found = flow.to_bytes(flow.tvl1(frames))
     truth = torch.from_numpy(flow.tvl1([np.ascontiguousarray(one[:, ::-1]) for one in frames]))[0]
     crop = {"crop": "random", "crop_size": 40} if cropped else {}
-    boxes = (
-        torch.tensor([[[0.0, 10 / 60, 1.0, 40 / 60]]]) if cropped else None
-    )  # the middle, so that both sides match
+    boxes = torch.tensor([[[0, 10, 40, 40]]]) if cropped else None  # the middle, so that both sides match
 
     def shown(**rule: bool) -> torch.Tensor:
         pixels = Pixels(Look(flip=1.0, **crop, **rule), (2, 40, 60), flow.SCALE, flow.OFFSET)  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ rule train:
     message:
         "training {wildcards.method} on {wildcards.dataset}/{wildcards.split}, {wildcards.run}"
     shell:
-        "mmlbench train {params.options} > {log} 2>&1"
+        "mmlbench train {params.options} >> {log} 2>&1"
 
 
 # Chooses among the trials, which are ordinary runs, by their validation part, and makes the run of what was chosen.
@@ -33,7 +33,7 @@ rule train_tuned:
     message:
         "training {wildcards.method} on {wildcards.dataset}/{wildcards.split} as tuned, {wildcards.tuned}"
     shell:
-        "mmlbench train {params.options} > {log} 2>&1"
+        "mmlbench train {params.options} >> {log} 2>&1"
 
 
 # Test logits under noise, from the weights that a run has stored; only where the config has `robustness:`.
@@ -49,4 +49,4 @@ rule robustness:
     message:
         "testing {wildcards.method} on {wildcards.dataset}/{wildcards.split}, {wildcards.run}, under noise"
     shell:
-        "mmlbench robustness {params.options} > {log} 2>&1"
+        "mmlbench robustness {params.options} >> {log} 2>&1"
