@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -219,6 +220,7 @@ def official_side(work: Work, config: dict[str, Any]) -> Callable[[], float]:
 
 def measure(work: Work, method: str, batch: int, passes: int) -> dict[str, Any]:
     """Return clips a second of every side of one method and batch size, in turns, and the ratios to ours."""
+    gc.collect()  # the models and the workers of the setting before
     config = work.config(method, batch, passes + 2)
     sides = {"random": random_side(work, config), "official": official_side(work, config)}
     rates: dict[str, list[float]] = {name: [] for name in ("ours", *sides)}

@@ -76,6 +76,7 @@ def boil_down(stored: np.ndarray, rows: np.ndarray, valid: np.ndarray | None = N
         valid: how many views of each row are its own, where rows differ. still: some blank views are no fault.
     """
     thumbs, places, digests, blank = [], [], {}, set()
+    waiting: list[np.ndarray] = []
     for row in rows.tolist():
         own = np.ascontiguousarray(stored[row, : None if valid is None else int(valid[row])])
         flat = own.reshape(len(own), -1)
@@ -84,8 +85,11 @@ def boil_down(stored: np.ndarray, rows: np.ndarray, valid: np.ndarray | None = N
         if empty.all() if still else empty.any():
             blank.add(row)
         shown = sorted({(len(own) - 1) * k // (LOOKED_AT - 1) for k in range(LOOKED_AT)})
-        thumbs.append(_thumb(own[shown]))
+        waiting.append(own[shown])
         places += [(row, view) for view in shown]
+        if len(waiting) == BLOCK or row == rows[-1]:
+            thumbs.append(_thumb(np.concatenate(waiting)))
+            waiting.clear()
     table = np.array(places, dtype=np.int64)
     return Views(np.concatenate(thumbs), table[:, 0], table[:, 1], digests, blank)
 
