@@ -39,7 +39,9 @@ from mmlbench.train.data import PartData, cuts
 from mmlbench.train.looks import looks_of
 
 log = logging.getLogger("loader")
-TARGET, AUDIO, FRAMES, BATCH = 4.0, "psd_257x1004", 3, 16
+AUDIO, FRAMES, BATCH = "psd_257x1004", 3, 16
+#: Samples per CPU second, ours / official: where the crops are made on the device the host has little left to do.
+TARGETS = {"cpu": 4.0, "cuda": 20.0}
 
 
 def miniature(folder: Path, clips: int) -> Path:
@@ -71,14 +73,17 @@ def miniature(folder: Path, clips: int) -> Path:
 class Official(Dataset):
     """The clips as the official loaders read them, one at a time."""
 
-    def __init__(self, raw: Path, ids: list[str], labels: list[int], sound: str) -> None:
+    def __init__(
+        self, raw: Path, ids: list[str], labels: list[int], sound: str, front: str = AUDIO, side: int = 224
+    ) -> None:
         from PIL import Image
 
         transforms = torchvision().transforms
         self.raw, self.ids, self.labels, self.sound, self.open = raw, ids, labels, sound, Image.open
+        self.front = FRONT_ENDS[front]
         self.transform = transforms.Compose(
             [
-                transforms.RandomResizedCrop(224),
+                transforms.RandomResizedCrop(side),
                 transforms.RandomHorizontalFlip(),
                 transforms.ToTensor(),
                 transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
@@ -89,8 +94,7 @@ class Official(Dataset):
 
     def spectrogram(self, name: str) -> np.ndarray:
         """Compute a clip's spectrogram from its WAV."""
-        front = FRONT_ENDS[AUDIO]
-        return front.make(read_sound(self.raw / "AudioWAV" / f"{name}.wav", front.rate))
+        return self.front.make(read_sound(self.raw / "AudioWAV" / f"{name}.wav", self.front.rate))
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -124,8 +128,10 @@ def rate(batches: Iterator[tuple[torch.Tensor, torch.Tensor]], samples: int, dev
     for audio, frames in batches:
         assert audio.shape[1:] == (1, *FRONT_ENDS[AUDIO].shape) and frames.shape[1:] == (FRAMES, 3, 224, 224)
         seen += len(audio)
-    if device.type == "cuda":
-        torch.cuda.synchronize()
+    if device.type == "cuda":  # asleep: a plain synchronize burns the CPU seconds that are counted
+        done = torch.cuda.Event(blocking=True)
+        done.record()
+        done.synchronize()
     assert seen == samples
     return samples / (time.process_time() - began)
 
@@ -153,7 +159,8 @@ def measure(clips: int, passes: int, device: torch.device, folder: Path) -> dict
                 found[name].append(value)
     medians = {name: statistics.median(values) for name, values in found.items()}
     ratios = {name: medians["ours"] / value for name, value in medians.items() if name != "ours"}
-    return {"device": str(device), "samples": len(ids), "rates": found, "median": medians, "ratio": ratios}
+    facts = {"device": str(device), "target": TARGETS[device.type], "samples": len(ids)}
+    return facts | {"rates": found, "median": medians, "ratio": ratios}
 
 
 def main() -> int:
@@ -172,10 +179,10 @@ def main() -> int:
     for name, value in found["median"].items():
         log.info("%-26s %8.1f samples per CPU second", name, value)
     for name, value in found["ratio"].items():
-        log.info("ours / %-19s %8.1f (target %.0f)", name, value, TARGET)
+        log.info("ours / %-19s %8.1f (target %.0f)", name, value, found["target"])
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    return int(min(found["ratio"].values()) < TARGET)
+    return int(min(found["ratio"].values()) < found["target"])
 
 
 if __name__ == "__main__":

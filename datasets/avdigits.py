@@ -23,11 +23,9 @@ TEST_SPEAKERS = ("george", "lucas")
 RECIPE = AudioRecipe(8000, n_fft=256, win_length=200, hop_length=160, n_mels=32, f_min=60, f_max=3900, frames=48)
 SPEAKER_DOC = "george and lucas are test only; takes 0-7 of the other four speakers are val"
 ROTATION = (("george", "jackson"), ("lucas", "nicolas"), ("theo", "yweweler"))
-ROTATION_DOC = (
-    "{} and {} are test only; takes 0-7 of the other four speakers are val. Fold {} of 3: together the folds test on "
-    "six speakers, so that there is an interval over speakers, an approximate one, because the folds share training "
-    "speakers and test pictures"
-)
+ROTATION_DOC = ("{} and {} are test only; takes 0-7 of the other four speakers are val. Fold {} of 3: together the "
+                "folds test on six speakers, so that there is an interval over speakers, an approximate one, because "
+                "the folds share training speakers and test pictures")  # fmt: skip
 INDEX_DOC = "takes 0-14 are test, 15-19 val: every speaker is in every part (a leak, shown on purpose)"
 SECONDS, SNR = 1.0, (-3.0, 9.0)
 PICTURES = PictureRecipe(size=32, rotation=25, scale=(0.55, 1.0), contrast=(0.5, 1.0), clutter=3, noise=0.2)
@@ -77,11 +75,7 @@ def part_of(recording: Recording, split: str) -> str:
 
 
 def _paired(recordings: list[Recording], pools: dict[str, np.ndarray], label: np.ndarray, split: str) -> list[Sample]:
-    """Pair recordings with pictures of their class.
-
-    Test: every picture once, each with a recording of its own, the speakers evenly. Val: every recording once,
-    the pictures in turn. Train: every recording once, with a picture drawn at random.
-    """
+    """Pair recordings with pictures of a class, once each: test all pictures, val in turn, train at random."""
     rng = np.random.default_rng([SEED, 2, sorted(AVDigits.splits).index(split)])
     found = []
     for part, pool in pools.items():
@@ -106,15 +100,10 @@ class AVDigits(Dataset):
     32 x 32: rotation, scale, shift, contrast, 3 fragments of other pictures, noise 0.2. Pictures of train, val
     and test are disjoint (850 / 150 / 797), clutter included; each test recording and test picture is used once.
 
-    Bayes accuracies are not known. Whom it favours: pairs are made at random within a class, so the modalities
-    are independent given the class; detached training and ensembles can reach the Bayes rule, and an
-    instance-level contrast has nothing to find.
-    Measured with prototypes (split `speaker`, small CNN, 40 epochs, 3 seeds, test accuracy): audio .512, visual
-    .716, joint .610, OGM-GE .725, modality dropout .672, sum of log-probabilities of two unimodal nets .775;
-    gap after joint training: visual 15.2, audio 3.6 points. Split by take (1 seed): audio .722, joint .816.
-    This file with the same trainer (20 epochs, learning rate 0.02, seed 0): .535, .656, joint .631, gap 17.8.
-    Source: Free Spoken Digit Dataset, CC BY-SA 4.0 (datasets/fsdd/LICENSE.md); Optical Recognition of
-    Handwritten Digits, UCI, CC BY 4.0, as shipped in scikit-learn.
+    Bayes accuracies are not known. Whom it favours: pairs are made at random within a class, so the modalities are
+    independent given the class; detached training and ensembles can reach the Bayes rule, and an instance-level
+    contrast has nothing to find. Measured: docs/results.md.
+    Source: Free Spoken Digit Dataset, CC BY-SA 4.0 (datasets/fsdd/LICENSE.md); UCI's digits, CC BY 4.0.
     """
 
     modalities = (
@@ -132,18 +121,12 @@ class AVDigits(Dataset):
         for fold, pair in enumerate(ROTATION, 1)
     }
     licence = "speech CC BY-SA 4.0, pictures CC BY 4.0"
-    citation = (
-        "Z. Jackson et al., Free Spoken Digit Dataset, doi:10.5281/zenodo.1342401; "
-        "E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998, doi:10.24432/C50P49"
-    )
+    citation = ("Z. Jackson et al., Free Spoken Digit Dataset, doi:10.5281/zenodo.1342401; E. Alpaydin and C. "
+                "Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998, doi:10.24432/C50P49")  # fmt: skip
     origin = "shipped: datasets/fsdd (commit 26eb9aa of Jakobovski/free-spoken-digit-dataset) and scikit-learn"
 
     def prepare(self, raw: Path | None, out: CacheWriter) -> None:
-        """Check and decode the recordings, render the pictures, pair them.
-
-        Raises:
-            DataError: a file of `raw` (default: the shipped folder) is missing or changed.
-        """
+        """Check and decode the recordings (default: the shipped ones), render the pictures, pair them."""
         from sklearn.datasets import load_digits
 
         folder = raw or FOLDER

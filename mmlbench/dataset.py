@@ -153,6 +153,10 @@ class Dataset(Plugin):
         """
         return {}
 
+    def stored_rows(self) -> int:
+        """Return about how many rows a prepared cache has, all splits together, for `mmlbench estimate`."""
+        return max(sum(split.counts.values()) for split in self.splits.values())
+
     def bayes(self) -> dict[str, float]:
         """Return the Bayes accuracy per modality and of all together ('fused'), where it is known."""
         return {}

@@ -23,6 +23,7 @@ from mmlbench.audit import (
     is_official,
     to_csv,
 )
+from mmlbench.audit.content import boil_down
 from mmlbench.audit.known import Known
 from mmlbench.cache import Cache, prepare
 from mmlbench.cli import main
@@ -143,6 +144,10 @@ class Planted(Dataset):
         picture[7] = picture[1]  # byte for byte
         picture[8] = np.clip(picture[2] * 0.9 + rng.normal(0, 2, picture[2].shape), 0, 255)  # coded again, darker
         picture[9] = 0  # black
+        picture[10, 2] = picture[4, 1]  # one frame of another clip, later in it
+        picture[6, 1] = np.clip(picture[3, 2] * 0.9 + rng.normal(0, 2, picture[3, 2].shape), 0, 255)
+        picture[6, 2] = picture[0, 2]  # not its own: padding
+        picture[4, 2] = 0  # black in a later frame
         signal = out.array("signal", 12, "float16")
         signal[:] = np.cumsum(rng.normal(size=signal.shape), axis=-1)
         signal[10] = signal[3] + rng.normal(0, 0.05, 300)
@@ -164,14 +169,23 @@ def test_planted_content_is_found(planted: Cache) -> None:
     found = audit_cache(planted, "s", "scene")
     by = {(f.check, f.parts, f.of): f for f in found}
     assert by["rows", "train+test", "picture"].examples == ("x11",)
-    assert by["bytes", "train+test", "picture"].examples == ("x1=x7",)
-    assert by["near", "train+test", "picture"].examples == ("x2~x8",)
+    assert by["bytes", "train+test", "picture"].examples == ("x1=x7", "x4=x10")
+    assert by["near", "train+test", "picture"].examples == ("x2~x8", "x3~x6")
+    assert by["blank", "train", "picture"].examples == ("x4",)
     assert by["blank", "test", "picture"].examples == ("x9",)
     assert by["rows", "train+test", "signal"].found == 0
     assert by["bytes", "train+test", "signal"].found == 0
     assert by["near", "train+test", "signal"].examples == ("x3~x10",)
     assert by["groups", "train+test", "scene"].found == 4
     assert by["frames", "test", "picture x 3"].examples == ("x6",)
+
+
+def test_flow_without_motion_is_a_fault_only_where_nothing_moves_at_all() -> None:
+    flow = np.random.default_rng(0).integers(0, 256, (2, 3, 2, 16, 16), dtype=np.uint8)
+    flow[0, 1], flow[1] = 128, 128
+    assert boil_down(flow, np.arange(2)).blank == {0, 1}
+    found = boil_down(flow, np.arange(2), still=True)
+    assert found.blank == {1} and [len(found.bytes[row]) for row in (0, 1)] == [2, 0]
 
 
 def test_findings_are_kept_under_the_fingerprint_and_the_code(planted: Cache, tmp_path: Path) -> None:
@@ -193,7 +207,8 @@ def test_the_table_survives_its_csv(planted: Cache, tmp_path: Path) -> None:
     lines = audit_lines(read_audit(tmp_path), "planted", "s")
     assert lines[0].startswith("Audit of the data: 4 of test's 4 scenes are in train too (6 of 6 samples); the acc")
     assert any("x2~x8" not in line and "nearly the same" in line for line in lines)
-    assert len(lines) == 6 and lines[-1].startswith("1 row of picture in test hold")
+    assert len(lines) == 7 and lines[-2].startswith("1 row of picture in train hold")
+    assert lines[-1] == "1 more in tables/audit.csv."
     assert audit_lines({}, "planted", "s") == []
 
 

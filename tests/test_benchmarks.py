@@ -19,7 +19,12 @@ BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 @pytest.fixture
 def loops() -> ModuleType:
     """Return benchmarks/loop_overhead.py as a module."""
-    spec = importlib.util.spec_from_file_location("loop_overhead", BENCHMARKS / "loop_overhead.py")
+    return load("loop_overhead")
+
+
+def load(name: str) -> ModuleType:
+    """Return a script as a module."""
+    spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up
@@ -37,6 +42,36 @@ def test_our_loop_and_a_bare_one_end_with_the_same_weights(loops, tiny, monkeypa
     with pytest.raises(SystemExit, match="did not do the same work"):
         loops.pair(1, work)
     assert torch.get_num_threads() == 1
+
+
+def run_script(name: str, out: Path, *words: str) -> tuple[str, dict]:
+    """Run a script with --json; return what it said and what it wrote, whether the targets were met or not."""
+    command = [sys.executable, str(BENCHMARKS / name), "--json", str(out), *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode in (0, 1) and out.exists(), done.stderr
+    return done.stdout, json.loads(out.read_text(encoding="utf-8"))
+
+
+def test_the_loader_is_measured_against_the_official_way(tmp_path):
+    said, found = run_script("loader.py", tmp_path / "out.json", "--clips", "12", "--passes", "1")
+    assert found["target"] == 4 and found["samples"] == 10 and "(target 4)" in said
+    assert set(found["ratio"]) == {"official, sound stored", "official, sound computed"}
+    assert min(found["ratio"].values()) > 0
+
+
+def test_on_a_gpu_the_loader_has_to_spare_the_host_more():
+    assert load("loader").TARGETS == {"cpu": 4.0, "cuda": 20.0}
+
+
+def test_training_is_measured_against_random_tensors_and_the_official_loop(tmp_path):
+    small = ["--encoder", "small_cnn", "--side", "32", "--batches", "4", "--device", "cpu"]
+    said, found = run_script("gpu.py", tmp_path / "out.json", *small)
+    assert "no GPU was at hand" in said and not found["gpu"]
+    settings = [(one["method"], one["batch"]) for one in found["found"]]
+    assert settings == [("joint", 4), ("di_mml", 4)]
+    for one in found["found"]:
+        assert {name: len(values) for name, values in one["rates"].items()} == {"ours": 1, "random": 1, "official": 1}
+        assert one["ratio"]["official"] == one["rates"]["ours"][0] / one["rates"]["official"][0]
 
 
 @pytest.mark.slow

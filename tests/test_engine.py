@@ -12,12 +12,14 @@ from torch.optim import SGD, Adam, AdamW
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmlbench.cache import Cache
+from mmlbench.encoders.resnet18 import ResNet18
 from mmlbench.encoders.small_cnn import SmallCNN
 from mmlbench.errors import ConfigError
 from mmlbench.index import load_index
 from mmlbench.method import Method, Stage
 from mmlbench.testing import tiny_spec
-from mmlbench.train.build import build_method
+from mmlbench.train import runner
+from mmlbench.train.build import build_method, on_device
 from mmlbench.train.data import PartData
 from mmlbench.train.evaluate import Evaluator, features
 from mmlbench.train.flops import FlopCounter
@@ -142,3 +144,34 @@ def test_what_an_earlier_run_left_is_removed(tiny, tmp_path):
     tiny.run("joint", tmp_path)
     kept = {path.name for path in folder.iterdir()}
     assert not kept & {"weights-val.npz", ".run.json.0.tmp", "done-0123456789", "junk", "lease.json"}
+
+
+# --- memory layout ------------------------------------------------------------------------------------------
+def layouts(encoder: torch.nn.Module) -> set[bool]:
+    """Return whether the weights of 3x3 and larger kernels, and the maps between the layers, lie channels last."""
+    last = {w.is_contiguous(memory_format=torch.channels_last) for w in encoder.parameters() if w.dim() == 4}
+    encoder.net.layer4.register_forward_hook(
+        lambda module, given, made: last.add(made.is_contiguous(memory_format=torch.channels_last))
+    )
+    encoder(torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
+    return last
+
+
+def test_resnet_18_is_laid_out_channels_last_on_a_gpu_only(monkeypatch):
+    encoder = ResNet18((3, 64, 64), ResNet18.Params())
+    inputs = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    encoder.eval()
+    before = encoder(inputs)
+    assert on_device(encoder, CPU) is encoder
+    assert torch.equal(encoder(inputs), before) and False in layouts(encoder)
+    monkeypatch.setattr(encoder, "to", lambda device: encoder)  # there is no GPU to go to
+    on_device(encoder, torch.device("cuda"))
+    assert layouts(encoder) == {True}
+    torch.testing.assert_close(encoder(inputs), before)
+
+
+def test_a_run_goes_to_its_device_that_way(tiny, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(runner, "on_device", lambda method, device: seen.append(device) or on_device(method, device))
+    tiny.run("joint", tmp_path)
+    assert seen == [CPU]

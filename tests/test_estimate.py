@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import yaml
 
-from mmlbench.cli import doctor_slurm, estimate, main
-from mmlbench.testing import FEW_EPOCHS, PLUGINS
+from mmlbench.cli import doctor_slurm, estimate, main, throughput
+from mmlbench.index import load_index
+from mmlbench.testing import FEW_EPOCHS, PLUGINS, tiny_spec
 
 RECIPE = "embedded epochs=2 batch_size=16"
 
@@ -41,7 +43,11 @@ def test_other_seeds_cost_the_same_and_other_methods_as_the_dearest(study, tmp_p
     assert " ".join(rows[1].split()) == f"tiny speaker {RECIPE} joint 1 60.0 min 60.0 min measured, n = 1"
     assert " ".join(rows[2].split()) == f"tiny speaker {RECIPE} ogm_ge 2 60.0 min 2.0 h as joint"
     assert last.startswith("3 of 4 runs to make, in 3 SLURM jobs; 3.0 h one after the other, 3.00 GPU h, waiting")
-    assert "1 caches to prepare" in disk
+    assert "1 caches to prepare" in disk and "archive" not in disk
+    weights = tmp_path / "results" / "runs" / "tiny" / "speaker" / "joint"
+    kept = sum(path.stat().st_size for path in weights.glob("*/weights-*.npz"))
+    (gigabytes,) = re.findall(r"the weights of the runs, about ([\d.]+) GB", disk)
+    assert float(gigabytes) == pytest.approx(3 * kept / 1e9, rel=0.2, abs=0.005)
 
 
 def test_runs_that_share_a_gpu_are_fewer_jobs(study, tmp_path, capsys):
@@ -63,6 +69,43 @@ def test_what_was_never_run_is_measured_here(study, tmp_path, capsys):
     assert "samples/s on cpu here" in joint and "samples/s on cpu here" in ogm_ge and "on this machine" in caution
     assert "CPU h" in total  # the profile asks for a GPU, but this was measured without one
     assert "4 of 4 runs to make" in total and "not counted:" not in total
+
+
+def cost_of(method, **params):
+    """Return the seconds of a run of four epochs: 40 samples train, 12 validate, 24 test; 1 s audio, 3 s visual."""
+    spec, index = tiny_spec(method, recipe={"epochs": 4}, params=params), load_index()
+    dataset = throughput.dataset_of(spec, index)
+    assert dataset.splits[spec.config["split"]].counts == {"train": 40, "val": 12, "test": 24}
+    return throughput.seconds_of(spec, dataset, {"audio": 1.0, "visual": 3.0}, index)
+
+
+def test_a_stage_costs_what_it_trains(tiny):
+    evaluation = (12 + 24) * 4 / 3
+    joint = 4 * (40 * 4 + evaluation)
+    assert cost_of("joint") == pytest.approx(joint)
+    assert cost_of("unimodal") == pytest.approx(4 * (40 * 1 + evaluation) + 4 * (40 * 3 + evaluation))
+    assert cost_of("di_mml", fusion_epochs=2) == pytest.approx(joint + 2 * (40 * 4 / 3 + evaluation))
+    assert cost_of("ensemble") == pytest.approx((40 + 12 + 24) * 4 / 3)
+
+
+def test_weights_are_counted_per_method_and_kept_rule(tiny):
+    joint, unimodal = (throughput.weights_gigabytes([tiny_spec(m)], load_index()) for m in ("joint", "unimodal"))
+    assert 2.5 < unimodal / joint < 3.5  # after the last epoch, and as two rules pick
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "gigabytes"),
+    [
+        ("ucf101", {}, 53.3),
+        ("ucf101", {"clip": "middle"}, 26.7),
+        ("ucf101", {"frames": 2000}, 4640),  # each video once, padded to 2000 frames
+        ("modelnet40", {}, 1.235),
+        ("cremad", {}, 7.9),
+    ],
+)
+def test_what_a_prepared_cache_takes(name, params, gigabytes):
+    kind = load_index().load("dataset", name)
+    assert throughput.gigabytes(kind(kind.Params(**params))) == pytest.approx(gigabytes, rel=0.02)
 
 
 def test_what_costs_what():

@@ -15,7 +15,7 @@ FILES = sorted(
     for folder in ("mmlbench", "methods", "datasets", "workflow", "tests", "benchmarks", "tools")
     for path in (ROOT / folder).rglob("*.py")
 )
-MOST_LINES, MOST_IN_FUNCTION = 400, 50
+MOST_LINES, MOST_IN_FUNCTION, MOST_LINES_OF_A_DATASET = 400, 50, 150
 
 
 def long_functions(source: str) -> list[str]:
@@ -32,7 +32,8 @@ def long_functions(source: str) -> list[str]:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_sizes(path: Path) -> None:
     source = path.read_text(encoding="utf-8")
-    assert len(source.splitlines()) <= MOST_LINES
+    dataset = path.parent == ROOT / "datasets"
+    assert len(source.splitlines()) <= (MOST_LINES_OF_A_DATASET if dataset else MOST_LINES)
     assert long_functions(source) == []
 
 

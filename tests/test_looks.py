@@ -15,6 +15,7 @@ from mmlbench.errors import ConfigError
 from mmlbench.index import load_index
 from mmlbench.plan import Request, resolve
 from mmlbench.testing import tiny_spec
+from mmlbench.train import stream
 from mmlbench.train.data import PartData
 from mmlbench.train.looks import (
     Look,
@@ -252,3 +253,48 @@ def test_the_learning_rate_drops_again_and_again(tiny, tmp_path):
     rows = (run.path / "history.csv").read_text().splitlines()
     rates = [float(row.split(",")[-1]) for row in rows if ",train,lr," in row]
     assert rates == pytest.approx([1, 1, 0.1, 0.1, 0.01])
+
+
+# --- memory that a job or a container is granted ---------------------------------------------------------------
+def group(folder, limit, used, names, inactive="inactive_file 300"):
+    """Write the files of one control group."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, value in (*zip(names, (limit, used), strict=True), ("memory.stat", f"anon 7\n{inactive}")):
+        (folder / name).write_text(f"{value}\n", encoding="ascii")
+
+
+def test_the_limit_of_a_job_counts_wherever_it_is_set(tmp_path, monkeypatch):
+    names, own = ("memory.max", "memory.current"), tmp_path / "self"
+    own.write_text("0::/slurm/job_7/step_0\n", encoding="utf-8")
+    tree = tmp_path / "cgroup"
+    group(tree / "slurm/job_7/step_0", "max", 900, names)
+    assert stream.granted_bytes(tree, own) == stream.UNLIMITED
+    group(tree / "slurm/job_7", 2000, 900, names)  # 300 of these 900 are pages that the kernel drops first
+    group(tree / "slurm", 9000, 900, names)
+    assert stream.granted_bytes(tree, own) == 1400
+    group(tree / "slurm/job_7", 100, 900, names)
+    assert stream.granted_bytes(tree, own) == 0
+    monkeypatch.setattr(stream, "granted_bytes", lambda: 123)
+    assert stream.free_bytes(CPU) == 123
+
+
+def test_the_limit_of_the_first_version_of_control_groups(tmp_path):
+    names, own = ("memory.limit_in_bytes", "memory.usage_in_bytes"), tmp_path / "self"
+    own.write_text("9:cpu:/other\n4:memory:/docker/abc\n1:name=systemd:/x\n", encoding="utf-8")
+    tree = tmp_path / "cgroup"
+    group(tree / "memory/docker/abc", 2**63 - 4096, 0, names)
+    group(tree / "memory", 5000, 1000, names, "inactive_file 0\ntotal_inactive_file 200")
+    assert stream.granted_bytes(tree, own) == 4200
+    assert stream.granted_bytes(tree, tmp_path / "none") == stream.UNLIMITED
+
+
+def test_data_beyond_a_jobs_limit_is_streamed(tiny, monkeypatch):
+    cache = Cache.open(tiny.cache / tiny_spec("joint").cache)
+    for facts in cache.manifest["arrays"].values():
+        facts["bytes"] = 2**30
+    monkeypatch.delenv(stream.VARIABLE, raising=False)
+    monkeypatch.setattr(stream, "granted_bytes", lambda: 2**40)
+    monkeypatch.setattr(stream.os, "sysconf", lambda name: 2**20)
+    assert not stream.too_large(cache, CPU)
+    monkeypatch.setattr(stream, "granted_bytes", lambda: 2**31)
+    assert stream.too_large(cache, CPU)

@@ -90,6 +90,15 @@ def test_a_video_in_train_and_in_test_of_two_splits_has_two_clips(ucf_cache: Cac
     assert again.rows["flow"][again.ids.tolist().index(name)] == rows[1]
 
 
+def test_all_frames_of_every_video_are_kept_once(ucf: tuple[Path, Path], tmp_path: Path) -> None:
+    cache = prepared("ucf101", *ucf, tmp_path, "--dataset-set", "size=16", "--dataset-set", "frames=2000")
+    assert cache.array("flow").shape == (18, 2000, 2, 16, 21)
+    assert sorted(set(cache.valid("flow").tolist())) == [11, 12, 13, 14, 15, 16]  # type: ignore[union-attr]
+    test, train = cache.part("split1", "test"), cache.part("split2", "train")
+    rows = [part.rows["flow"][part.ids.tolist().index("v_YoYo_g01_c01")] for part in (test, train)]
+    assert rows[0] == rows[1]
+
+
 def test_the_number_of_workers_changes_no_byte(
     ucf: tuple[Path, Path], ucf_cache: Cache, meshes: tuple[Path, Path], tmp_path: Path
 ) -> None:

@@ -20,6 +20,8 @@ THUMB, OUTLINE = 12, 96
 LIKELY, NEAR = 0.97, 0.985
 #: A view whose values have no more than this standard deviation, in steps of the stored type's range, is blank.
 FLAT = 1e-6
+#: Views of a row that near-identical ones are looked for in: the first, the middle and the last of its own.
+LOOKED_AT = 3
 #: Frames per sample that the recipes ask for.
 WANTED = (1, 2, 3, 4)
 BLOCK = 128
@@ -27,17 +29,24 @@ BLOCK = 128
 
 @dataclass
 class Views:
-    """View 0 of the rows that a split uses, one modality, boiled down.
+    """The own views of the rows that a split uses, one modality, boiled down.
 
     Attributes:
-        thumb: (n, d) float32, centred and of unit length; zero where the view is blank.
-        bytes: digest of each row's view 0. blank: bool (n,). place: row -> position.
+        thumb: (k, d) float32, centred and of unit length, of `LOOKED_AT` views a row; zero where a view is blank.
+        row, view: which view each thumbnail is of, (k,).
+        bytes: row -> digests of its views that are not blank. blank: the rows that hold a blank view; of optical
+            flow, which is blank where nothing moves, those that hold no other.
     """
 
     thumb: np.ndarray
-    bytes: list[bytes]
-    blank: np.ndarray
-    place: dict[int, int]
+    row: np.ndarray
+    view: np.ndarray
+    bytes: dict[int, set[bytes]]
+    blank: set[int]
+
+    def of(self, rows: np.ndarray) -> np.ndarray:
+        """Return the places of the thumbnails of some rows."""
+        return np.flatnonzero(np.isin(self.row, rows))
 
 
 def _thumb(views: np.ndarray) -> np.ndarray:
@@ -60,27 +69,41 @@ def unit(values: np.ndarray) -> np.ndarray:
     return np.divide(values, norm, out=np.zeros_like(values), where=norm > FLAT * values.shape[1] ** 0.5)
 
 
-def boil_down(stored: np.ndarray, rows: np.ndarray) -> Views:
-    """Read view 0 of some rows of a map (rows, views, *shape)."""
-    thumbs, digests, blank = [], [], []
-    for start in range(0, len(rows), BLOCK):
-        views = np.ascontiguousarray(stored[rows[start : start + BLOCK], 0])
-        digests += [hashlib.sha256(view.tobytes()).digest() for view in views]
-        flat = views.reshape(len(views), -1)
-        blank.append(flat.max(axis=1) == flat.min(axis=1))
-        thumbs.append(_thumb(views))
-    place = {int(row): k for k, row in enumerate(rows)}
-    return Views(np.concatenate(thumbs), digests, np.concatenate(blank), place)
+def boil_down(stored: np.ndarray, rows: np.ndarray, valid: np.ndarray | None = None, still: bool = False) -> Views:
+    """Read the views of some rows of a map (rows, views, *shape).
+
+    Args:
+        valid: how many views of each row are its own, where rows differ. still: some blank views are no fault.
+    """
+    thumbs, places, digests, blank = [], [], {}, set()
+    waiting: list[np.ndarray] = []
+    for row in rows.tolist():
+        own = np.ascontiguousarray(stored[row, : None if valid is None else int(valid[row])])
+        flat = own.reshape(len(own), -1)
+        empty = flat.max(axis=1) == flat.min(axis=1)
+        digests[row] = {hashlib.sha256(view.tobytes()).digest() for view in own[~empty]}
+        if empty.all() if still else empty.any():
+            blank.add(row)
+        shown = sorted({(len(own) - 1) * k // (LOOKED_AT - 1) for k in range(LOOKED_AT)})
+        waiting.append(own[shown])
+        places += [(row, view) for view in shown]
+        if len(waiting) == BLOCK or row == rows[-1]:
+            thumbs.append(_thumb(np.concatenate(waiting)))
+            waiting.clear()
+    table = np.array(places, dtype=np.int64)
+    return Views(np.concatenate(thumbs), table[:, 0], table[:, 1], digests, blank)
 
 
 def audit_content(cache: Cache, split: str) -> list[Finding]:
-    """Return what the arrays of a cache show of one split: view 0 of every row, part against part."""
+    """Return what the arrays of a cache show of one split: the views of every row, part against part."""
     found: list[Finding] = []
     parts = {name: part for name in PARTS if len(part := cache.part(split, name))}
-    for modality in cache.modalities:
+    for facts in cache.manifest["modalities"]:
+        modality = facts["name"]
         stored = cache.array(modality)
         used = {name: np.unique(part.rows[modality]) for name, part in parts.items()}
-        views = boil_down(stored, np.unique(np.concatenate(list(used.values()))))
+        rows = np.unique(np.concatenate(list(used.values())))
+        views = boil_down(stored, rows, cache.valid(modality), facts["kind"] == "flow")
         names = {
             name: {int(r): str(i) for r, i in zip(part.rows[modality], part.ids, strict=True)}
             for name, part in parts.items()
@@ -99,9 +122,9 @@ Names = dict[str, dict[int, str]]
 
 
 def _blank(modality: str, part: str, rows: np.ndarray, views: Views, names: dict[int, str]) -> Iterator[Finding]:
-    empty = [names[int(row)] for row in rows if views.blank[views.place[int(row)]]]
+    empty = [names[int(row)] for row in rows if int(row) in views.blank]
     if empty:
-        said = f"{plural(len(empty), 'row')} of {modality} in {part} hold one value only (silent or black)"
+        said = f"{plural(len(empty), 'row')} of {modality} in {part} hold one value only (silent or black) in a view"
         yield Finding("blank", part, modality, len(empty), len(rows), "fault", said, some(empty))
 
 
@@ -115,17 +138,15 @@ def _shared(modality: str, a: str, b: str, used: Used, names: Names) -> Iterator
 
 
 def _same_bytes(modality: str, a: str, b: str, used: Used, views: Views, names: Names) -> Iterator[Finding]:
-    """Different rows of equal content; blank ones are told apart already."""
+    """Different rows that have a view of equal content; blank ones are told apart already."""
     known: dict[bytes, int] = {}
     for row in used[a].tolist():
-        known.setdefault(views.bytes[views.place[row]], row)
+        for content in sorted(views.bytes[row]):
+            known.setdefault(content, row)
     own = set(used[a].tolist())
-    twins = [
-        row
-        for row in used[b].tolist()
-        if row not in own and not views.blank[views.place[row]] and views.bytes[views.place[row]] in known
-    ]
-    examples = [f"{names[a][known[views.bytes[views.place[row]]]]}={names[b][row]}" for row in twins]
+    twins = {row: min(known[content] for content in same)
+             for row in used[b].tolist() if row not in own and (same := views.bytes[row] & known.keys())}  # fmt: skip
+    examples = [f"{names[a][twin]}={names[b][row]}" for row, twin in twins.items()]
     said = f"{plural(len(twins), 'row')} of {modality} in {b} byte for byte as one in {a}"
     said = said if twins else f"no row of {modality} in {b} byte for byte as one in {a}"
     level = "leak" if twins else "ok"
@@ -135,18 +156,21 @@ def _same_bytes(modality: str, a: str, b: str, used: Used, views: Views, names: 
 def _near(
     modality: str, a: str, b: str, used: Used, views: Views, names: Names, stored: np.ndarray
 ) -> Iterator[Finding]:
-    """Rows of the later part that correlate with one of the earlier part as a re-encoded copy would."""
-    own = set(used[a].tolist())
-    later = [row for row in used[b].tolist() if row not in own]
+    """Rows of the later part with a view that correlates with one of the earlier part as a re-encoded copy would."""
+    later = views.of(np.setdiff1d(used[b], used[a]))
+    earlier = views.of(used[a])
     found: dict[int, int] = {}
-    thumbs = views.thumb[[views.place[row] for row in used[a].tolist()]]
+    thumbs = views.thumb[earlier]
     for start in range(0, len(later), BLOCK):
         block = later[start : start + BLOCK]
-        likely = views.thumb[[views.place[row] for row in block]] @ thumbs.T
-        for k, row in enumerate(block):
+        likely = views.thumb[block] @ thumbs.T
+        for k, place in enumerate(block.tolist()):
+            row = int(views.row[place])
+            if row in found:
+                continue
             candidates = np.flatnonzero(likely[k] >= LIKELY)
             candidates = candidates[np.argsort(-likely[k, candidates], kind="stable")][:4]
-            twin = _nearest(stored, row, used[a][candidates], views)
+            twin = _nearest(stored, place, earlier[candidates], views)
             if twin is not None:
                 found[row] = twin
     examples = [f"{names[a][twin]}~{names[b][row]}" for row, twin in found.items()]
@@ -157,16 +181,21 @@ def _near(
     yield Finding("near", f"{a}+{b}", modality, len(found), len(used[b]), level, said, some(examples))
 
 
-def _nearest(stored: np.ndarray, row: int, candidates: np.ndarray, views: Views) -> int | None:
-    """Return the candidate whose whole view correlates with that of a row, or None; equal bytes do not count."""
+def _nearest(stored: np.ndarray, place: int, candidates: np.ndarray, views: Views) -> int | None:
+    """Return the row of the candidate whose whole view correlates with a view, or None.
+
+    Rows that share a view byte for byte do not count.
+    """
     if not len(candidates):
         return None
-    own = unit(np.asarray(stored[row, 0]).reshape(1, -1))
+    row = int(views.row[place])
+    own = unit(np.asarray(stored[row, views.view[place]]).reshape(1, -1))
     for other in candidates.tolist():
-        if views.bytes[views.place[other]] == views.bytes[views.place[row]]:
+        twin = int(views.row[other])
+        if views.bytes[twin] & views.bytes[row]:
             continue
-        if float((unit(np.asarray(stored[other, 0]).reshape(1, -1)) @ own.T)[0, 0]) >= NEAR:
-            return int(other)
+        if float((unit(np.asarray(stored[twin, views.view[other]]).reshape(1, -1)) @ own.T)[0, 0]) >= NEAR:
+            return twin
     return None
 
 

@@ -21,7 +21,7 @@ from ..store import read_json
 from . import say
 from .doctor import _default_config
 from .run import choose_device
-from .throughput import dataset_of, gigabytes, seconds_of, throughput
+from .throughput import dataset_of, gigabytes, seconds_of, throughput, weights_gigabytes
 
 Key = tuple[str, str, str, str]  # dataset, split, recipe, method
 
@@ -72,7 +72,7 @@ class Rates:
 
     device: str
     least: float
-    found: dict[tuple[str, ...], float] = field(default_factory=dict)
+    found: dict[tuple[str, ...], dict[str, float]] = field(default_factory=dict)
 
     def cost(self, spec: RunSpec) -> Cost:
         """Return what the run would take here."""
@@ -83,8 +83,9 @@ class Rates:
         if key not in self.found:
             say(f"measuring {config['dataset']} / {config['recipe']['name']} on {device}")
             self.found[key] = throughput(dataset, config["recipe"], index, device, self.least)
-        rate = self.found[key]
-        return Cost(seconds_of(spec, dataset, rate, index), f"{rate:.1f} samples/s on {device} here")
+        each = self.found[key]
+        basis = f"{1 / sum(each.values()):.1f} samples/s on {device} here"
+        return Cost(seconds_of(spec, dataset, each, index), basis)
 
 
 def share_of(profile: Path) -> tuple[int, int]:
@@ -100,13 +101,18 @@ def share_of(profile: Path) -> tuple[int, int]:
         return 1, 1
 
 
-def disk(runs: list[RunSpec], cache: Path) -> str:
-    """Return in words what the caches that are still to be prepared will take."""
+def disk(runs: list[RunSpec], todo: list[RunSpec], cache: Path) -> str:
+    """Return in words what the caches that are still to be prepared will take, and the runs that are to be made."""
+    index = load_index()
     wanted = {spec.cache: spec for spec in runs if not (cache / spec.cache).is_dir()}
-    if not wanted:
-        return "every cache is prepared"
-    size = sum(gigabytes(dataset_of(spec, load_index()), spec.config["split"]) for spec in wanted.values())
-    return f"{len(wanted)} caches to prepare, about {size:.2f} GB"
+    text = "every cache is prepared"
+    if wanted:
+        datasets = [dataset_of(spec, index) for spec in wanted.values()]
+        text = f"{len(wanted)} caches to prepare, about {sum(map(gigabytes, datasets)):.2f} GB"
+        text += " (while one is prepared from an archive, that is unpacked beside it)" * any(
+            dataset.needs_raw for dataset in datasets
+        )
+    return text + (f"; the weights of the runs, about {weights_gigabytes(todo, index):.2f} GB" if todo else "")
 
 
 def estimate(arguments: argparse.Namespace) -> int:
@@ -134,11 +140,11 @@ def estimate(arguments: argparse.Namespace) -> int:
         gpus = 0  # hours of this processor say nothing of a GPU's
     allocations = sum(math.ceil(len(runs) / share) for runs in groups.values())
     sys.stdout.write(summary(len(study.runs), todo, total, unknown, allocations, share, gpus) + "\n")
-    sys.stdout.write(disk(list(study.runs), arguments.cache) + "\n")
+    sys.stdout.write(disk(list(study.runs), todo, arguments.cache) + "\n")
     if rates.found:
         sys.stdout.write(
-            "Samples a second are of joint training on random inputs, on this machine; reading the data and further "
-            "stages of a method add to it. A finished run of a dataset and recipe takes its place.\n"
+            "Samples a second are of joint training on random inputs, on this machine; a stage costs what it trains. "
+            "Reading the data, and what a method does beside, add to it. A finished run takes its place.\n"
         )
     return 0
 

@@ -1,4 +1,4 @@
-"""What runs will take before any was made: samples a second measured here on random inputs, hours, gigabytes."""
+"""What runs will take before any was made: seconds a sample, measured here on random inputs, hours, gigabytes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..dataset import Dataset
+from ..hashing import digest
 from ..index import Index
 from ..plan import RunSpec
 
@@ -32,52 +33,114 @@ def _shape(shape: tuple[int, ...], kind: str, recipe: Mapping[str, Any]) -> tupl
     return (shape[0], side, side) if side and kind in ("image", "flow") else shape
 
 
-def throughput(dataset: Dataset, recipe: Mapping[str, Any], index: Index, device: Any, least: float = 3.0) -> float:
-    """Return training samples a second of joint training on random inputs of a recipe's shapes.
+def encoders_of(dataset: Dataset, recipe: Mapping[str, Any], index: Index, device: Any) -> dict[str, Any]:
+    """Return modality -> encoder of a recipe on a device; on 'meta' it takes neither time nor memory."""
+    import torch
+
+    found = {}
+    for m in dataset.modalities:
+        choice = recipe["encoder"][m.name]
+        kind: Any = index.load("encoder", choice["name"])
+        with torch.device(device):
+            found[m.name] = kind(_shape(m.shape, m.kind, recipe), kind.Params(**choice["params"]))
+    return found
+
+
+def throughput(
+    dataset: Dataset, recipe: Mapping[str, Any], index: Index, device: Any, least: float = 3.0
+) -> dict[str, float]:
+    """Return modality -> seconds that a training step of its encoder takes per sample, on random inputs.
+
+    Their sum is what joint training takes.
 
     Args:
         least: seconds to measure, after one step to warm up; two steps at the least.
     """
     import torch
 
+    from ..train.build import on_device
     from ..train.machine import set_up_torch
 
     set_up_torch(device, recipe["threads"])
-    batch, encoders, inputs = recipe["batch_size"], torch.nn.ModuleDict(), {}
+    batch, inputs = recipe["batch_size"], {}
+    encoders = encoders_of(dataset, recipe, index, "cpu")
     for m in dataset.modalities:
-        choice = recipe["encoder"][m.name]
-        kind: Any = index.load("encoder", choice["name"])
         shape, frames = _shape(m.shape, m.kind, recipe), _frames(m.kind, recipe)
-        encoders[m.name] = kind(shape, kind.Params(**choice["params"]))
         inputs[m.name] = torch.randn(batch, *([frames] if frames > 1 else []), *shape, device=device)
-    encoders.to(device).train()
+        on_device(encoders[m.name], device).train()
+    spent = dict.fromkeys(inputs, 0.0)
 
     def step() -> None:
-        with torch.autocast(device.type, torch.bfloat16, enabled=recipe["precision"] == "bfloat16"):
-            total = sum(encoders[name](values).float().square().mean() for name, values in inputs.items())
-        total.backward()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
+        for name, values in inputs.items():
+            began = time.monotonic()
+            with torch.autocast(device.type, torch.bfloat16, enabled=recipe["precision"] == "bfloat16"):
+                total = encoders[name](values).float().square().mean()
+            total.backward()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            spent[name] += time.monotonic() - began
 
     step()
-    began, steps = time.monotonic(), 0
-    while steps < 2 or time.monotonic() - began < least:
+    spent.update(dict.fromkeys(spent, 0.0))
+    steps = 0
+    while steps < 2 or sum(spent.values()) < least:
         step()
         steps += 1
-    return batch * steps / (time.monotonic() - began)
+    return {name: seconds / steps / batch for name, seconds in spent.items()}
 
 
-def gigabytes(dataset: Dataset, split: str) -> float:
+def gigabytes(dataset: Dataset) -> float:
     """Return about what a prepared cache takes."""
-    rows = sum(dataset.splits[split].counts.values())
-    return sum(rows * m.views * math.prod(m.shape) * BYTES.get(m.kind, 4) for m in dataset.modalities) / 1e9
+    each = sum(m.views * math.prod(m.shape) * BYTES.get(m.kind, 4) for m in dataset.modalities)
+    return dataset.stored_rows() * each / 1e9
 
 
-def seconds_of(run: RunSpec, dataset: Dataset, rate: float, index: Index) -> float:
-    """Return the seconds of one run at `rate` samples a second: its epochs of training, each evaluated."""
-    counts, config = dataset.splits[run.config["split"]].counts, run.config
-    if not index.find("method", config["method"]).facts["trains_encoders"]:
-        return FORWARD * sum(counts.values()) / rate
-    evaluated = FORWARD * (counts.get("val", 0) + counts.get("test", 0))
-    seconds: float = config["recipe"]["epochs"] * (counts["train"] + evaluated) / rate
-    return seconds
+def built(run: RunSpec, dataset: Dataset, index: Index) -> Any:
+    """Return the run's method with its heads; its encoders hold nothing."""
+    kind: Any = index.load("method", run.config["method"])
+    recipe, counts = run.config["recipe"], dataset.splits[run.config["split"]].counts
+    encoders = encoders_of(dataset, recipe, index, "meta")
+    params, classes = kind.Params(**run.config["params"]), len(dataset.class_names)
+    method = kind(params, encoders, classes, recipe["epochs"], counts.get("train", 0))
+    method.build()
+    return method
+
+
+def seconds_of(run: RunSpec, dataset: Dataset, each: Mapping[str, float], index: Index) -> float:
+    """Return the seconds of one run: the epochs of all its stages, each evaluated.
+
+    An encoder that a stage trains costs a whole step; one that it holds costs a forward pass, and nothing where the
+    stage reports other modalities alone.
+
+    Args:
+        each: modality -> seconds of a training step per sample, see `throughput`.
+    """
+    counts = dataset.splits[run.config["split"]].counts
+    forward = FORWARD * sum(each.values())
+    if not index.find("method", run.config["method"]).facts["trains_encoders"]:
+        return forward * sum(counts.values())
+    method, total = built(run, dataset, index), 0.0
+    for stage in method.stages():
+        modules = [method] if stage.train is None else stage.train
+        trained = {id(parameter) for module in modules for parameter in module.parameters()}
+        step = 0.0
+        for name, encoder in method.encoders.items():
+            shown = stage.reports is None or any(report.endswith(f"/{name}") for report in stage.reports)
+            learns = any(id(parameter) in trained for parameter in encoder.parameters())
+            step += each[name] * (1.0 if learns else FORWARD * shown)
+        evaluated = counts.get("val", 0) + counts.get("test", 0)
+        total += stage.epochs * (counts["train"] * step + evaluated * forward)
+    return total
+
+
+def weights_gigabytes(runs: list[RunSpec], index: Index) -> float:
+    """Return about what the weights take that runs leave in the results folder."""
+    sizes: dict[str, int] = {}
+    for run in runs:
+        key = digest({name: run.config[name] for name in ("dataset", "dataset_params", "recipe", "method", "params")})
+        if key not in sizes:
+            method = built(run, dataset_of(run, index), index)
+            values = sum(value.numel() for value in method.state_dict().values())
+            sizes[key] = 4 * values * len(method.keeps)
+        sizes[""] = sizes.get("", 0) + sizes[key]
+    return sizes.get("", 0) / 1e9

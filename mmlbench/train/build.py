@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..cache import Cache
 from ..encoder import Encoder
@@ -17,6 +17,8 @@ from ..method import Method
 from ..plan import RunSpec
 from ..store import read_arrays
 from .rng import seeded
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 def axes_of(config: Mapping[str, Any]) -> tuple[str, int]:
@@ -49,6 +51,25 @@ def build_method(config: Mapping[str, Any], cache: Cache, index: Index, samples:
         method.precision = recipe["precision"]
         method.build()
     return method
+
+
+def on_device(module: Module, device: torch.device) -> Module:
+    """Move a module to a device; return it.
+
+    On a GPU the weights of convolutions are laid out channels last, which cuDNN's fast kernels want and the maps
+    between the layers then follow; a CPU keeps the layout of each encoder, so that its bits stay.
+    """
+    module.to(device)
+    if device.type == "cuda":
+        channels_last(module)
+    return module
+
+
+def channels_last(module: nn.Module) -> None:
+    """Lay the 4-D weights of a module out channels last, in place; their values stay."""
+    for weight in module.parameters():
+        if weight.dim() == 4:
+            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
 
 
 def sources(spec: RunSpec, results: Path, rule: str) -> dict[str, dict[str, Tensor]]:

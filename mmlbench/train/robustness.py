@@ -19,7 +19,7 @@ from ..hashing import file_digest
 from ..index import Index
 from ..runfolder import RunFolder
 from ..store import read_arrays, write_arrays
-from .build import axes_of, build_method
+from .build import axes_of, build_method, on_device
 from .data import Noise, PartData
 from .evaluate import Evaluator
 from .looks import looks_of
@@ -63,7 +63,7 @@ def under_noise(
     method = build_method(config, cache, index, run.record["counts"]["train"])
     weights = read_arrays(run.path / "weights-last.npz")
     method.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
-    method.to(device).requires_grad_(False)
+    on_device(method, device).requires_grad_(False)
     looks = looks_of(config["recipe"], cache)
     found: dict[str, np.ndarray] = {"run_hash": np.array(file_digest(run.path / "run.json"))}
     for modality in method.modalities:

@@ -21,7 +21,7 @@ from ..method import Method
 from ..plan import RUN_SCHEMA, RunSpec
 from ..store import Lease, storage_error, write_arrays, write_json, write_text
 from . import Stopped, checkpoint
-from .build import axes_of, build_method, parameter_counts, sources
+from .build import axes_of, build_method, on_device, parameter_counts, sources
 from .complete import completeness, stamp
 from .data import PartData, noise_of
 from .energy import EnergyMeter
@@ -126,7 +126,7 @@ class Runner:
         method = build_method(config, self.cache, self.index, len(data["train"]))
         method.adopt(sources(self.spec, self.results, "last"))
         self.energy = EnergyMeter(self.device)
-        method.to(self.device)
+        on_device(method, self.device)
         final = self._start(method, data)
         outcome = self._train(method, data, final.evaluator)
         if not outcome.history.rows:  # nothing was trained: each rule takes what it picked in the reused runs

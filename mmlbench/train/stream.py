@@ -9,6 +9,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ VARIABLE = "MMLBENCH_STREAM"
 AHEAD, THREADS = 4, 2
 #: Share of the free memory that data may take.
 SHARE = 0.6
+#: More than any memory.
+UNLIMITED = 2**62
 
 
 class Streamed:
@@ -48,13 +51,58 @@ class Streamed:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Return the memory that is free where resident data would lie."""
+    """Return the memory that is free where resident data would lie; a job's or a container's limit counts."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError, AttributeError):
-        return 2**62
+        free = UNLIMITED
+    return min(free, granted_bytes())
+
+
+def granted_bytes(tree: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int:
+    """Return what this process's control groups (version 1 or 2) leave of their memory limits; `UNLIMITED` if none.
+
+    A limit of SLURM or of a container may be set on any group above the process's own, so all of them are read.
+    File pages that the kernel would drop first do not count as used.
+
+    Args:
+        tree: where the groups are mounted. own: the process's groups, lines `id:controllers:path`.
+    """
+    least = UNLIMITED
+    try:
+        lines = own.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return least
+    for line in lines:
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        top = tree / "memory" if controllers else tree
+        group = top / path.lstrip("/")
+        for folder in (group, *group.parents):
+            if folder == tree.parent:
+                break
+            least = min(least, _left_of(folder))
+    return least
+
+
+def _left_of(folder: Path) -> int:
+    """Return what one control group leaves of its limit."""
+    for limit, used in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
+        try:
+            most = (folder / limit).read_text(encoding="ascii").strip()
+            if most == "max" or int(most) >= UNLIMITED:
+                continue
+            spent = int((folder / used).read_text(encoding="ascii"))
+            facts = dict(line.split() for line in (folder / "memory.stat").read_text(encoding="ascii").splitlines())
+            spare = int(facts.get("total_inactive_file", facts.get("inactive_file", 0)))
+            return max(0, int(most) - max(0, spent - spare))
+        except (OSError, ValueError):
+            continue
+    return UNLIMITED
 
 
 def too_large(cache: Cache, device: torch.device) -> bool:
