@@ -9,8 +9,8 @@ import numpy as np
 from mmlbench.dataset import CacheWriter, Download, Listed, Sample, Split
 from mmlbench.errors import DataError
 from mmlbench.frontends.clips import STORED, ClipDataset, ClipParams, modalities, open_raw, pictures, sound
+from mmlbench.frontends.counts import check_counts
 from mmlbench.frontends.divide import by_group
-from mmlbench.hashing import file_digest
 from mmlbench.params import bounded
 from mmlbench.raw import lists, video
 from mmlbench.raw.faults import Fault
@@ -79,6 +79,7 @@ class CremaD(ClipDataset):
         rows = lists.official(out, LISTS, SHA256, columns=2)
         held = lists.official(out, LISTS, VALIDATION)["validation.txt"]
         samples = self._samples(rows, held)
+        check_counts(out, samples, out.options.lists or LISTS)
         folder = open_raw(raw, out, (FLASH, FRAMES))
         frames = FLASH if (folder / FLASH).is_dir() else FRAMES
         items = [self._item(folder, sample.id, frames) for sample in samples["official"]]
@@ -89,7 +90,7 @@ class CremaD(ClipDataset):
     def listed(self, raw: Path | None) -> dict[str, Listed]:
         """Return the shipped lists."""
         rows = {name: lists.read_rows(LISTS / name) for name in (*SHA256, *VALIDATION)}
-        hashes = {name: file_digest(LISTS / name) for name in SHA256}
+        hashes = lists.hashes(LISTS, rows, SHA256 | VALIDATION)
         return {s: Listed(found, hashes) for s, found in self._samples(rows, rows["validation.txt"]).items()}
 
     def _samples(self, rows: dict[str, list[list[str]]], held: list[list[str]]) -> dict[str, list[Sample]]:

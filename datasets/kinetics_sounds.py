@@ -10,8 +10,8 @@ import numpy as np
 from mmlbench.dataset import CacheWriter, Download, Listed, Sample, Split
 from mmlbench.errors import DataError
 from mmlbench.frontends.clips import AUDIO, STORED, ClipDataset, ClipParams, modalities, open_raw, pictures, sound
+from mmlbench.frontends.counts import check_counts
 from mmlbench.frontends.divide import hold_out
-from mmlbench.hashing import file_digest
 from mmlbench.params import bounded, choice
 from mmlbench.raw import lists, video
 from mmlbench.raw.work import Item, fill
@@ -81,6 +81,7 @@ class KineticsSounds(ClipDataset):
     def prepare(self, raw: Path | None, out: CacheWriter) -> None:
         """Read the lists, find and decode the clips, write the splits."""
         samples = self._samples(lists.official(out, LISTS, SHA256, columns=3))
+        check_counts(out, samples, out.options.lists or LISTS)
         folder = open_raw(raw, out, ("*",))
         there = clips_in(folder)
         items = []
@@ -96,7 +97,7 @@ class KineticsSounds(ClipDataset):
     def listed(self, raw: Path | None) -> dict[str, Listed]:
         """Return the shipped lists."""
         found = self._samples({name: lists.read_rows(LISTS / name, columns=3) for name in SHA256})
-        return {s: Listed(found[s], {name: file_digest(LISTS / name) for name in SHA256}) for s in found}
+        return {s: Listed(found[s], lists.hashes(LISTS, SHA256, SHA256)) for s in found}
 
     def _samples(self, rows: dict[str, list[list[str]]]) -> dict[str, list[Sample]]:
         """Return split -> all samples in the order of their ids."""

@@ -121,5 +121,11 @@ class ModelNet40(Dataset):
         root = objects.root_of(raw, CLASSES, (MESHES, SHADED))
         if root is None:
             return {}
-        found = objects.in_folders(root, [kind for kind in CLASSES if (root / kind).is_dir()])
-        return {split: Listed(rows) for split, rows in objects.samples(found, CLASSES, VALIDATION, SEED).items()}
+        hashes: dict[str, str] = {}
+        if (root / "train.txt").exists():
+            found = objects.in_lists({name: lists.read_rows(root / name, "\t", 2) for name in SHA256}, CLASSES)
+            hashes = lists.hashes(root, SHA256, SHA256)
+        else:
+            found = objects.in_folders(root, [kind for kind in CLASSES if (root / kind).is_dir()])
+        made = objects.samples(found, CLASSES, VALIDATION, SEED)
+        return {split: Listed(rows, hashes) for split, rows in made.items()}

@@ -9,9 +9,8 @@ import numpy as np
 
 from mmlbench.dataset import CacheWriter, Dataset, Download, Listed, Modality, Split
 from mmlbench.frontends import pairs
-from mmlbench.frontends.clips import open_raw
+from mmlbench.frontends.clips import folder_with, open_raw
 from mmlbench.frontends.counts import check_counts
-from mmlbench.hashing import file_digest
 from mmlbench.params import DatasetParams, bounded, choice
 from mmlbench.raw import lists
 from mmlbench.raw.flow import OFFSET, SCALE
@@ -98,6 +97,7 @@ class UCF101(Dataset):
         """Read the lists, find the frames, compute or read the flow, write the splits."""
         folder = open_raw(raw, out, (VIDEOS, FRAMES))
         lists.official(out, _lists(folder), SHA256, " ", 2)
+        lists.note(out, out.options.lists or _lists(folder), pairs.LISTS, SHA256)
         splits = pairs.read_splits(out.options.lists or _lists(folder))
         paths = {pairs.identify(path)[0]: path for parts in splits.values() for path in parts}
         samples = pairs.samples(splits, CLASSES)
@@ -128,15 +128,12 @@ class UCF101(Dataset):
 
     def listed(self, raw: Path | None) -> dict[str, Listed]:
         """Return the splits where the raw folder holds the lists."""
-        first = "trainlist01.txt"
-        if raw is None or not (_lists(raw) / first).exists():
+        folder = folder_with(raw, (LISTS, pairs.LISTS[0]))
+        if folder is None or not (_lists(folder) / pairs.LISTS[0]).exists():
             return {}
-        official = lists.is_official(_lists(raw) / first, SHA256[first])
-        hashes = SHA256 if official else {first: file_digest(_lists(raw) / first)}
-        return {
-            split: Listed(found, hashes)
-            for split, found in pairs.samples(pairs.read_splits(_lists(raw)), CLASSES).items()
-        }
+        found = pairs.samples(pairs.read_splits(_lists(folder)), CLASSES)
+        hashes = lists.hashes(_lists(folder), pairs.LISTS, SHA256)
+        return {split: Listed(samples, hashes) for split, samples in found.items()}
 
 
 def _lists(folder: Path) -> Path:

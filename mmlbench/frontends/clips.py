@@ -91,6 +91,14 @@ def numbered(names: Sequence[str]) -> list[str]:
     return made
 
 
+def folder_with(raw: Path | None, holds: Sequence[str]) -> Path | None:
+    """Return the folder that holds one of some names ('*': anything): `raw` or a folder in it, None without one."""
+    if raw is None or not raw.is_dir():
+        return None
+    folders = (raw, *sorted(path for path in raw.iterdir() if path.is_dir()))
+    return next((f for f in folders if "*" in holds or any((f / inner).exists() for inner in holds)), None)
+
+
 def open_raw(raw: Path | None, out: CacheWriter, holds: Sequence[str]) -> Path:
     """Return the folder that holds one of some names: `raw`, or a folder in it, or in the archive that it is.
 
@@ -105,7 +113,7 @@ def open_raw(raw: Path | None, out: CacheWriter, holds: Sequence[str]) -> Path:
         if not is_archive(raw):
             raise DataError(f"{raw} is neither a folder nor a zip or tar file", f"Give the folder with {wanted}")
         raw = unpack(raw, out.folder.with_name(out.folder.name.removesuffix(".part") + ".unpacked"), out.options.say)
-    for folder in (raw, *sorted(path for path in raw.iterdir() if path.is_dir())):
-        if "*" in holds or any((folder / inner).exists() for inner in holds):
-            return folder
+    folder = folder_with(raw, holds)
+    if folder is not None:
+        return folder
     raise DataError(f"{raw} holds no {wanted}", f"Give the folder that does to --raw (see: mmlbench fetch {name})")

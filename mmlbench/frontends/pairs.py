@@ -20,6 +20,8 @@ from ..raw.image import read_image
 SEED = 999
 #: A clip with fewer flow frames is too short for any published recipe.
 LEAST = 10
+#: The official split lists.
+LISTS = tuple(f"{part}list0{number}.txt" for number in (1, 2, 3) for part in ("train", "test"))
 _FRAME = re.compile(r"frame(\d{6})\.jpg")
 
 

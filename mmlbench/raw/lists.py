@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from ..dataset import CacheWriter
 from ..errors import DataError
@@ -26,6 +27,55 @@ def _dresses(data: bytes) -> Iterator[bytes]:
 def is_official(path: Path, sha256: str) -> bool:
     """Tell whether a list is the one with this hash, be it with other line ends or a BOM."""
     return any(hashlib.sha256(text).hexdigest() == sha256 for text in _dresses(path.read_bytes()))
+
+
+def hashes(folder: Path, names: Iterable[str], sha256: Mapping[str, str]) -> dict[str, str]:
+    """Return name -> SHA-256 of lists: of the official one where it is that in any dress, else of the bare text.
+
+    Args:
+        sha256: name -> hash of the official list, as far as it is known.
+
+    Raises:
+        DataError: a list is missing.
+    """
+    found = {}
+    for name in names:
+        path = folder / name
+        if not path.is_file():
+            raise DataError(f"{path}: no such list", "Fetch it with the dataset, or correct the path")
+        known = sha256.get(name, "")
+        bare = path.read_bytes().removeprefix(_BOM).replace(b"\r\n", b"\n").rstrip(b"\n") + b"\n"
+        found[name] = known if is_official(path, known) else hashlib.sha256(bare).hexdigest()
+    return found
+
+
+def note(out: CacheWriter, folder: Path, names: Iterable[str], sha256: Mapping[str, str]) -> None:
+    """Record in the manifest which lists a cache is made of; see `check_same`."""
+    out.raw["lists"] = out.raw.get("lists", {}) | hashes(folder, names, sha256)
+
+
+def check_same(facts: Mapping[str, Any], given: Path | None, there: Mapping[str, str], cache: str, mend: str) -> None:
+    """Refuse lists other than those that a finished cache was made of.
+
+    Args:
+        facts: what the manifest says of the raw files. given: the folder of --lists.
+        there: name -> SHA-256 of the dataset's lists as they are now, where --lists is not given. cache: its folder.
+
+    Raises:
+        DataError: a list differs, or another kind of list was used.
+    """
+    made: Mapping[str, str] = facts.get("lists", {})
+    if given is None:
+        if "other_lists" in facts:
+            raise DataError(f"{cache} was made of other split lists than the official ones, and --lists is not given",
+                            f"Give the same --lists. {mend}")  # fmt: skip
+        other = [name for name, found in there.items() if made.get(name, found) != found]
+    else:
+        if not made:
+            raise DataError(f"{cache} was made without split lists, and --lists is given", mend)
+        other = [name for name in made if not (given / name).is_file() or not is_official(given / name, made[name])]
+    if other:
+        raise DataError(f"{cache} was made of other split lists: {', '.join(sorted(other))} differs", mend)
 
 
 def read_rows(path: Path, delimiter: str = ",", columns: int = 0) -> list[list[str]]:
@@ -86,6 +136,7 @@ def official(
     if other:
         digests = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in other}
         out.use_other_lists(digests)
+    note(out, folder, sha256, sha256)
     return rows
 
 

@@ -330,6 +330,15 @@ def _finish(out: CacheWriter, items: Sequence[Item], done: dict[int, Done], arra
                 writer.writerow([items[row].id, name, size, found])
 
 
+def _folder_of(raw: Path, files: Sequence[str]) -> Path:
+    """Return the folder at or (up to two steps) below `raw` that holds any of some files; `raw` where none does."""
+    for pattern in (".", "*", "*/*"):
+        for folder in [raw] if pattern == "." else sorted(path for path in raw.glob(pattern) if path.is_dir()):
+            if any((folder / name).exists() for name in files):
+                return folder
+    return raw
+
+
 def check_raw(folder: Path, raw: Path) -> None:
     """Compare a raw folder with what a finished cache was made from.
 
@@ -343,8 +352,10 @@ def check_raw(folder: Path, raw: Path) -> None:
         return
     changed, read = [], 0
     with path.open(newline="", encoding="utf-8") as file:
-        for line in csv.DictReader(file):
-            place = raw / line["file"]
+        listed = list(csv.DictReader(file))
+        within = _folder_of(raw, [line["file"] for line in listed[:100]])
+        for line in listed:
+            place = within / line["file"]
             try:
                 size = place.stat().st_size
                 same = size == int(line["bytes"])
