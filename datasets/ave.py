@@ -106,7 +106,10 @@ class AVE(ClipDataset):
     citation = "Y. Tian et al., Audio-Visual Event Localization in Unconstrained Videos, ECCV 2018, arXiv:1803.08842"
     origin = "AVE_Dataset.zip, linked from the repository YapengTian/AVE-ECCV18"
     needs_raw = True
-    downloads = (Download("AVE_Dataset.zip", "https://github.com/YapengTian/AVE-ECCV18", how=HOW),)
+    downloads = (
+        Download("AVE_Dataset.zip", "https://github.com/YapengTian/AVE-ECCV18", how=HOW, lists=SHA256,
+                 also=("trainSet.txt", "*/trainSet.txt")),
+    )  # fmt: skip
 
     def prepare(self, raw: Path | None, out: CacheWriter) -> None:
         """Read the lists, decode the events, write the splits."""

@@ -70,9 +70,11 @@ class CremaD(ClipDataset):
     origin = "the repository CheyneyComputerScience/CREMA-D (Git LFS): VideoFlash/*.flv and AudioWAV/*.wav"
     needs_raw = True
     downloads = (
-        Download(FLASH, "https://github.com/CheyneyComputerScience/CREMA-D", licence="ODbL 1.0", how=LFS),
-        Download(WAV, "https://github.com/CheyneyComputerScience/CREMA-D", licence="ODbL 1.0", how=LFS),
-    )
+        Download(FLASH, "https://github.com/CheyneyComputerScience/CREMA-D", licence="ODbL 1.0", how=LFS,
+                 also=("*/VideoFlash", FRAMES, "*/Image-01-FPS")),
+        Download(WAV, "https://github.com/CheyneyComputerScience/CREMA-D", licence="ODbL 1.0", how=LFS, optional=True,
+                 also=("*/AudioWAV",)),
+    )  # fmt: skip
 
     def prepare(self, raw: Path | None, out: CacheWriter) -> None:
         """Read the lists, decode the clips, write the splits."""

@@ -27,6 +27,7 @@ VIDEOS = (".mp4", ".mkv", ".webm", ".avi")
 #: YouTube's id, the first second, perhaps the last: `<id>_<start>` and `<id>_000012_000022` name the same clip.
 CLIP = re.compile(r"(.{11})_(\d+)(?:_(\d+))?")
 VAL_SHARE, SEED = 0.1, 50_301
+ANY = "**/???????????_*.*"  #: What clips are called.
 HOW = "from YouTube, or from a mirror of Kinetics-400; some videos are gone, and those have to be named"
 
 
@@ -76,7 +77,7 @@ class KineticsSounds(ClipDataset):
     citation = "R. Arandjelovic and A. Zisserman, Look, Listen and Learn, ICCV 2017; W. Kay et al., arXiv:1705.06950"
     origin = "YouTube, by the ids of the shipped lists (datasets/lists/kinetics_sounds)"
     needs_raw = True
-    downloads = (Download("clips", "https://www.youtube.com", how=HOW, licence="each video's own"),)
+    downloads = (Download("clips", "https://www.youtube.com", how=HOW, licence="each video's own", also=(ANY,)),)
 
     def prepare(self, raw: Path | None, out: CacheWriter) -> None:
         """Read the lists, find and decode the clips, write the splits."""

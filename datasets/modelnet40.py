@@ -30,6 +30,7 @@ CLASSES = NAMES.split()
 VALIDATION = 984
 SEED = 50_401
 HOME = "https://modelnet.cs.princeton.edu"
+PLAIN = "a plain file on the host, without registration; its length and checksum are not published"
 RIGHTS = "for academic research; the objects belong to their authors"
 
 
@@ -68,9 +69,11 @@ class ModelNet40(Dataset):
     origin = f"{HOME}: ModelNet40.zip; or the shaded images of Su et al. (12 views)"
     needs_raw = True
     downloads = (
-        Download(f"{MESHES}.zip", f"{HOME}/ModelNet40.zip", licence=RIGHTS, how="download it from the page"),
-        Download(f"{SHADED}.tar.gz", "http://supermoe.cs.umass.edu/shape_recog/shaded_images.tar.gz",
-                 licence=RIGHTS, how="instead of the meshes; the address is that of DI-MML's README"),
+        Download(f"{MESHES}.zip", f"{HOME}/ModelNet40.zip", licence=RIGHTS, direct=True, how=PLAIN,
+                 form="meshes", also=(MESHES, "airplane/train/*.off"), size="about 2 GB"),
+        Download("shaded_images.tar.gz", "http://supermoe.cs.umass.edu/shape_recog/shaded_images.tar.gz",
+                 licence=RIGHTS, how="instead of the meshes; DI-MML's README and jongchyisu/mvcnn_pytorch name it",
+                 form="shaded", also=(SHADED, "airplane/train/*.png"), size="1 GB in mvcnn_pytorch's README"),
     )  # fmt: skip
 
     def __init__(self, params: Params | None = None) -> None:

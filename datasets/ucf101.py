@@ -32,11 +32,11 @@ SalsaSpin ShavingBeard Shotput SkateBoarding Skiing Skijet SkyDiving SoccerJuggl
 SumoWrestling Surfing Swing TableTennisShot TaiChi TennisSwing ThrowDiscus TrampolineJumping Typing UnevenBars
 VolleyballSpiking WalkingWithDog WallPushups WritingOnBoard YoYo"""
 CLASSES = NAMES.split()
-HOME = "https://www.crcv.ucf.edu/data/UCF101.php"
+SITE = "https://www.crcv.ucf.edu/data/UCF101"
+HOME = f"{SITE}.php"
 HAND = "download it from that page and unpack it"
-PUBLIC = (
-    "parts to be joined with `cat` and unzipped, linked from feichtenhofer/twostreamfusion; instead of the videos"
-)
+PUBLIC = "https://github.com/feichtenhofer/twostreamfusion"
+JOIN = f"parts to be joined with `cat` and unzipped, linked from {PUBLIC[19:]}; instead of the videos"
 
 
 @register
@@ -77,11 +77,14 @@ class UCF101(Dataset):
     origin = f"{HOME}: UCF-101/*.avi and ucfTrainTestlist; or the published jpegs_256 and tvl1_flow"
     needs_raw = True
     downloads = (
-        Download(VIDEOS, HOME, how=HAND),
-        Download(LISTS, HOME, how=HAND),
-        Download(FRAMES, "https://github.com/feichtenhofer/twostreamfusion", how=PUBLIC),
-        Download(FLOW, "https://github.com/feichtenhofer/twostreamfusion", how=PUBLIC),
-    )
+        Download("UCF101TrainTestSplits-RecognitionTask.zip", f"{SITE}/UCF101TrainTestSplits-RecognitionTask.zip",
+                 "url_checksums/ucf101.txt of tensorflow/datasets, commit 24211da", 113943, direct=True,
+                 sha256="5c0d1a53b8ed364a2ac830a73f405e51bece7d98ce1254fd19ed4a36b224bd27", unpacks=LISTS,
+                 lists=SHA256, also=(f"*/{LISTS}", "trainlist01.txt", "*/trainlist01.txt")),
+        Download(VIDEOS, HOME, how=HAND, form="videos", size="about 7 GB as UCF101.rar", also=(f"*/{VIDEOS}",)),
+        Download(FRAMES, PUBLIC, how=JOIN, form="published frames", also=(f"*/{FRAMES}",)),
+        Download(FLOW, PUBLIC, how=JOIN, form="published frames", also=(f"*/{FLOW}",)),
+    )  # fmt: skip
 
     def __init__(self, params: Params | None = None) -> None:
         super().__init__(params)

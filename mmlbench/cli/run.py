@@ -104,7 +104,7 @@ def _check_same(cache: Cache, entry: Entry, index: Index, raw: Path | None, opti
         count = len(facts.get("left_out", []))
         raise DataError(f"{cache.folder} was made with {count} items left out, --allow-missing says otherwise", mend)
     if raw.is_dir():  # the files of an archive are not there to compare
-        check_raw(cache.folder, raw)
+        check_raw(cache.folder, raw, [one["name"] for one in entry.facts["downloads"]])
 
 
 def prepare(arguments: argparse.Namespace) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 from ..dataset import CacheWriter, Dataset, Modality
 from ..errors import DataError
 from ..params import DatasetParams, bounded, choice
-from ..raw.archives import is_archive, unpack
+from ..raw.archives import archive_in, is_archive, unpack
 from ..raw.image import square
 from ..raw.sound import read_sound
 from ..raw.work import PIXELS, Stored
@@ -109,6 +109,8 @@ def open_raw(raw: Path | None, out: CacheWriter, holds: Sequence[str]) -> Path:
     wanted = " or ".join(holds).replace("*", "clips")
     if raw is None:
         raise DataError(f"{name} needs its raw files", f"Give the folder with {wanted} to --raw")
+    if raw.is_dir() and folder_with(raw, holds) is None:
+        raw = archive_in(raw, [one.name for one in out.dataset.downloads]) or raw
     if raw.is_file():
         if not is_archive(raw):
             raise DataError(f"{raw} is neither a folder nor a zip or tar file", f"Give the folder with {wanted}")

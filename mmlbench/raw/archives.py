@@ -6,7 +6,7 @@ import shutil
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -20,6 +20,19 @@ _DONE = ".unpacked"
 def is_archive(path: Path) -> bool:
     """Tell whether a file is an archive, by its name."""
     return path.name.lower().endswith((".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz"))
+
+
+def archive_in(folder: Path, names: Iterable[str]) -> Path | None:
+    """Return the archive among some names that lies in a folder; None where there is none.
+
+    Raises:
+        DataError: there are several.
+    """
+    found = [folder / name for name in names if is_archive(Path(name)) and (folder / name).is_file()]
+    if len(found) > 1:
+        shown = " and ".join(path.name for path in found)
+        raise DataError(f"{folder} holds {shown}", "Name the one to use: --raw FILE")
+    return found[0] if found else None
 
 
 def _safe(archive: Path, name: str) -> PurePosixPath:
