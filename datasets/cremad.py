@@ -8,12 +8,21 @@ import numpy as np
 
 from mmlbench.dataset import CacheWriter, Download, Listed, Sample, Split
 from mmlbench.errors import DataError
-from mmlbench.frontends.clips import STORED, ClipDataset, ClipParams, modalities, open_raw, pictures, sound
+from mmlbench.frontends.clips import (
+    STORED,
+    ClipDataset,
+    ClipParams,
+    frame_files,
+    modalities,
+    open_raw,
+    pictures,
+    sound,
+)
 from mmlbench.frontends.counts import check_counts
 from mmlbench.frontends.divide import by_group
 from mmlbench.params import bounded
 from mmlbench.raw import lists, video
-from mmlbench.raw.faults import Fault
+from mmlbench.raw.faults import Fault, spelt
 from mmlbench.raw.image import read_image
 from mmlbench.raw.work import Item, fill
 from mmlbench.registry import register
@@ -85,6 +94,11 @@ class CremaD(ClipDataset):
         folder = open_raw(raw, out, (FLASH, FRAMES))
         frames = FLASH if (folder / FLASH).is_dir() else FRAMES
         items = [self._item(folder, sample.id, frames) for sample in samples["official"]]
+        own = [item.id for item in items if item.about == ("flv",)]
+        if own:
+            out.notes.append(
+                f"{len(own)} of {len(items)} clips take their sound from the FLV, {WAV} has no WAV of them"
+            )
         fill(out, folder, items, self.decode, STORED)
         for split, found in samples.items():
             out.split(split, found)
@@ -117,9 +131,8 @@ class CremaD(ClipDataset):
         """Return a clip's files: its video (or frames), and its sound where that is a file of its own."""
         files = [f"{FLASH}/{name}.flv"]
         if frames == FRAMES:
-            found = sorted((folder / FRAMES / name).glob("*.jpg")) + sorted((folder / FRAMES / name).glob("*.png"))
-            files = [f"{FRAMES}/{name}/{path.name}" for path in found] or [f"{FRAMES}/{name}/00001.jpg"]
-        own = frames == FRAMES or (folder / WAV / f"{name}.wav").exists()
+            files = [f"{FRAMES}/{name}/{file}" for file in frame_files(folder / FRAMES / name) or ["00001.jpg"]]
+        own = frames == FRAMES or spelt(folder / WAV, f"{name}.wav") is not None
         return Item(name, (*files, f"{WAV}/{name}.wav") if own else tuple(files), ("wav" if own else "flv",))
 
     def decode(self, raw: Path, item: Item) -> dict[str, np.ndarray]:

@@ -37,13 +37,13 @@ def key(name: str) -> tuple[str, int] | None:
     return (found[1], int(found[2])) if found else None
 
 
-def clips_in(folder: Path) -> dict[tuple[str, int], str]:
-    """Return (YouTube id, first second) -> path below `folder` of all clips, however deep; of equals the first."""
-    found: dict[tuple[str, int], str] = {}
+def clips_in(folder: Path) -> dict[tuple[str, int], list[str]]:
+    """Return (YouTube id, first second) -> paths below `folder` of all clips, however deep, in order."""
+    found: dict[tuple[str, int], list[str]] = {}
     for path in sorted(folder.rglob("*")):
         name = key(path.stem) if path.suffix.lower() in VIDEOS else None
         if name is not None:
-            found.setdefault(name, str(path.relative_to(folder)))
+            found.setdefault(name, []).append(str(path.relative_to(folder)))
     return found
 
 
@@ -90,7 +90,12 @@ class KineticsSounds(ClipDataset):
             name = key(sample.id)
             if name is None:
                 raise DataError(f"kinetics_sounds: the lists name {sample.id!r}", "It is no <YouTube id>_<start>")
-            items.append(Item(sample.id, (there.get(name, f"{sample.id}.mp4"),)))
+            items.append(Item(sample.id, (there.get(name, [f"{sample.id}.mp4"])[0],)))
+        several = [sample.id for sample in samples["ogm"] if len(there.get(key(sample.id) or ("", 0), ())) > 1]
+        if several:
+            out.notes.append(
+                f"{len(several)} clips lie in several files, the first by name is taken ({several[0]}, ...)"
+            )
         fill(out, folder, items, self.decode, STORED)
         for split, found in samples.items():
             out.split(split, found)

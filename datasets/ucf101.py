@@ -19,6 +19,8 @@ from mmlbench.registry import register
 
 VIDEOS, FRAMES, FLOW, LISTS = "UCF-101", "jpegs_256", "tvl1_flow", "ucfTrainTestlist"
 SHA256 = {"trainlist01.txt": "33d2631d62e2bb17f4d31a67bdb446ae5ef31c04e72ce22a1256625527223ff1"}
+#: Of testlist01.txt with the label column that DI-MML's testlist001.txt has.
+LABELLED = "d66e57a2dea42514dec5bec8697401915a3f415d3331950f51420c942a980ded"
 STORED = {"flow": Stored("uint8", SCALE, OFFSET), "rgb": PIXELS}
 NAMES = """ApplyEyeMakeup ApplyLipstick Archery BabyCrawling BalanceBeam BandMarching BaseballPitch Basketball
 BasketballDunk BenchPress Biking Billiards BlowDryHair BlowingCandles BodyWeightSquats Bowling BoxingPunchingBag
@@ -100,11 +102,14 @@ class UCF101(Dataset):
         """Read the lists, find the frames, compute or read the flow, write the splits."""
         folder = open_raw(raw, out, (VIDEOS, FRAMES))
         lists.official(out, _lists(folder), SHA256, " ", 2)
-        lists.note(out, out.options.lists or _lists(folder), pairs.LISTS, SHA256)
-        splits = pairs.read_splits(out.options.lists or _lists(folder))
+        where = out.options.lists or _lists(folder)
+        lists.note(out, where, pairs.LISTS, SHA256)
+        splits = pairs.read_splits(where)
+        if not pairs.is_labelled(where / "testlist01.txt", CLASSES, LABELLED):
+            lists.other_lists(out, where, ["testlist01.txt"])
         paths = {pairs.identify(path)[0]: path for parts in splits.values() for path in parts}
         samples = pairs.samples(splits, CLASSES)
-        check_counts(out, samples, out.options.lists or _lists(folder))
+        check_counts(out, samples, where)
         keys = sorted({(one.id, self._released(one.part)) for found in samples.values() for one in found})
         fill(out, folder, [self._item(folder, paths[name], released) for name, released in keys], self.decode, STORED)
         row = {key: k for k, key in enumerate(keys)}

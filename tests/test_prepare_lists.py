@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import sys
 from collections import Counter
@@ -47,6 +48,10 @@ def official(monkeypatch: pytest.MonkeyPatch, name: str, folder: Path) -> Mappin
         counts = Counter(sample.part for sample in listed.samples)
         old = kind.splits[split]
         monkeypatch.setitem(kind.splits, split, Split(old.doc, counts, old.group, old.exact))
+    if name == "ucf101":
+        rows = [path.strip() for path in (folder / "testlist01.txt").read_text().splitlines()]
+        text = "".join(f"{path} {module.CLASSES.index(path.split('/')[0]) + 1}\n" for path in rows)
+        monkeypatch.setattr(module, "LABELLED", hashlib.sha256(text.encode()).hexdigest())
     return found
 
 
@@ -138,3 +143,16 @@ def test_lists_of_the_raw_folder_that_changed_since_are_told(ucf, tmp_path, monk
     path = raw / "ucfTrainTestlist" / "trainlist03.txt"
     path.write_text("\n".join(path.read_text().splitlines()[1:]) + "\n")
     assert "trainlist03.txt differs" in refused(capsys, *given)
+
+
+def test_a_test_list_of_ucf101_that_was_changed_is_refused(ucf, tmp_path, monkeypatch, capsys):
+    """Its counts are right and trainlist01.txt is the official one: another scene's video stands in a line."""
+    raw = Path(shutil.copytree(ucf, tmp_path / "raw"))
+    own = raw / "ucfTrainTestlist"
+    official(monkeypatch, "ucf101", own)
+    path = own / "testlist01.txt"
+    lines = path.read_text().splitlines()
+    path.write_bytes("\r\n".join(reversed(lines)).encode())  # another dress and order: the same list
+    assert main(words("ucf101", raw, tmp_path / "a")) == 0
+    path.write_text("\n".join([*lines[:-1], "YoYo/v_YoYo_g99_c01.avi"]) + "\n")
+    assert "testlist01.txt in" in refused(capsys, *words("ucf101", raw, tmp_path / "b"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from ..errors import DataError
 from ..params import DatasetParams, bounded, choice
 from ..raw.archives import archive_in, is_archive, unpack
 from ..raw.image import square
-from ..raw.sound import read_sound
+from ..raw.sound import SILENCE, read_sound
 from ..raw.work import PIXELS, Stored
 from .spectrograms import FRONT_ENDS
 
@@ -70,6 +71,9 @@ def sound(path: Path, params: ClipParams, seconds: tuple[float, float] | None = 
                 path, f"is too short: {len(waveform) / front.rate:.2f} s, the event begins at {seconds[0]:g} s"
             )
         waveform = waveform[first:last]
+        spare = min(front.rate // 20, len(waveform) // 4)  # what lies beside the event smears into its ends
+        if np.abs(waveform[spare : len(waveform) - spare]).max() < SILENCE:
+            raise Fault(path, f"is silent from {seconds[0]:g} to {seconds[1]:g} s")
     return front.make(waveform)[None, None].astype(np.float16)
 
 
@@ -81,6 +85,20 @@ def pictures(frames: Sequence[np.ndarray], params: ClipParams) -> np.ndarray:
     return np.stack([square(frames[k], params.size) for k in keep])
 
 
+def frame_files(folder: Path) -> list[str]:
+    """Return the names of extracted frames, in their order; numbered ones from the first to the last, gaps included.
+
+    What a gap names is missing, and `prepare` says so.
+    """
+    found = [path.name for kind in ("*.jpg", "*.png") for path in sorted(folder.glob(kind))]
+    numbers = [int(name[:-4]) for name in found if name[:-4].isdecimal()]
+    if not found or len(numbers) < len(found):
+        return found
+    there = dict(zip(numbers, found, strict=True))
+    width, kind = len(found[0]) - 4, found[0][-4:]
+    return [there.get(k, f"{k:0{width}d}{kind}") for k in range(min(1, *numbers), max(numbers) + 1)]
+
+
 def numbered(names: Sequence[str]) -> list[str]:
     """Return names that are unique: the second of equal ones gets '#2', and so on."""
     seen: Counter[str] = Counter()
@@ -89,6 +107,15 @@ def numbered(names: Sequence[str]) -> list[str]:
         seen[name] += 1
         made.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
     return made
+
+
+def _cache_bytes(out: CacheWriter) -> int:
+    """Return about how large the cache will be by the declared counts; 0 with lists of the user's own."""
+    if out.options.lists is not None:
+        return 0
+    rows = max(sum(split.counts.values()) for split in out.dataset.splits.values())
+    size = {"spectrogram": 2}  # bytes of a value; pictures and flow are 8 bit
+    return sum(rows * m.views * math.prod(m.shape) * size.get(m.kind, 1) for m in out.dataset.modalities)
 
 
 def folder_with(raw: Path | None, holds: Sequence[str]) -> Path | None:
@@ -114,7 +141,8 @@ def open_raw(raw: Path | None, out: CacheWriter, holds: Sequence[str]) -> Path:
     if raw.is_file():
         if not is_archive(raw):
             raise DataError(f"{raw} is neither a folder nor a zip or tar file", f"Give the folder with {wanted}")
-        raw = unpack(raw, out.folder.with_name(out.folder.name.removesuffix(".part") + ".unpacked"), out.options.say)
+        into = out.folder.with_name(out.folder.name.removesuffix(".part") + ".unpacked")
+        raw = unpack(raw, into, out.options.say, _cache_bytes(out), f"for the cache of {name}")
     folder = folder_with(raw, holds)
     if folder is not None:
         return folder

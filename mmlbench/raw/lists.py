@@ -126,18 +126,28 @@ def official(
     rows = {name: read_rows(folder / name, delimiter, columns) for name in sha256}
     other = [name for name, expected in sha256.items() if not is_official(folder / name, expected)]
     if other and out.options.lists is None:
-        raise DataError(
-            f"{out.dataset.name}: {', '.join(other)} in {folder} is not the official list (its SHA-256 differs)",
-            f"Fetch it again, or use it on purpose with --lists {folder} (the tables will say so)",
-        )
+        other_lists(out, folder, other)
     empty = [name for name, found in rows.items() if not found]
     if empty:
         raise DataError(f"{folder / empty[0]} names nothing", "Fetch the list again")
     if other:
-        digests = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in other}
-        out.use_other_lists(digests)
+        other_lists(out, folder, other)
     note(out, folder, sha256, sha256)
     return rows
+
+
+def other_lists(out: CacheWriter, folder: Path, other: Iterable[str]) -> None:
+    """Take lists that are not the official ones: from --lists alone, and a note says so in every table.
+
+    Raises:
+        DataError: --lists was not given.
+    """
+    if out.options.lists is None:
+        raise DataError(
+            f"{out.dataset.name}: {', '.join(other)} in {folder} is not the official list (its SHA-256 differs)",
+            f"Fetch it again, or use it on purpose with --lists {folder} (the tables will say so)",
+        )
+    out.use_other_lists({name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in other})
 
 
 def read_ids(path: Path) -> tuple[str, ...]:
