@@ -21,6 +21,7 @@ from mmlbench.cache import Cache
 from mmlbench.cli import main
 from mmlbench.dataset import Split
 from mmlbench.index import load_index
+from mmlbench.raw import seen
 from mmlbench.raw.lists import hashes
 
 SMALL = ["--dataset-set", "size=24", "--workers", "1"]
@@ -156,3 +157,44 @@ def test_a_test_list_of_ucf101_that_was_changed_is_refused(ucf, tmp_path, monkey
     assert main(words("ucf101", raw, tmp_path / "a")) == 0
     path.write_text("\n".join([*lines[:-1], "YoYo/v_YoYo_g99_c01.avi"]) + "\n")
     assert "testlist01.txt in" in refused(capsys, *words("ucf101", raw, tmp_path / "b"))
+
+
+# ---- raw files that changed since --------------------------------------------------------------------------------
+def test_another_archive_than_before_is_told(ave, tmp_path, capsys):
+    (tmp_path / "into").mkdir()
+    archive = Path(shutil.copy(ave, tmp_path / "into"))
+    lists = ["--lists", str(ave.parent / "AVE_Dataset")]
+    given = words("ave", archive, tmp_path / "c", *lists)
+    for one in (given, given, words("ave", archive.parent, tmp_path / "c", *lists)):
+        assert main(one) == 0
+    data = bytearray(archive.read_bytes())
+    data[len(data) // 2] ^= 1
+    archive.write_bytes(data)
+    for one in (given, words("ave", archive.parent, tmp_path / "c", *lists)):
+        assert "is not the archive that" in refused(capsys, *one)
+    (beside,) = (tmp_path / "c").glob("*.source.json")
+    beside.unlink()  # made before it was remembered
+    assert main(given) == 0 and "is not compared" in capsys.readouterr().err
+
+
+def test_a_late_file_that_changed_is_seen_without_reading_all(tmp_path, monkeypatch, capsys):
+    raw, lists = mini_av.cremad(tmp_path, 5)
+    given = words("cremad", raw, tmp_path / "c", "--lists", str(lists))
+    assert main(given) == 0
+    monkeypatch.setattr(seen, "READ_BYTES", 1)
+    read: list[Path] = []
+    signature = seen.signature
+    monkeypatch.setattr(seen, "signature", lambda path: read.append(path) or signature(path))
+    assert main(given) == 0 and len(read) == 1
+    last = sorted((raw / "VideoFlash").iterdir())[-1]
+    data = bytearray(last.read_bytes())
+    data[len(data) // 2] ^= 1
+    last.write_bytes(data)
+    assert f"VideoFlash/{last.name}" in refused(capsys, *given) and len(read) == 3
+    data[len(data) // 2] ^= 1
+    last.write_bytes(data)  # as it was, only written later
+    assert main(given) == 0
+    (beside,) = (tmp_path / "c").glob("*.source.json")
+    beside.unlink()
+    read.clear()
+    assert main(given) == 0 and len(read) == 60  # nothing is known: all are read

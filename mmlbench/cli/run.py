@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import time
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -68,7 +69,12 @@ def prepare_dataset(
             what = f"{name} is not prepared" + (" with these parameters" if resolved else "")
             raise DataError(what, f"Run: {prepare_command(name, resolved, entry.facts['params'])}")
         say(f"preparing {name} into {folder}")
+        began = time.time_ns()
         prepare_cache(kind(kind.Params(**resolved)), key, root, say, raw, options)
+        if raw is not None and kind.needs_raw:
+            from ..raw.seen import remember
+
+            remember(folder, raw, began, [one["name"] for one in entry.facts["downloads"]])
     opened = Cache.open(folder)
     if there:
         _check_same(opened, entry, index, raw, options)
@@ -89,7 +95,7 @@ def _check_same(cache: Cache, entry: Entry, index: Index, raw: Path | None, opti
     if not facts or (raw is None and given is None):
         return
     from ..raw.lists import check_same
-    from ..raw.work import check_raw
+    from ..raw.seen import check_raw
 
     mend = f"Remove {cache.folder} to prepare it anew, or name another folder with --cache"
     there: dict[str, str] = {}
@@ -103,8 +109,7 @@ def _check_same(cache: Cache, entry: Entry, index: Index, raw: Path | None, opti
     if options is not None and sorted(options.allow_missing) != facts.get("left_out", []):
         count = len(facts.get("left_out", []))
         raise DataError(f"{cache.folder} was made with {count} items left out, --allow-missing says otherwise", mend)
-    if raw.is_dir():  # the files of an archive are not there to compare
-        check_raw(cache.folder, raw, [one["name"] for one in entry.facts["downloads"]])
+    check_raw(cache.folder, raw, say, [one["name"] for one in entry.facts["downloads"]])
 
 
 def prepare(arguments: argparse.Namespace) -> int:

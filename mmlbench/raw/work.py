@@ -24,7 +24,7 @@ from ..dataset import CacheWriter
 from ..errors import DataError, RunError, nearest
 from ..hashing import digest, file_digest
 from . import faults
-from .archives import archive_in, check_space
+from .archives import check_space
 from .faults import Fault, Found
 
 #: Seconds between two lines of progress.
@@ -328,50 +328,3 @@ def _finish(out: CacheWriter, items: Sequence[Item], done: dict[int, Done], arra
         for row in sorted(done):
             for name, (size, found) in zip(items[row].files, done[row].raw, strict=True):
                 writer.writerow([items[row].id, name, size, found])
-
-
-def _folder_of(raw: Path, files: Sequence[str]) -> Path | None:
-    """Return the folder at or (up to two steps) below `raw` that holds any of some files; None where none does."""
-    for pattern in (".", "*", "*/*"):
-        for folder in [raw] if pattern == "." else sorted(path for path in raw.glob(pattern) if path.is_dir()):
-            if any((folder / name).exists() for name in files):
-                return folder
-    return None
-
-
-def check_raw(folder: Path, raw: Path, archives: Sequence[str] = ()) -> None:
-    """Compare a raw folder with what a finished cache was made from.
-
-    All sizes are compared, and the content of files up to `WHOLE_BYTES` in all 4 GiB. A folder that holds nothing
-    but the archive (one of `archives`) has no files to compare.
-
-    Raises:
-        DataError: files are gone or have changed since.
-    """
-    path = folder / "raw.csv"
-    if not path.exists():
-        return
-    changed, read = [], 0
-    with path.open(newline="", encoding="utf-8") as file:
-        listed = list(csv.DictReader(file))
-        within = _folder_of(raw, [line["file"] for line in listed[:100]])
-        if within is None and archive_in(raw, archives) is not None:
-            return
-        for line in listed:
-            place = (within or raw) / line["file"]
-            try:
-                size = place.stat().st_size
-                same = size == int(line["bytes"])
-                if same and read < 4 * 2**30:
-                    read += size
-                    same = signature(place)[1] == line["digest"]
-            except OSError:
-                same = False
-            if not same:
-                changed.append(line["file"])
-    if changed:
-        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
-        raise DataError(
-            f"{raw} was changed after {folder} was prepared from it: {', '.join(changed[:3])}{more}",
-            f"Bring the files back, or remove {folder} and prepare anew",
-        )
