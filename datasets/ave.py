@@ -9,18 +9,9 @@ import numpy as np
 
 from mmlbench.dataset import CacheWriter, Download, Listed, Sample, Split
 from mmlbench.errors import DataError, nearest
-from mmlbench.frontends.clips import (
-    AUDIO,
-    STORED,
-    ClipDataset,
-    ClipParams,
-    modalities,
-    numbered,
-    open_raw,
-    pictures,
-    sound,
-)
-from mmlbench.hashing import file_digest
+from mmlbench.frontends import clips
+from mmlbench.frontends.clips import AUDIO, STORED, ClipDataset, ClipParams, folder_with, modalities, open_raw
+from mmlbench.frontends.counts import check_counts
 from mmlbench.params import bounded, choice
 from mmlbench.raw import lists, video
 from mmlbench.raw.work import Item, fill
@@ -115,31 +106,39 @@ class AVE(ClipDataset):
     citation = "Y. Tian et al., Audio-Visual Event Localization in Unconstrained Videos, ECCV 2018, arXiv:1803.08842"
     origin = "AVE_Dataset.zip, linked from the repository YapengTian/AVE-ECCV18"
     needs_raw = True
-    downloads = (Download("AVE_Dataset.zip", "https://github.com/YapengTian/AVE-ECCV18", how=HOW),)
+    downloads = (
+        Download("AVE_Dataset.zip", "https://github.com/YapengTian/AVE-ECCV18", how=HOW, lists=SHA256,
+                 also=("trainSet.txt", "*/trainSet.txt")),
+    )  # fmt: skip
 
     def prepare(self, raw: Path | None, out: CacheWriter) -> None:
         """Read the lists, decode the events, write the splits."""
         folder = open_raw(raw, out, ("AVE", "trainSet.txt"))
         found = events(lists.official(out, folder, SHA256, delimiter="&", columns=5))
+        check_counts(out, self._videos(found), out.options.lists or folder)
         names = sorted({event.item for event in found})
         of = {event.item: event for event in found}
         items = [Item(n, (f"AVE/{of[n].video}.mp4",), (of[n].first, of[n].last)) for n in names]
         fill(out, folder, items, self.decode, STORED)
         row = {name: k for k, name in enumerate(names)}
         for split, chosen in {"official": found, "clean": clean(found)}.items():
-            ids = numbered([event.item for event in chosen])
+            ids = clips.numbered([event.item for event in chosen])
             facts = [(e.part, e.label, (row[e.item],) * 2, e.video) for e in chosen]
             out.split(split, [Sample(name, *of_it) for name, of_it in zip(ids, facts, strict=True)])
 
     def listed(self, raw: Path | None) -> dict[str, Listed]:
         """Return the lists of the raw folder, an id being a video's."""
-        folder = next((f for f in (raw, raw / "AVE_Dataset") if (f / "trainSet.txt").exists()), None) if raw else None
+        folder = folder_with(raw, ("trainSet.txt",))
         if folder is None:
             return {}
         found = events({name: lists.read_rows(folder / name, "&", 5) for name in SHA256})
-        hashes = {name: file_digest(folder / name) for name in SHA256}
+        hashes = lists.hashes(folder, SHA256, SHA256)
+        return {split: Listed(samples, hashes) for split, samples in self._videos(found).items()}
+
+    @staticmethod
+    def _videos(found: list[Event]) -> dict[str, list[Sample]]:
         made = {"official": found, "clean": clean(found)}
-        return {s: Listed([Sample(e.video, e.part, e.label, (0, 0), e.video) for e in made[s]], hashes) for s in made}
+        return {s: [Sample(e.video, e.part, e.label, (0, 0), e.video) for e in made[s]] for s in made}
 
     def decode(self, raw: Path, item: Item) -> dict[str, np.ndarray]:
         """Return an event's spectrogram and frames."""
@@ -147,4 +146,4 @@ class AVE(ClipDataset):
         frames = video.at_seconds(path, first, last)
         if len(frames) < self.params.at_least:
             frames = video.evenly(path, self.params.at_least, first, last)
-        return {"audio": sound(path, self.params, (first, last)), "visual": pictures(frames, self.params)}
+        return {"audio": clips.sound(path, self.params, (first, last)), "visual": clips.pictures(frames, self.params)}

@@ -8,12 +8,21 @@ import numpy as np
 
 from mmlbench.dataset import CacheWriter, Download, Listed, Sample, Split
 from mmlbench.errors import DataError
-from mmlbench.frontends.clips import STORED, ClipDataset, ClipParams, modalities, open_raw, pictures, sound
+from mmlbench.frontends.clips import (
+    STORED,
+    ClipDataset,
+    ClipParams,
+    frame_files,
+    modalities,
+    open_raw,
+    pictures,
+    sound,
+)
+from mmlbench.frontends.counts import check_counts
 from mmlbench.frontends.divide import by_group
-from mmlbench.hashing import file_digest
 from mmlbench.params import bounded
 from mmlbench.raw import lists, video
-from mmlbench.raw.faults import Fault
+from mmlbench.raw.faults import Fault, spelt
 from mmlbench.raw.image import read_image
 from mmlbench.raw.work import Item, fill
 from mmlbench.registry import register
@@ -70,18 +79,26 @@ class CremaD(ClipDataset):
     origin = "the repository CheyneyComputerScience/CREMA-D (Git LFS): VideoFlash/*.flv and AudioWAV/*.wav"
     needs_raw = True
     downloads = (
-        Download(FLASH, "https://github.com/CheyneyComputerScience/CREMA-D", licence="ODbL 1.0", how=LFS),
-        Download(WAV, "https://github.com/CheyneyComputerScience/CREMA-D", licence="ODbL 1.0", how=LFS),
-    )
+        Download(FLASH, "https://github.com/CheyneyComputerScience/CREMA-D", licence="ODbL 1.0", how=LFS,
+                 also=("*/VideoFlash", FRAMES, "*/Image-01-FPS")),
+        Download(WAV, "https://github.com/CheyneyComputerScience/CREMA-D", licence="ODbL 1.0", how=LFS, optional=True,
+                 also=("*/AudioWAV",)),
+    )  # fmt: skip
 
     def prepare(self, raw: Path | None, out: CacheWriter) -> None:
         """Read the lists, decode the clips, write the splits."""
         rows = lists.official(out, LISTS, SHA256, columns=2)
         held = lists.official(out, LISTS, VALIDATION)["validation.txt"]
         samples = self._samples(rows, held)
+        check_counts(out, samples, out.options.lists or LISTS)
         folder = open_raw(raw, out, (FLASH, FRAMES))
         frames = FLASH if (folder / FLASH).is_dir() else FRAMES
         items = [self._item(folder, sample.id, frames) for sample in samples["official"]]
+        own = [item.id for item in items if item.about == ("flv",)]
+        if own:
+            out.notes.append(
+                f"{len(own)} of {len(items)} clips take their sound from the FLV, {WAV} has no WAV of them"
+            )
         fill(out, folder, items, self.decode, STORED)
         for split, found in samples.items():
             out.split(split, found)
@@ -89,7 +106,7 @@ class CremaD(ClipDataset):
     def listed(self, raw: Path | None) -> dict[str, Listed]:
         """Return the shipped lists."""
         rows = {name: lists.read_rows(LISTS / name) for name in (*SHA256, *VALIDATION)}
-        hashes = {name: file_digest(LISTS / name) for name in SHA256}
+        hashes = lists.hashes(LISTS, rows, SHA256 | VALIDATION)
         return {s: Listed(found, hashes) for s, found in self._samples(rows, rows["validation.txt"]).items()}
 
     def _samples(self, rows: dict[str, list[list[str]]], held: list[list[str]]) -> dict[str, list[Sample]]:
@@ -114,9 +131,8 @@ class CremaD(ClipDataset):
         """Return a clip's files: its video (or frames), and its sound where that is a file of its own."""
         files = [f"{FLASH}/{name}.flv"]
         if frames == FRAMES:
-            found = sorted((folder / FRAMES / name).glob("*.jpg")) + sorted((folder / FRAMES / name).glob("*.png"))
-            files = [f"{FRAMES}/{name}/{path.name}" for path in found] or [f"{FRAMES}/{name}/00001.jpg"]
-        own = frames == FRAMES or (folder / WAV / f"{name}.wav").exists()
+            files = [f"{FRAMES}/{name}/{file}" for file in frame_files(folder / FRAMES / name) or ["00001.jpg"]]
+        own = frames == FRAMES or spelt(folder / WAV, f"{name}.wav") is not None
         return Item(name, (*files, f"{WAV}/{name}.wav") if own else tuple(files), ("wav" if own else "flv",))
 
     def decode(self, raw: Path, item: Item) -> dict[str, np.ndarray]:

@@ -10,8 +10,8 @@ import numpy as np
 from mmlbench.dataset import CacheWriter, Download, Listed, Sample, Split
 from mmlbench.errors import DataError
 from mmlbench.frontends.clips import AUDIO, STORED, ClipDataset, ClipParams, modalities, open_raw, pictures, sound
+from mmlbench.frontends.counts import check_counts
 from mmlbench.frontends.divide import hold_out
-from mmlbench.hashing import file_digest
 from mmlbench.params import bounded, choice
 from mmlbench.raw import lists, video
 from mmlbench.raw.work import Item, fill
@@ -27,6 +27,7 @@ VIDEOS = (".mp4", ".mkv", ".webm", ".avi")
 #: YouTube's id, the first second, perhaps the last: `<id>_<start>` and `<id>_000012_000022` name the same clip.
 CLIP = re.compile(r"(.{11})_(\d+)(?:_(\d+))?")
 VAL_SHARE, SEED = 0.1, 50_301
+ANY = "**/???????????_*.*"  #: What clips are called.
 HOW = "from YouTube, or from a mirror of Kinetics-400; some videos are gone, and those have to be named"
 
 
@@ -36,13 +37,13 @@ def key(name: str) -> tuple[str, int] | None:
     return (found[1], int(found[2])) if found else None
 
 
-def clips_in(folder: Path) -> dict[tuple[str, int], str]:
-    """Return (YouTube id, first second) -> path below `folder` of all clips, however deep; of equals the first."""
-    found: dict[tuple[str, int], str] = {}
+def clips_in(folder: Path) -> dict[tuple[str, int], list[str]]:
+    """Return (YouTube id, first second) -> paths below `folder` of all clips, however deep, in order."""
+    found: dict[tuple[str, int], list[str]] = {}
     for path in sorted(folder.rglob("*")):
         name = key(path.stem) if path.suffix.lower() in VIDEOS else None
         if name is not None:
-            found.setdefault(name, str(path.relative_to(folder)))
+            found.setdefault(name, []).append(str(path.relative_to(folder)))
     return found
 
 
@@ -76,11 +77,12 @@ class KineticsSounds(ClipDataset):
     citation = "R. Arandjelovic and A. Zisserman, Look, Listen and Learn, ICCV 2017; W. Kay et al., arXiv:1705.06950"
     origin = "YouTube, by the ids of the shipped lists (datasets/lists/kinetics_sounds)"
     needs_raw = True
-    downloads = (Download("clips", "https://www.youtube.com", how=HOW, licence="each video's own"),)
+    downloads = (Download("clips", "https://www.youtube.com", how=HOW, licence="each video's own", also=(ANY,)),)
 
     def prepare(self, raw: Path | None, out: CacheWriter) -> None:
         """Read the lists, find and decode the clips, write the splits."""
         samples = self._samples(lists.official(out, LISTS, SHA256, columns=3))
+        check_counts(out, samples, out.options.lists or LISTS)
         folder = open_raw(raw, out, ("*",))
         there = clips_in(folder)
         items = []
@@ -88,7 +90,12 @@ class KineticsSounds(ClipDataset):
             name = key(sample.id)
             if name is None:
                 raise DataError(f"kinetics_sounds: the lists name {sample.id!r}", "It is no <YouTube id>_<start>")
-            items.append(Item(sample.id, (there.get(name, f"{sample.id}.mp4"),)))
+            items.append(Item(sample.id, (there.get(name, [f"{sample.id}.mp4"])[0],)))
+        several = [sample.id for sample in samples["ogm"] if len(there.get(key(sample.id) or ("", 0), ())) > 1]
+        if several:
+            out.notes.append(
+                f"{len(several)} clips lie in several files, the first by name is taken ({several[0]}, ...)"
+            )
         fill(out, folder, items, self.decode, STORED)
         for split, found in samples.items():
             out.split(split, found)
@@ -96,7 +103,7 @@ class KineticsSounds(ClipDataset):
     def listed(self, raw: Path | None) -> dict[str, Listed]:
         """Return the shipped lists."""
         found = self._samples({name: lists.read_rows(LISTS / name, columns=3) for name in SHA256})
-        return {s: Listed(found[s], {name: file_digest(LISTS / name) for name in SHA256}) for s in found}
+        return {s: Listed(found[s], lists.hashes(LISTS, SHA256, SHA256)) for s in found}
 
     def _samples(self, rows: dict[str, list[list[str]]]) -> dict[str, list[Sample]]:
         """Return split -> all samples in the order of their ids."""

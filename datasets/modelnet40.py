@@ -23,13 +23,20 @@ SHA256 = {
     "train.txt": "69587fcf810d20207069301edded878c4f682e1b8f0eb96ee08e21029f0ab9e4",
     "test.txt": "31d9eeae282eecbb628c0d0849479111416cf99a5bc685c69e984ed9da54aab8",
 }
-NAMES = """airplane bathtub bed bench bookshelf bottle bowl car chair cone cup curtain desk door dresser flower_pot
-glass_box guitar keyboard lamp laptop mantel monitor night_stand person piano plant radio range_hood sink sofa stairs
-stool table tent toilet tv_stand vase wardrobe xbox"""
-CLASSES = NAMES.split()
+#: Objects of each class in train and in test, numbered from 1 through both; the lists of these hashes follow.
+COUNTS = """
+airplane:626+100 bathtub:106+50 bed:515+100 bench:173+20 bookshelf:572+100 bottle:335+100 bowl:64+20 car:197+100
+chair:889+100 cone:167+20 cup:79+20 curtain:138+20 desk:200+86 door:109+20 dresser:200+86 flower_pot:149+20
+glass_box:171+100 guitar:155+100 keyboard:145+20 lamp:124+20 laptop:149+20 mantel:284+100 monitor:465+100
+night_stand:200+86 person:88+20 piano:231+100 plant:240+100 radio:104+20 range_hood:115+100 sink:128+20 sofa:680+100
+stairs:124+20 stool:90+20 table:392+100 tent:163+20 toilet:344+100 tv_stand:267+100 vase:475+100 wardrobe:87+20
+xbox:103+20"""
+OBJECTS = objects.numbered(COUNTS)
+CLASSES = list(dict.fromkeys(kind for kind, _ in OBJECTS.values()))
 VALIDATION = 984
 SEED = 50_401
 HOME = "https://modelnet.cs.princeton.edu"
+PLAIN = "a plain file on the host, without registration; its length and checksum are not published"
 RIGHTS = "for academic research; the objects belong to their authors"
 
 
@@ -68,9 +75,11 @@ class ModelNet40(Dataset):
     origin = f"{HOME}: ModelNet40.zip; or the shaded images of Su et al. (12 views)"
     needs_raw = True
     downloads = (
-        Download(f"{MESHES}.zip", f"{HOME}/ModelNet40.zip", licence=RIGHTS, how="download it from the page"),
-        Download(f"{SHADED}.tar.gz", "http://supermoe.cs.umass.edu/shape_recog/shaded_images.tar.gz",
-                 licence=RIGHTS, how="instead of the meshes; the address is that of DI-MML's README"),
+        Download(f"{MESHES}.zip", f"{HOME}/ModelNet40.zip", licence=RIGHTS, direct=True, how=PLAIN,
+                 form="meshes", also=(MESHES, "airplane/train/*.off"), size="about 2 GB"),
+        Download("shaded_images.tar.gz", "http://supermoe.cs.umass.edu/shape_recog/shaded_images.tar.gz",
+                 licence=RIGHTS, how="instead of the meshes; DI-MML's README and jongchyisu/mvcnn_pytorch name it",
+                 form="shaded", also=(SHADED, "airplane/train/*.png"), size="1 GB in mvcnn_pytorch's README"),
     )  # fmt: skip
 
     def __init__(self, params: Params | None = None) -> None:
@@ -90,7 +99,9 @@ class ModelNet40(Dataset):
         if out.options.lists or (root / "train.txt").exists():
             found = objects.in_lists(lists.official(out, root, SHA256, "\t", 2), CLASSES)
         else:
-            found = objects.in_folders(root, CLASSES, out.options.allow_missing)
+            found = OBJECTS
+            objects.check_folders(root, found)
+            out.raw["lists"] = SHA256
         samples = objects.samples(found, CLASSES, VALIDATION, SEED)
         check_counts(out, samples, root)
         shaded = objects.is_shaded(root)
@@ -117,9 +128,11 @@ class ModelNet40(Dataset):
         return {"front": shown[:each], "rear": shown[each:]}
 
     def listed(self, raw: Path | None) -> dict[str, Listed]:
-        """Return the splits where the raw folder is unpacked."""
+        """Return the lists of the raw folder where it holds any, else the official division."""
         root = objects.root_of(raw, CLASSES, (MESHES, SHADED))
-        if root is None:
-            return {}
-        found = objects.in_folders(root, [kind for kind in CLASSES if (root / kind).is_dir()])
-        return {split: Listed(rows) for split, rows in objects.samples(found, CLASSES, VALIDATION, SEED).items()}
+        found, hashes = OBJECTS, SHA256
+        if root is not None and (root / "train.txt").exists():
+            found = objects.in_lists({name: lists.read_rows(root / name, "\t", 2) for name in SHA256}, CLASSES)
+            hashes = lists.hashes(root, SHA256, SHA256)
+        made = objects.samples(found, CLASSES, VALIDATION, SEED)
+        return {split: Listed(rows, hashes) for split, rows in made.items()}

@@ -9,9 +9,8 @@ import numpy as np
 
 from mmlbench.dataset import CacheWriter, Dataset, Download, Listed, Modality, Split
 from mmlbench.frontends import pairs
-from mmlbench.frontends.clips import open_raw
+from mmlbench.frontends.clips import folder_with, open_raw
 from mmlbench.frontends.counts import check_counts
-from mmlbench.hashing import file_digest
 from mmlbench.params import DatasetParams, bounded, choice
 from mmlbench.raw import lists
 from mmlbench.raw.flow import OFFSET, SCALE
@@ -20,6 +19,8 @@ from mmlbench.registry import register
 
 VIDEOS, FRAMES, FLOW, LISTS = "UCF-101", "jpegs_256", "tvl1_flow", "ucfTrainTestlist"
 SHA256 = {"trainlist01.txt": "33d2631d62e2bb17f4d31a67bdb446ae5ef31c04e72ce22a1256625527223ff1"}
+#: Of testlist01.txt with the label column that DI-MML's testlist001.txt has.
+LABELLED = "d66e57a2dea42514dec5bec8697401915a3f415d3331950f51420c942a980ded"
 STORED = {"flow": Stored("uint8", SCALE, OFFSET), "rgb": PIXELS}
 NAMES = """ApplyEyeMakeup ApplyLipstick Archery BabyCrawling BalanceBeam BandMarching BaseballPitch Basketball
 BasketballDunk BenchPress Biking Billiards BlowDryHair BlowingCandles BodyWeightSquats Bowling BoxingPunchingBag
@@ -33,11 +34,11 @@ SalsaSpin ShavingBeard Shotput SkateBoarding Skiing Skijet SkyDiving SoccerJuggl
 SumoWrestling Surfing Swing TableTennisShot TaiChi TennisSwing ThrowDiscus TrampolineJumping Typing UnevenBars
 VolleyballSpiking WalkingWithDog WallPushups WritingOnBoard YoYo"""
 CLASSES = NAMES.split()
-HOME = "https://www.crcv.ucf.edu/data/UCF101.php"
+SITE = "https://www.crcv.ucf.edu/data/UCF101"
+HOME = f"{SITE}.php"
 HAND = "download it from that page and unpack it"
-PUBLIC = (
-    "parts to be joined with `cat` and unzipped, linked from feichtenhofer/twostreamfusion; instead of the videos"
-)
+PUBLIC = "https://github.com/feichtenhofer/twostreamfusion"
+JOIN = f"parts to be joined with `cat` and unzipped, linked from {PUBLIC[19:]}; instead of the videos"
 
 
 @register
@@ -78,11 +79,14 @@ class UCF101(Dataset):
     origin = f"{HOME}: UCF-101/*.avi and ucfTrainTestlist; or the published jpegs_256 and tvl1_flow"
     needs_raw = True
     downloads = (
-        Download(VIDEOS, HOME, how=HAND),
-        Download(LISTS, HOME, how=HAND),
-        Download(FRAMES, "https://github.com/feichtenhofer/twostreamfusion", how=PUBLIC),
-        Download(FLOW, "https://github.com/feichtenhofer/twostreamfusion", how=PUBLIC),
-    )
+        Download("UCF101TrainTestSplits-RecognitionTask.zip", f"{SITE}/UCF101TrainTestSplits-RecognitionTask.zip",
+                 "url_checksums/ucf101.txt of tensorflow/datasets, commit 24211da", 113943, direct=True,
+                 sha256="5c0d1a53b8ed364a2ac830a73f405e51bece7d98ce1254fd19ed4a36b224bd27", unpacks=LISTS,
+                 lists=SHA256, also=(f"*/{LISTS}", "trainlist01.txt", "*/trainlist01.txt")),
+        Download(VIDEOS, HOME, how=HAND, form="videos", size="about 7 GB as UCF101.rar", also=(f"*/{VIDEOS}",)),
+        Download(FRAMES, PUBLIC, how=JOIN, form="published frames", also=(f"*/{FRAMES}",)),
+        Download(FLOW, PUBLIC, how=JOIN, form="published frames", also=(f"*/{FLOW}",)),
+    )  # fmt: skip
 
     def __init__(self, params: Params | None = None) -> None:
         super().__init__(params)
@@ -98,10 +102,14 @@ class UCF101(Dataset):
         """Read the lists, find the frames, compute or read the flow, write the splits."""
         folder = open_raw(raw, out, (VIDEOS, FRAMES))
         lists.official(out, _lists(folder), SHA256, " ", 2)
-        splits = pairs.read_splits(out.options.lists or _lists(folder))
+        where = out.options.lists or _lists(folder)
+        lists.note(out, where, pairs.LISTS, SHA256)
+        splits = pairs.read_splits(where)
+        if not pairs.is_labelled(where / "testlist01.txt", CLASSES, LABELLED):
+            lists.other_lists(out, where, ["testlist01.txt"])
         paths = {pairs.identify(path)[0]: path for parts in splits.values() for path in parts}
         samples = pairs.samples(splits, CLASSES)
-        check_counts(out, samples, out.options.lists or _lists(folder))
+        check_counts(out, samples, where)
         keys = sorted({(one.id, self._released(one.part)) for found in samples.values() for one in found})
         fill(out, folder, [self._item(folder, paths[name], released) for name, released in keys], self.decode, STORED)
         row = {key: k for k, key in enumerate(keys)}
@@ -132,15 +140,12 @@ class UCF101(Dataset):
 
     def listed(self, raw: Path | None) -> dict[str, Listed]:
         """Return the splits where the raw folder holds the lists."""
-        first = "trainlist01.txt"
-        if raw is None or not (_lists(raw) / first).exists():
+        folder = folder_with(raw, (LISTS, pairs.LISTS[0]))
+        if folder is None or not (_lists(folder) / pairs.LISTS[0]).exists():
             return {}
-        official = lists.is_official(_lists(raw) / first, SHA256[first])
-        hashes = SHA256 if official else {first: file_digest(_lists(raw) / first)}
-        return {
-            split: Listed(found, hashes)
-            for split, found in pairs.samples(pairs.read_splits(_lists(raw)), CLASSES).items()
-        }
+        found = pairs.samples(pairs.read_splits(_lists(folder)), CLASSES)
+        hashes = lists.hashes(_lists(folder), pairs.LISTS, SHA256)
+        return {split: Listed(samples, hashes) for split, samples in found.items()}
 
 
 def _lists(folder: Path) -> Path:

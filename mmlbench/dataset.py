@@ -82,6 +82,12 @@ class Download:
         source: what these facts were taken from; '' where nobody has checked them.
         bytes, sha256: of the file, where known. licence: of its content.
         direct: True where a plain download is allowed; else `how` says what to do.
+        form: downloads of one form belong together and stand for those of another; those without are always needed.
+        optional: `prepare` does without.
+        also: patterns below the raw folder, any of which shows that it is there in another shape (unpacked).
+        unpacks: the folder in the archive that is unpacked into the raw folder after a download.
+        size: in words, where the exact one is not known.
+        lists: file in it -> its SHA-256, where these alone are known.
     """
 
     name: str
@@ -92,6 +98,12 @@ class Download:
     licence: str = ""
     direct: bool = False
     how: str = ""
+    form: str = ""
+    optional: bool = False
+    also: tuple[str, ...] = ()
+    unpacks: str = ""
+    size: str = ""
+    lists: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -57,8 +57,9 @@ def write_video(
     rate: Fraction | int = NTSC,
     sound: tuple[int, str] = (44100, "mono"),
     seed: int = 0,
+    mute: tuple[float, float] = (0, 0),
 ) -> None:
-    """Write a video; a codec that is None leaves that stream out. `sound` is (rate, layout)."""
+    """Write a video; a codec that is None leaves that stream out. `sound` is (rate, layout), `mute` seconds."""
     path.parent.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng([17, seed])
     with av.open(str(path), "w") as container:
@@ -76,12 +77,27 @@ def write_video(
             container.mux(video.encode())
         if audio:
             values = tone(kind, seconds, sound[0], rng)
+            values[round(mute[0] * sound[0]) : round(mute[1] * sound[0])] = 0
             made = av.AudioFrame.from_ndarray(values[None], format="fltp", layout="mono")
             made.sample_rate = sound[0]
             to = av.AudioResampler(audio.format.name, sound[1], sound[0], frame_size=audio.frame_size or 1024)
             for piece in [*to.resample(made), *to.resample(None)]:
                 container.mux(audio.encode(piece))
             container.mux(audio.encode())
+
+
+def cut(path: Path, target: Path, seconds: float) -> None:
+    """Cut an MP4's beginning off without encoding it again: an edit list hides the first frames."""
+    with av.open(str(path)) as whole, av.open(str(target), "w") as made:
+        streams = {stream.index: made.add_stream_from_template(stream) for stream in whole.streams}
+        for packet in whole.demux():
+            if packet.dts is None:
+                continue
+            packet.pts -= int(seconds / packet.time_base)
+            packet.dts -= int(seconds / packet.time_base)
+            if packet.stream.type == "video" or packet.pts >= 0:
+                packet.stream = streams[packet.stream.index]
+                made.mux(packet)
 
 
 FLV, MP4 = ("flv1", "libmp3lame"), ("libx264", "aac")

@@ -24,10 +24,9 @@ from mmlbench.audit import (
     to_csv,
 )
 from mmlbench.audit.content import boil_down
-from mmlbench.audit.known import Known
 from mmlbench.cache import Cache, prepare
 from mmlbench.cli import main
-from mmlbench.dataset import CacheWriter, Dataset, Listed, Modality, Sample, Split
+from mmlbench.dataset import CacheWriter, Dataset, Modality, Sample, Split
 from mmlbench.errors import DataError
 from mmlbench.index import load_index
 from mmlbench.report.audit import audit_lines, read_audit
@@ -300,18 +299,3 @@ def test_the_shipped_lists(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     lists = load_index().load("dataset", "kinetics_sounds")().listed(None)["ogm"].samples  # type: ignore[attr-defined]
     videos = [{s.id[:11] for s in lists if s.part == part} for part in ("train", "test")]
     assert not videos[0] & videos[1] and tuple(map(len, videos)) == (14799, 2597)
-
-
-def test_prepare_asserts_what_is_known_of_official_lists(
-    tiny: TinyWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    kind = load_index().load("dataset", "tiny")
-    (split, *_) = kind.splits  # type: ignore[attr-defined]
-    lists = Listed(listed(CLEAN), {"a.txt": "f" * 64})
-    monkeypatch.setattr(kind, "listed", lambda self, raw: {split: lists})
-    monkeypatch.setitem(KNOWN, f"tiny/{split}", Known({"a.txt": "f" * 64}, {"rows/train": 3}))
-    words = ["prepare", "tiny", "--cache", str(tmp_path), "--plugins", str(PLUGINS)]
-    assert main(words) == 2
-    assert "the lists are the official ones, yet rows/train is 2 instead of 3" in capsys.readouterr().err
-    monkeypatch.setitem(KNOWN, f"tiny/{split}", Known({"a.txt": "f" * 64}, {"rows/train": 2}))
-    assert main(words) == 0

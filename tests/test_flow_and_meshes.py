@@ -87,7 +87,6 @@ def test_published_folders_are_found_in_any_case(tmp_path: Path) -> None:
         (tmp_path / top / name).mkdir(parents=True)
     for k in range(1, 13):
         (tmp_path / "tvl1_flow/u/v_HandstandPushups_g01_c01" / f"frame{k:06d}.jpg").touch()
-    pairs._spellings.cache_clear()
     files = pairs.published(tmp_path, ("jpegs_256", "tvl1_flow"), "v_HandStandPushups_g01_c01", (10, 1, False))
     assert files[0] == "tvl1_flow/u/v_HandstandPushups_g01_c01/frame000002.jpg"
     assert files[-1].startswith("jpegs_256/v_HandStandPushups_g01_c01/")

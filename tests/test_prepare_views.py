@@ -13,13 +13,19 @@ import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import mini_views
 import numpy as np
 import pytest
 
+from mmlbench.audit import KNOWN
+from mmlbench.audit.known import Known
 from mmlbench.cache import Cache
 from mmlbench.cli import main
+from mmlbench.dataset import Split
+from mmlbench.frontends import objects
+from mmlbench.index import load_index
 from mmlbench.raw import flow
 
 FEW = ["--dataset-set", "size=16", "--dataset-set", "frames=3", "--dataset-set", "rgb_frames=2"]
@@ -60,7 +66,7 @@ def test_splits_of_ucf101(ucf_cache: Cache) -> None:
         assert not groups[0] & groups[2] and not groups[1] & groups[2] and not groups[0] & groups[1]
     held = ucf_cache.part("split1_val", "val").groups
     assert {name.rsplit("_", 1)[1] for name in held} == {"g22", "g23"}
-    assert ucf_cache.notes == ["split lists differ from the official ones: trainlist01.txt"]
+    assert ucf_cache.notes == ["split lists differ from the official ones: testlist01.txt, trainlist01.txt"]
 
 
 def test_flow_and_frames_are_those_of_the_video(ucf: tuple[Path, Path], ucf_cache: Cache) -> None:
@@ -272,29 +278,56 @@ def test_an_archive_that_would_write_outside_its_folder(
     assert "is damaged or cut short" in capsys.readouterr().err
 
 
-def test_folders_without_lists_have_to_be_whole(
-    tmp_path: Path, meshes: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
-) -> None:
-    from mmlbench.datasets.modelnet40 import CLASSES
-    from mmlbench.frontends import objects
+def small_counts(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Let the official ModelNet40 be the miniature's classes, 8 objects in train and 3 in test each."""
+    kind: Any = load_index().load("dataset", "modelnet40")
+    module = sys.modules[kind.__module__]
+    monkeypatch.setattr(module, "OBJECTS", objects.numbered(" ".join(f"{c}:8+3" for c in mini_views.SOLIDS)))
+    for split, counts in (("official", (24, 0, 9)), ("official_val", (18, 6, 9))):
+        parts = dict(zip(("train", "val", "test"), counts, strict=True))
+        monkeypatch.setitem(kind.splits, split, Split("", {p: n for p, n in parts.items() if n}))
+    monkeypatch.setitem(KNOWN, "modelnet40/official", Known(module.SHA256, {"rows/train": 24}))
+    return module
 
-    root = meshes[0].parent / "raw/ModelNet40"
-    found = objects.in_folders(root, mini_views.SOLIDS)
-    assert list(found.items())[7:9] == [("bowl_0008", ("bowl", "train")), ("bowl_0009", ("bowl", "test"))]
-    assert main(["prepare", "modelnet40", "--raw", str(root), "--cache", str(tmp_path / "c")]) == 2
+
+def test_the_official_lists_follow_from_the_counts() -> None:
+    module = sys.modules[load_index().load("dataset", "modelnet40").__module__]
+    assert len(module.CLASSES) == 40
+    for name, wanted in module.SHA256.items():
+        part, rows = name[:-4], []
+        for stem, (kind, where) in module.OBJECTS.items():
+            path = f"../modelnet40_images_new_12x/{kind}/{where}/{stem}.obj.shaded_v001.png"
+            rows += [f"{path}\t{module.CLASSES.index(kind)}\n"] * (where == part)
+        assert hashlib.sha256("".join(rows).encode()).hexdigest() == wanted
+
+
+def test_folders_without_lists(
+    tmp_path: Path, meshes: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = meshes[0].parent / "raw/ModelNet40"
+    words = ["prepare", "modelnet40", "--cache", str(tmp_path / "c"), "--dataset-set", "size=16", "--workers", "1"]
+    assert main([*words, "--raw", str(plain)]) == 2
     assert "airplane holds no objects" in capsys.readouterr().err
-    whole = tmp_path / "ModelNet40"
-    for kind in CLASSES:
-        for part, number in (("train", 1), ("train", 3), ("test", 4)):
-            (whole / kind / part).mkdir(parents=True, exist_ok=True)
-            (whole / kind / part / f"{kind}_{number:04d}.off").touch()
-    gap = objects.in_folders(whole, CLASSES, ("sofa_0005", "unknown"))
-    assert gap["bowl_0002"] == ("bowl", "train") and gap["sofa_0005"] == ("sofa", "test") and len(gap) == 161
-    assert main(["prepare", "modelnet40", "--raw", str(whole), "--cache", str(tmp_path / "c")]) == 2
-    assert "names 120 train 40 test instead of 9843 train 2468 test" in capsys.readouterr().err
-    (whole / "cup/train/readme.txt").touch()
-    with pytest.raises(Exception, match=r"readme.txt is no file of cup_NNNN"):
-        objects.in_folders(whole, CLASSES)
+    small_counts(monkeypatch)
+    root = Path(shutil.copytree(plain, tmp_path / "ModelNet40"))
+    ends = ["bowl_0008", "bowl_0011", "cup_0001", "xbox_0009"]  # the last of train, the last of test, first ones
+    for name in ends:
+        next(root.rglob(f"{name}.off")).unlink()
+    assert main([*words, "--raw", str(root)]) == 2
+    assert "4 of 33 items can't be used: bowl_0008: bowl/train/bowl_0008.off is missing" in capsys.readouterr().err
+    (report,) = (tmp_path / "c").glob("*.faults.csv")
+    assert [row["id"] for row in csv.DictReader(report.open())] == ends
+    assert main([*words, "--raw", str(root), "--allow-missing", str(report)]) == 0
+    (folder,) = (tmp_path / "c").glob("modelnet40-*/")
+    sizes = [len(Cache.open(folder).part("official", part)) for part in ("train", "test")]
+    assert sizes == [22, 7] and Cache.open(folder).manifest["raw"]["left_out"] == ends
+    (root / "cup/train/cup_0009.off").touch()
+    capsys.readouterr()
+    assert main([*words, "--raw", str(root), "--cache", str(tmp_path / "d")]) == 2
+    assert "cup_0009.off belongs to cup/test" in capsys.readouterr().err
+    (root / "cup/train/cup_0009.off").rename(root / "cup/train/readme.txt")
+    assert main([*words, "--raw", str(root), "--cache", str(tmp_path / "d")]) == 2
+    assert "readme.txt is no file of cup_NNNN" in capsys.readouterr().err
 
 
 def test_the_audit_reads_the_lists_of_both(
@@ -305,7 +338,8 @@ def test_the_audit_reads_the_lists_of_both(
     rows = list(csv.DictReader((tmp_path / "tables/audit-ucf101.csv").open()))
     assert {r["level"] for r in rows if r["check"] in ("ids", "groups", "repeats")} == {"ok"}
     assert main(["audit", "modelnet40", "--raw", str(meshes[0].parent / "raw"), *folders]) == 0
-    assert "official: other lists" in capsys.readouterr().err
+    assert "official: the official lists" in capsys.readouterr().err
+    assert main(["audit", "modelnet40", *folders]) == 0  # they follow from the counts
 
 
 def content(root: Path, name: str) -> str:

@@ -5,19 +5,19 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import time
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..audit import check_known
 from ..cache import Cache, cache_key
 from ..cache import prepare as prepare_cache
 from ..dataset import Dataset, Options
 from ..errors import ConfigError, DataError, MmlbenchError, RunError, fault
 from ..hashing import digest
-from ..index import Index, load_index, use_plugins
+from ..index import Entry, Index, load_index, use_plugins
 from ..params import check, value_text
 from ..plan import Request, RunSpec, from_config, resolve
 from ..store import UNWRITABLE, read_json, storage_error, write_text
@@ -69,14 +69,15 @@ def prepare_dataset(
             what = f"{name} is not prepared" + (" with these parameters" if resolved else "")
             raise DataError(what, f"Run: {prepare_command(name, resolved, entry.facts['params'])}")
         say(f"preparing {name} into {folder}")
-        made = kind(kind.Params(**resolved))
-        if options is None or options.lists is None:
-            for split, lists in made.listed(raw if raw and raw.is_dir() else None).items():
-                check_known(f"{name}/{split}", lists.samples, lists.hashes)
-        prepare_cache(made, key, root, say, raw, options)
+        began = time.time_ns()
+        prepare_cache(kind(kind.Params(**resolved)), key, root, say, raw, options)
+        if raw is not None and kind.needs_raw:
+            from ..raw.seen import remember
+
+            remember(folder, raw, began, [one["name"] for one in entry.facts["downloads"]])
     opened = Cache.open(folder)
     if there:
-        _check_same(opened, raw, options)
+        _check_same(opened, entry, index, raw, options)
     return opened
 
 
@@ -87,19 +88,28 @@ def prepare_command(name: str, params: Mapping[str, Any], fields: Sequence[Mappi
     return " ".join(["mmlbench prepare", name, "--raw FOLDER", *words])
 
 
-def _check_same(cache: Cache, raw: Path | None, options: Options | None) -> None:
-    """Refuse a finished cache that was made from other raw files, or with other things left out."""
+def _check_same(cache: Cache, entry: Entry, index: Index, raw: Path | None, options: Options | None) -> None:
+    """Refuse a finished cache that was made from other raw files or lists, or with other things left out."""
     facts = cache.manifest.get("raw", {})
-    if not facts or raw is None:
+    given = options.lists if options is not None else None
+    if not facts or (raw is None and given is None):
         return
-    from ..raw.work import check_raw
+    from ..raw.lists import check_same
+    from ..raw.seen import check_raw
 
     mend = f"Remove {cache.folder} to prepare it anew, or name another folder with --cache"
+    there: dict[str, str] = {}
+    if given is None and raw is not None and raw.is_dir():
+        kind = index.load("dataset", entry.name)
+        assert issubclass(kind, Dataset)
+        there = {name: found for split in kind().listed(raw).values() for name, found in split.hashes.items()}
+    check_same(facts, given, there, str(cache.folder), mend)
+    if raw is None:
+        return
     if options is not None and sorted(options.allow_missing) != facts.get("left_out", []):
         count = len(facts.get("left_out", []))
         raise DataError(f"{cache.folder} was made with {count} items left out, --allow-missing says otherwise", mend)
-    if raw.is_dir():  # the files of an archive are not there to compare
-        check_raw(cache.folder, raw)
+    check_raw(cache.folder, raw, say, [one["name"] for one in entry.facts["downloads"]])
 
 
 def prepare(arguments: argparse.Namespace) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,9 +13,9 @@ import numpy as np
 from ..dataset import CacheWriter, Dataset, Modality
 from ..errors import DataError
 from ..params import DatasetParams, bounded, choice
-from ..raw.archives import is_archive, unpack
+from ..raw.archives import archive_in, is_archive, unpack
 from ..raw.image import square
-from ..raw.sound import read_sound
+from ..raw.sound import SILENCE, read_sound
 from ..raw.work import PIXELS, Stored
 from .spectrograms import FRONT_ENDS
 
@@ -70,6 +71,9 @@ def sound(path: Path, params: ClipParams, seconds: tuple[float, float] | None = 
                 path, f"is too short: {len(waveform) / front.rate:.2f} s, the event begins at {seconds[0]:g} s"
             )
         waveform = waveform[first:last]
+        spare = min(front.rate // 20, len(waveform) // 4)  # what lies beside the event smears into its ends
+        if np.abs(waveform[spare : len(waveform) - spare]).max() < SILENCE:
+            raise Fault(path, f"is silent from {seconds[0]:g} to {seconds[1]:g} s")
     return front.make(waveform)[None, None].astype(np.float16)
 
 
@@ -79,6 +83,20 @@ def pictures(frames: Sequence[np.ndarray], params: ClipParams) -> np.ndarray:
     if len(frames) > params.frames:
         keep = [k * len(frames) // params.frames for k in range(params.frames)]  # type: ignore[assignment]
     return np.stack([square(frames[k], params.size) for k in keep])
+
+
+def frame_files(folder: Path) -> list[str]:
+    """Return the names of extracted frames, in their order; numbered ones from the first to the last, gaps included.
+
+    What a gap names is missing, and `prepare` says so.
+    """
+    found = [path.name for kind in ("*.jpg", "*.png") for path in sorted(folder.glob(kind))]
+    numbers = [int(name[:-4]) for name in found if name[:-4].isdecimal()]
+    if not found or len(numbers) < len(found):
+        return found
+    there = dict(zip(numbers, found, strict=True))
+    width, kind = len(found[0]) - 4, found[0][-4:]
+    return [there.get(k, f"{k:0{width}d}{kind}") for k in range(min(1, *numbers), max(numbers) + 1)]
 
 
 def numbered(names: Sequence[str]) -> list[str]:
@@ -91,6 +109,23 @@ def numbered(names: Sequence[str]) -> list[str]:
     return made
 
 
+def _cache_bytes(out: CacheWriter) -> int:
+    """Return about how large the cache will be by the declared counts; 0 with lists of the user's own."""
+    if out.options.lists is not None:
+        return 0
+    rows = max(sum(split.counts.values()) for split in out.dataset.splits.values())
+    size = {"spectrogram": 2}  # bytes of a value; pictures and flow are 8 bit
+    return sum(rows * m.views * math.prod(m.shape) * size.get(m.kind, 1) for m in out.dataset.modalities)
+
+
+def folder_with(raw: Path | None, holds: Sequence[str]) -> Path | None:
+    """Return the folder that holds one of some names ('*': anything): `raw` or a folder in it, None without one."""
+    if raw is None or not raw.is_dir():
+        return None
+    folders = (raw, *sorted(path for path in raw.iterdir() if path.is_dir()))
+    return next((f for f in folders if "*" in holds or any((f / inner).exists() for inner in holds)), None)
+
+
 def open_raw(raw: Path | None, out: CacheWriter, holds: Sequence[str]) -> Path:
     """Return the folder that holds one of some names: `raw`, or a folder in it, or in the archive that it is.
 
@@ -101,11 +136,14 @@ def open_raw(raw: Path | None, out: CacheWriter, holds: Sequence[str]) -> Path:
     wanted = " or ".join(holds).replace("*", "clips")
     if raw is None:
         raise DataError(f"{name} needs its raw files", f"Give the folder with {wanted} to --raw")
+    if raw.is_dir() and folder_with(raw, holds) is None:
+        raw = archive_in(raw, [one.name for one in out.dataset.downloads]) or raw
     if raw.is_file():
         if not is_archive(raw):
             raise DataError(f"{raw} is neither a folder nor a zip or tar file", f"Give the folder with {wanted}")
-        raw = unpack(raw, out.folder.with_name(out.folder.name.removesuffix(".part") + ".unpacked"), out.options.say)
-    for folder in (raw, *sorted(path for path in raw.iterdir() if path.is_dir())):
-        if "*" in holds or any((folder / inner).exists() for inner in holds):
-            return folder
+        into = out.folder.with_name(out.folder.name.removesuffix(".part") + ".unpacked")
+        raw = unpack(raw, into, out.options.say, _cache_bytes(out), f"for the cache of {name}")
+    folder = folder_with(raw, holds)
+    if folder is not None:
+        return folder
     raise DataError(f"{raw} holds no {wanted}", f"Give the folder that does to --raw (see: mmlbench fetch {name})")

@@ -28,36 +28,33 @@ def is_shaded(root: Path) -> bool:
     return next(root.glob("*/train/*.png"), None) is not None
 
 
-def in_folders(root: Path, classes: Sequence[str], left_out: Sequence[str] = ()) -> Objects:
-    """Return the objects below `root`, and those that their numbers say are missing.
+def numbered(counts: str) -> Objects:
+    """Return the objects of 'class:train+test ...': each class numbered from 1 through train and test."""
+    found: Objects = {}
+    for kind, train, test in re.findall(r"(\w+):(\d+)\+(\d+)", counts):
+        for number in range(1, int(train) + int(test) + 1):
+            found[f"{kind}_{number:04d}"] = kind, "train" if number <= int(train) else "test"
+    return found
 
-    The objects of a class are numbered from 1 through train and test, so a gap is a missing file; so is what is left
-    out on purpose at the end.
+
+def check_folders(root: Path, objects: Objects) -> None:
+    """Refuse folders that are not those of some objects; single missing files are for `prepare` to list.
 
     Raises:
-        DataError: a class has no objects, or a file has a name of another kind.
+        DataError: a class without any object, a file of another name, an object in the folder of the other part.
     """
-    objects: Objects = {}
-    for kind in classes:
-        there: dict[int, str] = {}
+    for kind in dict.fromkeys(kind for kind, _ in objects.values()):
+        empty = True
         for part in ("train", "test"):
             for path in sorted((root / kind / part).glob("[!.]*")):
                 match = _NAME.fullmatch(path.name)
-                if match is None or match[1] != kind:
-                    raise DataError(f"{path} is no file of {kind}_NNNN", "Remove it, or unpack the archive again")
-                there[int(match[2])] = part
-        if not there:
+                name = f"{match[1]}_{match[2]}" if match else ""
+                if objects.get(name) != (kind, part):
+                    why = f"belongs to {'/'.join(objects[name])}" if name in objects else f"is no file of {kind}_NNNN"
+                    raise DataError(f"{path} {why}", "Unpack the archive again, or give lists with --lists")
+                empty = False
+        if empty:
             raise DataError(f"{root / kind} holds no objects", "Unpack the whole archive, or give lists with --lists")
-        last = max((number for number, part in there.items() if part == "train"), default=0)
-        numbers = {*range(1, max(there) + 1), *_numbers(kind, left_out)}
-        for number in sorted(numbers):
-            objects[f"{kind}_{number:04d}"] = kind, "train" if number <= last else "test"
-    return objects
-
-
-def _numbers(kind: str, names: Iterable[str]) -> list[int]:
-    matches = (_NAME.fullmatch(name) for name in names)
-    return [int(match[2]) for match in matches if match is not None and match[1] == kind]
 
 
 def in_lists(rows: dict[str, list[list[str]]], classes: Sequence[str]) -> Objects:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -12,7 +12,7 @@ import numpy as np
 from ..dataset import Sample
 from ..errors import DataError
 from ..raw import lists, video
-from ..raw.faults import Fault
+from ..raw.faults import Fault, spelt
 from ..raw.flow import cover, fitted, grey, rescaled, to_bytes, tvl1
 from ..raw.image import read_image
 
@@ -20,6 +20,8 @@ from ..raw.image import read_image
 SEED = 999
 #: A clip with fewer flow frames is too short for any published recipe.
 LEAST = 10
+#: The official split lists.
+LISTS = tuple(f"{part}list0{number}.txt" for number in (1, 2, 3) for part in ("train", "test"))
 _FRAME = re.compile(r"frame(\d{6})\.jpg")
 
 
@@ -123,6 +125,17 @@ def read_splits(folder: Path) -> dict[str, dict[str, str]]:
     }
 
 
+def is_labelled(path: Path, classes: Sequence[str], sha256: str) -> bool:
+    """Tell whether a test list, with the numbers of its classes (from 1) behind its lines, has a hash.
+
+    So DI-MML holds the first one (`testlist001.txt`); the order of the lines is left out of it.
+    """
+    number = {kind: k for k, kind in enumerate(classes, 1)}
+    rows = [(number.get(identify(cells[0])[1], 0), cells[0]) for cells in lists.read_rows(path, " ", 1)]
+    texts = ("".join(f"{name} {k}\n" for k, name in order) for order in (rows, sorted(rows)))
+    return any(hashlib.sha256(text.encode()).hexdigest() == sha256 for text in texts)
+
+
 def samples(splits: dict[str, dict[str, str]], classes: Sequence[str]) -> dict[str, list[Sample]]:
     """Return split -> samples, without rows; the class is that of the folder.
 
@@ -148,7 +161,7 @@ def published(folder: Path, names: tuple[str, str], video_id: str, request: tupl
     Args:
         names: of the folders of pictures and of flow. request: (flow frames, pictures, released), see `plan`.
     """
-    rgb, u, v = (_spelt(folder / top, video_id) for top in (names[0], f"{names[1]}/u", f"{names[1]}/v"))
+    rgb, u, v = (spelt(folder / top, video_id) or video_id for top in (names[0], f"{names[1]}/u", f"{names[1]}/v"))
     there = folder / names[1] / "u" / u
     numbers = (_FRAME.fullmatch(path.name) for path in there.iterdir()) if there.is_dir() else ()
     length = max((int(match[1]) for match in numbers if match), default=0)  # a gap is then a missing file
@@ -159,13 +172,3 @@ def published(folder: Path, names: tuple[str, str], video_id: str, request: tupl
         *(f"{names[1]}/v/{v}/frame{k + 1:06d}.jpg" for k in flow),
         *(f"{names[0]}/{rgb}/frame{k + 1:06d}.jpg" for k in shown),
     )
-
-
-@functools.cache
-def _spellings(folder: Path) -> dict[str, str]:
-    return {path.name.casefold(): path.name for path in sorted(folder.iterdir())} if folder.is_dir() else {}
-
-
-def _spelt(folder: Path, name: str) -> str:
-    """Return a folder's name as the file system spells it."""
-    return _spellings(folder).get(name.casefold(), name)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import lzma
 import shutil
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -20,6 +21,19 @@ _DONE = ".unpacked"
 def is_archive(path: Path) -> bool:
     """Tell whether a file is an archive, by its name."""
     return path.name.lower().endswith((".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz"))
+
+
+def archive_in(folder: Path, names: Iterable[str]) -> Path | None:
+    """Return the archive among some names that lies in a folder; None where there is none.
+
+    Raises:
+        DataError: there are several.
+    """
+    found = [folder / name for name in names if is_archive(Path(name)) and (folder / name).is_file()]
+    if len(found) > 1:
+        shown = " and ".join(path.name for path in found)
+        raise DataError(f"{folder} holds {shown}", "Name the one to use: --raw FILE")
+    return found[0] if found else None
 
 
 def _safe(archive: Path, name: str) -> PurePosixPath:
@@ -70,10 +84,13 @@ def _tar_members(
         yield path, member.size, read
 
 
-def unpack(archive: Path, into: Path, say: Callable[[str], None]) -> Path:
+def unpack(archive: Path, into: Path, say: Callable[[str], None], more: int = 0, purpose: str = "") -> Path:
     """Unpack an archive below `into`, unless that is done; return the folder.
 
     All names are checked before the first byte is written; a kill leaves no folder that passes for whole.
+
+    Args:
+        more: bytes that will be needed on the same disk afterwards, for `purpose`.
 
     Raises:
         DataError: damaged, encrypted, with links, names outside its folder, or larger than the disk.
@@ -86,14 +103,24 @@ def unpack(archive: Path, into: Path, say: Callable[[str], None]) -> Path:
     try:
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as file:
-                _write(archive, list(_zip_members(archive, file)), target, say)
+                _write(archive, list(_zip_members(archive, file)), target, say, more, purpose)
         else:
             with tarfile.open(archive) as tar:
-                _write(archive, list(_tar_members(archive, tar)), target, say)
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError) as error:
-        raise DataError(f"{archive} is damaged or cut short ({error})", "Download it again") from error
+                _write(archive, list(_tar_members(archive, tar)), target, say, more, purpose)
+                while tar.fileobj is not None and tar.fileobj.read(2**20):
+                    pass  # to the end, where the checksum of the whole is
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, NotImplementedError) as error:
+        raise _damaged(archive, error) from error
+    except OSError as error:
+        if error.errno is not None:  # of the disk; what gzip and bz2 raise for bad data has no number
+            raise
+        raise _damaged(archive, error) from error
     write_text(target / _DONE, archive.name + "\n")
     return target
+
+
+def _damaged(archive: Path, error: Exception) -> DataError:
+    return DataError(f"{archive} is damaged or cut short ({error})", "Download it again")
 
 
 def _write(
@@ -101,10 +128,12 @@ def _write(
     members: list[tuple[PurePosixPath, int, Callable[[], IO[bytes]]]],
     target: Path,
     say: Callable[[str], None],
+    more: int,
+    purpose: str,
 ) -> None:
     total = sum(size for _, size, _ in members)
     target.mkdir(parents=True)
-    check_space(target, total, f"to unpack {archive}")
+    check_space(target, total + more, f"to unpack {archive}" + (f" and {purpose}" if more else ""))
     say(f"unpacking {archive}: {len(members)} files, {total / 2**20:.0f} MiB")
     for path, _, read in members:
         place = target / path

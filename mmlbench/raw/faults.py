@@ -17,6 +17,8 @@ from ..store import write_text
 _POINTER = b"version https://git-lfs"
 #: Faults that the one line of an error names; the report has all.
 _SHOWN = 3
+#: Seconds by which an FLV may end before the duration in its header: writers differ, cuts within it go unseen.
+_FLV_EARLY = 1.0
 
 
 class Fault(Exception):  # noqa: N818 (it is told, not raised to the user)
@@ -47,6 +49,11 @@ def _names(folder: Path) -> dict[str, str]:
         return {name.name.casefold(): name.name for name in sorted(folder.iterdir())}
     except OSError:
         return {}
+
+
+def spelt(folder: Path, name: str) -> str | None:
+    """Return a name in a folder as the file system spells it, in any case; None where it is not there."""
+    return _names(folder).get(name.casefold())
 
 
 def _absent(raw: Path, name: str) -> str:
@@ -105,6 +112,8 @@ def cut_short(path: Path, head: bytes) -> str:
     size = path.stat().st_size
     with path.open("rb") as file:
         end = walk(file, size)
+        if walk is _flv_end and end <= size + 4:  # a writer may leave out the size behind the last tag
+            return _flv_early(file, size)
     if end < 0:
         return "is cut short: its index (moov) is missing"
     return f"is cut short: {size} bytes of at least {end}" if end > size else ""
@@ -138,6 +147,26 @@ def _flv_end(file: io.BufferedReader, size: int) -> int:
     return at
 
 
+def _flv_early(file: io.BufferedReader, size: int) -> str:
+    """Return 'is cut short ...' where an FLV ends, between two tags, long before the duration that it names."""
+    file.seek(0)
+    head = file.read(4096)
+    at, length = head.find(b"\x00\x08duration\x00"), len(b"\x00\x08duration\x00")
+    if at < 0 or at + length + 8 > len(head):
+        return ""
+    named = struct.unpack(">d", head[at + length : at + length + 8])[0]
+    last, at = 0, struct.unpack(">I", head[5:9])[0] + 4
+    while at + 11 <= size:
+        file.seek(at)
+        kind, *rest = file.read(8)
+        if kind & 0x1F not in (8, 9, 18):
+            return ""
+        last = max(last, int.from_bytes(bytes((rest[6], *rest[3:6])), "big"))
+        at += 11 + int.from_bytes(bytes(rest[:3]), "big") + 4
+    early = named - last / 1000
+    return f"is cut short: it ends at {last / 1000:.1f} of {named:.1f} s" if early > _FLV_EARLY else ""
+
+
 def _mp4_end(file: io.BufferedReader, size: int) -> int:
     """Return where the last box ends, or -1 where there is no index."""
     at, indexed = 0, False
@@ -166,6 +195,7 @@ def scan(raw: Path, items: Iterable[tuple[str, Sequence[str]]]) -> list[Found]:
                 check_file(raw, file)
         except Fault as fault:
             found.append(Found(name, fault.file, fault.reason))
+    _names.cache_clear()  # the next preparation may find other files
     return found
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from ..dataset import CacheWriter
 from ..errors import DataError
@@ -26,6 +27,55 @@ def _dresses(data: bytes) -> Iterator[bytes]:
 def is_official(path: Path, sha256: str) -> bool:
     """Tell whether a list is the one with this hash, be it with other line ends or a BOM."""
     return any(hashlib.sha256(text).hexdigest() == sha256 for text in _dresses(path.read_bytes()))
+
+
+def hashes(folder: Path, names: Iterable[str], sha256: Mapping[str, str]) -> dict[str, str]:
+    """Return name -> SHA-256 of lists: of the official one where it is that in any dress, else of the bare text.
+
+    Args:
+        sha256: name -> hash of the official list, as far as it is known.
+
+    Raises:
+        DataError: a list is missing.
+    """
+    found = {}
+    for name in names:
+        path = folder / name
+        if not path.is_file():
+            raise DataError(f"{path}: no such list", "Fetch it with the dataset, or correct the path")
+        known = sha256.get(name, "")
+        bare = path.read_bytes().removeprefix(_BOM).replace(b"\r\n", b"\n").rstrip(b"\n") + b"\n"
+        found[name] = known if is_official(path, known) else hashlib.sha256(bare).hexdigest()
+    return found
+
+
+def note(out: CacheWriter, folder: Path, names: Iterable[str], sha256: Mapping[str, str]) -> None:
+    """Record in the manifest which lists a cache is made of; see `check_same`."""
+    out.raw["lists"] = out.raw.get("lists", {}) | hashes(folder, names, sha256)
+
+
+def check_same(facts: Mapping[str, Any], given: Path | None, there: Mapping[str, str], cache: str, mend: str) -> None:
+    """Refuse lists other than those that a finished cache was made of.
+
+    Args:
+        facts: what the manifest says of the raw files. given: the folder of --lists.
+        there: name -> SHA-256 of the dataset's lists as they are now, where --lists is not given. cache: its folder.
+
+    Raises:
+        DataError: a list differs, or another kind of list was used.
+    """
+    made: Mapping[str, str] = facts.get("lists", {})
+    if given is None:
+        if "other_lists" in facts:
+            raise DataError(f"{cache} was made of other split lists than the official ones, and --lists is not given",
+                            f"Give the same --lists. {mend}")  # fmt: skip
+        other = [name for name, found in there.items() if made.get(name, found) != found]
+    else:
+        if not made:
+            raise DataError(f"{cache} was made without split lists, and --lists is given", mend)
+        other = [name for name in made if not (given / name).is_file() or not is_official(given / name, made[name])]
+    if other:
+        raise DataError(f"{cache} was made of other split lists: {', '.join(sorted(other))} differs", mend)
 
 
 def read_rows(path: Path, delimiter: str = ",", columns: int = 0) -> list[list[str]]:
@@ -76,17 +126,28 @@ def official(
     rows = {name: read_rows(folder / name, delimiter, columns) for name in sha256}
     other = [name for name, expected in sha256.items() if not is_official(folder / name, expected)]
     if other and out.options.lists is None:
-        raise DataError(
-            f"{out.dataset.name}: {', '.join(other)} in {folder} is not the official list (its SHA-256 differs)",
-            f"Fetch it again, or use it on purpose with --lists {folder} (the tables will say so)",
-        )
+        other_lists(out, folder, other)
     empty = [name for name, found in rows.items() if not found]
     if empty:
         raise DataError(f"{folder / empty[0]} names nothing", "Fetch the list again")
     if other:
-        digests = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in other}
-        out.use_other_lists(digests)
+        other_lists(out, folder, other)
+    note(out, folder, sha256, sha256)
     return rows
+
+
+def other_lists(out: CacheWriter, folder: Path, other: Iterable[str]) -> None:
+    """Take lists that are not the official ones: from --lists alone, and a note says so in every table.
+
+    Raises:
+        DataError: --lists was not given.
+    """
+    if out.options.lists is None:
+        raise DataError(
+            f"{out.dataset.name}: {', '.join(other)} in {folder} is not the official list (its SHA-256 differs)",
+            f"Fetch it again, or use it on purpose with --lists {folder} (the tables will say so)",
+        )
+    out.use_other_lists({name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in other})
 
 
 def read_ids(path: Path) -> tuple[str, ...]:

@@ -328,36 +328,3 @@ def _finish(out: CacheWriter, items: Sequence[Item], done: dict[int, Done], arra
         for row in sorted(done):
             for name, (size, found) in zip(items[row].files, done[row].raw, strict=True):
                 writer.writerow([items[row].id, name, size, found])
-
-
-def check_raw(folder: Path, raw: Path) -> None:
-    """Compare a raw folder with what a finished cache was made from.
-
-    All sizes are compared, and the content of files up to `WHOLE_BYTES` in all 4 GiB.
-
-    Raises:
-        DataError: files are gone or have changed since.
-    """
-    path = folder / "raw.csv"
-    if not path.exists():
-        return
-    changed, read = [], 0
-    with path.open(newline="", encoding="utf-8") as file:
-        for line in csv.DictReader(file):
-            place = raw / line["file"]
-            try:
-                size = place.stat().st_size
-                same = size == int(line["bytes"])
-                if same and read < 4 * 2**30:
-                    read += size
-                    same = signature(place)[1] == line["digest"]
-            except OSError:
-                same = False
-            if not same:
-                changed.append(line["file"])
-    if changed:
-        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
-        raise DataError(
-            f"{raw} was changed after {folder} was prepared from it: {', '.join(changed[:3])}{more}",
-            f"Bring the files back, or remove {folder} and prepare anew",
-        )
