@@ -47,7 +47,9 @@ class Cell:
         facts |= {"config": self.run.config, "config_hash": self.run.config_hash, "code": self.run.code}
         facts |= {"cache": self.run.cache, "command": list(self.run.command)}
         if self.tuned:
-            facts |= {"tuned": self.tuned.facts(), "run": str(self.tuned.stamp(self.run))}
+            base = list(self.run.command)
+            facts |= {"run": str(self.tuned.stamp(self.run)), "command": [*base, *self.tuned.options]}
+            facts |= {"tuned": {**self.tuned.facts(), "command": base}}
         return facts
 
     @property

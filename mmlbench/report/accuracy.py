@@ -89,16 +89,16 @@ def rank_groups(group: Group, headline: str) -> dict[str, int]:
 
 def _unequal_groups(group: Group, entries: list[Entry], key: str) -> dict[str, int]:
     """Do the same where the seeds differ: each pair over its common seeds, so that one short row spoils no other."""
-    pairs, raw = list(combinations(range(len(entries)), 2)), []
-    for a, b in pairs:
-        found = paired(entries[a], entries[b], key)
+    raw, differences = [], []
+    for a, b in combinations(entries, 2):
+        found = paired(a, b, key)
         p = two_part(found[0], group.clusters).p_value if found and len(found[1]) > 1 else 1.0
         raw.append(p if np.isfinite(p) else 1.0)
-    means = [float(matrix.mean()) for entry in entries if (matrix := entry.matrix(key)) is not None]
+        differences.append((a, b, float(found[0].mean()) if found else 0.0))
     places = dict.fromkeys((entry.label for entry in entries), 1)
-    for (a, b), p in zip(pairs, holm(raw), strict=True):
-        if p < 0.05 and means[a] != means[b]:
-            places[entries[a if means[a] < means[b] else b].label] += 1
+    for (a, b, difference), p in zip(differences, holm(raw), strict=True):
+        if p < 0.05 and difference:  # of the common seeds: means over other seeds may point the other way
+            places[(a if difference < 0 else b).label] += 1
     return places
 
 

@@ -205,12 +205,12 @@ def text_line(line: str) -> str:
 
 def _provenance(entry: Row, detail: Detail) -> str:
     facts = [("row", entry.row_id), ("configuration", entry.config_hash), ("data", entry.data_fingerprint)]
-    facts += [("code", entry.code_version), ("hardware", entry.hardware), *_made(detail)]
+    facts += [("code", entry.code_version), ("hardware", entry.hardware), *_made(entry, detail)]
     terms = "".join(f"<dt>{text(name)}</dt><dd>{text(value)}</dd>" for name, value in facts if value)
     return f"<h4>Provenance</h4><dl>{terms}</dl>"
 
 
-def _made(detail: Detail) -> list[tuple[str, str]]:
+def _made(entry: Row, detail: Detail) -> list[tuple[str, str]]:
     """Return what made the runs: code, packages, when; [] without runs."""
     if not detail.records:
         return []
@@ -226,5 +226,5 @@ def _made(detail: Detail) -> list[tuple[str, str]]:
         ("packages", packages),
         ("finished", finished[-1]),
         ("parameters", f"{record['parameters']['total']:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")),
-        ("tuning trials", str(record["tuning"].get("trials", 0))),
+        ("tuning trials", str(entry.tuning_trials or 0)),
     ]

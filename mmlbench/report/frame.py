@@ -16,7 +16,7 @@ from .boil import Run
 from .facts import CONTROL, LOGIT_MEAN
 from .gaps import gap_rows
 from .load import Entry, Group, Loaded, load
-from .make import POINTS, What, blank, fill, group_estimate, known, mean_row
+from .make import POINTS, What, blank, corrected, fill, group_estimate, known, mean_row
 from .measures import class_rows, fusion_gain_rows, measure_rows, reliance_rows
 from .overall import overall_rows
 from .robust import robustness_rows
@@ -37,7 +37,8 @@ def make_frame(results: Path, cache: Path) -> tuple[str, str]:
         DataError: a planned run is missing, stale or corrupt; see `load`.
     """
     loaded = load(results, cache)
-    return rows_text([*all_rows(loaded), *robustness_rows(loaded, results)]), to_csv(COST_COLUMNS, cost_rows(loaded))
+    rows = corrected([*all_rows(loaded), *robustness_rows(loaded, results)])
+    return rows_text(rows), to_csv(COST_COLUMNS, cost_rows(loaded))
 
 
 def all_rows(loaded: Loaded) -> Iterator[Row]:

@@ -9,7 +9,7 @@ import numpy as np
 from ..stats import Estimate, detectable_difference
 from .facts import CONTROL
 from .load import Entry, Group
-from .make import POINTS, What, blank, common_seeds, fill, group_estimate, known, mean_row, seeds_note
+from .make import POINTS, What, blank, common_seeds, fill, group_estimate, known, mean_row, seeds_note, worst_of
 from .rows import Row
 
 TABLE = "competition_gap"
@@ -77,7 +77,7 @@ def _gaps(group: Group, entry: Entry, alone: Entry, rule: str) -> Iterator[Row]:
     count = len(gaps)
     said = [f"{worst}, the largest of {count}: interval at .05/{count}", *notes]
     what = What(TABLE, "worst", "gap", "probe", rule, alone.label)
-    yield mean_row(group, entry, what, gaps[worst], said, [alone], level=1 - 0.05 / count)
+    yield worst_of(count, mean_row(group, entry, what, gaps[worst], said, [alone], level=1 - 0.05 / count))
     yield from _beyond_control(group, entry, rule)
     for modality, matrix in probe_gap(group, entry, alone, rule, "own_head").items():
         what = What(TABLE, modality, "gap_head", "own_head", rule, alone.label)

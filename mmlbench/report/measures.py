@@ -12,7 +12,7 @@ from ..score import adaptive_ece, balanced_of, f1_of
 from ..stats import MOST_PLAYERS, shapley, subset_name, table_pseudo_values, two_part
 from .accuracy import entry_notes
 from .load import Entry, Group
-from .make import POINTS, What, blank, common_seeds, fill, known, mean_row, seeds_note
+from .make import POINTS, What, blank, common_seeds, fill, known, mean_row, seeds_note, worst_of
 from .rows import Row
 
 TABLE_METRICS = {"macro_f1": f1_of, "balanced_accuracy": balanced_of}
@@ -128,9 +128,7 @@ def _over_best(group: Group, entry: Entry, alone: Entry, rule: str) -> Iterator[
     notes = [f"over {alone.label} {best}, the best of {count}: interval at .05/{count}", *entry_notes(entry, rule)]
     matrix = POINTS * (fused - there[best])
     notes.append(seeds_note(seeds, entry, alone))
-    row = mean_row(group, entry, what, matrix, notes, [alone], level=1 - 0.05 / count)
-    row.p_value = None if row.p_value is None else min(1.0, count * row.p_value)
-    yield row
+    yield worst_of(count, mean_row(group, entry, what, matrix, notes, [alone], level=1 - 0.05 / count))
 
 
 # ---- reliance --------------------------------------------------------------------------------------------------

@@ -13,6 +13,8 @@ from ..hashing import file_digest
 from ..score import Bits, correct
 from ..store import read_arrays
 from .accuracy import entry_notes
+from .boil import Run
+from .facts import LOGIT_MEAN
 from .load import Entry, Group, Loaded
 from .make import What, mean_row, seeds_note
 from .rows import Row
@@ -22,25 +24,41 @@ Curve = dict[tuple[str, float], Bits]
 TRAINED = re.compile(r" noise_(std|on)=(\S+)")
 
 
-def read_curve(results: Path, run: str, label: np.ndarray) -> Curve:
-    """Return (modality, strength) -> correctness of the fused logits of a run; {} where none was measured.
+def curve_file(results: Path, run: str) -> Path:
+    """Return where a run's logits under noise are stored."""
+    return results / "robustness" / f"{run.removeprefix('runs/')}.npz"
+
+
+def check_curve(results: Path, run: str) -> dict[str, np.ndarray]:
+    """Return a run's logits under noise, '<modality>=<strength>/<logits>'.
 
     Raises:
-        DataError: it was measured on other weights than the run has now.
+        DataError: they are not there, or were measured on other weights than the run has now.
     """
-    path = results / "robustness" / f"{run.removeprefix('runs/')}.npz"
+    path, mend = curve_file(results, run), f"Measure it: mmlbench robustness {results / run}"
     if not path.exists():
-        return {}
+        raise DataError(f"{path} is missing, and the plan asks for accuracy under noise", mend)
     arrays = read_arrays(path)
-    mend = f"Measure it anew: mmlbench robustness {results / run}"
     if str(arrays.pop("run_hash", "")) != file_digest(results / run / "run.json"):
         raise DataError(f"{path} is stale: the run was made anew since", mend)
+    return arrays
+
+
+def read_curve(results: Path, run: Run, label: np.ndarray) -> Curve:
+    """Return (modality, strength) -> correctness of the fused logits of a run, of folds one after another.
+
+    Raises:
+        DataError: as `check_curve`; logits that are not finite, or of another length than the labels.
+    """
+    names = [str(source.record["run"]) for source in run.sources]
+    parts = [check_curve(results, name) for name in names]
     found: Curve = {}
-    for key, logits in arrays.items():
+    for key in parts[0]:
         place, _, name = key.partition("/")
         modality, _, strength = place.rpartition("=")
-        if name == "fused":
-            found[modality, float(strength)] = correct(logits, label, f"{path}: {key}")
+        if name == "fused" and all(key in part for part in parts):
+            logits = np.concatenate([part[key] for part in parts])
+            found[modality, float(strength)] = correct(logits, label, f"{curve_file(results, names[0])}: {key}")
     return found
 
 
@@ -65,9 +83,9 @@ def robustness_rows(loaded: Loaded, results: Path) -> Iterator[Row]:
 
 def _at_test(group: Group, entry: Entry, results: Path) -> Iterator[Row]:
     clean = entry.matrix("last/fused")
-    if clean is None or any(len(run.sources) != 1 for run in entry.runs):
+    if clean is None or not _planned(entry, results):
         return
-    curves = [read_curve(results, str(run.record["run"]), group.label) for run in entry.runs]
+    curves = [read_curve(results, run, group.label) for run in entry.runs]
     common = [key for key in curves[0] if all(key in curve for curve in curves)]
     for modality in group.modalities:
         strengths = sorted(strength for name, strength in common if name == modality)
@@ -75,6 +93,14 @@ def _at_test(group: Group, entry: Entry, results: Path) -> Iterator[Row]:
             continue
         points = [clean, *(np.stack([c[modality, s] for c in curves]).astype(np.float64) for s in strengths)]
         yield from _curve(group, entry, modality, [0.0, *strengths], points, "noise at test only", [])
+
+
+def _planned(entry: Entry, results: Path) -> bool:
+    """Whether an entry's runs are measured: those of one model without noise in training; tuned ones if all were."""
+    records = [source.record for run in entry.runs for source in run.sources]
+    if entry.method == LOGIT_MEAN or any(record["config"]["recipe"].get("noise_std") for record in records):
+        return False
+    return not entry.trials or all(curve_file(results, str(record["run"])).exists() for record in records)
 
 
 def _curve(

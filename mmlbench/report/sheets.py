@@ -10,6 +10,7 @@ from .facts import LOGIT_MEAN
 from .rows import Row
 from .view import GroupKey, View, figure_of, interval, notes_of, p_text, signed, with_sd
 
+HOLM = "p (Holm)"
 TARGET = f"95 % two-part intervals (seeds and test samples both counted); they speak about {INFERENCE_TARGET}."
 
 
@@ -80,7 +81,7 @@ def accuracy_sheet(view: View, group: GroupKey) -> Sheet:
     """Return the accuracy table of a group under the headline rule."""
     modalities, references = view.modalities(group), view.references(group)
     columns = ["method", "group", "accuracy", "95 % interval"]
-    columns += [word for name in references for word in (f"minus {name}", "p")]
+    columns += [word for name in references for word in (f"minus {name}", HOLM)]
     columns += [f"{m}, own head" for m in modalities] + ["optimism", "seeds"]
     sheet = Sheet("accuracy", view.title(group), columns, [])
     used: list[Row | None] = []
@@ -89,7 +90,7 @@ def accuracy_sheet(view: View, group: GroupKey) -> Sheet:
         line = [named(entry), str(fused.rank_group or "") if fused else "", with_sd(fused), interval(fused)]
         for name in references:
             difference = view.find(group, entry.label, "difference", baseline=name)
-            line += [points(difference), p_text(difference.p_value if difference else None)]
+            line += [points(difference), p_text(difference.p_adjusted if difference else None)]
         line += [with_sd(view.find(group, entry.label, "accuracy", m, "own_head")) for m in modalities]
         optimism = view.find(group, entry.label, "optimism", table="selection", selection="test")
         line += [signed(optimism.value) if optimism else "", str(entry.n_seeds or "")]
@@ -105,7 +106,9 @@ def accuracy_sheet(view: View, group: GroupKey) -> Sheet:
     sheet.notes = [
         f"Accuracy in % on {n_test} test samples, mean ± standard deviation over seeds, epoch: {view.headline}; "
         "differences and optimism (what picking the epoch on the test set would add) in percentage points.",
-        "Group 1 is what nothing separates from the best (all pairs, Holm); within a group the order is not known.",
+        "Group 1 is what nothing separates from the best (all pairs, Holm); within a group the order is not known. "
+        "p (Holm) is corrected for all rows compared with the same reference. The interval beside it is that of a "
+        "single comparison, so it can exclude zero where p is above .05.",
         tuned_note(view.entries(group)),
         *mixed_notes(view, group),
         TARGET,
@@ -146,7 +149,8 @@ def gap_sheet(view: View, group: GroupKey) -> Sheet | None:
         "The control is joint training with the partner modality shuffled: its gap is not competition for the class. "
         "Retained: share in % of what training alone adds to the untrained encoder. "
         "By heads: the head trained alone minus the probe after. "
-        f"The worst modality is a maximum; its interval is at level .05/{len(modalities)}.",
+        f"The worst modality is a maximum; its interval is at level .05/{len(modalities)}. Each interval is that of "
+        "one gap, not corrected for the number of rows; competition_gap.csv has p-values corrected for it (Holm).",
         *mixed_notes(view, group),
         TARGET,
         resolved(view, group, "competition_gap"),
