@@ -12,14 +12,14 @@ from ..stats import (
     LEAST_SEEDS,
     MIN_CLUSTERS,
     all_pairs_groups,
-    detectable_difference,
     holm,
     probability_best,
     two_part,
 )
 from .facts import CONTROL, LOGIT_MEAN
 from .load import Entry, Group
-from .make import POINTS, SELECTED_ON_TEST, What, blank, common_seeds, fill, known, mean_row, seeds_note
+from .make import POINTS, SELECTED_ON_TEST, What, blank, common_seeds, fill, mean_row, seeds_note
+from .resolution import between
 from .rows import Row
 
 
@@ -143,22 +143,13 @@ def _best(group: Group, headline: str) -> Iterator[Row]:
 
 def _resolution(group: Group, headline: str, baseline: str) -> Iterator[Row]:
     """Yield the smallest difference to the baseline that is found with 80 % power, its median over the methods."""
-    reference = group.baseline(baseline)
     entries = ranked_entries(group, headline)
-    if reference is None or reference not in entries or len(entries) < 2:
-        return
-    pairs = len(entries) * (len(entries) - 1) // 2
-    found = [paired(entry, reference, f"{headline}/fused") for entry in entries if entry is not reference]
-    sizes = [detectable_difference(one[0], comparisons=pairs, clusters=group.clusters) for one in found if one]
-    what = What("accuracy", "fused", "resolution", "fused", headline, reference.label)
-    row = blank(group, None, what, entries)
-    finite = [size for size in sizes if np.isfinite(size)]
-    row.value = known(float(np.median(finite))) if finite else None
-    row.n_seeds = min(len(one[1]) for one in found if one) if any(found) else None
-    row.note = (
-        f"smallest true difference found with 80 % power, corrected for {pairs} comparisons; median over methods"
-    )
-    yield row
+    values = [(e, POINTS * matrix) for e in entries if (matrix := e.matrix(f"{headline}/fused")) is not None]
+    pairs = max(1, len(entries) * (len(entries) - 1) // 2)
+    what = ("accuracy", "fused", "resolution", headline)
+    row = between(group, what, values, group.baseline(baseline), "difference", pairs)
+    if row is not None:
+        yield row
 
 
 def group_rows(group: Group, headline: str) -> Iterator[Row]:

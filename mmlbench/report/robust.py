@@ -16,11 +16,14 @@ from .accuracy import entry_notes
 from .boil import Run
 from .facts import LOGIT_MEAN
 from .load import Entry, Group, Loaded
-from .make import What, mean_row, seeds_note
+from .make import POINTS, What, mean_row, seeds_note
+from .resolution import Values, between
 from .rows import Row
 
 #: Noise of each modality and strength, in standard deviations of its inputs.
 Curve = dict[tuple[str, float], Bits]
+#: A modality, the area under a curve of each seed and sample where the row is that, and the row.
+Point = tuple[str, np.ndarray | None, Row]
 TRAINED = re.compile(r" noise_(std|on)=(\S+)")
 
 
@@ -76,12 +79,20 @@ def robustness_rows(loaded: Loaded, results: Path) -> Iterator[Row]:
     if not loaded.robustness:  # off by default; what an earlier study has left is not looked at
         return
     for group in loaded.groups:
+        areas: dict[str, list[Values]] = {}
         for entry in group.entries:
-            yield from _at_test(group, entry, results)
-    yield from _trained(loaded)
+            for modality, area, row in _at_test(group, entry, results):
+                if area is not None:
+                    areas.setdefault(modality, []).append((entry, POINTS * area))
+                yield row
+        for modality, found in areas.items():
+            what = ("robustness", modality, "resolution", "last")
+            resolved = between(group, what, found, group.baseline(loaded.baseline), "difference of areas")
+            yield from [resolved] if resolved is not None else []
+    yield from (row for _, _, row in _trained(loaded))
 
 
-def _at_test(group: Group, entry: Entry, results: Path) -> Iterator[Row]:
+def _at_test(group: Group, entry: Entry, results: Path) -> Iterator[Point]:
     clean = entry.matrix("last/fused")
     if clean is None or not _planned(entry, results):
         return
@@ -111,20 +122,20 @@ def _curve(
     points: list[np.ndarray],
     said: str,
     notes: list[str],
-) -> Iterator[Row]:
+) -> Iterator[Point]:
     """Yield a row a strength, and the area under the curve: its mean height over the range of strengths."""
     how = "noise" if "test only" in said else "noise_in_training"
     where = f"{said}, on {modality}, in standard deviations of its inputs"
     for strength, matrix in zip(strengths, points, strict=True):
         what = What("robustness", modality, f"accuracy@{how}={strength:g}", "fused", "last", unit="fraction")
-        yield mean_row(group, entry, what, matrix, [where, *notes, *entry_notes(entry, "last")])
+        yield modality, None, mean_row(group, entry, what, matrix, [where, *notes, *entry_notes(entry, "last")])
     area = np.tensordot(area_weights(strengths), np.stack(points), axes=1)
     what = What("robustness", modality, f"area@{how}", "fused", "last", unit="fraction")
     span = f"mean height of the curve from {strengths[0]:g} to {strengths[-1]:g}; {where}"
-    yield mean_row(group, entry, what, area, [span, *notes, *entry_notes(entry, "last")])
+    yield modality, area, mean_row(group, entry, what, area, [span, *notes, *entry_notes(entry, "last")])
 
 
-def _trained(loaded: Loaded) -> Iterator[Row]:
+def _trained(loaded: Loaded) -> Iterator[Point]:
     """Yield curves over groups whose recipes differ in nothing but the strength of noise in training and test."""
     clean: dict[tuple[str, ...], Group] = {(g.dataset, g.split, g.recipe, g.encoder): g for g in loaded.groups}
     noisy: dict[tuple[tuple[str, ...], str], dict[float, Group]] = {}

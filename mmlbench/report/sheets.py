@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..stats import INFERENCE_TARGET
@@ -40,13 +39,34 @@ def points(row: Row | None) -> str:
     return " ".join(part for part in (figure_of(row), interval(row)) if part)
 
 
+#: Tables whose resolution is that of single values; in the others it is that of differences between rows.
+SINGLE = {"competition_gap": "gap", "reliance": "Shapley value"}
+MEASURED = {"macro_f1": "macro-F1", "balanced_accuracy": "balanced accuracy", "nll": "NLL"}
+
+
 def resolved(view: View, group: GroupKey, table: str) -> str:
-    """Say the smallest difference that a table can resolve."""
-    row = view.resolution(group, table)
-    what = "gap" if table == "competition_gap" else f"difference to {row.baseline}" if row else "difference"
-    if row is None or row.value is None:
-        return f"No smallest resolvable {what}: it takes two seeds and something to compare."
-    return f"Smallest {what} found with 80 % power: about {row.value:.1f} points."
+    """Say the smallest difference that a table can resolve, of each number that it compares."""
+    rows = [row for row in view.of(group, table) if row.metric.partition("@")[0] == "resolution"]
+    if not rows:
+        return "No smallest resolvable difference: there is nothing to compare."
+    other = f"difference to {rows[0].baseline}" if rows[0].baseline else "difference between two rows"
+    what, sizes = SINGLE.get(table, other), [row for row in rows if row.value is not None]
+    if not sizes:
+        return f"No smallest resolvable {what}: it takes two seeds."
+    said = ", ".join(f"{_measured(row)}about {_size(row)}" for row in sizes)
+    return f"Smallest {what} found with 80 % power: {said}."
+
+
+def _measured(row: Row) -> str:
+    """Name what a resolution is of, where its table has several."""
+    name = row.metric.partition("@")[2]
+    if name:
+        return f"{MEASURED.get(name, name)} "
+    return f"area on {row.modality} " if row.table == "robustness" else ""
+
+
+def _size(row: Row) -> str:
+    return figure_of(row) + " nats" if row.unit == "nats" else f"{row.value or 0.0:.1f} points"
 
 
 def said(rows: list[Row | None], printed: int = 8) -> list[str]:
@@ -176,7 +196,7 @@ def cost_sheet(view: View, group: GroupKey) -> Sheet:
     """Return the cost table of a group."""
     columns = ["method", "epochs", "sample passes", "parameters", "forward MFLOP/sample", "training TFLOP"]
     columns += ["TFLOP with reused runs"]
-    columns += ["training seconds", "peak memory GB", "tuning trials", "reuses", "seeds"]
+    columns += ["training seconds", "energy Wh", "peak memory GB", "tuning trials", "reuses", "seeds"]
     sheet = Sheet("cost", view.title(group), columns, [])
     hardware = []
     for row in view.cost:
@@ -194,8 +214,9 @@ def cost_sheet(view: View, group: GroupKey) -> Sheet:
                 _whole(row["parameters"]),
                 _scaled(row["forward_flops_per_sample"], 1e6, 2),
                 _scaled(row["train_flops"], 1e12, 3),
-                _scaled(_with_reused(row, view.cost), 1e12, 3),
+                _scaled(row["train_flops_with_reused"], 1e12, 3),
                 seconds,
+                _scaled(row["energy_joules"], 3600, 2),
                 _scaled(memory, 1e9, 2),
                 _whole(row["tuning_trials"]),
                 row["reuses"],
@@ -207,21 +228,10 @@ def cost_sheet(view: View, group: GroupKey) -> Sheet:
         "Mean over seeds, seconds with standard deviation; without the runs that it reuses but where said.",
         "A pass goes through one encoder where encoders are trained apart, through all in joint training.",
         f"Hardware: {'; '.join(dict.fromkeys(hardware))}. Seconds of shared machines are upper bounds.",
+        "Energy is that of the whole device as its driver reports it, where it does. "
         "Cost carries no interval: it is about this hardware, not about new seeds and test items.",
     ]
-    return sheet
-
-
-def _with_reused(row: Mapping[str, str], costs: Sequence[Mapping[str, str]]) -> str:
-    """Return the training FLOPs of a row and of the runs that it reuses; '' where one of them is not known."""
-    where = ("dataset", "split", "recipe", "encoder")
-    known = {
-        other["method"]: other["train_flops"]
-        for other in reversed(costs)
-        if all(other[key] == row[key] for key in where)
-    }
-    parts = [row["train_flops"], *(known.get(name.strip(), "") for name in row["reuses"].split(",") if name.strip())]
-    return str(sum(map(float, parts))) if all(parts) else ""
+    return without_empty_columns(sheet)
 
 
 def _whole(text: str) -> str:

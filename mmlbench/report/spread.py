@@ -44,6 +44,25 @@ def head(row: Row) -> str:
     return params.get("fusion", "concat")
 
 
+def fill_published(view: View, figures: Sequence[Figure]) -> None:
+    """Put into the rows of a view what the literature prints for the same dataset, method and head.
+
+    The source names every number; the value is there only where one number is meant: the only one that may be
+    compared, or else the only one.
+    """
+    for group in view.groups():
+        found: dict[str, tuple[Row, list[tuple[Figure, bool]]]] = {}
+        for figure in figures:
+            pair = ours_of(view, group, figure)
+            if pair is not None and head_of(figure) == pair[1].head:
+                fair = compare(figure, pair[1]).ci_low is not None
+                found.setdefault(pair[0].row_id, (pair[0], []))[1].append((figure, fair))
+        for row, several in found.values():
+            meant = [figure for figure, fair in several if fair] or [figure for figure, _ in several]
+            row.published_value = meant[0].value / 100 if len(meant) == 1 else None
+            row.published_source = "; ".join(f"{f.source.key}: {f.value:g} % ({f.place})" for f, _ in several)
+
+
 def beside(view: View, group: GroupKey, figures: Sequence[Figure]) -> str:
     """Return the table of published numbers beside a group's, '' where none is known for its dataset."""
     lines = []

@@ -1,4 +1,4 @@
-"""results/tables: accuracy, gaps, cost, measures, reliance, overall; each as csv, Markdown and LaTeX (booktabs)."""
+"""results/tables: accuracy, gaps, cost, further measures, noise, overall; as csv, Markdown and LaTeX (booktabs)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..store import write_text
 from .latex import latex
-from .more_sheets import measures_sheet, overall_sheet, reliance_sheet
+from .more_sheets import measures_sheet, overall_sheet, reliance_sheet, robustness_sheet
 from .rows import COLUMNS, Row, to_csv
 from .sheets import Sheet, accuracy_sheet, cost_sheet, gap_row, gap_sheet
 from .view import GroupKey, View
@@ -26,6 +26,7 @@ def write_tables(view: View, folder: Path) -> list[Path]:
         "cost": (cost_sheet, _cost_csv(view)),
         "measures": (measures_sheet, long_csv(view, ("measures", "fusion_gain", "classes"))),
         "reliance": (reliance_sheet, long_csv(view, ("reliance", "subsets"))),
+        "robustness": (robustness_sheet, long_csv(view, ("robustness",))),
         "overall": (lambda view, group: None, long_csv(view, ("overall",))),
     }
     written = []
