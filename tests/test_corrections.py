@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import fake_runs
@@ -82,3 +83,16 @@ def test_of_two_rows_with_other_seeds_the_worse_on_the_common_ones_is_demoted(tm
     group.entries = [better, worse]
     assert better.matrix("last/fused").mean() < worse.matrix("last/fused").mean()
     assert rank_groups(group, "last") == {"better": 1, "worse": 2}
+
+
+def test_a_row_that_is_left_out_and_groups_of_samples_are_named(tmp_path: Path) -> None:
+    """No mean of logits where joint has other parameters; few speakers are speakers in the rows of classes too."""
+    methods = [
+        replace(m, params={"fusion": "film"}) if m.label == "joint" else m for m in fake_runs.default_methods()
+    ]
+    fake_runs.write_study(tmp_path, [small(methods=methods, groups=("a", "b", "c"))])
+    view = View.parse(read_json(tmp_path / "plan.json"), *make_frame(tmp_path, tmp_path))
+    notes = accuracy_sheet(view, view.groups()[0]).notes
+    assert any(note.startswith("No row of joint and unimodal models' mean logits") for note in notes)
+    said = {row.note for row in view.of(view.groups()[0], "classes") if row.label == "joint"}
+    assert any("these 3 speakers; says nothing about others" in note for note in said)

@@ -156,9 +156,16 @@ def seeds_note(used: tuple[int, ...], *entries: Entry) -> str:
     return f"over the common seeds {', '.join(map(str, used))}"
 
 
-def group_estimate(group: Group, matrix: np.ndarray, level: float = 0.95) -> Estimate:
-    """Return the two-part estimate of a matrix (seeds, n) over the group's test samples, its note in words."""
-    estimate = two_part(matrix, group.clusters, level)
+def group_estimate(
+    group: Group, matrix: np.ndarray, level: float = 0.95, where: np.ndarray | None = None
+) -> Estimate:
+    """Return the two-part estimate of a matrix (seeds, n) over the group's test samples, its note in words.
+
+    Args:
+        where: which of the group's samples the columns are, bool (samples,); all of them by default.
+    """
+    clusters = group.clusters
+    estimate = two_part(matrix, clusters if clusters is None or where is None else clusters[where], level)
     return dataclasses.replace(estimate, note=in_words(estimate.note, group.group_name))
 
 

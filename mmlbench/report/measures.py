@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from ..score import adaptive_ece, balanced_of, f1_of
-from ..stats import MOST_PLAYERS, shapley, subset_name, table_pseudo_values, two_part
+from ..stats import MOST_PLAYERS, shapley, subset_name, table_pseudo_values
 from .accuracy import entry_notes, ranked_entries
 from .load import Entry, Group
-from .make import POINTS, What, blank, common_seeds, fill, known, mean_row, seeds_note, worst_of
+from .make import POINTS, What, blank, common_seeds, fill, group_estimate, known, mean_row, seeds_note, worst_of
 from .resolution import Values, between, resolution_row
 from .rows import Row
 
@@ -102,8 +102,7 @@ def class_rows(group: Group, headline: str) -> Iterator[Row]:
                 row.n_test, row.note = 0, "not in the test part"
                 yield row
                 continue
-            clusters = None if group.clusters is None else group.clusters[mine]
-            estimate = two_part(matrix[:, mine], clusters)
+            estimate = group_estimate(group, matrix[:, mine], where=mine)
             never = entry.values("predicted", f"{headline}/fused")
             said = "never predicted" if never is not None and not (never == k).any() else ""
             yield fill(blank(group, entry, what), estimate, [said, *entry_notes(entry, headline)])

@@ -113,7 +113,10 @@ def overall_sheet(view: View) -> Sheet | None:
     score = {row.label: row for row in rows if row.metric == "mean_normalised_score"}
     sheet = Sheet("overall", "all datasets", ["method", "mean rank", "mean normalised score"], [])
     sheet.rows = [[row.label, points(row), points(score.get(row.label))] for row in ranks]
-    sheet.notes = [*(f"{note}." for note in notes_of([ranks[0], score.get(ranks[0].label)]))]
+    sheet.notes = [
+        f"{head}: {'; '.join(notes_of([row]))}."
+        for head, row in (("Rank", ranks[0]), ("Score", score.get(ranks[0].label)))
+    ]
     sheet.notes.append("Without an interval there is no smallest resolvable difference: rank groups are per dataset.")
     sheet.notes += dict.fromkeys(note for group in view.groups() for note in mixed_notes(view, group))
     return sheet

@@ -25,7 +25,7 @@ from .view import GroupKey, View, interval, with_sd
 Figures = dict[GroupKey, dict[str, Path]]
 Details = Mapping[tuple[GroupKey, str], Detail]
 #: The page stays below 2 MB: pictures, details and tables to unfold go into it up to these sizes, the rest is named.
-PICTURE_BYTES, DETAIL_BYTES, FOLD_BYTES = 700_000, 500_000, 300_000
+PICTURE_BYTES, DETAIL_BYTES, FOLD_BYTES = 600_000, 500_000, 300_000
 #: A long table, such as accuracy per scene, is shown up to so many lines; all_tables.csv has them all.
 LINES = 300
 CAPTIONS = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ..stats import INFERENCE_TARGET
-from .facts import LOGIT_MEAN
+from .facts import ALONE, JOINT, LOGIT_MEAN
 from .rows import Row
 from .view import GroupKey, View, figure_of, interval, notes_of, p_text, signed, with_sd
 
@@ -97,6 +97,14 @@ def mixed_notes(view: View, group: GroupKey) -> list[str]:
     return notes
 
 
+def _no_logit_mean(entries: list[Row]) -> list[str]:
+    """Say why the row of joint and unimodal models' mean logits is not there, where both methods are."""
+    methods = {row.method for row in entries}
+    if not {ALONE, JOINT} <= methods or LOGIT_MEAN in methods:
+        return []
+    return ["No row of joint and unimodal models' mean logits: it takes joint with default parameters."]
+
+
 def accuracy_sheet(view: View, group: GroupKey) -> Sheet:
     """Return the accuracy table of a group under the headline rule."""
     modalities, references = view.modalities(group), view.references(group)
@@ -130,6 +138,7 @@ def accuracy_sheet(view: View, group: GroupKey) -> Sheet:
         "p (Holm) is corrected for all rows compared with the same reference. The interval beside it is that of a "
         "single comparison, so it can exclude zero where p is above .05.",
         tuned_note(view.entries(group)),
+        *_no_logit_mean(view.entries(group)),
         *mixed_notes(view, group),
         TARGET,
         resolved(view, group, "accuracy"),
