@@ -6,6 +6,7 @@ The archive is a gzipped tar with equal bytes for equal content::
     plan.json         as the study was planned
     environment.json  versions of what is installed where it was packed
     runs/...          the run folders of the plan and those that they reuse
+    robustness/...    their logits under noise, where the plan asks for them
     all_tables.csv  cost.csv  tables/...     as they were made; only for readers, importing makes them anew
 """
 
@@ -27,11 +28,12 @@ from . import __version__
 from .errors import DataError
 from .hashing import file_digest
 from .report.load import MADE, read_made_plan, read_plan
+from .report.robust import check_curve, curve_file
 from .store import json_text, read_json, storage_error, whole, write_json
 from .verify import verify_run
 
 SCHEMA = 1
-TOP = ("archive.json", "plan.json", "environment.json", "all_tables.csv", "cost.csv", "tables", "runs")
+TOP = ("archive.json", "plan.json", "environment.json", "all_tables.csv", "cost.csv", "tables", "runs", "robustness")
 MEND = "Ask for the archive again; nothing of it was taken over"
 #: No sensible study has more files or bytes; an archive that says so wants to fill a disk.
 MOST_FILES, MOST_BYTES = 1_000_000, 2 * 2**40
@@ -60,7 +62,13 @@ def _environment() -> dict[str, Any]:
     return {"mmlbench": __version__, "packages": dict(sorted(installed.items()))}
 
 
-def _files(results: Path, runs: list[str]) -> Iterator[tuple[str, Path]]:
+def _curves(plan: dict[str, Any], results: Path, runs: list[str]) -> dict[str, str]:
+    """Return run -> name of its logits under noise, for those of a plan that were measured and that it shows."""
+    names = {run: str(curve_file(Path(), run).as_posix()) for run in runs} if plan.get("robustness") else {}
+    return {run: name for run, name in names.items() if (results / name).exists()}
+
+
+def _files(results: Path, plan: dict[str, Any], runs: list[str]) -> Iterator[tuple[str, Path]]:
     """Yield (name in the archive, file) of what is packed, in a fixed order."""
     for name in ("all_tables.csv", "cost.csv"):
         if (results / name).exists():
@@ -72,13 +80,15 @@ def _files(results: Path, runs: list[str]) -> Iterator[tuple[str, Path]]:
         for file in sorted((results / run).iterdir()):
             if file.is_file() and not file.name.startswith("."):
                 yield f"{run}/{file.name}", file
+    for name in _curves(plan, results, runs).values():
+        yield name, results / name
 
 
 def pack(results: Path, to: Path) -> int:
     """Pack a study; return the number of its runs.
 
     Raises:
-        DataError: a planned run is missing or does not verify; a full disk.
+        DataError: a planned run is missing or does not verify; logits under noise are of other weights; a full disk.
     """
     plan = read_made_plan(results)
     runs = runs_of(results, plan)
@@ -88,7 +98,9 @@ def pack(results: Path, to: Path) -> int:
         raise DataError(
             f"the study does not verify: {faults[0]}{more}", "Make the runs again; mmlbench verify lists all"
         )
-    files = dict(_files(results, runs))
+    for run in _curves(plan, results, runs):
+        check_curve(results, run)
+    files = dict(_files(results, plan, runs))
     environment = json_text(_environment()).encode()
     hashes = {name: file_digest(path) for name, path in files.items()}
     hashes["environment.json"] = hashlib.sha256(environment).hexdigest()
@@ -208,6 +220,7 @@ def _merge(archive: Path, folder: Path, results: Path) -> tuple[int, int]:
     for run in runs:
         for fault in verify_run(folder / run, folder):
             raise DataError(f"{archive} does not verify: {fault.replace(f'{folder}/', '')}", MEND)
+    curves = _checked_curves(archive, plan, folder, runs)
     new = []
     for run in runs:
         there = results / run / "run.json"
@@ -222,8 +235,22 @@ def _merge(archive: Path, folder: Path, results: Path) -> tuple[int, int]:
         shutil.rmtree(results / run, ignore_errors=True)  # what an unfinished run has left
         (results / run).parent.mkdir(parents=True, exist_ok=True)
         (folder / run).rename(results / run)
+    for name in curves.values():
+        (results / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).replace(results / name)
     write_json(results / "plan.json", merged)
     return len(new), len(runs) - len(new)
+
+
+def _checked_curves(archive: Path, plan: dict[str, Any], folder: Path, runs: list[str]) -> dict[str, str]:
+    """Return the logits under noise of an archive, each looked at; nothing else may lie there."""
+    curves = _curves(plan, folder, runs)
+    there = {path.relative_to(folder).as_posix() for path in folder.glob("robustness/**/*") if path.is_file()}
+    for name in sorted(there - set(curves.values())):
+        raise DataError(f"{archive}: {name} is not planned", MEND)
+    for run in curves:
+        check_curve(folder, run)
+    return curves
 
 
 def _merged_plan(plan: dict[str, Any], results: Path, archive: Path) -> dict[str, Any]:
@@ -231,9 +258,10 @@ def _merged_plan(plan: dict[str, Any], results: Path, archive: Path) -> dict[str
     if not (results / "plan.json").exists():
         return plan
     ours = read_plan(results)
-    for key in ("headline", "baseline"):
-        if ours[key] != plan[key]:
-            what = f"{archive} has the {key} {plan[key]!r} and {results} has {ours[key]!r}"
+    for key in ("headline", "baseline", "robustness"):
+        mine, theirs = ours.get(key), plan.get(key)
+        if mine != theirs:
+            what = f"{archive} has the {key} {theirs!r} and {results} has {mine!r}"
             raise DataError(what, "Import it into a folder of its own by --results")
 
     def key_of(cell: dict[str, Any]) -> str:

@@ -47,7 +47,9 @@ class Cell:
         facts |= {"config": self.run.config, "config_hash": self.run.config_hash, "code": self.run.code}
         facts |= {"cache": self.run.cache, "command": list(self.run.command)}
         if self.tuned:
-            facts |= {"tuned": self.tuned.facts(), "run": str(self.tuned.stamp(self.run))}
+            base = list(self.run.command)
+            facts |= {"run": str(self.tuned.stamp(self.run)), "command": [*base, *self.tuned.options]}
+            facts |= {"tuned": {**self.tuned.facts(), "command": base}}
         return facts
 
     @property
@@ -223,11 +225,21 @@ def _check_groups(cells: list[Cell], rule: Rule, index: Index) -> None:
 
 
 def _baseline(config: Mapping[str, Any], cells: list[Cell]) -> str:
-    """Return the label that differences are taken to; one that is asked for must be there."""
+    """Return the label that differences are taken to; one that is asked for must be there.
+
+    Where a method is named, it is the label that stands for it in every group, default parameters first.
+    """
     baseline = _text(config, "baseline", "joint", "config")
     known = {cell.label for cell in cells} | {str(cell.run.config["method"]) for cell in cells}
     if config.get("baseline") is not None and baseline not in known:
         raise ConfigError(f"config: baseline {baseline!r} is no row of the grid", nearest(baseline, known))
+    if any(cell.label == baseline for cell in cells):
+        return baseline
+    meant = [cell for cell in cells if cell.run.config["method"] == baseline]
+    groups = {cell.group for cell in meant}
+    for cell in sorted(meant, key=lambda cell: "--set" in cell.run.command):
+        if {other.group for other in meant if other.label == cell.label} == groups:
+            return cell.label
     return baseline
 
 

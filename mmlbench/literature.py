@@ -141,17 +141,20 @@ def read_source(path: Path) -> list[Figure]:
 
 @dataclass(frozen=True)
 class Ours:
-    """Our number beside a published one, in percent: mean over seeds, its interval, sd over seeds, test samples."""
+    """Our number beside a published one, in percent: mean over seeds, its standard error (seeds and samples), sd
+    over seeds, test samples; the metric as `Figure` has it, and the fusion head, '' for one modality's own head.
+    """
 
     dataset: str
     split: str
     recipe: str
     selection: str
     value: float
-    ci_low: float | None
-    ci_high: float | None
+    se: float | None
     sd: float | None
     n_test: int
+    metric: str = "accuracy"
+    head: str = "concat"
 
 
 @dataclass(frozen=True)
@@ -164,17 +167,28 @@ class Comparison:
     verdict: str
 
 
-def obstacle(figure: Figure, dataset: str, split: str, recipe: str) -> str:
+#: Words of the literature for a fusion head -> ours. What names none is read as concatenation, the field's habit.
+HEADS = {"": "concat", "concatenation": "concat", "summation": "sum", "FiLM": "film", "gated": "gated"}
+
+
+def head_of(figure: Figure) -> str:
+    """Return our name of the fusion head behind a published number; '' for one modality's own head."""
+    return HEADS.get(figure.variant, figure.variant) if figure.metric == "accuracy" else ""
+
+
+def obstacle(figure: Figure, ours: Ours) -> str:
     """Return why ours and theirs can't be compared, '' where they can."""
-    source = figure.source
+    source, dataset, split, recipe = figure.source, ours.dataset, ours.split, ours.recipe
     if source.test_set.get(figure.dataset) != split or figure.dataset != dataset:
         return f"not known to be the test set of {dataset}/{split}; {source.why_not}".rstrip("; ")
     if source.selection == "unknown":
         return source.why_not or "which epoch is printed is not said"
     if recipe not in source.recipes:
         return source.why_not or "another front end or training"
-    if figure.metric != "accuracy":
+    if figure.metric != ours.metric:
         return "a head that has no counterpart here"
+    if head_of(figure) != ours.head:
+        return f"theirs is the {head_of(figure)} head, ours {ours.head or 'another'}"
     return ""
 
 
@@ -182,21 +196,20 @@ def compare(figure: Figure, ours: Ours) -> Comparison:
     """Compare our number with a published one.
 
     A verdict is given only under the source's own selection rule, test set and front end. The variance of the
-    difference is ours (from the interval, as if normal: a little too large) + p(1-p)/n of their test samples + our
-    variance over single seeds, since theirs is one run.
+    difference is ours (of seeds and samples) + p(1-p)/n of their test samples + our variance over single seeds, since
+    theirs is one run.
     """
     difference = ours.value - figure.value
-    why = obstacle(figure, ours.dataset, ours.split, ours.recipe)
+    why = obstacle(figure, ours)
     if not why and ours.selection != figure.source.selection:
         why = f"theirs is chosen by {figure.source.selection!r}, ours by {ours.selection!r}"
-    if not why and (ours.ci_low is None or ours.ci_high is None or ours.sd is None):
+    if not why and (ours.se is None or ours.sd is None):
         why = "ours has no interval"
     if why:
         return Comparison(difference, None, None, f"not comparable: {why}")
-    assert ours.ci_low is not None and ours.ci_high is not None and ours.sd is not None
+    assert ours.se is not None and ours.sd is not None
     p = figure.value / 100
-    mine = (ours.ci_high - ours.ci_low) / (2 * Z)
-    width = Z * math.sqrt(mine**2 + 100**2 * p * (1 - p) / ours.n_test + ours.sd**2)
+    width = Z * math.sqrt(ours.se**2 + 100**2 * p * (1 - p) / ours.n_test + ours.sd**2)
     low, high = difference - width, difference + width
     return Comparison(difference, low, high, "higher" if low > 0 else "lower" if high < 0 else "agrees")
 
@@ -205,7 +218,7 @@ def cells(figures: list[Figure]) -> dict[tuple[str, str], list[Figure]]:
     """Return (dataset, method) -> the fused accuracies that at least two sources print, widest spread first."""
     found: dict[tuple[str, str], list[Figure]] = {}
     for figure in figures:
-        if figure.metric == "accuracy" and figure.variant in ("", "concatenation"):
+        if figure.metric == "accuracy" and head_of(figure) == "concat":
             found.setdefault((figure.dataset, figure.method), []).append(figure)
     several = {key: value for key, value in found.items() if len({one.source.key for one in value}) > 1}
 

@@ -78,7 +78,8 @@ class Request:
     dataset_params: Mapping[str, Any] = field(default_factory=dict)
 
 
-def _flags(flag: str, values: Mapping[str, Any]) -> list[str]:
+def flags(flag: str, values: Mapping[str, Any]) -> list[str]:
+    """Return '<flag> name=value' for each value, as words of a command."""
     return [word for name, value in values.items() for word in (flag, f"{name}={value_text(value)}")]
 
 
@@ -87,8 +88,8 @@ def command_of(request: Request) -> tuple[str, ...]:
     words = ["--dataset", request.dataset, "--method", request.method, "--seed", str(request.seed)]
     words += ["--split", request.split] if request.split else []
     words += ["--recipe", request.recipe]
-    words += _flags("--set", request.params) + _flags("--recipe-set", request.recipe_params)
-    return tuple(words + _flags("--dataset-set", request.dataset_params))
+    words += flags("--set", request.params) + flags("--recipe-set", request.recipe_params)
+    return tuple(words + flags("--dataset-set", request.dataset_params))
 
 
 def _split_of(facts: Mapping[str, Any], dataset: str, split: str | None) -> str:

@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from .errors import ConfigError
+from .errors import ConfigError, DataError
 from .hashing import digest
 from .index import Index
-from .plan import Request, RunSpec, resolve
+from .plan import Request, RunSpec, flags, resolve
 from .selection import VAL
 
 
@@ -54,6 +54,12 @@ class Tuned:
         """Return it as plain data, for the plan."""
         trials = [str(run.path) for run in self.trials]
         return {"key": self.key, "rule": self.rule, "draws": list(self.draws), "trials": trials}
+
+    @property
+    def options(self) -> list[str]:
+        """Options of `mmlbench train` by which it chooses among the trials, and makes those that are not there."""
+        seed = self.trials[0].config["seed"]
+        return ["--tune", str(len(self.draws)), "--tune-seed", str(seed), "--tune-rule", self.rule]
 
 
 def read_tune(value: Any) -> Tune | None:
@@ -135,6 +141,16 @@ def choose(results: Path, trials: Sequence[str], rule: str) -> tuple[int, list[f
     return max(range(len(scores)), key=lambda k: (scores[k], -k)), scores
 
 
+def planned_runs(cell: Mapping[str, Any], results: Path) -> list[str]:
+    """Return the run folders that a cell of a plan names: of a tuned one its trials, and the run that they chose."""
+    trials = [str(trial) for trial in cell.get("tuned", {}).get("trials", ())]
+    try:
+        chosen = resolved(cell, results)
+    except DataError:  # a trial that is not whole chooses nothing
+        return trials
+    return [*trials, str(chosen["run"])] if not trials or "chosen" in chosen["tuned"] else trials
+
+
 def resolved(cell: Mapping[str, Any], results: Path) -> dict[str, Any]:
     """Return a cell of a plan with what its tuning chose; as it stands where it is not tuned, or not chosen yet."""
     facts = cell.get("tuned")
@@ -145,4 +161,5 @@ def resolved(cell: Mapping[str, Any], results: Path) -> dict[str, Any]:
     config = {**cell["config"], "params": {**cell["config"]["params"], **values}}
     spec = RunSpec(config, cell["code"], cell["cache"])
     chosen = {**facts, "chosen": values, "scores": scores}
-    return {**cell, "config": config, "config_hash": spec.config_hash, "run": str(spec.path), "tuned": chosen}
+    made = {"config": config, "config_hash": spec.config_hash, "run": str(spec.path), "tuned": chosen}
+    return {**cell, **made, "command": [*facts.get("command", cell["command"]), *flags("--set", values)]}

@@ -112,10 +112,7 @@ class Plan:
     def tuned_options(self, wildcards: Any) -> str:
         """Return the options of `mmlbench train` that choose among the trials and make a tuned run."""
         cell, tuning = self._cell(wildcards)
-        assert self.study.tune is not None
-        words = [*cell.run.command, *self.plugins, "--tune", str(self.study.tune.draws)]
-        words += ["--tune-seed", str(self.study.tune.seed), "--tune-rule", tuning.rule, "--expect", tuning.key]
-        return shlex.join(words)
+        return shlex.join([*cell.run.command, *self.plugins, *tuning.options, "--expect", tuning.key])
 
     def name_missing(self) -> None:
         """Tell in one line which runs are not made, each with the command that makes it."""

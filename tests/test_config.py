@@ -75,6 +75,12 @@ def test_a_study_has_its_cells_and_the_runs_that_they_reuse():
         ("ogm, strong", 0), ("ensemble", 0), ("ensemble", 1),
     ]  # fmt: skip
     assert len(study.runs) == 7, "the ensemble's unimodal runs are the listed ones"
+    named = [
+        {"method": "joint", "label": "film", "params": {"fusion": "film"}},
+        {"method": "joint", "label": "plain"},
+    ]
+    assert configs.study(changed("grid 0 methods", named) | {"baseline": "joint"}).baseline == "plain", "its label"
+    assert configs.study(changed("grid 0 methods", named) | {"baseline": "film"}).baseline == "film"
     alone = configs.study(changed("grid 0 methods", ["ensemble"]) | {"baseline": None})
     assert [str(run.config["method"]) for run in alone.runs] == ["unimodal", "ensemble"] * 2
 

@@ -23,7 +23,7 @@ SOURCE = Source(
 )  # fmt: skip
 FIGURE = Figure(SOURCE, "cremad", "joint", "accuracy", 60.0, "Table 1, row Joint")
 BARE = {"dataset": "cremad", "method": "joint", "metric": "accuracy", "value": 61.2}
-OURS = Ours("cremad", "official", "field", "last", 66.0, 64.0, 68.0, 1.0, 744)
+OURS = Ours("cremad", "official", "field", "last", 66.0, 1.2, 1.0, 744)
 
 
 def test_every_published_figure_has_a_source_that_a_reader_can_open() -> None:
@@ -64,7 +64,7 @@ def test_a_figure_without_its_source_is_refused(tmp_path: Path, change: dict[str
 
 def test_a_verdict_is_given_by_the_interval_of_the_difference() -> None:
     made = compare(FIGURE, OURS)
-    width = 1.959964 * ((2 / 1.959964) ** 2 + 100**2 * 0.6 * 0.4 / 744 + 1.0**2) ** 0.5
+    width = 1.959964 * (1.2**2 + 100**2 * 0.6 * 0.4 / 744 + 1.0**2) ** 0.5
     assert (
         made.verdict == "higher"
         and made.ci_low == pytest.approx(6 - width)
@@ -80,7 +80,7 @@ def test_a_verdict_is_given_by_the_interval_of_the_difference() -> None:
         (FIGURE, replace(OURS, split="speaker"), "test set of cremad/speaker"),
         (FIGURE, replace(OURS, selection="val"), "chosen by 'last', ours by 'val'"),
         (FIGURE, replace(OURS, recipe="embedded"), "front end"),
-        (FIGURE, replace(OURS, ci_low=None), "no interval"),
+        (FIGURE, replace(OURS, se=None), "no interval"),
         (replace(FIGURE, source=replace(SOURCE, selection="unknown")), OURS, "not said"),
         (replace(FIGURE, metric="accuracy/audio"), OURS, "no counterpart"),
     ],
@@ -109,3 +109,30 @@ def test_ours_stand_beside_theirs_and_in_the_spread(tmp_path: Path) -> None:
     page = spread.section(view, [fair, other])
     assert "joint on cremad: 60.0 to 67.0 % in 2 sources" in page and "this study, official, embedded, last" in page
     assert "not run" in spread.section(View("x", "last", "joint", [], []), [fair, other])
+
+
+def test_the_standard_error_counts_not_the_width_of_few_seeds(tmp_path: Path) -> None:
+    """At two seeds t is 12.7: an interval read as if normal would agree with anything."""
+    fake_runs.write_study(tmp_path, [fake_runs.small(dataset="cremad", split="official", seeds=(0, 1))])
+    view = View.parse(read_json(tmp_path / "plan.json"), *make_frame(tmp_path, tmp_path))
+    row, ours = spread.ours_of(view, view.groups()[0], replace(FIGURE, source=replace(SOURCE, recipes=("embedded",))))
+    assert ours.se == pytest.approx(100 * row.se) and ours.se < 100 * (row.ci_high - row.ci_low) / 2 / 1.96
+
+
+def test_another_head_or_another_modality_is_no_counterpart(tmp_path: Path) -> None:
+    methods = fake_runs.default_methods()
+    methods.append(fake_runs.FakeMethod("best", "joint", {"fused": 0.95}, params={"fusion": "film"}))
+    fake_runs.write_study(tmp_path, [fake_runs.small(dataset="cremad", split="official", methods=methods)])
+    view = View.parse(read_json(tmp_path / "plan.json"), *make_frame(tmp_path, tmp_path))
+    group, fair = view.groups()[0], replace(FIGURE, source=replace(SOURCE, recipes=("embedded",)))
+    row, ours = spread.ours_of(view, group, fair)
+    assert row.label == "joint" and ours.head == "concat", "not the head that happens to be best"
+    row, ours = spread.ours_of(view, group, replace(fair, variant="FiLM"))
+    assert row.label == "best" and "not comparable" not in compare(replace(fair, variant="FiLM"), ours).verdict
+    gated = replace(fair, variant="gated")
+    assert "theirs is the gated head, ours" in compare(gated, spread.ours_of(view, group, gated)[1]).verdict
+    alone = replace(fair, method="unimodal", metric="accuracy/audio")
+    row, ours = spread.ours_of(view, group, alone)
+    assert (row.modality, row.kind, ours.value) == ("audio", "own_head", 100 * row.value)
+    assert compare(alone, ours).verdict in ("agrees", "higher", "lower")
+    assert "unimodal, audio alone" in spread.beside(view, group, [alone])

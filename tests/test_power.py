@@ -56,7 +56,13 @@ def test_power_command(tmp_path: Path, capsys) -> None:
     assert "A true difference of 6 points, 6 comparisons" in out and "99%" in out and "Below five seeds" in out
     fake_runs.write_study(tmp_path, [small()])
     assert main(["power", "--difference", "6", "--like", str(tmp_path), "--seeds", "5"]) == 0
-    assert "the differences to joint in" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "the differences to joint in" in out and "taken as independent" not in out, "two speakers are no clusters"
+    fake_runs.write_study(tmp_path / "many", [small(groups=tuple("abcdefgh"))])
+    assert main(["power", "--difference", "6", "--like", str(tmp_path / "many"), "--seeds", "5"]) == 0
+    assert (
+        "test samples taken as independent: with the groups that they have, it takes more" in capsys.readouterr().out
+    )
     assert "--shared is 2.0, no share" in refused(capsys, "power", "--difference", "6", "--shared", "2")
     assert "not positive" in refused(capsys, "power", "--difference", "0")
     with pytest.raises(SystemExit):

@@ -15,6 +15,7 @@ from mmlbench.cli import main, reproduce
 from mmlbench.cli.run import make_run
 from mmlbench.index import load_index
 from mmlbench.report.frame import make_frame
+from mmlbench.report.rows import Row
 from mmlbench.testing import FEW_EPOCHS, PLUGINS
 
 
@@ -185,3 +186,28 @@ def test_the_runs_behind_a_row():
     assert behind(table="leak", split="b") == [("mine", "a"), ("mine", "b")]
     assert behind(table="bayes", label="") == []
     assert len(behind(table="accuracy", label="")) == 5
+
+
+def test_a_row_under_noise_is_measured_again(copied, tiny, capsys):
+    places = ["--results", copied, "--cache", tiny.cache, "--plugins", PLUGINS, "--device", "cpu"]
+    runs = sorted(copied.glob("runs/*/*/joint*/*"))
+    assert run(capsys, "robustness", *runs, "--noise", "1,2", *places)[0] == 0
+    store.write_json(copied / "plan.json", store.read_json(copied / "plan.json") | {"robustness": [1.0, 2.0]})
+    store.write_text(copied / "all_tables.csv", make_frame(copied, tiny.cache)[0])
+    wanted = row_id(copied, table="robustness", label="joint", metric="area@noise")
+    words = ["--results", copied, "--cache", tiny.cache, "--device", "cpu"]
+    code, out, _ = run(capsys, "reproduce", wanted, *words)
+    assert code == 0 and "identical" in out.splitlines()[-1]
+    other = row_id(copied, **ACCURACY)
+    code, out, _ = run(capsys, "reproduce", other, *words)
+    assert code == 0 and "identical" in out.splitlines()[-1], "a row without noise needs none"
+
+
+def test_noise_in_training_stands_on_the_runs_of_several_recipes():
+    def cell(recipe: str) -> dict:
+        config = {"dataset": "d", "split": "s", "recipe": {"name": recipe}, "method": "joint"}
+        return {"label": "joint", "encoder": "e", "config": config}
+
+    cells = [cell("embedded"), cell("embedded noise_std=0.2 noise_on=audio"), cell("other")]
+    row = Row("robustness", "d", "s", "embedded", "e", "joint", "joint", metric="area@noise_in_training")
+    assert reproduce.cells_behind(row, cells) == cells[:2]

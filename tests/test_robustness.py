@@ -47,25 +47,37 @@ def test_area_is_the_mean_height() -> None:
     assert area_weights([0.0, 0.5, 1.0]).sum() == pytest.approx(1)
 
 
+def add_curves(results: Path) -> Path:
+    """Write logits under noise at two strengths for every clean run that has a fused prediction."""
+    for cell in read_json(results / "plan.json")["cells"]:
+        folder, seed = results / cell["run"], cell["config"]["seed"]
+        predicted = read_arrays(folder / "predictions.npz")
+        if "last/test/fused" not in predicted or cell["config"]["recipe"].get("noise_std"):
+            continue
+        arrays = {"run_hash": np.array(file_digest(folder / "run.json"))}
+        for strength, level in ((1, 0.6), (2, 0.4)):
+            arrays[f"audio={strength}/fused"] = fake_runs.draw_logits(
+                predicted["test/label"], level, 4, seed, strength
+            )
+        write_arrays(results / "robustness" / f"{folder.relative_to(results / 'runs')}.npz", arrays)
+    return results
+
+
+def switch_on(results: Path) -> Path:
+    write_json(results / "plan.json", read_json(results / "plan.json") | {"robustness": [1.0, 2.0]})
+    return results
+
+
 def with_curves(results: Path) -> Path:
     """Write a study whose runs of joint were measured at two strengths."""
     methods = [m for m in fake_runs.default_methods() if m.label in ("unimodal", "joint")]
-    group = small(methods=methods, groups=())
-    fake_runs.write_study(results, [group])
-    for seed in group.seeds:
-        folder = next(results.glob(f"runs/*/*/joint/s{seed}-*"))
-        label = read_arrays(folder / "predictions.npz")["test/label"]
-        arrays = {"run_hash": np.array(file_digest(folder / "run.json"))}
-        for strength, level in ((1, 0.6), (2, 0.4)):
-            arrays[f"audio={strength}/fused"] = fake_runs.draw_logits(label, level, 4, seed, strength)
-        write_arrays(results / "robustness" / f"{folder.relative_to(results / 'runs')}.npz", arrays)
-    return results
+    return add_curves(fake_runs.write_study(results, [small(methods=methods, groups=())]))
 
 
 def test_curves_and_areas_in_the_tables(tmp_path: Path) -> None:
     results = with_curves(tmp_path)
     assert not [r for r in parse_rows(make_frame(results, tmp_path)[0]) if r.table == "robustness"], "off by default"
-    write_json(results / "plan.json", read_json(results / "plan.json") | {"robustness": [1.0, 2.0]})
+    switch_on(results)
     rows = [row for row in parse_rows(make_frame(results, tmp_path)[0]) if row.table == "robustness"]
     assert {row.metric for row in rows} == {*(f"accuracy@noise={s}" for s in (0, 1, 2)), "area@noise"}
     points = []
@@ -83,12 +95,38 @@ def test_curves_and_areas_in_the_tables(tmp_path: Path) -> None:
 
 
 def test_noise_measured_on_other_weights_is_refused(tmp_path: Path) -> None:
-    results = with_curves(tmp_path)
-    write_json(results / "plan.json", read_json(results / "plan.json") | {"robustness": [1.0, 2.0]})
+    results = switch_on(with_curves(tmp_path))
     path = next(results.glob("robustness/*/*/joint/s1-*.npz"))
     write_arrays(path, read_arrays(path) | {"run_hash": np.array("0" * 64)})
     with pytest.raises(DataError, match=r"is stale: the run was made anew.*mmlbench robustness"):
         make_frame(results, tmp_path)
+    path.unlink()
+    with pytest.raises(DataError, match=r"is missing, and the plan asks for accuracy under noise.*mmlbench robust"):
+        make_frame(results, tmp_path)
+
+
+def test_the_curves_travel_with_the_study(tmp_path: Path, capsys) -> None:
+    here, there, packed = switch_on(with_curves(tmp_path / "a")), tmp_path / "b", tmp_path / "s.tar.gz"
+    assert main(["export", "--results", str(here), "--to", str(packed)]) == 0
+    assert main(["import", str(packed), "--results", str(there)]) == 0
+    made = make_frame(here, tmp_path)
+    assert "robustness,avdigits," in made[0] and make_frame(there, tmp_path) == made
+    other = with_curves(tmp_path / "c")
+    assert main(["import", str(packed), "--results", str(other)]) == 2, "its plan does not ask for noise"
+    assert "has the robustness [1.0, 2.0]" in capsys.readouterr().err
+    path = next(here.glob("robustness/*/*/joint/s1-*.npz"))
+    write_arrays(path, read_arrays(path) | {"run_hash": np.array("0" * 64)})
+    assert main(["export", "--results", str(here), "--to", str(packed)]) == 2
+    assert "is stale" in capsys.readouterr().err
+
+
+def test_folds_are_measured_one_by_one_and_put_together(tmp_path: Path) -> None:
+    methods = [m for m in fake_runs.default_methods() if m.label in ("unimodal", "joint")]
+    folds = [small(split=f"rotation.{k}", methods=methods, groups=()) for k in (1, 2)]
+    results = switch_on(add_curves(fake_runs.write_study(tmp_path, folds)))
+    rows = [row for row in parse_rows(make_frame(results, tmp_path)[0]) if row.table == "robustness"]
+    assert {row.split for row in rows} == {"rotation"} and {row.n_test for row in rows} == {160}
+    assert one(rows, "robustness", split="rotation", metric="accuracy@noise=1").value == pytest.approx(0.6, abs=0.05)
 
 
 class NoisyGroup(fake_runs.FakeGroup):
@@ -99,6 +137,7 @@ class NoisyGroup(fake_runs.FakeGroup):
     def config(self, method: FakeMethod, seed: int) -> dict:
         config = super().config(method, seed)
         config["recipe"]["name"] = f"embedded noise_std={self.strength:g} noise_on=audio"
+        config["recipe"]["noise_std"] = self.strength
         return config
 
 
@@ -109,10 +148,9 @@ def test_noise_in_training_is_a_curve_over_recipes(tmp_path: Path) -> None:
         noisy = NoisyGroup(**{**vars(groups[0]), "methods": methods})
         noisy.strength = strength
         groups.append(noisy)
-    fake_runs.write_study(tmp_path, groups)
-    write_json(tmp_path / "plan.json", read_json(tmp_path / "plan.json") | {"robustness": [1.0]})
+    switch_on(add_curves(fake_runs.write_study(tmp_path, groups)))
     rows = [row for row in parse_rows(make_frame(tmp_path, tmp_path)[0]) if row.table == "robustness"]
-    found = {row.metric: row.value for row in rows if row.label == "joint" and row.modality == "audio"}
+    found = {row.metric: row.value for row in rows if row.label == "joint" and "in_tr" in row.metric}
     assert set(found) == {*(f"accuracy@noise_in_training={s}" for s in (0, 0.1, 0.4)), "area@noise_in_training"}
     assert found["accuracy@noise_in_training=0.4"] == pytest.approx(0.5, abs=0.05)
 

@@ -21,6 +21,7 @@ from mmlbench.cli import main
 from mmlbench.errors import DataError
 from mmlbench.report import make_all
 from mmlbench.report.difference import compare
+from mmlbench.report.rows import parse_rows, rows_text
 from mmlbench.runfolder import verify
 from mmlbench.store import read_arrays, read_json, write_arrays, write_json
 from mmlbench.verify import verify_run
@@ -310,6 +311,18 @@ def test_a_run_that_is_there_with_another_outcome(study: Path, tmp_path: Path) -
 
 
 # ---- diff ------------------------------------------------------------------------------------------------------
+def test_diff_finds_a_number_that_differs_beside_an_equal_value(study: Path, tmp_path: Path, capsys) -> None:
+    other = Path(shutil.copytree(study, tmp_path / "other"))
+    rows = parse_rows((other / "all_tables.csv").read_text())
+    row = next(row for row in rows if row.label == "joint" and row.metric == "accuracy" and row.rank_group)
+    row.rank_group += 3
+    (other / "all_tables.csv").write_text(rows_text(rows))
+    capsys.readouterr()
+    assert main(["diff", str(study), str(other)]) == 1
+    out = capsys.readouterr().out
+    assert "1 of" in out and "; differ in rank_group" in out
+
+
 def test_diff_names_cells_and_what_made_them(study: Path, tmp_path: Path, capsys) -> None:
     other = Path(shutil.copytree(study, tmp_path / "other"))
     assert run(capsys, "diff", study, other)[0] == 0

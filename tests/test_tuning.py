@@ -11,13 +11,16 @@ from mmlbench import config as configs
 from mmlbench import store
 from mmlbench.archive import pack
 from mmlbench.cli import main
-from mmlbench.cli.run import make_run
-from mmlbench.errors import ConfigError
+from mmlbench.cli.parser import make_parser
+from mmlbench.cli.run import _spec, make_run
+from mmlbench.errors import ConfigError, DataError
 from mmlbench.index import load_index
 from mmlbench.params import MethodParams, bounded, choice, describe
+from mmlbench.report.details import detail_html, gather
 from mmlbench.report.frame import make_frame
 from mmlbench.report.load import read_plan
 from mmlbench.report.rows import parse_rows
+from mmlbench.report.view import View
 from mmlbench.runfolder import RunFolder
 from mmlbench.testing import FEW_EPOCHS, PLUGINS
 from mmlbench.tuning import choose, draw, draws_of
@@ -81,6 +84,15 @@ def test_the_plan_of_a_tuned_study(tiny) -> None:
     assert all("tuned" not in cell for cell in study(tune=None).plan()["cells"])
 
 
+def test_a_tuned_run_that_is_missing_is_named_with_what_makes_it(tiny, tmp_path: Path, capsys) -> None:
+    store.write_json(tmp_path / "plan.json", study(methods=["joint"]).plan())
+    with pytest.raises(DataError, match=r"joint seed 0: missing \(mmlbench train .*--tune 3 --tune-seed 77"):
+        make_frame(tmp_path, tiny.cache)
+    assert main(["verify", "--results", str(tmp_path)]) == 1
+    out = capsys.readouterr().out
+    assert out.count("/s77-") == out.count("run.json is missing") == 3, "the three trials, not the stamp"
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [
@@ -119,14 +131,22 @@ def test_a_tuned_study_from_trials_to_tables(tiny, tmp_path: Path, capsys) -> No
         assert main(["train", *words]) == 0
         assert (results / Path(stamp).relative_to("results")).exists()
     cells = [cell for cell in read_plan(results)["cells"] if cell["label"] == "modality_dropout"]
+    assert main(["verify", "--results", str(results)]) == 0, "the stamp of a tuned cell is no run"
     best, scores = choose(results, cells[0]["tuned"]["trials"], "last")
     run = RunFolder.open(results / cells[0]["run"])
     assert run.record["config"]["params"]["p"] == cells[0]["tuned"]["draws"][best]["p"] and len(scores) == 3
     assert run.record["config"]["seed"] == 0
+    index, fields = load_index(), {"p": cells[0]["tuned"]["draws"][best]["p"]}
+    made = _spec(make_parser().parse_args(["train", *cells[0]["command"]]), index)
+    assert made.path == run.path.relative_to(results) and made.config["params"]["p"] == fields["p"]
     rows = parse_rows(make_frame(results, tiny.cache)[0])
     row = next(r for r in rows if r.label == "modality_dropout" and r.metric == "accuracy" and r.kind == "fused")
     assert row.tuning_trials == 3 and f"p={cells[0]['tuned']['draws'][best]['p']}" in row.params
     assert {r.tuning_trials for r in rows if r.label == "plain"} == {0}, "untuned rows say so"
+    view = View.parse(read_plan(results), *make_frame(results, tiny.cache))
+    entry = view.find(view.groups()[0], "modality_dropout", "accuracy")
+    page = detail_html(view, view.groups()[0], entry, gather(view, results)[view.groups()[0], entry.label], [])
+    assert "<dt>tuning trials</dt><dd>3</dd>" in page and f"--set p={fields['p']}" in page
     pack(results, tmp_path / "s.tar.gz")
     assert main(["import", str(tmp_path / "s.tar.gz"), "--results", str(tmp_path / "in")]) == 0
     assert make_frame(tmp_path / "in", tiny.cache)[0] == make_frame(results, tiny.cache)[0], "trials go with it"

@@ -14,7 +14,7 @@ def _spread_of(results: Path, cache: Path) -> tuple[object, str]:
     """Return the spread of a study's own differences to its baseline, and where it is from."""
     from ..report.accuracy import paired, ranked_entries
     from ..report.load import load
-    from ..stats import Spread
+    from ..stats import MIN_CLUSTERS, Spread
 
     loaded = load(results, cache)
     matrices = []
@@ -24,7 +24,10 @@ def _spread_of(results: Path, cache: Path) -> tuple[object, str]:
             found = paired(entry, reference, f"{loaded.headline}/fused") if reference not in (None, entry) else None
             matrices += [found[0]] if found else []
     try:
-        return Spread.of_data(matrices), f"the differences to {loaded.baseline} in {results}"
+        source = f"the differences to {loaded.baseline} in {results}"
+        if any(group.clusters is not None and len(set(group.groups)) >= MIN_CLUSTERS for group in loaded.groups):
+            source += " (test samples taken as independent: with the groups that they have, it takes more)"
+        return Spread.of_data(matrices), source
     except ValueError:
         raise DataError(f"{results} has no difference of two seeds to learn from", "Give --seed-sd instead") from None
 

@@ -18,10 +18,12 @@ from ..report.facts import ALONE, CONTROL, JOINT, LOGIT_MEAN
 from ..report.frame import make_frame
 from ..report.load import read_made_plan
 from ..report.merge import base_split
+from ..report.robust import TRAINED
 from ..report.rows import Row, number, parse_rows
 from ..runfolder import verify
 from ..store import read_json, write_json
 from . import say
+from .robustness import measure
 from .run import make_run
 
 Cell = Mapping[str, Any]
@@ -83,6 +85,9 @@ def cells_behind(row: Row, cells: list[Cell]) -> list[Cell]:
     chosen = [cell for cell in group if cell["label"] in wanted or cell["config"]["method"] in methods]
     if row.table == "competition_gap":
         chosen += [cell for cell in group if cell["config"]["method"] in (ALONE, CONTROL) and cell not in chosen]
+    if row.table == "robustness":  # noise in training is a recipe of its own
+        plain = [(c, (*g[:2], TRAINED.sub("", g[2]), g[3])) for c in cells if (g := _group(c))]
+        chosen += [c for c, base in plain if base == row.group and c["label"] == row.label and c not in chosen]
     if row.table == "leak":
         dataset, _, recipe, encoder = row.group
         alike = [c for c in cells if (_group(c)[0], *_group(c)[2:]) == (dataset, recipe, encoder)]
@@ -121,14 +126,23 @@ def _changes(before: Path, after: Path) -> str:
 
 
 def row_again(
-    row: Row, plan: Mapping[str, Any], cells: list[tuple[Cell, RunSpec]], work: Path, cache: Path
+    row: Row,
+    plan: Mapping[str, Any],
+    cells: list[tuple[Cell, RunSpec]],
+    work: Path,
+    cache: Path,
+    device: str = "auto",
 ) -> Row | None:
     """Return the row made from the runs in `work`; None where they do not yield it."""
     own = [
         {**cell, "run": str(spec.path), "config_hash": spec.config_hash, "code": spec.code, "cache": spec.cache}
         for cell, spec in cells
     ]
-    write_json(work / "plan.json", {**plan, "cells": own})
+    noise = plan.get("robustness") if row.table == "robustness" else None
+    kept = {key: value for key, value in plan.items() if key != "robustness"}
+    write_json(work / "plan.json", {**kept, **({"robustness": noise} if noise else {}), "cells": own})
+    if noise:
+        measure([work / spec.path for _, spec in cells], work, cache, noise, device)
     text, _ = make_frame(work, cache)
     return {found.row_id: found for found in parse_rows(text)}.get(row.row_id)
 
@@ -192,6 +206,6 @@ def reproduce(arguments: argparse.Namespace) -> int:
             outcome = GONE if wrong == [GONE] else outcome
             sys.stdout.write(f"{place}/{len(cells)} {spec.path}: {outcome}\n")
             sys.stdout.flush()
-        words, code = verdict(row, row_again(row, plan, cells, work, cache), same)
+        words, code = verdict(row, row_again(row, plan, cells, work, cache, arguments.device), same)
     sys.stdout.write(f"{row.row_id} ({name}): {words}\n")
     return code

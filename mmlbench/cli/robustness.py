@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import DataError
@@ -15,11 +16,17 @@ from .run import choose_device, prepare_dataset
 def robustness(arguments: argparse.Namespace) -> int:
     """Measure each run under noise; those measured on the present weights with the same strengths are left alone."""
     use_plugins(arguments.plugins)
-    index, results = load_index(), arguments.results
+    results = arguments.results
     runs: list[Path] = arguments.runs or sorted(path.parent for path in results.glob("runs/*/*/*/*/run.json"))
     if not runs:
         raise DataError(f"{results} holds no runs", "Name run folders, or the results folder by --results")
-    device = choose_device(arguments.device)
+    measure(runs, results, arguments.cache, arguments.noise, arguments.device)
+    return 0
+
+
+def measure(runs: Sequence[Path], results: Path, cache: Path, noise: Sequence[float], device: str) -> None:
+    """Measure run folders under noise of some strengths; those that are measured already are left alone."""
+    index, where = load_index(), choose_device(device)
     from ..train.robustness import measured, under_noise  # from here on torch is needed
 
     for path in runs:
@@ -28,11 +35,10 @@ def robustness(arguments: argparse.Namespace) -> int:
         if config["recipe"].get("noise_std"):
             say(f"{path} has noise in training and test already: left out")
             continue
-        if measured(run, results, arguments.noise):
+        if measured(run, results, noise):
             say(f"{path} is measured already")
             continue
-        opened = prepare_dataset(config["dataset"], config["dataset_params"], arguments.cache, index)
+        opened = prepare_dataset(config["dataset"], config["dataset_params"], cache, index)
         if opened.manifest["fingerprint"] != run.record["data_fingerprint"]:
             raise DataError(f"{path} was made from other data than the prepared cache", "Make the run anew")
-        say(f"{under_noise(run, results, opened, index, arguments.noise, device)} is written")
-    return 0
+        say(f"{under_noise(run, results, opened, index, noise, where)} is written")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..errors import DataError
 from ..store import read_json
+from ..tuning import planned_runs
 from . import say
 
 
@@ -16,7 +17,7 @@ def _all_runs(results: Path) -> list[Path]:
     found = {path.parent for path in results.glob("runs/*/*/*/*/run.json")}
     plan = results / "plan.json"
     if plan.exists():
-        found |= {results / cell["run"] for cell in read_json(plan).get("cells", ())}
+        found |= {results / run for cell in read_json(plan).get("cells", ()) for run in planned_runs(cell, results)}
     return sorted(found)
 
 

@@ -12,14 +12,14 @@ from ..stats import (
     LEAST_SEEDS,
     MIN_CLUSTERS,
     all_pairs_groups,
-    detectable_difference,
     holm,
     probability_best,
     two_part,
 )
 from .facts import CONTROL, LOGIT_MEAN
 from .load import Entry, Group
-from .make import POINTS, SELECTED_ON_TEST, What, blank, common_seeds, fill, known, mean_row, seeds_note
+from .make import POINTS, SELECTED_ON_TEST, What, blank, common_seeds, fill, mean_row, seeds_note
+from .resolution import between
 from .rows import Row
 
 
@@ -89,16 +89,16 @@ def rank_groups(group: Group, headline: str) -> dict[str, int]:
 
 def _unequal_groups(group: Group, entries: list[Entry], key: str) -> dict[str, int]:
     """Do the same where the seeds differ: each pair over its common seeds, so that one short row spoils no other."""
-    pairs, raw = list(combinations(range(len(entries)), 2)), []
-    for a, b in pairs:
-        found = paired(entries[a], entries[b], key)
+    raw, differences = [], []
+    for a, b in combinations(entries, 2):
+        found = paired(a, b, key)
         p = two_part(found[0], group.clusters).p_value if found and len(found[1]) > 1 else 1.0
         raw.append(p if np.isfinite(p) else 1.0)
-    means = [float(matrix.mean()) for entry in entries if (matrix := entry.matrix(key)) is not None]
+        differences.append((a, b, float(found[0].mean()) if found else 0.0))
     places = dict.fromkeys((entry.label for entry in entries), 1)
-    for (a, b), p in zip(pairs, holm(raw), strict=True):
-        if p < 0.05 and means[a] != means[b]:
-            places[entries[a if means[a] < means[b] else b].label] += 1
+    for (a, b, difference), p in zip(differences, holm(raw), strict=True):
+        if p < 0.05 and difference:  # of the common seeds: means over other seeds may point the other way
+            places[(a if difference < 0 else b).label] += 1
     return places
 
 
@@ -143,22 +143,13 @@ def _best(group: Group, headline: str) -> Iterator[Row]:
 
 def _resolution(group: Group, headline: str, baseline: str) -> Iterator[Row]:
     """Yield the smallest difference to the baseline that is found with 80 % power, its median over the methods."""
-    reference = group.baseline(baseline)
     entries = ranked_entries(group, headline)
-    if reference is None or reference not in entries or len(entries) < 2:
-        return
-    pairs = len(entries) * (len(entries) - 1) // 2
-    found = [paired(entry, reference, f"{headline}/fused") for entry in entries if entry is not reference]
-    sizes = [detectable_difference(one[0], comparisons=pairs, clusters=group.clusters) for one in found if one]
-    what = What("accuracy", "fused", "resolution", "fused", headline, reference.label)
-    row = blank(group, None, what, entries)
-    finite = [size for size in sizes if np.isfinite(size)]
-    row.value = known(float(np.median(finite))) if finite else None
-    row.n_seeds = min(len(one[1]) for one in found if one) if any(found) else None
-    row.note = (
-        f"smallest true difference found with 80 % power, corrected for {pairs} comparisons; median over methods"
-    )
-    yield row
+    values = [(e, POINTS * matrix) for e in entries if (matrix := e.matrix(f"{headline}/fused")) is not None]
+    pairs = max(1, len(entries) * (len(entries) - 1) // 2)
+    what = ("accuracy", "fused", "resolution", headline)
+    row = between(group, what, values, group.baseline(baseline), "difference", pairs)
+    if row is not None:
+        yield row
 
 
 def group_rows(group: Group, headline: str) -> Iterator[Row]:

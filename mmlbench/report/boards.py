@@ -64,13 +64,18 @@ def cell(row: Row | None, note: str = "", sd: bool = False) -> str:
     facts = f' data-order="{number(scale * row.value)}"'
     if row.ci_low is not None and row.ci_high is not None:
         facts += f' data-low="{number(scale * row.ci_low)}" data-high="{number(scale * row.ci_high)}"'
-    said = "; ".join(
-        part for part in (row.note, f"p = {p_text(row.p_value)}" if row.p_value is not None else "") if part
-    )
+    said = "; ".join(part for part in (row.note, _p_words(row)) if part)
     tip = f' title="{text(said)}"' if said else ""
     small = interval(row) or note
     small = f"<small>{text(small)}</small>" if small else ""
     return f"<td{facts}{tip}>{text(with_sd(row) if sd else figure_of(row))}{small}</td>"
+
+
+def _p_words(row: Row) -> str:
+    """Say the p-value of this comparison alone, and that among all of its column."""
+    if row.p_value is None:
+        return ""
+    return f"p = {p_text(row.p_value)} alone, {p_text(row.p_adjusted)} among all rows of this column (Holm)"
 
 
 def by_construction(row: Row | None) -> bool:

@@ -23,6 +23,8 @@ from .view import GroupKey, View, figure_of, interval, percent, with_sd
 
 #: So many classes are listed; of more, those with the lowest recall.
 CLASSES = 40
+#: Tables whose rows are listed one by one; classes have a list of their own, subsets stand in the tables.
+NUMBERS = ("accuracy", "competition_gap", "selection", "bayes", "measures", "fusion_gain", "reliance", "robustness")
 #: Packages whose version can move a number.
 PACKAGES = ("python", "torch", "torchvision", "torchaudio", "numpy")
 
@@ -125,12 +127,12 @@ def _numbers(view: View, group: GroupKey, entry: Row) -> str:
     """Return every number of the label under the headline rule."""
     rows = [row for row in view.about(group, entry.label) if row.selection in (view.headline, "", "test")]
     rows = [row for row in rows if row.selection != "test" or row.table == "selection"]
-    rows = [row for row in rows if row.table in ("accuracy", "competition_gap", "selection", "bayes")]
+    rows = [row for row in rows if row.table in NUMBERS]
     cells = []
     for row in rows:
         what = row.metric.replace("_", " ") + (f", {row.kind.replace('_', ' ')}" if row.kind != row.modality else "")
         unit = "%" if row.unit == "fraction" else row.unit
-        minus = f"minus {row.baseline}" if row.baseline and row.metric == "difference" else ""
+        minus = f"minus {row.baseline}" if row.baseline and row.metric in ("difference", "fusion_gain") else ""
         cells.append([f"{what} {minus}".strip(), row.modality, with_sd(row), interval(row), unit, row.row_id])
     head = ["number", "of", "value ± sd", "95 % interval", "unit", "row id"]
     return f"<h4>Numbers</h4>{html.plain_table(head, cells, 'all numbers of this row')}" if cells else ""
@@ -205,12 +207,12 @@ def text_line(line: str) -> str:
 
 def _provenance(entry: Row, detail: Detail) -> str:
     facts = [("row", entry.row_id), ("configuration", entry.config_hash), ("data", entry.data_fingerprint)]
-    facts += [("code", entry.code_version), ("hardware", entry.hardware), *_made(detail)]
+    facts += [("code", entry.code_version), ("hardware", entry.hardware), *_made(entry, detail)]
     terms = "".join(f"<dt>{text(name)}</dt><dd>{text(value)}</dd>" for name, value in facts if value)
     return f"<h4>Provenance</h4><dl>{terms}</dl>"
 
 
-def _made(detail: Detail) -> list[tuple[str, str]]:
+def _made(entry: Row, detail: Detail) -> list[tuple[str, str]]:
     """Return what made the runs: code, packages, when; [] without runs."""
     if not detail.records:
         return []
@@ -226,5 +228,5 @@ def _made(detail: Detail) -> list[tuple[str, str]]:
         ("packages", packages),
         ("finished", finished[-1]),
         ("parameters", f"{record['parameters']['total']:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")),
-        ("tuning trials", str(record["tuning"].get("trials", 0))),
+        ("tuning trials", str(entry.tuning_trials or 0)),
     ]

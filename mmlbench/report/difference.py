@@ -22,6 +22,8 @@ MADE = {
     "hardware": "hardware",
 }
 
+NUMBERS = ("value", "sd", "ci_low", "ci_high", "p_value", "rank_group", "n_seeds", "n_test")
+
 
 @dataclass
 class Side:
@@ -37,7 +39,7 @@ class Found:
     """What differs.
 
     Attributes:
-        changed: pairs of rows whose values differ. same: pairs whose values are equal. only: set -> rows that the
+        changed: pairs of rows whose numbers differ. same: pairs whose numbers are equal. only: set -> rows that the
             other lacks. made: sentences about config, data, code and hardware.
     """
 
@@ -88,7 +90,7 @@ def compare(a: Path, b: Path) -> Found:
     for key, row in first.rows.items():
         other = second.rows.get(key)
         if other is not None:
-            (found.same if row.value == other.value else found.changed).append((row, other))
+            (found.changed if unlike(row, other) else found.same).append((row, other))
     found.only = {
         first.name: [row for key, row in first.rows.items() if key not in second.rows],
         second.name: [row for key, row in second.rows.items() if key not in first.rows],
@@ -96,6 +98,11 @@ def compare(a: Path, b: Path) -> Found:
     pairs = [*found.changed, *found.same]
     found.made = [*_made(pairs), *_configs(first, second)]
     return found
+
+
+def unlike(a: Row, b: Row) -> list[str]:
+    """Return the columns of numbers in which two rows differ; p_adjusted follows from those of other rows."""
+    return [name for name in NUMBERS if getattr(a, name) != getattr(b, name)]
 
 
 def _made(pairs: list[tuple[Row, Row]]) -> Iterator[str]:
@@ -162,7 +169,9 @@ def difference_text(found: Found, everything: bool = False) -> str:
     )
     for one, other in [*changed, *(found.same if everything else [])]:
         shown = " | ".join(f"{figure_of(row) or 'no value'} {interval(row)}".strip() for row in (one, other))
-        lines.append(f"{_name(one)}: {shown} | B - A {_difference(one, other)}")
+        columns = unlike(one, other)
+        beside = f"; differ in {', '.join(columns)}" if columns and one.value == other.value else ""
+        lines.append(f"{_name(one)}: {shown} | B - A {_difference(one, other)}{beside}")
     for name, rows in found.only.items():
         lines += [f"only in {name}: {_name(row)}" for row in (rows if everything else rows[:10])]
         lines += [f"only in {name}: {len(rows) - 10} rows more"] if len(rows) > 10 and not everything else []

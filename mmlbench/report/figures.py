@@ -1,4 +1,5 @@
-"""The figures: accuracy with intervals, the gap per modality, accuracy against cost, learning curves of each head.
+"""The figures: accuracy with intervals, the gap per modality, accuracy against cost, learning curves of each head,
+accuracy under noise.
 
 As wide as a column of print, so that nothing shrinks there. Colour-blind safe and readable in greyscale: marker
 shapes, filled or open, and dashes beside colours. PNG, PDF and SVG with the same bytes each time.
@@ -14,22 +15,15 @@ from typing import Any
 
 from ..runfolder import RunFolder
 from ..store import whole
+from .figure_parts import BLUE, GREY, MARKERS, PALETTE, VERMILION, WIDTH, error, marks, short, title
 from .load import read_plan
+from .noise_figure import draw_robustness
 from .rows import Row
-from .sheets import gap_row, named
+from .sheets import gap_row
 from .view import GroupKey, View
 
 FORMS = ("png", "pdf", "svg")
-NAMES = ("accuracy-", "gap-", "pareto-", "curves-")
-#: Wong's palette, readable with the common kinds of colour blindness; blue and vermilion also differ in grey.
-BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
-PALETTE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
-MARKERS = ("o", "s", "^", "D", "v", "P")
-#: Characters of a label in a figure.
-LABEL = 28
-GREY = "#6b6b6b"
-#: Inches: a column of a two-column page.
-WIDTH = 3.5
+NAMES = ("accuracy-", "gap-", "pareto-", "curves-", "robustness-")
 STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "mmlbench",
@@ -72,6 +66,7 @@ def write_figures(view: View, results: Path) -> dict[GroupKey, dict[str, Path]]:
         "gap": draw_gap,
         "pareto": draw_pareto,
         "curves": draw_curves,
+        "robustness": draw_robustness,
     }
     drawn: dict[GroupKey, dict[str, Path]] = {}
     with _style() as plt:
@@ -110,20 +105,6 @@ def _save(figure: Any, stem: Path) -> Path:
     return stem.with_name(f"{stem.name}.svg")
 
 
-def _error(row: Row) -> list[list[float]] | None:
-    """Return the interval of a row as matplotlib's asymmetric error, in percent or points."""
-    if row.value is None or row.ci_low is None or row.ci_high is None:
-        return None
-    scale = 100 if row.unit == "fraction" else 1
-    return [[scale * (row.value - row.ci_low)], [scale * (row.ci_high - row.value)]]
-
-
-def _short(row: Row) -> str:
-    """Return a label that leaves room for its figure."""
-    name = named(row)
-    return name if len(name) <= LABEL else f"{name[: LABEL - 1]}…"
-
-
 def _ranked(view: View, group: GroupKey) -> list[Row]:
     return [row for row in view.entries(group) if row.kind == "fused" and row.value is not None]
 
@@ -136,38 +117,24 @@ def draw_accuracy(plt: Any, view: View, group: GroupKey, results: Path) -> Any:
         return None
     figure, axes = plt.subplots(figsize=(WIDTH, 0.9 + 0.24 * len(rows)))
     _accuracy_on(axes, view, group, rows)
-    _title(figure, f"{view.title(group)}; in brackets the rank group")
+    title(figure, f"{view.title(group)}; in brackets the rank group")
     return figure
 
 
 def _accuracy_on(axes: Any, view: View, group: GroupKey, rows: list[Row]) -> None:
     """Draw accuracies with intervals, a line each."""
     for place, row in enumerate(rows):
-        axes.errorbar(100 * (row.value or 0.0), place, xerr=_error(row), capsize=2, lw=1.2, **_marks(row))
+        axes.errorbar(100 * (row.value or 0.0), place, xerr=error(row), capsize=2, lw=1.2, **marks(row))
     bayes = view.bayes(group).get("fused")
     if bayes is not None:
         axes.axvline(100 * bayes, color="black", ls="--", lw=1)
         text = axes.text(100 * bayes, -0.75, "Bayes ", ha="right", va="center", fontsize=7)
         text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.5})
-    labels = [f"{_short(row)}{f'  ({row.rank_group})' if row.rank_group else '  (–)'}" for row in rows]
+    labels = [f"{short(row)}{f'  ({row.rank_group})' if row.rank_group else '  (–)'}" for row in rows]
     axes.set_yticks(range(len(rows)), labels)
     axes.set_ylim(len(rows) - 0.5, -1.0 if bayes is not None else -0.5)
     axes.grid(axis="y", visible=False)
     axes.set_xlabel("test accuracy in %, 95 % interval")
-
-
-def _marks(row: Row) -> dict[str, Any]:
-    """Return how a row is marked: filled in the first rank group, open elsewhere, grey where it is not ranked."""
-    first = row.rank_group == 1
-    colour = GREY if row.rank_group is None else BLUE if first else VERMILION
-    shape = "o" if first else "s" if row.rank_group else "D"
-    return {"fmt": shape, "color": colour, "mfc": colour if first else "white"}
-
-
-def _title(figure: Any, text: str, lift: float = 5) -> None:
-    """Put a title over the figure, from its left edge on, `lift` points above the panels."""
-    top = max(axes.get_position().y1 for axes in figure.axes) + lift / 72 / figure.get_size_inches()[1]
-    figure.text(0.0, top, text, ha="left", va="bottom", fontsize=7.5)
 
 
 def draw_pareto(plt: Any, view: View, group: GroupKey, results: Path) -> Any:
@@ -182,7 +149,7 @@ def draw_pareto(plt: Any, view: View, group: GroupKey, results: Path) -> Any:
     best, front = 0.0, []
     for seconds, row in known:
         value = 100 * (row.value or 0.0)
-        axes.errorbar(seconds, value, yerr=_error(row), capsize=2, lw=1, alpha=0.95, **_marks(row))
+        axes.errorbar(seconds, value, yerr=error(row), capsize=2, lw=1, alpha=0.95, **marks(row))
         if value > best:
             best = value
             front.append((seconds, value))
@@ -199,10 +166,10 @@ def draw_pareto(plt: Any, view: View, group: GroupKey, results: Path) -> Any:
         axes.set_xscale("log")
     axes.margins(x=0.12)
     axes.autoscale_view()
-    _name_points(axes, [(seconds, 100 * (row.value or 0.0), _short(row)) for seconds, row in known])
+    _name_points(axes, [(seconds, 100 * (row.value or 0.0), short(row)) for seconds, row in known])
     axes.set_xlabel("training seconds of one seed, with the runs that it reuses")
     axes.set_ylabel("test accuracy in %")
-    _title(figure, f"{view.title(group)}; on the dotted line nothing is cheaper and better")
+    title(figure, f"{view.title(group)}; on the dotted line nothing is cheaper and better")
     return figure
 
 
@@ -246,7 +213,7 @@ def draw_gap(plt: Any, view: View, group: GroupKey, results: Path) -> Any:
         return None
     figure, axes = plt.subplots(figsize=(WIDTH, 1.1 + 0.32 * len(measured)))
     _gap_on(axes, view, group, measured)
-    _title(figure, f"{view.title(group)}; probe of the encoder alone minus after the method", 18)
+    title(figure, f"{view.title(group)}; probe of the encoder alone minus after the method", 18)
     return figure
 
 
@@ -262,9 +229,9 @@ def _gap_on(axes: Any, view: View, group: GroupKey, measured: list[Row]) -> None
             row = gap_row(view, group, entry.label, modality)
             if row is not None and row.value is not None:
                 label = modality if place == 0 else None
-                axes.errorbar(row.value, place + shift, xerr=_error(row), label=label, **style)
+                axes.errorbar(row.value, place + shift, xerr=error(row), label=label, **style)
     axes.axvline(0, color="black", lw=1)
-    names = [_short(row) + ("  control" if row.label == control else "") for row in measured]
+    names = [short(row) + ("  control" if row.label == control else "") for row in measured]
     axes.set_yticks(range(len(measured)), names)
     axes.set_ylim(len(measured) - 0.5, -0.5)
     axes.grid(axis="y", visible=False)
@@ -350,7 +317,7 @@ def draw_curves(plt: Any, view: View, group: GroupKey, results: Path) -> Any:
         axes.legend().remove()
     handles = {h.get_label(): h for axes in panels[0] for h in axes.get_lines() if not h.get_label().startswith("_")}
     figure.tight_layout(rect=(0, 0, 1, 1), w_pad=0.6)
-    _title(figure, f"{view.title(group)}; mean over seeds, band lowest to highest", 18)
+    title(figure, f"{view.title(group)}; mean over seeds, band lowest to highest", 18)
     place = {"loc": "upper center", "bbox_to_anchor": (0.5, 0.03), "ncols": 1 if width <= WIDTH else 3}
     figure.legend(handles.values(), handles.keys(), frameon=False, **place)
     return figure

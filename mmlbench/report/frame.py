@@ -10,17 +10,20 @@ from typing import Any
 
 import numpy as np
 
+from ..literature import read_figures
 from ..stats import Estimate
 from .accuracy import accuracy_rows, entry_notes, group_rows, subset_rows
 from .boil import Run
 from .facts import CONTROL, LOGIT_MEAN
 from .gaps import gap_rows
 from .load import Entry, Group, Loaded, load
-from .make import POINTS, What, blank, fill, group_estimate, known, mean_row
+from .make import POINTS, What, blank, corrected, fill, group_estimate, known, mean_row
 from .measures import class_rows, fusion_gain_rows, measure_rows, reliance_rows
 from .overall import overall_rows
 from .robust import robustness_rows
 from .rows import Row, rows_text, to_csv
+from .spread import fill_published
+from .view import View
 
 COST_COLUMNS = (
     "dataset", "split", "recipe", "encoder", "label", "method", "params", "n_seeds", "epochs", "sample_passes",
@@ -37,7 +40,9 @@ def make_frame(results: Path, cache: Path) -> tuple[str, str]:
         DataError: a planned run is missing, stale or corrupt; see `load`.
     """
     loaded = load(results, cache)
-    return rows_text([*all_rows(loaded), *robustness_rows(loaded, results)]), to_csv(COST_COLUMNS, cost_rows(loaded))
+    rows = corrected([*all_rows(loaded), *robustness_rows(loaded, results)])
+    fill_published(View(loaded.name, loaded.headline, loaded.baseline, rows, []), read_figures())
+    return rows_text(rows), to_csv(COST_COLUMNS, cost_rows(loaded))
 
 
 def all_rows(loaded: Loaded) -> Iterator[Row]:
@@ -48,10 +53,10 @@ def all_rows(loaded: Loaded) -> Iterator[Row]:
         yield from selection_rows(group)
         yield from group_rows(group, loaded.headline)
         yield from subset_rows(group)
-        yield from measure_rows(group)
+        yield from measure_rows(group, loaded.headline, loaded.baseline)
         yield from class_rows(group, loaded.headline)
         yield from fusion_gain_rows(group)
-        yield from reliance_rows(group)
+        yield from reliance_rows(group, loaded.headline)
         yield from bayes_rows(group, loaded.headline)
         yield from mixed_rows(group)
     yield from leak_rows(loaded)

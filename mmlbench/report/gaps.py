@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..stats import Estimate, detectable_difference
+from ..stats import Estimate
 from .facts import CONTROL
 from .load import Entry, Group
-from .make import POINTS, What, blank, common_seeds, fill, group_estimate, known, mean_row, seeds_note
+from .make import POINTS, What, blank, common_seeds, fill, group_estimate, mean_row, seeds_note, worst_of
+from .resolution import resolution_row
 from .rows import Row
 
 TABLE = "competition_gap"
@@ -77,7 +78,7 @@ def _gaps(group: Group, entry: Entry, alone: Entry, rule: str) -> Iterator[Row]:
     count = len(gaps)
     said = [f"{worst}, the largest of {count}: interval at .05/{count}", *notes]
     what = What(TABLE, "worst", "gap", "probe", rule, alone.label)
-    yield mean_row(group, entry, what, gaps[worst], said, [alone], level=1 - 0.05 / count)
+    yield worst_of(count, mean_row(group, entry, what, gaps[worst], said, [alone], level=1 - 0.05 / count))
     yield from _beyond_control(group, entry, rule)
     for modality, matrix in probe_gap(group, entry, alone, rule, "own_head").items():
         what = What(TABLE, modality, "gap_head", "own_head", rule, alone.label)
@@ -142,12 +143,7 @@ def _resolution(group: Group, alone: Entry, headline: str) -> Iterator[Row]:
     """Yield the smallest gap that is found with 80 % power, its median over methods and modalities."""
     measured = [entry for entry in group.entries if not entry.zero_gap]
     gaps = [m for entry in measured for m in probe_gap(group, entry, alone, headline).values()]
-    sizes = [detectable_difference(matrix, clusters=group.clusters) for matrix in gaps]
-    finite = [size for size in sizes if np.isfinite(size)]
-    if not gaps:
-        return
-    row = blank(group, None, What(TABLE, "mean", "resolution", "probe", headline, alone.label), [*measured, alone])
-    row.value = known(float(np.median(finite))) if finite else None
-    row.n_seeds = min(matrix.shape[0] for matrix in gaps)
-    row.note = "smallest true gap found with 80 % power, single comparison; median over methods and modalities"
-    yield row
+    what = What(TABLE, "mean", "resolution", "probe", headline, alone.label)
+    row = resolution_row(group, what, gaps, [*measured, alone], "gap")
+    if row is not None:
+        yield row

@@ -10,8 +10,9 @@ from . import story
 from .details import gather
 from .facts import Facts
 from .load import outdated, read_plan
+from .more_sheets import measures_sheet, overall_sheet, reliance_sheet, robustness_sheet
 from .page import Figures, write_page
-from .sheets import TARGET, accuracy_sheet, gap_row, gap_sheet, named
+from .sheets import TARGET, Sheet, accuracy_sheet, gap_row, gap_sheet, named
 from .tables import markdown_table, markdown_text
 from .view import GroupKey, View, figure_of, interval, percent, with_sd
 
@@ -40,20 +41,29 @@ def markdown_page(view: View, results: Path, figures: Figures) -> str:
     lines = [f"# mmlbench leaderboard: {markdown_text(view.name)}", "", markdown_text(TARGET), ""]
     lines += ["## All data", ""]
     lines += [line for said in story.overall(view) for line in (markdown_text(said), "")]
+    lines += _sheet_lines("Mean rank over datasets", overall_sheet(view))
     for group in view.groups():
         accuracy, gaps = accuracy_sheet(view, group), gap_sheet(view, group)
         lines += [f"## {markdown_text(view.title(group))}", ""]
         lines += [line for said in story.headline_of(view, group) for line in (f"- {markdown_text(said)}",)]
         lines += ["", "### Accuracy", "", *markdown_table(accuracy), ""]
         lines += [line for note in (*accuracy.notes, *view.audited(group)) for line in (markdown_text(note), "")]
-        if gaps is not None:
-            lines += ["### Competition gap", "", *markdown_table(gaps), ""]
-            lines += [line for note in gaps.notes for line in (markdown_text(note), "")]
+        more = {"Further measures": measures_sheet(view, group), "Reliance": reliance_sheet(view, group)}
+        more["Accuracy under noise"] = robustness_sheet(view, group)
+        for heading, sheet in {"Competition gap": gaps, **more}.items():
+            lines += _sheet_lines(heading, sheet)
         for name, file in figures.get(group, {}).items():
             image = file.with_suffix(".png").relative_to(results).as_posix()
             lines += [f"![{markdown_text(name)} of {markdown_text(view.title(group))}]({image})", ""]
         lines += [markdown_text(_made(view, group)), ""]
     return "\n".join(lines)
+
+
+def _sheet_lines(heading: str, sheet: Sheet | None) -> list[str]:
+    if sheet is None:
+        return []
+    notes = [line for note in sheet.notes for line in (markdown_text(note), "")]
+    return [f"### {heading}", "", *markdown_table(sheet), "", *notes]
 
 
 def _made(view: View, group: GroupKey) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..hashing import digest
-from ..stats import Estimate, two_part
+from ..stats import Estimate, holm, two_part
 from .boil import Run
 from .load import Entry, Group
 from .rows import Row
@@ -114,9 +114,33 @@ def fill(row: Row, estimate: Estimate, notes: Iterable[str] = (), test: bool = F
     row.p_value = known(estimate.p_value) if test and estimate.n_seeds > 1 else None  # one seed separates nothing
     if row.metric.startswith("accuracy") and row.ci_low is not None and row.ci_high is not None:
         row.ci_low, row.ci_high = max(row.ci_low, 0.0), min(row.ci_high, 1.0)  # costs no coverage
+    row.se = known(estimate.se)
     row.n_seeds, row.n_test = estimate.n_seeds, estimate.n_items
     row.note = join([estimate.note, *notes, row.note])
     return row
+
+
+def worst_of(count: int, row: Row) -> Row:
+    """Return the row of the most extreme of `count` values, whose interval is at .05/count, its p-value to match."""
+    row.p_value = None if row.p_value is None else min(1.0, count * row.p_value)
+    return row
+
+
+def corrected(rows: Iterable[Row]) -> list[Row]:
+    """Return the rows with their adjusted p-values: Holm over all labels compared with one reference by one measure.
+
+    The interval and `p_value` of a row are those of this one comparison; `p_adjusted` is for who reads a column.
+    """
+    rows = list(rows)
+    families: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        if row.p_value is not None:
+            key = (*row.group, row.table, row.modality, row.metric, row.kind, row.selection, row.baseline)
+            families.setdefault(key, []).append(row)
+    for family in families.values():
+        for row, value in zip(family, holm([row.p_value or 0.0 for row in family]), strict=True):
+            row.p_adjusted = float(value)
+    return rows
 
 
 def in_words(note: str, name: str) -> str:
@@ -132,9 +156,16 @@ def seeds_note(used: tuple[int, ...], *entries: Entry) -> str:
     return f"over the common seeds {', '.join(map(str, used))}"
 
 
-def group_estimate(group: Group, matrix: np.ndarray, level: float = 0.95) -> Estimate:
-    """Return the two-part estimate of a matrix (seeds, n) over the group's test samples, its note in words."""
-    estimate = two_part(matrix, group.clusters, level)
+def group_estimate(
+    group: Group, matrix: np.ndarray, level: float = 0.95, where: np.ndarray | None = None
+) -> Estimate:
+    """Return the two-part estimate of a matrix (seeds, n) over the group's test samples, its note in words.
+
+    Args:
+        where: which of the group's samples the columns are, bool (samples,); all of them by default.
+    """
+    clusters = group.clusters
+    estimate = two_part(matrix, clusters if clusters is None or where is None else clusters[where], level)
     return dataclasses.replace(estimate, note=in_words(estimate.note, group.group_name))
 
 

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from ..score import adaptive_ece, balanced_of, f1_of
-from ..stats import MOST_PLAYERS, shapley, subset_name, table_pseudo_values, two_part
-from .accuracy import entry_notes
+from ..stats import MOST_PLAYERS, shapley, subset_name, table_pseudo_values
+from .accuracy import entry_notes, ranked_entries
 from .load import Entry, Group
-from .make import POINTS, What, blank, common_seeds, fill, known, mean_row, seeds_note
+from .make import POINTS, What, blank, common_seeds, fill, group_estimate, known, mean_row, seeds_note, worst_of
+from .resolution import Values, between, resolution_row
 from .rows import Row
 
 TABLE_METRICS = {"macro_f1": f1_of, "balanced_accuracy": balanced_of}
@@ -25,11 +26,15 @@ def names_of(group: Group) -> list[tuple[str, str, str]]:
     return [("fused", "fused", "fused"), *((f"own_head/{m}", m, "own_head") for m in group.modalities)]
 
 
-def measure_rows(group: Group) -> Iterator[Row]:
-    """Yield macro-F1, balanced accuracy, NLL and calibration error of fused and own-head predictions."""
+def measure_rows(group: Group, headline: str, baseline: str) -> Iterator[Row]:
+    """Yield macro-F1, balanced accuracy, NLL and calibration error of fused and own-head predictions, and what
+    difference of each to the baseline the table can resolve.
+    """
     classes = len(group.class_names)
     absent = sorted(set(range(classes)) - set(group.label.tolist()))
     lacking = f"{len(absent)} of {classes} classes are not in the test part" if absent else ""
+    compared: dict[str, list[Values]] = {}
+    ranked = ranked_entries(group, headline)
     for entry in group.entries:
         for rule in (rule for rule in entry.rules if rule != "test"):
             for name, modality, kind in names_of(group):
@@ -37,15 +42,26 @@ def measure_rows(group: Group) -> Iterator[Row]:
                 nll = entry.values("nll", key)
                 if nll is None:
                     continue
-                yield from _table_metrics(group, entry, rule, key, modality, kind, notes)
+                values = {"nll": nll.astype(np.float64)}
+                for metric, found, row in _table_metrics(group, entry, rule, key, modality, kind, notes):
+                    values[metric] = POINTS * found
+                    yield row
                 what = What("measures", modality, "nll", kind, rule, unit="nats")
-                yield mean_row(group, entry, what, nll.astype(np.float64), notes)
+                yield mean_row(group, entry, what, values["nll"], notes)
+                if key == f"{headline}/fused" and entry in ranked:
+                    for metric, found in values.items():
+                        compared.setdefault(metric, []).append((entry, found))
                 yield _calibration(group, entry, rule, key, modality, kind, notes)
+
+    for metric, several in compared.items():
+        place, unit = ("measures", "fused", f"resolution@{metric}", headline), "nats" if metric == "nll" else "points"
+        resolved = between(group, place, several, group.baseline(baseline), "difference", unit=unit)
+        yield from [resolved] if resolved is not None else []
 
 
 def _table_metrics(
     group: Group, entry: Entry, rule: str, key: str, modality: str, kind: str, notes: list[str]
-) -> Iterator[Row]:
+) -> Iterator[tuple[str, np.ndarray, Row]]:
     predicted = entry.values("predicted", key)
     if predicted is None or predicted.shape[1] < 2:
         return
@@ -57,7 +73,7 @@ def _table_metrics(
         row = mean_row(group, entry, what, values, ["on jackknife values", said, *notes])
         if row.ci_low is not None and row.ci_high is not None:
             row.ci_low, row.ci_high = max(row.ci_low, 0.0), min(row.ci_high, 1.0)
-        yield row
+        yield metric, values, row
 
 
 def _calibration(group: Group, entry: Entry, rule: str, key: str, modality: str, kind: str, notes: list[str]) -> Row:
@@ -86,8 +102,7 @@ def class_rows(group: Group, headline: str) -> Iterator[Row]:
                 row.n_test, row.note = 0, "not in the test part"
                 yield row
                 continue
-            clusters = None if group.clusters is None else group.clusters[mine]
-            estimate = two_part(matrix[:, mine], clusters)
+            estimate = group_estimate(group, matrix[:, mine], where=mine)
             never = entry.values("predicted", f"{headline}/fused")
             said = "never predicted" if never is not None and not (never == k).any() else ""
             yield fill(blank(group, entry, what), estimate, [said, *entry_notes(entry, headline)])
@@ -128,9 +143,7 @@ def _over_best(group: Group, entry: Entry, alone: Entry, rule: str) -> Iterator[
     notes = [f"over {alone.label} {best}, the best of {count}: interval at .05/{count}", *entry_notes(entry, rule)]
     matrix = POINTS * (fused - there[best])
     notes.append(seeds_note(seeds, entry, alone))
-    row = mean_row(group, entry, what, matrix, notes, [alone], level=1 - 0.05 / count)
-    row.p_value = None if row.p_value is None else min(1.0, count * row.p_value)
-    yield row
+    yield worst_of(count, mean_row(group, entry, what, matrix, notes, [alone], level=1 - 0.05 / count))
 
 
 # ---- reliance --------------------------------------------------------------------------------------------------
@@ -148,16 +161,23 @@ def subset_rule(record: Mapping[str, Any]) -> str:
     return "the head sees the filled-in features; not comparable across heads"
 
 
-def reliance_rows(group: Group) -> Iterator[Row]:
+def reliance_rows(group: Group, headline: str) -> Iterator[Row]:
     """Yield exact Shapley values of the head over modality subsets; for two modalities also what each adds."""
+    found: list[Values] = []
     for entry in group.entries:
         keys = {key for run in entry.runs for key in run.bits if "/fused@" in key}
         terms = sorted({(key.split("/")[0], key.split("@")[1].split(":")[0]) for key in keys})
         for rule, filling in terms:
-            yield from _reliance(group, entry, rule, filling)
+            for metric, matrix, row in _reliance(group, entry, rule, filling):
+                if metric == "shapley@mean" and rule == headline:
+                    found.append((entry, matrix))
+                yield row
+    what = What("reliance", "mean", "resolution", "subset", headline)
+    resolved = resolution_row(group, what, [m for _, m in found], [e for e, _ in found], "Shapley value")
+    yield from [resolved] if resolved is not None else []
 
 
-def _reliance(group: Group, entry: Entry, rule: str, filling: str) -> Iterator[Row]:
+def _reliance(group: Group, entry: Entry, rule: str, filling: str) -> Iterator[tuple[str, np.ndarray, Row]]:
     players = group.modalities
     if not 2 <= len(players) <= MOST_PLAYERS or filling not in FILLED:
         return
@@ -173,9 +193,8 @@ def _reliance(group: Group, entry: Entry, rule: str, filling: str) -> Iterator[R
             continue
         suffix = f"@{filling}" if metric == "accuracy" else f"_nll@{filling}"
         for player, matrix in shapley(value, players).items():
-            yield _reliance_row(
-                group, entry, What("reliance", player, f"shapley{suffix}", "subset", rule, "", unit), matrix, notes
-            )
+            what = What("reliance", player, f"shapley{suffix}", "subset", rule, "", unit)
+            yield _reliance_row(group, entry, what, matrix, notes)
         if len(players) == 2:
             one, other = players
             for player, rest in ((one, other), (other, one)):
@@ -186,10 +205,12 @@ def _reliance(group: Group, entry: Entry, rule: str, filling: str) -> Iterator[R
             yield _reliance_row(group, entry, what, mixed, notes)
 
 
-def _reliance_row(group: Group, entry: Entry, what: What, matrix: np.ndarray, notes: list[str]) -> Row:
+def _reliance_row(
+    group: Group, entry: Entry, what: What, matrix: np.ndarray, notes: list[str]
+) -> tuple[str, np.ndarray, Row]:
     row = mean_row(group, entry, what, matrix, notes)
     row.p_value = None  # how much a head leans on something is no hypothesis
-    return row
+    return what.metric, matrix, row
 
 
 def _value(entry: Entry, metric: str, key: str) -> np.ndarray | None:

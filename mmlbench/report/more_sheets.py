@@ -3,19 +3,10 @@
 from __future__ import annotations
 
 from .measures import BEST
+from .noise_figure import curves_of
 from .rows import Row
 from .sheets import TARGET, Sheet, mixed_notes, named, points, resolved, said, without_empty_columns
-from .view import GroupKey, View, figure_of, interval, notes_of
-
-
-def _plain(row: Row | None, digits: int = 3) -> str:
-    """Return 'value [low, high]' of a number that is neither percent nor points."""
-    if row is None or row.value is None:
-        return ""
-    text = f"{row.value:.{digits}f}"
-    if row.ci_low is not None and row.ci_high is not None:
-        text += f" [{row.ci_low:.{digits}f}, {row.ci_high:.{digits}f}]"
-    return text.replace("-", "\N{MINUS SIGN}")
+from .view import GroupKey, View, figure_of, notes_of
 
 
 def measures_sheet(view: View, group: GroupKey) -> Sheet | None:
@@ -33,8 +24,8 @@ def measures_sheet(view: View, group: GroupKey) -> Sheet | None:
             view.find(group, entry.label, "fusion_gain", baseline=name, table="fusion_gain")
             for name in (BEST, ensemble or view.baseline)
         ]
-        line = [named(entry), *(f"{figure_of(row)} {interval(row)}".strip() for row in table.values())]
-        line += [_plain(nll), figure_of(ece), *map(points, gains)]
+        line = [named(entry), *map(points, table.values())]
+        line += [points(nll), figure_of(ece), *map(points, gains)]
         line.append(figure_of(view.find(group, entry.label, "probability_best")))
         sheet.rows.append(line)
         used += [*table.values(), nll]
@@ -46,7 +37,7 @@ def measures_sheet(view: View, group: GroupKey) -> Sheet | None:
         "model is picked on these samples: its interval is at .05 divided by the number of modalities.",
         *mixed_notes(view, group),
         TARGET,
-        resolved(view, group, "accuracy"),
+        resolved(view, group, "measures"),
         *said(used),
     ]
     return without_empty_columns(sheet)
@@ -68,7 +59,7 @@ def reliance_sheet(view: View, group: GroupKey) -> Sheet | None:
         line += [points(rows.get(("added@mean", m))) for m in modalities]
         line += [points(rows.get(("interaction@mean", "fused")))]
         line += [points(rows.get(("shapley@zero", m))) for m in modalities]
-        line += [_plain(rows.get(("shapley_nll@mean", m))) for m in modalities]
+        line += [points(rows.get(("shapley_nll@mean", m))) for m in modalities]
         sheet.rows.append(line)
         for note in notes_of(rows.values()):
             if "not comparable across heads" in note:
@@ -82,6 +73,33 @@ def reliance_sheet(view: View, group: GroupKey) -> Sheet | None:
         *(f"{rule[:1].upper()}{rule[1:]}: {', '.join(labels)}." for rule, labels in rules.items()),
         *mixed_notes(view, group),
         TARGET,
+        resolved(view, group, "reliance"),
+    ]
+    return without_empty_columns(sheet)
+
+
+def robustness_sheet(view: View, group: GroupKey) -> Sheet | None:
+    """Return accuracy under noise: a line per method and modality; None where it was not measured."""
+    curves = curves_of(view, group)
+    if not curves:
+        return None
+    strengths = sorted({strength for curve in curves for strength in curve.points})
+    columns = ["method", "noise on", "noise", "area", *(f"at {strength:g}" for strength in strengths)]
+    sheet = Sheet("robustness", view.title(group), columns, [])
+    for curve in curves:
+        line = [named(curve.entry), curve.modality, curve.when, points(curve.area)]
+        sheet.rows.append([*line, *(figure_of(curve.points.get(strength)) for strength in strengths)])
+    there = {curve.entry.label for curve in curves}
+    out = [e.label for e in view.entries(group) if e.tuning_trials and e.label not in there]
+    sheet.notes = [
+        "Fused accuracy in %, last epoch, under additive Gaussian noise on one modality, strength in standard "
+        "deviations of its inputs (0: none). Area: mean height of the curve over its range of strengths; curves over "
+        "other ranges have areas that are not comparable. Intervals of the single points are in robustness.csv.",
+        *([f"Not measured, as tuned: {', '.join(out)}; mmlbench robustness RUN measures it."] if out else []),
+        *mixed_notes(view, group),
+        TARGET,
+        resolved(view, group, "robustness"),
+        *said([curve.area for curve in curves]),
     ]
     return without_empty_columns(sheet)
 
@@ -94,6 +112,11 @@ def overall_sheet(view: View) -> Sheet | None:
         return None
     score = {row.label: row for row in rows if row.metric == "mean_normalised_score"}
     sheet = Sheet("overall", "all datasets", ["method", "mean rank", "mean normalised score"], [])
-    sheet.rows = [[row.label, _plain(row, 2), _plain(score.get(row.label), 2)] for row in ranks]
-    sheet.notes = [*(f"{note}." for note in notes_of([ranks[0], score.get(ranks[0].label)]))]
+    sheet.rows = [[row.label, points(row), points(score.get(row.label))] for row in ranks]
+    sheet.notes = [
+        f"{head}: {'; '.join(notes_of([row]))}."
+        for head, row in (("Rank", ranks[0]), ("Score", score.get(ranks[0].label)))
+    ]
+    sheet.notes.append("Without an interval there is no smallest resolvable difference: rank groups are per dataset.")
+    sheet.notes += dict.fromkeys(note for group in view.groups() for note in mixed_notes(view, group))
     return sheet

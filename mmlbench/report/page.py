@@ -17,17 +17,22 @@ from . import html, spread, story
 from .boards import RULES, FamilyOf, accuracy_board, gap_board, overall_board, rules_of
 from .details import Detail, detail_html
 from .html import text
-from .sheets import TARGET, accuracy_sheet, cost_sheet, gap_sheet, named
+from .more_sheets import measures_sheet, overall_sheet, reliance_sheet, robustness_sheet
+from .rows import Row
+from .sheets import TARGET, Sheet, accuracy_sheet, cost_sheet, gap_sheet, named
 from .view import GroupKey, View, interval, with_sd
 
 Figures = dict[GroupKey, dict[str, Path]]
 Details = Mapping[tuple[GroupKey, str], Detail]
-#: The page stays below 2 MB: pictures and details go into it up to these sizes in all, the rest is named.
-PICTURE_BYTES, DETAIL_BYTES = 900_000, 500_000
+#: The page stays below 2 MB: pictures, details and tables to unfold go into it up to these sizes, the rest is named.
+PICTURE_BYTES, DETAIL_BYTES, FOLD_BYTES = 600_000, 500_000, 300_000
+#: A long table, such as accuracy per scene, is shown up to so many lines; all_tables.csv has them all.
+LINES = 300
 CAPTIONS = {
     "accuracy": "Accuracy with 95 % intervals; the dashed line is the Bayes accuracy, where it is known.",
     "gap": "Competition gap of each modality: right of zero, training together cost its encoder that much.",
     "pareto": "Accuracy against the cost of training; on the line, nothing is both cheaper and more accurate.",
+    "robustness": "Accuracy under additive noise on one modality at test, with 95 % intervals.",
     "curves": "Competition as it happens: test accuracy of each modality's head over the epochs. A sliced head is "
     "the modality's block of the joint head and can lag behind its encoder; the gap is measured by probes.",
 }
@@ -123,9 +128,20 @@ def _overall(view: View, family_of: FamilyOf) -> str:
             f'<div class="story">{html.paragraphs(story.overall(view))}</div>',
             overall_board(view, family_of),
             html.paragraphs([said], "soft"),
+            _over_datasets(view),
             "</section>",
         ]
     )
+
+
+def _over_datasets(view: View) -> str:
+    """Return mean rank and mean normalised score, to unfold; '' for one dataset."""
+    sheet = overall_sheet(view)
+    return html.folded("Mean rank over datasets", _sheet_html(sheet)) if sheet else ""
+
+
+def _sheet_html(sheet: Sheet) -> str:
+    return html.sheet_table(sheet) + html.paragraphs(sheet.notes, "soft")
 
 
 def _section(
@@ -161,7 +177,7 @@ def _section(
         *_details(view, group, details, audit, room),
         "<h3>More tables</h3>",
         spread.beside(view, group, published),
-        *_folds(view, group),
+        *_folds(view, group, FOLD_BYTES // len(view.groups())),
         "</section>",
     ]
     return "\n".join(part for part in parts if part)
@@ -192,14 +208,18 @@ def _details(view: View, group: GroupKey, details: Details, audit: list[str], ro
     return parts
 
 
-def _folds(view: View, group: GroupKey) -> list[str]:
-    """Return what is there on demand: all columns, selection, groups, leak, subsets, cost, what made it."""
-    sheet = accuracy_sheet(view, group)
-    folds = [html.folded("All accuracy columns", html.sheet_table(sheet) + html.paragraphs(sheet.notes, "soft"))]
-    gaps = gap_sheet(view, group)
-    if gaps is not None:
-        body = html.sheet_table(gaps) + html.paragraphs(gaps.notes, "soft")
-        folds.append(html.folded("All columns of the competition gap", body))
+def _folds(view: View, group: GroupKey, room: int) -> list[str]:
+    """Return what is there on demand: all columns, further measures, cost, what made it, then longer tables."""
+    folds = {"All accuracy columns": _sheet_html(accuracy_sheet(view, group))}
+    sheets = {
+        "All columns of the competition gap": gap_sheet(view, group),
+        "Further measures: macro-F1, NLL, calibration, fusion gain": measures_sheet(view, group),
+        "How much each head relies on each modality": reliance_sheet(view, group),
+        "Accuracy under noise": robustness_sheet(view, group),
+        "What it cost": cost_sheet(view, group),
+    }
+    folds |= {title: _sheet_html(sheet) for title, sheet in sheets.items() if sheet is not None}
+    folds["What made these numbers"] = made_table(view, group)
     for table, title in (
         ("selection", "What picking the epoch on the test set buys"),
         ("groups", "Accuracy per group of test samples"),
@@ -208,26 +228,27 @@ def _folds(view: View, group: GroupKey) -> list[str]:
         ("bayes", "Beside the Bayes accuracy"),
     ):
         rows = [row for row in view.of(group, table) if row.selection in (view.headline, "test", "")]
-        if rows:
-            cells = [
-                [
-                    row.label or "-",
-                    row.modality,
-                    row.metric,
-                    row.baseline,
-                    with_sd(row),
-                    interval(row),
-                    row.unit,
-                    row.note,
-                ]
-                for row in rows
-            ]
-            head = ["method", "of", "metric", "minus", "value", "95 % interval", "unit", "note"]
-            folds.append(html.folded(title, html.plain_table(head, cells, title)))
-    cost = cost_sheet(view, group)
-    folds.append(html.folded("What it cost", html.sheet_table(cost) + html.paragraphs(cost.notes, "soft")))
-    folds.append(html.folded("What made these numbers", made_table(view, group)))
-    return folds
+        if len(rows) > LINES:
+            said = f"{len(rows)} lines, too many to show: all_tables.csv has them, where table = {table}."
+            folds[title] = html.paragraphs([said], "soft")
+        elif rows:
+            folds[title] = _long_table(rows, title)
+    parts = []
+    for title, body in folds.items():
+        if len(body) > room:
+            body = html.paragraphs(["The page is full: see all_tables.csv and the folder tables."], "soft")
+        room -= len(body)
+        parts.append(html.folded(title, body))
+    return parts
+
+
+def _long_table(rows: list[Row], title: str) -> str:
+    """Return rows of any table, one a line."""
+    head = ["method", "of", "metric", "minus", "value", "95 % interval", "unit", "note"]
+    cells = [
+        [r.label or "-", r.modality, r.metric, r.baseline, with_sd(r), interval(r), r.unit, r.note] for r in rows
+    ]
+    return html.plain_table(head, cells, title)
 
 
 def made_table(view: View, group: GroupKey) -> str:

@@ -13,34 +13,55 @@ from ..hashing import file_digest
 from ..score import Bits, correct
 from ..store import read_arrays
 from .accuracy import entry_notes
+from .boil import Run
+from .facts import LOGIT_MEAN
 from .load import Entry, Group, Loaded
-from .make import What, mean_row, seeds_note
+from .make import POINTS, What, mean_row, seeds_note
+from .resolution import Values, between
 from .rows import Row
 
 #: Noise of each modality and strength, in standard deviations of its inputs.
 Curve = dict[tuple[str, float], Bits]
+#: A modality, the area under a curve of each seed and sample where the row is that, and the row.
+Point = tuple[str, np.ndarray | None, Row]
 TRAINED = re.compile(r" noise_(std|on)=(\S+)")
 
 
-def read_curve(results: Path, run: str, label: np.ndarray) -> Curve:
-    """Return (modality, strength) -> correctness of the fused logits of a run; {} where none was measured.
+def curve_file(results: Path, run: str) -> Path:
+    """Return where a run's logits under noise are stored."""
+    return results / "robustness" / f"{run.removeprefix('runs/')}.npz"
+
+
+def check_curve(results: Path, run: str) -> dict[str, np.ndarray]:
+    """Return a run's logits under noise, '<modality>=<strength>/<logits>'.
 
     Raises:
-        DataError: it was measured on other weights than the run has now.
+        DataError: they are not there, or were measured on other weights than the run has now.
     """
-    path = results / "robustness" / f"{run.removeprefix('runs/')}.npz"
+    path, mend = curve_file(results, run), f"Measure it: mmlbench robustness {results / run}"
     if not path.exists():
-        return {}
+        raise DataError(f"{path} is missing, and the plan asks for accuracy under noise", mend)
     arrays = read_arrays(path)
-    mend = f"Measure it anew: mmlbench robustness {results / run}"
     if str(arrays.pop("run_hash", "")) != file_digest(results / run / "run.json"):
         raise DataError(f"{path} is stale: the run was made anew since", mend)
+    return arrays
+
+
+def read_curve(results: Path, run: Run, label: np.ndarray) -> Curve:
+    """Return (modality, strength) -> correctness of the fused logits of a run, of folds one after another.
+
+    Raises:
+        DataError: as `check_curve`; logits that are not finite, or of another length than the labels.
+    """
+    names = [str(source.record["run"]) for source in run.sources]
+    parts = [check_curve(results, name) for name in names]
     found: Curve = {}
-    for key, logits in arrays.items():
+    for key in parts[0]:
         place, _, name = key.partition("/")
         modality, _, strength = place.rpartition("=")
-        if name == "fused":
-            found[modality, float(strength)] = correct(logits, label, f"{path}: {key}")
+        if name == "fused" and all(key in part for part in parts):
+            logits = np.concatenate([part[key] for part in parts])
+            found[modality, float(strength)] = correct(logits, label, f"{curve_file(results, names[0])}: {key}")
     return found
 
 
@@ -58,16 +79,24 @@ def robustness_rows(loaded: Loaded, results: Path) -> Iterator[Row]:
     if not loaded.robustness:  # off by default; what an earlier study has left is not looked at
         return
     for group in loaded.groups:
+        areas: dict[str, list[Values]] = {}
         for entry in group.entries:
-            yield from _at_test(group, entry, results)
-    yield from _trained(loaded)
+            for modality, area, row in _at_test(group, entry, results):
+                if area is not None:
+                    areas.setdefault(modality, []).append((entry, POINTS * area))
+                yield row
+        for modality, found in areas.items():
+            what = ("robustness", modality, "resolution", "last")
+            resolved = between(group, what, found, group.baseline(loaded.baseline), "difference of areas")
+            yield from [resolved] if resolved is not None else []
+    yield from (row for _, _, row in _trained(loaded))
 
 
-def _at_test(group: Group, entry: Entry, results: Path) -> Iterator[Row]:
+def _at_test(group: Group, entry: Entry, results: Path) -> Iterator[Point]:
     clean = entry.matrix("last/fused")
-    if clean is None or any(len(run.sources) != 1 for run in entry.runs):
+    if clean is None or not _planned(entry, results):
         return
-    curves = [read_curve(results, str(run.record["run"]), group.label) for run in entry.runs]
+    curves = [read_curve(results, run, group.label) for run in entry.runs]
     common = [key for key in curves[0] if all(key in curve for curve in curves)]
     for modality in group.modalities:
         strengths = sorted(strength for name, strength in common if name == modality)
@@ -75,6 +104,14 @@ def _at_test(group: Group, entry: Entry, results: Path) -> Iterator[Row]:
             continue
         points = [clean, *(np.stack([c[modality, s] for c in curves]).astype(np.float64) for s in strengths)]
         yield from _curve(group, entry, modality, [0.0, *strengths], points, "noise at test only", [])
+
+
+def _planned(entry: Entry, results: Path) -> bool:
+    """Whether an entry's runs are measured: those of one model without noise in training; tuned ones if all were."""
+    records = [source.record for run in entry.runs for source in run.sources]
+    if entry.method == LOGIT_MEAN or any(record["config"]["recipe"].get("noise_std") for record in records):
+        return False
+    return not entry.trials or all(curve_file(results, str(record["run"])).exists() for record in records)
 
 
 def _curve(
@@ -85,20 +122,20 @@ def _curve(
     points: list[np.ndarray],
     said: str,
     notes: list[str],
-) -> Iterator[Row]:
+) -> Iterator[Point]:
     """Yield a row a strength, and the area under the curve: its mean height over the range of strengths."""
     how = "noise" if "test only" in said else "noise_in_training"
     where = f"{said}, on {modality}, in standard deviations of its inputs"
     for strength, matrix in zip(strengths, points, strict=True):
         what = What("robustness", modality, f"accuracy@{how}={strength:g}", "fused", "last", unit="fraction")
-        yield mean_row(group, entry, what, matrix, [where, *notes, *entry_notes(entry, "last")])
+        yield modality, None, mean_row(group, entry, what, matrix, [where, *notes, *entry_notes(entry, "last")])
     area = np.tensordot(area_weights(strengths), np.stack(points), axes=1)
     what = What("robustness", modality, f"area@{how}", "fused", "last", unit="fraction")
     span = f"mean height of the curve from {strengths[0]:g} to {strengths[-1]:g}; {where}"
-    yield mean_row(group, entry, what, area, [span, *notes, *entry_notes(entry, "last")])
+    yield modality, area, mean_row(group, entry, what, area, [span, *notes, *entry_notes(entry, "last")])
 
 
-def _trained(loaded: Loaded) -> Iterator[Row]:
+def _trained(loaded: Loaded) -> Iterator[Point]:
     """Yield curves over groups whose recipes differ in nothing but the strength of noise in training and test."""
     clean: dict[tuple[str, ...], Group] = {(g.dataset, g.split, g.recipe, g.encoder): g for g in loaded.groups}
     noisy: dict[tuple[tuple[str, ...], str], dict[float, Group]] = {}

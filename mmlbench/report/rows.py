@@ -41,7 +41,9 @@ class Row:
     sd: float | None = None
     ci_low: float | None = None
     ci_high: float | None = None
+    se: float | None = None
     p_value: float | None = None
+    p_adjusted: float | None = None
     rank_group: int | None = None
     n_seeds: int | None = None
     n_test: int | None = None
@@ -72,7 +74,7 @@ class Row:
 
 COLUMNS = tuple(field.name for field in fields(Row))
 _INTEGERS = ("rank_group", "n_seeds", "n_test", "tuning_trials")
-_FLOATS = ("value", "sd", "ci_low", "ci_high", "p_value", "published_value")
+_FLOATS = ("value", "sd", "ci_low", "ci_high", "se", "p_value", "p_adjusted", "published_value")
 
 
 def number(value: float | int | None) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..stats import INFERENCE_TARGET
-from .facts import LOGIT_MEAN
+from .facts import ALONE, JOINT, LOGIT_MEAN
 from .rows import Row
 from .view import GroupKey, View, figure_of, interval, notes_of, p_text, signed, with_sd
 
+HOLM = "p (Holm)"
 TARGET = f"95 % two-part intervals (seeds and test samples both counted); they speak about {INFERENCE_TARGET}."
 
 
@@ -39,13 +39,34 @@ def points(row: Row | None) -> str:
     return " ".join(part for part in (figure_of(row), interval(row)) if part)
 
 
+#: Tables whose resolution is that of single values; in the others it is that of differences between rows.
+SINGLE = {"competition_gap": "gap", "reliance": "Shapley value"}
+MEASURED = {"macro_f1": "macro-F1", "balanced_accuracy": "balanced accuracy", "nll": "NLL"}
+
+
 def resolved(view: View, group: GroupKey, table: str) -> str:
-    """Say the smallest difference that a table can resolve."""
-    row = view.resolution(group, table)
-    what = "gap" if table == "competition_gap" else f"difference to {row.baseline}" if row else "difference"
-    if row is None or row.value is None:
-        return f"No smallest resolvable {what}: it takes two seeds and something to compare."
-    return f"Smallest {what} found with 80 % power: about {row.value:.1f} points."
+    """Say the smallest difference that a table can resolve, of each number that it compares."""
+    rows = [row for row in view.of(group, table) if row.metric.partition("@")[0] == "resolution"]
+    if not rows:
+        return "No smallest resolvable difference: there is nothing to compare."
+    other = f"difference to {rows[0].baseline}" if rows[0].baseline else "difference between two rows"
+    what, sizes = SINGLE.get(table, other), [row for row in rows if row.value is not None]
+    if not sizes:
+        return f"No smallest resolvable {what}: it takes two seeds."
+    said = ", ".join(f"{_measured(row)}about {_size(row)}" for row in sizes)
+    return f"Smallest {what} found with 80 % power: {said}."
+
+
+def _measured(row: Row) -> str:
+    """Name what a resolution is of, where its table has several."""
+    name = row.metric.partition("@")[2]
+    if name:
+        return f"{MEASURED.get(name, name)} "
+    return f"area on {row.modality} " if row.table == "robustness" else ""
+
+
+def _size(row: Row) -> str:
+    return figure_of(row) + " nats" if row.unit == "nats" else f"{row.value or 0.0:.1f} points"
 
 
 def said(rows: list[Row | None], printed: int = 8) -> list[str]:
@@ -76,11 +97,19 @@ def mixed_notes(view: View, group: GroupKey) -> list[str]:
     return notes
 
 
+def _no_logit_mean(entries: list[Row]) -> list[str]:
+    """Say why the row of joint and unimodal models' mean logits is not there, where both methods are."""
+    methods = {row.method for row in entries}
+    if not {ALONE, JOINT} <= methods or LOGIT_MEAN in methods:
+        return []
+    return ["No row of joint and unimodal models' mean logits: it takes joint with default parameters."]
+
+
 def accuracy_sheet(view: View, group: GroupKey) -> Sheet:
     """Return the accuracy table of a group under the headline rule."""
     modalities, references = view.modalities(group), view.references(group)
     columns = ["method", "group", "accuracy", "95 % interval"]
-    columns += [word for name in references for word in (f"minus {name}", "p")]
+    columns += [word for name in references for word in (f"minus {name}", HOLM)]
     columns += [f"{m}, own head" for m in modalities] + ["optimism", "seeds"]
     sheet = Sheet("accuracy", view.title(group), columns, [])
     used: list[Row | None] = []
@@ -89,7 +118,7 @@ def accuracy_sheet(view: View, group: GroupKey) -> Sheet:
         line = [named(entry), str(fused.rank_group or "") if fused else "", with_sd(fused), interval(fused)]
         for name in references:
             difference = view.find(group, entry.label, "difference", baseline=name)
-            line += [points(difference), p_text(difference.p_value if difference else None)]
+            line += [points(difference), p_text(difference.p_adjusted if difference else None)]
         line += [with_sd(view.find(group, entry.label, "accuracy", m, "own_head")) for m in modalities]
         optimism = view.find(group, entry.label, "optimism", table="selection", selection="test")
         line += [signed(optimism.value) if optimism else "", str(entry.n_seeds or "")]
@@ -105,8 +134,11 @@ def accuracy_sheet(view: View, group: GroupKey) -> Sheet:
     sheet.notes = [
         f"Accuracy in % on {n_test} test samples, mean ± standard deviation over seeds, epoch: {view.headline}; "
         "differences and optimism (what picking the epoch on the test set would add) in percentage points.",
-        "Group 1 is what nothing separates from the best (all pairs, Holm); within a group the order is not known.",
+        "Group 1 is what nothing separates from the best (all pairs, Holm); within a group the order is not known. "
+        "p (Holm) is corrected for all rows compared with the same reference. The interval beside it is that of a "
+        "single comparison, so it can exclude zero where p is above .05.",
         tuned_note(view.entries(group)),
+        *_no_logit_mean(view.entries(group)),
         *mixed_notes(view, group),
         TARGET,
         resolved(view, group, "accuracy"),
@@ -146,7 +178,8 @@ def gap_sheet(view: View, group: GroupKey) -> Sheet | None:
         "The control is joint training with the partner modality shuffled: its gap is not competition for the class. "
         "Retained: share in % of what training alone adds to the untrained encoder. "
         "By heads: the head trained alone minus the probe after. "
-        f"The worst modality is a maximum; its interval is at level .05/{len(modalities)}.",
+        f"The worst modality is a maximum; its interval is at level .05/{len(modalities)}. Each interval is that of "
+        "one gap, not corrected for the number of rows; competition_gap.csv has p-values corrected for it (Holm).",
         *mixed_notes(view, group),
         TARGET,
         resolved(view, group, "competition_gap"),
@@ -172,7 +205,7 @@ def cost_sheet(view: View, group: GroupKey) -> Sheet:
     """Return the cost table of a group."""
     columns = ["method", "epochs", "sample passes", "parameters", "forward MFLOP/sample", "training TFLOP"]
     columns += ["TFLOP with reused runs"]
-    columns += ["training seconds", "peak memory GB", "tuning trials", "reuses", "seeds"]
+    columns += ["training seconds", "energy Wh", "peak memory GB", "tuning trials", "reuses", "seeds"]
     sheet = Sheet("cost", view.title(group), columns, [])
     hardware = []
     for row in view.cost:
@@ -190,8 +223,9 @@ def cost_sheet(view: View, group: GroupKey) -> Sheet:
                 _whole(row["parameters"]),
                 _scaled(row["forward_flops_per_sample"], 1e6, 2),
                 _scaled(row["train_flops"], 1e12, 3),
-                _scaled(_with_reused(row, view.cost), 1e12, 3),
+                _scaled(row["train_flops_with_reused"], 1e12, 3),
                 seconds,
+                _scaled(row["energy_joules"], 3600, 2),
                 _scaled(memory, 1e9, 2),
                 _whole(row["tuning_trials"]),
                 row["reuses"],
@@ -203,21 +237,10 @@ def cost_sheet(view: View, group: GroupKey) -> Sheet:
         "Mean over seeds, seconds with standard deviation; without the runs that it reuses but where said.",
         "A pass goes through one encoder where encoders are trained apart, through all in joint training.",
         f"Hardware: {'; '.join(dict.fromkeys(hardware))}. Seconds of shared machines are upper bounds.",
+        "Energy is that of the whole device as its driver reports it, where it does. "
         "Cost carries no interval: it is about this hardware, not about new seeds and test items.",
     ]
-    return sheet
-
-
-def _with_reused(row: Mapping[str, str], costs: Sequence[Mapping[str, str]]) -> str:
-    """Return the training FLOPs of a row and of the runs that it reuses; '' where one of them is not known."""
-    where = ("dataset", "split", "recipe", "encoder")
-    known = {
-        other["method"]: other["train_flops"]
-        for other in reversed(costs)
-        if all(other[key] == row[key] for key in where)
-    }
-    parts = [row["train_flops"], *(known.get(name.strip(), "") for name in row["reuses"].split(",") if name.strip())]
-    return str(sum(map(float, parts))) if all(parts) else ""
+    return without_empty_columns(sheet)
 
 
 def _whole(text: str) -> str:

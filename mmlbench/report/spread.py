@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..literature import Figure, Ours, cells, compare
+from ..literature import Figure, Ours, cells, compare, head_of
 from . import html
 from .html import Scale, text
 from .rows import Row
@@ -19,17 +19,48 @@ INTRODUCTION = (
 
 def ours_of(view: View, group: GroupKey, figure: Figure) -> tuple[Row, Ours] | None:
     """Return our row for a published number, under the source's selection rule where it is known and there."""
-    if figure.dataset != group[0] or figure.metric != "accuracy":
+    if figure.dataset != group[0]:
         return None
+    modality = figure.metric.partition("/")[2]
+    where = (modality, "own_head") if modality else ("fused", "fused")
     rules = [rule for rule in (figure.source.selection, view.headline) if rule != "unknown"]
-    labels = [row.label for row in view.entries(group) if row.method == figure.method]
+    entries = [row for row in view.entries(group) if row.method == figure.method]
+    # The same head first, then the method as it comes: never the variant of ours that happens to be best.
+    entries.sort(key=lambda row: (not modality and head(row) != head_of(figure), bool(row.params)))
     for rule in rules:
-        for label in labels:
-            row = view.find(group, label, "accuracy", selection=rule)
+        for entry in entries:
+            row = view.find(group, entry.label, "accuracy", *where, selection=rule)
             if row is not None and row.value is not None:
-                low, high, sd = (None if end is None else 100 * end for end in (row.ci_low, row.ci_high, row.sd))
-                return row, Ours(*group[:3], rule, 100 * row.value, low, high, sd, row.n_test or 1)
+                se, sd = (None if value is None else 100 * value for value in (row.se, row.sd))
+                own = "" if modality else head(row)
+                made = Ours(*group[:3], rule, 100 * row.value, se, sd, row.n_test or 1, figure.metric, own)
+                return row, made
     return None
+
+
+def head(row: Row) -> str:
+    """Return the fusion head of a row: its parameter `fusion`, concatenation where it is not set otherwise."""
+    params = dict(part.partition("=")[::2] for part in row.params.split(";"))
+    return params.get("fusion", "concat")
+
+
+def fill_published(view: View, figures: Sequence[Figure]) -> None:
+    """Put into the rows of a view what the literature prints for the same dataset, method and head.
+
+    The source names every number; the value is there only where one number is meant: the only one that may be
+    compared, or else the only one.
+    """
+    for group in view.groups():
+        found: dict[str, tuple[Row, list[tuple[Figure, bool]]]] = {}
+        for figure in figures:
+            pair = ours_of(view, group, figure)
+            if pair is not None and head_of(figure) == pair[1].head:
+                fair = compare(figure, pair[1]).ci_low is not None
+                found.setdefault(pair[0].row_id, (pair[0], []))[1].append((figure, fair))
+        for row, several in found.values():
+            meant = [figure for figure, fair in several if fair] or [figure for figure, _ in several]
+            row.published_value = meant[0].value / 100 if len(meant) == 1 else None
+            row.published_source = "; ".join(f"{f.source.key}: {f.value:g} % ({f.place})" for f, _ in several)
 
 
 def beside(view: View, group: GroupKey, figures: Sequence[Figure]) -> str:
@@ -43,7 +74,8 @@ def beside(view: View, group: GroupKey, figures: Sequence[Figure]) -> str:
         made = compare(figure, ours)
         ends = "" if made.ci_low is None else f"[{signed(made.ci_low)}, {signed(made.ci_high)}]"
         value = f"{figure.value:.1f}" + ("" if figure.sd is None else f" ± {figure.sd:.1f}")
-        cells_ = [row.label, f"{figure.source.title}; {figure.place}", value, f"{percent(row.value)} {interval(row)}"]
+        name = row.label if row.modality == "fused" else f"{row.label}, {row.modality} alone"
+        cells_ = [name, f"{figure.source.title}; {figure.place}", value, f"{percent(row.value)} {interval(row)}"]
         lines.append([*cells_, row.selection, f"{signed(made.difference)} {ends}".strip(), made.verdict])
     if not lines:
         return ""

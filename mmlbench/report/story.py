@@ -108,7 +108,8 @@ def headline_of(view: View, group: GroupKey) -> list[str]:
     lines += _competition(view, group)
     row = view.resolution(group)
     if row is not None and row.value is not None:
-        what = f"A true difference to {row.baseline} below about {row.value:.0f} points would often be missed."
+        to = f"to {row.baseline}" if row.baseline else "between two methods"
+        what = f"A true difference {to} below about {row.value:.0f} points would often be missed."
         if row.value > HOPELESS:
             what = f"{row.n_seeds} seeds could show only very large differences: take five or more."
         lines.append(what)

@@ -1,4 +1,4 @@
-"""results/tables: accuracy, gaps, cost, measures, reliance, overall; each as csv, Markdown and LaTeX (booktabs)."""
+"""results/tables: accuracy, gaps, cost, further measures, noise, overall; as csv, Markdown and LaTeX (booktabs)."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from pathlib import Path
 
 from ..store import write_text
 from .latex import latex
-from .more_sheets import measures_sheet, overall_sheet, reliance_sheet
+from .more_sheets import measures_sheet, overall_sheet, reliance_sheet, robustness_sheet
 from .rows import COLUMNS, Row, to_csv
 from .sheets import Sheet, accuracy_sheet, cost_sheet, gap_row, gap_sheet
 from .view import GroupKey, View
 
 _GROUP = ("dataset", "split", "recipe", "encoder", "label", "method", "params")
 _VALUE = ("value", "sd", "ci_low", "ci_high")
+_P = ("p_value", "p_adjusted")
 _MARKDOWN = "\\`*_|#"
 
 
@@ -25,6 +26,7 @@ def write_tables(view: View, folder: Path) -> list[Path]:
         "cost": (cost_sheet, _cost_csv(view)),
         "measures": (measures_sheet, long_csv(view, ("measures", "fusion_gain", "classes"))),
         "reliance": (reliance_sheet, long_csv(view, ("reliance", "subsets"))),
+        "robustness": (robustness_sheet, long_csv(view, ("robustness",))),
         "overall": (lambda view, group: None, long_csv(view, ("overall",))),
     }
     written = []
@@ -40,14 +42,14 @@ def write_tables(view: View, folder: Path) -> list[Path]:
 
 
 # ---- csv -------------------------------------------------------------------------------------------------------
-def _values(row: Row | None) -> list[float | None]:
-    return [getattr(row, name) if row is not None else None for name in _VALUE]
+def _values(row: Row | None, names: tuple[str, ...] = _VALUE) -> list[float | None]:
+    return [getattr(row, name) if row is not None else None for name in names]
 
 
 def accuracy_csv(view: View) -> str:
     """Return one line per label: accuracy and the differences to baseline and ensemble, under the headline rule."""
     columns = [*_GROUP, "selection", "rank_group", *(f"accuracy_{v}" for v in _VALUE)]
-    columns += [f"{to}_{v}" for to in ("baseline", "ensemble") for v in ("label", *_VALUE, "p_value")]
+    columns += [f"{to}_{v}" for to in ("baseline", "ensemble") for v in ("label", *_VALUE, *_P)]
     columns += ["bayes", "optimism", "resolution", "n_seeds", "n_test", "note"]
     lines = []
     for group in view.groups():
@@ -59,7 +61,7 @@ def accuracy_csv(view: View) -> str:
             line += [fused.rank_group if fused else None, *_values(fused)]
             for name in names:
                 difference = view.find(group, entry.label, "difference", baseline=name) if name else None
-                line += [name if difference else "", *_values(difference), difference.p_value if difference else None]
+                line += [name if difference else "", *_values(difference), *_values(difference, _P)]
             optimism = view.find(group, entry.label, "optimism", table="selection", selection="test")
             line += [view.bayes(group).get("fused"), optimism.value if optimism else None]
             line += [resolution.value if resolution else None, entry.n_seeds, entry.n_test, (fused or entry).note]
@@ -71,7 +73,7 @@ def gap_csv(view: View) -> str:
     """Return one line per label and modality: gap, gap minus control, retained share."""
     metrics = ("gap", "gap_minus_control", "retained")
     columns = [*_GROUP, "modality", "selection", *(f"{metric}_{v}" for metric in metrics for v in _VALUE)]
-    columns += ["gap_p_value", "resolution", "n_seeds", "n_test", "note"]
+    columns += [*(f"gap_{p}" for p in _P), "resolution", "n_seeds", "n_test", "note"]
     lines = []
     for group in view.groups():
         resolution = view.resolution(group, "competition_gap")
@@ -82,7 +84,7 @@ def gap_csv(view: View) -> str:
                     continue
                 line: list[object] = [*group, entry.label, entry.method, entry.params, modality, view.headline]
                 line += [value for row in found for value in _values(row)]
-                line += [found[0].p_value, resolution.value if resolution else None]
+                line += [*_values(found[0], _P), resolution.value if resolution else None]
                 lines.append([*line, found[0].n_seeds, found[0].n_test, found[0].note])
     return to_csv(columns, lines)
 

@@ -202,29 +202,37 @@ def percent(value: float | None, digits: int = 1) -> str:
     return "" if value is None else f"{100 * value:.{digits}f}"
 
 
-def interval(row: Row | None, digits: int = 1) -> str:
-    """Return '[low, high]' in percent or points, '' where there is no interval."""
+#: Digits after the point of a number that is neither percent nor points.
+PLAIN_DIGITS = {"nats": 3, "rank": 2, "score": 2}
+
+
+def _number(value: float, unit: str) -> str:
+    """Return a number as its unit is printed: '80.8' (percent), '+1.2' (points), '0.512' (nats)."""
+    if unit == "fraction":
+        return percent(value).replace("-", MINUS)
+    return f"{value:.{PLAIN_DIGITS[unit]}f}".replace("-", MINUS) if unit in PLAIN_DIGITS else signed(value)
+
+
+def interval(row: Row | None) -> str:
+    """Return '[low, high]' as the row's unit is printed, '' where there is no interval."""
     if row is None or row.ci_low is None or row.ci_high is None:
         return ""
-    if row.unit == "fraction":
-        return f"[{percent(row.ci_low, digits)}, {percent(row.ci_high, digits)}]".replace("-", MINUS)
-    return f"[{signed(row.ci_low, digits)}, {signed(row.ci_high, digits)}]"
+    return f"[{_number(row.ci_low, row.unit)}, {_number(row.ci_high, row.unit)}]"
 
 
 def figure_of(row: Row | None) -> str:
-    """Return a row's value as the tables print it: '80.8' (percent) or '+1.2' (points)."""
-    if row is None or row.value is None:
-        return ""
-    return percent(row.value).replace("-", MINUS) if row.unit == "fraction" else signed(row.value)
+    """Return a row's value as its unit is printed."""
+    return "" if row is None or row.value is None else _number(row.value, row.unit)
 
 
 def with_sd(row: Row | None) -> str:
-    """Return 'value ± sd' in percent or points."""
+    """Return 'value ± sd' as the row's unit is printed."""
     if row is None or row.value is None:
         return ""
     if row.sd is None:
         return figure_of(row)
-    return f"{figure_of(row)} ± {100 * row.sd if row.unit == 'fraction' else row.sd:.1f}"
+    sd = 100 * row.sd if row.unit == "fraction" else row.sd
+    return f"{figure_of(row)} ± {sd:.{PLAIN_DIGITS.get(row.unit, 1)}f}"
 
 
 def p_text(value: float | None) -> str:

@@ -10,6 +10,10 @@ rule tables:
         report("results/figures/overview.png", category="Figures", caption="../report/overview.rst"),
         report("results/tables/accuracy.csv", category="Tables", caption="../report/accuracy.rst"),
         report("results/tables/competition_gap.csv", category="Tables", caption="../report/competition_gap.rst"),
+        report("results/tables/measures.csv", category="Tables", caption="../report/measures.rst"),
+        report("results/tables/reliance.csv", category="Tables", caption="../report/reliance.rst"),
+        report("results/tables/robustness.csv", category="Tables", caption="../report/robustness.rst"),
+        report("results/tables/overall.csv", category="Tables", caption="../report/overall.rst"),
         report("results/cost.csv", category="Tables", caption="../report/cost.rst"),
         "results/leaderboard.md",
     log:
