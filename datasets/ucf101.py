@@ -17,7 +17,8 @@ from mmlbench.raw.flow import OFFSET, SCALE
 from mmlbench.raw.work import PIXELS, Item, Stored, fill
 from mmlbench.registry import register
 
-VIDEOS, FRAMES, FLOW, LISTS = "UCF-101", "jpegs_256", "tvl1_flow", "ucfTrainTestlist"
+VIDEOS, LISTS = "UCF-101", "ucfTrainTestlist"
+PUBLISHED = FRAMES, FLOW = "jpegs_256", "tvl1_flow"
 SHA256 = {"trainlist01.txt": "33d2631d62e2bb17f4d31a67bdb446ae5ef31c04e72ce22a1256625527223ff1"}
 #: Of testlist01.txt with the label column that DI-MML's testlist001.txt has.
 LABELLED = "d66e57a2dea42514dec5bec8697401915a3f415d3331950f51420c942a980ded"
@@ -35,7 +36,6 @@ SumoWrestling Surfing Swing TableTennisShot TaiChi TennisSwing ThrowDiscus Tramp
 VolleyballSpiking WalkingWithDog WallPushups WritingOnBoard YoYo"""
 CLASSES = NAMES.split()
 SITE = "https://www.crcv.ucf.edu/data/UCF101"
-HOME = f"{SITE}.php"
 HAND = "download it from that page and unpack it"
 PUBLIC = "https://github.com/feichtenhofer/twostreamfusion"
 JOIN = f"parts to be joined with `cat` and unzipped, linked from {PUBLIC[19:]}; instead of the videos"
@@ -51,8 +51,7 @@ class UCF101(Dataset):
     DI-MML draws both after `seed(999)`, so that a clip's length decides and every epoch sees the same; evaluation
     takes the middle. A video that trains in one split and tests in another therefore has two rows.
 
-    The 25 groups of a class (gNN) share a scene each; the official splits keep them apart, and so does the validation
-    part of `split1_val`: the groups that no official test list names (g22 to g25).
+    The 25 groups of a class (gNN) share a scene each: all splits keep them apart; `split1_val` validates on g22-g25.
     Source: Soomro et al., CRCV-TR-12-01, 2012; published frames: Feichtenhofer et al., CVPR 2016.
     """
 
@@ -76,16 +75,15 @@ class UCF101(Dataset):
     }
     licence = "none stated; videos from YouTube, for research"
     citation = "K. Soomro, A. R. Zamir and M. Shah, UCF101, CRCV-TR-12-01, 2012, arXiv:1212.0402"
-    origin = f"{HOME}: UCF-101/*.avi and ucfTrainTestlist; or the published jpegs_256 and tvl1_flow"
+    origin = f"{SITE}.php: UCF-101/*.avi and ucfTrainTestlist; or the published jpegs_256 and tvl1_flow"
     needs_raw = True
     downloads = (
         Download("UCF101TrainTestSplits-RecognitionTask.zip", f"{SITE}/UCF101TrainTestSplits-RecognitionTask.zip",
                  "url_checksums/ucf101.txt of tensorflow/datasets, commit 24211da", 113943, direct=True,
                  sha256="5c0d1a53b8ed364a2ac830a73f405e51bece7d98ce1254fd19ed4a36b224bd27", unpacks=LISTS,
                  lists=SHA256, also=(f"*/{LISTS}", "trainlist01.txt", "*/trainlist01.txt")),
-        Download(VIDEOS, HOME, how=HAND, form="videos", size="about 7 GB as UCF101.rar", also=(f"*/{VIDEOS}",)),
-        Download(FRAMES, PUBLIC, how=JOIN, form="published frames", also=(f"*/{FRAMES}",)),
-        Download(FLOW, PUBLIC, how=JOIN, form="published frames", also=(f"*/{FLOW}",)),
+        Download(VIDEOS, f"{SITE}.php", how=HAND, form="videos", size="about 7 GB", also=(f"*/{VIDEOS}",)),
+        *(Download(frames, PUBLIC, how=JOIN, form="published frames", also=(f"*/{frames}",)) for frames in PUBLISHED),
     )  # fmt: skip
 
     def __init__(self, params: Params | None = None) -> None:
@@ -129,7 +127,7 @@ class UCF101(Dataset):
         own = name + ("+train" if released else "")
         if (folder / VIDEOS).is_dir():
             return Item(own, (f"{VIDEOS}/{path}",), request)
-        return Item(own, pairs.published(folder, (FRAMES, FLOW), name, request))
+        return Item(own, pairs.published(folder, PUBLISHED, name, request))
 
     def decode(self, raw: Path, item: Item) -> dict[str, np.ndarray]:
         """Return a clip's flow and colour frames."""
@@ -143,9 +141,8 @@ class UCF101(Dataset):
         folder = folder_with(raw, (LISTS, pairs.LISTS[0]))
         if folder is None or not (_lists(folder) / pairs.LISTS[0]).exists():
             return {}
-        found = pairs.samples(pairs.read_splits(_lists(folder)), CLASSES)
-        hashes = lists.hashes(_lists(folder), pairs.LISTS, SHA256)
-        return {split: Listed(samples, hashes) for split, samples in found.items()}
+        hashes = lists.hashes(where := _lists(folder), pairs.LISTS, SHA256)
+        return {split: Listed(one, hashes) for split, one in pairs.samples(pairs.read_splits(where), CLASSES).items()}
 
 
 def _lists(folder: Path) -> Path:
