@@ -12,7 +12,7 @@ from .rows import Row
 from .sheets import Sheet
 
 #: Size in pixels of an interval drawn in a cell, and the room left at its ends.
-BAR, HEIGHT, MARGIN = 170, 22, 6
+BAR, HEIGHT, MARGIN = 150, 22, 6
 
 
 def text(value: object) -> str:
