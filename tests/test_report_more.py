@@ -134,3 +134,9 @@ def test_published_numbers_stand_in_the_table(view: View) -> None:
     assert "pmr: 53.2 % (main comparison" in row.published_source and "FiLM" not in row.published_source
     alone = view.find(view.groups()[0], "unimodal", "accuracy", "audio", "own_head")
     assert alone is not None and "pmr: 54.4 %" in alone.published_source
+
+
+def test_a_grid_without_the_control_is_told_so(made: Path, view: View) -> None:
+    assert not view.control(view.groups()[0])
+    text = (made / "tables/competition_gap.md").read_text(encoding="utf-8")
+    assert "No control was asked for: add joint_shuffled_partner" in text

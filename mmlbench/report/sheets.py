@@ -171,12 +171,16 @@ def gap_sheet(view: View, group: GroupKey) -> Sheet | None:
             line[len(modalities) + 2] += f" ({worst.note.split(',')[0].split('; ')[-1]})"
         (sheet.apart if entry.label == control else sheet.rows).append(line)
         used += gaps
+    about_control = (
+        "The control is joint training with the partner modality shuffled: its gap is not competition for the class. "
+    )
+    if not control:
+        about_control = "No control was asked for: add joint_shuffled_partner to the methods of this block. "
     sheet.notes = [
         f"Gap in percentage points: probe accuracy of the encoder trained alone ({alone}) minus that of the encoder "
         "after the method, same seed; positive: training together cost it. Methods whose encoders are those trained "
         "alone have gap 0 by construction and are not ranked.",
-        "The control is joint training with the partner modality shuffled: its gap is not competition for the class. "
-        "Retained: share in % of what training alone adds to the untrained encoder. "
+        f"{about_control}Retained: share in % of what training alone adds to the untrained encoder. "
         "By heads: the head trained alone minus the probe after. "
         f"The worst modality is a maximum; its interval is at level .05/{len(modalities)}. Each interval is that of "
         "one gap, not corrected for the number of rows; competition_gap.csv has p-values corrected for it (Holm).",

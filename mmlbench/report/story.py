@@ -134,6 +134,8 @@ def _competition(view: View, group: GroupKey) -> list[str]:
     beyond = gap_row(view, group, view.baseline, worst, "gap_minus_control")
     if beyond is not None and beyond.value is not None:
         said += f", {figure_of(beyond)} {interval(beyond)} beyond the control with a shuffled partner"
+    elif not view.control(group):
+        said += ", not yet compared with the control (add joint_shuffled_partner)"
     kept = gap_row(view, group, view.baseline, worst, "retained")
     if kept is not None and kept.value is not None:
         said += f"; it kept {figure_of(kept)} % of what training alone teaches it"
