@@ -132,7 +132,9 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     cluster = MiniCluster(Settings(f"{default_folder()}-bench", ports=free_ports()))
     cluster.start()
-    linked = not ETC.exists() and not ETC.is_symlink()
+    if ETC.is_symlink() and not ETC.exists():  # of a benchmark that was killed; its cluster is gone
+        ETC.unlink()
+    linked = not ETC.exists()
     if linked:
         ETC.parent.mkdir(parents=True, exist_ok=True)
         ETC.symlink_to(cluster.settings.config)

@@ -82,7 +82,10 @@ def test_each_table_says_what_it_can_resolve_in_its_own_measure(view: View) -> N
     }
     for words in ("macro-F1 about", "balanced accuracy about", "NLL about 0."):
         assert words in notes["measures"]
-    assert "Smallest difference to joint found with 80 % power: area on audio about" in notes["robustness"]
+    assert (
+        "Smallest difference to joint found with 80 % power (one comparison alone): area on audio about"
+        in notes["robustness"]
+    )
 
 
 def test_without_the_baseline_the_resolution_is_that_of_all_pairs(tmp_path: Path) -> None:
@@ -90,7 +93,8 @@ def test_without_the_baseline_the_resolution_is_that_of_all_pairs(tmp_path: Path
     fake_runs.write_study(tmp_path, [small(methods=methods, groups=())])
     view = View.parse(read_json(tmp_path / "plan.json"), *make_frame(tmp_path, tmp_path))
     group = view.groups()[0]
-    assert "Smallest difference between two rows found with 80 % power: about" in resolved(view, group, "accuracy")
+    said = resolved(view, group, "accuracy")
+    assert said.startswith("Smallest difference between two rows found with 80 % power (one comparison alone)")
     assert not any("takes two seeds" in note for note in accuracy_sheet(view, group).notes)
     fake_runs.write_study(tmp_path / "one", [small(methods=methods[:1], groups=())])
     view = View.parse(read_json(tmp_path / "one/plan.json"), *make_frame(tmp_path / "one", tmp_path))

@@ -54,7 +54,10 @@ def resolved(view: View, group: GroupKey, table: str) -> str:
     if not sizes:
         return f"No smallest resolvable {what}: it takes two seeds."
     said = ", ".join(f"{_measured(row)}about {_size(row)}" for row in sizes)
-    return f"Smallest {what} found with 80 % power: {said}."
+    pairs = (
+        "corrected for all pairs, as the groups are" if "corrected for" in rows[0].note else "one comparison alone"
+    )
+    return f"Smallest {what} found with 80 % power ({pairs}): {said}."
 
 
 def _measured(row: Row) -> str:
@@ -135,8 +138,9 @@ def accuracy_sheet(view: View, group: GroupKey) -> Sheet:
         f"Accuracy in % on {n_test} test samples, mean ± standard deviation over seeds, epoch: {view.headline}; "
         "differences and optimism (what picking the epoch on the test set would add) in percentage points.",
         "Group 1 is what nothing separates from the best (all pairs, Holm); within a group the order is not known. "
-        "p (Holm) is corrected for all rows compared with the same reference. The interval beside it is that of a "
-        "single comparison, so it can exclude zero where p is above .05.",
+        "p (Holm) is corrected for the rows of its own column, compared with the same reference; the groups for all "
+        "pairs, so two rows of one group can differ in a column. The interval is that of a single comparison, so it "
+        "can exclude zero where p is above .05.",
         tuned_note(view.entries(group)),
         *_no_logit_mean(view.entries(group)),
         *mixed_notes(view, group),
@@ -238,8 +242,10 @@ def cost_sheet(view: View, group: GroupKey) -> Sheet:
         )
         hardware.append(row["hardware"])
     sheet.notes = [
-        "Mean over seeds, seconds with standard deviation; without the runs that it reuses but where said.",
-        "A pass goes through one encoder where encoders are trained apart, through all in joint training.",
+        "Mean over seeds, seconds with standard deviation. Runs that a method reuses (the ensemble, unimodal's) "
+        "are not in its numbers: add theirs; only the column with reused runs has both.",
+        "A pass goes through one encoder where encoders are trained apart, through all in joint training, so passes "
+        "are not compute: FLOPs are.",
         f"Hardware: {'; '.join(dict.fromkeys(hardware))}. Seconds of shared machines are upper bounds.",
         "Energy is that of the whole device as its driver reports it, where it does. "
         "Cost carries no interval: it is about this hardware, not about new seeds and test items.",

@@ -68,7 +68,7 @@ def overall(view: View) -> list[str]:
     if by[APART] and by[TOGETHER]:
         lines.append(
             "The order of the methods differs between two kinds of data, so there is no one best method and no "
-            "average over datasets here."
+            "average of accuracies over datasets here."
         )
     if by[APART]:
         lines.append(
@@ -130,7 +130,7 @@ def _competition(view: View, group: GroupKey) -> list[str]:
         said = f"Under {view.baseline} the {worst} encoder lost {abs(row.value or 0):.1f} points {interval(row)}"
         said += f" (interval at .05/{len(values)}, as it is the worst of {len(values)})"
     else:
-        return [f"No competition gap of {view.baseline} is shown for any modality."]
+        return [f"No competition gap of {view.baseline} could be told from 0, for any modality."]
     beyond = gap_row(view, group, view.baseline, worst, "gap_minus_control")
     if beyond is not None and beyond.value is not None:
         said += f", {figure_of(beyond)} {interval(beyond)} beyond the control with a shuffled partner"
