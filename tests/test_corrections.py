@@ -59,7 +59,7 @@ def test_p_values_of_one_reference_are_corrected_together(view: View) -> None:
 def test_tables_print_the_corrected_one_and_say_so(view: View) -> None:
     sheet = accuracy_sheet(view, view.groups()[0])
     assert "p (Holm)" in sheet.columns and "p" not in sheet.columns
-    assert any("p (Holm) is corrected for all rows" in note for note in sheet.notes)
+    assert any("p (Holm) is corrected for the rows of its own column" in note for note in sheet.notes)
     assert "baseline_p_value,baseline_p_adjusted" in accuracy_csv(view)
     assert "gap_p_value,gap_p_adjusted" in gap_csv(view)
 
