@@ -110,6 +110,8 @@ def test_lists_in_the_folder_of_modelnet40_are_read_and_known(tmp_path, monkeypa
 def test_other_lists_are_not_passed_over_once_a_cache_is_there(name, ave, ucf, tmp_path, monkeypatch, capsys):
     raw = ave.parent / "AVE_Dataset" if name == "ave" else ucf
     own = raw if name == "ave" else raw / "ucfTrainTestlist"
+    said = refused(capsys, *words(name, raw, tmp_path / "a"))  # not the official ones yet
+    assert "is not the official list" in said and f"--lists {own}" in said
     official(monkeypatch, name, own)
     mine = tmp_path / "mine"
     mine.mkdir()
@@ -120,6 +122,12 @@ def test_other_lists_are_not_passed_over_once_a_cache_is_there(name, ave, ucf, t
     plain, given = words(name, raw, tmp_path / "a"), words(name, raw, tmp_path / "a", "--lists", str(mine))
     assert main(plain) == 0 and main(given) == 0  # the same lists, be they named or not
     assert main(plain) == 0
+    (manifest,) = (tmp_path / "a").glob(f"{name}-*/manifest.json")
+    cache = Cache.open(manifest.parent)
+    assert cache.notes == []
+    for split, listed in load_index().load("dataset", name)().listed(raw).items():  # type: ignore[operator]
+        wanted = Counter(sample.part for sample in listed.samples)
+        assert {part: len(cache.part(split, part)) for part in wanted} == wanted
     (mine / changed).write_text("\n".join(lines[::-1]) + "\n")
     assert f"made of other split lists: {changed} differs" in refused(capsys, *given)
     (mine / changed).write_text("\r\n".join(lines))
