@@ -54,7 +54,7 @@ def test_runs_that_share_a_gpu_are_fewer_jobs(study, tmp_path, capsys):
     last = told(capsys, study, tmp_path, **{"submitit-gpus": "1", "set-resources": {"train": {"runs_per_gpu": 3}}})[
         -2
     ]
-    assert "in 2 SLURM jobs of up to 3 runs; 3.0 h one after the other, 1.00 GPU h if sharing costs nothing" in last
+    assert "in 1 SLURM job of up to 3 runs; 3.0 h one after the other, 1.00 GPU h if sharing costs nothing" in last
 
 
 def test_nothing_measured_is_said_with_the_command_that_mends_it(study, tmp_path, capsys):

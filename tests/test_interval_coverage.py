@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from mmlbench.stats import compare, two_part
+from mmlbench.stats import compare, half_width, two_part
 
 
 def _load_simulation():
@@ -46,6 +47,21 @@ def setting(kind, seeds, items=400):
 def test_two_part_covers(kind, seeds):
     share, _ = sim.coverage(sim.two_part_bounds, setting(kind, seeds), 1500, np.random.default_rng(11))
     assert LOW <= share <= HIGH
+
+
+@pytest.mark.parametrize(("seeds", "highest"), [(3, 0.977), (5, 0.966), (10, 0.9574), (20, 0.9536)])
+def test_coverage_in_the_limit_of_many_items(seeds, highest):
+    """Exact, by quadrature over the estimated seed variance: it depends on the seeds' share of the variance alone."""
+    chi2 = stats.chi2.ppf((np.arange(20_000) + 0.5) / 20_000, seeds - 1) / (seeds - 1)
+    found = []
+    for share in np.linspace(0, 1, 41):
+        width = half_width(share * chi2, np.full(chi2.size, 1 - share), seeds, 1e9)
+        found.append(float((2 * stats.norm.cdf(width) - 1).mean()))
+    assert min(found) >= 0.9499 and found[0] == pytest.approx(0.95, abs=1e-4) == found[-1]
+    assert max(found) == pytest.approx(highest, abs=5e-4)
+    assert max(found) <= (0.985 if seeds < 5 else 0.97)
+    normal = [2 * stats.norm.cdf(1.96 * np.sqrt(share * chi2 + 1 - share)) - 1 for share in np.linspace(0, 1, 41)]
+    assert min(part.mean() for part in normal) < 0.945, "normal quantiles alone fail this"
 
 
 def test_the_simulation_measures_the_same_code():

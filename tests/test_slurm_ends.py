@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+import sys
 import time
 from collections import Counter
+from dataclasses import asdict
 
 import pytest
 from slurm_parts import Answers, end, live, look
@@ -52,6 +55,24 @@ def test_what_stood_in_the_log_before_a_start_is_not_its_end(tmp_path):
     log = one.batch.folder / "7_0_0_log.out"
     log.write_text(f"*** JOB 7 CANCELLED DUE TO PREEMPTION ***\n{node.MARK}2 on n1\nother words\n")
     assert "SLURM says that it failed" in look([one], Answers(j0=("FAILED", "None"))).ill[0]
+
+
+def test_a_node_finds_what_it_is_to_run(tmp_path, monkeypatch, capfd):
+    """As a script, by the place in the array, with nothing but the standard library."""
+    one, two = live(tmp_path, tasks=2)
+    packs = [asdict(node.Pack(str(tmp_path), 0, ((0, "exit 3"),), str(tmp_path), 1, 60, 10, {}))]
+    folder = one.batch.folder
+    packs.append(packs[0] | {"folder": str(folder), "task": 1, "members": [[1, "echo said"]], "workdir": str(folder)})
+    packs[1]["most"] = {"timeout": 1, "preempted": 1, "node": 1}
+    node.write_json(folder / "packs.json", {"packs": packs})
+    words = [sys.executable, "-I", "-S", "-u", node.__file__, "-u", "-m", "submitit.core._submit", str(folder)]
+    done = subprocess.run(words, env={"SLURM_ARRAY_TASK_ID": "1", "PATH": os.environ["PATH"]}, check=False)
+    assert done.returncode == 0 and status(two)["code"] == 0
+    assert "said" in (folder / "log" / "1.log").read_text(encoding="utf-8")
+    (folder / "packs.json").unlink()
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    assert node.main(folder) == 1
+    assert "nothing to run in" in capfd.readouterr().err
 
 
 # ---- memory ----------------------------------------------------------------------------------------------------

@@ -146,6 +146,9 @@ def test_the_cause_is_found_in_slurms_log():
     assert (
         messages.cause_of("FAILED", "slurmstepd: error: execve(): /x/python: No such file or directory") == "python"
     )
+    said = "/x/python: can't open file '/y/node.py': [Errno 2] No such file or directory"
+    assert messages.cause_of("FAILED", said) == "python"
+    assert messages.cause_of("FAILED", "nothing to run in /x: packs.json can't be read") == "folder"
     assert messages.cause_of("FAILED", "nothing") == "failed"
 
 

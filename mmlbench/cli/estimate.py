@@ -6,9 +6,9 @@ import argparse
 import math
 import statistics
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..config import read_study
@@ -138,8 +138,7 @@ def estimate(arguments: argparse.Namespace) -> int:
     share, gpus = share_of(arguments.profile)
     if rates.found and choose_device(arguments.device).type == "cpu":
         gpus = 0  # hours of this processor say nothing of a GPU's
-    allocations = sum(math.ceil(len(runs) / share) for runs in groups.values())
-    sys.stdout.write(summary(len(study.runs), todo, total, unknown, allocations, share, gpus) + "\n")
+    sys.stdout.write(summary(len(study.runs), todo, total, unknown, allocations(todo, share), share, gpus) + "\n")
     sys.stdout.write(disk(list(study.runs), todo, arguments.cache) + "\n")
     if rates.found:
         sys.stdout.write(
@@ -149,13 +148,21 @@ def estimate(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def summary(
-    planned: int, todo: list[RunSpec], total: float, unknown: int, allocations: int, share: int, gpus: int
-) -> str:
+def allocations(todo: list[RunSpec], share: int) -> int:
+    """Return how many SLURM jobs hold the runs, `share` to a job: those that reuse others follow these."""
+    made_from = {spec.path: [source.path for source in spec.requires.values()] for spec in todo}
+
+    def wave(path: PurePosixPath) -> int:
+        return max((1 + wave(source) for source in made_from[path] if source in made_from), default=0)
+
+    return sum(math.ceil(runs / share) for runs in Counter(map(wave, made_from)).values())
+
+
+def summary(planned: int, todo: list[RunSpec], total: float, unknown: int, jobs: int, share: int, gpus: int) -> str:
     """Return the sums in words."""
     if not todo:
         return f"all {planned} runs are made"
-    text = f"{len(todo)} of {planned} runs to make, in {allocations} SLURM jobs"
+    text = f"{len(todo)} of {planned} runs to make, in {jobs} SLURM job{'s' * (jobs != 1)}"
     text += f" of up to {share} runs" if share > 1 else ""
     if unknown == len(todo):
         command = "mmlbench train " + " ".join(todo[0].command)

@@ -197,7 +197,14 @@ def draw(
     return drawn
 
 
-def crop(pictures: Tensor, boxes: Tensor, out: tuple[int, int]) -> Tensor:
+def mirror(pictures: Tensor, flips: Tensor | None) -> Tensor:
+    """Return pictures (N, ..., W), those where `flips` (N,) says so mirrored left to right."""
+    if flips is None:
+        return pictures
+    return torch.where(flips.view(-1, *[1] * (pictures.dim() - 1)), pictures.flip(-1), pictures)
+
+
+def crop(pictures: Tensor, boxes: Tensor, out: tuple[int, int], flips: Tensor | None = None) -> Tensor:
     """Return windows of pictures at a size, float32: torchvision's resized_crop, for a whole batch.
 
     Bytes on the CPU take the kernel for 8-bit pictures, five times as fast, which rounds as PIL does; everything
@@ -205,14 +212,17 @@ def crop(pictures: Tensor, boxes: Tensor, out: tuple[int, int]) -> Tensor:
     frames are stored at the size at which they are shown.
 
     Args:
-        pictures: (N, C, H, W). boxes: int64 (N, 4) in pixels. out: (height, width).
+        pictures: (N, C, H, W). boxes: int64 (N, 4) in pixels. out: (height, width). flips: bool (N,): which windows
+            are mirrored left to right.
     """
     if pictures.dtype == torch.uint8 and pictures.device.type == "cpu":
         made = torch.empty(len(pictures), pictures.shape[1], *out)
-        for k, (top, left, height, width) in enumerate(boxes.tolist()):
-            window = pictures[k : k + 1, :, top : top + height, left : left + width]
-            same = (height, width) == out
-            made[k] = (window if same else interpolate(window, out, mode="bilinear", antialias=True))[0]
+        turned = [False] * len(pictures) if flips is None else flips.tolist()
+        for k, ((top, left, height, width), turn) in enumerate(zip(boxes.tolist(), turned, strict=True)):
+            shown = pictures[k : k + 1, :, top : top + height, left : left + width]
+            if (height, width) != out:
+                shown = interpolate(shown, out, mode="bilinear", antialias=True)
+            made[k] = (shown.flip(-1) if turn else shown)[0]  # bytes: a quarter of what floats would move
         return made
     axes = []
     for start, length, side, count in ((0, 2, pictures.shape[2], out[0]), (1, 3, pictures.shape[3], out[1])):
@@ -220,7 +230,7 @@ def crop(pictures: Tensor, boxes: Tensor, out: tuple[int, int]) -> Tensor:
         step = torch.arange(count, device=pictures.device) + 0.5
         place = first + torch.minimum((step * extent / count).clamp(min=0.5), extent - 0.5)
         axes.append(place * 2 / side - 1)
-    down, across = axes
+    down, across = axes[0], mirror(axes[1], flips)
     grid = torch.stack([across[:, None].expand(-1, out[0], -1), down[:, :, None].expand(-1, -1, out[1])], -1)
     return grid_sample(pictures.to(torch.float32), grid, mode="bilinear", align_corners=False)
 
@@ -255,12 +265,12 @@ class Pixels:
         shown, middle = stored.flatten(0, 1), middle_box(self.shape[1:], self.look)  # type: ignore[arg-type]
         if boxes is None and middle is not None:
             boxes = middle.to(stored.device).expand(batch, 1, 4)
-        if boxes is not None:
-            shown = crop(shown, boxes.expand(batch, frames, 4).flatten(0, 1), self.out)
-        shown = shown.to(torch.float32)
         if flips is not None:
             flips = flips.expand(batch, frames).flatten()
-            shown = torch.where(flips[:, None, None, None], shown.flip(-1), shown)
+        if boxes is None:
+            shown = mirror(shown, flips).to(torch.float32)
+        else:
+            shown = crop(shown, boxes.expand(batch, frames, 4).flatten(0, 1), self.out, flips)
         shown = shown.unflatten(0, (batch, frames))
         if flips is not None and (self.look.negate or self.look.released):
             back = flips.view(batch, frames, 1, 1)

@@ -68,7 +68,7 @@ def provenance(
         "array": os.environ.get("SLURM_ARRAY_JOB_ID"),
         "task": os.environ.get("SLURM_ARRAY_TASK_ID"),
         "node": os.environ.get("SLURMD_NODENAME"),
-        "gpus": os.environ.get("CUDA_VISIBLE_DEVICES"),
+        "cuda_visible_devices": os.environ.get("CUDA_VISIBLE_DEVICES"),
         "requeues": int(os.environ.get("SLURM_RESTART_COUNT", "0")) if "SLURM_JOB_ID" in os.environ else None,
     }
     return {

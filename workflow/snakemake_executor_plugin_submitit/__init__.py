@@ -1,7 +1,7 @@
 """Snakemake executor plug-in: jobs of a workflow as SLURM job arrays, through submitit.
 
-Snakemake looks for three names in this package. They are imported when they are asked for, because the node imports
-the package as well, for `node.py`, and needs nothing but the standard library there.
+Snakemake looks for three names in this package. They are imported when they are asked for: submitit's local executor
+imports the package for `node.py`, and needs nothing but the standard library there.
 """
 
 from importlib import import_module

@@ -1,6 +1,7 @@
 """The folder of one submission: the only memory of what was submitted, for this Snakemake and for the next one.
 
     batch.json      what was going to be submitted; written before sbatch is called
+    packs.json      what each allocation runs, for the node
     job.json        the id that SLURM gave; written after it
     done            a line per command whose end was told to Snakemake
     status, task, log   written on the node, see node.py
@@ -147,7 +148,7 @@ class Batch:
         return len(self.reported) == len(self.members)
 
     def left(self) -> bool:
-        """Return whether every allocation has written its last file: submitit's where all went well, else ours."""
+        """Return whether every allocation has written its last file: ours, or submitit's where it ran the job."""
         return all(
             (self.folder / f"{job}_0_result.pkl").exists() or self.task_facts(task).get("left") or job in self.dead
             for task, job in enumerate(self.ids)

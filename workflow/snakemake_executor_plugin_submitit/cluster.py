@@ -62,7 +62,7 @@ def read_offer(slurm: Slurm) -> Offer | str:
     config = slurm.configuration()
     if isinstance(config, str):
         return config
-    answer = slurm._ask(["sinfo", "-h", "-e", "-o", "%P|%l|%a|%c|%m|%G|%f"])
+    answer = slurm._ask(["sinfo", "-a", "-h", "-e", "-o", "%P|%l|%a|%c|%m|%G|%f"])
     if not answer.ok:
         return answer.error
     partitions: dict[str, Partition] = {}

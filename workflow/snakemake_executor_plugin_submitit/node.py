@@ -1,8 +1,10 @@
 """What runs on a node: the commands of one allocation, each with its own process, log and status file.
 
-submitit loads this module there, so it imports the standard library alone. What is handed over (`Pack`) is a list of
-commands and plain values; what comes back are files below the batch's folder:
+It imports the standard library alone and is started as a script, without site-packages: submitit's own start imports
+numpy and asyncio first, five times the CPU seconds for each of hundreds of jobs, over a shared file system. What is
+handed over (`Pack`) is a list of commands and plain values, and so are the files below the batch's folder:
 
+    packs.json      what each allocation runs; written before the submission
     status/N.json   how the command N ended; written whole, once, and never for a command that is to be started again
     task/K.json     how often the allocation K was started, and why; whether it has left
     log/N.log       what the command N printed, and a line for each start
@@ -309,3 +311,19 @@ class Allocation:
             except OSError as error:
                 print(f"{self._status(number)} can't be written: {error}", flush=True)  # noqa: T201
                 time.sleep(pause)
+
+
+def main(folder: Path) -> int:
+    """Run the allocation of a batch that SLURM has started here; return 0 if all went well."""
+    task, path = int(os.environ.get("SLURM_ARRAY_TASK_ID", "0")), folder / "packs.json"
+    for _ in range(60):  # a shared file system may show it late
+        if packs := read_json(path).get("packs"):
+            facts = packs[task] if len(packs) > 1 else packs[0]
+            return Pack(**facts | {"members": tuple((number, command) for number, command in facts["members"])})()
+        time.sleep(1)
+    os.write(2, f"nothing to run in {folder}: {path.name} can't be read\n".encode())
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[-1])))

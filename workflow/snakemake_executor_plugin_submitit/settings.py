@@ -24,7 +24,7 @@ class ExecutorSettings(ExecutorSettingsBase):
     runs_per_gpu: int = _option(1, "Jobs that share one allocation and its GPU, where a rule does not say.")
     max_jobs: int = _option(256, "Most jobs of one array that may run at the same time.")
     window: float = _option(1.0, "Seconds in which jobs that become ready are collected into one array.")
-    poll: float = _option(2.0, "Seconds between two looks at the jobs' status files.")
+    poll: float = _option(1.0, "Seconds between two looks at the jobs' status files.")
     squeue_interval: float = _option(30.0, "Least seconds between two calls of squeue.")
     signal_delay: int = _option(90, "Seconds before the time limit at which a run is told to save and be requeued.")
     max_timeouts: int = _option(5, "How often a job that reached its time limit goes on in another one.")

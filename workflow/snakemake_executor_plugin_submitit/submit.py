@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
+import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from . import node
 from .batch import Batch, Member
 from .cluster import Offer, complaint, read_offer
 from .commands import Slurm, end_children, wait_gone
 from .jobs import Live
 from .messages import EVERYBODYS, PASSING, absent, count, is_limit, refused
-from .node import Pack
+from .node import Pack, write_json
 from .watch import OVER
 
 LONGEST_PAUSE_S = 30.0
@@ -291,7 +294,9 @@ class Submitter:
             local = LocalExecutor(batch.folder)
             local.update_parameters(timeout_min=request.minutes, signal_delay_s=delay, stderr_to_stdout=True)
             return [local.submit(call).job_id for call in calls]
-        executor = SlurmExecutor(batch.folder)
+        write_json(batch.folder / "packs.json", {"packs": [asdict(call) for call in calls]})
+        start = [sys.executable, "-I", "-S", "-u", node.__file__]  # what submitit appends ends with the folder
+        executor = SlurmExecutor(batch.folder, python=shlex.join(start))
         lines = ['export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}"', *(s.setup or "").splitlines()]
         runs = max(len(pack) for pack in packs)
         executor.update_parameters(
