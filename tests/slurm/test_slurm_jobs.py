@@ -68,6 +68,15 @@ def test_snakemake_runs_on_the_node_where_only_that_will_do(project):
     assert (project.folder / "c.tsv").exists()
 
 
+def test_a_shell_prefix_is_kept(project):
+    (project.folder / "Snakefile").write_text(
+        "shell.prefix('said=before; ')\nrule a:\n    output: 'a'\n    resources: mem_mb=900, runtime=5\n"
+        "    shell: 'echo $said > {output}'\n"
+    )
+    project.go()
+    assert (project.folder / "a").read_text() == "before\n"
+
+
 def test_submitit_without_a_cluster(project):
     project.environment["PATH"] = project.environment["PATH"].replace("/usr/bin", "/nowhere")
     text = project.go(config={"jobs": 3, "do": "true"}, cluster="local")

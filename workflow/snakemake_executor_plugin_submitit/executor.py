@@ -292,7 +292,9 @@ def _like_ctrl_c(number: int, frame: object) -> None:
 
 def is_plain_shell(job: Any) -> bool:
     """Return whether a job's command can be run as it is, without Snakemake around it."""
-    if job.is_group() or not job.is_shell or shell.get_executable() or shell._process_prefix:
+    if job.is_group() or not job.is_shell:
+        return False
+    if shell._process_prefix or Path(shell.get_executable() or "bash").name != "bash":
         return False  # what a Snakefile sets for all commands is Snakemake's to apply
     special = (job.shadow_dir, job.benchmark, job.conda_env, job.container_img_url, job.env_modules)
     return not any(special)
