@@ -55,6 +55,15 @@ def test_what_the_cluster_does_not_have_is_said_for_each_job(project):
     project.wait(lambda: project.queue() == [])
 
 
+def test_a_gpu_where_there_is_none(project):
+    project.cluster.restart(gpus=0)
+    try:
+        text = said(project, config=ONE, gpus="1")
+    finally:
+        project.cluster.restart(gpus=2)
+    assert "1 GPU: no node of partition normal has that. The cluster offers: normal (600 min; nodes of 4 CPUs" in text
+
+
 def test_no_sbatch_here(project, tmp_path):
     tools = tmp_path / "tools"
     tools.mkdir()
