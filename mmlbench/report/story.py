@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .rows import Row
-from .sheets import gap_row
+from .sheets import gap_row, worst_level
 from .view import GroupKey, View, figure_of, interval
 
 APART, TOGETHER, UNDECIDED = "apart", "together", "undecided"
@@ -128,7 +128,9 @@ def _competition(view: View, group: GroupKey) -> list[str]:
         said = f"{view.baseline} changed the {worst} encoder by {figure_of(row)} points of probe accuracy (gap)"
     elif row.ci_low > 0:
         said = f"Under {view.baseline} the {worst} encoder lost {abs(row.value or 0):.1f} points {interval(row)}"
-        said += f" (interval at .05/{len(values)}, as it is the worst of {len(values)})"
+        if len(values) > 1:  # the same gap stands in the table of gaps, with a narrower interval
+            said += f" ({worst_level(len(values))} interval, as it is the worst of {len(values)}; at 95 %: "
+            said += f"{interval(values[worst])})"
     else:
         return [f"No competition gap of {view.baseline} could be told from 0, for any modality."]
     beyond = gap_row(view, group, view.baseline, worst, "gap_minus_control")
