@@ -229,6 +229,8 @@ def test_folds_are_put_together_and_have_an_interval_over_speakers(tmp_path: Pat
     assert row.n_test == 240 and "3 folds put together: approximate" in row.note
     assert "6 groups" in row.note or "6 speakers" in row.note
     assert one(rows, "competition_gap", label="joint", metric="gap", modality="visual", split="speaker_rotation")
+    gain = one(rows, "selection", "test", label="joint", metric="optimism", split="speaker_rotation")
+    assert gain.value is not None and gain.value >= 0
     cost = [line.split(",") for line in make_frame(tmp_path, tmp_path)[1].splitlines()]
     passes = {line[4]: line[9] for line in cost[1:]}
     assert float(passes["joint"]) == 3 * 500 * 4, "a row of three folds costs three runs"

@@ -17,7 +17,7 @@ from mmlbench.report import make_all
 from mmlbench.report.front import TOLERANCE, on_front
 from mmlbench.report.leaderboard import show
 from mmlbench.report.rows import Row
-from mmlbench.report.sheets import gap_row, level_note, worst_level
+from mmlbench.report.sheets import gap_row, level_note, resolved, worst_level
 from mmlbench.report.story import headline_of
 from mmlbench.report.tables import ABSENT
 from mmlbench.report.view import View, interval, p_text
@@ -148,6 +148,30 @@ def test_the_terminal_names_or_prints_the_further_measures(made: Path) -> None:
     for word in ("macro-F1", "balanced accuracy", "NLL", "ECE", "gain over the ensemble", "ECE has 15 bins"):
         assert word in more
     assert printed(made, width=60, measures=True)
+
+
+def test_a_method_that_lacks_seeds_is_named_in_the_headline(tmp_path: Path) -> None:
+    methods = fake_runs.default_methods()
+    methods[4].seeds = (0,)
+    fake_runs.write_study(tmp_path, [small(methods=methods, groups=(), seeds=(0, 1), epochs=2)])
+    make_all(tmp_path, tmp_path / "cache", lambda line: None)
+    lacking = (
+        "a difference is over those that both rows have, so it need not be that of their accuracies. ogm_ge: one"
+    )
+    for form in ("html", "md"):
+        assert lacking in said_alone((tmp_path / f"leaderboard.{form}").read_text(encoding="utf-8"))
+    assert lacking in said_alone(printed(tmp_path))
+    view = View.open(tmp_path)
+    assert "1 seeds" not in " ".join(headline_of(view, view.groups()[0]))
+
+
+def test_a_resolution_beyond_every_difference_is_said_so(view: View) -> None:
+    group = view.groups()[0]
+    rows = [Row("accuracy", *group, metric="resolution", unit="points", value=value) for value in (564.5, 4.1)]
+    for row, words in zip(
+        rows, ("more than 100 points, so that none could be found.", "about 4.1 points."), strict=True
+    ):
+        assert resolved(View("x", "last", "joint", [row], []), group, "accuracy").endswith(words)
 
 
 # ---- README --------------------------------------------------------------------------------------------------------

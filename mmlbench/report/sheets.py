@@ -65,7 +65,7 @@ def resolved(view: View, group: GroupKey, table: str) -> str:
     what, sizes = SINGLE.get(table, other), [row for row in rows if row.value is not None]
     if not sizes:
         return f"No smallest resolvable {what}: it takes two seeds."
-    said = ", ".join(f"{_measured(row)}about {_size(row)}" for row in sizes)
+    said = ", ".join(f"{_measured(row)}{_size(row)}" for row in sizes)
     pairs = (
         "corrected for all pairs, as the groups are" if "corrected for" in rows[0].note else "one comparison alone"
     )
@@ -81,7 +81,9 @@ def _measured(row: Row) -> str:
 
 
 def _size(row: Row) -> str:
-    return figure_of(row) + " nats" if row.unit == "nats" else f"{row.value or 0.0:.1f} points"
+    if row.unit != "nats" and (row.value or 0.0) > 100:
+        return "more than 100 points, so that none could be found"
+    return f"about {figure_of(row)} nats" if row.unit == "nats" else f"about {row.value or 0.0:.1f} points"
 
 
 def said(rows: list[Row | None], printed: int = 8) -> list[str]:
