@@ -178,12 +178,13 @@ def test_a_row_opens_by_click_and_by_key_and_closes_back_to_its_place(visit: Vis
     dialog.get_by_role("button", name="Copy").click()
     assert page.evaluate("navigator.clipboard.readText()").startswith("mmlbench reproduce ")
     page.keyboard.press("Escape")
-    assert not dialog.is_visible() and "row=" not in page.url
+    page.wait_for_function("() => !location.hash.includes('row=')", timeout=5000)  # the dialog tells it later
+    assert not dialog.is_visible()
     page.locator(f"{ACCURACY} tr[data-label=di_mml]:visible th a").focus()
     page.keyboard.press("Enter")
     assert "di_mml on avdigits" in dialog.inner_text()
     page.locator("#close").click()
-    assert page.evaluate("document.activeElement.closest('tr').dataset.label") == "di_mml"
+    page.wait_for_function("() => document.activeElement.closest('tr')?.dataset.label === 'di_mml'", timeout=5000)
     page.locator("details.one summary").first.click()  # the parts are back where they were
     assert "mmlbench reproduce" in page.locator("details.one").first.inner_text()
 
