@@ -83,7 +83,7 @@ def test_a_shared_group_is_a_leak_and_counted_against_the_later_part() -> None:
     found = audit_lists(listed(CLEAN + "test c2 0 ann\ntest c3 1 ann"), CLASSES, "speaker")
     leak = one(found, "groups", "train+test")
     assert (leak.found, leak.among, leak.examples) == (1, 2, ("ann",))
-    assert leak.said == "1 of test's 2 speakers is in train too (2 of 4 samples)"
+    assert leak.said == "1 of the 2 speakers of test is also in train (2 of 4 samples)"
     assert one(found, "groups", "train+val").level == "ok"
 
 
@@ -204,7 +204,7 @@ def test_the_table_survives_its_csv(planted: Cache, tmp_path: Path) -> None:
     (tmp_path / "tables").mkdir()
     (tmp_path / "tables" / "audit.csv").write_text(text)
     lines = audit_lines(read_audit(tmp_path), "planted", "s")
-    assert lines[0].startswith("Audit of the data: 4 of test's 4 scenes are in train too (6 of 6 samples); the acc")
+    assert lines[0].startswith("Audit of the data: All 4 scenes of test are also in train (all 6 samples); the ")
     assert any("x2~x8" not in line and "nearly the same" in line for line in lines)
     assert len(lines) == 7 and lines[-2].startswith("1 row of picture in train hold")
     assert lines[-1] == "1 more in tables/audit.csv."

@@ -178,12 +178,13 @@ def test_a_row_opens_by_click_and_by_key_and_closes_back_to_its_place(visit: Vis
     dialog.get_by_role("button", name="Copy").click()
     assert page.evaluate("navigator.clipboard.readText()").startswith("mmlbench reproduce ")
     page.keyboard.press("Escape")
-    assert not dialog.is_visible() and "row=" not in page.url
+    page.wait_for_function("() => !location.hash.includes('row=')", timeout=5000)  # the dialog tells it later
+    assert not dialog.is_visible()
     page.locator(f"{ACCURACY} tr[data-label=di_mml]:visible th a").focus()
     page.keyboard.press("Enter")
     assert "di_mml on avdigits" in dialog.inner_text()
     page.locator("#close").click()
-    assert page.evaluate("document.activeElement.closest('tr').dataset.label") == "di_mml"
+    page.wait_for_function("() => document.activeElement.closest('tr')?.dataset.label === 'di_mml'", timeout=5000)
     page.locator("details.one summary").first.click()  # the parts are back where they were
     assert "mmlbench reproduce" in page.locator("details.one").first.inner_text()
 
@@ -245,6 +246,11 @@ def test_export_is_what_is_shown(visit: Visit, results: Path) -> None:
             assert float(row["accuracy"]) == pytest.approx(100 * float(ours["value"]), abs=1e-3)
             assert float(row["accuracy_low"]) == pytest.approx(100 * float(ours["ci_low"]), abs=1e-3)
             assert row["group"] == ours["rank_group"]
+    mine = {"dataset": "avdigits", "table": "accuracy", "metric": "difference", "selection": "last"}
+    mine |= {"baseline": "ensemble"}
+    to = {row["label"]: row["p_adjusted"] for row in table.values() if mine.items() <= row.items()}
+    corrected = [row for row in rows if row["minus_ensemble"]]
+    assert corrected and all(row["minus_ensemble_p_adjusted"] == to[row["method"]] for row in corrected)
     name, text = saved(page, ACCURACY, "LaTeX")
     assert name.endswith(".tex") and text.count(r"\\") == len(rows) + 1
     assert r"\toprule" in text and r"\textless{}script" in text and r"50\%\_\$\textbackslash{}\{x\}" in text
@@ -252,6 +258,19 @@ def test_export_is_what_is_shown(visit: Visit, results: Path) -> None:
     assert everywhere[0] == "selection,family,row_id,method,avdigits / speaker,gabor_nuisance / default"
     gap = ACCURACY.replace("accuracy", "competition_gap")
     assert "gap_minus_control_low" in saved(page, gap, "CSV")[1].splitlines()[0]
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_corrected_p_is_on_the_page_at_any_width(browser: Any, results: Path, width: int) -> None:
+    one = Visit(browser, results, viewport={"width": width, "height": 844})
+    page = one.go()
+    said = page.locator(f"{ACCURACY} tr[data-label=di_mml]:visible td:has-text('p ')").all_inner_texts()
+    assert len(said) == 3 and all(re.search(r"\]\s+p (<\.001|\.\d{3}|1)$", text.strip()) for text in said)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    widths = page.locator(f"{ACCURACY} thead th").evaluate_all("heads => heads.map(head => head.offsetWidth)")
+    assert max(widths) < 200, "no heading stretches its column"
+    assert one.faults == []
+    one.context.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

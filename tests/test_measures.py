@@ -13,9 +13,12 @@ from fake_runs import FakeMethod, small
 from test_report import bits, folder_of, groups_of, one
 
 from mmlbench import score
+from mmlbench.report.boil import Run
 from mmlbench.report.frame import make_frame
+from mmlbench.report.merge import _joined_run
 from mmlbench.report.rows import Row, parse_rows
 from mmlbench.stats import (
+    CrossFit,
     holm,
     probability_best,
     pseudo_values,
@@ -232,6 +235,16 @@ def test_folds_are_put_together_and_have_an_interval_over_speakers(tmp_path: Pat
     cost = [line.split(",") for line in make_frame(tmp_path, tmp_path)[1].splitlines()]
     passes = {line[4]: line[9] for line in cost[1:]}
     assert float(passes["joint"]) == 3 * 500 * 4, "a row of three folds costs three runs"
+
+
+def test_the_optimism_over_folds_weighs_by_their_test_samples() -> None:
+    def fold(samples: int, optimism: float) -> Run:
+        fit = CrossFit(0.8, 0.8 - optimism, optimism, 3)
+        return Run(0, (), {"last/fused": np.ones(samples, bool)}, {("fused", "fused"): fit})
+
+    joined = _joined_run([fold(10, 0.01), fold(30, 0.03)])
+    assert joined.optimism["fused", "fused"].optimism == pytest.approx(0.025)
+    assert len(joined.bits["last/fused"]) == 40
 
 
 # ---- probability of being best ---------------------------------------------------------------------------------

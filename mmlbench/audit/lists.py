@@ -114,12 +114,19 @@ def _groups(parts: Parts, group: str) -> Iterator[Finding]:
         if not both:
             said = f"no {group} in both {a} and {b}"
         else:
-            whose = (
-                f"{len(both):,} of {b}'s {plural(len(after), group)} {'is' if len(both) == 1 else 'are'} in {a} too"
-            )
-            said = f"{whose} ({some_samples:,} of {len(parts[b]):,} samples)"
+            said = f"{_which(len(both), plural(len(after), group), b)} also in {a}"
+            total = plural(len(parts[b]), "sample")
+            said += f" (all {total})" if some_samples == len(parts[b]) else f" ({some_samples:,} of {total})"
         level = "leak" if both else "ok"
         yield Finding("groups", f"{a}+{b}", group, len(both), len(after), level, said, some(both))
+
+
+def _which(shared: int, named: str, part: str) -> str:
+    """Say how many of a part's groups, of which `named` has number and word, as the start of a sentence."""
+    if named.startswith("1 "):
+        return f"the one {named[2:]} of {part} is"
+    whose = f"all {named}" if named.startswith(f"{shared:,} ") else f"{shared:,} of the {named}"
+    return f"{whose} of {part} {'is' if shared == 1 else 'are'}"
 
 
 def _balance(parts: Parts, classes: Sequence[str]) -> Iterator[Finding]:

@@ -260,6 +260,7 @@ def _report_commands(commands: Any) -> None:
     _places(tables)
     board = _add(commands, "leaderboard", "show the leaderboard in the terminal", "report", "mmlbench leaderboard")
     board.add_argument("--open", action="store_true", help="open the page in the browser instead")
+    board.add_argument("--measures", action="store_true", help="print macro-F1, NLL, ECE and fusion gain too")
     _places(board)
     _trust_commands(commands)
     stale = _add(

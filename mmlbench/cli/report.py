@@ -42,7 +42,7 @@ def leaderboard(arguments: argparse.Namespace) -> int:
 
     if arguments.open:
         return _open_page(arguments.results / "leaderboard.html")
-    show(arguments.results, Console())
+    show(arguments.results, Console(), arguments.measures)
     return 0
 
 

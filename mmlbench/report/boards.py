@@ -14,7 +14,7 @@ from . import html
 from .facts import CONTROL, LOGIT_MEAN
 from .html import Scale, text
 from .rows import Row, number
-from .sheets import gap_row, named, points
+from .sheets import gap_row, named, points, worst_level
 from .view import GroupKey, View, figure_of, interval, p_text, percent, with_sd
 
 FamilyOf = Callable[[str], str]
@@ -56,8 +56,8 @@ def badge(row: Row | None) -> str:
     return f'<span class="place">{row.rank_group}</span>' if row is not None and row.rank_group else ""
 
 
-def cell(row: Row | None, note: str = "", sd: bool = False) -> str:
-    """Return a cell with a value and, small, its interval; the row's note is its tooltip."""
+def cell(row: Row | None, note: str = "", sd: bool = False, p: bool = False) -> str:
+    """Return a cell with a value and, small, its interval and p among its column; the row's note is its tooltip."""
     if row is None or row.value is None:
         return '<td data-order=""></td>'
     scale = 100 if row.unit == "fraction" else 1
@@ -68,6 +68,9 @@ def cell(row: Row | None, note: str = "", sd: bool = False) -> str:
     tip = f' title="{text(said)}"' if said else ""
     small = interval(row) or note
     small = f"<small>{text(small)}</small>" if small else ""
+    if p and row.p_adjusted is not None:
+        facts += f' data-p="{number(row.p_adjusted)}"'
+        small += f"<small>p {text(p_text(row.p_adjusted))}</small>"
     return f"<td{facts}{tip}>{text(with_sd(row) if sd else figure_of(row))}{small}</td>"
 
 
@@ -163,7 +166,11 @@ def accuracy_board(view: View, group: GroupKey, family_of: FamilyOf) -> str:
         Column("drawn", drawn, drawn=True),
         *(Column(f"minus_{name}", f"minus {name}") for name in references),
     ]
-    columns += [Column("worst_gap", "worst gap"), Column("seconds", "seconds"), Column("seeds", "seeds")]
+    columns += [
+        Column("worst_gap", f"worst gap, {worst_level(len(view.modalities(group)))} interval"),
+        Column("seconds", "seconds"),
+        Column("seeds", "seeds"),
+    ]
     foot = ""
     if bayes is not None:
         rest = "<td></td>" * (len(columns) - 4)
@@ -193,7 +200,7 @@ def _accuracy_line(
         bar(row, scale, "top" if first else "low"),
     ]
     cells += [
-        cell(view.find(group, entry.label, "difference", baseline=name, selection=rule))
+        cell(view.find(group, entry.label, "difference", baseline=name, selection=rule), p=True)
         for name in view.references(group)
     ]
     gap = gap_row(view, group, entry.label, "worst", rule=rule)
@@ -227,7 +234,7 @@ def gap_board(view: View, group: GroupKey, family_of: FamilyOf) -> str:
     columns = [
         Column("method", "method", words=True),
         Column("modality", "modality", words=True),
-        Column("gap", "gap"),
+        Column("gap", "gap, 95 % interval"),
     ]
     columns += [Column("drawn", f"drawn, {ends}", drawn=True), Column("gap_minus_control", "gap minus control")]
     columns += [Column("retained", "retained %")]

@@ -18,7 +18,7 @@ from .html import text
 from .load import read_plan
 from .merge import base_split
 from .rows import Row
-from .sheets import named
+from .sheets import level_note, named
 from .view import GroupKey, View, figure_of, interval, percent, with_sd
 
 #: So many classes are listed; of more, those with the lowest recall.
@@ -133,7 +133,9 @@ def _numbers(view: View, group: GroupKey, entry: Row) -> str:
         what = row.metric.replace("_", " ") + (f", {row.kind.replace('_', ' ')}" if row.kind != row.modality else "")
         unit = "%" if row.unit == "fraction" else row.unit
         minus = f"minus {row.baseline}" if row.baseline and row.metric in ("difference", "fusion_gain") else ""
-        cells.append([f"{what} {minus}".strip(), row.modality, with_sd(row), interval(row), unit, row.row_id])
+        cells.append(
+            [f"{what} {minus}".strip(), row.modality, with_sd(row), interval(row) + level_note(row), unit, row.row_id]
+        )
     head = ["number", "of", "value ± sd", "95 % interval", "unit", "row id"]
     return f"<h4>Numbers</h4>{html.plain_table(head, cells, 'all numbers of this row')}" if cells else ""
 

@@ -7,6 +7,7 @@ shapes, filled or open, and dashes beside colours. PNG, PDF and SVG with the sam
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from typing import Any
 from ..runfolder import RunFolder
 from ..store import whole
 from .figure_parts import BLUE, GREY, MARKERS, PALETTE, VERMILION, WIDTH, error, marks, short, title
+from .front import on_front
 from .load import read_plan
 from .noise_figure import draw_robustness
 from .rows import Row
@@ -132,7 +134,7 @@ def _accuracy_on(axes: Any, view: View, group: GroupKey, rows: list[Row]) -> Non
         text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.5})
     labels = [f"{short(row)}{f'  ({row.rank_group})' if row.rank_group else '  (–)'}" for row in rows]
     axes.set_yticks(range(len(rows)), labels)
-    axes.set_ylim(len(rows) - 0.5, -1.0 if bayes is not None else -0.5)
+    axes.set_ylim(max(1, len(rows)) - 0.5, -1.0 if bayes is not None else -0.5)
     axes.grid(axis="y", visible=False)
     axes.set_xlabel("test accuracy in %, 95 % interval")
 
@@ -146,14 +148,11 @@ def draw_pareto(plt: Any, view: View, group: GroupKey, results: Path) -> Any:
         return None
     known.sort(key=lambda point: (point[0], -(point[1].value or 0.0)))
     figure, axes = plt.subplots(figsize=(WIDTH, 2.4))
-    best, front = 0.0, []
+    judged = [(row.value or 0.0, seconds, _seconds_sd(view, group, row.label)) for seconds, row in known]
+    front = [(x, 100 * y) for (y, x, _), kept in zip(judged, on_front(judged), strict=True) if kept]
     for seconds, row in known:
-        value = 100 * (row.value or 0.0)
-        axes.errorbar(seconds, value, yerr=error(row), capsize=2, lw=1, alpha=0.95, **marks(row))
-        if value > best:
-            best = value
-            front.append((seconds, value))
-    last = 1.05 * known[-1][0]
+        axes.errorbar(seconds, 100 * (row.value or 0.0), yerr=error(row), capsize=2, lw=1, alpha=0.95, **marks(row))
+    last, best = 1.05 * known[-1][0], front[-1][1]
     axes.plot(
         [*(x for x, _ in front), last],
         [*(y for _, y in front), best],
@@ -169,8 +168,14 @@ def draw_pareto(plt: Any, view: View, group: GroupKey, results: Path) -> Any:
     _name_points(axes, [(seconds, 100 * (row.value or 0.0), short(row)) for seconds, row in known])
     axes.set_xlabel("training seconds of one seed, with the runs that it reuses")
     axes.set_ylabel("test accuracy in %")
-    title(figure, f"{view.title(group)}; on the dotted line nothing is cheaper and better")
+    title(figure, f"{view.title(group)}; on the dotted line nothing is both cheaper and better")
     return figure
+
+
+def _seconds_sd(view: View, group: GroupKey, label: str) -> float:
+    """Return the standard deviation over seeds of `View.seconds`, the reused runs' as if independent."""
+    parts = [view.cost_of(group, name).get("train_seconds_sd") for name in (label, *view.seconds(group, label)[1])]
+    return math.hypot(*(float(part) for part in parts if part))
 
 
 def _name_points(axes: Any, points: list[tuple[float, float, str]]) -> None:

@@ -15,6 +15,7 @@ from ..stats import Estimate
 from .accuracy import accuracy_rows, entry_notes, group_rows, subset_rows
 from .boil import Run
 from .facts import CONTROL, LOGIT_MEAN
+from .front import on_front
 from .gaps import gap_rows
 from .load import Entry, Group, Loaded, load
 from .make import POINTS, What, blank, corrected, fill, group_estimate, known, mean_row
@@ -169,7 +170,8 @@ def pareto(group: Group, headline: str) -> dict[str, tuple[float | None, float |
     """Return label -> (fused accuracy, training FLOPs with those of the reused runs, 1 on the Pareto front else 0).
 
     On the front is what no other row beats in accuracy at the same cost or less, nor in cost at the same accuracy or
-    more; no interval enters, so neighbours on the front need not be separable. The control has no place on it.
+    more, costs within 1 % being equal (`front.py`); no interval enters, so neighbours on the front need not be
+    separable. The control has no place on it.
     """
     found: dict[str, tuple[float | None, float | None]] = {}
     for entry in group.entries:
@@ -179,14 +181,10 @@ def pareto(group: Group, headline: str) -> dict[str, tuple[float | None, float |
         matrix = entry.matrix(f"{headline}/fused")
         cost = None if own is None or None in others else own + sum(other or 0.0 for other in others)
         found[entry.label] = (None if matrix is None else float(matrix.mean()), cost)
-    judged = {e.label for e in group.entries if e.method != CONTROL and None not in found[e.label]}
-
-    def beaten(label: str) -> bool:
-        value, cost = found[label]
-        rivals = [found[other] for other in judged if other != label]
-        return any(v >= value and c <= cost and (v, c) != (value, cost) for v, c in rivals)  # type: ignore[operator]
-
-    return {label: (*pair, int(not beaten(label)) if label in judged else None) for label, pair in found.items()}
+    there = {label: (v, c, 0.0) for label, (v, c) in found.items() if v is not None and c is not None}
+    judged = {e.label: there[e.label] for e in group.entries if e.method != CONTROL and e.label in there}
+    front = dict(zip(judged, map(int, on_front(list(judged.values()))), strict=True))
+    return {label: (*pair, front.get(label)) for label, pair in found.items()}
 
 
 def found_cost(group: Group, method: str) -> float | None:

@@ -66,16 +66,24 @@ def _sheet_lines(heading: str, sheet: Sheet | None) -> list[str]:
     return [f"### {heading}", "", *markdown_table(sheet), "", *notes]
 
 
+#: What a hash in `code_version` is of; a table of many would look like many versions of one program.
+CODE_SAID = "The code of each row, a hash over the engine and the row's own method, so that each method has its own:"
+
+
 def _made(view: View, group: GroupKey) -> str:
     rows = view.entries(group)
-    codes = ", ".join(sorted({row.code_version for row in rows}))
+    codes = ", ".join(f"{named(row)} {row.code_version.partition('+')[2]}" for row in rows)
+    versions = "/".join(sorted({row.code_version.partition("+")[0] for row in rows}))
     hardware = "; ".join(sorted({row.hardware for row in rows}))
     data = ", ".join(sorted({row.data_fingerprint for row in rows}))
-    return f"Made by code {codes} from data {data} on {hardware}."
+    return f"Made by mmlbench {versions} from data {data} on {hardware}. {CODE_SAID} {codes}."
 
 
-def show(results: Path, console: Console) -> None:
+def show(results: Path, console: Console, measures: bool = False) -> None:
     """Print the leaderboard of a results folder, and the paths of its files.
+
+    Args:
+        measures: print macro-F1, balanced accuracy, NLL, ECE and fusion gain too.
 
     Raises:
         DataError: the tables have not been made.
@@ -93,13 +101,34 @@ def show(results: Path, console: Console) -> None:
         console.print(_table(view, group, console.width))
         if view.alone(group):
             console.print(_gaps(view, group))
+        sheet = measures_sheet(view, group) if measures else None
+        if sheet is not None:
+            console.print(_sheet(sheet))
+            console.print(*(Text(f"  {note}") for note in sheet.notes[:1]))
         for line in story.headline_of(view, group):
             console.print(Text(f"  {line}"))
     console.print()
     console.print(Text(TARGET, style="dim"))
+    if not measures:
+        console.print(
+            Text("Macro-F1, NLL, ECE, fusion gain: mmlbench leaderboard --measures, or tables/measures.md.")
+        )
     for name in FILES:
         if (results / name).exists():
             console.print(Text(str(results / name)))
+
+
+def _sheet(sheet: Sheet) -> object:
+    """Return a sheet as a table of the terminal, a name that is too long folded."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title="further measures", title_justify="left", title_style="", box=None, pad_edge=False)
+    for k, column in enumerate(sheet.columns):
+        table.add_column(Text(column), justify="right" if k else "left", overflow="fold")
+    for row in (*sheet.rows, *sheet.apart):
+        table.add_row(*map(Text, row))
+    return table
 
 
 def _gaps(view: View, group: GroupKey) -> object:
@@ -108,7 +137,13 @@ def _gaps(view: View, group: GroupKey) -> object:
     from rich.text import Text
 
     modalities = view.modalities(group)
-    table = Table(title="competition gap, points", title_justify="left", title_style="", box=None, pad_edge=False)
+    table = Table(
+        title="competition gap, points, 95 % intervals",
+        title_justify="left",
+        title_style="",
+        box=None,
+        pad_edge=False,
+    )
     for column in ("method", *modalities):
         table.add_column(Text(column), justify="left" if column == "method" else "right", no_wrap=column != "method")
     for entry in view.entries(group):

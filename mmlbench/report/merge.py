@@ -76,12 +76,14 @@ def _joined_run(parts: list[Run]) -> Run:
         common = [key for key in of[0] if all(key in one for one in of)]
         return {key: np.concatenate([one[key] for one in of]) for key in common}
 
+    sizes = [len(next(iter(part.bits.values()), ())) for part in parts]
     optimism = {}
     for key in parts[0].optimism:
         fits = [part.optimism[key] for part in parts if key in part.optimism]
         if len(fits) == len(parts):
-            naive, honest, gain = (
-                float(np.mean([getattr(fit, name) for fit in fits])) for name in ("naive", "cross_fit", "optimism")
+            naive, honest, gain = (  # as the accuracy is: by the number of test samples of each fold
+                float(np.average([getattr(fit, name) for fit in fits], weights=sizes))
+                for name in ("naive", "cross_fit", "optimism")
             )
             optimism[key] = CrossFit(naive, honest, gain, -1)
     return Run(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from .measures import BEST
 from .noise_figure import curves_of
 from .rows import Row
-from .sheets import TARGET, Sheet, mixed_notes, named, points, resolved, said, without_empty_columns
+from .sheets import TARGET, Sheet, mixed_notes, named, points, resolved, said, without_empty_columns, worst_level
 from .view import GroupKey, View, figure_of, notes_of
 
 
@@ -34,7 +34,8 @@ def measures_sheet(view: View, group: GroupKey) -> Sheet | None:
     sheet.notes = [
         f"Fused predictions, epoch: {view.headline}. Macro-F1, balanced accuracy and ECE in %, NLL in nats, gains in "
         "percentage points. ECE has 15 bins of equal size, is biased upwards and has no interval. The best unimodal "
-        "model is picked on these samples: its interval is at .05 divided by the number of modalities.",
+        "model is picked on these samples, so the interval of the gain over it is at "
+        f"{worst_level(len(view.modalities(group)))} (.05 divided by the number of modalities).",
         *mixed_notes(view, group),
         TARGET,
         resolved(view, group, "measures"),

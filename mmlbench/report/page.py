@@ -31,11 +31,16 @@ LINES = 300
 CAPTIONS = {
     "accuracy": "Accuracy with 95 % intervals; the dashed line is the Bayes accuracy, where it is known.",
     "gap": "Competition gap of each modality: right of zero, training together cost its encoder that much.",
-    "pareto": "Accuracy against the cost of training; on the line, nothing is both cheaper and more accurate.",
+    "pareto": "Accuracy against the cost of training; on the line, nothing is both cheaper and more accurate. Costs "
+    "within 1 %, or within their standard deviation over seeds, count as equal.",
     "robustness": "Accuracy under additive noise on one modality at test, with 95 % intervals.",
     "curves": "Competition as it happens: test accuracy of each modality's head over the epochs. A sliced head is "
     "the modality's block of the joint head and can lag behind its encoder; the gap is measured by probes.",
 }
+P_SAID = (
+    "p under a difference: corrected for all rows of its column (Holm). The interval above it is that of the one "
+    "comparison, so it can exclude zero where p is above .05."
+)
 READING = (
     "Group: one more than the number of methods that are better and separated, by the differences of all pairs, "
     "corrected for their number (Holm). Group 1 is what nothing is separated from as better. Inside a group the "
@@ -170,7 +175,7 @@ def _section(
         html.findings(audit),
         "<h3>Accuracy</h3>",
         accuracy_board(view, group, family_of),
-        html.paragraphs(conditional, "soft"),
+        html.paragraphs([P_SAID, *conditional] if view.references(group) else conditional, "soft"),
         f"<h3>What training together cost each modality, in points</h3>\n{gaps}" if gaps else "",
         _pictures(view, group, figures, room, path),
         "<h3>Method by method</h3>",
@@ -258,4 +263,7 @@ def made_table(view: View, group: GroupKey) -> str:
         for row in view.entries(group)
     ]
     head = ["method", "row (mmlbench reproduce ROW)", "configuration", "data", "code", "hardware"]
-    return html.plain_table(head, cells, f"what made the numbers of {view.title(group)}")
+    said = "Code: version + a hash over the engine and the row's own method, so that each method has its own."
+    return html.plain_table(head, cells, f"what made the numbers of {view.title(group)}") + html.paragraphs(
+        [said], "soft"
+    )

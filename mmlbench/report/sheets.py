@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from ..stats import INFERENCE_TARGET
@@ -39,6 +40,17 @@ def points(row: Row | None) -> str:
     return " ".join(part for part in (figure_of(row), interval(row)) if part)
 
 
+def worst_level(modalities: int) -> str:
+    """Return the level of the interval of the worst of some modalities, '97.5 %' of two (.05 / M)."""
+    return f"{100 * (1 - 0.05 / max(1, modalities)):.3g} %"
+
+
+def level_note(row: Row) -> str:
+    """Return ' (97.5 %)' where a row's interval is not at 95 %, as that of an extreme of several is."""
+    found = re.search(r"interval at \.05/(\d+)", row.note)
+    return f" ({worst_level(int(found[1]))})" if found and int(found[1]) > 1 else ""
+
+
 #: Tables whose resolution is that of single values; in the others it is that of differences between rows.
 SINGLE = {"competition_gap": "gap", "reliance": "Shapley value"}
 MEASURED = {"macro_f1": "macro-F1", "balanced_accuracy": "balanced accuracy", "nll": "NLL"}
@@ -53,7 +65,7 @@ def resolved(view: View, group: GroupKey, table: str) -> str:
     what, sizes = SINGLE.get(table, other), [row for row in rows if row.value is not None]
     if not sizes:
         return f"No smallest resolvable {what}: it takes two seeds."
-    said = ", ".join(f"{_measured(row)}about {_size(row)}" for row in sizes)
+    said = ", ".join(f"{_measured(row)}{_size(row)}" for row in sizes)
     pairs = (
         "corrected for all pairs, as the groups are" if "corrected for" in rows[0].note else "one comparison alone"
     )
@@ -69,7 +81,9 @@ def _measured(row: Row) -> str:
 
 
 def _size(row: Row) -> str:
-    return figure_of(row) + " nats" if row.unit == "nats" else f"{row.value or 0.0:.1f} points"
+    if row.unit != "nats" and (row.value or 0.0) > 100:
+        return "more than 100 points, so that none could be found"
+    return f"about {figure_of(row)} nats" if row.unit == "nats" else f"about {row.value or 0.0:.1f} points"
 
 
 def said(rows: list[Row | None], printed: int = 8) -> list[str]:
@@ -156,7 +170,8 @@ def gap_sheet(view: View, group: GroupKey) -> Sheet | None:
     alone, control, modalities = view.alone(group), view.control(group), view.modalities(group)
     if not alone:
         return None
-    columns = ["method", *(f"{m} gap" for m in modalities), "mean gap", "worst gap"]
+    level = worst_level(len(modalities))
+    columns = ["method", *(f"{m} gap" for m in modalities), "mean gap", f"worst gap ({level} interval)"]
     columns += [f"{m} gap minus control" for m in modalities] + [f"{m} retained" for m in modalities]
     columns += [f"{m} gap by heads" for m in modalities]
     sheet = Sheet("competition_gap", view.title(group), columns, [])
@@ -186,8 +201,9 @@ def gap_sheet(view: View, group: GroupKey) -> Sheet | None:
         "alone have gap 0 by construction and are not ranked.",
         f"{about_control}Retained: share in % of what training alone adds to the untrained encoder. "
         "By heads: the head trained alone minus the probe after. "
-        f"The worst modality is a maximum; its interval is at level .05/{len(modalities)}. Each interval is that of "
-        "one gap, not corrected for the number of rows; competition_gap.csv has p-values corrected for it (Holm).",
+        f"The worst modality is a maximum, so its interval is at {level} (.05/{len(modalities)}) and wider than that "
+        "of the same gap in its own column. Each other interval is at 95 %, that of one gap, not corrected for the "
+        "number of rows; competition_gap.csv has p-values corrected for it (Holm).",
         *mixed_notes(view, group),
         TARGET,
         resolved(view, group, "competition_gap"),

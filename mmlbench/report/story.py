@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .rows import Row
-from .sheets import gap_row
+from .sheets import gap_row, worst_level
 from .view import GroupKey, View, figure_of, interval
 
 APART, TOGETHER, UNDECIDED = "apart", "together", "undecided"
@@ -105,15 +105,32 @@ def headline_of(view: View, group: GroupKey) -> list[str]:
         lines.append(f"{best[0]} is alone in group 1: each other method has a better one that is separated from it.")
     elif len(best) > 1:
         lines.append(f"{_joined(best)} share group 1: no better method is separated from them.")
+    lines += _unequal_seeds(view, group, ranked)
     lines += _competition(view, group)
     row = view.resolution(group)
     if row is not None and row.value is not None:
         to = f"to {row.baseline}" if row.baseline else "between two methods"
         what = f"A true difference {to} below about {row.value:.0f} points would often be missed."
         if row.value > HOPELESS:
-            what = f"{row.n_seeds} seeds could show only very large differences: take five or more."
+            what = "So few seeds could show only very large differences: take five or more."
         lines.append(what)
     return lines
+
+
+def _unequal_seeds(view: View, group: GroupKey, ranked: list[Row]) -> list[str]:
+    """Say which rows were trained with other seeds than the rest, since their columns then don't subtract."""
+    counts = {row.label: row.n_seeds for row in ranked}
+    lone = [label for label, count in counts.items() if count == 1]
+    rows = view.of(group, "accuracy", "difference", view.headline)
+    if not any("over the common seeds" in row.note for row in rows):
+        return []
+    said = (
+        "The rows differ in their seeds: a difference is over those that both rows have, so it need not be that of "
+    )
+    said += "their accuracies."
+    if lone and len(lone) < len(ranked):
+        said += f" {_joined(lone)}: one seed, so intervals with it are about that trained model and look narrow."
+    return [said]
 
 
 def _competition(view: View, group: GroupKey) -> list[str]:
@@ -128,7 +145,9 @@ def _competition(view: View, group: GroupKey) -> list[str]:
         said = f"{view.baseline} changed the {worst} encoder by {figure_of(row)} points of probe accuracy (gap)"
     elif row.ci_low > 0:
         said = f"Under {view.baseline} the {worst} encoder lost {abs(row.value or 0):.1f} points {interval(row)}"
-        said += f" (interval at .05/{len(values)}, as it is the worst of {len(values)})"
+        if len(values) > 1:  # the same gap stands in the table of gaps, with a narrower interval
+            said += f" ({worst_level(len(values))} interval, as it is the worst of {len(values)}; at 95 %: "
+            said += f"{interval(values[worst])})"
     else:
         return [f"No competition gap of {view.baseline} could be told from 0, for any modality."]
     beyond = gap_row(view, group, view.baseline, worst, "gap_minus_control")

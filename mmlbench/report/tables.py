@@ -18,6 +18,17 @@ _P = ("p_value", "p_adjusted")
 _MARKDOWN = "\\`*_|#"
 
 
+#: What stands in a table that this study has nothing for, and how to get it.
+ABSENT = {
+    "competition_gap": "Not measured: nothing was trained alone. Add unimodal to the methods of the config.",
+    "measures": "Nothing to measure: no method here has a fused prediction. Add another one than unimodal.",
+    "reliance": "Not measured: it takes a method with a fused prediction, on two to six modalities.",
+    "robustness": "Not measured: off by default. Add `robustness: true` to the config and run it again: the "
+    "stored weights are tested under noise (docs/config.md). Of tuned runs it is measured by `mmlbench robustness`.",
+    "overall": "Nothing to compare: it takes two datasets with two methods in common.",
+}
+
+
 def write_tables(view: View, folder: Path) -> list[Path]:
     """Write the tables in three forms each; return their paths."""
     makers: dict[str, tuple[Callable[[View, GroupKey], Sheet | None], str]] = {
@@ -35,6 +46,8 @@ def write_tables(view: View, folder: Path) -> list[Path]:
         sheets = [sheet for group in view.groups() if (sheet := make(view, group)) is not None]
         sheets += overall if name == "overall" else []
         forms = {"csv": text, "md": markdown(sheets), "tex": latex(sheets)}
+        if not sheets:  # the csv keeps its heading, so that whoever reads it finds no rows
+            forms |= {"md": f"{ABSENT[name]}\n", "tex": f"% {ABSENT[name]}\n"}
         for form, content in forms.items():
             written.append(folder / f"{name}.{form}")
             write_text(written[-1], content)

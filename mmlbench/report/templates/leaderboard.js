@@ -96,14 +96,19 @@
     const facts = ["dataset", "split", "recipe", "encoder"].filter((key) => board.dataset[key]);
     const own = columns(board), body = rows(board);
     const wide = new Set(own.filter((column) => body.some((row) => row.cells[column.place].dataset.low)));
+    const tested = new Set(own.filter((column) => body.some((row) => row.cells[column.place].dataset.p)));
     const head = [...facts, "selection", "family", "row_id"];
-    for (const column of own) head.push(column.key, ...(wide.has(column) ? [column.key + "_low", column.key + "_high"] : []));
+    for (const column of own) {
+      head.push(column.key, ...(wide.has(column) ? [column.key + "_low", column.key + "_high"] : []));
+      if (tested.has(column)) head.push(column.key + "_p_adjusted");
+    }
     const lines = body.map((row) => {
       const line = [...facts.map((key) => board.dataset[key]), row.dataset.rule, row.dataset.family, row.dataset.row];
       for (const column of own) {
         const cell = row.cells[column.place];
         line.push(column.key === "method" ? row.dataset.label : number(cell, column.key));
         if (wide.has(column)) line.push(cell.dataset.low ?? "", cell.dataset.high ?? "");
+        if (tested.has(column)) line.push(cell.dataset.p ?? "");
       }
       return line;
     });
@@ -117,8 +122,8 @@
   const latex = (board) => {
     const own = columns(board), body = rows(board);
     const cells = (row) => own.map((column) => {
-      const cell = row.cells[column.place], ends = cell.querySelector("small");
-      const range = cell.dataset.low && ends ? ` {\\footnotesize ${tex(ends.textContent)}}` : "";
+      const cell = row.cells[column.place], ends = [...cell.querySelectorAll("small")].map((one) => one.textContent);
+      const range = cell.dataset.low && ends.length ? ` {\\footnotesize ${tex(ends.join(", "))}}` : "";
       const first = board.dataset.name === "accuracy" && row.querySelector(".place")?.textContent === "1";
       const mark = column.key === "method" && first ? "$^{\\bullet}$" : "";
       const place = column.key === "group" ? null : cell.querySelector(".place");
@@ -128,7 +133,7 @@
     }).join(" & ") + " \\\\";
     const where = [board.dataset.dataset, board.dataset.split].filter(Boolean).join(" / ") || "all data";
     const rule = board.dataset.name === "all" ? headline : value("rule");
-    return ["% needs \\usepackage{booktabs}; intervals are at 95 %, two-part; the dot, or (1), marks rank group 1",
+    return ["% needs \\usepackage{booktabs}; intervals are two-part, at 95 % where the heading names no other level; p is Holm-corrected in its column; the dot, or (1), marks rank group 1",
       `\\begin{tabular}{l${"r".repeat(own.length - 1)}}`, "\\toprule",
       own.map((column) => tex(clean(column.cell))).join(" & ") + " \\\\", "\\midrule", ...body.map(cells), "\\bottomrule",
       "\\end{tabular}", `% ${where.replace(/[\r\n]/g, " ")}, epoch: ${rule}`, ""].join("\n");
