@@ -4,8 +4,9 @@
 
 A replicate draws seeds and test samples, each with replacement, from the runs of a row; the truth is the value over
 all of them. Accuracy, paired difference to the baseline, gap, NLL and macro-F1 (on jackknife values), 3, 5 and 10
-seeds, 400 and 1,000 samples. Writes `populations.csv`; a real population has as few seeds as were run, so 10 drawn
-from 5 repeat.
+seeds, 400 and 1,000 samples. Writes `populations.csv`. A real population has as few seeds as were run: three drawn
+from five are one and the same in 4 % of the draws, which then show no variance over seeds at all, so where seeds
+dominate a share of 91 to 93 is what the drawing leaves of 95 to 97.
 """
 
 from __future__ import annotations
