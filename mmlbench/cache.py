@@ -203,6 +203,21 @@ def prepare(
     return manifest
 
 
+def tidy(folder: Path, say: Callable[[str], None]) -> None:
+    """Remove what a kill in the last moment left beside a finished cache: what was unpacked, parts of small files."""
+    root = folder.parent
+    left = [path for path in (root / f".{folder.name}.unpacked", folder / JOURNAL) if path.exists()]
+    left += root.glob(f".{folder.name}.*.tmp")
+    if not left:
+        return
+    with contextlib.suppress(MmlbenchError, OSError), Lease(root / f".{folder.name}.lease", say):
+        for path in left:
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
 @dataclass
 class Part:
     """The samples of one part of a split, in the order of the split's table.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import lzma
 import shutil
 import tarfile
@@ -101,6 +102,18 @@ def unpack(archive: Path, into: Path, say: Callable[[str], None], more: int = 0,
         return target
     shutil.rmtree(target, ignore_errors=True)
     try:
+        _unpack(archive, target, say, more, purpose)
+        write_text(target / _DONE, archive.name + "\n")
+    except Exception:  # nothing but a kill leaves a half behind, and the next call removes that
+        shutil.rmtree(target, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            into.rmdir()
+        raise
+    return target
+
+
+def _unpack(archive: Path, target: Path, say: Callable[[str], None], more: int, purpose: str) -> None:
+    try:
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as file:
                 _write(archive, list(_zip_members(archive, file)), target, say, more, purpose)
@@ -115,8 +128,6 @@ def unpack(archive: Path, into: Path, say: Callable[[str], None], more: int = 0,
         if error.errno is not None:  # of the disk; what gzip and bz2 raise for bad data has no number
             raise
         raise _damaged(archive, error) from error
-    write_text(target / _DONE, archive.name + "\n")
-    return target
 
 
 def _damaged(archive: Path, error: Exception) -> DataError:
