@@ -190,6 +190,8 @@ def prepare(
                 shutil.rmtree(leftover, ignore_errors=True)
         try:
             building.mkdir(parents=True, exist_ok=True)
+            for left in building.glob(".*.tmp"):  # a kill while the manifest was written
+                left.unlink()
             manifest = _fill(CacheWriter(building, dataset, options or Options(say=say)), key, raw)
             write_json(building / "manifest.json", manifest)
             building.rename(folder)

@@ -273,6 +273,16 @@ def test_a_killed_preparation_goes_on_and_leaves_no_worker(minis, tmp_path):
     assert any(f"{done} of 30 items were done before" in line for line in said)
 
 
+def test_a_kill_while_the_manifest_was_written_leaves_nothing_in_the_cache(minis, tmp_path):
+    mini = minis["cremad"]
+    wanted = content(mini.prepare(tmp_path / "wanted").folder)
+    part = tmp_path / "killed" / f".{next((tmp_path / 'wanted').glob('cremad-*/')).name}.part"
+    process = run([*mini.words(tmp_path / "killed"), "--workers", "1"])
+    assert kill_when(process, part / JOURNAL, 5)
+    (part / ".manifest.json.0123abcd.tmp").write_text("{")
+    assert content(mini.prepare(tmp_path / "killed").folder) == wanted
+
+
 def test_a_row_or_raw_file_that_changed_after_a_kill_is_made_anew(minis, tmp_path, monkeypatch):
     mini = minis["cremad"]
     wanted = content(mini.prepare(tmp_path / "wanted").folder)

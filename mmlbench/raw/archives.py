@@ -45,7 +45,8 @@ def _safe(archive: Path, name: str) -> PurePosixPath:
     """
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or (path.parts and ":" in path.parts[0]):
-        raise DataError(f"{archive}: the member {name!r} would be written outside its folder", "Do not use this file")
+        raise DataError(f"{archive}: the member {name!r} would be written outside its folder",
+                        "Do not use this file; fetch it from where the dataset is published")  # fmt: skip
     return path
 
 
@@ -118,6 +119,8 @@ def _unpack(archive: Path, target: Path, say: Callable[[str], None], more: int, 
             with zipfile.ZipFile(archive) as file:
                 _write(archive, list(_zip_members(archive, file)), target, say, more, purpose)
         else:
+            if archive.suffix.lower() == ".zip":
+                raise zipfile.BadZipFile("its directory, the end of a zip, is missing")
             with tarfile.open(archive) as tar:
                 _write(archive, list(_tar_members(archive, tar)), target, say, more, purpose)
                 while tar.fileobj is not None and tar.fileobj.read(2**20):
