@@ -47,6 +47,17 @@ def clips_in(folder: Path) -> dict[tuple[str, int], list[str]]:
     return found
 
 
+def file_of(there: dict[tuple[str, int], list[str]], folded: dict[tuple[str, int], str], sample: str) -> str:
+    """Return a clip's file; where there is none, what it would be called beside one whose id is in another case."""
+    name = key(sample)
+    if name is None:
+        raise DataError(f"kinetics_sounds: the lists name {sample!r}", "It is no <YouTube id>_<start>")
+    if name in there:
+        return there[name][0]
+    alike = folded.get((name[0].casefold(), name[1]))
+    return str(Path(alike).with_name(name[0] + Path(alike).name[11:])) if alike else f"{sample}.mp4"
+
+
 @register
 class KineticsSounds(ClipDataset):
     """Kinetics-Sounds: 17,396 ten-second clips of YouTube, 31 classes; audio and video.
@@ -85,12 +96,8 @@ class KineticsSounds(ClipDataset):
         check_counts(out, samples, out.options.lists or LISTS)
         folder = open_raw(raw, out, ("*",))
         there = clips_in(folder)
-        items = []
-        for sample in samples["ogm"]:
-            name = key(sample.id)
-            if name is None:
-                raise DataError(f"kinetics_sounds: the lists name {sample.id!r}", "It is no <YouTube id>_<start>")
-            items.append(Item(sample.id, (there.get(name, [f"{sample.id}.mp4"])[0],)))
+        folded = {(name.casefold(), start): found[0] for (name, start), found in there.items()}
+        items = [Item(sample.id, (file_of(there, folded, sample.id),)) for sample in samples["ogm"]]
         several = [sample.id for sample in samples["ogm"] if len(there.get(key(sample.id) or ("", 0), ())) > 1]
         if several:
             out.notes.append(

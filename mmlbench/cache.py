@@ -190,6 +190,8 @@ def prepare(
                 shutil.rmtree(leftover, ignore_errors=True)
         try:
             building.mkdir(parents=True, exist_ok=True)
+            for left in building.glob(".*.tmp"):  # a kill while the manifest was written
+                left.unlink()
             manifest = _fill(CacheWriter(building, dataset, options or Options(say=say)), key, raw)
             write_json(building / "manifest.json", manifest)
             building.rename(folder)
@@ -201,6 +203,21 @@ def prepare(
                 shutil.rmtree(building, ignore_errors=True)
         shutil.rmtree(root / f".{folder.name}.unpacked", ignore_errors=True)
     return manifest
+
+
+def tidy(folder: Path, say: Callable[[str], None]) -> None:
+    """Remove what a kill in the last moment left beside a finished cache: what was unpacked, parts of small files."""
+    root = folder.parent
+    left = [path for path in (root / f".{folder.name}.unpacked", folder / JOURNAL) if path.exists()]
+    left += root.glob(f".{folder.name}.*.tmp")
+    if not left:
+        return
+    with contextlib.suppress(MmlbenchError, OSError), Lease(root / f".{folder.name}.lease", say):
+        for path in left:
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import json
@@ -14,13 +15,16 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import mini_av
 import numpy as np
 import pytest
 from bad_input import ROOT, left_over, refused, run
+from interrupted import content
 
 from mmlbench import store
 from mmlbench.errors import DataError, RunError
 from mmlbench.index import load_index
+from mmlbench.raw import archives, work
 from mmlbench.testing import PLUGINS
 
 # --- disks -----------------------------------------------------------------------------------------------
@@ -61,6 +65,67 @@ def test_without_taking_the_room_first_the_process_would_be_killed(small_disk):
     code = f"import os; del os.posix_fallocate; from mmlbench.cli import main; main({words!r})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGBUS and "no space" not in done.stderr
+
+
+@pytest.fixture(scope="module")
+def cremad(tmp_path_factory) -> list[str]:
+    """Return the command that prepares a miniature of CREMA-D; its cache takes 4.9 MB."""
+    raw, lists = mini_av.cremad(tmp_path_factory.mktemp("cremad"), 5)
+    return ["prepare", "cremad", "--raw", str(raw), "--lists", str(lists), *SMALL]
+
+
+SMALL = ["--dataset-set", "size=24", "--workers", "1"]
+#: What the small disk holds beside its ballast: six tenths of that cache; and all of it.
+SIX_TENTHS, ENOUGH = b"size=3200k", b"size=16m"
+
+
+@pytest.mark.parametrize("checked", [True, False], ids=["seen before the start", "taken by another after that"])
+def test_a_disk_with_room_for_six_tenths_of_a_cache(checked, small_disk, cremad, monkeypatch, capsys):
+    remount(small_disk, options=SIX_TENTHS)
+    if not checked:
+        monkeypatch.setattr(work, "check_space", lambda *about: None)
+    line = refused(capsys, *cremad, "--cache", small_disk / "cache")
+    assert ("are needed for the cache of cremad" if checked else "no space left while writing") in line
+    assert "Free some space" in line and str(small_disk / "cache") in line
+    assert not list(small_disk.rglob("*.npy")) and left_over(small_disk) == []
+    remount(small_disk, options=ENOUGH)
+    assert run(capsys, *cremad, "--cache", small_disk / "cache") == (0, [])
+
+
+def test_a_disk_that_another_fills_while_clips_are_decoded(small_disk, cremad, tmp_path, monkeypatch, capsys):
+    """The arrays have their room; the journal of what is done has none left. What is in it is kept."""
+    remount(small_disk, options=ENOUGH)
+    add = work.Journal.add
+
+    def filling(journal: work.Journal, done: work.Done) -> None:
+        if done.row == 18:
+            with contextlib.suppress(OSError), (small_disk / "more").open("wb", buffering=0) as file:
+                while file.write(bytes(4096)):
+                    pass
+        add(journal, done)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(work.Journal, "add", filling)
+        line = refused(capsys, *cremad, "--cache", small_disk / "cache")
+    assert "no space left while writing" in line and "Free some space" in line
+    assert not list((small_disk / "cache").glob("cremad-*/"))
+    (small_disk / "more").unlink()
+    assert run(capsys, *cremad, "--cache", small_disk / "cache")[0] == 0
+    assert run(capsys, *cremad, "--cache", tmp_path)[0] == 0
+    (one,), (other,) = (place.glob("cremad-*/") for place in (small_disk / "cache", tmp_path))
+    assert content(one) == content(other) and left_over(small_disk) == []
+
+
+def test_a_disk_that_fills_up_while_an_archive_is_unpacked(small_disk, tmp_path, monkeypatch, capsys):
+    archive = mini_av.ave(tmp_path, 6, zipped=True)
+    words = ["prepare", "ave", "--raw", archive, "--lists", tmp_path / "AVE_Dataset", *SMALL]
+    with monkeypatch.context() as patch:
+        patch.setattr(archives, "check_space", lambda *about: None)
+        line = refused(capsys, *words, "--cache", small_disk / "cache")
+    assert "no space left while writing" in line and "Free some space" in line
+    assert not list(small_disk.rglob("*.mp4")) and left_over(small_disk) == []
+    remount(small_disk, options=b"size=64m")
+    assert run(capsys, *words, "--cache", small_disk / "cache") == (0, [])
 
 
 def test_a_full_disk_while_training(small_disk, tiny, capsys):

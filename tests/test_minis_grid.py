@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+import shlex
+import subprocess
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import mini_av
 import mini_views
 import pytest
+import yaml
+from clone import TABLES, copy_tree, environment
 
-from mmlbench import workflow
 from mmlbench.cli import main
 from mmlbench.cli.run import make_run
 from mmlbench.index import load_index
@@ -24,10 +29,9 @@ METHODS = sorted(path.stem for path in (ROOT / "methods").glob("[!_]*.py"))
 Raw = Callable[[Path], tuple[Path, Path]]
 
 
-def ave(folder: Path) -> tuple[Path, Path]:
-    """Return AVE's raw folder, which has the lists too."""
-    raw = mini_av.ave(folder, 6)
-    return raw, raw
+def ave_zip(folder: Path) -> tuple[Path, Path]:
+    """Return AVE's zip, and its lists in the folder beside it."""
+    return mini_av.ave(folder, 6, zipped=True), folder / "AVE_Dataset"
 
 
 def ucf_frames(folder: Path) -> tuple[Path, Path]:
@@ -36,58 +40,102 @@ def ucf_frames(folder: Path) -> tuple[Path, Path]:
     return mini_views.ucf_frames(folder, videos)[0], lists
 
 
-#: Dataset -> (builder of raw files and lists, its split, parameters at 64 pixels, at 224 pixels).
-MINIS: dict[str, tuple[Raw, str, dict, dict]] = {
-    "cremad": (lambda folder: mini_av.cremad(folder, 6), "official_val", {"size": 64}, {}),
-    "ave": (ave, "official", {"size": 64}, {}),
-    "kinetics_sounds": (mini_av.kinetics_sounds, "ogm_val", {"size": 64}, {}),
-    "ucf101": (mini_views.ucf_videos, "split1_val", {"size": 64}, {"size": 224}),
-    "modelnet40": (mini_views.modelnet_meshes, "official_val", {"size": 64}, {}),
+#: Dataset -> (builder of raw files and lists, its split, parameters at 224 pixels).
+MINIS: dict[str, tuple[Raw, str, dict]] = {
+    "cremad": (lambda folder: mini_av.cremad(folder, 6), "official_val", {}),
+    "ave": (ave_zip, "official", {}),
+    "kinetics_sounds": (mini_av.kinetics_sounds, "ogm_val", {}),
+    "ucf101": (mini_views.ucf_videos, "split1_val", {"size": 224}),
+    "modelnet40": (mini_views.modelnet_zip, "official_val", {}),
 }
+#: The recipe of DI-MML, made small.
+FEW = {"epochs": 2, "batch_size": 8, "encoder": {"name": "small_cnn", "params": {"width": 4}}}
 
 
-def prepare(name: str, folder: Path, params: dict, build: Raw | None = None) -> None:
-    """Make the miniature and prepare it in ./cache, by the documented command."""
-    raw, lists = (build or MINIS[name][0])(folder)
-    words = ["prepare", name, "--raw", str(raw), "--lists", str(lists), "--workers", "2"]
-    assert main([*words, *(w for k, v in params.items() for w in ("--dataset-set", f"{k}={v}"))]) == 0
+def config() -> dict:
+    """Return the study as a user writes it: a block for each dataset, frames of 64 pixels."""
+    grid = [
+        {
+            "dataset": name,
+            "split": split,
+            "recipe": "dimml",
+            "recipe_set": FEW | ({"crop_size": 48} if name == "ucf101" else {}),
+            "dataset_set": {"size": 64},
+            "seeds": [0, 1],
+            "methods": METHODS,
+        }
+        for name, (_, split, _) in MINIS.items()
+    ]
+    return {"name": "minis", "grid": grid}
 
 
-def recipe_params(name: str, small: dict) -> tuple[dict, dict]:
-    """Return the recipe's fields to set otherwise, and the preparation's with those that the recipe sets."""
-    fields = {"epochs": 2, "batch_size": 8, "encoder": "small_cnn"}
-    fields |= {"crop_size": 48} if name == "ucf101" else {}
-    found = resolve(Request(name, "joint", 0, recipe="dimml", dataset_params=small), load_index())
-    return fields, found.config["dataset_params"]
+@dataclass
+class Tree:
+    """A copy of the working tree in which commands are typed."""
+
+    folder: Path
+
+    def type(self, line: str, seconds: float = 100) -> str:
+        """Type a command; it must succeed. Return what it said."""
+        options: dict = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "check": False}
+        done = subprocess.run(
+            shlex.split(line), cwd=self.folder, env=environment(self.folder), timeout=seconds, **options
+        )
+        assert done.returncode == 0, f"{line}\n{done.stdout}"
+        return done.stdout
 
 
-@pytest.mark.parametrize("name", MINIS)
-def test_all_methods_on_a_miniature_to_the_tables(name, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    _, split, small, _ = MINIS[name]
-    fields, params = recipe_params(name, small)
-    prepare(name, tmp_path / "raw", params)
-    block = {"dataset": name, "split": split, "recipe": "dimml", "recipe_set": fields, "dataset_set": small}
-    grid = {"name": "mini", "grid": [{**block, "seeds": [0, 1], "methods": METHODS}]}
-    plan = workflow.read(grid, "results")
-    for run in plan.study.runs:
-        make_run(run, load_index(), Path("results"), Path("cache"), device="cpu")
-    assert main(["tables"]) == 0
-    with Path("results/all_tables.csv").open(newline="", encoding="utf-8") as file:
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory: pytest.TempPathFactory) -> Tree:
+    """Go from the raw files to the tables by what docs/config.md says: estimate, prepare, snakemake."""
+    tree = Tree(tmp_path_factory.mktemp("minis") / "mmlbench")
+    copy_tree(tree.folder)
+    (tree.folder / "config" / "minis.yaml").write_text(yaml.safe_dump(config()), encoding="utf-8")
+    said = tree.type("mmlbench estimate config/minis.yaml --seconds 0")
+    prepare = dict(re.findall(r"^ *(mmlbench prepare (\w+) .*)$", said, re.MULTILINE))
+    assert set(prepare.values()) == set(MINIS)
+    for line, name in prepare.items():
+        raw, lists = MINIS[name][0](tree.folder.parent / name)
+        tree.type(f"{line.replace('FOLDER', str(raw))} --lists {lists} --workers 2")
+    assert "every cache is prepared" in tree.type("mmlbench estimate config/minis.yaml --seconds 0")
+    tree.type(f"snakemake --cores all {TABLES} --configfile config/minis.yaml", 2400)
+    return tree
+
+
+@pytest.mark.timeout(3000)
+def test_the_documented_commands_lead_from_raw_files_to_the_tables(grid: Tree) -> None:
+    assert "Nothing to be done" in grid.type(f"snakemake --cores all {TABLES} --configfile config/minis.yaml")
+    with (grid.folder / TABLES).open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert {row["label"] for row in rows if row["table"] == "accuracy" and row["dataset"] == name} >= set(METHODS)
-    assert any("split lists differ" in row["note"] for row in rows)
-    assert main(["audit", name, *(w for k, v in params.items() for w in ("--dataset-set", f"{k}={v}"))]) == 0
+    for name in MINIS:
+        own = [row for row in rows if row["dataset"] == name]
+        scored = {row["label"]: row for row in own if row["table"] == "accuracy" and row["metric"] == "accuracy"}
+        assert set(scored) >= set(METHODS) and {row["n_seeds"] for row in scored.values()} == {"2"}
+        assert all("split lists differ" in row["note"] for row in scored.values())
+
+
+@pytest.mark.timeout(3000)
+@pytest.mark.parametrize("name", MINIS)
+def test_the_audit_of_a_miniature(name: str, grid: Tree) -> None:
+    (manifest,) = grid.folder.glob(f"cache/{name}-*/manifest.json")
+    assert json.loads(manifest.read_text(encoding="utf-8"))["dataset"] == name
+    spec = resolve(Request(name, "joint", 0, recipe="dimml", dataset_params={"size": 64}), load_index())
+    assert manifest.parent.name == spec.cache
+    words = [f"--dataset-set {key}={value}" for key, value in spec.config["dataset_params"].items()]
+    grid.type(" ".join(["mmlbench audit", name, *words]))
 
 
 @pytest.mark.parametrize("name", MINIS)
 def test_resnet_18_at_224_pixels(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    _, split, _, large = MINIS[name]
+    build, split, large = MINIS[name]
     index = load_index()
     fields = {"epochs": 1} | ({"crop_size": 196} if name == "ucf101" else {})
     spec = resolve(Request(name, "joint", 0, split, "dimml", {}, fields, large), index)
-    prepare(name, tmp_path / "raw", spec.config["dataset_params"], ucf_frames if name == "ucf101" else None)
+    raw, lists = (ucf_frames if name == "ucf101" else build)(tmp_path / "raw")
+    words = ["prepare", name, "--raw", str(raw), "--lists", str(lists), "--workers", "2"]
+    params = spec.config["dataset_params"]
+    assert main([*words, *(w for k, v in params.items() for w in ("--dataset-set", f"{k}={v}"))]) == 0
     make_run(spec, index, Path("results"), Path("cache"), device="cpu")
     record = RunFolder.open(Path("results") / spec.path).record
     assert {e["name"] for e in record["config"]["recipe"]["encoder"].values()} == {"resnet18"}

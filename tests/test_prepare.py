@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,13 +11,13 @@ import mini_av
 import numpy as np
 import pytest
 from bad_input import refused
+from interrupted import content, kill_when, no_workers_left, run
 
 from mmlbench.cache import JOURNAL, Cache
 from mmlbench.cli import main
 from mmlbench.cli.run import prepare_dataset
 from mmlbench.dataset import Options
 from mmlbench.errors import DataError
-from mmlbench.hashing import file_digest
 from mmlbench.index import load_index
 
 SMALL = {"size": 24}
@@ -67,11 +62,6 @@ def minis(tmp_path_factory) -> dict[str, Mini]:
         "ave": Mini("ave", ave, ave),
         "kinetics_sounds": Mini("kinetics_sounds", *mini_av.kinetics_sounds(folder / "ks", 16)),
     }
-
-
-def content(folder: Path) -> dict[str, str]:
-    """Return the digest of every file of a cache."""
-    return {path.name: file_digest(path) for path in sorted(folder.iterdir())}
 
 
 @pytest.mark.parametrize("name", ["cremad", "ave", "kinetics_sounds"])
@@ -265,38 +255,6 @@ def one_line(words: list[str], capsys) -> str:
     return refused(capsys, *words)
 
 
-def run(words: list[str]) -> subprocess.Popen:
-    """Start a command in a process group of its own."""
-    command = [sys.executable, "-m", "mmlbench", *words]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    return subprocess.Popen(command, start_new_session=True, **quiet)
-
-
-def kill_when(process: subprocess.Popen, journal: Path, lines: int) -> bool:
-    """Kill a command when its journal has so many lines; return whether it lived until then."""
-    while process.poll() is None:
-        try:
-            if journal.read_bytes().count(b"\n") > lines:
-                os.kill(process.pid, signal.SIGKILL)
-                process.wait()
-                return True
-        except FileNotFoundError:
-            pass
-        time.sleep(0.002)
-    return False
-
-
-def no_workers_left(process: subprocess.Popen) -> bool:
-    """Wait until no process of the group is left."""
-    for _ in range(100):
-        try:
-            os.killpg(process.pid, 0)
-        except ProcessLookupError:
-            return True
-        time.sleep(0.05)
-    return False
-
-
 def test_a_killed_preparation_goes_on_and_leaves_no_worker(minis, tmp_path):
     mini = minis["cremad"]
     wanted = content(mini.prepare(tmp_path / "wanted").folder)
@@ -313,6 +271,16 @@ def test_a_killed_preparation_goes_on_and_leaves_no_worker(minis, tmp_path):
     cache = mini.prepare(tmp_path / "killed", workers=1, say=said.append)
     assert content(cache.folder) == wanted
     assert any(f"{done} of 30 items were done before" in line for line in said)
+
+
+def test_a_kill_while_the_manifest_was_written_leaves_nothing_in_the_cache(minis, tmp_path):
+    mini = minis["cremad"]
+    wanted = content(mini.prepare(tmp_path / "wanted").folder)
+    part = tmp_path / "killed" / f".{next((tmp_path / 'wanted').glob('cremad-*/')).name}.part"
+    process = run([*mini.words(tmp_path / "killed"), "--workers", "1"])
+    assert kill_when(process, part / JOURNAL, 5)
+    (part / ".manifest.json.0123abcd.tmp").write_text("{")
+    assert content(mini.prepare(tmp_path / "killed").folder) == wanted
 
 
 def test_a_row_or_raw_file_that_changed_after_a_kill_is_made_anew(minis, tmp_path, monkeypatch):
@@ -335,24 +303,14 @@ def test_two_at_once_make_one(minis, tmp_path):
     assert len(list(tmp_path.glob("cremad-*/"))) == 1 and not list(tmp_path.glob(".*.part"))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 2])
-def test_thirty_kills_and_the_same_bytes(workers, minis, tmp_path):
-    mini = minis["cremad"]
-    wanted = content(mini.prepare(tmp_path / "wanted").folder)
-    name = next((tmp_path / "wanted").glob("cremad-*/")).name
-    killed, rng = 0, np.random.default_rng(workers)
-    while killed < 30:
-        root = tmp_path / f"try-{killed}"
-        words = [*mini.words(root), "--workers", str(workers)]
-        process = run(words)
-        journal = root / f".{name}.part" / JOURNAL
-        done = 0
-        while kill_when(process, journal, done):
-            killed += 1
-            assert no_workers_left(process)
-            done += int(rng.integers(1, 9))
-            process = run(words)
-        assert process.returncode == 0
-        assert content(root / name) == wanted
-        assert not list(root.glob(".*.part"))
+def test_what_a_kill_in_the_last_moment_left_is_removed_by_the_next_start(minis, tmp_path):
+    """The cache is finished; what was unpacked for it, its journal and a half-written small file are still there."""
+    words = minis["ave"].words(tmp_path)
+    assert main(words) == 0
+    (folder,) = tmp_path.glob("ave-*/")
+    before = content(folder)
+    (tmp_path / f".{folder.name}.unpacked" / "AVE.zip-1").mkdir(parents=True)
+    (folder / JOURNAL).touch()
+    (tmp_path / f".{folder.name}.source.json.0123abcd.tmp").write_text("{")
+    assert main(words) == 0 and content(folder) == before
+    assert sorted(path.name for path in tmp_path.glob(".*")) == [f".{folder.name}.lease"]

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import os
 import shutil
-import signal
-import subprocess
 import sys
-import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -340,50 +336,3 @@ def test_the_audit_reads_the_lists_of_both(
     assert main(["audit", "modelnet40", "--raw", str(meshes[0].parent / "raw"), *folders]) == 0
     assert "official: the official lists" in capsys.readouterr().err
     assert main(["audit", "modelnet40", *folders]) == 0  # they follow from the counts
-
-
-def content(root: Path, name: str) -> str:
-    """Return the digest of a finished cache, file by file."""
-    (folder,) = [path for path in root.glob(f"{name}-*") if path.is_dir()]
-    found = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        found.update(path.name.encode() + path.read_bytes())
-    return found.hexdigest()
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize("workers", ["1", "2"])
-@pytest.mark.parametrize("name", ["ucf101", "modelnet40"])
-def test_kills_and_the_same_bytes(name: str, workers: str, tmp_path: Path) -> None:
-    """Up to 15 SIGKILLs at random moments, while unpacking and while decoding."""
-    raw, lists = mini_views.ucf_videos(tmp_path) if name == "ucf101" else mini_views.modelnet_zip(tmp_path)
-    size = FEW if name == "ucf101" else ["--dataset-set", "size=224", "--dataset-set", "around=2"]
-    command = [sys.executable, "-m", "mmlbench", "prepare", name, "--raw", str(raw), "--lists", str(lists), *size]
-    command += ["--workers", workers]
-    env = os.environ | {"OMP_NUM_THREADS": "1"}
-
-    def start(root: Path) -> subprocess.Popen[bytes]:
-        streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        return subprocess.Popen([*command, "--cache", str(root)], env=env, **streams)
-
-    began = time.monotonic()
-    assert start(tmp_path / "whole").wait() == 0
-    whole = time.monotonic() - began
-    rng, killed = np.random.default_rng([8, int(workers)]), 0
-    for attempt in range(15):
-        process = start(tmp_path / "killed")
-        try:
-            if attempt == 0:  # as soon as anything is written: however fast the machine is, it is killed once
-                while not any((tmp_path / "killed").glob("*/*")):
-                    assert process.poll() is None
-                    time.sleep(0.005)
-                raise subprocess.TimeoutExpired(command, 0)
-            assert process.wait(timeout=whole * float(rng.uniform(0.1, 0.8))) == 0
-            break
-        except subprocess.TimeoutExpired:
-            os.kill(process.pid, signal.SIGKILL)
-            process.wait()
-            killed += 1
-    assert start(tmp_path / "killed").wait() == 0 and killed > 0
-    assert content(tmp_path / "killed", name) == content(tmp_path / "whole", name)

@@ -95,6 +95,16 @@ def test_a_corrupt_frame_in_the_middle_is_found(kind, media, tmp_path):
     assert "corrupt frame" in reason(tmp_path / f"a.{kind}")
 
 
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.7, 0.9])
+@pytest.mark.parametrize("kind", ["flv", "mp4", "avi"])
+def test_a_corrupt_frame_is_found_wherever_it_is(kind, share, tmp_path):
+    """Noise in the place of a whole packet; of a dozen macroblocks it could be taken for a frame, of 80 it is not."""
+    codecs = {"flv": mini_av.FLV, "mp4": mini_av.MP4, "avi": ("mpeg4", None)}[kind]
+    mini_av.write_video(tmp_path / f"a.{kind}", 1, 1.0, codecs, (160, 120), 25)
+    mini_av.damage(tmp_path / f"a.{kind}", share=share)
+    assert "corrupt frame" in reason(tmp_path / f"a.{kind}")
+
+
 def test_missing_streams_are_named(media):
     assert reason(media / "mute.mp4") == "has no audio stream"
     assert reason(media / "blind.mp4") == "has no video stream"

@@ -20,7 +20,7 @@ from ..runfolder import RunFolder
 from ..store import read_json
 from . import say
 from .doctor import _default_config
-from .run import choose_device
+from .run import choose_device, prepare_command
 from .throughput import dataset_of, gigabytes, seconds_of, throughput, weights_gigabytes
 
 Key = tuple[str, str, str, str]  # dataset, split, recipe, method
@@ -115,6 +115,16 @@ def disk(runs: list[RunSpec], todo: list[RunSpec], cache: Path) -> str:
     return text + (f"; the weights of the runs, about {weights_gigabytes(todo, index):.2f} GB" if todo else "")
 
 
+def to_prepare(runs: list[RunSpec], cache: Path) -> list[str]:
+    """Return the commands that prepare what needs raw files and is not there, one a cache, in the runs' order."""
+    index, found = load_index(), {}
+    for spec in runs:
+        if not (cache / spec.cache / "manifest.json").exists() and dataset_of(spec, index).needs_raw:
+            entry = index.find("dataset", spec.config["dataset"])
+            found[spec.cache] = prepare_command(entry.name, spec.config["dataset_params"], entry.facts["params"])
+    return list(found.values())
+
+
 def estimate(arguments: argparse.Namespace) -> int:
     """Print a line per dataset, split and method, and the sums."""
     use_plugins(arguments.plugins)
@@ -145,6 +155,9 @@ def estimate(arguments: argparse.Namespace) -> int:
             "Samples a second are of joint training on random inputs, on this machine; a stage costs what it trains. "
             "Reading the data, and what a method does beside, add to it. A finished run takes its place.\n"
         )
+    commands = to_prepare(list(study.runs), arguments.cache)
+    if commands:
+        sys.stdout.write("\n  ".join(["Raw files have to be prepared before:", *commands]) + "\n")
     return 0
 
 

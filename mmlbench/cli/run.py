@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..cache import Cache, cache_key
+from ..cache import Cache, cache_key, tidy
 from ..cache import prepare as prepare_cache
 from ..dataset import Dataset, Options
 from ..errors import ConfigError, DataError, MmlbenchError, RunError, fault
@@ -20,7 +20,7 @@ from ..hashing import digest
 from ..index import Entry, Index, load_index, use_plugins
 from ..params import check, value_text
 from ..plan import Request, RunSpec, from_config, resolve
-from ..store import UNWRITABLE, read_json, storage_error, write_text
+from ..store import UNWRITABLE, Lease, read_json, storage_error, write_text
 from ..train import Stopped
 from ..train.complete import completeness, stamp
 from ..tuning import choose, read_tune, tuned
@@ -74,8 +74,11 @@ def prepare_dataset(
         if raw is not None and kind.needs_raw:
             from ..raw.seen import remember
 
-            remember(folder, raw, began, [one["name"] for one in entry.facts["downloads"]])
+            with Lease(root / f".{folder.name}.lease", say):
+                remember(folder, raw, began, [one["name"] for one in entry.facts["downloads"]])
     opened = Cache.open(folder)
+    if there and raw is not None:
+        tidy(folder, say)
     if there:
         _check_same(opened, entry, index, raw, options)
     return opened

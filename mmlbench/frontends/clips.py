@@ -14,6 +14,7 @@ from ..dataset import CacheWriter, Dataset, Modality
 from ..errors import DataError
 from ..params import DatasetParams, bounded, choice
 from ..raw.archives import archive_in, is_archive, unpack
+from ..raw.faults import Fault, check_file
 from ..raw.image import square
 from ..raw.sound import SILENCE, read_sound
 from ..raw.work import PIXELS, Stored
@@ -60,8 +61,6 @@ def sound(path: Path, params: ClipParams, seconds: tuple[float, float] | None = 
     Raises:
         Fault: see `read_sound`; the part lies outside the clip.
     """
-    from ..raw.faults import Fault
-
     front = FRONT_ENDS[params.audio]
     waveform = read_sound(path, front.rate)
     if seconds is not None:
@@ -141,6 +140,10 @@ def open_raw(raw: Path | None, out: CacheWriter, holds: Sequence[str]) -> Path:
     if raw.is_file():
         if not is_archive(raw):
             raise DataError(f"{raw} is neither a folder nor a zip or tar file", f"Give the folder with {wanted}")
+        try:
+            check_file(raw.parent, raw.name)
+        except Fault as fault:
+            raise DataError(f"{raw} {fault.reason}", "Fetch it again") from None
         into = out.folder.with_name(out.folder.name.removesuffix(".part") + ".unpacked")
         raw = unpack(raw, into, out.options.say, _cache_bytes(out), f"for the cache of {name}")
     folder = folder_with(raw, holds)

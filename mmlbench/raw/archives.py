@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import lzma
 import shutil
 import tarfile
@@ -44,7 +45,8 @@ def _safe(archive: Path, name: str) -> PurePosixPath:
     """
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or (path.parts and ":" in path.parts[0]):
-        raise DataError(f"{archive}: the member {name!r} would be written outside its folder", "Do not use this file")
+        raise DataError(f"{archive}: the member {name!r} would be written outside its folder",
+                        "Do not use this file; fetch it from where the dataset is published")  # fmt: skip
     return path
 
 
@@ -101,10 +103,24 @@ def unpack(archive: Path, into: Path, say: Callable[[str], None], more: int = 0,
         return target
     shutil.rmtree(target, ignore_errors=True)
     try:
+        _unpack(archive, target, say, more, purpose)
+        write_text(target / _DONE, archive.name + "\n")
+    except Exception:  # nothing but a kill leaves a half behind, and the next call removes that
+        shutil.rmtree(target, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            into.rmdir()
+        raise
+    return target
+
+
+def _unpack(archive: Path, target: Path, say: Callable[[str], None], more: int, purpose: str) -> None:
+    try:
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as file:
                 _write(archive, list(_zip_members(archive, file)), target, say, more, purpose)
         else:
+            if archive.suffix.lower() == ".zip":
+                raise zipfile.BadZipFile("its directory, the end of a zip, is missing")
             with tarfile.open(archive) as tar:
                 _write(archive, list(_tar_members(archive, tar)), target, say, more, purpose)
                 while tar.fileobj is not None and tar.fileobj.read(2**20):
@@ -115,8 +131,6 @@ def unpack(archive: Path, into: Path, say: Callable[[str], None], more: int = 0,
         if error.errno is not None:  # of the disk; what gzip and bz2 raise for bad data has no number
             raise
         raise _damaged(archive, error) from error
-    write_text(target / _DONE, archive.name + "\n")
-    return target
 
 
 def _damaged(archive: Path, error: Exception) -> DataError:

@@ -47,6 +47,10 @@ class Item:
     files: tuple[str, ...]
     about: tuple[Any, ...] = ()
 
+    def made_of(self) -> str:
+        """Return a digest of what decides beside the files' content; not of their names, which a mend may change."""
+        return digest([self.id, self.about])[:16]
+
 
 @dataclass(frozen=True)
 class Stored:
@@ -65,12 +69,13 @@ Decode = Callable[[Path, Item], dict[str, np.ndarray]]
 
 @dataclass(frozen=True)
 class Done:
-    """A line of the journal: row, digest of its bytes in all arrays, own views, (size, digest) per raw file."""
+    """A line of the journal: row, digest of its bytes in all arrays, own views, files' (size, digest), `made_of`."""
 
     row: int
     sum: str
     valid: dict[str, int]
     raw: list[tuple[int, str]]
+    of: str
 
 
 @dataclass
@@ -108,7 +113,7 @@ class Task:
         """Decode an item into its row; a file that can't be used is returned as such."""
         try:
             made = self.decode(self.raw, item)
-            return Done(row, *self._store(row, item, made), self.signature(item.files))
+            return Done(row, *self._store(row, item, made), self.signature(item.files), item.made_of())
         except Fault as fault:
             return Found(item.id, _below(self.raw, fault.file), fault.reason)
         except (OSError, MemoryError) as error:
@@ -180,8 +185,8 @@ class Journal:
         found = {}
         for line in lines[1:]:
             try:
-                row, total, valid, raw = json.loads(line)
-                found[row] = Done(row, total, valid, [(size, name) for size, name in raw])
+                row, total, valid, raw, of = json.loads(line)
+                found[row] = Done(row, total, valid, [(size, name) for size, name in raw], of)
             except (ValueError, TypeError):
                 continue
         return [found[row] for row in sorted(found)]
@@ -196,7 +201,7 @@ class Journal:
 
     @staticmethod
     def _line(done: Done) -> str:
-        return json.dumps([done.row, done.sum, done.valid, done.raw])
+        return json.dumps([done.row, done.sum, done.valid, done.raw, done.of])
 
     def add(self, done: Done) -> None:
         """Write a line, so that a kill right after it finds it."""
@@ -252,7 +257,7 @@ def fill(out: CacheWriter, raw: Path, items: Sequence[Item], decode: Decode, sto
     _leave_out(out, items)
     out.raw["libraries"] = libraries()
     wanted = {m.name: (len(items), m.views, *m.shape) for m in out.dataset.modalities}
-    identity = digest([[[i.id, i.files, i.about] for i in items], wanted, out.raw["libraries"], out.folder.name])
+    identity = digest([[i.id for i in items], wanted, out.raw["libraries"], out.folder.name])
     journal = Journal(out.folder, identity)
     kept = journal.read()
     if not kept:
@@ -295,6 +300,7 @@ def _still(task: Task, done: Done, items: Sequence[Item]) -> bool:
     try:
         return (
             0 <= done.row < len(items)
+            and done.of == items[done.row].made_of()
             and task.signature(items[done.row].files) == done.raw
             and task.row_sum(done.row) == done.sum
         )
