@@ -65,7 +65,7 @@ def test_a_node_finds_what_it_is_to_run(tmp_path, monkeypatch, capfd):
     packs.append(packs[0] | {"folder": str(folder), "task": 1, "members": [[1, "echo said"]], "workdir": str(folder)})
     packs[1]["most"] = {"timeout": 1, "preempted": 1, "node": 1}
     node.write_json(folder / "packs.json", {"packs": packs})
-    words = [sys.executable, "-I", "-S", "-u", node.__file__, "-u", "-m", "submitit.core._submit", str(folder)]
+    words = [sys.executable, "-P", "-S", "-u", node.__file__, "-u", "-m", "submitit.core._submit", str(folder)]
     done = subprocess.run(words, env={"SLURM_ARRAY_TASK_ID": "1", "PATH": os.environ["PATH"]}, check=False)
     assert done.returncode == 0 and status(two)["code"] == 0
     assert "said" in (folder / "log" / "1.log").read_text(encoding="utf-8")

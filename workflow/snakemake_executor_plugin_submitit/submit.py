@@ -295,7 +295,8 @@ class Submitter:
             local.update_parameters(timeout_min=request.minutes, signal_delay_s=delay, stderr_to_stdout=True)
             return [local.submit(call).job_id for call in calls]
         write_json(batch.folder / "packs.json", {"packs": [asdict(call) for call in calls]})
-        start = [sys.executable, "-I", "-S", "-u", node.__file__]  # what submitit appends ends with the folder
+        # -P: beside node.py lie names that others may import. What submitit appends ends with the folder.
+        start = [sys.executable, "-P", "-S", "-u", node.__file__]
         executor = SlurmExecutor(batch.folder, python=shlex.join(start))
         lines = ['export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}"', *(s.setup or "").splitlines()]
         runs = max(len(pack) for pack in packs)
