@@ -12,7 +12,8 @@ from dataclasses import asdict
 
 import pytest
 from slurm_parts import Answers, end, live, look
-from snakemake_executor_plugin_submitit import commands, node, view
+from snakemake_executor_plugin_submitit import adopt, commands, node, view
+from snakemake_executor_plugin_submitit.settings import ExecutorSettings
 
 
 def pack(one, **most):
@@ -59,20 +60,39 @@ def test_what_stood_in_the_log_before_a_start_is_not_its_end(tmp_path):
 
 def test_a_node_finds_what_it_is_to_run(tmp_path, monkeypatch, capfd):
     """As a script, by the place in the array, with nothing but the standard library."""
-    one, two = live(tmp_path, tasks=2)
-    packs = [asdict(node.Pack(str(tmp_path), 0, ((0, "exit 3"),), str(tmp_path), 1, 60, 10, {}))]
-    folder = one.batch.folder
-    packs.append(packs[0] | {"folder": str(folder), "task": 1, "members": [[1, "echo said"]], "workdir": str(folder)})
-    packs[1]["most"] = {"timeout": 1, "preempted": 1, "node": 1}
-    node.write_json(folder / "packs.json", {"packs": packs})
+    _, two = live(tmp_path, tasks=2)
+    folder = two.batch.folder
+    most = {"timeout": 1, "preempted": 1, "node": 1}
+    pack = node.Pack(str(folder), 1, ((1, "echo said"),), str(folder), 1, 60, 10, most)
+    node.write_json(folder / "pack" / "1.json", asdict(pack))
     words = [sys.executable, "-P", "-S", "-u", node.__file__, "-u", "-m", "submitit.core._submit", str(folder)]
     done = subprocess.run(words, env={"SLURM_ARRAY_TASK_ID": "1", "PATH": os.environ["PATH"]}, check=False)
     assert done.returncode == 0 and status(two)["code"] == 0
     assert "said" in (folder / "log" / "1.log").read_text(encoding="utf-8")
-    (folder / "packs.json").unlink()
+
+
+def test_a_node_that_finds_nothing_to_run_says_so(tmp_path, monkeypatch, capfd):
+    masks = []
+    monkeypatch.setattr(node.signal, "pthread_sigmask", lambda how, signals: masks.append(how))
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
-    assert node.main(folder) == 1
-    assert "nothing to run in" in capfd.readouterr().err
+    assert node.main(str(tmp_path), 3) == 1
+    said = capfd.readouterr().err
+    assert "nothing to run in" in said and "pack/3.json can't be read. Is it on a disk that all nodes share?" in said
+
+
+def test_doubled_memory_is_remembered_across_starts(tmp_path):
+    orphan, other = live(tmp_path, tasks=2)
+    batch = orphan.batch
+    facts = json.loads((batch.folder / "batch.json").read_text(encoding="utf-8"))
+    facts["members"][0]["memory"] = 2
+    node.write_json(batch.folder / "batch.json", facts)
+    slurm = Answers(j0=("RUNNING", "None"), j1=("RUNNING", "None"))
+    orphans = adopt.Orphans(tmp_path, slurm, ExecutorSettings(), lambda line: None)
+    orphan.memory = other.memory = 1
+    taken, left = orphans.adopt([orphan, other])
+    assert (taken, left) == ([orphan, other], [])
+    assert orphan.asked.mem_mb == 2000 and orphan.tries == {"memory": 1}
+    assert other.asked.mem_mb == 1000 and other.tries == {}
 
 
 # ---- memory ----------------------------------------------------------------------------------------------------

@@ -77,6 +77,15 @@ def test_a_shell_prefix_is_kept(project):
     assert (project.folder / "a").read_text() == "before\n"
 
 
+def test_an_empty_shell_prefix_is_kept(project):
+    """It switches bash's strict mode off."""
+    (project.folder / "Snakefile").write_text(
+        "shell.prefix('')\nrule a:\n    output: 'a'\n    resources: mem_mb=900, runtime=5\n"
+        "    shell: 'false; echo $unset > {output}'\n"
+    )
+    project.go()
+
+
 def test_submitit_without_a_cluster(project):
     project.environment["PATH"] = project.environment["PATH"].replace("/usr/bin", "/nowhere")
     text = project.go(config={"jobs": 3, "do": "true"}, cluster="local")
@@ -95,9 +104,9 @@ def test_jobs_are_handed_over_where_only_the_user_can_enter(project):
     assert process.wait(30) == 1
 
 
-#: What a pickle of ours may name: how submitit wraps a call, our own plain record, and paths.
+#: What a pickle of ours may name: how submitit wraps a call, our own function, and paths.
 HANDED_OVER = {
-    *("submitit.core.utils DelayedSubmission", "snakemake_executor_plugin_submitit.node Pack"),
+    *("submitit.core.utils DelayedSubmission", "snakemake_executor_plugin_submitit.node main"),
     *("pathlib PosixPath", "pathlib._local PosixPath", "submitit.core.core Checkpointable"),
 }
 

@@ -49,8 +49,8 @@ class Orphans:
             end = batch.ends.get(member.number)
             if (end is not None and end["code"] == 0) or (end is None and self._alive(batch, member)):
                 live.place(batch, member.number, member.task)
-                if 0 < live.request.mem_mb < batch.mem_mb:  # it had been out of memory; that counts here, too
-                    live.memory, live.tries["memory"] = round(batch.mem_mb / live.request.mem_mb), 1
+                if member.memory > 1:  # it had been out of memory; that counts here, too
+                    live.memory, live.tries["memory"] = member.memory, 1
                 taken.append(live)
                 done += end is not None
             else:

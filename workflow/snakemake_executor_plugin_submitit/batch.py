@@ -1,9 +1,9 @@
 """The folder of one submission: the only memory of what was submitted, for this Snakemake and for the next one.
 
     batch.json      what was going to be submitted; written before sbatch is called
-    packs.json      what each allocation runs, for the node
     job.json        the id that SLURM gave; written after it
     done            a line per command whose end was told to Snakemake
+    pack            what each allocation runs, for the node
     status, task, log   written on the node, see node.py
 
 A batch whose commands are all done and went well is removed at once; others are kept for some days, for their logs.
@@ -29,11 +29,15 @@ from .node import read_json, write_json
 
 @dataclass(frozen=True)
 class Member:
-    """One command of a batch: its number, what identifies it across starts, the allocation it runs in."""
+    """One command of a batch: its number, what identifies it across starts, the allocation it runs in.
+
+    `memory` is the multiple of the memory that its rule asks for: 2 after it was out of memory.
+    """
 
     number: int
     key: str
     task: int
+    memory: int = 1
 
 
 @dataclass
@@ -75,7 +79,7 @@ class Batch:
         try:
             batch.folder.mkdir(mode=0o700, parents=True)  # jobs are handed over here: nobody else can enter it
             facts |= {"home": str(batch.folder), "inode": batch.folder.stat().st_ino}
-            for part in ("status", "task", "log"):
+            for part in ("pack", "status", "task", "log"):
                 (batch.folder / part).mkdir()
             write_json(batch.folder / "batch.json", facts)
         except OSError:

@@ -294,7 +294,8 @@ def is_plain_shell(job: Any) -> bool:
     """Return whether a job's command can be run as it is, without Snakemake around it."""
     if job.is_group() or not job.is_shell:
         return False
-    if shell._process_prefix or Path(shell.get_executable() or "bash").name != "bash":
-        return False  # what a Snakefile sets for all commands is Snakemake's to apply
+    own_shell = job.resources.get("shell_exec") or Path(shell.get_executable() or "bash").name != "bash"
+    if own_shell or shell._process_prefix is not None or shell._process_suffix:
+        return False  # what a Snakefile sets for its commands is Snakemake's to apply
     special = (job.shadow_dir, job.benchmark, job.conda_env, job.container_img_url, job.env_modules)
     return not any(special)

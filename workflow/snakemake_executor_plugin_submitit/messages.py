@@ -18,7 +18,10 @@ IN_LOG = (
     ("node", r"DUE TO NODE FAILURE"),
     ("preempted", r"DUE TO PREEMPTION"),
     ("disk", r"No space left on device|Disk quota exceeded"),
-    ("folder", r"couldn't chdir|nothing to run in|can't open .*_log|Could not open stdout"),
+    (
+        "folder",
+        r"couldn't chdir|nothing to run in|could not find submitted jobs|can't open .*_log|Could not open stdout",
+    ),
     ("python", r"execve\(\): .*No such file|No module named|command not found|python.*: not found|can't open file"),
     ("cancelled", r"CANCELLED AT"),
 )

@@ -4,7 +4,7 @@ It imports the standard library alone and is started as a script, without site-p
 numpy and asyncio first, five times the CPU seconds for each of hundreds of jobs, over a shared file system. What is
 handed over (`Pack`) is a list of commands and plain values, and so are the files below the batch's folder:
 
-    packs.json      what each allocation runs; written before the submission
+    pack/K.json     what the allocation K runs; written before the submission
     status/N.json   how the command N ended; written whole, once, and never for a command that is to be started again
     task/K.json     how often the allocation K was started, and why; whether it has left
     log/N.log       what the command N printed, and a line for each start
@@ -26,6 +26,8 @@ from typing import Any
 
 #: How a command ends that SLURM killed, directly or below a shell.
 KILLED = frozenset(code for sig in (9, 12, 15) for code in (-sig, 128 + sig))
+#: By which SLURM tells that a job is about to end.
+TOLD = (signal.SIGTERM, signal.SIGUSR2)
 #: A killed command may be the first sign that all of this allocation is being killed; wait for that.
 SETTLE_S = 10.0
 #: After SIGTERM SLURM kills within its KillWait or GraceTime; who lives longer was not meant to die.
@@ -125,6 +127,7 @@ class Allocation:
         """Run what is not done yet; return 0 if everything in this allocation went well."""
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.signal(signal.SIGUSR2, self._on_signal)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, TOLD)
         self._remember_start()
         for number, command in self.pack.members:
             if not self._status(number).exists():
@@ -144,7 +147,7 @@ class Allocation:
         self._remember(left=True)  # the last file of this start
         if self.failed:
             sys.stdout.flush()
-            os._exit(1)  # SLURM's books should say so; submitit has nothing to add
+            os._exit(1)  # SLURM's books should say so, and submitit, where it started this, should write no result
         return 0
 
     def _on_signal(self, number: int, frame: object) -> None:
@@ -313,17 +316,18 @@ class Allocation:
                 time.sleep(pause)
 
 
-def main(folder: Path) -> int:
-    """Run the allocation of a batch that SLURM has started here; return 0 if all went well."""
-    task, path = int(os.environ.get("SLURM_ARRAY_TASK_ID", "0")), folder / "packs.json"
+def main(folder: str, task: int | None = None) -> int:
+    """Run an allocation of a batch, by default the one that SLURM has started here; return 0 if all went well."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, TOLD)  # what comes while we wait is handled afterwards
+    number = int(os.environ.get("SLURM_ARRAY_TASK_ID", "0")) if task is None else task
+    path = Path(folder, "pack", f"{number}.json")
     for _ in range(60):  # a shared file system may show it late
-        if packs := read_json(path).get("packs"):
-            facts = packs[task] if len(packs) > 1 else packs[0]
-            return Pack(**facts | {"members": tuple((number, command) for number, command in facts["members"])})()
+        if facts := read_json(path):
+            return Pack(**facts | {"members": tuple((n, command) for n, command in facts["members"])})()
         time.sleep(1)
-    os.write(2, f"nothing to run in {folder}: {path.name} can't be read\n".encode())
+    os.write(2, f"nothing to run in {folder}: {path} can't be read. Is it on a disk that all nodes share?\n".encode())
     return 1
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[-1])))
+    sys.exit(main(sys.argv[-1]))

@@ -5,6 +5,7 @@ All of it happens in one thread of its own, because sbatch may block for minutes
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import shlex
@@ -22,7 +23,7 @@ from .cluster import Offer, complaint, read_offer
 from .commands import Slurm, end_children, wait_gone
 from .jobs import Live
 from .messages import EVERYBODYS, PASSING, absent, count, is_limit, refused
-from .node import Pack, write_json
+from .node import Pack
 from .watch import OVER
 
 LONGEST_PAUSE_S = 30.0
@@ -244,7 +245,7 @@ class Submitter:
         """Submit packs as one array, of which so many run at once; return the error, '' where it went well."""
         request, first = packs[0][0].asked, packs[0][0]
         placed = [(live, task) for task, pack in enumerate(packs) for live in pack]
-        members = [Member(number, live.key, task) for number, (live, task) in enumerate(placed)]
+        members = [Member(number, live.key, task, live.memory) for number, (live, task) in enumerate(placed)]
         facts = {"gpus": request.gpus, "minutes": request.minutes, "mem_mb": request.mem_mb}
         try:
             batch = Batch.create(self.root, first.job.name, members, **facts)
@@ -282,19 +283,19 @@ class Submitter:
         from submitit import LocalExecutor, SlurmExecutor
 
         s, request, number = self.settings, packs[0][0].asked, 0
-        calls = []
         delay = max(5, min(s.signal_delay, request.minutes * 20))
         most = {"timeout": s.max_timeouts, "preempted": s.max_preemptions, "node": s.max_node_failures}
+        folder, here = str(batch.folder), os.getcwd()  # noqa: PTH109 (a string, as it is handed over)
         for task, pack in enumerate(packs):
             commands = tuple((number + k, live.command) for k, live in enumerate(pack))
             number += len(pack)
-            folder, here = str(batch.folder), os.getcwd()  # noqa: PTH109 (a string, as it is handed over)
-            calls.append(Pack(folder, task, commands, here, request.threads, request.minutes, delay, most))
+            found = Pack(folder, task, commands, here, request.threads, request.minutes, delay, most)
+            (batch.folder / "pack" / f"{task}.json").write_text(json.dumps(asdict(found)), encoding="utf-8")
+        calls = [(node.main, folder, task) for task in range(len(packs))]
         if s.cluster == "local":
             local = LocalExecutor(batch.folder)
             local.update_parameters(timeout_min=request.minutes, signal_delay_s=delay, stderr_to_stdout=True)
-            return [local.submit(call).job_id for call in calls]
-        write_json(batch.folder / "packs.json", {"packs": [asdict(call) for call in calls]})
+            return [local.submit(*call).job_id for call in calls]
         # -P: beside node.py lie names that others may import. What submitit appends ends with the folder.
         start = [sys.executable, "-P", "-S", "-u", node.__file__]
         executor = SlurmExecutor(batch.folder, python=shlex.join(start))
@@ -309,7 +310,7 @@ class Submitter:
             **request.sbatch(runs),
         )
         with executor.batch():
-            jobs = [executor.submit(call) for call in calls]
+            jobs = [executor.submit(*call) for call in calls]
         return [job.job_id for job in jobs]
 
 
