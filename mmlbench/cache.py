@@ -212,12 +212,16 @@ def tidy(folder: Path, say: Callable[[str], None]) -> None:
     left += root.glob(f".{folder.name}.*.tmp")
     if not left:
         return
-    with contextlib.suppress(MmlbenchError, OSError), Lease(root / f".{folder.name}.lease", say):
-        for path in left:
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
+    try:
+        with Lease(root / f".{folder.name}.lease", say):
+            for path in left:
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink(missing_ok=True)
+    except (MmlbenchError, OSError) as error:  # a cache that can only be read is none the worse for it
+        names = ", ".join(str(path) for path in left)
+        say(f"what a killed preparation left can't be removed now ({error}); remove it by hand: {names}")
 
 
 @dataclass

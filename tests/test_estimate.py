@@ -54,7 +54,10 @@ def test_runs_that_share_a_gpu_are_fewer_jobs(study, tmp_path, capsys):
     last = told(capsys, study, tmp_path, **{"submitit-gpus": "1", "set-resources": {"train": {"runs_per_gpu": 3}}})[
         -2
     ]
-    assert "in 1 SLURM job of up to 3 runs; 3.0 h one after the other, 1.00 GPU h if sharing costs nothing" in last
+    assert (
+        "in at least 1 SLURM job of up to 3 runs; 3.0 h one after the other, 1.00 GPU h if sharing costs nothing"
+        in last
+    )
 
 
 def test_nothing_measured_is_said_with_the_command_that_mends_it(study, tmp_path, capsys):
@@ -106,6 +109,21 @@ def test_weights_are_counted_per_method_and_kept_rule(tiny):
 def test_what_a_prepared_cache_takes(name, params, gigabytes):
     kind = load_index().load("dataset", name)
     assert throughput.gigabytes(kind(kind.Params(**params))) == pytest.approx(gigabytes, rel=0.02)
+
+
+def test_what_has_to_be_prepared_before_is_said_with_its_command(tmp_path, capsys):
+    """Where the cache and the plug-ins lie, too; and a folder that holds no finished cache does not count."""
+    block = {"dataset": "ucf101", "split": "split1", "recipe": "dimml", "seeds": [0], "methods": ["joint"]}
+    config = tmp_path / "raw.yaml"
+    config.write_text(yaml.safe_dump({"name": "raw", "plugins": [str(PLUGINS)], "grid": [block]}), encoding="utf-8")
+    cache = tmp_path / "my cache"
+    words = ["estimate", str(config), "--cache", str(cache), "--results", str(tmp_path / "r"), "--seconds", "0.01"]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "1 caches to prepare" in said and "Raw files have to be prepared before:" in said
+    command = said.splitlines()[-1].strip()
+    assert command.startswith("mmlbench prepare ucf101 --raw FOLDER")
+    assert command.endswith(f"--cache '{cache}' --plugins {PLUGINS}")
 
 
 def test_what_costs_what():

@@ -64,6 +64,25 @@ def test_coverage_in_the_limit_of_many_items(seeds, highest):
     assert min(part.mean() for part in normal) < 0.945, "normal quantiles alone fail this"
 
 
+@pytest.mark.parametrize(
+    ("construction", "seeds", "percent", "wrong"),
+    [
+        ("two-part", 5, "97.0", False),
+        ("two-part", 5, "97.1", True),
+        ("two-part", 3, "98.5", False),
+        ("two-part", 3, "92.9", True),
+        ("nested bootstrap", 5, "70.0", False),
+    ],
+)
+def test_the_benchmark_judges_the_products_interval(construction, seeds, percent, wrong):
+    row = {"setting": "accuracy", "construction": construction, "seeds": str(seeds), "percent": percent}
+    assert sim.outside(row) == wrong
+    clustered = row | {"setting": "6 clusters"}
+    assert not sim.outside(clustered), "clusters that were ignored"
+    if construction == "two-part":
+        assert sim.outside(clustered | {"construction": "two-part, clusters"}) == wrong
+
+
 def test_the_simulation_measures_the_same_code():
     (D,) = sim.values(np.random.default_rng(1), setting("difference", 3), 4)
     low, high = sim.two_part_bounds(D)

@@ -16,7 +16,7 @@ from mmlbench.index import load_index
 from mmlbench.plan import Request, resolve
 from mmlbench.testing import tiny_spec
 from mmlbench.train import stream
-from mmlbench.train.data import PartData
+from mmlbench.train.data import PIECE, PartData, scale_
 from mmlbench.train.looks import (
     Look,
     Pixels,
@@ -111,6 +111,25 @@ def test_a_crop_is_torchvisions_resized_crop():
     assert (sampled - wanted).abs().max() < 1.01  # of 255: the rounding of two passes
     exact = torch.stack([made(one, *b.tolist(), [48, 48], antialias=True) for one, b in zip(pictures.float(), BOXES)])
     assert (sampled - exact).abs().max() < 0.01
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.float32])
+def test_a_crop_mirrors_what_it_has_cut(kind):
+    pictures = torch.randint(0, 256, (4, 3, 48, 48), generator=generator("test"), dtype=torch.uint8).to(kind)
+    flips = torch.tensor([True, False, True, True])
+    straight, mirrored = crop(pictures, BOXES, (48, 40)), crop(pictures, BOXES, (48, 40), flips)
+    for one, (was, made) in enumerate(zip(straight, mirrored, strict=True)):
+        wanted = was.flip(-1) if flips[one] else was
+        assert torch.allclose(made, wanted, atol=0.0 if kind == torch.uint8 else 1e-3)
+    assert not torch.equal(straight[0], mirrored[0])
+
+
+@pytest.mark.parametrize("size", [1, PIECE, PIECE + 1, 3 * PIECE - 7])
+def test_values_are_scaled_the_same_in_pieces(size):
+    values = torch.rand(size, generator=generator("test"))
+    wanted = values * 3.7 + 0.3
+    scale_(values, 3.7, 0.3)
+    assert torch.equal(values, wanted)
 
 
 def test_random_windows_lie_on_pixels_and_evaluation_takes_the_middle():

@@ -115,6 +115,8 @@ def test_costs_that_nearly_agree_keep_nobody_on_the_front() -> None:
     assert on_front([best, best]) == [True, True] and on_front([]) == []
     assert on_front([(0.8, 10.0, 0.0), (0.8, 12.0, 0.0)]) == [True, False]
     assert on_front([(0.5, 18.6, 0.1), (0.8, 19.3, 1.1)]) == [False, True], "seconds that vary more than they differ"
+    noisy = [(0.81, 900.0, 900.0), (0.80, 100.0, 0.0)]
+    assert on_front(noisy) == [True, True], "a noisy cost does not make nine times as much equal"
     chain = [(0.5 + k / 100, 1.0 + 0.9 * TOLERANCE * k, 0.0) for k in range(9)]
     assert on_front(chain)[-1], "whatever the tolerance chains together, the most accurate stays"
 

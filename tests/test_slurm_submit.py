@@ -82,6 +82,30 @@ def go_on(made, seconds=10.0):
     return bool(made.parcels)
 
 
+@pytest.mark.parametrize(
+    ("process", "resources", "plain"),
+    [
+        ({}, {}, True),
+        ({"executable": "/usr/bin/bash"}, {}, True),
+        ({"executable": "/bin/zsh"}, {}, False),
+        ({}, {"shell_exec": "zsh"}, False),
+        ({"prefix": ""}, {}, False),
+        ({"suffix": "; echo"}, {}, False),
+    ],
+)
+def test_only_plain_commands_run_without_snakemake(process, resources, plain, monkeypatch):
+    from snakemake.shell import shell
+    from snakemake_executor_plugin_submitit.executor import is_plain_shell
+
+    monkeypatch.setattr(shell, "_process_args", {k: v for k, v in process.items() if k == "executable"})
+    monkeypatch.setattr(shell, "_process_prefix", process.get("prefix"))
+    monkeypatch.setattr(shell, "_process_suffix", process.get("suffix", ""))
+    nothing = dict.fromkeys(("shadow_dir", "benchmark", "conda_env", "container_img_url", "env_modules"))
+    job = SimpleNamespace(is_group=lambda: False, is_shell=True, resources=resources, **nothing)
+    assert is_plain_shell(job) == plain
+    assert not is_plain_shell(SimpleNamespace(**(vars(job) | {"shadow_dir": "minimal"})))
+
+
 def test_a_submit_limit_is_waited_for_as_long_as_jobs_end(tmp_path):
     slurm = Cluster(most=10, ends=1)
     made, told = submitter(tmp_path, slurm, jobs(40), patience=15.0)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import math
+import shlex
 import statistics
 import sys
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -104,7 +106,7 @@ def share_of(profile: Path) -> tuple[int, int]:
 def disk(runs: list[RunSpec], todo: list[RunSpec], cache: Path) -> str:
     """Return in words what the caches that are still to be prepared will take, and the runs that are to be made."""
     index = load_index()
-    wanted = {spec.cache: spec for spec in runs if not (cache / spec.cache).is_dir()}
+    wanted = unprepared(runs, cache)
     text = "every cache is prepared"
     if wanted:
         datasets = [dataset_of(spec, index) for spec in wanted.values()]
@@ -115,14 +117,22 @@ def disk(runs: list[RunSpec], todo: list[RunSpec], cache: Path) -> str:
     return text + (f"; the weights of the runs, about {weights_gigabytes(todo, index):.2f} GB" if todo else "")
 
 
-def to_prepare(runs: list[RunSpec], cache: Path) -> list[str]:
+def unprepared(runs: list[RunSpec], cache: Path) -> dict[str, RunSpec]:
+    """Return the caches that are not there, each with a run that needs it, in the runs' order."""
+    return {spec.cache: spec for spec in runs if not (cache / spec.cache / "manifest.json").exists()}
+
+
+def to_prepare(runs: list[RunSpec], cache: Path, plugins: Sequence[str | Path] = ()) -> list[str]:
     """Return the commands that prepare what needs raw files and is not there, one a cache, in the runs' order."""
-    index, found = load_index(), {}
-    for spec in runs:
-        if not (cache / spec.cache / "manifest.json").exists() and dataset_of(spec, index).needs_raw:
+    index, found = load_index(), []
+    where = [] if cache == Path("cache") else [f"--cache {shlex.quote(str(cache))}"]
+    where += [f"--plugins {shlex.quote(str(folder))}" for folder in plugins]
+    for spec in unprepared(runs, cache).values():
+        if dataset_of(spec, index).needs_raw:
             entry = index.find("dataset", spec.config["dataset"])
-            found[spec.cache] = prepare_command(entry.name, spec.config["dataset_params"], entry.facts["params"])
-    return list(found.values())
+            command = prepare_command(entry.name, spec.config["dataset_params"], entry.facts["params"])
+            found.append(" ".join([command, *where]))
+    return found
 
 
 def estimate(arguments: argparse.Namespace) -> int:
@@ -155,7 +165,7 @@ def estimate(arguments: argparse.Namespace) -> int:
             "Samples a second are of joint training on random inputs, on this machine; a stage costs what it trains. "
             "Reading the data, and what a method does beside, add to it. A finished run takes its place.\n"
         )
-    commands = to_prepare(list(study.runs), arguments.cache)
+    commands = to_prepare(list(study.runs), arguments.cache, [*(arguments.plugins or []), *study.plugins])
     if commands:
         sys.stdout.write("\n  ".join(["Raw files have to be prepared before:", *commands]) + "\n")
     return 0
@@ -175,7 +185,7 @@ def summary(planned: int, todo: list[RunSpec], total: float, unknown: int, jobs:
     """Return the sums in words."""
     if not todo:
         return f"all {planned} runs are made"
-    text = f"{len(todo)} of {planned} runs to make, in {jobs} SLURM job{'s' * (jobs != 1)}"
+    text = f"{len(todo)} of {planned} runs to make, in {'at least ' * (share > 1)}{jobs} SLURM job{'s' * (jobs != 1)}"
     text += f" of up to {share} runs" if share > 1 else ""
     if unknown == len(todo):
         command = "mmlbench train " + " ".join(todo[0].command)

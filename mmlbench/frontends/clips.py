@@ -143,7 +143,8 @@ def open_raw(raw: Path | None, out: CacheWriter, holds: Sequence[str]) -> Path:
         try:
             check_file(raw.parent, raw.name)
         except Fault as fault:
-            raise DataError(f"{raw} {fault.reason}", "Fetch it again") from None
+            reason, _, mend = fault.reason.partition(": ")
+            raise DataError(f"{raw} {reason}", f"{mend[:1].upper()}{mend[1:]}" or "Fetch it again") from None
         into = out.folder.with_name(out.folder.name.removesuffix(".part") + ".unpacked")
         raw = unpack(raw, into, out.options.say, _cache_bytes(out), f"for the cache of {name}")
     folder = folder_with(raw, holds)

@@ -105,7 +105,7 @@ def unpack(archive: Path, into: Path, say: Callable[[str], None], more: int = 0,
     try:
         _unpack(archive, target, say, more, purpose)
         write_text(target / _DONE, archive.name + "\n")
-    except Exception:  # nothing but a kill leaves a half behind, and the next call removes that
+    except BaseException:  # Ctrl-C, too; a SIGKILL leaves its half to the next call
         shutil.rmtree(target, ignore_errors=True)
         with contextlib.suppress(OSError):
             into.rmdir()

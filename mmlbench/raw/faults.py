@@ -62,7 +62,7 @@ def _absent(raw: Path, name: str) -> str:
     for part in Path(name).parts:
         other = _names(folder).get(part.casefold())
         if other is not None and other != part:
-            return f"is there as {other!r}, a name in another case: rename it"
+            return f"is there as {other!r}, a name in another case: rename it, if it is the same file"
         folder = folder / part
     return "is missing"
 

@@ -97,7 +97,7 @@ def headline_of(view: View, group: GroupKey) -> list[str]:
     lines = []
     ranked = [row for row in view.entries(group) if row.rank_group is not None]
     best = [row.label for row in ranked if row.rank_group == 1]
-    if len(ranked) > 1 and ranked[0].n_seeds == 1:
+    if len(ranked) > 1 and all(row.n_seeds == 1 for row in ranked):
         lines.append("One seed: these are single trained models, and nothing is separated.")
     elif len(best) == len(ranked) > 1:
         lines.append("Nothing separates the methods here.")
@@ -112,7 +112,9 @@ def headline_of(view: View, group: GroupKey) -> list[str]:
         to = f"to {row.baseline}" if row.baseline else "between two methods"
         what = f"A true difference {to} below about {row.value:.0f} points would often be missed."
         if row.value > HOPELESS:
-            what = "So few seeds could show only very large differences: take five or more."
+            few = min((entry.n_seeds or 0 for entry in ranked), default=0) < 5
+            mend = "take five or more." if few else "take more of them, or more test samples."
+            what = f"So few seeds could show only very large differences: {mend}"
         lines.append(what)
     return lines
 

@@ -64,6 +64,15 @@ def test_a_gpu_where_there_is_none(project):
     assert "1 GPU: no node of partition normal has that. The cluster offers: normal (600 min; nodes of 4 CPUs" in text
 
 
+def test_a_hidden_partition_can_be_used(project):
+    project.cluster.restart(extra="PartitionName=quiet Nodes=node[1-4] MaxTime=60 Hidden=YES")
+    try:
+        text = project.go(config=ONE, partition="quiet")
+    finally:
+        project.cluster.restart(extra="")
+    assert "1 job done" in text
+
+
 def test_no_sbatch_here(project, tmp_path):
     tools = tmp_path / "tools"
     tools.mkdir()
