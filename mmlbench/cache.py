@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from .dataset import PARTS, CacheWriter, Dataset, Options
+from .dataset import PARTS, CacheWriter, Dataset, Options, base_split
 from .errors import DataError, MmlbenchError, RunError, fault
 from .hashing import digest, file_digest
 from .store import Lease, read_json, storage_error, write_json
@@ -91,6 +91,20 @@ def _write_split(out: CacheWriter, name: str) -> dict[str, Any]:
     return {"counts": counts, "standardise": standard, **_file_facts(path)}
 
 
+def _check_folds(out: CacheWriter) -> None:
+    """Refuse folds that test on the same sample: put together, it would count twice."""
+    tested: dict[tuple[str, str], str] = {}
+    for name, samples in out.splits.items():
+        base = base_split(name)
+        for sample in samples if base != name else ():
+            if sample.part != "test":
+                continue
+            first = tested.setdefault((base, sample.id), name)
+            if first != name:
+                what = f"{out.dataset.name}: {sample.id} is in the test parts of the folds {first} and {name}"
+                raise DataError(what, "Test each sample in one fold, or name the splits otherwise than NAME.<number>")
+
+
 def _check_finite(name: str, path: Path, rows_in_block: int = 256) -> None:
     """Refuse an array with NaN or infinite values, which would spoil every run that is made from it."""
     stored = np.load(path, mmap_mode="r")
@@ -110,6 +124,7 @@ def _finish(out: CacheWriter, key: str) -> dict[str, Any]:
     missing += [name for name in dataset.splits if name not in out.splits]
     if missing:
         raise DataError(f"{dataset.name}: prepare wrote no {', '.join(missing)}", "Mend the dataset's prepare")
+    _check_folds(out)
     for modality in dataset.modalities:
         _check_finite(f"{dataset.name}/{modality.name}", out.folder / f"{modality.name}.npy")
     arrays = {m.name: out.arrays[m.name] | _file_facts(out.folder / f"{m.name}.npy") for m in dataset.modalities}

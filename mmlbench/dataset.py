@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,6 +16,14 @@ from .params import DatasetParams, describe
 from .registry import Plugin
 
 PARTS = ("train", "val", "test")
+#: Splits of these names are folds of one split: 'speaker_rotation.2'; the tables put their test parts together.
+FOLD = re.compile(r"(.+)\.(\d+)")
+
+
+def base_split(split: str) -> str:
+    """Return the split that a fold belongs to: 'speaker_rotation' of 'speaker_rotation.2'; others are their own."""
+    found = FOLD.fullmatch(split)
+    return found[1] if found else split
 
 
 @dataclass(frozen=True)

@@ -128,6 +128,15 @@ DATASET_FAULTS = [
         "prepare wrote no plain",
         "Mend the dataset's",
     ),
+    (
+        "folds that share",
+        2,
+        '        out.split("plain"',
+        '        self.splits = {f"fold.{k}": self.splits["plain"] for k in (1, 2)}\n'
+        "        for fold in self.splits:\n            out.split(fold",
+        "is in the test parts of the folds fold.1 and fold.2",
+        "Test each sample in one fold",
+    ),
     ("no rows", 2, "modality.name, rows", "modality.name, 0", "'audio' has 0 rows", "Check the raw files"),
 ]
 HEAD = """

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..dataset import base_split
 from ..errors import ConfigError, DataError, nearest
 from ..hashing import file_digest
 from ..index import load_index, use_plugins
@@ -17,7 +18,6 @@ from ..plan import RunSpec, from_config
 from ..report.facts import ALONE, CONTROL, JOINT, LOGIT_MEAN
 from ..report.frame import make_frame
 from ..report.load import read_made_plan
-from ..report.merge import base_split
 from ..report.robust import TRAINED
 from ..report.rows import Row, number, parse_rows
 from ..runfolder import verify

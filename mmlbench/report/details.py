@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..dataset import base_split
 from ..runfolder import RunFolder
 from ..score import correct
 from ..store import read_json
@@ -16,7 +17,6 @@ from .boards import RULES, anchor
 from .curves import Series, drawing
 from .html import text
 from .load import read_plan
-from .merge import base_split
 from .rows import Row
 from .sheets import level_note, named
 from .view import GroupKey, View, figure_of, interval, percent, with_sd

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..dataset import base_split
 from ..hashing import digest
 from ..selection import NAMES
 from ..stats import CrossFit
@@ -17,17 +17,10 @@ from .facts import ALONE, JOINT, LOGIT_MEAN
 if TYPE_CHECKING:
     from .load import Entry, Group
 
-FOLD = re.compile(r"(.+)\.(\d+)")
 FOLDS_NOTE = "{} folds put together: approximate, since they share training samples"
 
 
 # ---- folds -----------------------------------------------------------------------------------------------------
-def base_split(split: str) -> str:
-    """Return the split that a fold belongs to: 'speaker_rotation' of 'speaker_rotation.2'; others are their own."""
-    found = FOLD.fullmatch(split)
-    return found[1] if found else split
-
-
 def join_folds(groups: Sequence[Group]) -> list[Group]:
     """Return the groups with the folds of a split put together, in the place of the first; a lone fold stays."""
     by_base: dict[tuple[str, ...], list[Group]] = {}
