@@ -168,7 +168,7 @@ def draw_pareto(plt: Any, view: View, group: GroupKey, results: Path) -> Any:
     _name_points(axes, [(seconds, 100 * (row.value or 0.0), short(row)) for seconds, row in known])
     axes.set_xlabel("training seconds of one seed, with the runs that it reuses")
     axes.set_ylabel("test accuracy in %")
-    title(figure, f"{view.title(group)}; on the dotted line nothing is both cheaper and better")
+    title(figure, f"{view.title(group)}; on the dotted line, none is clearly cheaper and better")
     return figure
 
 

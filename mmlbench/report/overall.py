@@ -11,6 +11,7 @@ from .load import Entry, Group, Loaded
 from .make import join, made_by
 from .rows import Row
 
+RANK = "of {} rows by their accuracies, also within a rank group; equal ones share a place"
 SCORE = "0 is chance (one of the classes), 1 the best accuracy that a row reaches on the dataset"
 
 
@@ -40,7 +41,11 @@ def overall_rows(loaded: Loaded) -> Iterator[Row]:
     names = ", ".join(f"{name}/{group.split}" for name, group in first.items())
     for k, label in enumerate(labels):
         for metric, value, said in (
-            ("mean_rank", ranks[k], f"of {len(labels)} rows; ties share a place"),
+            (
+                "mean_rank",
+                ranks[k],
+                RANK.format(len(labels)),
+            ),
             ("mean_normalised_score", scores[k], SCORE),
         ):
             yield _row(loaded, [ranked[name][label] for name in first], metric, float(value), [said, f"over {names}"])

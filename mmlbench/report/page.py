@@ -52,7 +52,8 @@ READING = (
     "modality's encoder after the method, same seed. The control is joint training whose partner modality is "
     "shuffled: what it loses is not competition for the class. Retained: the share of what training alone adds to "
     "the untrained encoder.",
-    "Optimism: what picking the epoch on the test set would add, by cross-fit. No result here is picked that way; "
+    "Optimism: by how much an accuracy is too high whose epoch was picked on the test set, by cross-fit; not to be "
+    "added to the accuracy shown, which is another epoch's. No result here is picked that way; "
     "the filter 'epoch' shows those numbers so that they can be compared with papers that do.",
 )
 

@@ -150,7 +150,8 @@ def accuracy_sheet(view: View, group: GroupKey) -> Sheet:
     n_test = max((entry.n_test or 0 for entry in view.entries(group)), default=0)
     sheet.notes = [
         f"Accuracy in % on {n_test} test samples, mean ± standard deviation over seeds, epoch: {view.headline}; "
-        "differences and optimism (what picking the epoch on the test set would add) in percentage points.",
+        "differences and optimism in percentage points. Optimism: by how much an accuracy is too high whose epoch was "
+        "picked on the test set.",
         "Group 1 is what nothing separates from the best (all pairs, Holm); within a group the order is not known. "
         "p (Holm) is corrected for the rows of its own column, compared with the same reference; the groups for all "
         "pairs, so two rows of one group can differ in a column. The interval is that of a single comparison, so it "
@@ -258,8 +259,9 @@ def cost_sheet(view: View, group: GroupKey) -> Sheet:
         )
         hardware.append(row["hardware"])
     sheet.notes = [
-        "Mean over seeds, seconds with standard deviation. Runs that a method reuses (the ensemble, unimodal's) "
-        "are not in its numbers: add theirs; only the column with reused runs has both.",
+        "Mean over seeds, seconds with standard deviation. Runs that are named as reused (by the ensemble, "
+        "unimodal's) are not in a row's seconds and counts; the column with reused runs has both. A row that "
+        "names none, such as that of joint and unimodal models, has everything.",
         "A pass goes through one encoder where encoders are trained apart, through all in joint training, so passes "
         "are not compute: FLOPs are.",
         f"Hardware: {'; '.join(dict.fromkeys(hardware))}. Seconds of shared machines are upper bounds.",

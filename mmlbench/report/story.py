@@ -73,14 +73,14 @@ def overall(view: View) -> list[str]:
     if by[APART]:
         lines.append(
             f"Models trained apart and then averaged (the ensemble) beat {view.baseline} on "
-            f"{_listed(by[APART], 1)}: so it goes where modalities repeat each other, each tells the class alone "
-            "and competition between them is a plain loss."
+            f"{_listed(by[APART], 1)}: as is to be expected where modalities repeat each other, each tells "
+            "the class alone and competition between them is a plain loss."
         )
     if by[TOGETHER]:
         lines.append(
-            f"Training together ({view.baseline}) beats the ensemble on {_listed(by[TOGETHER], -1)}: so it goes "
-            "where modalities complete each other, only both together tell the class and whatever trains them apart "
-            "must lose."
+            f"Training together ({view.baseline}) beats the ensemble on {_listed(by[TOGETHER], -1)}: as is to be "
+            "expected where modalities complete each other, only both together tell the class and whatever trains them "
+            "apart must lose."
         )
     if by[UNDECIDED]:
         titles = ", ".join(verdict.title for verdict in by[UNDECIDED])
