@@ -150,8 +150,8 @@ def accuracy_sheet(view: View, group: GroupKey) -> Sheet:
     n_test = max((entry.n_test or 0 for entry in view.entries(group)), default=0)
     sheet.notes = [
         f"Accuracy in % on {n_test} test samples, mean ± standard deviation over seeds, epoch: {view.headline}; "
-        "differences and optimism in percentage points. Optimism: by how much an accuracy is too high whose epoch was "
-        "picked on the test set.",
+        "differences and optimism in percentage points. Optimism: by how much an accuracy is too high whose epoch "
+        "was picked on the test set.",
         "Group 1 is what nothing separates from the best (all pairs, Holm); within a group the order is not known. "
         "p (Holm) is corrected for the rows of its own column, compared with the same reference; the groups for all "
         "pairs, so two rows of one group can differ in a column. The interval is that of a single comparison, so it "

@@ -79,8 +79,8 @@ def overall(view: View) -> list[str]:
     if by[TOGETHER]:
         lines.append(
             f"Training together ({view.baseline}) beats the ensemble on {_listed(by[TOGETHER], -1)}: as is to be "
-            "expected where modalities complete each other, only both together tell the class and whatever trains them "
-            "apart must lose."
+            "expected where modalities complete each other, only both together tell the class and whatever trains "
+            "them apart must lose."
         )
     if by[UNDECIDED]:
         titles = ", ".join(verdict.title for verdict in by[UNDECIDED])
