@@ -12,7 +12,7 @@ import pytest
 import soundfile
 
 import mmlbench.datasets
-from mmlbench import cache, compat, registry
+from mmlbench import cache, registry
 from mmlbench.errors import DataError
 from mmlbench.frontends import audio, bayes, images, pairing, raw
 from mmlbench.hashing import file_digest
@@ -374,18 +374,3 @@ def test_hash_list_of_another_form_is_refused(tmp_path):
     path.write_text("abc  file\n")
     with pytest.raises(DataError, match="not a hash"):
         raw.read_sums(path, "Fetch it")
-
-
-@pytest.mark.parametrize("package", ["torchvision", "torchaudio"])
-def test_compat_imports_once_and_only_mends_a_cpu_build(package, monkeypatch):
-    load = getattr(compat, package)
-    assert load() is load() and load().__name__ == package
-
-    def broken(name):
-        raise {"torchvision": RuntimeError("torchvision::nms"), "torchaudio": OSError("library")}[package]
-
-    monkeypatch.setattr(compat.importlib, "import_module", broken)
-    monkeypatch.setattr(compat, "_cpu_build", lambda: False)
-    monkeypatch.setattr(compat, "_forget", lambda name: pytest.fail("modules were removed beside a CUDA build"))
-    with pytest.raises((RuntimeError, OSError)):
-        load()

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import torchvision
 import yaml
 
 from mmlbench.cache import Cache
-from mmlbench.compat import torchvision
 from mmlbench.errors import ConfigError
 from mmlbench.index import load_index
 from mmlbench.plan import Request, resolve
@@ -83,7 +83,7 @@ def test_crops_are_distributed_as_torchvisions():
     with torch.random.fork_rng():
         torch.manual_seed(0)
         picture = torch.zeros(3, *size)
-        draws = torchvision().transforms.RandomResizedCrop
+        draws = torchvision.transforms.RandomResizedCrop
         wanted = torch.tensor([draws.get_params(picture, [0.08, 1.0], [3 / 4, 4 / 3]) for _ in range(4000)]).double()
     boxes /= torch.tensor([*size, *size])
     wanted /= torch.tensor([*size, *size])
@@ -104,7 +104,7 @@ BOXES = torch.tensor([[12, 6, 24, 36], [0, 0, 48, 48], [40, 3, 8, 5], [7, 47, 20
 
 def test_a_crop_is_torchvisions_resized_crop():
     pictures = torch.randint(0, 256, (4, 3, 48, 48), generator=generator("test"), dtype=torch.uint8)
-    made = torchvision().transforms.functional.resized_crop
+    made = torchvision.transforms.functional.resized_crop
     wanted = torch.stack([made(one, *box.tolist(), [48, 48], antialias=True) for one, box in zip(pictures, BOXES)])
     assert (crop(pictures, BOXES, (48, 48)) - wanted).abs().max() <= 1  # of 255: another rounding of the weights
     sampled = crop(pictures.float(), BOXES, (48, 48))  # as on a GPU

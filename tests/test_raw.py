@@ -152,11 +152,10 @@ def test_frames_are_picked_by_place_and_by_second(media):
 
 def test_pictures_are_fitted_as_torchvision_does(media):
     from PIL import Image
-
-    from mmlbench.compat import torchvision
+    from torchvision import transforms
 
     picture = read_image(media / "a.jpg")
-    wanted = torchvision().transforms.Resize((32, 32))(Image.fromarray(picture))
+    wanted = transforms.Resize((32, 32))(Image.fromarray(picture))
     assert np.array_equal(square(picture, 32), np.asarray(wanted).transpose(2, 0, 1))
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import torchvision
 from torch import Tensor, nn
 
-from ..compat import torchvision
 from ..encoder import Encoder
 from ..params import EncoderParams, choice
 from ..registry import register
@@ -29,7 +29,7 @@ class ResNet18(Encoder):
 
     def __init__(self, shape: tuple[int, ...], params: ResNet18.Params) -> None:
         super().__init__(shape, params)
-        self.net = torchvision().models.resnet18(weights=None, num_classes=1)
+        self.net = torchvision.models.resnet18(weights=None, num_classes=1)
         self.net.conv1 = nn.Conv2d(shape[0], 64, kernel_size=7, stride=2, padding=3, bias=False)
         self.net.fc = nn.Identity()
         for module in self.net.modules():
