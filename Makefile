@@ -32,6 +32,7 @@ help:
 	@echo
 	@echo 'PYTHON=python3.12  the Python to make the environment with (3.11 to 3.13)'
 	@echo 'TORCH=cpu          the small build of PyTorch, for a machine without a GPU'
+	@echo 'TORCH=cu126        the build for CUDA 12.6: where nvidia-smi shows a CUDA Version below 13.0 (or cu118, rocm6.4, auto)'
 	@echo 'CORES=8            how many cores the runs may use (here: $(CORES))'
 	@echo
 	@echo "Inside the environment (source $(VENV)/bin/activate): snakemake --cores all $(ALL_TABLES)"

@@ -127,6 +127,7 @@ def tool(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[ModuleType, I
     monkeypatch.setattr(module, "ROOT", checkout)
     monkeypatch.setattr(module, "run", installer)
     monkeypatch.setattr(module, "uv_environment", lambda python: {})
+    monkeypatch.setattr(module, "fit_torch", lambda venv: None)
     monkeypatch.setattr(sys, "argv", arguments)
     return module, installer, arguments
 
@@ -203,6 +204,61 @@ def test_local_cpu_build_needs_no_backend(tmp_path: Path) -> None:
     assert not module.local_cpu_torch({})
     (tmp_path / "torch-2.13.0+cpu-cp311-cp311-linux_x86_64.whl").touch()
     assert module.local_cpu_torch({"UV_FIND_LINKS": f"/nowhere,{tmp_path}"})
+
+
+def test_torch_and_its_companions_import_by_their_plain_names() -> None:
+    """In the environment that these tests run in, whatever build of PyTorch it has, and without mmlbench's help."""
+    code = "import torchvision, torchaudio; torchvision.models.resnet18, torchaudio.transforms.MelScale"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd="/", check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_shim_lies_only_where_the_plain_import_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], native: bool
+) -> None:
+    module = load("environment")
+    folder = tmp_path / "lib"
+    folder.mkdir()
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").write_text(f"#!/bin/sh\necho {folder}\n", encoding="utf-8")
+    (tmp_path / "bin" / "python").chmod(0o755)
+    shim = folder / module.SHIM
+    monkeypatch.setattr(module, "run", lambda *words, **more: int(not native and not shim.exists()))
+    module.fit_torch(tmp_path)
+    assert shim.exists() is not native
+    assert ("no CPU build" in capsys.readouterr().err) is not native
+    monkeypatch.setattr(module, "run", lambda *words, **more: 1)
+    with pytest.raises(module.InstallError, match="don't work together"):
+        module.fit_torch(tmp_path)
+    assert not shim.exists()
+
+
+def test_shim_line_does_no_harm_without_mmlbench() -> None:
+    line = load("environment").SHIM_LINE
+    assert line.startswith("import ") and line.count("\n") == 1  # else Python takes it for a path
+    command = [sys.executable, "-I", "-S", "-c", line]
+    assert subprocess.run(command, capture_output=True, check=False, cwd="/").stderr == b""
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda", "12.6", "cu", "cpu --index-url x"])
+def test_unknown_build_of_torch_is_refused(
+    tool: tuple[ModuleType, Installer, list[str]], capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    module, installer, arguments = tool
+    arguments += ["--torch", name]
+    with pytest.raises(SystemExit) as failure:
+        module.main()
+    assert failure.value.code == 2 and installer.commands == []
+    assert "TORCH=cpu" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["cpu", "auto", "xpu", "cu118", "cu126", "cu130", "rocm6.4", "rocm6.2.4"])
+def test_named_build_of_torch_reaches_the_installer(tool: tuple[ModuleType, Installer, list[str]], name: str) -> None:
+    module, installer, arguments = tool
+    arguments += ["--torch", name]
+    module.main()
+    assert any(f"--torch-backend {name}" in command for command in installer.commands)
 
 
 def test_folder_that_is_no_environment_is_left_alone(

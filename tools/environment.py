@@ -1,6 +1,6 @@
 """Make the virtual environment, or return at once where it is up to date. Called by `make env`.
 
-    python3 tools/environment.py --venv .venv [--torch cpu]
+    python3 tools/environment.py --venv .venv [--torch cpu|cu126|rocm6.4|...]
 
 Standard library only: it runs before anything is installed. `<venv>.state` is the lock against a second
 `make` and says "installing" while an installation is under way, so that one killed in the middle is started
@@ -15,6 +15,7 @@ import fcntl
 import hashlib
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 import time
@@ -24,6 +25,11 @@ from typing import NoReturn, TextIO
 
 ROOT = Path(__file__).resolve().parent.parent
 UV = "uv>=0.9"
+#: Builds of PyTorch that `uv pip install --torch-backend` knows by name.
+BUILD = re.compile(r"cpu|auto|xpu|cu\d{2,3}|rocm\d+(\.\d+){1,2}")
+#: The line that Python reads at its start where torchvision's wheel does not fit the CPU build of torch; its name
+#: sorts after the file that puts this checkout on the path.
+SHIM, SHIM_LINE = "~mmlbench_torch.pth", 'import sys; exec("try: import mmlbench\\nexcept ImportError: pass")\n'
 
 
 class InstallError(Exception):
@@ -49,7 +55,7 @@ def stop(line: str) -> NoReturn:
 def key() -> str:
     """Return the hash of what the environment is made from; the path is in it, as a venv does not move."""
     digest = hashlib.sha256("{}\n{}.{}\n".format(ROOT, *sys.version_info[:2]).encode())
-    for name in ("pyproject.toml", "constraints.txt"):
+    for name in ("pyproject.toml", "constraints.txt", "tools/environment.py"):
         digest.update((ROOT / name).read_bytes())
     return digest.hexdigest()
 
@@ -103,6 +109,28 @@ def local_cpu_torch(env: dict[str, str]) -> bool:
     """Return whether a find-links folder already holds a CPU build of torch."""
     folders = [Path(part) for part in env.get("UV_FIND_LINKS", "").split(",") if part]
     return any(folder.is_dir() and any(folder.glob("torch-*+cpu-*.whl")) for folder in folders)
+
+
+def fit_torch(venv: Path) -> None:
+    """See that torchvision and torchaudio import by their plain names; where their wheels don't fit, lay the shim.
+
+    An index may have the CPU build of torch alone: the other two, linked against CUDA, then fail. See compat.
+    """
+    python = venv / "bin" / "python"
+    where = "import sysconfig; print(sysconfig.get_paths()['purelib'])"
+    place = subprocess.run([python, "-c", where], capture_output=True, text=True, check=True).stdout.strip()
+    shim = Path(place) / SHIM
+    shim.unlink(missing_ok=True)
+    command: list[str | Path] = [python, "-c", "import torch, torchvision, torchaudio"]
+    if run(command, quiet=True) == 0:
+        return
+    shim.write_text(SHIM_LINE, encoding="utf-8")
+    if run(command, quiet=True):
+        run(command)
+        shim.unlink()
+        mend = "Name a build that fits this machine: make env TORCH=cpu"
+        raise InstallError(f"torch, torchvision and torchaudio don't work together (the error is above). {mend}", 1)
+    say("torchvision and torchaudio have no CPU build here: their Python parts work, nms and io of torchvision don't")
 
 
 def create(venv: Path, afresh: bool) -> None:
@@ -167,6 +195,7 @@ def install(venv: Path, torch: str, change_torch: bool) -> None:
         if torch:
             mend += f" If the index of TORCH={torch} is out of reach, leave TORCH out: any build runs on a CPU."
         raise InstallError(f"the packages could not be installed. {mend}", code)
+    fit_torch(venv)
     # Fills the index of the plug-ins, so that the user's first call is quick; a fault will be seen there.
     run([venv / "bin" / "mmlbench", "list"], quiet=True)
 
@@ -200,8 +229,12 @@ def main() -> None:
     """Take the lock and bring the environment up to date."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--venv", type=Path, default=Path(".venv"))
-    parser.add_argument("--torch", default="", help="a backend of `uv pip install --torch-backend`: cpu, cu130, …")
+    parser.add_argument("--torch", default="", help="a backend of `uv pip install --torch-backend`: cpu, cu126, …")
     arguments = parser.parse_args()
+    if arguments.torch and not BUILD.fullmatch(arguments.torch):
+        stop(
+            f"TORCH={arguments.torch} names no build of PyTorch. Write TORCH=cpu, TORCH=cu126, TORCH=rocm6.4 or auto"
+        )
     venv = (ROOT / arguments.venv).absolute()
     with venv.with_name(venv.name + ".state").open("a+", encoding="utf-8") as state:
         try:
