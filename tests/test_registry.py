@@ -176,7 +176,7 @@ def test_an_index_that_cannot_be_written_costs_time_only(plugin_folder, monkeypa
         ("input('a question')\n", "EOFError"),
         ("x = 1\n", "it registers nothing: put @register above its class"),
         ("from mmlbench.registry import register\n@register\nclass A: ...\n", "no Method, Dataset or Encoder"),
-        ("\x00\n", "SyntaxError"),
+        ("\x00\n", "source code string cannot contain null bytes"),
     ],
 )
 def test_a_file_that_fails_is_listed_with_its_error_and_refused_when_used(text, said, plugin_folder, capsys):
@@ -189,6 +189,26 @@ def test_a_file_that_fails_is_listed_with_its_error_and_refused_when_used(text, 
     assert "Made for a test." in out
     line = refused(capsys, "describe", "broken", "--plugins", str(plugin_folder))
     assert str(path) in line and said in line and "Mend the file" in line
+
+
+@pytest.mark.parametrize("kind", [ValueError, SyntaxError])
+def test_null_bytes_are_an_error_of_either_kind(kind, plugin_folder, capsys, monkeypatch):
+    """Python's early patch versions (3.11.2 is Debian 12's) raise ValueError for them, later ones SyntaxError."""
+    real = index._imported
+
+    def parse(text, module):
+        if "\x00" in text:
+            raise kind("source code string cannot contain null bytes")
+        return real(text, module)
+
+    monkeypatch.setattr(index, "_imported", parse)
+    (plugin_folder / "broken.py").write_text(f"\x00{kind.__name__}\n")
+    dataset(plugin_folder, "whole")
+    out = listed(plugin_folder, capsys)
+    assert "cannot contain null bytes" in next(
+        line for line in out.splitlines() if line.split()[:2] == ["broken", "FAILS:"]
+    )
+    assert "Made for a test." in out
 
 
 def test_an_import_that_does_not_end_is_given_up(plugin_folder, capsys, monkeypatch):
