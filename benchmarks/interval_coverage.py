@@ -12,7 +12,7 @@ vary, not the training set.
 
 * accuracy, difference, gap: 3, 5 and 10 seeds, 400, 1,000 and 4,000 items (gap: unequal seed deviations);
 * clusters: equal and unequal (4:1) sizes, 6 to 91 of them, correlation .1 and .3 within a cluster;
-* families: seven methods without a true difference; how often any two are separated.
+* families: 7 and 30 methods without a true difference; how often any two are separated.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special, stats
 
-from mmlbench.stats import all_pairs_groups, half_width, two_part, variance_parts
+from mmlbench.stats import all_pairs_groups, half_width, seed_variance, two_part, variance_parts
 
 log = logging.getLogger("interval_coverage")
 
@@ -109,8 +109,8 @@ Bounds = tuple[NDArray, NDArray]
 
 def two_part_bounds(D: NDArray, level: float = 0.95) -> Bounds:
     """The product's interval for a batch (R, S, n)."""
-    mean, v_seeds, _, _, v_items = variance_parts(D.astype(np.float64))
-    width = half_width(v_seeds, v_items, D.shape[1], D.shape[2], level)
+    mean, v_seeds, _, v_residual, v_items = variance_parts(D.astype(np.float64))
+    width = half_width(seed_variance(v_seeds, v_residual, D.shape[1]), v_items, D.shape[1], D.shape[2], level)
     return mean - width, mean + width
 
 
@@ -203,8 +203,9 @@ def cluster_settings(items: int = 1000) -> list[Setting]:
 
 
 def family_settings() -> list[Setting]:
-    """Seven methods that do not differ."""
-    return [Setting("seven equal methods", S, 400, (0.65,) * 7, (0.015,) * 7) for S in (3, 5, 10)]
+    """Methods that do not differ: seven, and a board of thirty where seeds tie."""
+    seven = [Setting("seven equal methods", S, 400, (0.65,) * 7, (0.015,) * 7) for S in (3, 5, 10)]
+    return [*seven, *(Setting("thirty equal methods", S, 744, (0.65,) * 30, (0.015,) * 30) for S in (2, 3))]
 
 
 def measure(replicates: int, resampled: int, seed: int) -> Iterator[dict[str, str]]:

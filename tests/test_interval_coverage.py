@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mmlbench.stats import compare, half_width, two_part
+from mmlbench.stats import compare, components, half_width, intervals, two_part
 
 
 def _load_simulation():
@@ -128,3 +128,38 @@ def test_equal_methods_are_rarely_separated(seeds, monkeypatch):
     assert sim.false_separations(equal, 200, np.random.default_rng(8)) <= 0.06
     monkeypatch.setattr(compare, "holm", np.asarray)
     assert sim.false_separations(equal, 60, np.random.default_rng(8)) > 0.15, "without Holm it would not hold"
+
+
+def no_floor(v_seeds, v_residual, n_seeds):
+    return v_seeds
+
+
+@pytest.mark.parametrize(("seeds", "boards"), [(2, 25), (3, 25)])
+def test_equal_methods_of_a_large_board_are_not_separated_by_ties_over_seeds(seeds, boards, monkeypatch):
+    """Of 435 pairs some tie over their few seeds; V_s is then 0, and without its floor p rests on the items alone."""
+    equal = sim.Setting("30 equal methods", seeds, 744, (0.65,) * 30, (0.005,) * 30)
+    assert sim.false_separations(equal, boards, np.random.default_rng(8)) == 0
+    monkeypatch.setattr(intervals, "seed_variance", no_floor)
+    if seeds == 2:
+        assert sim.false_separations(equal, 12, np.random.default_rng(8)) > 0.25, "red without the floor"
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_the_floor_hardly_widens_an_interval(seeds, monkeypatch):
+    (D,) = sim.values(np.random.default_rng(3), setting("difference", seeds, 744), 300)
+    floored = np.array([two_part(matrix) for matrix in D])
+    assert all((e.p_value < 0.05) == (e.ci_low > 0 or e.ci_high < 0) for e in floored)
+    monkeypatch.setattr(intervals, "seed_variance", no_floor)
+    plain = np.array([two_part(matrix) for matrix in D])
+    ratio = np.array([a.half_width / b.half_width for a, b in zip(floored, plain, strict=True)])
+    assert ratio.min() >= 1 and 1 <= ratio.mean() < 1.003
+
+
+def test_tied_seeds_keep_some_variance():
+    D = np.zeros((2, 500))
+    D[0, :30], D[1, 15:45] = 1, 1
+    c, e = components(D), two_part(D)
+    assert c.v_seeds == 0 and c.v_residual > 0
+    floor = c.v_residual * stats.chi2.ppf(0.05, 1)
+    assert e.se**2 == pytest.approx(floor + c.v_items_plus)
+    assert e.half_width == pytest.approx(float(half_width(floor, c.v_items_plus, 2, 500)))

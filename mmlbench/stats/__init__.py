@@ -21,6 +21,7 @@ from .intervals import (
     p_value,
     paired_difference,
     pseudo_values,
+    seed_variance,
     two_part,
     variance_parts,
 )
@@ -54,6 +55,7 @@ __all__ = [
     "probability_best",
     "pseudo_values",
     "resampled_means",
+    "seed_variance",
     "shapley",
     "smallest_difference",
     "subset_name",
