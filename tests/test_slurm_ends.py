@@ -71,6 +71,17 @@ def test_a_node_finds_what_it_is_to_run(tmp_path, monkeypatch, capfd):
     assert "said" in (folder / "log" / "1.log").read_text(encoding="utf-8")
 
 
+def test_one_process_works_however_many_slurm_starts(tmp_path):
+    one = live(tmp_path, tasks=1)[0]
+    folder = one.batch.folder
+    node.write_json(folder / "pack" / "0.json", asdict(pack(one)))
+    words = [sys.executable, "-P", "-S", node.__file__, str(folder)]
+    for process in ("2", "1", "0"):
+        assert not list((folder / "log").iterdir())
+        assert subprocess.run(words, env={"SLURM_PROCID": process, "PATH": os.environ["PATH"]}).returncode == 0
+    assert status(one)["code"] == 0
+
+
 def test_a_node_that_finds_nothing_to_run_says_so(tmp_path, monkeypatch, capfd):
     masks = []
     monkeypatch.setattr(node.signal, "pthread_sigmask", lambda how, signals: masks.append(how))

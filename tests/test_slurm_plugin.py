@@ -35,7 +35,12 @@ def test_resources_become_sbatch_flags():
     found = request(settings, mem_mb=4000, runtime=90, slurm_extra="--nice --reservation=x").sbatch(3)
     assert found["gres"] == "gpu:a100:2" and found["mem"] == "12000M" and found["cpus_per_task"] == 3
     assert found["partition"] == "gpu" and found["account"] == "lab" and found["time"] == 90
-    assert found["additional_parameters"] == {"requeue": True, "nice": True, "reservation": "x"}
+    assert found["additional_parameters"] == {
+        "requeue": True,
+        "ntasks": 1,
+        "nice": True,
+        "reservation": "x",
+    }
     assert "gres" not in request(settings, gpu=0).sbatch(1)
 
 
@@ -48,6 +53,10 @@ def test_resources_become_sbatch_flags():
         ({"runtime": 1.5}, "whole number"),
         ({"slurm_extra": "--array=0-3"}, "--array"),
         ({"slurm_extra": "nice"}, "--name=value"),
+        ({"slurm_extra": "--ntasks=2"}, "slurm_extra sets --ntasks"),
+        ({"slurm_extra": "--exclusive --nodes=2"}, "slurm_extra sets --nodes"),
+        ({"nodes": 2}, "nodes is 2; a run is one process on one node"),
+        ({"tasks": 4}, "tasks is 4; a run is one process on one node"),
         ({"constraint": "a\nb"}, "one line"),
     ],
 )

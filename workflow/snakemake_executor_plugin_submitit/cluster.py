@@ -35,13 +35,17 @@ class Partition:
 
 @dataclass
 class Offer:
-    """All partitions, the default one's name, and the controller's limits."""
+    """All partitions, the default one's name, and the controller's limits.
+
+    `linear`: select/linear gives out whole nodes, their GPUs with them; it refuses a step that asks for some.
+    """
 
     partitions: dict[str, Partition]
     default: str
     max_array: int
     max_jobs: int
     accounting: bool
+    linear: bool = False
 
     def describe(self) -> str:
         """Return one line: each partition with its limit and nodes."""
@@ -82,6 +86,7 @@ def read_offer(slurm: Slurm) -> Offer | str:
         max(1, _int(config.get("MaxArraySize", ""), 1001)),
         _int(config.get("MaxJobCount", ""), 10000),
         "slurmdbd" in config.get("AccountingStorageType", ""),
+        config.get("SelectType", "") == "select/linear",
     )
 
 

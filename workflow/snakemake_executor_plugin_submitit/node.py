@@ -318,6 +318,8 @@ class Allocation:
 
 def main(folder: str, task: int | None = None) -> int:
     """Run an allocation of a batch, by default the one that SLURM has started here; return 0 if all went well."""
+    if os.environ.get("SLURM_PROCID", "0") != "0":
+        return 0  # one process works, however many SLURM starts
     signal.pthread_sigmask(signal.SIG_BLOCK, TOLD)  # what comes while we wait is handled afterwards
     number = int(os.environ.get("SLURM_ARRAY_TASK_ID", "0")) if task is None else task
     path = Path(folder, "pack", f"{number}.json")

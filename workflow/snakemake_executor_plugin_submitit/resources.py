@@ -9,7 +9,7 @@ from typing import Any
 
 from snakemake_interface_common.exceptions import WorkflowError
 
-#: sbatch flags that are ours; set by a user, jobs could not be found, signalled or requeued any more.
+#: sbatch flags that are ours: set by a user, jobs could not be found, told or requeued, or would run twice.
 OURS = frozenset(
     (
         "array",
@@ -23,8 +23,16 @@ OURS = frozenset(
         "wrap",
         "parsable",
         "wait",
+        "nodes",
+        "ntasks",
+        "ntasks-per-node",
+        "ntasks-per-socket",
+        "ntasks-per-core",
+        "ntasks-per-gpu",
     )
 )
+#: A run is one process on one node: more would be the same run several times, in the same files.
+ONE = ("nodes", "tasks", "tasks_per_node")
 
 
 @dataclass(frozen=True)
@@ -47,7 +55,6 @@ class Request:
     account: str
     qos: str
     constraint: str
-    nodes: int
     share: int
     threads: int
     extra: tuple[tuple[str, str], ...]
@@ -58,7 +65,7 @@ class Request:
 
     def sbatch(self, runs: int) -> dict[str, Any]:
         """Return the parameters of submitit's SLURM executor for an allocation of so many runs."""
-        found: dict[str, Any] = {"time": self.minutes, "cpus_per_task": self.cpus * runs, "nodes": self.nodes}
+        found: dict[str, Any] = {"time": self.minutes, "cpus_per_task": self.cpus * runs, "nodes": 1}
         if self.mem_mb:
             found["mem"] = f"{self.mem_mb * runs}M"
         elif self.mem_mb_per_cpu:
@@ -71,7 +78,7 @@ class Request:
         for name in ("partition", "account", "qos", "constraint"):
             if getattr(self, name):
                 found[name] = getattr(self, name)
-        found["additional_parameters"] = {"requeue": True} | {k: v or True for k, v in self.extra}
+        found["additional_parameters"] = {"requeue": True, "ntasks": 1} | {k: v or True for k, v in self.extra}
         return found
 
 
@@ -130,6 +137,9 @@ def request_of(job: Any, settings: Any) -> Request:
     r = job.resources
     rule = job.name
     threads = max(1, int(job.threads))
+    for name in ONE:
+        if _number(rule, r, name, 1) > 1:
+            raise WorkflowError(f"rule {rule}: {name} is {r[name]}; a run is one process on one node: leave it out")
     gpus, gpu_type = _gpus(rule, r, settings.gpus)
     memory = _number(rule, r, "mem_mb", 1)
     if 0 < memory < 16:
@@ -146,7 +156,6 @@ def request_of(job: Any, settings: Any) -> Request:
         account=_word(rule, r.get("slurm_account") or settings.account, "slurm_account"),
         qos=_word(rule, r.get("slurm_qos") or r.get("qos") or settings.qos, "qos"),
         constraint=_word(rule, r.get("constraint") or settings.constraint, "constraint"),
-        nodes=_number(rule, r, "nodes", 1) or 1,
         share=max(1, _number(rule, r, "runs_per_gpu", 1) or int(settings.runs_per_gpu)),
         threads=threads,
         extra=_extra(rule, r.get("slurm_extra")),

@@ -8,8 +8,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import shlex
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -280,7 +278,9 @@ class Submitter:
         return text
 
     def _through_submitit(self, batch: Batch, packs: list[list[Live]], parallel: int) -> list[str]:
-        from submitit import LocalExecutor, SlurmExecutor
+        from submitit import LocalExecutor
+
+        from .sbatch import Sbatch
 
         s, request, number = self.settings, packs[0][0].asked, 0
         delay = max(5, min(s.signal_delay, request.minutes * 20))
@@ -296,22 +296,19 @@ class Submitter:
             local = LocalExecutor(batch.folder)
             local.update_parameters(timeout_min=request.minutes, signal_delay_s=delay, stderr_to_stdout=True)
             return [local.submit(*call).job_id for call in calls]
-        # -P: beside node.py lie names that others may import. What submitit appends ends with the folder.
-        start = [sys.executable, "-P", "-S", "-u", node.__file__]
-        executor = SlurmExecutor(batch.folder, python=shlex.join(start))
         lines = ['export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}"', *(s.setup or "").splitlines()]
         runs = max(len(pack) for pack in packs)
-        executor.update_parameters(
+        linear = self.offer is not None and self.offer.linear
+        executor = Sbatch(
+            batch.folder,
+            ["--gres=none"] if linear else [],
             job_name=batch.name,
             signal_delay_s=delay,
             array_parallelism=parallel,
-            stderr_to_stdout=True,
             setup=lines,
             **request.sbatch(runs),
         )
-        with executor.batch():
-            jobs = [executor.submit(*call) for call in calls]
-        return [job.job_id for job in jobs]
+        return executor.send(calls)
 
 
 def spread(lives: list[Live], count: int) -> list[list[Live]]:
