@@ -12,7 +12,8 @@ vary, not the training set.
 
 * accuracy, difference, gap: 3, 5 and 10 seeds, 400, 1,000 and 4,000 items (gap: unequal seed deviations);
 * clusters: equal and unequal (4:1) sizes, 6 to 91 of them, correlation .1 and .3 within a cluster;
-* families: 7 and 30 methods without a true difference; how often any two are separated.
+* families: 7 and 30 methods without a true difference; how often any two are separated;
+* power: how often the smallest difference "with 80 % power", printed from other data of the kind, is found.
 """
 
 from __future__ import annotations
@@ -32,7 +33,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special, stats
 
-from mmlbench.stats import all_pairs_groups, half_width, seed_variance, two_part, variance_parts
+from mmlbench.stats import (
+    Spread,
+    all_pairs_groups,
+    half_width,
+    seed_variance,
+    smallest_difference,
+    two_part,
+    variance_parts,
+)
 
 log = logging.getLogger("interval_coverage")
 
@@ -174,6 +183,17 @@ def false_separations(setting: Setting, replicates: int, rng: np.random.Generato
     return found / replicates
 
 
+def power_found(setting: Setting, comparisons: int, replicates: int, rng: np.random.Generator) -> tuple[float, float]:
+    """Share of replicates in which the printed smallest difference of two equal methods, added, is found; and it."""
+    seen = [D for batch in values(rng, setting, replicates) for D in batch]
+    printed = smallest_difference(Spread.of_data(seen), setting.seeds, setting.items, comparisons)
+    found = 0
+    for D in values(rng, setting, replicates):
+        low, _ = two_part_bounds(D, 1 - 0.05 / comparisons)
+        found += int((low + printed > 0).sum())
+    return found / replicates, printed
+
+
 def crossed_settings() -> list[Setting]:
     """Accuracy, difference and gap over seeds and items."""
     kinds = [
@@ -231,10 +251,16 @@ def measure(replicates: int, resampled: int, seed: int) -> Iterator[dict[str, st
         rng = np.random.default_rng([seed, 2, setting.seeds])
         share = false_separations(setting, resampled, rng)
         yield row(setting, "any false separation", resampled, share, None)
+    for S, comparisons in product((3, 5, 10), (1, 21, 435)):
+        rng = np.random.default_rng([seed, 3, S, comparisons])
+        setting = Setting(f"smallest difference, {comparisons} comparisons", S, 744, (0.65,) * 2, (0.015,) * 2)
+        yield row(setting, "80 % power", replicates, *power_found(setting, comparisons, replicates, rng))
 
 
 def outside(row: dict[str, str]) -> bool:
     """Whether a row of the product's own interval misses the limits."""
+    if row["construction"] == "80 % power":
+        return not 78 <= float(row["percent"]) <= 82
     if not row["construction"].startswith("two-part") or ("cluster" in row["setting"]) != (
         row["construction"] == "two-part, clusters"
     ):

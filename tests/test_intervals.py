@@ -21,7 +21,6 @@ from mmlbench.stats import (
     cluster_values,
     components,
     cross_fit_optimism,
-    detectable_difference,
     half_width,
     holm,
     p_value,
@@ -151,7 +150,7 @@ def test_one_item_or_nothing_that_varies_has_no_interval():
     ],
 )
 def test_bad_matrices_are_errors(bad, says):
-    for function in (two_part, components, cross_fit_optimism, detectable_difference):
+    for function in (two_part, components, cross_fit_optimism):
         with pytest.raises(ValueError, match=says):
             function(bad)
 
@@ -169,10 +168,6 @@ def test_other_bad_input():
         two_part(D, clusters=[1, 2, 3])
     with pytest.raises(ValueError, match="single cluster"):
         cluster_values(D, ["a"] * 8)
-    with pytest.raises(ValueError, match="between 0 and 1"):
-        detectable_difference(D, power=1.0)
-    with pytest.raises(ValueError, match="comparisons"):
-        detectable_difference(D, comparisons=0)
     with pytest.raises(ValueError, match="2 items"):
         cross_fit_optimism([[1.0], [0.0]])
     for p in ([-0.1], [1.1], [math.nan], [[0.1]]):
@@ -359,17 +354,6 @@ def test_groups_at_their_edges():
         all_pairs_groups(["a", "a"], [D, D])
     with pytest.raises(ValueError, match="same seeds"):
         all_pairs_groups(["a", "b"], [D, D[:, 1:]])
-
-
-def test_detectable_difference():
-    D = random_bits((5, 400)) - random_bits((5, 400), 7)
-    c = components(D)
-    for comparisons in (1, 6):
-        width = slow_width(c.v_seeds, c.v_items_plus, 5, 400, 1 - 0.05 / comparisons)
-        want = width + 0.8416212 * math.sqrt(c.v_seeds + c.v_items_plus)
-        assert detectable_difference(D, comparisons=comparisons) == pytest.approx(want, rel=1e-6)
-    assert detectable_difference(D, power=0.5) == pytest.approx(two_part(D).half_width)
-    assert math.isnan(detectable_difference(D[:1])) and math.isnan(detectable_difference(np.ones((3, 4))))
 
 
 def test_cross_fit_scores_every_item_once_where_one_epoch_wins_everywhere():

@@ -242,7 +242,15 @@ def _power_command(commands: Any) -> None:
         "--samples", type=counts, default=[1000], metavar="N,N", help="of the test part (default: 1000)"
     )
     plan.add_argument("--comparisons", type=int, default=1, metavar="N", help="pairs that are compared (default: 1)")
-    plan.add_argument("--seed-sd", type=float, default=1.5, metavar="POINTS", help="of accuracy (default: 1.5)")
+    plan.add_argument(
+        "--seed-sd", type=float, default=1.5, metavar="POINTS", help="of accuracy, as tables print it (default: 1.5)"
+    )
+    plan.add_argument(
+        "--seed-sd-samples",
+        type=int,
+        metavar="N",
+        help="test samples it was printed for (default: the first of --samples)",
+    )
     plan.add_argument(
         "--disagreement", type=float, default=0.28, metavar="SHARE", help="of two models (default: .28)"
     )

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import ConfigError, DataError
-from ..stats import INFERENCE_TARGET
+from ..stats import INFERENCE_TARGET, SEED_CORRELATION
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ..stats import Spread
 
 
-def _spread_of(results: Path, cache: Path) -> tuple[object, str]:
+def _spread_of(results: Path, cache: Path) -> tuple[Spread, str]:
     """Return the spread of a study's own differences to its baseline, and where it is from."""
     from ..report.accuracy import paired, ranked_entries
     from ..report.load import load
@@ -24,17 +32,49 @@ def _spread_of(results: Path, cache: Path) -> tuple[object, str]:
             found = paired(entry, reference, f"{loaded.headline}/fused") if reference not in (None, entry) else None
             matrices += [found[0]] if found else []
     try:
-        source = f"the differences to {loaded.baseline} in {results}"
-        if any(group.clusters is not None and len(set(group.groups)) >= MIN_CLUSTERS for group in loaded.groups):
-            source += " (test samples taken as independent: with the groups that they have, it takes more)"
-        return Spread.of_data(matrices), source
+        spread = Spread.of_data(matrices)
     except ValueError:
         raise DataError(f"{results} has no difference of two seeds to learn from", "Give --seed-sd instead") from None
+    source = f"the differences to {loaded.baseline} in {results}"
+    if any(group.clusters is not None and len(set(group.groups)) >= MIN_CLUSTERS for group in loaded.groups):
+        source += " (test samples taken as independent: with the groups that they have, it takes more)"
+    return spread, f"{source}; {_range(spread, matrices)}"
+
+
+def _range(spread: Spread, matrices: list[NDArray[np.float64]]) -> str:
+    """Say the deviations of a difference over seeds and over samples, and the range of single differences'."""
+    from ..stats import Spread
+
+    single = []
+    for matrix in matrices:
+        with contextlib.suppress(ValueError):  # one seed, or a row and its copy
+            single.append(Spread.of_data([matrix]))
+    said = []
+    for word, of in (
+        ("over seeds", lambda s: s.seed**0.5),
+        ("over samples", lambda s: (s.item + s.noise) ** 0.5),
+    ):
+        values = [of(one) for one in single]
+        said.append(f"{of(spread):.1f} points {word} ({min(values):.1f} to {max(values):.1f})")
+    return f"a difference deviates by {said[0]} and {said[1]}, the mean variances of {len(single)} and their range"
+
+
+def _habits(arguments: argparse.Namespace) -> tuple[Spread, str]:
+    """Return the spread of what is typed. A seed sd as printed holds sampling noise, which is taken off."""
+    from ..stats import Spread
+
+    printed_on = arguments.seed_sd_samples or arguments.samples[0]
+    spread = Spread.of_habits(arguments.seed_sd, arguments.disagreement, arguments.shared, printed_on)
+    left = (spread.seed / (2 * (1 - SEED_CORRELATION))) ** 0.5
+    source = (
+        f"seeds {arguments.seed_sd:g} points apart on {printed_on} test samples, {left:.2g} of it the seeds' own, "
+    )
+    return spread, f"{source}two models disagreeing on {arguments.disagreement:.0%}"
 
 
 def power(arguments: argparse.Namespace) -> int:
     """Print how often a difference is found, for numbers of seeds and test samples."""
-    from ..stats import Spread, plan_table
+    from ..stats import plan_table
 
     for name in ("disagreement", "shared"):
         if not 0 < getattr(arguments, name) < 1:
@@ -43,12 +83,12 @@ def power(arguments: argparse.Namespace) -> int:
             )
     if arguments.difference <= 0 or arguments.seed_sd < 0 or arguments.comparisons < 1:
         raise ConfigError("a difference, a deviation or a number of comparisons is not positive", "Correct it")
+    if arguments.seed_sd_samples is not None and arguments.seed_sd_samples < 1:
+        raise ConfigError(f"--seed-sd-samples is {arguments.seed_sd_samples}", "It takes a number of test samples")
     if arguments.like is not None:
         spread, source = _spread_of(arguments.like, arguments.cache)
     else:
-        spread = Spread.of_habits(arguments.seed_sd, arguments.disagreement, arguments.shared)
-        source = f"seeds {arguments.seed_sd:g} points apart, two models disagreeing on {arguments.disagreement:.0%}"
-    assert isinstance(spread, Spread)
+        spread, source = _habits(arguments)
     many = arguments.comparisons
     out = [f"A true difference of {arguments.difference:g} points, {many} comparison{'s' * (many > 1)}; {source}."]
     out.append(f"{'seeds':>6}{'test samples':>14}{'found in':>10}{'80 % power from':>18}")

@@ -140,7 +140,7 @@ def ratio(top: np.ndarray, bottom: np.ndarray, group: Group) -> tuple[Estimate, 
 
 
 def _resolution(group: Group, alone: Entry, headline: str) -> Iterator[Row]:
-    """Yield the smallest gap that is found with 80 % power, its median over methods and modalities."""
+    """Yield the smallest gap that is found with 80 % power."""
     measured = [entry for entry in group.entries if not entry.zero_gap]
     gaps = [m for entry in measured for m in probe_gap(group, entry, alone, headline).values()]
     what = What(TABLE, "mean", "resolution", "probe", headline, alone.label)

@@ -7,7 +7,7 @@ from itertools import combinations
 
 import numpy as np
 
-from ..stats import detectable_difference
+from ..stats import resolution
 from .load import Entry, Group
 from .make import What, blank, common_seeds, known
 from .rows import Row
@@ -40,19 +40,21 @@ def resolution_row(
     said: str,
     comparisons: int = 1,
 ) -> Row | None:
-    """Return the row with the smallest true value that is found with 80 % power, its median over matrices (seeds, n).
+    """Return the row with the smallest true value that is found with 80 % power, from matrices (seeds, n).
 
     None where there is nothing to compare; without a value where one seed separates nothing.
     """
     if not matrices:
         return None
-    sizes = [detectable_difference(m, comparisons=comparisons, clusters=group.clusters) for m in matrices]
-    finite = [size for size in sizes if np.isfinite(size)]
+    found = resolution(matrices, group.clusters, comparisons)
     row = blank(group, None, what, entries)
-    row.value = known(float(np.median(finite))) if finite else None
-    row.n_seeds = min(matrix.shape[0] for matrix in matrices)
+    row.value = known(found.value) if found else None
+    row.n_seeds = found.seeds if found else min(matrix.shape[0] for matrix in matrices)
     over = "single comparison" if comparisons == 1 else f"corrected for {comparisons} comparisons"
-    row.note = f"smallest true {said} found with 80 % power, {over}; median over what the table compares"
+    row.note = f"smallest true {said} found with 80 % power, {over}"
+    if found:
+        row.note += f"; from the mean variances of {found.count}"
+        row.note += f", singly {found.low:.3g} to {found.high:.3g}" if found.count > 1 else ""
     return row
 
 

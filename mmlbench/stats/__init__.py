@@ -6,7 +6,6 @@ from .compare import (
     Ranked,
     all_pairs_groups,
     cross_fit_optimism,
-    detectable_difference,
     holm,
 )
 from .intervals import (
@@ -25,7 +24,7 @@ from .intervals import (
     two_part,
     variance_parts,
 )
-from .power import Spread, plan_table, power, smallest_difference
+from .power import SEED_CORRELATION, Smallest, Spread, plan_table, power, resolution, smallest_difference
 from .reliance import MOST_PLAYERS, shapley, subset_name
 from .tables import table_pseudo_values
 
@@ -35,17 +34,18 @@ __all__ = [
     "LEAST_SEEDS",
     "MIN_CLUSTERS",
     "MOST_PLAYERS",
+    "SEED_CORRELATION",
     "SMALLEST_P",
     "Components",
     "CrossFit",
     "Estimate",
     "Ranked",
+    "Smallest",
     "Spread",
     "all_pairs_groups",
     "cluster_values",
     "components",
     "cross_fit_optimism",
-    "detectable_difference",
     "half_width",
     "holm",
     "p_value",
@@ -55,6 +55,7 @@ __all__ = [
     "probability_best",
     "pseudo_values",
     "resampled_means",
+    "resolution",
     "seed_variance",
     "shapley",
     "smallest_difference",

@@ -1,4 +1,4 @@
-"""Comparing many methods, the smallest difference a table can resolve, and the price of picking on test.
+"""Comparing many methods, and the price of picking on test.
 
 Which methods are "not separable from the best" is decided over *all* pairs: Holm against the observed winner
 only is too generous, because the winner was selected by the same data. Not here, on purpose: rank tests on a
@@ -16,7 +16,6 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from .intervals import _check_level, _difference, _matrix, two_part
 
@@ -85,29 +84,6 @@ def all_pairs_groups(
         separated = sum(p[place, better] < 1 - level for better in range(place) if means[order[better]] != means[k])
         ranked.append(Ranked(names[k], means[k], 1 + separated, float(p[0, place]), "; ".join(notes[place])))
     return ranked
-
-
-def detectable_difference(
-    D: ArrayLike,
-    level: float = 0.95,
-    comparisons: int = 1,
-    power: float = 0.8,
-    clusters: ArrayLike | None = None,
-) -> float:
-    """The smallest true difference found with this power, given data D (S, n) of paired differences.
-
-    (c + z_power) * sqrt(V_s + V_i+), where c is the half-width in units of that root at the level corrected
-    for the number of comparisons (1 - (1 - level) / comparisons). nan with one seed (no separation is made)
-    and where `two_part` has no interval.
-    """
-    _check_level(level)
-    _check_level(power)
-    if comparisons < 1:
-        raise ValueError(f"comparisons is {comparisons}, expected at least 1")
-    estimate = two_part(D, clusters, level=1 - (1 - level) / comparisons)
-    if estimate.n_seeds == 1:
-        return math.nan
-    return estimate.half_width + float(stats.norm.ppf(power)) * estimate.se
 
 
 def cross_fit_optimism(correct: ArrayLike, seed: int = 0, repeats: int = 200) -> CrossFit:
