@@ -15,7 +15,7 @@ SUPPORTED  := 3.11 3.12 3.13
 ALL_TABLES := results/all_tables.csv
 
 .DEFAULT_GOAL := help
-.PHONY: help env results quick leaderboard test test-long test-browser test-tex test-slurm slurm-demo lint clean
+.PHONY: help env results quick leaderboard test test-long test-browser test-tex test-reference test-slurm slurm-demo lint clean
 
 help:
 	@echo 'make results    make the environment, run the default grid, show the leaderboard ($(ALL_TABLES))'
@@ -24,6 +24,7 @@ help:
 	@echo 'make test       the tests, without those marked slow'
 	@echo 'make test-long  the tests marked slow'
 	@echo 'make test-browser  the page in a real Chromium; make test-tex: the LaTeX tables by a real TeX (else not run)'
+	@echo 'make test-reference  resampling against librosa and resampy, which it installs (500 MB)'
 	@echo 'make test-slurm the tests on a real SLURM cluster that they stand up here (root on Debian; about 8 minutes)'
 	@echo 'make slurm-demo the quick grid on such a cluster, which is then taken down'
 	@echo 'make lint       ruff, snakefmt, snakemake --lint, mypy'
@@ -80,6 +81,11 @@ slurm-demo: env
 test-browser: env
 	uv pip install --quiet --python '$(VENV)/bin/python' -c constraints.txt -r pyproject.toml --extra browser || true
 	OMP_NUM_THREADS=1 python -m pytest -m browser -rs tests/test_browser.py
+
+# librosa and resampy themselves (500 MB with numba) beside the values recorded from them.
+test-reference: env
+	uv pip install --quiet --python '$(VENV)/bin/python' -c constraints.txt -r pyproject.toml --extra reference || true
+	OMP_NUM_THREADS=1 python -m pytest -rs tests/test_resampling.py
 
 test-tex: env
 	OMP_NUM_THREADS=1 python -m pytest -m tex -rs tests/test_tex.py

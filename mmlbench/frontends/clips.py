@@ -16,9 +16,10 @@ from ..params import DatasetParams, bounded, choice
 from ..raw.archives import archive_in, is_archive, unpack
 from ..raw.faults import Fault, check_file
 from ..raw.image import square
+from ..raw.resampling import RESAMPLING
 from ..raw.sound import SILENCE, read_sound
 from ..raw.work import PIXELS, Stored
-from .spectrograms import FRONT_ENDS
+from .spectrograms import FRONT_ENDS, PADS
 
 #: How the two modalities are kept.
 STORED = {"audio": Stored("float16"), "visual": PIXELS}
@@ -32,6 +33,12 @@ class ClipParams(DatasetParams):
     """How clips are kept."""
 
     audio: str = choice("psd_257x299", AUDIO, doc="audio front end")
+    resample: str = choice(
+        RESAMPLING[0], RESAMPLING, doc="to the front end's rate: librosa's way since 0.10, or before"
+    )
+    pad: str = choice(
+        PADS[0], PADS, doc="beyond the ends, of stft_257x188 alone: librosa's way since 0.10, or before"
+    )
     size: int = bounded(224, low=16, high=1024, doc="side of the stored frames, in pixels")
     frames: int = bounded(6, low=1, high=32, doc="most frames kept of a clip, evenly spaced where it has more")
 
@@ -62,7 +69,7 @@ def sound(path: Path, params: ClipParams, seconds: tuple[float, float] | None = 
         Fault: see `read_sound`; the part lies outside the clip.
     """
     front = FRONT_ENDS[params.audio]
-    waveform = read_sound(path, front.rate)
+    waveform = read_sound(path, front.rate, params.resample)
     if seconds is not None:
         first, last = (round(second * front.rate) for second in seconds)
         if len(waveform) <= first + front.rate // 10:
@@ -73,7 +80,7 @@ def sound(path: Path, params: ClipParams, seconds: tuple[float, float] | None = 
         spare = min(front.rate // 20, len(waveform) // 4)  # what lies beside the event smears into its ends
         if np.abs(waveform[spare : len(waveform) - spare]).max() < SILENCE:
             raise Fault(path, f"is silent from {seconds[0]:g} to {seconds[1]:g} s")
-    return front.make(waveform)[None, None].astype(np.float16)
+    return front.spectrogram(waveform, params.pad)[None, None].astype(np.float16)
 
 
 def pictures(frames: Sequence[np.ndarray], params: ClipParams) -> np.ndarray:

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 _FLOOR = 1e-7
+#: What lies beyond both ends of a recording whose frames are centred: librosa's ways since 0.10 and before.
+PADS = ("zeros", "reflection")
 
 
 def tiled(waveform: np.ndarray, samples: int) -> np.ndarray:
@@ -26,16 +28,16 @@ def _frames(signal: np.ndarray, length: int, hop: int) -> np.ndarray:
     return sliding_window_view(signal, length)[::hop]
 
 
-def stft_257x188(waveform: np.ndarray) -> np.ndarray:
+def stft_257x188(waveform: np.ndarray, pad: str = PADS[0]) -> np.ndarray:
     """Log magnitude of a short-time Fourier transform: 22,050 Hz, 3 s.
 
     Source: OGM-GE (Peng et al., CVPR 2022, `dataset/CramedDataset.py`), also AGM: tiled three times and cut to 3 s,
     clipped, `librosa.stft(n_fft=512, hop_length=353)`, log(abs + 1e-7), not standardised. A periodic Hann window of
-    512; frames centred. The padding at both ends is by reflection, librosa's default up to 0.9 (the paper's time);
-    from 0.10 on it pads with zeros, which changes the first and the last frame alone. A clip under 1 s fills the 3 s
-    here; there, three copies of it are all there is.
+    512; frames centred. `pad` is what lies beyond both ends, where the first and the last frame alone reach: zeros,
+    librosa's default since 0.10, or the recording reflected, its default before (the paper's time). A clip under 1 s
+    fills the 3 s here; there, three copies of it are all there is.
     """
-    padded = np.pad(tiled(waveform, 3 * 22050), 256, mode="reflect")
+    padded = np.pad(tiled(waveform, 3 * 22050), 256, mode="reflect" if pad == "reflection" else "constant")
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(512) / 512)
     spectrum = np.fft.rfft(_frames(padded, 512, 353) * window, axis=1)
     return np.log(np.abs(spectrum) + _FLOOR).T.astype(np.float32)
@@ -130,15 +132,23 @@ def fbank_128(waveform: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class FrontEnd:
-    """A front end with what the waveform must be: its rate in Hz; the shape of what it makes."""
+    """A front end with what the waveform must be: its rate in Hz; the shape of what it makes.
 
-    make: Callable[[np.ndarray], np.ndarray]
+    `centred` tells whether frames reach beyond the ends of the recording, so that `pad` (of `PADS`) matters.
+    """
+
+    make: Callable[..., np.ndarray]
     rate: int
     shape: tuple[int, int]
+    centred: bool = False
+
+    def spectrogram(self, waveform: np.ndarray, pad: str) -> np.ndarray:
+        """Return a waveform's log spectrogram, `shape`."""
+        return self.make(waveform, pad) if self.centred else self.make(waveform)
 
 
 FRONT_ENDS = {
-    "stft_257x188": FrontEnd(stft_257x188, 22050, (257, 188)),
+    "stft_257x188": FrontEnd(stft_257x188, 22050, (257, 188), centred=True),
     "psd_257x299": FrontEnd(psd_257x299, 16000, (257, 299)),
     "psd_257x1004": FrontEnd(psd_257x1004, 22050, (257, 1004)),
     "psd_257x1004_16k": FrontEnd(psd_257x1004_16k, 16000, (257, 1004)),

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import numpy as np
 
 from . import need
 from .faults import Fault
+from .resampling import RESAMPLING, resample
 from .video import broken, open_container, short
 
 #: A louder sample than this makes a recording more than silence (-80 dB of full scale).
 SILENCE = 1e-4
 
 
-def read_sound(path: Path, rate: int, shortest: float = 0.1) -> np.ndarray:
+def read_sound(path: Path, rate: int, resampling: str = RESAMPLING[0], shortest: float = 0.1) -> np.ndarray:
     """Return a file's sound as mono float32 (samples,), its channels averaged, resampled to `rate`.
 
     WAV and FLAC are read by soundfile, everything else by PyAV. The values may exceed 1 a little; front ends clip.
 
     Args:
-        rate: in Hz. shortest: seconds below which a clip is too short to use.
+        rate: in Hz. resampling: see `resampling.resample`. shortest: seconds below which a clip is too short to use.
 
     Raises:
         Fault: unreadable, cut short, without audio stream, silent, too short.
@@ -33,17 +33,7 @@ def read_sound(path: Path, rate: int, shortest: float = 0.1) -> np.ndarray:
         raise Fault(path, "holds samples that are no numbers")
     if np.abs(values).max() < SILENCE:
         raise Fault(path, "is silent")
-    return resample(values, found, rate)
-
-
-def resample(values: np.ndarray, rate: int, target: int) -> np.ndarray:
-    """Return a signal at another rate: polyphase filter, Kaiser window (scipy's resample_poly), float32."""
-    if rate == target:
-        return values.astype(np.float32, copy=False)
-    from scipy.signal import resample_poly
-
-    shared = math.gcd(rate, target)
-    return resample_poly(values.astype(np.float64), target // shared, rate // shared).astype(np.float32)
+    return resample(values, found, rate, resampling)
 
 
 def _plain(path: Path) -> tuple[np.ndarray, int]:

@@ -31,7 +31,17 @@ from .faults import Fault, Found
 SAY_EVERY = 15.0
 #: Larger raw files are known by their size and by evenly spaced blocks.
 WHOLE_BYTES = 64 * 2**20
-LIBRARIES = ("av", "pillow", "soundfile", "numpy", "scipy", "opencv-contrib-python-headless", "trimesh", "embreex")
+LIBRARIES = (
+    "av",
+    "pillow",
+    "soundfile",
+    "soxr",
+    "numpy",
+    "scipy",
+    "opencv-contrib-python-headless",
+    "trimesh",
+    "embreex",
+)
 
 
 @dataclass(frozen=True)
