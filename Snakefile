@@ -2,7 +2,7 @@
 # Another one:                       snakemake --cores all results/all_tables.csv --configfile config/quick.yaml
 from snakemake.utils import min_version, validate
 
-min_version("9.0")
+min_version("9.27")
 
 
 configfile: "config/config.yaml"

@@ -19,6 +19,7 @@ from .hashing import digest
 from .params import value_text
 from .plan import RunSpec
 from .store import write_json
+from .study.progress import Job, Progress, show_first_table, to_terminal
 from .tuning import Tuned
 
 _held: list[int] = []
@@ -123,6 +124,28 @@ class Plan:
         if missing:
             error = runs_error(f"{len(missing)} of {len(self.runs)} planned runs are not made", missing)
             os.write(2, f"mmlbench: {error}\n".encode())
+
+    def watch(self) -> None:
+        """Tell, while Snakemake works, how far the study is and how long it will take; show the first table."""
+        stamps = {
+            stamp: (run.config, Path("results") / run.path / "provenance.json") for stamp, run in self.runs.items()
+        }
+        jobs = [Job(Path(s), config["dataset"], config["method"], file) for s, (config, file) in stamps.items()]
+        needed: dict[str, set[Path]] = {}
+        for stamp, cell in self.tuned.items():
+            jobs.append(Job(Path(stamp), cell.run.config["dataset"], cell.run.config["method"]))
+        for job in jobs:
+            needed.setdefault(job.dataset, set()).add(job.stamp)
+        Progress(jobs, needed, to_terminal, show_first_table).start()
+
+    def priority(self, dataset: str) -> int:
+        """Return the priority of a dataset's jobs: datasets are finished in the order of the config."""
+        order = list(dict.fromkeys(cell.run.config["dataset"] for cell in self.study.cells))
+        return 1 + len(order) - order.index(dataset)
+
+    def prepare_priority(self, cache: str) -> int:
+        """Return the priority of preparing a cache, that of the runs that wait for it."""
+        return self.priority(self.caches[cache].config["dataset"]) if cache in self.caches else 0
 
     def manifest(self, wildcards: Any) -> str:
         """Return the manifest of the run's prepared cache."""

@@ -38,11 +38,14 @@ def leaderboard(arguments: argparse.Namespace) -> int:
     """Show the leaderboard in the terminal, then the paths of the files; or open its page in the browser."""
     from rich.console import Console
 
-    from ..report.leaderboard import show
+    from ..report.leaderboard import show, show_so_far
 
     if arguments.open:
         return _open_page(arguments.results / "leaderboard.html")
-    show(arguments.results, Console(), arguments.measures)
+    if arguments.so_far:
+        show_so_far(arguments.results, arguments.cache, Console(), arguments.measures)
+    else:
+        show(arguments.results, Console(), arguments.measures)
     return 0
 
 

@@ -34,13 +34,16 @@ COST_COLUMNS = (
 )  # fmt: skip
 
 
-def make_frame(results: Path, cache: Path) -> tuple[str, str]:
+def make_frame(results: Path, cache: Path, plan: dict[str, Any] | None = None) -> tuple[str, str]:
     """Check a study's runs; return the text of all_tables.csv and of cost.csv.
+
+    Args:
+        plan: that of plan.json by default.
 
     Raises:
         DataError: a planned run is missing, stale or corrupt; see `load`.
     """
-    loaded = load(results, cache)
+    loaded = load(results, cache, plan)
     rows = corrected([*all_rows(loaded), *robustness_rows(loaded, results)])
     fill_published(View(loaded.name, loaded.headline, loaded.baseline, rows, []), read_figures())
     return rows_text(rows), to_csv(COST_COLUMNS, cost_rows(loaded))

@@ -9,7 +9,7 @@ from ..store import write_text
 from . import story
 from .details import gather
 from .facts import Facts
-from .load import outdated, read_plan
+from .load import outdated, read_plan, so_far
 from .more_sheets import measures_sheet, overall_sheet, reliance_sheet, robustness_sheet
 from .page import Figures, write_page
 from .sheets import TARGET, Sheet, accuracy_sheet, gap_row, gap_sheet, named
@@ -93,6 +93,36 @@ def show(results: Path, console: Console, measures: bool = False) -> None:
     view = View.open(results)
     if outdated(results):
         console.print(Text(outdated(results), style="yellow"))
+    _show(view, console, measures)
+    if not measures:
+        console.print(
+            Text("Macro-F1, NLL, ECE, fusion gain: mmlbench leaderboard --measures, or tables/measures.md.")
+        )
+    for name in FILES:
+        if (results / name).exists():
+            console.print(Text(str(results / name)))
+
+
+def show_so_far(results: Path, cache: Path, console: Console, measures: bool = False) -> None:
+    """Print the leaderboard of the datasets whose runs are all made; nothing is written.
+
+    Raises:
+        DataError: no dataset is complete, or one of its runs can't be used.
+    """
+    from rich.text import Text
+
+    from .frame import make_frame
+
+    plan, lines = so_far(results)
+    _show(View.parse(plan, *make_frame(results, cache, plan)), console, measures)
+    for line in lines:
+        console.print(Text(f"not shown yet: {line}", style="yellow"))
+
+
+def _show(view: View, console: Console, measures: bool) -> None:
+    """Print the groups of a view, each with its tables."""
+    from rich.text import Text
+
     console.print(Text(f"mmlbench leaderboard: {view.name}", style="bold"))
     for line in story.overall(view):
         console.print(Text(line))
@@ -109,13 +139,6 @@ def show(results: Path, console: Console, measures: bool = False) -> None:
             console.print(Text(f"  {line}"))
     console.print()
     console.print(Text(TARGET, style="dim"))
-    if not measures:
-        console.print(
-            Text("Macro-F1, NLL, ECE, fusion gain: mmlbench leaderboard --measures, or tables/measures.md.")
-        )
-    for name in FILES:
-        if (results / name).exists():
-            console.print(Text(str(results / name)))
 
 
 def _sheet(sheet: Sheet) -> object:

@@ -266,14 +266,37 @@ class _Collector:
         return group.entries[-1]
 
 
-def load(results: Path, cache: Path) -> Loaded:
+def so_far(results: Path) -> tuple[dict[str, Any], list[str]]:
+    """Return the plan of the datasets whose runs are all made, without robustness; and a line on each of the others.
+
+    Raises:
+        DataError: there is no plan, or no dataset is complete.
+    """
+    plan = read_plan(results)
+    missing: dict[str, list[bool]] = {}
+    for cell in plan["cells"]:
+        found = missing.setdefault(cell["config"]["dataset"], [])
+        found.append(not (results / cell["run"] / "run.json").exists())
+    lines = [
+        f"{name}: {runs.count(False)} of {len(runs)} runs are made" for name, runs in missing.items() if any(runs)
+    ]
+    cells = [cell for cell in plan["cells"] if not any(missing[cell["config"]["dataset"]])]
+    if not cells:
+        raise DataError(f"no dataset of the study is complete ({'; '.join(lines)})", "Wait, or type snakemake again")
+    return {**plan, "robustness": [], "cells": cells}, lines
+
+
+def load(results: Path, cache: Path, plan: dict[str, Any] | None = None) -> Loaded:
     """Check that every planned run is there, whole and fresh; score them.
+
+    Args:
+        plan: that of plan.json by default.
 
     Raises:
         DataError: listing the runs that are missing, stale or corrupt, each with the command that makes it; runs
             of a group scored on different test samples; logits that are not finite.
     """
-    plan = read_plan(results)
+    plan = read_plan(results) if plan is None else plan
     collector = _Collector(Facts.of_plan(plan), cache)
     faults: list[tuple[Mapping[str, Any], str]] = []
     opened: dict[str, tuple[str, RunFolder | None]] = {}

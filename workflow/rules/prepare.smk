@@ -4,6 +4,7 @@ rule prepare:
         "cache/{cache}/manifest.json",
     log:
         "results/logs/prepare/{cache}.log",
+    priority: lambda wildcards: PLAN.prepare_priority(wildcards.cache)
     params:
         options=lambda wildcards: PLAN.prepare_options(wildcards.cache),
     message:

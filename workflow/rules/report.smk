@@ -24,6 +24,11 @@ rule tables:
         "mmlbench tables > {log} 2>&1"
 
 
+# Runs made, time left for the whole study, and the table of the first dataset that is complete.
+onstart:
+    PLAN.watch()
+
+
 # Where a run failed the tables are not even begun, so what they would name is named here.
 onerror:
     PLAN.name_missing()
