@@ -24,7 +24,8 @@ class Encoder(nn.Module, Plugin):
     Params: ClassVar[type[EncoderParams]] = EncoderParams
     #: Numbers of dimensions of `shape` that it takes.
     ranks: ClassVar[tuple[int, ...]] = (3,)
-    #: True where its weights come from a file; such rows are never mixed with others in a table.
+    #: True where it has no use without weights from a file, which a `file_field` of its Params names. Where one is
+    #: named, its content is a part of the encoder's label: rows of two contents are never compared.
     pretrained: ClassVar[bool] = False
     dim: int
 

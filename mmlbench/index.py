@@ -29,7 +29,16 @@ from .registry import Plugin, registered
 from .store import write_json
 
 #: Engine files that shape a description; an edit to one makes every description anew.
-CONTRACTS = ("registry.py", "params.py", "dataset.py", "method.py", "encoder.py", "index.py", "describe.py")
+CONTRACTS = (
+    "registry.py",
+    "params.py",
+    "files.py",
+    "dataset.py",
+    "method.py",
+    "encoder.py",
+    "index.py",
+    "describe.py",
+)
 #: Folder or entry-point group -> kind of the plug-ins in it; a folder named in a config may hold any kind.
 GROUPS = {"methods": "method", "datasets": "dataset", "encoders": "encoder", "plugins": "plugin"}
 

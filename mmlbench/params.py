@@ -7,6 +7,7 @@ A plug-in writes::
         fusion: str = choice("concat", ("concat", "sum"))
         start: float | int = moment(0.0, doc="first modulated epoch")
         noise: bool = True
+        weights: File | None = file_field(doc="state dict to start from")
 
 `tune` declares where a tuned study draws a value from: (low, high), (low, high, "log"), or some of the options.
 
@@ -19,11 +20,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import typing
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, dataclass_transform
 
 from .errors import ConfigError, nearest
+from .files import File, content_of, is_content
 
 Field = dict[str, Any]
 
@@ -60,18 +64,33 @@ def moment(default: float | int, doc: str = "", tune: Sequence[Any] = ()) -> Any
     return dataclasses.field(default=default, metadata={"moment": True, "doc": doc, "tune": tune})
 
 
+def file_field(doc: str = "") -> Any:
+    """A file, annotated `File | None`: given as a path, known by the hash of its content; None until one is named.
+
+    The plug-in gets a `files.File`, whose `read`, `open` and `tensors` give those very bytes and no others.
+    """
+    return dataclasses.field(default=None, metadata={"file": True, "doc": doc})
+
+
 def epoch_of(value: float | int, epochs: int) -> int:
     """Resolve a `moment` against the number of epochs: 0.5 of 20 epochs is 10, the integer 10 stays 10."""
     return value if isinstance(value, int) else round(value * epochs)
 
 
-@dataclass_transform(frozen_default=True, field_specifiers=(bounded, choice, moment))
+@dataclass_transform(frozen_default=True, field_specifiers=(bounded, choice, moment, file_field))
 class Params:
     """Base of all hyper-parameter classes; sub-classes become frozen dataclasses by themselves."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         dataclasses.dataclass(frozen=True)(cls)
+
+    def __post_init__(self) -> None:
+        """Turn the contents of files, as a config holds them, into `File`s."""
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]  # every sub-class is a dataclass
+            value = getattr(self, field.name)
+            if field.metadata.get("file") and value is not None:
+                object.__setattr__(self, field.name, File.of(value))
 
 
 class MethodParams(Params):
@@ -97,6 +116,10 @@ def _type_name(annotation: Any, metadata: Mapping[str, Any]) -> tuple[str, bool]
     args = typing.get_args(annotation)
     optional = type(None) in args
     kinds = [arg for arg in args if arg is not type(None)] or [annotation]
+    if metadata.get("file") or File in kinds:
+        if not metadata.get("file") or kinds != [File] or not optional:
+            raise TypeError("a file is declared as `File | None = file_field()`")
+        return "file", True
     if len(kinds) != 1 or kinds[0] not in _PRIMITIVES:
         raise TypeError(f"it is an int, float, bool or str (or None), not {annotation}")
     kind = _PRIMITIVES[kinds[0]]
@@ -164,6 +187,8 @@ def expected(field: Field) -> str:
     """Say in words what a field takes: 'a float, at least 0'."""
     if field["options"]:
         return "one of " + ", ".join(field["options"])
+    if field["type"] == "file":
+        return "the path of a file, or its content as sha256:<64 hex digits>"
     if field["type"] == "moment":
         return "a fraction of the epochs (float from 0 to 1) or an absolute epoch (int from 0)"
     article = "an" if field["type"] == "int" else "a"
@@ -188,6 +213,10 @@ def _coerce(field: Field, value: Any) -> Any:
         if kind == "bool" and isinstance(value, bool):
             return value
         raise ValueError
+    if kind == "file":
+        if not isinstance(value, str) or not value.strip():
+            raise ValueError
+        return value if is_content(value) else content_of(value)
     if kind == "str":
         if not isinstance(value, str) or (field["options"] and value not in field["options"]):
             raise ValueError
@@ -220,10 +249,11 @@ def _hint(field: Field, value: Any) -> str:
 
 
 def check(fields: Sequence[Field], values: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Return all fields with their values, defaults filled in.
+    """Return all fields with their values, defaults filled in; of files, those that are named, by their content.
 
     Raises:
-        ConfigError: an unknown or ill-typed field, naming the field, what it takes and `where` it was set.
+        ConfigError: an unknown or ill-typed field, naming the field, what it takes and `where` it was set; a file
+            that can't be read.
     """
     by_name = {field["name"]: field for field in fields}
     for name in values:
@@ -235,7 +265,21 @@ def check(fields: Sequence[Field], values: Mapping[str, Any], where: str) -> dic
         value = values.get(name, field["default"])
         try:
             resolved[name] = _coerce(field, value)
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {name}: {error.what}", error.mend) from None
         except ValueError:
             what = f"{where}: {name} = {value!r} is not valid"
             raise ConfigError(what, f"It takes {expected(field)}{_hint(field, value)}") from None
-    return resolved
+    files = {name for name, field in by_name.items() if field["type"] == "file"}
+    return {name: value for name, value in resolved.items() if name not in files or value is not None}
+
+
+def located(fields: Sequence[Field], values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Return values whose paths of files start at a folder, not at the working folder."""
+    files = {field["name"] for field in fields if field["type"] == "file"}
+
+    def at(name: str, value: Any) -> Any:
+        path = name in files and isinstance(value, str) and value.strip() and not is_content(value)
+        return str(folder / os.path.expanduser(value)) if path else value  # noqa: PTH111 (of a text)
+
+    return {name: at(name, value) for name, value in values.items()}

@@ -12,12 +12,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any
 
+from . import files
 from .cache import cache_key
 from .errors import ConfigError, nearest
 from .hashing import digest
 from .index import Index
-from .params import check, value_text
-from .recipe import check_recipe, recipe_preparation, resolve_recipe
+from .params import check, located, value_text
+from .recipe import check_recipe, recipe_path, recipe_preparation, resolve_recipe
 
 #: Version of the run folder's schema; see docs/run-folder.md.
 RUN_SCHEMA = 1
@@ -122,7 +123,8 @@ def resolve(request: Request, index: Index, above: tuple[str, ...] = ()) -> RunS
     dataset = index.find("dataset", request.dataset)
     modalities = dataset.facts["modalities"]
     recipe = resolve_recipe(request.recipe, request.recipe_params, modalities, index, request.dataset)
-    prepared = recipe_preparation(request.recipe, request.dataset)
+    folder = recipe_path(request.recipe).parent
+    prepared = located(dataset.facts["params"], recipe_preparation(request.recipe, request.dataset), folder)
     request = replace(request, dataset_params={**prepared, **request.dataset_params})
     config = _checked(request, recipe, index)
     needed = {
@@ -216,15 +218,22 @@ def from_config(config: Mapping[str, Any], index: Index, above: tuple[str, ...] 
         )
     needed = {}
     for name, chain in _required(request.method, index, above):
-        params = {field["name"]: field["default"] for field in index.find("method", name).facts["params"]}
+        params = check(index.find("method", name).facts["params"], {}, f"method {name}")
         needed[name] = from_config({**config, "method": name, "params": params}, index, chain)
     return _spec(dict(config), index, needed, ())
 
 
 def encoder_label(config: Mapping[str, Any]) -> str:
-    """Return the tables' name of a run's encoders: one name, or modality=name joined by '+'."""
-    chosen = config["recipe"]["encoder"]
-    names = {f"{e['name']}{':pretrained' if e['pretrained'] else ''}" for e in chosen.values()}
-    if len(names) == 1:
-        return names.pop()
-    return "+".join(f"{modality}={encoder['name']}" for modality, encoder in chosen.items())
+    """Return the tables' name of a run's encoders: one name, or modality=name joined by '+'.
+
+    The content of each file of weights is a part of it, so that no row of one file is compared with one of another.
+    """
+    named = {modality: _encoder_name(encoder) for modality, encoder in config["recipe"]["encoder"].items()}
+    if len(set(named.values())) == 1:
+        return next(iter(named.values()))
+    return "+".join(f"{modality}={name}" for modality, name in named.items())
+
+
+def _encoder_name(encoder: Mapping[str, Any]) -> str:
+    weights = [f"{name}={files.short(value)}" for name, value in encoder["params"].items() if files.is_content(value)]
+    return ":".join([encoder["name"], *(weights or ["pretrained"] * bool(encoder["pretrained"]))])

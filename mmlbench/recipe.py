@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ConfigError, nearest
-from .index import Index
-from .params import Params, bounded, check, choice, describe, value_text
+from .index import Entry, Index
+from .params import Params, bounded, check, choice, describe, located, value_text
 from .paths import config_folder
 
 
@@ -134,12 +134,39 @@ def _encoders(value: Any, modalities: list[dict[str, Any]], index: Index, where:
         if not isinstance(given, Mapping):
             raise ConfigError(f"{where}: params of {entry.name} are {given!r}, no mapping", "Write {name: value}")
         params = check(entry.facts["params"], given, f"{where}: encoder {entry.name}")
-        resolved[modality["name"]] = {
-            "name": entry.name,
-            "params": params,
-            "pretrained": entry.facts["pretrained"],
-        }
+        pretrained = _pretrained(entry, params, where)
+        if want.get("pretrained", pretrained) is not pretrained:
+            what = f"{where}: encoder of {modality['name']}: pretrained is {want['pretrained']!r}"
+            named = [field["name"] for field in entry.facts["params"] if field["type"] == "file"]
+            mend = f"Write `params: {{{named[0]}: FILE}}`" if named else f"{entry.name} takes no file of weights"
+            raise ConfigError(what, mend)
+        resolved[modality["name"]] = {"name": entry.name, "params": params, "pretrained": pretrained}
     return resolved
+
+
+def _pretrained(entry: Entry, params: Mapping[str, Any], where: str) -> bool:
+    """Return whether an encoder's weights come from a file.
+
+    Raises:
+        ConfigError: it says so and names no file, so that nothing would tell two contents apart.
+    """
+    files = [field["name"] for field in entry.facts["params"] if field["type"] == "file"]
+    if entry.facts["pretrained"] and not any(name in params for name in files):
+        what = f"{where}: the encoder {entry.name!r} is pretrained and names no file, so that its weights are unknown"
+        mend = f"Write `params: {{{files[0]}: FILE}}`" if files else "Declare the file in its Params: file_field()"
+        raise ConfigError(what, mend)
+    return any(name in params for name in files)
+
+
+def _located(value: Any, folder: Path, index: Index) -> Any:
+    """Return `encoder` of a recipe file with the paths of weights starting at the file's folder."""
+    if not isinstance(value, Mapping):
+        return value
+    if "name" not in value:
+        return {modality: _located(chosen, folder, index) for modality, chosen in value.items()}
+    known = {entry.name: entry.facts["params"] for entry in index.of("encoder") if not entry.error}
+    given, fields = value.get("params"), known.get(str(value["name"]), [])
+    return {**value, "params": located(fields, given, folder)} if isinstance(given, Mapping) else value
 
 
 def resolve_recipe(
@@ -158,6 +185,8 @@ def resolve_recipe(
     """
     where = f"recipe {name!r}"
     values = {key: value for key, value in recipe_values(name, dataset).items() if key != PREPARE}
+    if "encoder" in values:
+        values["encoder"] = _located(values["encoder"], recipe_path(name).parent, index)
     resolved = check_recipe(Path(name).stem, {**values, **overrides}, modalities, index, where)
     before = check(describe(Recipe), {key: value for key, value in values.items() if key != "encoder"}, where)
     default = {field["name"]: field["default"] for field in describe(Recipe)}
@@ -170,11 +199,14 @@ def resolve_recipe(
 
 
 def _set_otherwise(encoders: Mapping[str, Any], index: Index) -> dict[str, Any]:
-    """Return 'modality.parameter' -> value of the encoders' parameters that are not at their default."""
+    """Return 'modality.parameter' -> value of the encoders' parameters that are not at their default.
+
+    Files are left out: their content is a part of the encoder's label.
+    """
     found = {}
     for modality, chosen in encoders.items():
         for field in index.find("encoder", chosen["name"]).facts["params"]:
-            if chosen["params"][field["name"]] != field["default"]:
+            if field["type"] != "file" and chosen["params"][field["name"]] != field["default"]:
                 found[f"{modality}.{field['name']}"] = chosen["params"][field["name"]]
     return found
 

@@ -15,6 +15,7 @@ from snakemake.exceptions import WorkflowError
 
 from . import config as configs
 from .errors import MmlbenchError, runs_error
+from .files import places_of
 from .hashing import digest
 from .params import value_text
 from .plan import RunSpec
@@ -171,8 +172,9 @@ class Plan:
             raise WorkflowError(f"cache/{cache} belongs to no dataset of this config")
         config = self.caches[cache].config
         words = [config["dataset"], *self.plugins, "--expect", cache]
+        places = places_of(config["dataset_params"])
         for name, value in config["dataset_params"].items():
-            words += ["--dataset-set", f"{name}={value_text(value)}"]
+            words += ["--dataset-set", f"{name}={value_text(places.get(value, value))}"]
         return shlex.join(words)
 
 

@@ -127,6 +127,12 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tune-rule", default="last", choices=["last", "val"], help="epoch that they are judged by")
     parser.add_argument("--spec", type=Path, metavar="FILE", help="a run.json: make that very run")
     parser.add_argument("--expect", help=argparse.SUPPRESS)
+    _files(parser)
+
+
+def _files(parser: argparse.ArgumentParser) -> None:
+    help_text = "a file that a run names by its content, such as weights; may be given several times"
+    parser.add_argument("--file", type=Path, action="append", default=[], metavar="PATH", help=help_text)
 
 
 def _add(commands: Any, name: str, text: str, module: str, example: str) -> argparse.ArgumentParser:
@@ -199,6 +205,7 @@ def _run_commands(commands: Any) -> None:
     help_text = "strengths in standard deviations of the inputs (default: 0.25,0.5,1,1.5,2)"
     noise.add_argument("--noise", type=strengths, default=[0.25, 0.5, 1.0, 1.5, 2.0], metavar="X,X", help=help_text)
     noise.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    _files(noise)
     _places(noise)
     _plugins(noise)
     for parser in (prepare, train, audit):
@@ -293,6 +300,7 @@ def _report_commands(commands: Any) -> None:
     again.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     again.add_argument("--into", type=Path, help="keep the second runs here (default: a temporary folder)")
     _places(again)
+    _files(again)
     doctor = _add(
         commands, "doctor", "what is installed, what would run, what is missing", "doctor", "mmlbench doctor"
     )

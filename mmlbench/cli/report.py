@@ -8,6 +8,7 @@ import os
 import sys
 from pathlib import Path
 
+from .. import files
 from ..errors import DataError, MmlbenchError
 from ..index import Index, load_index, use_plugins
 from ..plan import from_config
@@ -81,13 +82,15 @@ def stale(arguments: argparse.Namespace) -> int:
 def _why_stale(path: Path, cache: Path, index: Index) -> str:
     """Return why a run is not what the present code would make, or ''."""
     from ..train.complete import completeness
+    from .run import seen_files
 
     try:
         spec = from_config(read_json(path)["config"], index)
         manifest = cache / spec.cache / "manifest.json"
         if not manifest.exists():
             return f"its prepared data {spec.cache} is not there: the dataset's code changed, or the cache is gone"
-        return completeness(path.parent, spec, read_json(manifest)["fingerprint"])
+        fingerprint = read_json(manifest)["fingerprint"]
+        return completeness(path.parent, spec, fingerprint) or files.changed(spec.config, seen_files(path.parent))
     except MmlbenchError as error:
         return str(error)
     except (KeyError, TypeError):

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from .. import files
 from ..dataset import base_split
 from ..errors import ConfigError, DataError, nearest
 from ..hashing import file_digest
@@ -24,7 +25,7 @@ from ..runfolder import verify
 from ..store import read_json, write_json
 from . import say
 from .robustness import measure
-from .run import make_run
+from .run import make_run, seen_files
 
 Cell = Mapping[str, Any]
 GONE = "files not compared, as the first run is gone"
@@ -176,6 +177,8 @@ def _place(into: Path | None) -> Iterator[Path]:
 def reproduce(arguments: argparse.Namespace) -> int:
     """Train the runs behind a row again, compare, and print the verdict."""
     results, cache = arguments.results, arguments.cache
+    for path in arguments.file:
+        files.remember(path)
     row = find_row(read_rows(results / "all_tables.csv"), arguments.row_id)
     plan = read_made_plan(results)
     use_plugins(plan.get("plugins") or [])
@@ -198,8 +201,9 @@ def reproduce(arguments: argparse.Namespace) -> int:
             raise ConfigError(f"--into names the results folder {results} itself", "Name another folder")
         same = True
         for place, (cell, spec) in enumerate(cells, 1):
-            make_run(spec, index, work, cache, arguments.device)
             before, after = results / cell["run"], work / spec.path
+            files.require(spec.config, seen_files(before))
+            make_run(spec, index, work, cache, arguments.device)
             wrong = differing(before, after)
             same = same and not wrong
             outcome = f"differs in {', '.join(wrong)}{_changes(before, after)}" if wrong else "identical"

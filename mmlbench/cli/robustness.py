@@ -6,16 +6,19 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from .. import files
 from ..errors import DataError
 from ..index import load_index, use_plugins
 from ..runfolder import RunFolder
 from . import say
-from .run import choose_device, prepare_dataset
+from .run import choose_device, prepare_dataset, seen_files
 
 
 def robustness(arguments: argparse.Namespace) -> int:
     """Measure each run under noise; those measured on the present weights with the same strengths are left alone."""
     use_plugins(arguments.plugins)
+    for path in arguments.file:
+        files.remember(path)
     results = arguments.results
     runs: list[Path] = arguments.runs or sorted(path.parent for path in results.glob("runs/*/*/*/*/run.json"))
     if not runs:
@@ -38,6 +41,7 @@ def measure(runs: Sequence[Path], results: Path, cache: Path, noise: Sequence[fl
         if measured(run, results, noise):
             say(f"{path} is measured already")
             continue
+        files.require(config, seen_files(path))
         opened = prepare_dataset(config["dataset"], config["dataset_params"], cache, index)
         if opened.manifest["fingerprint"] != run.record["data_fingerprint"]:
             raise DataError(f"{path} was made from other data than the prepared cache", "Make the run anew")

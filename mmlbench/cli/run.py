@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from .. import files
 from ..cache import Cache, cache_key, tidy
 from ..cache import prepare as prepare_cache
 from ..dataset import Dataset, Options
@@ -202,6 +203,7 @@ def make_run(
     if not completeness(results / spec.path, spec, opened.manifest["fingerprint"]):
         stamp(results, spec)
         return False
+    files.require(config, seen_files(results / spec.path))
     from ..train.runner import Runner  # from here on torch is needed
 
     where = choose_device(device)
@@ -216,6 +218,16 @@ def make_run(
             raise storage_error(error, results / spec.path) from error
         what, mend = fault(error, [entry.path for entry in index.entries])
         raise RunError(f"{spec.path} failed: {what}", mend) from error
+
+
+def seen_files(folder: Path) -> dict[str, str]:
+    """Return content -> path of the files that a run folder's provenance names; {} where it is lost."""
+    try:
+        found = read_json(folder / "provenance.json")
+    except DataError:
+        return {}
+    seen = found.get("files") if isinstance(found, dict) else None
+    return seen if isinstance(seen, dict) else {}
 
 
 def _made(spec: RunSpec, arguments: argparse.Namespace, index: Index) -> bool | None:
@@ -256,6 +268,8 @@ def _train_tuned(arguments: argparse.Namespace, index: Index) -> int:
 def train(arguments: argparse.Namespace) -> int:
     """Make one run."""
     use_plugins(arguments.plugins)
+    for path in arguments.file:
+        files.remember(path)
     index = load_index()
     if arguments.tune is not None:
         return _train_tuned(arguments, index)
@@ -263,7 +277,8 @@ def train(arguments: argparse.Namespace) -> int:
     found = digest([str(spec.path), spec.code])[:10]
     if arguments.expect and found != arguments.expect:
         raise ConfigError(
-            f"{spec.path} is not the run that was planned", "The config or code was edited meanwhile: start again"
+            f"{spec.path} is not the run that was planned",
+            "The config, a file that it names or code was edited meanwhile: start again",
         )
     made = _made(spec, arguments, index)
     if made is None:

@@ -6,8 +6,10 @@ import torchvision
 from torch import Tensor, nn
 
 from ..encoder import Encoder
-from ..params import EncoderParams, choice
+from ..files import File
+from ..params import EncoderParams, choice, file_field
 from ..registry import register
+from ..weights import load_weights
 
 
 @register
@@ -21,11 +23,15 @@ class ResNet18(Encoder):
     - `bn_ones`: batch norm weights 1, biases 0: what is left after the `weight_init` that OGM-GE, PMR and
       DI-MML's second stage apply to the whole model; torchvision's own as well.
 
+    `weights` names a state dict of torchvision's ResNet-18 to start from instead, for three channels where it is the
+    one of ImageNet; its classifier is left out. Nothing of it is frozen.
+
     The Xavier weights that `weight_init` gives linear layers concern heads, which are the methods' own.
     """
 
     class Params(EncoderParams):
         init: str = choice("bn_normal", ("bn_normal", "bn_ones"), doc="batch norm weights: N(1, 0.02) or 1")
+        weights: File | None = file_field(doc="state dict of torchvision's ResNet-18 to start from")
 
     def __init__(self, shape: tuple[int, ...], params: ResNet18.Params) -> None:
         super().__init__(shape, params)
@@ -37,6 +43,8 @@ class ResNet18(Encoder):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             elif isinstance(module, nn.BatchNorm2d) and params.init == "bn_normal":
                 nn.init.normal_(module.weight, 1.0, 0.02)
+        if params.weights is not None:
+            load_weights(self.net, params.weights, drop=("fc.",))
         self.dim = 512
 
     def views(self, inputs: Tensor) -> Tensor:

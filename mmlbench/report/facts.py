@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import ConfigError
+from ..files import is_content, short
 from ..index import Entry, Index, load_index, use_plugins
 
 #: Trained apart: what a gap is measured from. Joint training with a shuffled partner: what a gap is compared with.
@@ -41,7 +42,8 @@ class Facts:
         entry = self._entry("method", method)
         defaults = {field["name"]: field["default"] for field in entry.facts["params"]} if entry else {}
         shown = {name: value for name, value in params.items() if name not in defaults or defaults[name] != value}
-        return ";".join(f"{name}={value}" for name, value in sorted(shown.items()))
+        said = {name: short(value) if is_content(value) else value for name, value in shown.items()}
+        return ";".join(f"{name}={value}" for name, value in sorted(said.items()))
 
     def family(self, method: str) -> str:
         """Return the family of a method, 'other' where it names none."""

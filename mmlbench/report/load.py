@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, runs_error
+from ..files import changed
 from ..hashing import digest, file_digest
 from ..plan import stamp_name
 from ..runfolder import RunFolder
@@ -195,7 +196,8 @@ def _state(cell: Mapping[str, Any], results: Path, cache: Path) -> tuple[str, Ru
         source = results / used["run"] / "run.json"
         if source.exists() and file_digest(source) != used["run_hash"]:
             return f"stale, its {method} run was made anew", None
-    return "", run
+    other = changed(run.record["config"], run.provenance.get("files"))
+    return (f"stale: {other}", None) if other else ("", run)
 
 
 def _fail(faults: list[tuple[Mapping[str, Any], str]], total: int, options: list[str]) -> None:

@@ -16,6 +16,7 @@ from ..index import Index
 from ..method import Method
 from ..plan import RunSpec
 from ..store import read_arrays
+from .opened import only_named
 from .rng import seeded
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -40,7 +41,16 @@ def build_encoders(config: Mapping[str, Any], cache: Cache, index: Index) -> dic
 
 
 def build_method(config: Mapping[str, Any], cache: Cache, index: Index, samples: int) -> Method:
-    """Return the run's method with its heads, on the CPU; head weights depend on dataset and seed alone."""
+    """Return the run's method with its heads, on the CPU; head weights depend on dataset and seed alone.
+
+    Raises:
+        ConfigError: a plug-in is none, or reads a file that the run does not name.
+    """
+    with only_named(f"{config['method']} on {config['dataset']}", config, cache.folder):
+        return _built(config, cache, index, samples)
+
+
+def _built(config: Mapping[str, Any], cache: Cache, index: Index, samples: int) -> Method:
     kind = index.load("method", config["method"])
     if not issubclass(kind, Method):
         raise ConfigError(f"{config['method']} is no Method", "Derive it from mmlbench.method.Method")

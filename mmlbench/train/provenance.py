@@ -10,8 +10,10 @@ import resource
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -59,9 +61,18 @@ def now() -> str:
 
 
 def provenance(
-    device: torch.device, started: str, seconds: dict[str, float], resumed: int, energy: float | None = None
+    device: torch.device,
+    started: str,
+    seconds: dict[str, float],
+    resumed: int,
+    energy: float | None = None,
+    files: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """Return the content of provenance.json; job and hardware are those of this very process."""
+    """Return the content of provenance.json; job and hardware are those of this very process.
+
+    Args:
+        files: content -> path of the files that the run names.
+    """
     cuda = device.type == "cuda"
     job = {
         "id": os.environ.get("SLURM_JOB_ID"),
@@ -91,4 +102,5 @@ def provenance(
         "attempts": resumed + 1,
         "commit": commit(),
         "command": " ".join(sys.argv),
+        **({"files": dict(files)} if files else {}),
     }

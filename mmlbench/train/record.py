@@ -17,7 +17,17 @@ from .meter import History
 
 #: The part of the engine that makes numbers: single files, and the training loop. Plug-ins have fingerprints of
 #: their own; the command line, the workflow and the tables only ask for numbers or show them.
-NUMBERS = ("cache.py", "dataset.py", "encoder.py", "fusion.py", "method.py", "params.py", "plan.py", "recipe.py")
+NUMBERS = (
+    "cache.py",
+    "dataset.py",
+    "encoder.py",
+    "fusion.py",
+    "method.py",
+    "params.py",
+    "plan.py",
+    "recipe.py",
+    "weights.py",
+)
 
 
 @cache

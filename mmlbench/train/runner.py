@@ -15,6 +15,7 @@ import torch
 from .. import __version__
 from ..cache import Cache
 from ..errors import DataError
+from ..files import places_of
 from ..hashing import digest, file_digest
 from ..index import Index
 from ..method import Method
@@ -247,7 +248,8 @@ class Runner:
                 write_arrays(self.folder / names[-1], arrays, compress=False)
             self.clock.lap("evaluate")
             seconds = self.clock.seconds | {"total": sum(self.clock.seconds.values())}
-            facts = provenance(self.device, started, seconds, self.resumed, self.energy.joules(self.resumed))
+            joules, named = self.energy.joules(self.resumed), places_of(self.spec.config)
+            facts = provenance(self.device, started, seconds, self.resumed, joules, named)
             write_json(self.folder / "provenance.json", facts | {"record_hash": digest(facts)[:16]})
             hashes = {name: file_digest(self.folder / name) for name in names}
             record = self._facts(method, outcome, final, deeds) | {"files": hashes}

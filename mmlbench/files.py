@@ -1,0 +1,280 @@
+"""Files that a parameter names: the content counts, where it lies does not.
+
+A parameter that `params.file_field` declares is given as a path and stored as `sha256:<64 hex digits>`. That is what
+a run's identity holds: two machines with the same bytes under different paths make the same run, and other bytes
+under the same path make another one. Where a content lies on this machine is remembered beside the plug-in index (a
+cache that may be deleted at any time), so that `reproduce`, `stale` and an interrupted run find it again, and so that
+ten thousand runs of a plan hash a file once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import re
+import stat
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import paths
+from .errors import ConfigError, DataError
+from .hashing import digest
+from .store import write_json
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_CONTENT = re.compile(r"sha256:[0-9a-f]{64}")
+#: A file that was changed so lately may be changed again without any of its times showing it.
+_SETTLED_NS = 2_000_000_000
+#: Size, times and inode: while these stay, the bytes do.
+Stamp = list[int]
+_known: dict[str, tuple[Stamp, str]] = {}
+#: Content -> where this process has seen it.
+_seen: dict[str, list[str]] = {}
+
+
+@dataclass(frozen=True)
+class File:
+    """A file by its content, as a plug-in gets it.
+
+    Attributes:
+        content: `sha256:` and 64 hex digits.
+    """
+
+    content: str
+
+    @classmethod
+    def of(cls, value: str | Path | File) -> File:
+        """Return the file of a content, or of a path."""
+        if isinstance(value, File):
+            return value
+        return cls(str(value)) if is_content(value) else cls(content_of(value))
+
+    @property
+    def path(self) -> Path:
+        """Where it lies on this machine; `read` is what makes sure that the bytes are the right ones.
+
+        Raises:
+            DataError: nobody knows.
+        """
+        return find(self.content)
+
+    def read(self) -> bytes:
+        """Return its bytes, which have this very hash.
+
+        Raises:
+            DataError: it is not at hand, can't be read, or was changed a moment ago.
+        """
+        path = self.path
+        try:
+            found = path.read_bytes()
+        except OSError as error:
+            raise DataError(f"{path} can't be read ({error.strerror or error})", "Make it readable") from None
+        if f"sha256:{hashlib.sha256(found).hexdigest()}" != self.content:
+            raise DataError(f"{path} was changed while it was being read", "Type the same command again")
+        return found
+
+    def open(self) -> io.BytesIO:
+        """Return its bytes, checked, as a file that is open for reading."""
+        return io.BytesIO(self.read())
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the tensors of a file of weights: safetensors, npz, or what `torch.save` made of a state dict.
+
+        Raises:
+            DataError: it is none of these, or holds more than plain tensors.
+        """
+        from .weights import read_tensors
+
+        return read_tensors(self)
+
+
+def is_content(value: Any) -> bool:
+    """Whether a value names a file by its content."""
+    return isinstance(value, str) and bool(_CONTENT.fullmatch(value))
+
+
+def short(content: str) -> str:
+    """Return the first ten hex digits, for a label."""
+    return content.removeprefix("sha256:")[:10]
+
+
+def contents(value: Any) -> list[str]:
+    """Return the contents that a configuration names anywhere, each once, in order."""
+    if is_content(value):
+        return [value]
+    inner: Iterable[Any] = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return list(dict.fromkeys(found for part in inner for found in contents(part)))
+
+
+def _stamp(path: Path) -> Stamp:
+    """Return what changes with a file's bytes.
+
+    Raises:
+        OSError: there is no such file, or it is none with bytes of its own.
+    """
+    facts = path.stat()
+    if stat.S_ISDIR(facts.st_mode):
+        raise IsADirectoryError
+    if not stat.S_ISREG(facts.st_mode) or str(path).startswith(("/proc/", "/sys/", "/dev/")):
+        raise OSError("it is no ordinary file")
+    return [facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino]
+
+
+def _hash(path: Path) -> tuple[Stamp, str]:
+    for _ in range(3):
+        before = _stamp(path)
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if _stamp(path) == before:
+            return before, f"sha256:{found}"
+    raise OSError("it is being written")
+
+
+def _folder() -> Path:
+    return paths.index_folder() / "files"
+
+
+def _kept(content: str | None = None, path: str | None = None) -> list[dict[str, Any]]:
+    """Return what is remembered of a content or of a path, the latest first."""
+    found = []
+    name = f"{digest(path)[:16]}-*.json" if path is not None else f"*-{short(content or '')}.json"
+    for file in _folder().glob(name):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            kept = json.loads(file.read_text(encoding="utf-8"))
+            if kept["path"] == path or kept["content"] == content:
+                found.append((file.stat().st_mtime_ns, str(file), kept))
+    return [kept for *_, kept in sorted(found, reverse=True)]
+
+
+def _hashed(path: Path) -> str:
+    """Return the content of a file, from memory where its times say that it has not changed.
+
+    Raises:
+        OSError: as the system says it.
+    """
+    place, now = str(path), _stamp(path)
+    if place in _known and _known[place][0] == now:
+        return _known[place][1]
+    content = _hashed_anew(place, now)
+    places = _seen.setdefault(content, [])
+    places += [place] * (place not in places)
+    return content
+
+
+def _hashed_anew(place: str, now: Stamp) -> str:
+    for kept in _kept(path=place):
+        if kept["stamp"] == now and is_content(kept["content"]):
+            _known[place] = (now, kept["content"])
+            return str(kept["content"])
+    found, content = _hash(Path(place))
+    if time.time_ns() - max(found[1], found[2]) > _SETTLED_NS:
+        _known[place] = (found, content)
+    facts = {"path": place, "content": content, "stamp": found if place in _known else []}
+    with contextlib.suppress(DataError):  # a read-only home costs time, nothing else
+        write_json(_folder() / f"{digest(place)[:16]}-{short(content)}.json", facts)
+    return content
+
+
+def _absolute(path: str | Path) -> Path:
+    return Path(os.path.abspath(os.path.expanduser(path)))  # noqa: PTH100, PTH111 (a link keeps its own name)
+
+
+def content_of(path: str | Path) -> str:
+    """Return the content of a file as `sha256:<hex>`, and remember where it lies.
+
+    Raises:
+        ConfigError: it does not exist, is a folder, can't be read, or is being written.
+    """
+    place = _absolute(path)
+    mend = "Correct the path: one in a recipe starts at the recipe's folder, others at the working folder"
+    try:
+        return _hashed(place)
+    except (FileNotFoundError, NotADirectoryError):
+        raise ConfigError(f"the file {place} does not exist", mend) from None
+    except IsADirectoryError:
+        raise ConfigError(f"{place} is a folder, not a file", mend) from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise ConfigError(f"the file {place} can't be read ({reason})", "Make it readable, or name another") from None
+
+
+def remember(path: str | Path) -> str:
+    """Hash a file that the user names, so that it is found by its content; return that."""
+    return content_of(path)
+
+
+def _places(content: str, hints: Iterable[str]) -> list[Path]:
+    """Return where a content lies or once lay, as far as anybody remembers."""
+    known = [*_seen.get(content, []), *(str(kept["path"]) for kept in _kept(content=content))]
+    return list(dict.fromkeys(Path(place) for place in [*known, *hints] if Path(place).is_absolute()))
+
+
+def look_up(content: str, hints: Iterable[str] = ()) -> tuple[Path | None, str]:
+    """Return (where a content lies, ''), or (None, why it does not, '' where nobody knows a place).
+
+    Args:
+        hints: further paths to look at, such as those that a run's provenance names.
+    """
+    changed = ""
+    for place in _places(content, hints):
+        try:
+            found = _hashed(place)
+        except (OSError, ValueError):
+            continue
+        if found == content:
+            return place, ""
+        changed = changed or f"{place} has changed: it holds {short(found)}, the run was made from {short(content)}"
+    return None, changed
+
+
+def find(content: str, hints: Iterable[str] = ()) -> Path:
+    """Return where a content lies on this machine.
+
+    Raises:
+        DataError: no known place has it (any more).
+    """
+    place, why = look_up(content, hints)
+    if place is None:
+        what = why or f"no file with {content} is known on this machine"
+        raise DataError(what, f"Bring the file with that content and name it: --file PATH ({content})")
+    return place
+
+
+def places_of(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return content -> path of the files that a configuration names and that are at hand."""
+    found = {content: look_up(content)[0] for content in contents(config)}
+    return {content: str(path) for content, path in found.items() if path is not None}
+
+
+def require(config: Mapping[str, Any], hints: Mapping[str, str] | None = None) -> None:
+    """Check that every file that a configuration names is at hand, before hours are spent.
+
+    Args:
+        hints: content -> path, where one was seen earlier.
+
+    Raises:
+        DataError: naming the first that is not.
+    """
+    for content in contents(config):
+        find(content, [str(hints[content])] if hints and content in hints else [])
+
+
+def changed(config: Mapping[str, Any], hints: Any = None) -> str:
+    """Return a sentence where a file that a run was made from holds something else now, else ''.
+
+    A file that is gone, or on another machine, is no change.
+    """
+    hints = hints if isinstance(hints, Mapping) else {}
+    for content in contents(config):
+        place, why = look_up(content, [str(hints[content])] if content in hints else [])
+        if place is None and why:
+            return why
+    return ""
