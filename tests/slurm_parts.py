@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 from snakemake_executor_plugin_submitit import cluster, commands, node, watch
@@ -52,6 +53,7 @@ class Answers(commands.Slurm):
         super().__init__()
         self.rows = {job.replace("j", "7_"): commands.Row(*row) for job, row in rows.items()}
         self.gone = {}
+        self.unlisted = {}
         self.cancelled = []
 
     def queue(self):
@@ -60,9 +62,20 @@ class Answers(commands.Slurm):
     def ends(self, jobs):
         return {job: self.gone[job] for job in jobs if job in self.gone}
 
-    def cancel(self, jobs=(), name=""):
-        self.cancelled += jobs
+    def look_up(self, wanted):
+        return {job: self.unlisted[job] for job in wanted if job in self.unlisted}
+
+    def cancel(self, name, jobs=None):
+        self.cancelled += [name] if jobs is None else sorted(jobs)
         return ""
+
+    def meant_for(self, lives):
+        """Give the rows that have none the names of the jobs' submissions."""
+        for one in lives:
+            for rows in (self.rows, self.unlisted):
+                if one.id in rows and not rows[one.id].name:
+                    rows[one.id] = replace(rows[one.id], name=one.batch.name)
+        return self
 
 
 def look(lives, slurm, times=2, latency=0.0, **settings):
@@ -80,11 +93,13 @@ def look(lives, slurm, times=2, latency=0.0, **settings):
         say=told.lines.append,
     )
     found.add(lives)
+    slurm.meant_for(lives)
     for _ in range(times):
         found.sweep()
         for one in found.all():
             one.gone = one.gone and one.gone - 60
             one.stuck = one.stuck and one.stuck - 100
+            one.pulse = one.pulse and (one.pulse[0], one.pulse[1] - 100)
     told.retries = found.retries
     return told
 

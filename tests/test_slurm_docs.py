@@ -15,7 +15,7 @@ DOCS = Path(__file__).parents[1] / "docs" / "slurm.md"
 SPEAKERS = {
     "messages": ("why", "ended", "refused", "absent", "_account"),
     "cluster": ("complaint", "_misfit"),
-    "watch": ("_pending", "_query", "_retry"),
+    "watch": ("_pending", "_query", "_retry", "_confirmed"),
     "submit": ("_later", "_limited"),
     "resources": ("_number", "_word", "_gpus", "_extra", "request_of"),
     "executor": ("__post_init__", "_cancel_all", "shutdown", "_open"),

@@ -97,7 +97,7 @@ def test_doubled_memory_is_remembered_across_starts(tmp_path):
     facts = json.loads((batch.folder / "batch.json").read_text(encoding="utf-8"))
     facts["members"][0]["memory"] = 2
     node.write_json(batch.folder / "batch.json", facts)
-    slurm = Answers(j0=("RUNNING", "None"), j1=("RUNNING", "None"))
+    slurm = Answers(j0=("RUNNING", "None"), j1=("RUNNING", "None")).meant_for([orphan, other])
     orphans = adopt.Orphans(tmp_path, slurm, ExecutorSettings(), lambda line: None)
     orphan.memory = other.memory = 1
     taken, left = orphans.adopt([orphan, other])
@@ -174,9 +174,76 @@ def test_a_job_that_slurm_might_start_again_is_cancelled_before_it_is_submitted_
     slurm = Answers(j0=(state, "None"))
     assert look([one], slurm).again == [one] and slurm.cancelled == ["7_0"]
     one = live(tmp_path, tasks=1)[0]
-    slurm.cancel = lambda jobs=(), name="": "Unable to contact slurm controller"
+    slurm = Answers(j0=(state, "None"))
+    slurm.cancel = lambda name, jobs=None: "Unable to contact slurm controller"
     told = look([one], slurm, times=4)
     assert told.again == told.ill == []
+
+
+def test_a_job_of_another_name_with_its_id_is_not_the_job(tmp_path):
+    """Ids are used again, where MaxJobId is small or the controller lost its state."""
+    one = live(tmp_path, tasks=1)[0]
+    slurm = Answers(j0=("RUNNING", "None", "n1", 9.0, "my other work"))
+    told = look([one], slurm)
+    assert "SLURM no longer knows it" in told.ill[0] and slurm.cancelled == []
+    one = live(tmp_path, tasks=1)[0]
+    slurm = Answers(j0=("PENDING", "PartitionTimeLimit", "", 0.0, "my other work"))
+    assert "PartitionTimeLimit" not in look([one], slurm).ill[0] and slurm.cancelled == []
+    one = live(tmp_path, tasks=1)[0]
+    orphans = adopt.Orphans(tmp_path, Answers(j0=("RUNNING", "None", "n1", 9.0, "x")), ExecutorSettings(), print)
+    assert orphans.adopt([one]) == ([], [one])
+
+
+def test_a_job_that_squeue_does_not_list_is_not_lost_while_the_controller_knows_it(tmp_path):
+    one, two = live(tmp_path, tasks=2)
+    slurm = Answers()
+    slurm.unlisted = {"7_0": commands.Row("RUNNING", "None"), "7_1": commands.Row("PENDING", "Priority")}
+    told = look([one, two], slurm, times=5)
+    assert told.ill == told.again == [] and slurm.cancelled == []
+    assert "squeue does not list job 7_0 (rule train), but scontrol says RUNNING: it is waited for" in told.lines[0]
+    slurm.unlisted["7_0"] = commands.Row("FAILED", "NonZeroExitCode", name=one.batch.name)
+    assert "(SLURM: FAILED, reason NonZeroExitCode)" in look([one, two], slurm, times=5).ill[0]
+    slurm.look_up = lambda wanted: "Unable to contact slurm controller"
+    told = look([two], slurm, times=5)
+    assert told.ill == told.again == [] and "scontrol does not answer (Unable" in told.lines[0]
+    orphans = adopt.Orphans(tmp_path, slurm, ExecutorSettings(), print)
+    assert orphans.adopt([two]) is None  # it can't be known now
+    slurm.look_up = lambda wanted: {"7_1": commands.Row("RUNNING", "None", name=two.batch.name)}
+    assert orphans.adopt([two]) == ([two], [])
+
+
+def test_a_job_that_slurm_forgot_is_not_lost_while_its_node_writes(tmp_path):
+    one = live(tmp_path, tasks=1)[0]
+    for held in (60.0, 120.0, 180.0):
+        node.write_json(one.batch.folder / "task" / "0.json", {"starts": 1, "held": held})
+        told = look([one], Answers(), times=2)
+        assert told.ill == told.again == []
+    assert "its node still writes" in told.lines[0]
+    assert "SLURM no longer knows it" in look([one], Answers(), times=6).ill[0]
+
+
+#: scontrol's records: of tasks that wait, of one that runs, of somebody else's with that id, of a renamed one.
+RECORDS = "\n".join(
+    f"JobId={job} ArrayJobId=7 ArrayTaskId={tasks} JobName={name} UserId=me(0) JobState={state} Reason=None {more}"
+    for job, tasks, name, state, more in (
+        (7, "3-4,6%3", "train.ab", "PENDING", ""),
+        (9, "0", "train.ab", "RUNNING", "RunTime=00:01:01 NodeList=n1"),
+        (8, "1", "their own", "RUNNING", "RunTime=00:01:01 NodeList=n1"),
+        (10, "2", "renamed", "FAILED", "Command=/x/ab/y.sh"),
+    )
+)
+
+
+def test_the_controllers_records_are_read(monkeypatch):
+    slurm, said = commands.Slurm(), {"7": commands.Answer(True, RECORDS, "")}
+    unknown = commands.Answer(False, "", "slurm_load_jobs error: Invalid job id specified")
+    monkeypatch.setattr(slurm, "_ask", lambda words: said.get(words[-1], unknown))
+    found = slurm.look_up({f"7_{k}": "train.ab" for k in range(6)} | {"8": "train.cd"})
+    states = {job: row.state for job, row in found.items()}
+    assert states == {"7_0": "RUNNING", "7_2": "FAILED", "7_3": "PENDING", "7_4": "PENDING"}
+    assert found["7_0"] == commands.Row("RUNNING", "None", "n1", 61.0, "train.ab")
+    said["7"] = commands.Answer(True, "\n", "")
+    assert slurm.look_up({"7_0": "train.ab"}) == "scontrol prints nothing"
 
 
 def test_a_node_that_did_not_boot_is_slurms_affair_for_a_while(tmp_path):
@@ -202,7 +269,7 @@ def test_no_question_for_each_job_where_no_books_are_kept(tmp_path, monkeypatch)
     monkeypatch.setattr(
         commands, "ask", lambda words, seconds=90.0: asked.append(words) or commands.Answer(False, "", "")
     )
-    assert slurm.ends([f"7_{k}" for k in range(500)]) == {} and len(asked) <= 1
+    assert slurm.ends({f"7_{k}": "train.x" for k in range(500)}) == {} and len(asked) <= 1
 
 
 # ---- hours -----------------------------------------------------------------------------------------------------

@@ -284,7 +284,12 @@ def test_a_start_that_nothing_announced_counts_as_a_dead_node(tmp_path):
 def test_one_line_per_rule(tmp_path):
     lives = live(tmp_path, tasks=3)
     books = view.Books(rules={"train": view.Tally(done=4, failed=1, seconds=400.0)})
-    rows = {"7_0": commands.Row("RUNNING", "None", "n1", 1800.0), "7_1": commands.Row("PENDING", "Resources")}
+    name = lives[0].batch.name
+    rows = {
+        "7_0": commands.Row("RUNNING", "None", "n1", 1800.0, name),
+        "7_1": commands.Row("PENDING", "Resources", name=name),
+        "7_2": commands.Row("RUNNING", "None", "n1", 1800.0, "somebody's, with an id that was used before"),
+    }
     found = view.lines(books, lives, [], rows, {id(lives[0])})
     assert found == ["train: 2 pending (Resources), 1 running, 4 done, 1 failed; 0.50 GPU h; about 5 min left"]
 

@@ -135,6 +135,17 @@ def test_a_limit_without_jobs_that_could_end_is_refused(tmp_path):
     assert "you may have no job in the queue there" in told.ill[0] and len(told.ill) == 3
 
 
+def test_an_empty_answer_of_squeue_does_not_make_a_limit_hopeless(tmp_path):
+    slurm = Cluster(most=0, ends=0)
+    made, told = submitter(tmp_path, slurm, [])
+    running = jobs(1)
+    made.ours = lambda: running
+    made._submit(submit.Parcel(jobs(1), 0.0))
+    for _ in range(5):
+        go_on(made)
+    assert told.ill == [] and made.parcels
+
+
 def test_others_jobs_fill_a_group_limit_and_patience_ends(tmp_path):
     slurm = Cluster(most=0, error="sbatch: error: QOSGrpSubmitJobsLimit")
     made, told = submitter(tmp_path, slurm, jobs(1), patience=25.0)
@@ -174,7 +185,7 @@ def test_ids_that_can_not_be_written_are_cancelled(tmp_path, monkeypatch):
             raise OSError(122, "Disk quota exceeded")
 
     slurm, names = Cluster(), []
-    slurm.cancel = lambda jobs=(), name="": names.append(name) or ""
+    slurm.cancel = lambda name, jobs=None: names.append(name) or ""
     monkeypatch.setattr(batches, "write_json", full)
     made, told = submitter(tmp_path, slurm, jobs(2))
     assert "the quota is used up where the job files lie" in told.ill[0] and not made.doubtful

@@ -42,6 +42,8 @@ class Orphans:
                 return None
             self.rows = found
             self._tidy(found)
+        if not self._look_up([self.by_key[live.key] for live in wanted]):
+            return None
         taken, done = [], 0
         for live in wanted:
             batch, member = self.by_key.pop(live.key)
@@ -63,23 +65,38 @@ class Orphans:
         adopted = {id(live) for live in taken}
         return taken, [live for live in lives if id(live) not in adopted]
 
+    def _look_up(self, places: list[tuple[Batch, Member]]) -> bool:
+        """Ask for those that squeue does not list, which may not mean much; return whether there is an answer."""
+        assert self.rows is not None
+        missing = {
+            batch.ids[member.task]: batch.name
+            for batch, member in places
+            if member.number not in batch.ends and batch.row(self.rows, member.task) is None
+        }
+        found = self.slurm.look_up(missing) if missing else {}
+        if isinstance(found, str):
+            return False
+        self.rows.update(found)
+        return True
+
     def _alive(self, batch: Batch, member: Member) -> bool:
-        row = (self.rows or {}).get(batch.ids[member.task])
+        row = batch.row(self.rows or {}, member.task)
         return row is not None and (row.state in LIMBO | {"COMPLETED"} or row.state not in OVER)
 
     def _tidy(self, rows: dict[str, Row]) -> None:
         """Remove batches that nobody will ask for: nothing of them is in the queue, and they are old."""
         for batch in self.batches:
             old = time.time() - batch.folder.stat().st_mtime > self.settings.keep_days * 86400
-            if old and not any(job in rows and rows[job].state not in OVER for job in batch.ids):
+            listed = [row for task in batch.tasks if (row := batch.row(rows, task)) and row.state not in OVER]
+            if old and not listed and self.slurm.look_up(dict.fromkeys(batch.ids, batch.name)) == {}:
                 self.by_key = {key: place for key, place in self.by_key.items() if place[0] is not batch}
                 batch.remove()
 
     def left(self) -> list[str]:
-        """Return the jobs of earlier starts that are still in the queue and that this one did not ask for."""
+        """Return the names of what earlier starts left in the queue and this one did not ask for."""
         if not self.by_key:
             return []
         found = self.slurm.queue()
         self.rows = self.rows if isinstance(found, str) else found
         places = [(batch, member) for batch, member in self.by_key.values() if self._alive(batch, member)]
-        return sorted({job for batch, _ in places for job in batch.jobs()})
+        return sorted({batch.name for batch, _ in places})

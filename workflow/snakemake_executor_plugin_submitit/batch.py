@@ -19,11 +19,12 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .commands import Row
 from .node import read_json, write_json
 
 
@@ -109,8 +110,13 @@ class Batch:
         write_json(self.folder / "job.json", {"ids": ids})
 
     def jobs(self) -> set[str]:
-        """Return what scancel is given: the array as a whole, not its tasks."""
+        """Return the ids as people know them: the array as a whole, not its tasks."""
         return {found.partition("_")[0] for found in self.ids}
+
+    def row(self, rows: Mapping[str, Row], task: int) -> Row | None:
+        """Return an allocation's row; None where it is not listed, or the id is by now that of another job."""
+        found = rows.get(self.ids[task]) if self.ids else None
+        return found if found is not None and found.name == self.name else None
 
     @property
     def tasks(self) -> list[int]:

@@ -9,13 +9,17 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 #: What every use needs; `sacct` and `sacctmgr` are used where they answer.
 NEEDED = ("sbatch", "squeue", "scancel", "scontrol", "srun", "sinfo")
 #: Variables of a job that Snakemake may itself run in; they would leak into the jobs that it submits.
 INHERITED = re.compile(r"(SLURM_(?!CONF$)|SBATCH_|SRUN_|SQUEUE_|SINFO_|SCANCEL_|SACCT_)")
+#: Between the columns of an answer; reasons and names hold every sign that can be typed.
+SPLIT = "\x1f"
+#: What scontrol says of a job that the controller has forgotten, or never had.
+UNKNOWN = re.compile(r"Invalid job id|not found")
 #: What a user may have set for all jobs, as SBATCH_PARTITION and so on.
 DEFAULTS = ("partition", "account", "qos", "constraint")
 
@@ -31,12 +35,16 @@ class Answer:
 
 @dataclass(frozen=True)
 class Row:
-    """One job or array task as squeue lists it; `seconds` is for how long it has been running."""
+    """One job or array task as squeue lists it; `seconds` is for how long it has been running.
+
+    Ids are used again, so a row is somebody's only where `name` is the one that was submitted: see `Batch.row`.
+    """
 
     state: str
     reason: str
     node: str = ""
     seconds: float = 0.0
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -108,20 +116,40 @@ class Slurm:
 
         One call whatever the number of jobs. It names no job, because squeue fails where one of them is forgotten.
         """
-        form = "%i|%T|%N|%M|%r"
+        form = SPLIT.join(("%i", "%T", "%N", "%M", "%r", "%j"))
         answer = self._ask(["squeue", "-h", "-r", "-t", "all", "-u", str(os.getuid()), "-o", form])
         if not answer.ok:
             return answer.error
         rows = {}
         for line in answer.out.splitlines():
-            parts = line.split("|", 4)
-            if len(parts) == 5:
-                rows[parts[0]] = Row(parts[1], parts[4], parts[2], seconds_of(parts[3]))
+            parts = line.split(SPLIT)
+            if len(parts) == 6:
+                rows[parts[0]] = Row(parts[1], parts[4], parts[2], seconds_of(parts[3]), parts[5])
         return rows
 
-    def ends(self, jobs: Iterable[str]) -> dict[str, End]:
-        """Return how jobs ended, from the books, where there are any; the controller knows what squeue says."""
-        return self._from_books(sorted(jobs))
+    def look_up(self, wanted: Mapping[str, str]) -> dict[str, Row] | str:
+        """Return what the controller itself says of jobs that squeue does not list; or why there is no answer.
+
+        Args:
+            wanted: id -> name. A record counts where it holds the name's last part, in whatever place: a site may
+                rename jobs, and the path of the batch script holds it, too.
+        """
+        found: dict[str, Row] = {}
+        for base in sorted({job.partition("_")[0] for job in wanted}):
+            answer = self._ask(["scontrol", "-o", "show", "job", base])
+            if not answer.ok and UNKNOWN.search(answer.error):
+                continue
+            if not answer.ok or not answer.out.strip():
+                return answer.error or "scontrol prints nothing"
+            for line in answer.out.splitlines():
+                for job in _ids_of(line):
+                    if job in wanted and wanted[job].rpartition(".")[2] in line:
+                        found[job] = replace(_row_of(line), name=wanted[job])
+        return found
+
+    def ends(self, names: Mapping[str, str]) -> dict[str, End]:
+        """Return how jobs (id -> name) ended, from the books, where there are any."""
+        return self._from_books(names)
 
     def keeps_books(self) -> bool:
         """Return whether sacct answers; often it is installed where nothing is recorded."""
@@ -129,26 +157,29 @@ class Slurm:
             self._sacct = bool(shutil.which("sacct")) and self._ask(["sacct", "-n", "-X", "-S", "now"]).ok
         return self._sacct
 
-    def _from_books(self, jobs: list[str]) -> dict[str, End]:
-        if not jobs or not self.keeps_books():
+    def _from_books(self, names: Mapping[str, str]) -> dict[str, End]:
+        if not names or not self.keeps_books():
             return {}
-        form = "JobID,State,NodeList,Reason"
-        answer = self._ask(["sacct", "-n", "-X", "-P", "-j", ",".join(jobs), "-o", form])
+        form = "JobID,State,NodeList,Reason,JobName"
+        answer = self._ask(["sacct", "-n", "-X", "-P", "-j", ",".join(sorted(names)), "-o", form])
         found = {}
         for line in answer.out.splitlines() if answer.ok else []:
-            parts = line.split("|")
-            if len(parts) >= 4 and parts[0] in jobs:
+            parts = line.split("|", 4)
+            if len(parts) == 5 and names.get(parts[0]) == parts[4]:
                 words = parts[1].split()
                 by = user_name(words[2]) if words[1:2] == ["by"] else ""
                 found[parts[0]] = End(words[0], parts[3], parts[2], by)
         return found
 
     # ---- deeds -----------------------------------------------------------------------------------------------
-    def cancel(self, jobs: Iterable[str] = (), name: str = "") -> str:
-        """Cancel jobs by id (100 a call), or all of a name; return what went wrong."""
-        groups = [["--name", name]] if name else []
-        wanted = sorted(jobs)
-        groups += [wanted[k : k + 100] for k in range(0, len(wanted), 100)]
+    def cancel(self, name: str, jobs: Iterable[str] | None = None) -> str:
+        """Cancel all jobs of a name, or some that were just listed under it (100 a call); return what went wrong.
+
+        Both at once is not to be had: with a filter scancel takes all that waits of an array for one task of it.
+        """
+        wanted = sorted(jobs or ())
+        groups = [wanted[k : k + 100] for k in range(0, len(wanted), 100)]
+        groups = [["-u", str(os.getuid()), "--name", name]] if jobs is None else groups
         errors = [answer.error for words in groups if not (answer := self._ask(["scancel", *words])).ok]
         return "; ".join(errors)
 
@@ -163,6 +194,25 @@ class Slurm:
         if not answer.ok:
             return answer.error
         return {key.strip(): value.strip() for key, value in re.findall(r"^(\w+)\s*=(.*)$", answer.out, re.M)}
+
+
+def _ids_of(line: str) -> list[str]:
+    """Return the ids of a record of scontrol's; tasks of an array that wait share one: ArrayTaskId=3-5,8%2."""
+    if not (array := re.search(r"ArrayJobId=(\d+) ArrayTaskId=([\d,-]+)", line)):
+        return re.findall(r"^JobId=(\d+)", line)
+    found = []
+    for part in array[2].split(","):
+        first, _, last = part.partition("-")
+        found += [f"{array[1]}_{task}" for task in range(int(first), int(last or first) + 1)]
+    return found
+
+
+def _row_of(line: str) -> Row:
+    def value(key: str) -> str:
+        return found[1] if (found := re.search(rf" {key}=(\S*)", line)) else ""
+
+    node = value("NodeList")
+    return Row(value("JobState"), value("Reason"), "" if node == "(null)" else node, seconds_of(value("RunTime")))
 
 
 def user_name(uid: str) -> str:

@@ -6,7 +6,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,7 @@ class Executor(RemoteExecutor):
             say=self.say,
             crashed=self._crashed,
             doubtful=self.orphans.doubtful,
+            ours=self.watch.all,
         )
         if s.cluster == "local":
             self.submitter.offer = local_offer()
@@ -210,7 +211,7 @@ class Executor(RemoteExecutor):
         self.view.show(lines(self.books, lives, self.submitter.waiting(), self.watch.rows, begun))
 
     def _begun(self, live: Live) -> bool:
-        row = self.watch.rows.get(live.id)
+        row = live.row(self.watch.rows)
         return row is not None and row.state == "RUNNING"
 
     # ---- the end ---------------------------------------------------------------------------------------------
@@ -236,30 +237,28 @@ class Executor(RemoteExecutor):
         for batch in batches:
             with contextlib.suppress(OSError):
                 (batch.folder / "cancelled").touch()  # tells the node that no requeue will follow
-        jobs = {job for batch in batches for job in (batch.jobs() if batch.ids else ())}
-        error = self._cancel_until(jobs)
+        names = {batch.name for batch in batches}
+        error = self._cancel_until(names)
         if error:
-            self.logger.error(f"submitit: not cancelled ({error}); type: scancel {' '.join(sorted(jobs))}")
+            self.logger.error(f"submitit: not cancelled ({error}); type: {_scancel(names)}")
             return
         for batch in self.submitter.doubtful:
-            if not self.slurm.cancel(name=batch.name):
+            if not self.slurm.cancel(batch.name):
                 batch.remove()
         for live in lives:
             self.watch.settle(live, well=True)
         allocations = len({live.id for live in lives})
         self.say(f"submitit: cancelled {count(len(lives), 'job')} in {count(allocations, 'allocation')}")
 
-    def _cancel_until(self, jobs: set[str]) -> str:
-        """Cancel; where the controller does not answer, try for half a minute."""
+    def _cancel_until(self, names: set[str]) -> str:
+        """Cancel by name, since ids are used again; where the controller does not answer, try for half a minute."""
         until, error = time.monotonic() + 30.0, ""
-        while jobs:
-            error = self.slurm.cancel(jobs)
-            if not error or GONE.search(error):
-                return ""
-            if time.monotonic() > until:
-                break
-            time.sleep(2.0)
-        return error
+        for name in sorted(names):
+            while (error := self.slurm.cancel(name)) and not GONE.search(error):
+                if time.monotonic() > until:
+                    return error
+                time.sleep(2.0)
+        return ""
 
     def shutdown(self) -> None:
         """Say what it took, and end."""
@@ -275,7 +274,12 @@ class Executor(RemoteExecutor):
             self.say(self.books.summary(self.watch.retries, self.slurm.calls))
         left = self.orphans.left()
         if left:
-            self.say(f"submitit: jobs of an earlier start go on and belong to nothing here: scancel {' '.join(left)}")
+            self.say(f"submitit: jobs of an earlier start go on and belong to nothing here: {_scancel(left)}")
+
+
+def _scancel(names: Iterable[str]) -> str:
+    """Return what a person types: by name, since what is typed later might meet an id that is another job's."""
+    return "; ".join(f"scancel --name={name}" for name in sorted(names))
 
 
 def _open(folder: str) -> Path:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from .batch import Batch
+from .commands import Row
 from .resources import Request
 
 
@@ -19,6 +21,7 @@ class Live:
         batch, number, task: where it is now; batch is None between two submissions.
         memory: multiple of the memory asked for. tries: submissions made anew, by cause.
         gone, stuck: since when SLURM no longer lists it, or lists it with a reason that waiting does not cure.
+        pulse: for how long its allocation says that it has run, and when that was new.
     """
 
     job: Any
@@ -35,6 +38,7 @@ class Live:
     tries: dict[str, int] = field(default_factory=dict)
     gone: float | None = None
     stuck: float | None = None
+    pulse: tuple[float, float] | None = None
     last: Any = None
 
     @property
@@ -50,4 +54,8 @@ class Live:
     def place(self, batch: Batch, number: int, task: int) -> None:
         """Put it into a submission."""
         self.batch, self.number, self.task = batch, number, task
-        self.gone = self.stuck = self.last = None
+        self.gone = self.stuck = self.pulse = self.last = None
+
+    def row(self, rows: Mapping[str, Row]) -> Row | None:
+        """Return its allocation's row, None where it is not listed."""
+        return self.batch.row(rows, self.task) if self.batch is not None else None

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from .cluster import Kind, Offer, Partition
 from .commands import End, Row, Slurm
+from .node import read_json
 
 
 def _alive(pid: str) -> bool:
@@ -28,24 +29,34 @@ class Local(Slurm):
         self._sacct = False
 
     def queue(self) -> dict[str, Row] | str:
-        """Return the processes of this user that submitit started."""
+        """Return the processes of this user that submitit started, with the names of their submissions."""
         rows = {}
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():
                 with contextlib.suppress(OSError):
-                    if b"submitit.local._local" in (entry / "cmdline").read_bytes() and _alive(entry.name):
-                        rows[entry.name] = Row("RUNNING", "None")
+                    words = (entry / "cmdline").read_bytes().split(b"\0")
+                    if b"submitit.local._local" in words and _alive(entry.name):
+                        folder = Path(os.fsdecode(words[words.index(b"submitit.local._local") + 1]))
+                        name = read_json(folder / "batch.json").get("name", "")
+                        rows[entry.name] = Row("RUNNING", "None", name=name)
         return rows
 
-    def ends(self, jobs: Iterable[str]) -> dict[str, End]:
-        """Return that the processes are gone."""
-        return {job: End("FAILED", "its process is gone") for job in jobs}
+    def look_up(self, wanted: Mapping[str, str]) -> dict[str, Row] | str:
+        """Return the processes that run and are the ones that are meant."""
+        rows = self.queue()
+        return rows if isinstance(rows, str) else {job: rows[job] for job in wanted if job in rows}
 
-    def cancel(self, jobs: Iterable[str] = (), name: str = "") -> str:
-        """Ask the processes to end."""
-        for job in jobs:
+    def ends(self, names: Mapping[str, str]) -> dict[str, End]:
+        """Return that the processes are gone."""
+        return {job: End("FAILED", "its process is gone") for job in names}
+
+    def cancel(self, name: str, jobs: Iterable[str] | None = None) -> str:
+        """Ask the processes of a submission to end."""
+        rows = self.queue()
+        for job in [job for job, row in rows.items() if row.name == name] if isinstance(rows, dict) else []:
             with contextlib.suppress(ProcessLookupError, ValueError):
-                os.kill(int(job), signal.SIGTERM)
+                if jobs is None or job in jobs:
+                    os.kill(int(job), signal.SIGTERM)
         return ""
 
     def named(self, name: str) -> list[str] | None:

@@ -48,6 +48,7 @@ class Submitter:
         adopt: takes jobs and returns those that are neither running nor done from an earlier start; None where
             that can't be known now.
         say: takes a line for people. crashed: takes an exception that nobody expected.
+        ours: returns the jobs that are submitted and not over.
     """
 
     settings: Any
@@ -59,6 +60,7 @@ class Submitter:
     say: Callable[[str], None]
     crashed: Callable[[Exception], None]
     doubtful: list[Batch] = field(default_factory=list)
+    ours: Callable[[], list[Live]] = list
 
     def __post_init__(self) -> None:
         self.offer: Offer | None = None
@@ -174,12 +176,10 @@ class Submitter:
         while self.doubtful:
             batch = self.doubtful[0]
             found = self.slurm.named(batch.name)
-            if found is None:
+            if found is None or self.slurm.cancel(batch.name):  # whatever squeue lists: it might list nothing
                 return "the controller does not answer"
-            if found:
-                self.slurm.cancel(name=batch.name)
-                if not wait_gone(self.slurm, batch.name, 120.0):  # never a second time while it is there
-                    return f"a submission in doubt is cancelled and not gone yet (job {found[0]})"
+            if found and not wait_gone(self.slurm, batch.name, 120.0):  # never a second time while it is there
+                return f"a submission in doubt is cancelled and not gone yet (job {found[0]})"
             self.doubtful.pop(0).remove()
         return ""
 
@@ -237,7 +237,10 @@ class Submitter:
     def _there(self) -> int | None:
         """Return how many jobs of this user are not over; None where SLURM does not say."""
         rows = self.slurm.queue()
-        return None if isinstance(rows, str) else sum(row.state not in OVER for row in rows.values())
+        if isinstance(rows, str):
+            return None
+        listed = sum(row.state not in OVER for row in rows.values())
+        return max(listed, len({live.id for live in self.ours()}))  # an empty answer is not always true
 
     def _sbatch(self, packs: list[list[Live]], parallel: int) -> str:
         """Submit packs as one array, of which so many run at once; return the error, '' where it went well."""
@@ -270,7 +273,7 @@ class Submitter:
         refusal = isinstance(error, OSError) or "sbatch: " in text  # an sbatch that was killed says nothing
         doubt = PASSING.search(text) or self.stopped or not refusal
         if batch.ids:  # submitted, but the ids can't be written
-            doubt = bool(self.slurm.cancel(name=batch.name))
+            doubt = bool(self.slurm.cancel(batch.name))
         if doubt:  # the folder tells the next start, too
             self.doubtful.append(batch)
         else:

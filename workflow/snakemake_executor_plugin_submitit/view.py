@@ -99,7 +99,7 @@ def lines(
     for live in waiting:
         found.setdefault(live.job.name, Counter())["to submit"] += 1
     for live in lives:
-        row = rows.get(live.id)
+        row = live.row(rows)
         name = live.job.name
         state = "running" if id(live) in running or (row and row.state == "RUNNING") else "pending"
         found.setdefault(name, Counter())[state] += 1

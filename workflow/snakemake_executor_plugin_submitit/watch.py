@@ -14,7 +14,7 @@ from .batch import Batch
 from .commands import End, Row, Slurm
 from .jobs import Live
 from .messages import GONE, STATES, cause_of, ended, failure, tail, why
-from .node import MARK
+from .node import HELD_EVERY_S, MARK
 
 #: States after which SLURM does nothing more with a job.
 OVER = frozenset({"FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "DEADLINE", "COMPLETED"})
@@ -52,6 +52,8 @@ HELD = ("JobHeld", "REQUEUE_HOLD", "SPECIAL_EXIT")
 #: Reasons worth a line: an administrator or a node that comes back may cure them.
 WORRYING = ("ReqNodeNotAvail", "DOWN", "PartitionDown", "PartitionInactive", "launch failed", *HELD)
 LIMBO_S = 30.0
+#: So many of the node's notes may be late before an allocation of which SLURM knows nothing counts as dead.
+PULSES = 2.5
 
 
 @dataclass
@@ -151,7 +153,7 @@ class Watch:
     def _by_state(self, silent: list[Live]) -> None:
         doubtful = []
         for live in silent:
-            row = self.rows.get(live.id, Row("", ""))
+            row = live.row(self.rows) or Row("", "")
             if row.state in PENDING:
                 live.gone = None
                 held = row.state != "PENDING"
@@ -170,11 +172,11 @@ class Watch:
 
     def _ended(self, doubtful: list[tuple[Live, Row]]) -> None:
         """Settle jobs of which SLURM says that they are over, and which left no status file."""
-        listed = {live.id for live, row in doubtful if row.state in LIMBO}
-        if listed and (error := self.slurm.cancel(listed)) and not GONE.search(error):
+        doubtful = self._confirmed(doubtful)
+        if not self._cancel([live for live, row in doubtful if row.state in LIMBO]):
             return  # SLURM might start them again, beside what follows
-        unknown = {live.id for live, row in doubtful if row.state not in OVER or row.state == "CANCELLED"}
-        ends = self.slurm.ends(unknown)
+        unknown = [live for live, row in doubtful if row.state not in OVER or row.state == "CANCELLED"]
+        ends = self.slurm.ends({live.id: live.batch.name for live in unknown if live.batch is not None})
         for live, row in doubtful:
             if live.batch is not None:
                 live.batch.refresh()
@@ -191,6 +193,52 @@ class Watch:
             if self._retry(live, cause):
                 continue
             self._fail(live, why(cause, live, _detail(end)), end.node or row.node)
+
+    def _confirmed(self, doubtful: list[tuple[Live, Row]]) -> list[tuple[Live, Row]]:
+        """Return those that are over: of what squeue does not list the controller is asked, and the node's own files.
+
+        squeue's answer may be empty although all is well: a site's wrapper, a cache, a controller just back.
+        """
+        missing = {live.id: live.batch.name for live, row in doubtful if not row.state and live.batch is not None}
+        found = self.slurm.look_up(missing) if missing else {}
+        if isinstance(found, str):
+            self._say_once("unlisted", f"squeue lists some jobs no more, and scontrol does not answer ({found})")
+            return [(live, row) for live, row in doubtful if row.state]
+        sure = []
+        for live, row in doubtful:
+            known = row if row.state else found.get(live.id, row)
+            if known.state in OVER | LIMBO or (not known.state and not self._breathes(live)):
+                sure.append((live, known))
+                continue
+            live.gone = None
+            what = f"scontrol says {known.state}" if known.state else "its node still writes"
+            who = f"job {live.id} (rule {live.job.name})"
+            self._say_once(live.id, f"squeue does not list {who}, but {what}: it is waited for")
+        return sure
+
+    def _breathes(self, live: Live) -> bool:
+        """Return whether the node has lately written that the allocation goes on; its clock is not asked."""
+        facts = live.batch.task_facts(live.task) if live.batch is not None else {}
+        if not facts or facts.get("left"):
+            return False
+        held, now = float(facts.get("held", 0.0)), time.monotonic()
+        if live.pulse is None or live.pulse[0] != held:
+            live.pulse = (held, now)
+        return now - live.pulse[1] < PULSES * HELD_EVERY_S
+
+    def _cancel(self, lives: list[Live]) -> bool:
+        """Cancel jobs that were just listed; return whether nothing of them is left to be cancelled."""
+        well = True
+        for batch in {id(live.batch): live.batch for live in lives}.values():
+            jobs = {live.id for live in lives if live.batch is batch}
+            error = self.slurm.cancel(batch.name, jobs) if batch is not None else ""
+            well = well and (not error or bool(GONE.search(error)))
+        return well
+
+    def _say_once(self, about: str, text: str) -> None:
+        if (about, "") not in self._said:
+            self._said.add((about, ""))
+            self.say(f"submitit: {text}")
 
     def _started(self, live: Live) -> bool:
         return live.batch is not None and bool(live.batch.task_facts(live.task) or self._slurm_log(live))
@@ -211,12 +259,12 @@ class Watch:
                 mend = f"; it waits for: scontrol release {live.id}, or scancel {live.id}" if held else ""
                 self.say(f"submitit: job {job} (rule {live.job.name}) is pending: {row.reason}{mend}")
         if "launch failed" in row.reason:  # held for ever by SLURM, because the node could not start it
-            self.slurm.cancel([live.id])
+            self._cancel([live])
             if not self._retry(live, "node"):
                 self._fail(live, f"no node could start it: pending with reason {row.reason}")
             return
         if live.stuck is not None and time.monotonic() - live.stuck > self.settings.pending_patience:
-            self.slurm.cancel([live.id])
+            self._cancel([live])
             self._fail(live, f"SLURM can never start it: pending with reason {row.reason}")
 
     # ---- what follows ----------------------------------------------------------------------------------------
