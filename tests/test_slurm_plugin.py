@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from slurm_parts import OFFER, Answers, end, live, look, request
 from snakemake_executor_plugin_submitit import batch as batches
-from snakemake_executor_plugin_submitit import cluster, commands, messages, node, view
+from snakemake_executor_plugin_submitit import cluster, commands, messages, node, reasons, view
 from snakemake_executor_plugin_submitit.batch import Batch
 from snakemake_executor_plugin_submitit.settings import ExecutorSettings
 from snakemake_executor_plugin_submitit.submit import spread
@@ -249,6 +249,45 @@ def test_a_reason_that_waiting_does_not_cure(tmp_path):
     one = live(tmp_path, tasks=1)[0]
     slurm = Answers(j0=("PENDING", "PartitionTimeLimit"))
     assert "PartitionTimeLimit" in look([one], slurm, times=3).ill[0] and slurm.cancelled == ["7_0"]
+
+
+@pytest.mark.parametrize(
+    ("reason", "found", "words"),
+    [
+        ("Job's QOS not permitted to use this partition (gpu allows fast not normal)", "hopeless", "submitit-qos"),
+        ("Job's account not permitted to use this partition (gpu allows x not y)", "hopeless", "submitit-account"),
+        ("Job's_account_not_known,_so_it_can't_use_this_partition_(gpu_allows_x)", "hopeless", "submitit-account"),
+        ("QOSNotAllowed", "hopeless", "submitit-qos"),
+        ("InvalidAccount", "hopeless", "submitit-account"),
+        ("PartitionTimeLimit", "hopeless", "runtime"),
+        ("AssocMaxWallDurationPerJobLimit", "hopeless", "runtime"),
+        ("QOSMaxGRESPerJob", "hopeless", "submitit-gpus"),
+        ("MaxMemPerLimit", "hopeless", "mem_mb"),
+        ("QOSMinGRES", "hopeless", "submitit-gpus"),
+        ("Job's requested licenses are invalid: x:1", "hopeless", "--licenses"),
+        ("QOSMaxGRESPerUser", "", ""),
+        ("AssocMaxJobsLimit", "", ""),
+        ("QOSGrpCPURunMinutesLimit", "", ""),
+        ("QOSGrpCPUMinutesLimit", "worrying", ""),
+        (
+            "Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority partitions",
+            "worrying",
+            "",
+        ),
+        ("ReqNodeNotAvail, UnavailableNodes:node[1-3]", "worrying", ""),
+        ("JobHoldMaxRequeue", "held", ""),
+        ("job requeued in held state", "held", ""),
+        ("launch failed requeued held", "unlaunched", ""),
+        ("Priority", "", ""),
+    ],
+)
+def test_reasons_for_pending_by_code_and_by_sentence(tmp_path, reason, found, words):
+    assert reasons.kind(reason) == found
+    one = live(tmp_path, tasks=1)[0]
+    told = look([one], Answers(j0=("PENDING", reason)), times=3)
+    assert bool(told.lines) == bool(found)
+    if found == "hopeless":
+        assert f"SLURM can never start it: pending with reason {reason}: " in told.ill[0] and words in told.ill[0]
 
 
 # ---- on the node -----------------------------------------------------------------------------------------------

@@ -28,6 +28,8 @@ PROBE = (
     "'gpus': os.environ.get('CUDA_VISIBLE_DEVICES')}; open(sys.argv[1], 'w').write(json.dumps(facts))"
 )
 PENDING_S = 120.0
+#: A reason that waiting does not cure may stand there for a moment while SLURM looks at the job.
+HOPELESS_S = 10.0
 
 
 def _part(name: str) -> Any:
@@ -198,7 +200,9 @@ def _verdict(job: str, result: Path, log: Path, wait: float) -> Finding:
             return Finding("note" if mend else "ok", "test job", what, mend)
         row = commands.ask(["squeue", "-h", "-j", job, "-t", "all", "-o", "%T|%r"]).out.strip()
         state, _, reason = row.partition("|")
-        watch = _part("watch")
+        watch, reasons = _part("watch"), _part("reasons")
+        if state == "PENDING" and reasons.kind(reason) == "hopeless" and time.monotonic() - began > HOPELESS_S:
+            return Finding("wrong", "test job", f"SLURM can never start it: {reason}", reasons.mend(reason))
         over = not state or state in watch.OVER | watch.LIMBO
         ended = ended or (time.monotonic() if over else 0.0)
         if ended and time.monotonic() - ended > 60 / (1 if state == "COMPLETED" else 6):
@@ -208,4 +212,7 @@ def _verdict(job: str, result: Path, log: Path, wait: float) -> Finding:
             )
             return Finding("wrong", "test job", f"job {job} failed: {said}", "Install this where all nodes see it")
         time.sleep(1.0)
-    return Finding("note", "test job", f"did not start within {wait:.0f} s: {state}, {reason}", "Try again later")
+    what = f"did not start within {wait:.0f} s: {state}, {reason}"
+    if _part("reasons").kind(reason):
+        return Finding("wrong", "test job", what, "Ask the administrator, or choose another partition")
+    return Finding("note", "test job", f"{what}; so whether jobs run is not known", "Try again later")

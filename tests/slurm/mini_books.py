@@ -84,6 +84,7 @@ def _make_account(cluster: MiniCluster) -> None:
     if "mini" not in cluster.run("sacctmgr", "-n", "list", "cluster", "format=cluster%20"):
         cluster.run(*SACCTMGR, "add", "cluster", "mini", check=False)
     if account not in cluster.run("sacctmgr", "-n", "list", "account", "format=account%30"):
+        cluster.run(*SACCTMGR, "add", "qos", "gold", check=False)  # which nobody may use
         cluster.run(*SACCTMGR, "add", "account", account, "description=x", "organization=x", check=False)
         cluster.run(*SACCTMGR, "add", "user", "root", f"account={account}", check=False)
         cluster.run(*SACCTMGR, "modify", "user", "root", "set", f"defaultaccount={account}", check=False)

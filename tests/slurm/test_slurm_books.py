@@ -5,19 +5,24 @@ from __future__ import annotations
 import pytest
 from slurm_project import Project, submissions
 
+#: Partitions that take a job and never start it; SLURM says why in a sentence.
+CLOSED = """PartitionName=golden Nodes=node[1-4] AllowQos=gold MaxTime=60
+PartitionName=theirs Nodes=node[1-4] AllowAccounts=others MaxTime=60"""
+
 
 @pytest.fixture
 def books(cluster):
     """Let the cluster keep books, in which root has an account of its own and a submit limit."""
-    cluster.restart(accounting=True)
+    cluster.restart(accounting=True, extra=CLOSED)
     cluster.run("sacctmgr", "-Qi", "modify", "user", "root", "set", "maxsubmitjobs=10", check=False)
     yield cluster
-    cluster.restart(accounting=False)
+    cluster.restart(accounting=False, extra="")
 
 
 def test_accounts_limits_and_who_cancelled(books, tmp_path):
     """One test, because the books take seconds to open."""
-    for part in (account_and_qos_that_there_are_not, the_submit_limit_is_waited_for, who_cancelled_is_said):
+    parts = (account_and_qos_that_there_are_not, a_partition_that_is_not_for_us, the_doctor_says_so)
+    for part in (*parts, the_submit_limit_is_waited_for, who_cancelled_is_said):
         folder = tmp_path / part.__name__
         folder.mkdir()
         project = Project(folder, books)
@@ -31,6 +36,27 @@ def account_and_qos_that_there_are_not(project):
     text = project.go(code=1, config={"jobs": 1}, qos="gold")
     assert "not submitted: qos 'gold' is none that you may use: correct submitit-qos" in text
     assert project.queue() == []
+
+
+def a_partition_that_is_not_for_us(project):
+    said = "SLURM can never start it: pending with reason Job's"
+    text = project.go(code=1, config={"jobs": 2}, partition="golden")
+    assert f"{said} QOS not permitted to use this partition (golden allows gold not normal)" in text
+    assert "set submitit-qos to one that the partition takes" in text
+    text = project.go(code=1, config={"jobs": 1}, partition="theirs")
+    assert f"{said} account not permitted to use this partition (theirs allows others not lab)" in text
+    assert "set submitit-account to one that the partition takes" in text
+    project.wait(lambda: project.queue() == [])
+
+
+def the_doctor_says_so(project):
+    (project.folder / "slurm").mkdir()
+    (project.folder / "slurm" / "config.yaml").write_text("executor: submitit\njobs: 9\nsubmitit-partition: golden\n")
+    process = project.start("mmlbench", "doctor", "--slurm")
+    assert process.wait(100) == 1, project.output()
+    said = " ".join(project.output().split())
+    assert "SLURM can never start it: Job's QOS not permitted to use this partition (golden allows gold" in said
+    assert "set submitit-qos to one that the partition takes" in said and "nothing is wrong" not in said
 
 
 def the_submit_limit_is_waited_for(project):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from . import reasons
 from .batch import Batch
 from .commands import End, Row, Slurm
 from .jobs import Live
@@ -22,35 +23,6 @@ OVER = frozenset({"FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "DEADLINE",
 LIMBO = frozenset({"PREEMPTED", "NODE_FAIL", "BOOT_FAIL", "REQUEUED", "REVOKED"})
 #: Waiting; the last two for somebody who releases or cancels it.
 PENDING = frozenset({"PENDING", "REQUEUE_HOLD", "SPECIAL_EXIT"})
-#: Reasons for pending that waiting does not cure.
-HOPELESS = (
-    "BadConstraints",
-    "PartitionConfig",
-    "PartitionNodeLimit",
-    "PartitionTimeLimit",
-    "InvalidAccount",
-    "InvalidQOS",
-    "DependencyNeverSatisfied",
-    "ReservationDeleted",
-    "AssociationTimeLimit",
-    "AccountNotAllowed",
-    "QOSNotAllowed",
-    "AssocMaxCpuPerJobLimit",
-    "AssocMaxGRESPerJob",
-    "AssocMaxMemPerJob",
-    "AssocMaxWallDurationPerJobLimit",
-    "AssocMaxNodePerJobLimit",
-    "MaxMemPerLimit",
-    "QOSMaxGRESPerJob",
-    "QOSMaxCpuPerJobLimit",
-    "QOSMaxMemoryPerJob",
-    "QOSMaxNodePerJobLimit",
-    "QOSMaxWallDurationPerJobLimit",
-)
-#: Reasons of which somebody has the cure.
-HELD = ("JobHeld", "REQUEUE_HOLD", "SPECIAL_EXIT")
-#: Reasons worth a line: an administrator or a node that comes back may cure them.
-WORRYING = ("ReqNodeNotAvail", "DOWN", "PartitionDown", "PartitionInactive", "launch failed", *HELD)
 LIMBO_S = 30.0
 #: So many of the node's notes may be late before an allocation of which SLURM knows nothing counts as dead.
 PULSES = 2.5
@@ -249,23 +221,23 @@ class Watch:
         return tail(Path(live.batch.folder, f"{live.id}_0_log.out"), 15).rpartition(MARK)[2]
 
     def _pending(self, live: Live, row: Row) -> None:
-        hopeless = any(row.reason.startswith(reason) for reason in HOPELESS)
-        live.stuck = (live.stuck or time.monotonic()) if hopeless else None
-        if hopeless or any(reason in row.reason for reason in WORRYING):
+        kind = reasons.kind(row.reason)
+        live.stuck = (live.stuck or time.monotonic()) if kind == "hopeless" else None
+        if kind:
             job = live.id.partition("_")[0]
             if (job, row.reason) not in self._said:
                 self._said.add((job, row.reason))
-                held = any(word in row.reason for word in HELD)
-                mend = f"; it waits for: scontrol release {live.id}, or scancel {live.id}" if held else ""
+                mend = f"; it waits for: scontrol release {live.id}, or scancel {live.id}" if kind == "held" else ""
                 self.say(f"submitit: job {job} (rule {live.job.name}) is pending: {row.reason}{mend}")
-        if "launch failed" in row.reason:  # held for ever by SLURM, because the node could not start it
+        if kind == "unlaunched":  # held for ever by SLURM, because the node could not start it
             self._cancel([live])
             if not self._retry(live, "node"):
                 self._fail(live, f"no node could start it: pending with reason {row.reason}")
             return
         if live.stuck is not None and time.monotonic() - live.stuck > self.settings.pending_patience:
             self._cancel([live])
-            self._fail(live, f"SLURM can never start it: pending with reason {row.reason}")
+            said = f"pending with reason {row.reason}: {reasons.mend(row.reason)}"
+            self._fail(live, f"SLURM can never start it: {said}")
 
     # ---- what follows ----------------------------------------------------------------------------------------
     def _retry(self, live: Live, cause: str) -> bool:
