@@ -13,10 +13,11 @@ HERE = Path(snakemake_executor_plugin_submitit.__file__).parent
 DOCS = Path(__file__).parents[1] / "docs" / "slurm.md"
 #: Where the sentences are made: module -> functions.
 SPEAKERS = {
-    "messages": ("why", "ended", "refused", "absent", "_account"),
+    "messages": ("why", "on_node", "ended", "refused", "absent", "_account"),
     "cluster": ("complaint", "_misfit"),
     "watch": ("_pending", "_query", "_retry", "_confirmed"),
     "submit": ("_later", "_limited"),
+    "script": ("commands_of",),
     "resources": ("_number", "_word", "_gpus", "_extra", "request_of"),
     "executor": ("__post_init__", "_cancel_all", "shutdown", "_open"),
 }

@@ -214,7 +214,7 @@ def test_running_and_waiting_jobs_are_left_alone(tmp_path):
         ("CANCELLED", "", "it was cancelled"),
         ("FAILED", "Disk quota exceeded", "quota"),
         ("FAILED", "ModuleNotFoundError: No module named 'submitit'", "can't start"),
-        ("FAILED", "", "the node can't see"),
+        ("FAILED", "", "SLURM says that it failed"),
     ],
 )
 def test_a_job_without_a_status_file(tmp_path, state, log, words):

@@ -231,8 +231,8 @@ class MiniCluster:
         (self.folder / "spool" / name).mkdir(exist_ok=True)
         words = ["slurmd", "-N", name, "-f", self.settings.config]
         hidden = self.hidden.get(name, [])
-        if hidden:  # a mount of this node's own lies over the folders that it shall not see
-            mounts = "".join(f"mount -t tmpfs none {shlex.quote(path)} && " for path in hidden)
+        if hidden:  # mounts of this node's own lie over the folders that it shall not see as others do
+            mounts = "".join(f"{mount} && " for mount in hidden)
             words = ["unshare", "-m", "sh", "-c", f"{mounts}exec {shlex.join(words)}"]
         self.daemon(*words)
 
@@ -259,7 +259,7 @@ class MiniCluster:
             self.run("scontrol", "update", f"nodename={name}", "state=down", "reason=killed")
 
     def revive_node(self, name: str, hide: list[str] | None = None) -> None:
-        """Start a node again; `hide` are folders that it does not see."""
+        """Start a node again; `hide` are the mounts by which it does not see what others see."""
         self.hidden[name] = hide or []
         if processes.find("slurmd", f"-N\0{name}\0", self.settings.config):
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -90,13 +91,13 @@ class Project:
                 process.wait()
         self.cluster.run("scancel", "-u", "root", check=False)
 
-    def hide(self, folder: Path) -> None:
-        """Start the nodes anew, in a view of the file system in which a folder is empty."""
+    def hide(self, folder: Path, how: str = "mount -t tmpfs none PATH") -> None:
+        """Start the nodes anew, in a view of the file system in which a folder is empty, or is mounted otherwise."""
         if subprocess.run(["unshare", "-m", "true"], check=False).returncode:
             pytest.skip("this machine allows no mounts")
         for name in self.cluster.settings.names():
             self.cluster.kill_node(name)
-            self.cluster.revive_node(name, hide=[str(folder)])
+            self.cluster.revive_node(name, hide=[how.replace("PATH", shlex.quote(str(folder)))])
 
     # ---- facts -----------------------------------------------------------------------------------------------
     def marks(self, kind: str) -> Counter[str]:

@@ -111,6 +111,36 @@ def test_the_working_folder_is_not_visible_on_the_node(project):
     assert f"the node can't see {project.folder}: work in a folder that all nodes share" in text
 
 
+def test_a_setup_line_that_fails_is_named_and_the_folder_is_not_blamed(project):
+    text = said(project, config=ONE, setup="export HERE=1\nmodule load cuda/12\ntrue")
+    assert (
+        "the setup line 'module load cuda/12' failed with exit code 127 on the node: correct submitit-setup" in text
+    )
+    assert "can't see" not in text and "module: command not found" in text
+    assert project.marks("start") == {}
+    assert "1 job done" in project.go(config=ONE, setup="module load cuda/12 || true\n[ -f nowhere ] && . nowhere")
+
+
+def test_a_setup_that_is_no_shell_submits_nothing(project):
+    text = said(project, config=ONE, setup="if true\nthen echo")
+    assert "submitit-setup, line 1, 'if true', is no shell command: syntax error" in text
+
+
+def test_a_folder_of_the_nodes_own_under_the_same_name(project):
+    """There the job's log can be written, and nobody here sees it."""
+    root = project.folder / ".snakemake" / "submitit"
+    root.mkdir(parents=True)
+    project.hide(root)
+    text = said(project, config=ONE)
+    assert f"the node can't see {project.folder}: work in a folder that all nodes share" in text
+
+
+def test_a_folder_that_the_node_can_only_read(project):
+    project.hide(project.folder, how="mount --bind PATH PATH && mount -o remount,ro,bind PATH")
+    text = said(project, config=ONE)
+    assert "the node can't write in " in text and "can't see" not in text
+
+
 def test_no_python_environment_on_the_node(project):
     project.hide(Path(sys.prefix))
     text = said(project, config=ONE)
@@ -154,3 +184,12 @@ def test_a_node_whose_clock_is_an_hour_off(project):
         text = project.go(config={"jobs": 2, "do": "date"}, setup=f"export LD_PRELOAD={library} FAKETIME={off}")
         assert "2 jobs done, 0 failed" in text
         assert len(submissions(text)) == 1
+
+
+def test_an_empty_partition_in_the_profile_is_the_clusters_default(project):
+    """Snakemake makes the profile's folder of an empty value: `slurm` is no partition here."""
+    (project.folder / "slurm").mkdir()
+    lines = ["executor: submitit", 'submitit-partition: ""', 'submitit-account: ""', "jobs: 3", "latency-wait: 5"]
+    (project.folder / "slurm" / "config.yaml").write_text("\n".join(lines) + "\n")
+    process = project.start("snakemake", "--profile", "slurm", "--config", "jobs=1", "do=true")
+    assert process.wait(60) == 0, project.output()

@@ -22,6 +22,8 @@ SPLIT = "\x1f"
 UNKNOWN = re.compile(r"Invalid job id|not found")
 #: What a user may have set for all jobs, as SBATCH_PARTITION and so on.
 DEFAULTS = ("partition", "account", "qos", "constraint")
+#: Name of the jobs that look at a node.
+LOOK = "mmlbench-look"
 
 
 @dataclass(frozen=True)
@@ -187,6 +189,20 @@ class Slurm:
         """Return the ids of jobs of a name that are not over; None without an answer."""
         answer = self._ask(["squeue", "-h", "-u", str(os.getuid()), "--name", name, "-o", "%i"])
         return answer.out.split() if answer.ok else None
+
+    def try_on(self, node: str, script: str, flags: list[str]) -> str:
+        """Submit a script of a second to a node; return its job's id, '' where that can't be done."""
+        words = ["sbatch", "--parsable", "-J", LOOK, "-t", "1", "-n", "1", "-w", node, "-D", "/"]
+        answer = self._ask([*words, "-o", "/dev/null", *flags, "--wrap", script])
+        found = re.findall(r"^(\d+)(?:;.*)?$", answer.out, re.MULTILINE) if answer.ok else []
+        return str(found[-1]) if found else ""
+
+    def exit_code(self, job: str) -> int | None:
+        """Return with what a job has ended, None where it has not, or where SLURM does not say."""
+        answer = self._ask(["scontrol", "-o", "show", "job", job])
+        found = re.search(r" ExitCode=(\d+):(\d+)", answer.out)
+        over = re.search(r" JobState=(COMPLETED|FAILED)\b", answer.out)
+        return int(found.group(1)) or int(found.group(2)) if answer.ok and found and over else None
 
     def configuration(self) -> dict[str, str] | str:
         """Return the controller's configuration, or why there is no answer."""

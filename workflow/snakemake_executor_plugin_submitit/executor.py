@@ -23,6 +23,7 @@ from .jobs import Live
 from .local import Local, local_offer
 from .messages import GONE, count
 from .resources import request_of
+from .script import commands_of
 from .submit import Submitter
 from .view import Books, View, lines
 from .watch import Watch
@@ -49,6 +50,7 @@ class Executor(RemoteExecutor):
                 f"SLURM's commands are not here ({', '.join(missing)}): start this on the cluster's login node, or "
                 "run the workflow on this machine with: snakemake --cores all results/all_tables.csv"
             )
+        commands_of(s.setup or "")  # said before anything is submitted
         self.root = _open(s.folder)
         self.say = self.logger.info
         self.orphans = Orphans(self.root, self.slurm, s, self.say)

@@ -10,6 +10,7 @@ from pathlib import Path
 from .cluster import Offer
 from .jobs import Live
 from .resources import Request
+from .script import told
 
 #: Text in SLURM's own log of a job -> cause; the first that is found counts.
 IN_LOG = (
@@ -18,11 +19,8 @@ IN_LOG = (
     ("node", r"DUE TO NODE FAILURE"),
     ("preempted", r"DUE TO PREEMPTION"),
     ("disk", r"No space left on device|Disk quota exceeded"),
-    (
-        "folder",
-        r"couldn't chdir|nothing to run in|could not find submitted jobs|can't open .*_log|Could not open stdout",
-    ),
-    ("python", r"execve\(\): .*No such file|No module named|command not found|python.*: not found|can't open file"),
+    ("folder", r"nothing to run in"),
+    ("python", r"execve\(\): .*No such file|No module named|python.*: not found|can't open file"),
     ("cancelled", r"CANCELLED AT"),
 )
 STATES = {
@@ -34,6 +32,8 @@ STATES = {
     "PREEMPTED": "preempted",
     "CANCELLED": "cancelled",
 }
+#: Causes that `why` explains.
+KNOWN = frozenset({*STATES.values(), "folder"})
 #: What passes by itself. A timed out submission may have succeeded: see submit.py.
 PASSING = re.compile(
     r"Unable to contact slurm controller|Socket timed out|Connection refused|Zero Bytes were transmitted|"
@@ -81,14 +81,16 @@ def cause_of(state: str, log: str) -> str:
     """Return the cause of an end from SLURM's state and its log of the job; 'failed' where neither tells."""
     if state in STATES:
         return STATES[state]
+    if found := told(log):
+        return found[0]
     for cause, pattern in IN_LOG:
         if re.search(pattern, log):
             return cause
     return "failed"
 
 
-def why(cause: str, live: Live, detail: str = "") -> str:
-    """Return the cause in words, with what to do about it."""
+def why(cause: str, live: Live, detail: str = "", log: str = "") -> str:
+    """Return the cause in words, with what to do about it; `log` is SLURM's own of the job."""
     request = live.asked
     memory = f"{request.mem_mb} MB" if request.mem_mb else "the cluster's default"
     texts = {
@@ -98,12 +100,28 @@ def why(cause: str, live: Live, detail: str = "") -> str:
         "preempted": "it was preempted more often than submitit-max-preemptions allows",
         "cancelled": "it was cancelled",
         "disk": f"no space is left, or the quota is used up, in {_folder(live)}: free some, then start again",
-        "folder": f"the node can't see {Path.cwd()}: work in a folder that all nodes share",
-        "python": f"the node can't start {sys.executable}: install it where all nodes see it, or see submitit-setup",
         "lost": "SLURM no longer knows it and it left no result",
         "failed": "SLURM says that it failed, and it left no result",
     }
-    return texts[cause] + (f" ({detail})" if detail else "")
+    text = texts[cause] if cause in texts else on_node(cause, told(log), _folder(live))
+    return text + (f" ({detail})" if detail else "")
+
+
+def on_node(cause: str, found: tuple[str, int, str] | None, folder: str) -> str:
+    """Return why a node could start nothing, with what to do about it.
+
+    Args:
+        found: what the script told there: cause, exit code, thing. folder: of the job files.
+    """
+    _, code, thing = found or ("", 0, "")
+    how = f"failed with exit code {code}" if code else "ends the script"
+    return {
+        "folder": f"the node can't see {thing or Path.cwd()}: work in a folder that all nodes share",
+        "write": f"the node can't write in {folder}: is it full, or shared for reading alone",
+        "setup": f"the setup line {thing!r} {how} on the node: correct submitit-setup",
+        "srun": "srun is not found on the node after the setup lines: correct submitit-setup",
+        "python": f"the node can't start {sys.executable}: install it where all nodes see it, or see submitit-setup",
+    }[cause]
 
 
 def _folder(live: Live) -> str:
@@ -112,7 +130,7 @@ def _folder(live: Live) -> str:
 
 def ended(code: int, word: str) -> str:
     """Return how a command ended, in words; `word` is what the node knew about it."""
-    if word and word not in STATES.values():
+    if word and word not in KNOWN:
         return f"the command could not be started: {word}"
     if code < 0 or code > 128:
         number = -code if code < 0 else code - 128

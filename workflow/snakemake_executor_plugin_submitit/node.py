@@ -189,6 +189,9 @@ class Allocation:
         for name in ("OMP", "GOTO", "OPENBLAS", "MKL", "VECLIB", "NUMEXPR"):
             env[f"{name}_NUM_THREADS"] = str(self.pack.threads)
         self.began[number] = time.monotonic()
+        if not Path(self.pack.workdir).is_dir():
+            self._write_status(number, 126, why="folder")
+            return
         try:
             with (self.folder / "log" / f"{number}.log").open("ab", buffering=0) as log:
                 log.write(line.encode())

@@ -22,6 +22,7 @@ from .commands import Slurm, end_children, wait_gone
 from .jobs import Live
 from .messages import EVERYBODYS, PASSING, absent, count, is_limit, refused
 from .node import Pack
+from .script import preamble
 from .watch import OVER
 
 LONGEST_PAUSE_S = 30.0
@@ -299,7 +300,7 @@ class Submitter:
             local = LocalExecutor(batch.folder)
             local.update_parameters(timeout_min=request.minutes, signal_delay_s=delay, stderr_to_stdout=True)
             return [local.submit(*call).job_id for call in calls]
-        lines = ['export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}"', *(s.setup or "").splitlines()]
+        lines = ['export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}"', *preamble(s.setup, batch.folder)]
         runs = max(len(pack) for pack in packs)
         linear = self.offer is not None and self.offer.linear
         executor = Sbatch(

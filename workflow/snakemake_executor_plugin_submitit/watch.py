@@ -14,8 +14,9 @@ from . import reasons
 from .batch import Batch
 from .commands import End, Row, Slurm
 from .jobs import Live
-from .messages import GONE, STATES, cause_of, ended, failure, tail, why
+from .messages import GONE, KNOWN, cause_of, ended, failure, tail, why
 from .node import HELD_EVERY_S, MARK
+from .sight import Sight
 
 #: States after which SLURM does nothing more with a job.
 OVER = frozenset({"FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "DEADLINE", "COMPLETED"})
@@ -53,6 +54,7 @@ class Watch:
 
     def __post_init__(self) -> None:
         self.lock = threading.RLock()
+        self.sight = Sight(self.slurm)
         self._asked = 0.0
         self._failures = 0
         self._said: set[tuple[str, str]] = set()
@@ -99,8 +101,9 @@ class Watch:
             return True
         if cause == "timeout" and end.get("again") and self._retry(live, cause):
             return True
-        if cause in STATES.values():
-            what = why(cause, live, f"started {end.get('starts', 1)} times" if cause != "memory" else "")
+        if cause in KNOWN:
+            often = f"started {end.get('starts', 1)} times" if cause in TRIED else ""
+            what = why(cause, live, often)
         else:
             what = ended(end["code"], end.get("why", "")) + f" after {end.get('seconds', 0):.0f} s"
         self._fail(live, what, end.get("node", ""))
@@ -161,10 +164,12 @@ class Watch:
             if end.state == "UNKNOWN" and cause == "failed":
                 cause = "lost"
             if cause == "failed" and not self._started(live):
-                cause = "folder"
+                cause = self.sight.cause(live, end.node or row.node)
+                if not cause:
+                    continue  # its node is being asked
             if self._retry(live, cause):
                 continue
-            self._fail(live, why(cause, live, _detail(end)), end.node or row.node)
+            self._fail(live, why(cause, live, _detail(end), self._slurm_log(live)), end.node or row.node)
 
     def _confirmed(self, doubtful: list[tuple[Live, Row]]) -> list[tuple[Live, Row]]:
         """Return those that are over: of what squeue does not list the controller is asked, and the node's own files.
@@ -274,6 +279,8 @@ class Watch:
                 self.over(live.batch)
 
 
+#: Causes for which the node starts a job again.
+TRIED = ("timeout", "preempted", "node")
 #: Causes in a few words, for retries and the summary.
 WORDS = {"memory": "out of memory", "timeout": "time limit", "preempted": "preempted", "node": "node failure"}
 
