@@ -136,8 +136,3 @@ def test_doctor_without_slurm_says_what_is_missing(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     (finding,) = doctor_slurm.slurm_findings()
     assert finding.verdict == "wrong" and "sbatch" in finding.what and "Log in" in finding.mend
-
-
-@pytest.mark.parametrize(("text", "minutes"), [("4h", 240), (90, 90), ("15", 15), ("1d", 1440)])
-def test_runtimes_are_read_as_snakemake_reads_them(text, minutes):
-    assert doctor_slurm._minutes(text) == minutes

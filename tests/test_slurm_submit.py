@@ -17,8 +17,6 @@ from snakemake_executor_plugin_submitit import commands, messages, submit
 from snakemake_executor_plugin_submitit.jobs import Live
 from snakemake_executor_plugin_submitit.settings import ExecutorSettings
 
-from mmlbench.cli import doctor_slurm
-
 LIMIT = "sbatch: error: AssocMaxSubmitJobLimit\nsbatch: error: Batch job submission failed: Job violates "
 LIMIT += "accounting/QOS policy (job submit limit, user's size and/or time limits)"
 
@@ -267,10 +265,3 @@ def test_a_copy_of_the_folder_leaves_the_originals_jobs_alone(tmp_path):
     assert (tmp_path / "copy" / made.folder.name).exists()
     here.rename(tmp_path / "moved")
     assert [found.name for found in batches.earlier(tmp_path / "moved", 7.0)] == [made.name]
-
-
-def test_the_doctor_looks_at_every_rule_of_the_profile():
-    resources = {"train_tuned": {"mem_mb": 40000}, "robustness": {"runtime": "4h"}}
-    found = {finding.about: finding for finding in doctor_slurm._fits(ExecutorSettings(), resources, OFFER)}
-    assert set(found) == {"prepare", "train", "train_tuned", "robustness"}
-    assert "40000 MB" in found["train_tuned"].what and found["robustness"].verdict == "ok"

@@ -242,7 +242,7 @@ def findings(arguments: argparse.Namespace) -> Iterator[Finding]:
     if arguments.slurm:
         from .doctor_slurm import slurm_findings
 
-        yield from slurm_findings()
+        yield from slurm_findings(arguments.slurm)
 
 
 def doctor(arguments: argparse.Namespace) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import json
 import os
@@ -17,10 +16,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from ..errors import MmlbenchError
+from ..errors import ConfigError, MmlbenchError
 from .doctor import Finding
+from .slurm_profile import Profile, read_profile, with_defaults
 
-PROFILE = Path("slurm/config.yaml")
+PROFILE = "slurm"
 #: What the test job does on the node: it imports what a run imports, and says who and where it is.
 PROBE = (
     "import json, os, sys; import mmlbench, numpy, submitit; import torch; "
@@ -37,7 +37,7 @@ def _part(name: str) -> Any:
     return importlib.import_module(f"snakemake_executor_plugin_submitit.{name}")
 
 
-def slurm_findings(profile: Path = PROFILE, wait: float = PENDING_S) -> Iterator[Finding]:
+def slurm_findings(profile: str = PROFILE, wait: float = PENDING_S) -> Iterator[Finding]:
     """Yield what the cluster offers and whether the profile's jobs fit; ends where nothing more can be asked."""
     commands = _part("commands")
     missing = commands.missing()
@@ -53,10 +53,11 @@ def slurm_findings(profile: Path = PROFILE, wait: float = PENDING_S) -> Iterator
     yield Finding("ok", "slurm", f"{commands.ask(['sinfo', '--version']).out.strip()}, the controller answers")
     yield from _partitions(offer)
     yield from _limits(slurm, offer)
-    settings, resources = yield from _profile(profile)
-    if settings is not None:
-        yield from _fits(settings, resources, offer)
-    yield from _test_job(settings, wait)
+    found, settings = yield from _profile(profile)
+    if found is None:
+        return
+    yield from _fits(found, settings, offer)
+    yield from _test_job(settings, found.files[0], wait)
 
 
 def _partitions(offer: Any) -> Iterator[Finding]:
@@ -80,7 +81,7 @@ def _gpus(kind: Any) -> str:
 def _limits(slurm: Any, offer: Any) -> Iterator[Finding]:
     yield Finding("ok", "limits", f"arrays of up to {offer.max_array - 1} jobs, {offer.max_jobs} jobs in the queue")
     if slurm.keeps_books():
-        who = os.environ.get("USER") or str(os.getuid())
+        who = _part("commands").user_name(str(os.getuid()))  # not $USER, which may be unset, or another's after su
         words = ["sacctmgr", "-n", "-P", "show", "assoc", "where", f"user={who}", "format=account,qos,maxsubmitjobs"]
         lines = [line.split("|") for line in _part("commands").ask(words).out.splitlines()]
         found = [f"{a} (qos {q or 'any'}{f', at most {m} jobs' if m else ''})" for a, q, m in lines if a]
@@ -90,91 +91,76 @@ def _limits(slurm: Any, offer: Any) -> Iterator[Finding]:
         yield Finding("note", "accounting", why)
 
 
-def _profile(path: Path) -> Any:
-    """Yield findings; return settings and the rules' resources of a profile, (None, {}) where it can't be read."""
-    import yaml
-
+def _profile(name: str) -> Any:
+    """Yield findings; return the profile and its settings, (None, None) where Snakemake would refuse it."""
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-        given = {key.removeprefix("submitit-").replace("-", "_"): v for key, v in found.items()}
-    except (OSError, yaml.YAMLError, AttributeError) as error:
-        mend = f"Type this where {PROFILE} lies: in the clone"
-        yield Finding("wrong", "profile", f"{path} can't be read ({error})", mend)
-        return None, {}
-    default = _part("settings").ExecutorSettings()
-    known = {name: given.get(name, value) for name, value in vars(default).items()}
-    known |= {name: known[name] or value for name, value in _part("commands").drop_inherited().items()}
-    yield Finding("ok", "profile", f"{path}: executor {found.get('executor')}, at most {found.get('jobs')} jobs")
-    return SimpleNamespace(**known), found.get("set-resources") or {}
+        found = read_profile(name)
+    except ConfigError as error:
+        yield Finding("wrong", "profile", error.what, error.mend)
+        return None, None
+    files = " and ".join(found.files)
+    if found.executor != "submitit":
+        mend = f"Write executor: submitit in {found.files[0]}"
+        yield Finding("wrong", "profile", f"{files}: its executor is {found.executor or 'none'}", mend)
+    if found.jobs is None:
+        yield Finding("wrong", "profile", f"{files}: no line says jobs", f"Write jobs: 500 in {found.files[0]}")
+    else:
+        yield Finding("ok", "profile", f"{files}: executor {found.executor}, at most {found.jobs} jobs")
+    try:
+        _part("script").commands_of(found.settings.setup or "")
+    except Exception as error:  # Snakemake's WorkflowError, which is not imported before it is needed
+        yield Finding("wrong", "profile", str(error), f"Correct {found.files[0]}")
+        return None, None
+    return found, with_defaults(found.settings)
 
 
-def _fits(settings: Any, resources: dict[str, dict[str, Any]], offer: Any) -> Iterator[Finding]:
+def _fits(profile: Profile, settings: Any, offer: Any) -> Iterator[Finding]:
     from snakemake_interface_common.exceptions import WorkflowError
 
-    for rule in dict.fromkeys(["prepare", "train", *resources]):
-        asked = dict(resources.get(rule) or {})
+    for rule in dict.fromkeys(["prepare", "train", *profile.rules]):
         try:
-            asked["runtime"] = _minutes(asked.get("runtime", 60))
-            job = SimpleNamespace(name=rule, threads=1, resources=asked)
+            asked = profile.asked(rule)
+            job = SimpleNamespace(name=rule, threads=asked.threads, resources=dict(asked.resources))
             request = _part("resources").request_of(job, settings)
             why = _part("cluster").complaint(request, request.share, offer)
         except (WorkflowError, MmlbenchError) as error:
-            why = str(error)
+            why = error.what if isinstance(error, MmlbenchError) else str(error)
         if why:
-            yield Finding("wrong", rule, why, f"Correct {PROFILE}")
+            yield Finding("wrong", rule, why, f"Correct {profile.files[0]}")
         else:
             gpus = f", {request.gpus} GPUs" if request.gpus else ""
             memory = f"{request.mem_mb} MB" if request.mem_mb else "the default memory"
             runs = f" for {request.share} runs" if request.share > 1 else ""
-            what = f"{request.minutes} min, {request.cpus} CPUs, {memory}{gpus}{runs}: fits"
+            computed = sorted(asked.computed & {"mem_mb", "runtime", "gpu", "cpus_per_task"})
+            first = f" ({', '.join(computed)}: of a first try without inputs)" if computed else ""
+            what = f"{request.minutes} min, {request.cpus} CPUs, {memory}{gpus}{runs}: fits{first}"
             yield Finding("ok", rule, what)
 
 
-def _minutes(value: Any) -> int:
-    """Read a runtime as Snakemake does: minutes, or a time such as 4h."""
-    if isinstance(value, str) and not value.isdigit():
-        from humanfriendly import InvalidTimespan, parse_timespan
-
-        with contextlib.suppress(InvalidTimespan):
-            return max(1, round(parse_timespan(value) / 60))
-        raise MmlbenchError(f"runtime {value!r} is no time", 'Write minutes, or "4h"')
-    return int(value)
-
-
-def _test_job(settings: Any, wait: float) -> Iterator[Finding]:
+def _test_job(settings: Any, profile: str, wait: float) -> Iterator[Finding]:
     """Submit one job of seconds: does a node see this folder and this Python, and how late do files show up here?"""
-    folder = Path(".snakemake") / f"doctor-{uuid.uuid4().hex[:8]}"
+    folder = Path(".snakemake").absolute() / f"doctor-{uuid.uuid4().hex[:8]}"
     folder.mkdir(parents=True)
-    result, log = folder.absolute() / "facts.json", folder.absolute() / "log.txt"
-    words = [
-        "sbatch",
-        "--parsable",
-        "-t",
-        "5",
-        "--mem",
-        "2000M",
-        "-J",
-        folder.name,
-        "-o",
-        str(log).replace("%", "%%"),
-    ]
+    result, log = folder / "facts.json", folder / "log.txt"
+    (folder / "batch.json").write_text("{}", encoding="utf-8")  # what the script looks for
+    words = ["sbatch", "--parsable", "-t", "5", "--mem", "2000M", "-J", folder.name]
+    words += ["-o", str(log).replace("%", "%%")]
     for flag in ("partition", "account", "qos", "constraint"):
         value = getattr(settings, flag, None)
         words += [f"--{flag}={value}"] if value else []
-    gpus = str(getattr(settings, "gpus", "0"))
+    gpus = str(settings.gpus)
     words += [f"--gres=gpu:{gpus}"] if gpus != "0" else []
-    setup = getattr(settings, "setup", None)
-    script = f"{setup}\n" if setup else ""
-    script += f"cd {shlex.quote(str(Path.cwd()))} && exec {shlex.join([sys.executable, '-c', PROBE, str(result)])}"
+    start = f"cd {shlex.quote(str(Path.cwd()))} && exec {shlex.join([sys.executable, '-c', PROBE, str(result)])}"
+    script = "\n".join(["#!/bin/bash", *_part("script").preamble(settings.setup, folder), start, ""])
     job = ""
     try:
-        done = subprocess.run([*words, "--wrap", script], capture_output=True, text=True, check=False)
+        done = subprocess.run(words, input=script, capture_output=True, text=True, check=False)
         if done.returncode:
             said = " ".join(done.stderr.replace("sbatch: error: ", "").split())
-            yield Finding("wrong", "test job", f"sbatch refuses it: {said}", f"Correct {PROFILE}")
+            yield Finding("wrong", "test job", f"sbatch refuses it: {said}", f"Correct {profile}")
             return
         job = done.stdout.strip().split(";")[0]
-        found = _verdict(job, result, log, wait)
+        found = _verdict(job, result, log, settings, wait)
         job = "" if result.exists() else job  # it is about to end by itself
         yield found
     finally:  # after Ctrl-C, too
@@ -183,9 +169,9 @@ def _test_job(settings: Any, wait: float) -> Iterator[Finding]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _verdict(job: str, result: Path, log: Path, wait: float) -> Finding:
+def _verdict(job: str, result: Path, log: Path, settings: Any, wait: float) -> Finding:
     """Wait for the test job and say what became of it."""
-    commands = _part("commands")
+    commands, watch, reasons = _part("commands"), _part("watch"), _part("reasons")
     began, ended = time.monotonic(), 0.0
     state = reason = ""
     while time.monotonic() - began < wait:
@@ -198,21 +184,35 @@ def _verdict(job: str, result: Path, log: Path, wait: float) -> Finding:
             mend = "Raise latency-wait in the profile above that" if late > 30 else ""
             what = f"{facts['node']} sees this folder and this Python, torch {gpus}{told}"
             return Finding("note" if mend else "ok", "test job", what, mend)
-        row = commands.ask(["squeue", "-h", "-j", job, "-t", "all", "-o", "%T|%r"]).out.strip()
-        state, _, reason = row.partition("|")
-        watch, reasons = _part("watch"), _part("reasons")
+        row = commands.ask(["squeue", "-h", "-j", job, "-t", "all", "-o", "%T|%N|%r"]).out.strip()
+        state, node, reason = [*row.split("|", 2), "", "", ""][:3]
         if state == "PENDING" and reasons.kind(reason) == "hopeless" and time.monotonic() - began > HOPELESS_S:
             return Finding("wrong", "test job", f"SLURM can never start it: {reason}", reasons.mend(reason))
         over = not state or state in watch.OVER | watch.LIMBO
         ended = ended or (time.monotonic() if over else 0.0)
         if ended and time.monotonic() - ended > 60 / (1 if state == "COMPLETED" else 6):
-            said = (
-                _part("messages").tail(log, 2).replace("\n", " ")
-                or f"{state or 'gone'}, no log: can it see the folder?"
-            )
-            return Finding("wrong", "test job", f"job {job} failed: {said}", "Install this where all nodes see it")
+            return _failed(job, log, settings, state, node)
         time.sleep(1.0)
     what = f"did not start within {wait:.0f} s: {state}, {reason}"
     if _part("reasons").kind(reason):
         return Finding("wrong", "test job", what, "Ask the administrator, or choose another partition")
     return Finding("note", "test job", f"{what}; so whether jobs run is not known", "Try again later")
+
+
+def _failed(job: str, log: Path, settings: Any, state: str, node: str) -> Finding:
+    """Say why the test job failed, by its log; a node that left none is asked what it sees."""
+    messages, script = _part("messages"), _part("script")
+    said = messages.tail(log, 15)
+    cause = messages.cause_of(state, said)
+    if not said:
+        sight = _part("sight").Sight(_part("commands").Slurm())
+        cause, until = "", time.monotonic() + 60.0
+        while not cause and time.monotonic() < until:
+            cause = sight.cause_in(log.parent, node, settings)
+            time.sleep(1.0)
+    where = f"job {job} on {node or 'no node'} failed: "
+    if cause in ("setup", "srun", "folder", "python", "write"):
+        what, _, mend = messages.on_node(cause, script.told(said), str(log.parent)).rpartition(": ")
+        return Finding("wrong", "test job", where + what, mend[:1].upper() + mend[1:])
+    last = " ".join(said.splitlines()[-2:]) or f"{state or 'gone'}, and it left no log"
+    return Finding("wrong", "test job", where + last, "Install this where all nodes see it")

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..config import read_study
-from ..errors import MmlbenchError
+from ..errors import ConfigError, MmlbenchError
 from ..hashing import digest
 from ..index import load_index, use_plugins
 from ..plan import RunSpec
@@ -92,15 +92,17 @@ class Rates:
 
 def share_of(profile: Path) -> tuple[int, int]:
     """Return the runs that share an allocation, and its GPUs, by a SLURM profile; (1, 1) where there is none."""
-    import yaml
-
-    try:
-        found = yaml.safe_load(profile.read_text(encoding="utf-8"))
-        train = (found.get("set-resources") or {}).get("train") or {}
-        gpus = train.get("gpu", str(found.get("submitit-gpus", "1")).rpartition(":")[2])
-        return max(1, int(train.get("runs_per_gpu", found.get("submitit-runs-per-gpu", 1)))), int(gpus)
-    except (OSError, ValueError, AttributeError, yaml.YAMLError):
+    if not profile.exists():
         return 1, 1
+    from .slurm_profile import read_profile
+
+    found = read_profile(str(profile))
+    train = found.asked("train").resources
+    gpus = train.get("gpu", str(found.settings.gpus).rpartition(":")[2])
+    share = train.get("runs_per_gpu") or found.settings.runs_per_gpu
+    if not str(gpus).isdigit() or not str(share).isdigit():
+        raise ConfigError(f"{profile}: {gpus} GPUs for {share} runs are no numbers", f"Correct {profile}")
+    return max(1, int(share)), int(gpus)
 
 
 def disk(runs: list[RunSpec], todo: list[RunSpec], cache: Path) -> str:

@@ -305,7 +305,8 @@ def _report_commands(commands: Any) -> None:
         commands, "doctor", "what is installed, what would run, what is missing", "doctor", "mmlbench doctor"
     )
     doctor.add_argument("--config", type=Path, help="default: config/config.yaml")
-    doctor.add_argument("--slurm", action="store_true", help="and this cluster: what it offers, and one test job")
+    text = "and this cluster: what it offers, whether a profile's jobs fit (default: slurm), and one test job"
+    doctor.add_argument("--slurm", nargs="?", const="slurm", metavar="PROFILE", help=text)
     _places(doctor)
     example = "mmlbench estimate config/paper.yaml"
     guess = _add(commands, "estimate", "hours, jobs and disk of the runs to make", "estimate", example)

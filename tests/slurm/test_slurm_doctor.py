@@ -10,8 +10,10 @@ from slurm_project import Project
 
 PROFILE = """
 executor: submitit
+jobs: 5
 submitit-partition: "PARTITION"
-submitit-gpus: "1"
+submitit-gpus: 1
+MORE
 set-resources:
   train: {runtime: 4h, mem_mb: 1500}
   robustness: {runtime: 4h, mem_mb: 9000}
@@ -28,9 +30,9 @@ def clone(cluster, tmp_path):
     project.end()
 
 
-def doctor(project, partition=""):
+def doctor(project, partition="", more=""):
     """Return what the doctor says of the cluster, in one line."""
-    profile = PROFILE.replace("PARTITION", partition)
+    profile = PROFILE.replace("PARTITION", partition).replace("MORE", more)
     (project.folder / "slurm" / "config.yaml").write_text(profile, encoding="utf-8")
     process = project.start("mmlbench", "doctor", "--slurm")
     process.wait(200)
@@ -54,4 +56,19 @@ def test_a_partition_that_there_is_not(clone):
 def test_a_node_without_this_python(clone):
     clone.hide(Path(sys.prefix))
     said = doctor(clone)
-    assert "failed: " in said and "Install this where all nodes see it" in said
+    assert f"failed: the node can't start {sys.executable}. Install it where all nodes see it" in said
+
+
+def test_a_setup_line_that_fails(clone):
+    clone.environment.pop("USER", None)
+    said = doctor(clone, more="submitit-setup: |\n  export HERE=1\n  module load cuda")
+    assert (
+        "failed: the setup line 'module load cuda' failed with exit code 127 on the node. Correct submitit-setup"
+        in said
+    )
+
+
+def test_a_folder_that_the_node_does_not_see(clone):
+    clone.hide(clone.folder.parent)
+    said = doctor(clone)
+    assert f"failed: the node can't see {clone.folder}. Work in a folder that all nodes share" in said

@@ -24,6 +24,7 @@ from .local import Local, local_offer
 from .messages import GONE, count
 from .resources import request_of
 from .script import commands_of
+from .settings import as_written
 from .submit import Submitter
 from .view import Books, View, lines
 from .watch import Watch
@@ -39,6 +40,7 @@ class Executor(RemoteExecutor):
 
     def __post_init__(self) -> None:
         s = self.settings = self.workflow.executor_settings
+        as_written(s)
         if s.cluster not in ("slurm", "local"):
             raise WorkflowError(f"submitit-cluster is {s.cluster!r}; it is 'slurm' or 'local'")
         for name, value in self.defaults.items():

@@ -2,8 +2,10 @@
 
 # No `from __future__ import annotations` here: Snakemake hands the type of a field to argparse, and a string is none.
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Optional
 
+import yaml
 from snakemake_interface_executor_plugins.settings import CommonSettings, ExecutorSettingsBase
 
 
@@ -37,6 +39,38 @@ class ExecutorSettings(ExecutorSettingsBase):
     keep_days: float = _option(7.0, "Days for which the files of failed jobs are kept.")
     reexec: bool = _option(False, "Start Snakemake on the node for every job, not only where it is needed.")
     no_view: bool = _option(False, "No live lines, and no lines of progress.")
+
+
+#: Names of the cluster's, never paths.
+NAMES = ("cluster", "partition", "account", "gpus", "qos", "constraint")
+
+
+def as_written(settings: ExecutorSettings) -> None:
+    """Undo what Snakemake does to names that a profile gives: it takes each for a path beside the profile.
+
+    `submitit-partition: ""` in slurm/config.yaml arrives as "slurm", the profile's folder, and `gpu` as "slurm/gpu"
+    where there is such a file.
+    """
+    for name in NAMES:
+        value = getattr(settings, name)
+        for folder, written in ((value, ""), (str(Path(value).parent), Path(value).name)) if value else ():
+            if Path(folder).is_dir() and _line(folder, f"submitit-{name}") == written:
+                setattr(settings, name, written or None)
+
+
+def _line(folder: str, key: str) -> Any:
+    """Return what a profile says of a key, None where there is none."""
+    from snakemake.cli import get_profile_dir
+
+    found = get_profile_dir(folder)
+    if found is None:
+        return None
+    try:
+        lines = yaml.safe_load(found[1].read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return None
+    value = lines.get(key) if isinstance(lines, dict) else None
+    return None if value is None else str(value)
 
 
 common_settings = CommonSettings(
