@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import fake_runs
+import numpy as np
 import pytest
 import yaml
 
@@ -23,7 +24,7 @@ SOURCE = Source(
 )  # fmt: skip
 FIGURE = Figure(SOURCE, "cremad", "joint", "accuracy", 60.0, "Table 1, row Joint")
 BARE = {"dataset": "cremad", "method": "joint", "metric": "accuracy", "value": 61.2}
-OURS = Ours("cremad", "official", "field", "last", 66.0, 1.2, 1.0, 744)
+OURS = Ours("cremad", "official", "field", "last", 66.0, 1.2, 1.0, 744, 5)
 
 
 def test_every_published_figure_has_a_source_that_a_reader_can_open() -> None:
@@ -63,15 +64,32 @@ def test_a_figure_without_its_source_is_refused(tmp_path: Path, change: dict[str
 
 
 def test_a_verdict_is_given_by_the_interval_of_the_difference() -> None:
+    """Seeds of ours stand for theirs too, so their part takes t of our few seeds, 2.78 of five."""
     made = compare(FIGURE, OURS)
-    width = 1.959964 * (1.2**2 + 100**2 * 0.6 * 0.4 / 744 + 1.0**2) ** 0.5
-    assert (
-        made.verdict == "higher"
-        and made.ci_low == pytest.approx(6 - width)
-        and made.ci_high == pytest.approx(6 + width)
-    )
+    samples = 1.2**2 - 1.0**2 / 5 + 100**2 * 0.6 * 0.4 / 744
+    width = (2.776445**2 * 1.0**2 * 1.2 + 1.959964**2 * samples) ** 0.5
+    assert made.ci_low == pytest.approx(6 - width, rel=1e-5) and made.ci_high == pytest.approx(6 + width, rel=1e-5)
+    assert made.verdict == "higher"
     assert compare(replace(FIGURE, value=66.5), OURS).verdict == "agrees"
-    assert compare(replace(FIGURE, value=72.0), OURS).verdict == "lower"
+    assert compare(replace(FIGURE, value=72.5), OURS).verdict == "lower"
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_the_interval_to_a_published_number_holds_the_truth(seeds: int) -> None:
+    """4,000 test samples, ours S seeds, theirs one run of the same method: their difference is 0 in truth."""
+    rng, n, sd, replicates = np.random.default_rng(seeds), 4000, 4.0, 4000
+    item = 100 * (0.66 * 0.34 / n) ** 0.5
+    means = 66 + rng.normal(0, sd, (replicates, seeds)) + rng.normal(0, item, (replicates, 1))
+    theirs = 66 + rng.normal(0, sd, replicates) + rng.normal(0, item, replicates)
+    agree = plain = 0
+    for k in range(replicates):
+        own = float(means[k].std(ddof=1))
+        ours = replace(OURS, value=float(means[k].mean()), sd=own, se=(own**2 / seeds + item**2) ** 0.5)
+        ours = replace(ours, n_test=n, n_seeds=seeds)
+        agree += compare(replace(FIGURE, value=float(theirs[k])), ours).verdict == "agrees"
+        plain += abs(ours.value - theirs[k]) < 1.96 * (ours.se**2 + item**2 + own**2) ** 0.5
+    assert 0.94 <= agree / replicates <= 0.985
+    assert plain / replicates < 0.92, "1.96 on both parts"
 
 
 @pytest.mark.parametrize(
@@ -81,6 +99,11 @@ def test_a_verdict_is_given_by_the_interval_of_the_difference() -> None:
         (FIGURE, replace(OURS, selection="val"), "chosen by 'last', ours by 'val'"),
         (FIGURE, replace(OURS, recipe="embedded"), "front end"),
         (FIGURE, replace(OURS, se=None), "no interval"),
+        (
+            replace(FIGURE, source=replace(SOURCE, selection="test")),
+            replace(OURS, selection="test", se=None),
+            "ours has no interval, being picked on the test set",
+        ),
         (replace(FIGURE, source=replace(SOURCE, selection="unknown")), OURS, "not said"),
         (replace(FIGURE, metric="accuracy/audio"), OURS, "no counterpart"),
     ],

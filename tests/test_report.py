@@ -19,7 +19,7 @@ from mmlbench.report.rows import Row, parse_rows
 from mmlbench.report.sheets import accuracy_sheet
 from mmlbench.report.story import headline_of
 from mmlbench.report.view import View
-from mmlbench.stats import all_pairs_groups, cross_fit_optimism, paired_difference, two_part
+from mmlbench.stats import all_pairs_groups, cross_fit_optimism, paired_difference, proportion, two_part
 from mmlbench.store import read_arrays, read_json, write_arrays, write_json
 
 
@@ -175,7 +175,7 @@ def test_an_empty_results_folder_says_what_to_type(tmp_path: Path) -> None:
 
 # ---- values ----------------------------------------------------------------------------------------------------
 def test_accuracy_and_its_interval(rows: list[Row], written: Path) -> None:
-    estimate = two_part(bits(written, "joint", "last/test/fused"), groups_of(written))
+    estimate = proportion(bits(written, "joint", "last/test/fused"), groups_of(written))
     row = one(rows, label="joint", metric="accuracy", kind="fused")
     assert row.value == pytest.approx(estimate.value, rel=1e-5)
     assert (row.ci_low, row.ci_high) == pytest.approx((estimate.ci_low, min(estimate.ci_high, 1)), rel=1e-5)
@@ -312,9 +312,9 @@ def test_one_seed_claims_nothing(tmp_path: Path) -> None:
 
 
 def test_differing_seeds_are_compared_over_the_common_ones(tmp_path: Path) -> None:
-    methods = [replace(m, seeds=(1, 2, 5)) if m.label == "ogm_ge" else m for m in fake_runs.default_methods()]
+    methods = [replace(m, seeds=(1, 2, 7)) if m.label == "ogm_ge" else m for m in fake_runs.default_methods()]
     methods.append(FakeMethod("lonely", method="modality_dropout", accuracy={"fused": 0.3}, seeds=(9,)))
-    fake_runs.write_study(tmp_path, [small(methods=methods)])
+    fake_runs.write_study(tmp_path, [small(methods=methods, seeds=(0, 1, 2, 3, 4))])
     rows = parse_rows(make_frame(tmp_path, tmp_path)[0])
     row = one(rows, label="ogm_ge", metric="difference", baseline="joint")
     assert row.n_seeds == 2 and "common seeds 1, 2" in row.note
@@ -343,7 +343,10 @@ def test_three_modalities_and_constant_predictions(tmp_path: Path) -> None:
     rows = parse_rows(make_frame(tmp_path, tmp_path)[0])
     assert "interval at .05/3" in one(rows, "competition_gap", label="joint", metric="gap", modality="worst").note
     perfect = one(rows, label="ensemble", metric="accuracy", kind="fused")
-    assert perfect.value == 1.0 and perfect.ci_low is None and "do not vary" in perfect.note
+    assert perfect.value == perfect.ci_high == 1.0 and 0.9 < perfect.ci_low < 1, (
+        "Wilson's interval where all are right"
+    )
+    assert "fewer than 20 wrong" in perfect.note and "do not vary" not in perfect.note
 
 
 def test_mixed_code_packages_and_hardware_say_so_in_the_table(study: Path) -> None:

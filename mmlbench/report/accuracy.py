@@ -12,13 +12,15 @@ from ..stats import (
     LEAST_SEEDS,
     MIN_CLUSTERS,
     all_pairs_groups,
+    far_seeds,
     holm,
     probability_best,
+    proportion,
     two_part,
 )
 from .facts import CONTROL, LOGIT_MEAN
 from .load import Entry, Group
-from .make import POINTS, SELECTED_ON_TEST, What, blank, common_seeds, fill, mean_row, seeds_note
+from .make import POINTS, What, blank, common_seeds, fill, mean_row, seeds_note
 from .resolution import between
 from .rows import Row
 
@@ -30,7 +32,7 @@ def entry_notes(entry: Entry, rule: str) -> list[str]:
         notes.append("mean of the logits of joint and unimodal models: what combining alone gives, not ranked")
     if entry.method == CONTROL:
         notes.insert(0, "control, not ranked")
-    return [*notes, SELECTED_ON_TEST] if rule == "test" else notes
+    return notes
 
 
 def keys_of(entry: Entry, group: Group) -> Iterator[tuple[str, str, str]]:
@@ -52,6 +54,7 @@ def accuracy_rows(group: Group, headline: str, baseline: str) -> Iterator[Row]:
                     continue
                 what = What("accuracy", modality, "accuracy", kind, rule, unit="fraction")
                 row = mean_row(group, entry, what, matrix, entry_notes(entry, rule))
+                row.far_seeds = far_from_others(group, entry, f"{rule}/{name}")
                 if kind == "fused" and rule == headline:
                     row.rank_group = places.get(entry.label)
                 yield row
@@ -60,6 +63,19 @@ def accuracy_rows(group: Group, headline: str, baseline: str) -> Iterator[Row]:
             yield from _differences(group, entry, reference)
     yield from _best(group, headline)
     yield from _resolution(group, headline)
+
+
+def far_from_others(group: Group, entry: Entry, key: str) -> str:
+    """Return the seeds of an entry whose accuracy lies far from that of its others, as `Row.far_seeds` has them.
+
+    What is usual over seeds is the median over the group's rows, where there are three of them or more.
+    """
+    matrix = entry.matrix(key)
+    if matrix is None:
+        return ""
+    there = [m for one in group.entries if (m := one.matrix(key)) is not None and len(m) > 1]
+    usual = float(np.median([m.mean(axis=1).std(ddof=1) for m in there])) if len(there) > 2 else 0.0
+    return " ".join(str(entry.seeds[place]) for place in far_seeds(matrix, usual))
 
 
 def references(group: Group, baseline: str) -> list[Entry]:
@@ -165,7 +181,7 @@ def group_rows(group: Group, headline: str) -> Iterator[Row]:
             continue
         for name in names:
             what = What("groups", f"{group.group_name}={name}", "accuracy", "fused", headline, unit="fraction")
-            estimate = two_part(matrix[:, group.groups == name])
+            estimate = proportion(matrix[:, group.groups == name])
             notes = [f"this {group.group_name} only; says nothing about others", *entry_notes(entry, headline)]
             yield fill(blank(group, entry, what), estimate, notes)
 

@@ -148,9 +148,14 @@ def _difference(a: Row, b: Row) -> str:
     value = unit * (b.value - a.value)
     if a.ci_low is None or a.ci_high is None or b.ci_low is None or b.ci_high is None:
         return f"{signed(value, 2)}, no interval"
-    width = unit * math.hypot((a.ci_high - a.ci_low) / 2, (b.ci_high - b.ci_low) / 2)
-    said = "apart" if abs(value) > width else "not told apart"
-    return f"{signed(value, 2)} [{signed(value - width)}, {signed(value + width)}], {said}"
+    if a.level != b.level:
+        levels = " and ".join(f"{100 * (level or 0):.3g}" for level in (a.level, b.level))
+        return f"{signed(value, 2)}, no interval: theirs are at {levels} %"
+    # each side's own reach, for an interval near a bound is not symmetric; the squares add
+    low = value - unit * math.hypot(b.value - b.ci_low, a.ci_high - a.value)
+    high = value + unit * math.hypot(b.ci_high - b.value, a.value - a.ci_low)
+    said = "not told apart" if low <= 0 <= high else "apart"
+    return f"{signed(value, 2)} [{signed(low)}, {signed(high)}], {said}"
 
 
 def _name(row: Row) -> str:

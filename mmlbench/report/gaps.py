@@ -76,7 +76,8 @@ def _gaps(group: Group, entry: Entry, alone: Entry, rule: str) -> Iterator[Row]:
     yield mean_row(group, entry, What(TABLE, "mean", "gap", "probe", rule, alone.label), mean, notes, [alone])
     worst = max(gaps, key=lambda modality: float(gaps[modality].mean()))
     count = len(gaps)
-    said = [f"{worst}, the largest of {count}: interval at .05/{count}", *notes]
+    level = f": interval at .05/{count}" if rule != "test" else ""
+    said = [f"{worst}, the largest of {count}{level}", *notes]
     what = What(TABLE, "worst", "gap", "probe", rule, alone.label)
     yield worst_of(count, mean_row(group, entry, what, gaps[worst], said, [alone], level=1 - 0.05 / count))
     yield from _beyond_control(group, entry, rule)

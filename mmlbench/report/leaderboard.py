@@ -12,7 +12,7 @@ from .facts import Facts
 from .load import outdated, read_plan, so_far
 from .more_sheets import measures_sheet, overall_sheet, reliance_sheet, robustness_sheet
 from .page import Figures, write_page
-from .sheets import TARGET, Sheet, accuracy_sheet, gap_row, gap_sheet, named
+from .sheets import TARGET, Sheet, accuracy_sheet, far_notes, gap_row, gap_sheet, named
 from .tables import markdown_table, markdown_text
 from .view import GroupKey, View, figure_of, interval, percent, with_sd
 
@@ -135,7 +135,7 @@ def _show(view: View, console: Console, measures: bool) -> None:
         if sheet is not None:
             console.print(_sheet(sheet))
             console.print(*(Text(f"  {note}") for note in sheet.notes[:1]))
-        for line in story.headline_of(view, group):
+        for line in (*story.headline_of(view, group), *far_notes(view, group)):
             console.print(Text(f"  {line}"))
     console.print()
     console.print(Text(TARGET, style="dim"))

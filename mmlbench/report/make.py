@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..hashing import digest
-from ..stats import Estimate, holm, two_part
+from ..stats import Estimate, holm, proportion, two_part
 from .boil import Run
 from .load import Entry, Group
-from .rows import Row
+from .rows import SELECTED_ON_TEST, Row
 
 POINTS = 100.0
-SELECTED_ON_TEST = "epoch picked on the test set: not a result"
+ON_TEST = "epoch picked on the test set: not a result, no interval"
 
 
 def known(value: float | None) -> float | None:
@@ -105,18 +105,54 @@ def blank(group: Group, entry: Entry | None, what: What, partners: Sequence[Entr
     )
 
 
-def fill(row: Row, estimate: Estimate, notes: Iterable[str] = (), test: bool = False) -> Row:
-    """Put an estimate into a row, with its p-value against zero where `test` is set."""
+def fill(row: Row, estimate: Estimate, notes: Iterable[str] = (), test: bool = False, level: float = 0.95) -> Row:
+    """Put an estimate into a row, with its p-value against zero where `test` is set.
+
+    Under the rule `test` a number is biased upwards by its selection: its interval would hold the truth in 79 % of
+    cases and not in 95, so there is neither interval nor p-value.
+    """
     row.value, row.sd = known(estimate.value), known(estimate.sd)
     if row.sd is not None and row.sd < 1e-12 * max(1.0, abs(row.value or 0.0)):
         row.sd = 0.0  # equal seeds: what is left is rounding
-    row.ci_low, row.ci_high = known(estimate.ci_low), known(estimate.ci_high)
-    row.p_value = known(estimate.p_value) if test and estimate.n_seeds > 1 else None  # one seed separates nothing
-    if row.metric.startswith("accuracy") and row.ci_low is not None and row.ci_high is not None:
-        row.ci_low, row.ci_high = max(row.ci_low, 0.0), min(row.ci_high, 1.0)  # costs no coverage
-    row.se = known(estimate.se)
     row.n_seeds, row.n_test = estimate.n_seeds, estimate.n_items
+    if row.selection == "test":
+        row.no_interval = SELECTED_ON_TEST
+        row.note = join([*notes, ON_TEST, row.note])
+        return row
+    row.ci_low, row.ci_high = within(row, known(estimate.ci_low), known(estimate.ci_high))
+    row.level = level if row.has_interval else None
+    row.p_value = known(estimate.p_value) if test and estimate.n_seeds > 1 else None  # one seed separates nothing
+    row.se = known(estimate.se)
     row.note = join([estimate.note, *notes, row.note])
+    return row
+
+
+#: What a metric lies between by its meaning, by the start of its name, and else by its unit.
+BOUNDS = {
+    "accuracy": (0.0, 1.0),
+    "area": (0.0, 1.0),
+    "macro_f1": (0.0, 1.0),
+    "balanced_accuracy": (0.0, 1.0),
+    "nll": (0.0, math.inf),
+}
+UNIT_BOUNDS = {"points": (-POINTS, POINTS)}
+
+
+def within(row: Row, low: float | None, high: float | None) -> tuple[float | None, float | None]:
+    """Return the ends of a row's interval within the bounds of its metric, which costs no coverage."""
+    least, most = next(
+        (bounds for name, bounds in BOUNDS.items() if row.metric.startswith(name)),
+        UNIT_BOUNDS.get(row.unit, (-math.inf, math.inf)),
+    )
+    if low is None or high is None:
+        return low, high
+    return max(low, least), min(high, most)
+
+
+def without_interval(row: Row, why: str, note: str) -> Row:
+    """Return a row without interval, standard error and p-value, saying why."""
+    row.ci_low = row.ci_high = row.se = row.p_value = row.level = None
+    row.no_interval, row.note = why, join([note, row.note])
     return row
 
 
@@ -157,15 +193,17 @@ def seeds_note(used: tuple[int, ...], *entries: Entry) -> str:
 
 
 def group_estimate(
-    group: Group, matrix: np.ndarray, level: float = 0.95, where: np.ndarray | None = None
+    group: Group, matrix: np.ndarray, level: float = 0.95, where: np.ndarray | None = None, bits: bool = False
 ) -> Estimate:
     """Return the two-part estimate of a matrix (seeds, n) over the group's test samples, its note in words.
 
     Args:
         where: which of the group's samples the columns are, bool (samples,); all of them by default.
+        bits: the values are an accuracy's, so that near 0 and 1 its interval is Wilson's.
     """
     clusters = group.clusters
-    estimate = two_part(matrix, clusters if clusters is None or where is None else clusters[where], level)
+    of = proportion if bits else two_part
+    estimate = of(matrix, clusters if clusters is None or where is None else clusters[where], level)
     return dataclasses.replace(estimate, note=in_words(estimate.note, group.group_name))
 
 
@@ -179,5 +217,5 @@ def mean_row(
     level: float = 0.95,
 ) -> Row:
     """Return the row of the mean of a matrix (seeds, n); a row in points is tested against zero."""
-    estimate = group_estimate(group, matrix, level)
-    return fill(blank(group, entry, what, partners), estimate, notes, test=what.unit == "points")
+    estimate = group_estimate(group, matrix, level, bits=what.metric.startswith("accuracy"))
+    return fill(blank(group, entry, what, partners), estimate, notes, test=what.unit == "points", level=level)

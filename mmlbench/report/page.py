@@ -19,7 +19,7 @@ from .details import Detail, detail_html
 from .html import text
 from .more_sheets import measures_sheet, overall_sheet, reliance_sheet, robustness_sheet
 from .rows import Row
-from .sheets import TARGET, Sheet, accuracy_sheet, cost_sheet, gap_sheet, named
+from .sheets import TARGET, Sheet, accuracy_sheet, cost_sheet, far_notes, gap_sheet, named
 from .view import GroupKey, View, interval, with_sd
 
 Figures = dict[GroupKey, dict[str, Path]]
@@ -176,7 +176,9 @@ def _section(
         html.findings(audit),
         "<h3>Accuracy</h3>",
         accuracy_board(view, group, family_of),
-        html.paragraphs([P_SAID, *conditional] if view.references(group) else conditional, "soft"),
+        html.paragraphs(
+            [*([P_SAID] if view.references(group) else []), *conditional, *far_notes(view, group)], "soft"
+        ),
         f"<h3>What training together cost each modality, in points</h3>\n{gaps}" if gaps else "",
         _pictures(view, group, figures, room, path),
         "<h3>Method by method</h3>",

@@ -18,11 +18,17 @@ DIGITS = 6
 KEY = (
     "table", "dataset", "split", "recipe", "encoder", "label", "modality", "metric", "kind", "selection", "baseline",
 )  # fmt: skip
+#: Why a row has no interval, in `no_interval`, where the reason is neither too little data nor what the number is.
+SELECTED_ON_TEST, SMALL_CLASS = "selected_on_test", "small_class"
 
 
 @dataclass
 class Row:
-    """One row; the fields are the columns, in their order (docs/run-folder.md). NaN and None are written empty."""
+    """One row; the fields are the columns, in their order (docs/run-folder.md). NaN and None are written empty.
+
+    `level` is that of the interval, None without one; `no_interval` is '', `SELECTED_ON_TEST` or `SMALL_CLASS`;
+    `far_seeds` names the seeds, with spaces between, whose value lies far from that of the others.
+    """
 
     table: str
     dataset: str = ""
@@ -57,6 +63,9 @@ class Row:
     published_value: float | None = None
     published_source: str = ""
     tuning_trials: int | None = None
+    level: float | None = None
+    no_interval: str = ""
+    far_seeds: str = ""
 
     def __post_init__(self) -> None:
         self.row_id = self.row_id or digest([getattr(self, name) for name in KEY])[:10]
@@ -74,7 +83,7 @@ class Row:
 
 COLUMNS = tuple(field.name for field in fields(Row))
 _INTEGERS = ("rank_group", "n_seeds", "n_test", "tuning_trials")
-_FLOATS = ("value", "sd", "ci_low", "ci_high", "se", "p_value", "p_adjusted", "published_value")
+_FLOATS = ("value", "sd", "ci_low", "ci_high", "se", "p_value", "p_adjusted", "published_value", "level")
 
 
 def number(value: float | int | None) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 
-from ..stats import INFERENCE_TARGET
+from ..stats import FAR, INFERENCE_TARGET
 from .facts import ALONE, JOINT, LOGIT_MEAN
 from .rows import Row
-from .view import GroupKey, View, figure_of, interval, notes_of, p_text, signed, with_sd
+from .view import GroupKey, View, far_words, figure_of, interval, notes_of, p_text, signed, with_sd
 
 HOLM = "p (Holm)"
 TARGET = f"95 % two-part intervals (seeds and test samples both counted); they speak about {INFERENCE_TARGET}."
@@ -47,8 +46,7 @@ def worst_level(modalities: int) -> str:
 
 def level_note(row: Row) -> str:
     """Return ' (97.5 %)' where a row's interval is not at 95 %, as that of an extreme of several is."""
-    found = re.search(r"interval at \.05/(\d+)", row.note)
-    return f" ({worst_level(int(found[1]))})" if found and int(found[1]) > 1 else ""
+    return "" if row.level in (None, 0.95) else f" ({100 * (row.level or 0):.3g} %)"
 
 
 #: Tables whose resolution is that of single values; in the others it is that of differences between rows.
@@ -122,6 +120,21 @@ def _no_logit_mean(entries: list[Row]) -> list[str]:
     return ["No row of joint and unimodal models' mean logits: it takes joint with default parameters."]
 
 
+def far_notes(view: View, group: GroupKey) -> list[str]:
+    """Say what a seed far off means, and where there is one, probes included; [] where there is none."""
+    rows = [row for row in view.of(group, "accuracy", "accuracy", view.headline) if row.far_seeds]
+    if not rows:
+        return []
+    what = {"fused": "", "own_head": ", own head", "sliced": ", sliced", "probe": ", probe"}
+    named_rows = "; ".join(
+        f"{row.label} {row.modality}{what.get(row.kind, '')}: {far_words(row)}".replace(" fused", "") for row in rows
+    )
+    return [
+        f"A seed far off ({named_rows}) lies more than {FAR:g} usual deviations from the middle of its "
+        "row's seeds: look at its run. Where training collapses now and then, no interval here holds."
+    ]
+
+
 def accuracy_sheet(view: View, group: GroupKey) -> Sheet:
     """Return the accuracy table of a group under the headline rule."""
     modalities, references = view.modalities(group), view.references(group)
@@ -160,6 +173,7 @@ def accuracy_sheet(view: View, group: GroupKey) -> Sheet:
         *_no_logit_mean(view.entries(group)),
         *mixed_notes(view, group),
         TARGET,
+        *far_notes(view, group),
         resolved(view, group, "accuracy"),
         *said(used),
     ]
@@ -207,6 +221,7 @@ def gap_sheet(view: View, group: GroupKey) -> Sheet | None:
         "number of rows; competition_gap.csv has p-values corrected for it (Holm).",
         *mixed_notes(view, group),
         TARGET,
+        *far_notes(view, group),
         resolved(view, group, "competition_gap"),
         *said(used),
     ]

@@ -33,7 +33,8 @@ def ours_of(view: View, group: GroupKey, figure: Figure) -> tuple[Row, Ours] | N
             if row is not None and row.value is not None:
                 se, sd = (None if value is None else 100 * value for value in (row.se, row.sd))
                 own = "" if modality else head(row)
-                made = Ours(*group[:3], rule, 100 * row.value, se, sd, row.n_test or 1, figure.metric, own)
+                seeds = row.n_seeds or 1
+                made = Ours(*group[:3], rule, 100 * row.value, se, sd, row.n_test or 1, seeds, figure.metric, own)
                 return row, made
     return None
 

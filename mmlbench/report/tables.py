@@ -63,7 +63,7 @@ def accuracy_csv(view: View) -> str:
     """Return one line per label: accuracy and the differences to baseline and ensemble, under the headline rule."""
     columns = [*_GROUP, "selection", "rank_group", *(f"accuracy_{v}" for v in _VALUE)]
     columns += [f"{to}_{v}" for to in ("baseline", "ensemble") for v in ("label", *_VALUE, *_P)]
-    columns += ["bayes", "optimism", "resolution", "n_seeds", "n_test", "note"]
+    columns += ["bayes", "optimism", "resolution", "far_seeds", "n_seeds", "n_test", "note"]
     lines = []
     for group in view.groups():
         names = [view.baseline, view.ensemble(group)]
@@ -77,7 +77,8 @@ def accuracy_csv(view: View) -> str:
                 line += [name if difference else "", *_values(difference), *_values(difference, _P)]
             optimism = view.find(group, entry.label, "optimism", table="selection", selection="test")
             line += [view.bayes(group).get("fused"), optimism.value if optimism else None]
-            line += [resolution.value if resolution else None, entry.n_seeds, entry.n_test, (fused or entry).note]
+            line += [resolution.value if resolution else None, fused.far_seeds if fused else ""]
+            line += [entry.n_seeds, entry.n_test, (fused or entry).note]
             lines.append(line)
     return to_csv(columns, lines)
 

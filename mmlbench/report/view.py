@@ -226,13 +226,20 @@ def figure_of(row: Row | None) -> str:
 
 
 def with_sd(row: Row | None) -> str:
-    """Return 'value ± sd' as the row's unit is printed."""
+    """Return 'value ± sd' as the row's unit is printed, and which seeds lie far from the others."""
     if row is None or row.value is None:
         return ""
+    far = f" ({far_words(row)})" if row.far_seeds else ""
     if row.sd is None:
-        return figure_of(row)
+        return figure_of(row) + far
     sd = 100 * row.sd if row.unit == "fraction" else row.sd
-    return f"{figure_of(row)} ± {sd:.{PLAIN_DIGITS.get(row.unit, 1)}f}"
+    return f"{figure_of(row)} ± {sd:.{PLAIN_DIGITS.get(row.unit, 1)}f}{far}"
+
+
+def far_words(row: Row) -> str:
+    """Return 'seed 3 far off', '' where no seed is."""
+    seeds = row.far_seeds.split()
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(seeds)} far off" if seeds else ""
 
 
 def p_text(value: float | None) -> str:

@@ -25,10 +25,13 @@ from .intervals import (
     variance_parts,
 )
 from .power import SEED_CORRELATION, Smallest, Spread, plan_table, power, resolution, smallest_difference
+from .proportion import FAR, FEW, far_seeds, proportion, wilson
 from .reliance import MOST_PLAYERS, shapley, subset_name
 from .tables import table_pseudo_values
 
 __all__ = [
+    "FAR",
+    "FEW",
     "INFERENCE_TARGET",
     "LEAST_ITEMS",
     "LEAST_SEEDS",
@@ -46,6 +49,7 @@ __all__ = [
     "cluster_values",
     "components",
     "cross_fit_optimism",
+    "far_seeds",
     "half_width",
     "holm",
     "p_value",
@@ -53,6 +57,7 @@ __all__ = [
     "plan_table",
     "power",
     "probability_best",
+    "proportion",
     "pseudo_values",
     "resampled_means",
     "resolution",
@@ -63,4 +68,5 @@ __all__ = [
     "table_pseudo_values",
     "two_part",
     "variance_parts",
+    "wilson",
 ]

@@ -25,9 +25,12 @@ def resampled_means(matrices: Sequence[ArrayLike], draws: int = 2000, seed: int 
     Args:
         matrices: (S, n) each, the same seeds and items, no clusters. draws: their number. seed: of the draws.
     """
-    data = [_matrix(matrix) for matrix in matrices]
+    every = [_matrix(matrix) for matrix in matrices]
+    first: dict[bytes, int] = {}  # rows of equal values are one row, or rounding would tell their draws apart
+    place = [first.setdefault(matrix.tobytes(), len(first)) for matrix in every]
+    data = [every[place.index(k)] for k in range(len(first))]
     K, (S, n) = len(data), data[0].shape
-    if any(matrix.shape != (S, n) for matrix in data) or S < 2:
+    if any(matrix.shape != (S, n) for matrix in every) or S < 2:
         raise ValueError("expected matrices of the same seeds (two at least) and items")
     of_item = np.stack([matrix.mean(axis=0) for matrix in data])
     means = of_item.mean(axis=1, keepdims=True)
@@ -41,13 +44,14 @@ def resampled_means(matrices: Sequence[ArrayLike], draws: int = 2000, seed: int 
     items = np.linalg.cholesky(covariance + tiny * np.eye(K)) @ rng.standard_normal((K, draws))
     scale = np.sqrt((S - 1) / rng.chisquare(S - 1, size=draws))
     xi = rng.standard_normal((S, draws)) * scale / np.sqrt(S * (S - 1))
-    return means + shrink * items + of_seed @ xi
+    return (means + shrink * items + of_seed @ xi)[place]
 
 
 def probability_best(matrices: Sequence[ArrayLike], draws: int = 2000, seed: int = 0) -> NDArray[np.float64]:
     """Return how often each of K methods has the greatest of the resampled means (K,); equals share a draw.
 
-    How sure these data are of the order, under the same model as the intervals; no posterior, and no test.
+    How sure these data are of the order, under the same model as the intervals; no posterior, and no test. It is too
+    sure where methods hardly differ: of methods half a point apart, one that it gives 76 % was best in 40 %.
 
     Raises:
         ValueError: fewer than `LEAST_SEEDS` seeds or `LEAST_ITEMS` items: then there is no honest value.

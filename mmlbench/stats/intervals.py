@@ -52,7 +52,9 @@ SMALLEST_P = 1e-100
 FLOOR_QUANTILE = 0.05
 """How far down its own distribution the seed x item noise is still believed (`seed_variance`)."""
 
-_NO_VARIATION = "no interval: the values do not vary"
+NO_VARIATION = "no interval: the values do not vary"
+"""Note of an estimate that has no interval for this reason."""
+
 _ONE_ITEM = "no interval: a single item says nothing about others"
 _ONE_SEED = "this trained model"
 
@@ -192,7 +194,7 @@ def two_part(D: ArrayLike, clusters: ArrayLike | None = None, level: float = 0.9
     if units.shape[1] == 1:
         notes.append(_ONE_ITEM)
     elif _is_nothing((0.0 if S == 1 else v_raw) + v_items, matrix):
-        notes.append(_NO_VARIATION)
+        notes.append(NO_VARIATION)
         p = 1.0 if mean == 0 else math.nan
     else:
         width = float(half_width(v_seeds, v_items, S, count, level))
@@ -225,10 +227,11 @@ def cluster_values(D: ArrayLike, clusters: ArrayLike) -> tuple[NDArray[np.float6
     index, share = _shares(clusters, matrix.shape[1])
     if share.size == 1:
         raise ValueError("a single cluster says nothing about others")
-    member = np.zeros((index.size, share.size))
-    member[np.arange(index.size), index] = 1.0
     of_seed = matrix.mean(axis=1, keepdims=True)
-    deviation = (matrix - of_seed) @ member * ((share.size - 1) / index.size / (1 - share))
+    order = np.argsort(index, kind="stable")
+    starts = np.searchsorted(index[order], np.arange(share.size))
+    deviation = np.add.reduceat((matrix - of_seed)[:, order], starts, axis=1)
+    deviation *= (share.size - 1) / index.size / (1 - share)
     return of_seed + deviation - deviation.mean(axis=1, keepdims=True), float(1 / (share**2).sum())
 
 
@@ -272,6 +275,9 @@ def _shares(clusters: ArrayLike, n_items: int) -> tuple[NDArray[np.intp], NDArra
     labels = np.asarray(clusters)
     if labels.shape != (n_items,):
         raise ValueError(f"clusters has shape {labels.shape}, expected one label for each of {n_items} items")
+    lacking = sum(label is None or label != label for label in labels.tolist())  # NaN is unlike itself
+    if lacking:
+        raise ValueError(f"{lacking} of {n_items} items have no cluster label (NaN or None)")
     _, index, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     return index, sizes / n_items
 
