@@ -157,16 +157,24 @@ class Planted(Dataset):
         out.split("s", [Sample(f"x{i}", parts[i], i % 2, row, f"g{i % 4}") for i, row in enumerate(rows)])
 
 
+def planted_cache(dataset: Dataset, root: Path) -> Cache:
+    """Return the prepared cache of a dataset."""
+    prepare(dataset, "0123456789", root, lambda line: None)
+    return Cache.open(root / f"{dataset.name}-0123456789")
+
+
+def by_id(findings: list[Finding]) -> dict[tuple[str, str, str], Finding]:
+    """Return findings by check, parts and what they are of."""
+    return {(f.check, f.parts, f.of): f for f in findings}
+
+
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory: pytest.TempPathFactory) -> Cache:
-    root = tmp_path_factory.mktemp("cache")
-    prepare(Planted(), "0123456789", root, lambda line: None)
-    return Cache.open(root / "planted-0123456789")
+    return planted_cache(Planted(), tmp_path_factory.mktemp("cache"))
 
 
 def test_planted_content_is_found(planted: Cache) -> None:
-    found = audit_cache(planted, "s", "scene")
-    by = {(f.check, f.parts, f.of): f for f in found}
+    by = by_id(audit_cache(planted, "s", "scene"))
     assert by["rows", "train+test", "picture"].examples == ("x11",)
     assert by["bytes", "train+test", "picture"].examples == ("x1=x7", "x4=x10")
     assert by["near", "train+test", "picture"].examples == ("x2~x8", "x3~x6")

@@ -14,7 +14,7 @@ from ..dataset import PARTS, Sample
 from ..errors import DataError
 from ..hashing import digest, file_digest
 from ..store import read_json, write_json
-from .content import audit_content, frame_findings
+from .content import audit_content, frame_findings, groups_of
 from .findings import COLUMNS, LEVELS, Finding, as_json, from_csv, from_json, to_csv
 from .known import KNOWN, check_known, is_official
 from .lists import audit_lists, figures
@@ -31,6 +31,7 @@ __all__ = [
     "figures",
     "frame_findings",
     "from_csv",
+    "groups_of",
     "is_official",
     "to_csv",
 ]

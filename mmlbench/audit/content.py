@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..cache import Cache
+from ..cache import Cache, Part
 from ..dataset import PARTS
 from .findings import Finding, some
 from .lists import pairs, plural
@@ -108,8 +108,10 @@ def audit_content(cache: Cache, split: str) -> list[Finding]:
             name: {int(r): str(i) for r, i in zip(part.rows[modality], part.ids, strict=True)}
             for name, part in parts.items()
         }
+        found += _shared_within(modality, parts["test"]) if "test" in parts else []
         for name, rows in used.items():
             found += _blank(modality, name, rows, views, names[name])
+            found += _within(modality, name, parts[name], views, stored)
         for a, b in pairs(used):
             found += _shared(modality, a, b, used, names)
             found += _same_bytes(modality, a, b, used, views, names)
@@ -179,6 +181,111 @@ def _near(
     said += f" (correlation {NEAR} or more)"
     level = "leak" if found else "ok"
     yield Finding("near", f"{a}+{b}", modality, len(found), len(used[b]), level, said, some(examples))
+
+
+def twins_within(rows: np.ndarray, views: Views, stored: np.ndarray) -> dict[str, list[tuple[int, int]]]:
+    """Return pairs (earlier row, later row) among some rows of a modality, by what they share.
+
+    'bytes': a view byte for byte; 'near': a view that correlates as a re-encoded copy would. Each row has its first
+    twin of equal bytes and its likeliest near ones, so that groups of twins hang together; not every pair.
+    """
+    known: dict[bytes, int] = {}
+    found: dict[str, list[tuple[int, int]]] = {"bytes": [], "near": []}
+    for row in rows.tolist():
+        own = views.bytes[row]
+        found["bytes"] += [(twin, row) for twin in sorted({known[content] for content in own if content in known})]
+        known |= {content: row for content in own if content not in known}
+    places = views.of(rows)
+    thumbs, of = views.thumb[places], views.row[places]
+    near: dict[tuple[int, int], None] = {}
+    for start in range(0, len(places), BLOCK):
+        likely = thumbs[start : start + BLOCK] @ thumbs[: start + BLOCK].T
+        for k, place in enumerate(places[start : start + BLOCK].tolist()):
+            row = int(views.row[place])
+            candidates = np.flatnonzero((likely[k] >= LIKELY) & (of[: likely.shape[1]] < row))
+            candidates = candidates[np.argsort(-likely[k, candidates], kind="stable")][:4]
+            for candidate in candidates.tolist():
+                twin = _nearest(stored, place, places[[candidate]], views)
+                if twin is not None:
+                    near[twin, row] = None
+    found["near"] = list(near)
+    return found
+
+
+def _shared_within(modality: str, facts: Part) -> Iterator[Finding]:
+    """Test samples of one stored row that are not of one declared group; in training a row may serve many samples."""
+    first: dict[int, int] = {}
+    shared: list[str] = []
+    for k, row in enumerate(facts.rows[modality].tolist()):
+        twin = first.setdefault(row, k)
+        if twin != k and (not facts.groups[k] or facts.groups[k] != facts.groups[twin]):
+            shared.append(f"{facts.ids[twin]}={facts.ids[k]}")
+    said = f"no two samples of test with one row of {modality}"
+    if shared:
+        said = f"{plural(len(shared), 'sample')} of test with a row of {modality} that another there has too, "
+        said += "which the intervals take as independent"
+    yield Finding("rows", "test", modality, len(shared), len(facts), "fault" if shared else "ok", said, some(shared))
+
+
+def _within(modality: str, part: str, facts: Part, views: Views, stored: np.ndarray) -> Iterator[Finding]:
+    """Rows of one part that are alike and not of one declared group: intervals take test samples as independent."""
+    rows = np.unique(facts.rows[modality])
+    ids = {int(r): str(i) for r, i in zip(facts.rows[modality], facts.ids, strict=True)}
+    groups = {int(r): str(g) for r, g in zip(facts.rows[modality], facts.groups, strict=True)}
+    words = {"bytes": ("byte for byte as", "="), "near": ("nearly the same as", "~")}
+    for check, twins in twins_within(rows, views, stored).items():
+        apart = [(a, b) for a, b in twins if not groups[a] or groups[a] != groups[b]]
+        count, (alike, sign) = len({b for _, b in apart}), words[check]
+        if not apart:
+            said = f"no row of {modality} in {part} {alike} another there"
+        else:
+            said = f"{plural(count, 'row')} of {modality} in {part} {alike} another there"
+            said += ", which the intervals take as independent" if part == "test" else ""
+        level = "ok" if not apart else "fault" if part == "test" else "note"
+        examples = some(f"{ids[a]}{sign}{ids[b]}" for a, b in apart)
+        yield Finding(check, part, modality, count, len(rows), level, said, examples)
+
+
+def groups_of(cache: Cache, split: str) -> dict[str, str]:
+    """Return id -> group of a split's test samples: those that share a row, or a view alike, and declared groups.
+
+    Whatever hangs together is one group, named by its declared groups where it has any, else by its first id. A
+    sample that is like no other is a group of its own.
+    """
+    part = cache.part(split, "test")
+    ids = [str(name) for name in part.ids]
+    parent = list(range(len(ids)))
+
+    def root(k: int) -> int:
+        while parent[k] != k:
+            parent[k] = k = parent[parent[k]]
+        return k
+
+    def join(members: list[int]) -> None:
+        for other in members[1:]:
+            first, second = sorted((root(members[0]), root(other)))
+            parent[second] = first
+
+    declared: dict[str, list[int]] = defaultdict(list)
+    for k, group in enumerate(part.groups.tolist()):
+        declared[str(group)].append(k)
+    for group, members in declared.items():
+        if group:
+            join(members)
+    for facts in cache.manifest["modalities"]:
+        modality, of_row = facts["name"], defaultdict(list)
+        for k, row in enumerate(part.rows[modality].tolist()):
+            of_row[row].append(k)
+        for members in of_row.values():
+            join(members)
+        rows, stored = np.unique(part.rows[modality]), cache.array(modality)
+        views = boil_down(stored, rows, cache.valid(modality), facts["kind"] == "flow")
+        for a, b in (pair for twins in twins_within(rows, views, stored).values() for pair in twins):
+            join([of_row[a][0], of_row[b][0]])
+    names: dict[int, dict[str, None]] = defaultdict(dict)
+    for k, group in enumerate(part.groups.tolist()):
+        names[root(k)] |= {str(group): None} if group else {}
+    return {name: "+".join(names[root(k)]) or ids[root(k)] for k, name in enumerate(ids)}
 
 
 def _nearest(stored: np.ndarray, place: int, candidates: np.ndarray, views: Views) -> int | None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import csv
+import io
 import sys
 from pathlib import Path
 
-from ..audit import KNOWN, Finding, audit_lists, audited, check_known, is_official, to_csv
+from ..audit import KNOWN, Finding, audit_lists, audited, check_known, groups_of, is_official, to_csv
 from ..cache import Cache, cache_key
 from ..dataset import Dataset, Listed
 from ..errors import ConfigError, DataError, nearest
 from ..index import Entry, Index, load_index, use_plugins
 from ..params import check
+from ..report.load import GROUP_COLUMNS
 from ..store import write_text
 from . import say
 from .parser import settings
@@ -30,6 +33,11 @@ def audit(arguments: argparse.Namespace) -> int:
             raise ConfigError(f"{entry.name} has no split {split!r}", nearest(split, splits))
     groups = {s: entry.facts["splits"][s]["group"] for s in (arguments.split or splits)}
     folder = _prepared(entry, arguments)
+    if arguments.groups and (arguments.lists or folder is None):
+        raise ConfigError(
+            "--groups looks at the content of test samples, and there is no prepared cache of it",
+            f"Run: mmlbench prepare {entry.name}, and leave --lists out",
+        )
     if arguments.lists or folder is None:
         found = _of_lists(entry, index, arguments.raw, groups, folder)
     else:
@@ -38,8 +46,23 @@ def audit(arguments: argparse.Namespace) -> int:
     write_text(path, to_csv((entry.name, split, finding) for split, some in found.items() for finding in some))
     _show(entry.name, found)
     say(f"the table is {path}")
+    if arguments.groups and folder is not None:
+        _write_groups(Cache.open(folder), entry.name, list(groups), arguments.groups)
     grave = [finding for some in found.values() for finding in some if finding.level in ("leak", "fault")]
     return int(bool(grave) and arguments.strict)
+
+
+def _write_groups(cache: Cache, name: str, splits: list[str], path: Path) -> None:
+    """Write the groups of the test samples of some splits, near-duplicates put together, and say how many."""
+    lines = []
+    for split in splits:
+        found = groups_of(cache, split)
+        lines += [[name, split, id, group] for id, group in found.items()]
+        say(f"{name} / {split}: {len(found)} test samples in {len(set(found.values()))} groups")
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows([GROUP_COLUMNS, *lines])
+    write_text(path, text.getvalue())
+    say(f"the groups are {path}; intervals over them: mmlbench tables --groups {path}")
 
 
 def _prepared(entry: Entry, arguments: argparse.Namespace) -> Path | None:

@@ -197,6 +197,8 @@ def _run_commands(commands: Any) -> None:
     audit.add_argument("--split", action="append", metavar="NAME", help="only this one; may be given several times")
     audit.add_argument("--lists", action="store_true", help="the split lists alone, even where a cache is prepared")
     audit.add_argument("--raw", type=Path, metavar="FOLDER", help="with the raw files, where they hold the lists")
+    text = "write the test samples' groups to it, near-duplicates put together (for mmlbench tables --groups)"
+    audit.add_argument("--groups", type=Path, metavar="FILE", help=text)
     audit.add_argument("--strict", action="store_true", help="exit code 1 where a leak or a fault is found")
     audit.add_argument("--dataset-set", type=setting, action="append", metavar="KEY=VALUE", help=help_text)
     example = "mmlbench robustness --noise 0.25,0.5,1,1.5,2"
@@ -272,6 +274,8 @@ def _report_commands(commands: Any) -> None:
     tables = _add(
         commands, "tables", "make tables, leaderboard and figures from results/plan.json", "report", "mmlbench tables"
     )
+    text = "intervals over these groups of test samples, a file of mmlbench audit --groups"
+    tables.add_argument("--groups", type=Path, metavar="FILE", help=text)
     _places(tables)
     board = _add(commands, "leaderboard", "show the leaderboard in the terminal", "report", "mmlbench leaderboard")
     board.add_argument("--open", action="store_true", help="open the page in the browser instead")

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 
-def make_all(results: Path, cache: Path, say: Callable[[str], None]) -> None:
+def make_all(results: Path, cache: Path, say: Callable[[str], None], groups: Path | None = None) -> None:
     """Make everything that a reader sees from a study's runs: tables, leaderboard, figures.
 
     Args:
         results: the results folder, with plan.json. cache: the folder of prepared caches. say: takes one line.
+        groups: a file of `mmlbench audit --groups`: the intervals are over these groups of test samples.
 
     Raises:
         DataError: a planned run is missing, stale or corrupt (nothing is written then); a full disk, a read-only
@@ -21,11 +22,11 @@ def make_all(results: Path, cache: Path, say: Callable[[str], None]) -> None:
     from .figures import write_figures
     from .frame import make_frame
     from .leaderboard import write_leaderboard
-    from .load import MADE, read_plan
+    from .load import MADE, read_groups, read_plan
     from .tables import write_tables
     from .view import View
 
-    all_tables, cost = make_frame(results, cache)
+    all_tables, cost = make_frame(results, cache, regroup=read_groups(groups) if groups else None)
     plan = read_plan(results)
     view = View.parse(plan, all_tables, cost)
     view.audit = audit_plan(results, cache, say)

@@ -172,7 +172,7 @@ def _resolution(group: Group, headline: str) -> Iterator[Row]:
 
 def group_rows(group: Group, headline: str) -> Iterator[Row]:
     """Yield the fused accuracy on each group of test samples, such as a speaker."""
-    if group.clusters is None:
+    if group.clusters is None or group.regrouped:  # near-duplicates: a thousand groups of one or two
         return
     names = sorted(set(group.groups.tolist()))
     for entry in group.entries:

@@ -17,7 +17,7 @@ from .boil import Run
 from .facts import CONTROL, LOGIT_MEAN
 from .front import on_front
 from .gaps import gap_rows
-from .load import Entry, Group, Loaded, load
+from .load import Entry, Group, Loaded, Regroup, load
 from .make import POINTS, What, blank, corrected, fill, group_estimate, known, mean_row
 from .measures import class_rows, fusion_gain_rows, measure_rows, reliance_rows
 from .overall import overall_rows
@@ -34,16 +34,18 @@ COST_COLUMNS = (
 )  # fmt: skip
 
 
-def make_frame(results: Path, cache: Path, plan: dict[str, Any] | None = None) -> tuple[str, str]:
+def make_frame(
+    results: Path, cache: Path, plan: dict[str, Any] | None = None, regroup: Regroup | None = None
+) -> tuple[str, str]:
     """Check a study's runs; return the text of all_tables.csv and of cost.csv.
 
     Args:
-        plan: that of plan.json by default.
+        plan: that of plan.json by default. regroup: groups of test samples in place of the runs' own.
 
     Raises:
         DataError: a planned run is missing, stale or corrupt; see `load`.
     """
-    loaded = load(results, cache, plan)
+    loaded = load(results, cache, plan, regroup)
     rows = corrected([*all_rows(loaded), *robustness_rows(loaded, results)])
     fill_published(View(loaded.name, loaded.headline, loaded.baseline, rows, []), read_figures())
     return rows_text(rows), to_csv(COST_COLUMNS, cost_rows(loaded))

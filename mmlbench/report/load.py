@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -79,6 +81,7 @@ class Group:
     class_names: list[str] = field(default_factory=list)
     note: str = ""
     entries: list[Entry] = field(default_factory=list)
+    regrouped: bool = False
 
     @property
     def clusters(self) -> np.ndarray | None:
@@ -220,11 +223,52 @@ def _terms(run: RunFolder) -> tuple[list[np.ndarray], dict[str, str]]:
     }
 
 
+#: (dataset, split) -> id -> group of the test samples.
+Regroup = Mapping[tuple[str, ...], Mapping[str, str]]
+#: What one of the groups is called that `mmlbench audit --groups` writes.
+REGROUPED = "near-duplicate group"
+GROUP_COLUMNS = ("dataset", "split", "id", "group")
+
+
+def read_groups(path: Path) -> dict[tuple[str, ...], dict[str, str]]:
+    """Read groups of test samples from a file as `mmlbench audit --groups` writes it.
+
+    Raises:
+        DataError: it can't be read, has other columns, or a row without id or group.
+    """
+    mend = "Make it with: mmlbench audit NAME --groups FILE"
+    found: dict[tuple[str, ...], dict[str, str]] = {}
+    try:
+        table = csv.reader(io.StringIO(path.read_text(encoding="utf-8"), newline=""))
+        if tuple(next(table, ())) != GROUP_COLUMNS:
+            raise DataError(f"{path} does not have the columns {', '.join(GROUP_COLUMNS)}", mend)
+        for line, row in enumerate(table, 2):
+            if len(row) != len(GROUP_COLUMNS) or not all(row):
+                raise DataError(f"{path}: line {line} lacks one of {', '.join(GROUP_COLUMNS)}", mend)
+            found.setdefault((row[0], row[1]), {})[row[2]] = row[3]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} can't be read ({str(error).splitlines()[0]})", mend) from None
+    return found
+
+
+def regrouped(ids: np.ndarray, given: Mapping[str, str], where: tuple[str, ...]) -> np.ndarray:
+    """Return the given group of each test sample.
+
+    Raises:
+        DataError: a sample has none.
+    """
+    lacking = [name for name in ids.tolist() if name not in given]
+    if lacking:
+        what = f"{len(lacking)} of {len(ids)} test samples of {'/'.join(where)} have no group, such as {lacking[0]}"
+        raise DataError(what, "Make the groups anew from the same data: mmlbench audit NAME --groups FILE")
+    return np.array([given[name] for name in ids.tolist()], dtype=np.str_)
+
+
 class _Collector:
     """Puts the runs into groups and entries, and refuses those of another test set."""
 
-    def __init__(self, facts: Facts, cache: Path) -> None:
-        self.facts, self.cache = facts, cache
+    def __init__(self, facts: Facts, cache: Path, regroup: Regroup) -> None:
+        self.facts, self.cache, self.regroup = facts, cache, regroup
         self.groups: dict[tuple[str, ...], Group] = {}
         self.terms: dict[tuple[str, ...], tuple[str, dict[str, str]]] = {}
         self.kept: dict[str, tuple[Run, list[np.ndarray], dict[str, str]]] = {}
@@ -245,11 +289,13 @@ class _Collector:
             record = folder.record
             for fault in label_faults(folder, self.cache):
                 raise DataError(f"{name}: {fault}", "Remove the run and make it again, or restore the prepared cache")
+            given = self.regroup.get(key[:2])
             self.groups[key] = Group(
                 *key,
-                group_name=self.facts.group_name(config["dataset"], config["split"]),
+                group_name=REGROUPED if given else self.facts.group_name(config["dataset"], config["split"]),
                 modalities=list(record["modalities"]),
-                groups=samples[2],
+                groups=regrouped(samples[0], given, key[:2]) if given else samples[2],
+                regrouped=bool(given),
                 bayes=record["bayes"],
                 data_fingerprint=record["data_fingerprint"],
                 label=samples[1],
@@ -288,18 +334,18 @@ def so_far(results: Path) -> tuple[dict[str, Any], list[str]]:
     return {**plan, "robustness": [], "cells": cells}, lines
 
 
-def load(results: Path, cache: Path, plan: dict[str, Any] | None = None) -> Loaded:
+def load(results: Path, cache: Path, plan: dict[str, Any] | None = None, regroup: Regroup | None = None) -> Loaded:
     """Check that every planned run is there, whole and fresh; score them.
 
     Args:
-        plan: that of plan.json by default.
+        plan: that of plan.json by default. regroup: groups of test samples in place of the runs' own.
 
     Raises:
         DataError: listing the runs that are missing, stale or corrupt, each with the command that makes it; runs
             of a group scored on different test samples; logits that are not finite.
     """
     plan = read_plan(results) if plan is None else plan
-    collector = _Collector(Facts.of_plan(plan), cache)
+    collector = _Collector(Facts.of_plan(plan), cache, regroup or {})
     faults: list[tuple[Mapping[str, Any], str]] = []
     opened: dict[str, tuple[str, RunFolder | None]] = {}
     for cell in plan["cells"]:
