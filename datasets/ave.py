@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from mmlbench.dataset import CacheWriter, Download, Listed, Sample, Split
-from mmlbench.errors import DataError, nearest
 from mmlbench.frontends import clips
 from mmlbench.frontends.clips import AUDIO, STORED, ClipDataset, ClipParams, folder_with, modalities, open_raw
 from mmlbench.frontends.counts import check_counts
+from mmlbench.frontends.events import Event, clean, read_events
 from mmlbench.params import bounded, choice
 from mmlbench.raw import lists, video
 from mmlbench.raw.work import Item, fill
@@ -31,48 +30,6 @@ CLASSES = (
 COUNTS = {"train": 3338, "val": 402, "test": 402}
 CLEAN = COUNTS | {"train": 3266, "val": 400}  # about: the lists are not at hand here
 HOW = "a file on Google Drive, linked from the repository YapengTian/AVE-ECCV18; unpack it or hand the zip to --raw"
-
-
-class Event(NamedTuple):
-    """A line of a list: which seconds of which video are what."""
-
-    part: str
-    label: int
-    video: str
-    first: int
-    last: int
-
-    @property
-    def item(self) -> str:
-        """Name of the stretch of video."""
-        return f"{self.video}@{self.first}-{self.last}"
-
-
-def events(rows: dict[str, list[list[str]]]) -> list[Event]:
-    """Return the lines of the three lists (category&id&quality&start&end), in their order."""
-    found = []
-    for name, lines in rows.items():
-        for cells in lines:
-            if cells[0] not in CLASSES:
-                raise DataError(f"ave: {name} names the category {cells[0]!r}", nearest(cells[0], CLASSES))
-            if not cells[3].isdecimal() or not cells[4].isdecimal() or int(cells[3]) >= int(cells[4]):
-                what = f"ave: {name} gives {cells[1]} the seconds {cells[3]!r} to {cells[4]!r}"
-                raise DataError(what, "Fetch the list again")
-            seconds = int(cells[3]), int(cells[4])
-            found.append(Event(name.removesuffix("Set.txt"), CLASSES.index(cells[0]), cells[1], *seconds))
-    return found
-
-
-def clean(found: list[Event]) -> list[Event]:
-    """Return the events without videos of two labels in a part, or of a later part; of equal lines one stays."""
-    labels: dict[tuple[str, str], set[int]] = {}
-    for event in found:
-        labels.setdefault((event.part, event.video), set()).add(event.label)
-    of = {part: {e.video for e in found if e.part == part} for part in ("train", "val", "test")}
-    taken = {"train": of["val"] | of["test"], "val": of["test"], "test": set()}
-    kept = [e for e in found if len(labels[e.part, e.video]) == 1 and e.video not in taken[e.part]]
-    first = {(e.part, e.video): e for e in reversed(kept)}
-    return [event for event in kept if first[event.part, event.video] is event]
 
 
 @register
@@ -114,7 +71,7 @@ class AVE(ClipDataset):
     def prepare(self, raw: Path | None, out: CacheWriter) -> None:
         """Read the lists, decode the events, write the splits."""
         folder = open_raw(raw, out, ("AVE", "trainSet.txt"))
-        found = events(lists.official(out, folder, SHA256, delimiter="&", columns=5))
+        found = read_events(lists.official(out, folder, SHA256, delimiter="&", columns=5), CLASSES)
         check_counts(out, self._videos(found), out.options.lists or folder)
         names = sorted({event.item for event in found})
         of = {event.item: event for event in found}
@@ -131,7 +88,7 @@ class AVE(ClipDataset):
         folder = folder_with(raw, ("trainSet.txt",))
         if folder is None:
             return {}
-        found = events({name: lists.read_rows(folder / name, "&", 5) for name in SHA256})
+        found = read_events({name: lists.read_rows(folder / name, "&", 5) for name in SHA256}, CLASSES)
         hashes = lists.hashes(folder, SHA256, SHA256)
         return {split: Listed(samples, hashes) for split, samples in self._videos(found).items()}
 
@@ -146,4 +103,6 @@ class AVE(ClipDataset):
         frames = video.at_seconds(path, first, last)
         if len(frames) < self.params.at_least:
             frames = video.evenly(path, self.params.at_least, first, last)
-        return {"audio": clips.sound(path, self.params, (first, last)), "visual": clips.pictures(frames, self.params)}
+        audio = clips.sound(path, self.params, (first, last))
+        clips.check_lengths(path)
+        return {"audio": audio, "visual": clips.pictures(frames, self.params)}

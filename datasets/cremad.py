@@ -12,18 +12,16 @@ from mmlbench.frontends.clips import (
     STORED,
     ClipDataset,
     ClipParams,
+    decode_clip,
     frame_files,
     modalities,
     open_raw,
-    pictures,
-    sound,
-)
+)  # fmt: skip
 from mmlbench.frontends.counts import check_counts
 from mmlbench.frontends.divide import by_group
 from mmlbench.params import bounded
-from mmlbench.raw import lists, video
-from mmlbench.raw.faults import Fault, spelt
-from mmlbench.raw.image import read_image
+from mmlbench.raw import lists
+from mmlbench.raw.faults import spelt
 from mmlbench.raw.work import Item, fill
 from mmlbench.registry import register
 
@@ -35,7 +33,7 @@ SHA256 = {
 VALIDATION = {"validation.txt": "7e79b68d6606bd43009fb8495ddb174bf58a14d91f0dd4e5daca001cb48642b3"}
 LABELS = ("NEU", "HAP", "SAD", "FEA", "DIS", "ANG")  # OGM-GE's order
 FLASH, WAV, FRAMES = "VideoFlash", "AudioWAV", "Image-01-FPS"
-ASPECT = 480 / 360
+ASPECT, LONGEST = 480 / 360, 10.0  # the clips last 1.3 to 5 s
 SEED = 50_101
 SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}
 LFS = "clone the repository with Git LFS and run `git lfs pull`; without LFS each file is a text of three lines"
@@ -137,13 +135,4 @@ class CremaD(ClipDataset):
 
     def decode(self, raw: Path, item: Item) -> dict[str, np.ndarray]:
         """Return a clip's spectrogram and frames."""
-        pictures_of = [name for name in item.files if not name.endswith(".wav")]
-        if pictures_of[0].endswith(".flv"):
-            found = video.every(raw / pictures_of[0])
-            if len(found) < self.params.at_least:
-                found = video.evenly(raw / pictures_of[0], self.params.at_least)
-        else:
-            found = [read_image(raw / name) for name in pictures_of]
-        if not found:
-            raise Fault(raw / item.files[0], "gives no frame")
-        return {"audio": sound(raw / item.files[-1], self.params), "visual": pictures(found, self.params)}
+        return decode_clip(raw, item, self.params, self.params.at_least, LONGEST)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,18 +14,22 @@ import numpy as np
 from ..dataset import CacheWriter, Dataset, Modality
 from ..errors import DataError
 from ..params import DatasetParams, bounded, choice
+from ..raw import video
 from ..raw.archives import archive_in, is_archive, unpack
 from ..raw.faults import Fault, check_file
-from ..raw.image import square
+from ..raw.image import read_image, square
 from ..raw.resampling import RESAMPLING
-from ..raw.sound import SILENCE, read_sound
-from ..raw.work import PIXELS, Stored
+from ..raw.sound import SILENCE, read_sound, seconds
+from ..raw.work import PIXELS, Item, Stored
 from .spectrograms import FRONT_ENDS, PADS
 
 #: How the two modalities are kept.
 STORED = {"audio": Stored("float16"), "visual": PIXELS}
-
-
+#: Seconds of sound beside which a single frame is no clip.
+_ALONE = 1.5
+#: Kinds of extracted frames, and how many a second their folder's name promises.
+PICTURES = (".jpg", ".jpeg", ".png")
+_PER_SECOND = re.compile(r"Image-(\d+)-FPS")
 #: Names of the audio front ends.
 AUDIO = tuple(FRONT_ENDS)
 
@@ -83,6 +88,40 @@ def sound(path: Path, params: ClipParams, seconds: tuple[float, float] | None = 
     return front.spectrogram(waveform, params.pad)[None, None].astype(np.float16)
 
 
+def check_lengths(path: Path, heard: Path | None = None, longest: float = math.inf) -> None:
+    """Refuse a clip whose sound and picture are not of one recording by their lengths, or that is far too long.
+
+    One may begin late or end early where a clip was cut without encoding: half of the other is enough.
+
+    Args:
+        path: the video. heard: the file of its sound, where that is another. longest: seconds that no clip lasts.
+
+    Raises:
+        Fault: naming both lengths.
+    """
+    found = video.lengths(path)
+    sound = found.sound if heard is None else seconds(heard)
+    if found.frames == 1 and sound > _ALONE:
+        raise Fault(path, f"has one frame beside {sound:.1f} s of sound")
+    _check_pair(path, found.picture, sound)
+    if max(found.picture, sound) > longest:
+        raise Fault(path, f"lasts {max(found.picture, sound):.1f} s, no clip of this dataset more than {longest:g}")
+
+
+def check_frames(folder: Path, count: int, heard: Path, per_second: float = 1.0) -> None:
+    """Refuse extracted frames, so many a second, whose number is not that of their sound; see `check_lengths`."""
+    sound = seconds(heard)
+    shortest, longest = (count - 1) / per_second, (count + 1) / per_second
+    if sound < shortest / 2 - _ALONE or sound / 2 - _ALONE > longest:
+        raise Fault(folder, f"has {count} frames, {per_second:g} a second, beside {sound:.1f} s of sound")
+
+
+def _check_pair(path: Path, picture: float, sound: float) -> None:
+    less, more = sorted((picture, sound))
+    if less < more / 2 and more - less > 1:
+        raise Fault(path, f"has {picture:.1f} s of picture beside {sound:.1f} s of sound")
+
+
 def pictures(frames: Sequence[np.ndarray], params: ClipParams) -> np.ndarray:
     """Return frames (h, w, 3) as they are stored, (n, 3, size, size) uint8, thinned evenly to `params.frames`."""
     keep = range(len(frames))
@@ -91,18 +130,55 @@ def pictures(frames: Sequence[np.ndarray], params: ClipParams) -> np.ndarray:
     return np.stack([square(frames[k], params.size) for k in keep])
 
 
+def decode_clip(
+    raw: Path, item: Item, params: ClipParams, at_least: int = 1, longest: float = math.inf, count: int = 0
+) -> dict[str, np.ndarray]:
+    """Return a clip's spectrogram and frames, and see that they belong together.
+
+    Args:
+        item: its files are the video or the frames in their order, then the WAV where the sound is a file of its own.
+        at_least: frames of a video that gives fewer at one a second. longest: seconds that no clip lasts.
+        count: of the frames that were extracted, where the item names only some of them.
+
+    Raises:
+        Fault: as `sound`, `read_image`, `video.every` and `check_lengths`.
+    """
+    own = item.files[-1].lower().endswith(".wav")
+    heard = raw / item.files[-1]
+    shown = [raw / name for name in (item.files[:-1] if own else item.files)]
+    extracted = shown[0].suffix.lower() in PICTURES
+    if extracted:
+        found = [read_image(path) for path in shown]
+    else:
+        found = video.every(shown[0])
+        if len(found) < at_least:
+            found = video.evenly(shown[0], at_least)
+    made = {"audio": sound(heard, params), "visual": pictures(found, params)}
+    if not extracted:
+        check_lengths(shown[0], heard if own else None, longest)
+    elif named := _PER_SECOND.search(str(shown[0].parent)):
+        check_frames(shown[0].parent, count or len(shown), heard, float(named[1]))
+    return made
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Return what sorts names by the numbers in them: 'frame2' before 'frame10'."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
 def frame_files(folder: Path) -> list[str]:
     """Return the names of extracted frames, in their order; numbered ones from the first to the last, gaps included.
 
     What a gap names is missing, and `prepare` says so.
     """
-    found = [path.name for kind in ("*.jpg", "*.png") for path in sorted(folder.glob(kind))]
-    numbers = [int(name[:-4]) for name in found if name[:-4].isdecimal()]
-    if not found or len(numbers) < len(found):
-        return found
-    there = dict(zip(numbers, found, strict=True))
-    width, kind = len(found[0]) - 4, found[0][-4:]
-    return [there.get(k, f"{k:0{width}d}{kind}") for k in range(min(1, *numbers), max(numbers) + 1)]
+    there = folder.iterdir() if folder.is_dir() else ()
+    paths = [path for path in there if path.suffix in PICTURES and not path.name.startswith(".")]
+    paths.sort(key=lambda path: _natural(path.name))
+    if not paths or not all(path.stem.isdecimal() for path in paths):
+        return [path.name for path in paths]
+    named = {int(path.stem): path.name for path in paths}
+    width, kind = len(paths[0].stem), paths[0].suffix
+    return [named.get(k, f"{k:0{width}d}{kind}") for k in range(min(1, *named), max(named) + 1)]
 
 
 def numbered(names: Sequence[str]) -> list[str]:

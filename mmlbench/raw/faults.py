@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import struct
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -13,12 +12,11 @@ from pathlib import Path
 from ..dataset import CacheWriter
 from ..errors import DataError
 from ..store import write_text
+from .containers import cut_short
 
 _POINTER = b"version https://git-lfs"
 #: Faults that the one line of an error names; the report has all.
 _SHOWN = 3
-#: Seconds by which an FLV may end before the duration in its header: writers differ, cuts within it go unseen.
-_FLV_EARLY = 1.0
 
 
 class Fault(Exception):  # noqa: N818 (it is told, not raised to the user)
@@ -92,97 +90,6 @@ def check_file(raw: Path, name: str) -> None:
     why = cut_short(path, head)
     if why:
         raise Fault(name, why)
-
-
-def cut_short(path: Path, head: bytes) -> str:
-    """Return 'is cut short ...' where a container ends before its own structure says so; '' otherwise.
-
-    Decoders pass over this silently. RIFF (wav, avi), FLV and MP4 are walked by their chunk lengths; a length that
-    a writer left open (0, or all ones) says nothing.
-    """
-    walk = None
-    if head[:4] == b"RIFF":
-        walk = _riff_end
-    elif head[:3] == b"FLV":
-        walk = _flv_end
-    elif head[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide"):
-        walk = _mp4_end
-    if walk is None:
-        return ""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        end = walk(file, size)
-        if walk is _flv_end and end <= size + 4:  # a writer may leave out the size behind the last tag
-            return _flv_early(file, size)
-    if end < 0:
-        return "is cut short: its index (moov) is missing"
-    return f"is cut short: {size} bytes of at least {end}" if end > size else ""
-
-
-def _riff_end(file: io.BufferedReader, size: int) -> int:
-    at = 0
-    while at + 8 <= size:
-        file.seek(at)
-        name, length = struct.unpack("<4sI", file.read(8))
-        if name != b"RIFF" or length in (0, 0xFFFFFFFF):
-            return size
-        if at + 8 + length > size:
-            return at + 8 + length
-        at += 8 + length + length % 2
-    return size
-
-
-def _flv_end(file: io.BufferedReader, size: int) -> int:
-    file.seek(5)
-    start = file.read(4)
-    if len(start) < 4:
-        return 13
-    at = struct.unpack(">I", start)[0] + 4
-    while at + 11 <= size:
-        file.seek(at)
-        kind, *length = file.read(4)
-        if kind & 0x1F not in (8, 9, 18):  # damaged in the middle: the decoder will say where
-            return size
-        at += 11 + int.from_bytes(bytes(length), "big") + 4
-    return at
-
-
-def _flv_early(file: io.BufferedReader, size: int) -> str:
-    """Return 'is cut short ...' where an FLV ends, between two tags, long before the duration that it names."""
-    file.seek(0)
-    head = file.read(4096)
-    at, length = head.find(b"\x00\x08duration\x00"), len(b"\x00\x08duration\x00")
-    if at < 0 or at + length + 8 > len(head):
-        return ""
-    named = struct.unpack(">d", head[at + length : at + length + 8])[0]
-    last, at = 0, struct.unpack(">I", head[5:9])[0] + 4
-    while at + 11 <= size:
-        file.seek(at)
-        kind, *rest = file.read(8)
-        if kind & 0x1F not in (8, 9, 18):
-            return ""
-        last = max(last, int.from_bytes(bytes((rest[6], *rest[3:6])), "big"))
-        at += 11 + int.from_bytes(bytes(rest[:3]), "big") + 4
-    early = named - last / 1000
-    return f"is cut short: it ends at {last / 1000:.1f} of {named:.1f} s" if early > _FLV_EARLY else ""
-
-
-def _mp4_end(file: io.BufferedReader, size: int) -> int:
-    """Return where the last box ends, or -1 where there is no index."""
-    at, indexed = 0, False
-    while at + 8 <= size:
-        file.seek(at)
-        length, name = struct.unpack(">I4s", file.read(8))
-        if length == 1:
-            length = int.from_bytes(file.read(8), "big")
-        indexed |= name in (b"moov", b"moof")
-        if length == 0:
-            at = size
-            break
-        if length < 8:
-            break
-        at += length
-    return at if at > size or indexed else -1
 
 
 def scan(raw: Path, items: Iterable[tuple[str, Sequence[str]]]) -> list[Found]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +22,30 @@ def broken() -> tuple[type[Exception], ...]:
 
 @contextlib.contextmanager
 def open_container(path: Path) -> Iterator[Any]:
-    """Open a media file.
+    """Open a media file; what its demuxer complains of while it is read is a fault at the end.
+
+    Decoders mark the frames that they had to guess; a demuxer passes over what it can't read and only says so.
 
     Raises:
-        Fault: no media file, or one whose header is damaged.
+        Fault: no media file, or one that is damaged in its header or between its packets.
     """
     av = need("av")
-    av.logging.set_level(av.logging.PANIC)  # faults are told by `Fault`, once
+    av.logging.set_level(av.logging.ERROR)
+    av.logging.set_skip_repeated(False)
     try:
-        container = av.open(str(path), metadata_errors="ignore")
-    except broken() as error:
-        raise Fault(path, f"can't be opened as a video or sound file ({short(error)})") from error
-    with container:
-        yield container
+        with av.logging.Capture() as said:
+            try:
+                container = av.open(str(path), metadata_errors="ignore")
+            except broken() as error:
+                raise Fault(path, f"can't be opened as a video or sound file ({short(error)})") from error
+            with container:
+                yield container
+                reader = container.format.name
+        told = next((text for _, name, text in said if name == reader), None)
+        if told is not None:
+            raise Fault(path, f"is damaged between its packets ({' '.join(told.split())[:80]})")
+    finally:
+        av.logging.set_level(av.logging.PANIC)  # faults are told by `Fault`, once
 
 
 def short(error: BaseException) -> str:
@@ -107,8 +119,59 @@ def pick_frames(path: Path, wanted: Callable[[int, float, float], bool]) -> list
             time = place / rate if frame.time is None else float(frame.time)
             first = time if first is None else first
             if wanted(place, time - first, rate):
-                found.append(frame.to_ndarray(format="rgb24"))
+                found.append(upright(frame))
         return found
+
+
+def upright(frame: Any) -> np.ndarray:
+    """Return a frame as RGB uint8 (h, w, 3), turned or mirrored as its display matrix says, as players do.
+
+    Angles between quarter turns are rounded to the next.
+    """
+    picture = frame.to_ndarray(format="rgb24")
+    matrix = next((bytes(one) for one in frame.side_data if one.type.name == "DISPLAYMATRIX"), None)
+    if matrix is None:
+        return picture
+    a, b, _, c, d, *_ = np.frombuffer(matrix, np.int32)  # x' = a x + c y, y' = b x + d y
+    if abs(int(a)) + abs(int(d)) < abs(int(b)) + abs(int(c)):
+        picture, a, d = picture.transpose(1, 0, 2), c, b
+    return np.ascontiguousarray(picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Seconds that a file's first video and audio stream last by their packets, and how many frames it has."""
+
+    picture: float
+    sound: float
+    frames: int
+
+
+def lengths(path: Path) -> Lengths:
+    """Return the lengths of a file's streams without decoding it; 0 where there is no such stream.
+
+    Raises:
+        Fault: unreadable.
+    """
+    with open_container(path) as container:
+        streams = {kind: getattr(container.streams, kind)[:1] for kind in ("video", "audio")}
+        first: dict[str, float] = {}
+        last: dict[str, float] = {}
+        frames = 0
+        try:
+            for packet in container.demux(*streams["video"], *streams["audio"]):
+                kind, time = packet.stream.type, packet.pts if packet.pts is not None else packet.dts
+                if time is None or not packet.size or packet.is_discard:
+                    continue
+                start = float(time * packet.time_base)
+                step = 1 / (packet.stream.average_rate or 25) if kind == "video" else 0
+                end = start + float((packet.duration or 0) * packet.time_base or step)
+                first[kind], last[kind] = min(start, first.get(kind, start)), max(end, last.get(kind, end))
+                frames += kind == "video"
+        except broken() as error:
+            raise Fault(path, f"can't be read to its end ({short(error)})") from error
+        picture, sound = (last[kind] - max(0.0, first[kind]) if kind in last else 0.0 for kind in streams)
+        return Lengths(picture, sound, frames)
 
 
 def count(path: Path) -> int:

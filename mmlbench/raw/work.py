@@ -36,6 +36,7 @@ LIBRARIES = (
     "pillow",
     "soundfile",
     "soxr",
+    "simplejpeg",
     "numpy",
     "scipy",
     "opencv-contrib-python-headless",
@@ -71,6 +72,8 @@ class Stored:
     offset: float = 0.0
 
 
+#: How pictures and frames are read, part of the fingerprint: turned as they say, upper 8 of 16 bits, clear is white.
+SHOWN = {"turned": "as players do", "deep": "upper 8 bits", "transparent": "white"}
 #: Pixels 0..255 as real values 0..1.
 PIXELS = Stored("uint8", 1 / 255)
 #: (raw folder, item) -> modality -> its own views, (n, *shape), 1 <= n <= views, in the stored type.
@@ -127,7 +130,8 @@ class Task:
         except Fault as fault:
             return Found(item.id, _below(self.raw, fault.file), fault.reason)
         except (OSError, MemoryError) as error:
-            return Found(item.id, ", ".join(item.files[:1]), f"can't be read ({error})")
+            told = getattr(error, "strerror", None) or str(error)  # without the path, whose length hides the rest
+            return Found(item.id, ", ".join(item.files[:1]), f"can't be read ({told})")
 
     def _store(self, row: int, item: Item, made: dict[str, np.ndarray]) -> tuple[str, dict[str, int]]:
         valid = {}
@@ -266,6 +270,7 @@ def fill(out: CacheWriter, raw: Path, items: Sequence[Item], decode: Decode, sto
     """
     _leave_out(out, items)
     out.raw["libraries"] = libraries()
+    out.raw["shown"] = SHOWN
     wanted = {m.name: (len(items), m.views, *m.shape) for m in out.dataset.modalities}
     identity = digest([[i.id for i in items], wanted, out.raw["libraries"], out.folder.name])
     journal = Journal(out.folder, identity)
