@@ -9,11 +9,12 @@ import numpy as np
 
 from mmlbench.dataset import CacheWriter, Download, Listed, Sample, Split
 from mmlbench.errors import DataError
-from mmlbench.frontends.clips import AUDIO, STORED, ClipDataset, ClipParams, modalities, open_raw, pictures, sound
+from mmlbench.frontends.clips import AUDIO, STORED, ClipDataset, ClipParams, decode_clip, modalities, open_raw
 from mmlbench.frontends.counts import check_counts
 from mmlbench.frontends.divide import hold_out
+from mmlbench.frontends.scattered import Scattered
 from mmlbench.params import bounded, choice
-from mmlbench.raw import lists, video
+from mmlbench.raw import lists
 from mmlbench.raw.work import Item, fill
 from mmlbench.registry import register
 
@@ -23,7 +24,6 @@ SHA256 = {
     "my_test.txt": "3bb1fee2c9d30919cec6887a3e2fa27b7936cc3f46dff447d85ea21892a80a58",
 }
 CLASSES, ASPECT = 31, 16 / 9
-VIDEOS = (".mp4", ".mkv", ".webm", ".avi")
 #: YouTube's id, the first second, perhaps the last: `<id>_<start>` and `<id>_000012_000022` name the same clip.
 CLIP = re.compile(r"(.{11})_(\d+)(?:_(\d+))?")
 VAL_SHARE, SEED = 0.1, 50_301
@@ -37,34 +37,14 @@ def key(name: str) -> tuple[str, int] | None:
     return (found[1], int(found[2])) if found else None
 
 
-def clips_in(folder: Path) -> dict[tuple[str, int], list[str]]:
-    """Return (YouTube id, first second) -> paths below `folder` of all clips, however deep, in order."""
-    found: dict[tuple[str, int], list[str]] = {}
-    for path in sorted(folder.rglob("*")):
-        name = key(path.stem) if path.suffix.lower() in VIDEOS else None
-        if name is not None:
-            found.setdefault(name, []).append(str(path.relative_to(folder)))
-    return found
-
-
-def file_of(there: dict[tuple[str, int], list[str]], folded: dict[tuple[str, int], str], sample: str) -> str:
-    """Return a clip's file; where there is none, what it would be called beside one whose id is in another case."""
-    name = key(sample)
-    if name is None:
-        raise DataError(f"kinetics_sounds: the lists name {sample!r}", "It is no <YouTube id>_<start>")
-    if name in there:
-        return there[name][0]
-    alike = folded.get((name[0].casefold(), name[1]))
-    return str(Path(alike).with_name(name[0] + Path(alike).name[11:])) if alike else f"{sample}.mp4"
-
-
 @register
 class KineticsSounds(ClipDataset):
     """Kinetics-Sounds: 17,396 ten-second clips of YouTube, 31 classes; audio and video.
 
     The lists are OGM-GE's: `<id>,10,<class number>` a line; they name no classes, so neither do we. Clips lie
-    anywhere below the raw folder as `<id>_<start>.mp4` or `<id>_<start>_<end>.mp4`. Videos that are gone from YouTube
-    stop `prepare` with their list, which --allow-missing then takes. Frames: one a second, thinned to `frames`.
+    anywhere below the raw folder as `<id>_<start>.mp4` or `<id>_<start>_<end>.mp4`, or as folders of frames and WAV
+    files of these names. Videos that are gone from YouTube stop `prepare` with their list, which --allow-missing then
+    takes. Frames: one a second (extracted ones as they are), thinned to `frames`.
     OGM-GE's released loader can't run on this dataset; other papers use 15,000 / 1,900 / 1,900 clips: their numbers
     are not on this test set.
 
@@ -95,10 +75,12 @@ class KineticsSounds(ClipDataset):
         samples = self._samples(lists.official(out, LISTS, SHA256, columns=3))
         check_counts(out, samples, out.options.lists or LISTS)
         folder = open_raw(raw, out, ("*",))
-        there = clips_in(folder)
-        folded = {(name.casefold(), start): found[0] for (name, start), found in there.items()}
-        items = [Item(sample.id, (file_of(there, folded, sample.id),)) for sample in samples["ogm"]]
-        several = [sample.id for sample in samples["ogm"] if len(there.get(key(sample.id) or ("", 0), ())) > 1]
+        there = Scattered.find(folder, key)
+        items = [there.item(sample.id, self.params.frames) for sample in samples["ogm"]]
+        extracted = sum(bool(item.about) for item in items)
+        if extracted:
+            out.notes.append(f"{extracted} of {len(items)} clips are made of extracted frames and WAV files")
+        several = [sample.id for sample in samples["ogm"] if key(sample.id) in there.several]
         if several:
             out.notes.append(
                 f"{len(several)} clips lie in several files, the first by name is taken ({several[0]}, ...)"
@@ -131,5 +113,4 @@ class KineticsSounds(ClipDataset):
 
     def decode(self, raw: Path, item: Item) -> dict[str, np.ndarray]:
         """Return a clip's spectrogram and frames."""
-        path = raw / item.files[0]
-        return {"audio": sound(path, self.params), "visual": pictures(video.every(path), self.params)}
+        return decode_clip(raw, item, self.params, count=item.about[0] if item.about else 0)
