@@ -17,7 +17,7 @@ SPEAKERS = {
     "cluster": ("complaint", "_misfit"),
     "watch": ("_pending", "_query", "_retry", "_confirmed"),
     "submit": ("_later", "_limited"),
-    "script": ("commands_of",),
+    "script": ("commands_of", "prefix_of"),
     "resources": ("_number", "_word", "_gpus", "_extra", "request_of"),
     "executor": ("__post_init__", "_cancel_all", "shutdown", "_open"),
 }

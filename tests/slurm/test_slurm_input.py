@@ -52,6 +52,7 @@ def test_what_the_cluster_does_not_have_is_said_for_each_job(project):
     text = " ".join(project.go("--keep-going", code=1).split())
     assert [words for words in IMPOSSIBLE.values() if words not in text] == []
     assert (project.folder / "good").exists()
+    assert f"1 job done, 0 failed, {len(IMPOSSIBLE)} not submitted, in 1 submission;" in text
     project.wait(lambda: project.queue() == [])
 
 

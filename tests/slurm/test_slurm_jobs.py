@@ -16,7 +16,10 @@ def test_ready_jobs_are_one_array_and_nothing_is_left(project):
     assert set(project.marks("end").values()) == {1} and len(project.marks("end")) == 20
     assert "20 jobs done, 0 failed, in 1 submission;" in text
     assert project.queue() == []
-    assert list((project.folder / ".snakemake" / "submitit").iterdir()) == []
+    (table,) = (project.folder / ".snakemake" / "submitit").iterdir()
+    assert sorted(line.split("work ")[1] for line in table.read_text().splitlines()) == sorted(
+        f"out/{k}" for k in range(20)
+    )
 
 
 def test_arrays_are_cut_to_the_cluster_and_run_only_so_many_at_once(project):

@@ -23,7 +23,7 @@ from .jobs import Live
 from .local import Local, local_offer
 from .messages import GONE, count
 from .resources import request_of
-from .script import commands_of
+from .script import commands_of, prefix_of
 from .settings import as_written
 from .submit import Submitter
 from .view import Books, View, lines
@@ -53,6 +53,7 @@ class Executor(RemoteExecutor):
                 "run the workflow on this machine with: snakemake --cores all results/all_tables.csv"
             )
         commands_of(s.setup or "")  # said before anything is submitted
+        self.prefix = prefix_of(s.prefix)
         self.root = _open(s.folder)
         self.say = self.logger.info
         self.orphans = Orphans(self.root, self.slurm, s, self.say)
@@ -105,6 +106,7 @@ class Executor(RemoteExecutor):
             try:
                 lives.append(self._live(job))
             except WorkflowError as error:
+                self.books.refuse(job.name)
                 self.report_job_error(SubmittedJobInfo(job), msg=f"not submitted: {error}\n        ")
         if lives:
             self.submitter.put(lives)
@@ -117,9 +119,12 @@ class Executor(RemoteExecutor):
             request=request_of(job, self.settings),
             key=key_of([job.name, *outputs, shell or ""]),
             command=self._command(job),
-            by_hand=f"cd {shlex.quote(str(Path.cwd()))} && {(shell or self._again(outputs)).strip()}",
+            by_hand=f"cd {shlex.quote(str(Path.cwd()))} && {self._by_hand((shell or self._again(outputs)).strip())}",
             log=str(next(iter(job.log), "")) if not job.is_group() else "",
         )
+
+    def _by_hand(self, command: str) -> str:
+        return shlex.join([*self.prefix, "bash", "-c", command]) if self.prefix else command
 
     def _again(self, outputs: list[str]) -> str:
         return f"snakemake --cores 1 {shlex.join(outputs[:1])}"
@@ -159,7 +164,10 @@ class Executor(RemoteExecutor):
         self.watch.add(lives)
 
     def _refused(self, live: Live, why: str) -> None:
-        self.books.end(live, well=False)
+        if live.info is None:
+            self.books.refuse(live.job.name)
+        else:  # it had been submitted before
+            self.books.end(live, well=False)
         info = live.info or SubmittedJobInfo(live.job)
         self.parked[id(live)] = live
         self.report_job_error(info, msg=f"not submitted: {why}\n        ")

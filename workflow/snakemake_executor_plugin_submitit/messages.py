@@ -33,7 +33,7 @@ STATES = {
     "CANCELLED": "cancelled",
 }
 #: Causes that `why` explains.
-KNOWN = frozenset({*STATES.values(), "folder"})
+KNOWN = frozenset({*STATES.values(), "folder", "disk", "exclusive", "futile"})
 #: What passes by itself. A timed out submission may have succeeded: see submit.py.
 PASSING = re.compile(
     r"Unable to contact slurm controller|Socket timed out|Connection refused|Zero Bytes were transmitted|"
@@ -93,9 +93,17 @@ def why(cause: str, live: Live, detail: str = "", log: str = "") -> str:
     """Return the cause in words, with what to do about it; `log` is SLURM's own of the job."""
     request = live.asked
     memory = f"{request.mem_mb} MB" if request.mem_mb else "the cluster's default"
+    end = live.batch.ends.get(live.number, {}) if live.batch is not None else {}
+    minutes = end.get("minutes", request.minutes)
     texts = {
         "memory": f"out of memory (it had {memory}): raise mem_mb of this rule in the profile",
-        "timeout": f"its time limit of {request.minutes} min was reached: raise runtime of this rule in the profile",
+        "timeout": f"its time limit of {minutes} min was reached: raise runtime of this rule in the profile",
+        "lowered": f"its time limit was lowered to {minutes} min ({request.minutes} were asked for): ask who did "
+        "that, or lower runtime and submitit-signal-delay",
+        "futile": "each of its last starts was told to end within half a minute: no run comes forward in that time; "
+        "look at its time limit and partition",
+        "exclusive": "the GPUs of its node take one process each (exclusive-process mode), so runs can't share one: "
+        "set runs_per_gpu: 1, or ask for as many GPUs as runs",
         "node": "its node died, or it was requeued, more often than submitit-max-node-failures allows",
         "preempted": "it was preempted more often than submitit-max-preemptions allows",
         "cancelled": "it was cancelled",
@@ -103,6 +111,7 @@ def why(cause: str, live: Live, detail: str = "", log: str = "") -> str:
         "lost": "SLURM no longer knows it and it left no result",
         "failed": "SLURM says that it failed, and it left no result",
     }
+    cause = "lowered" if cause == "timeout" and minutes < request.minutes else cause
     text = texts[cause] if cause in texts else on_node(cause, told(log), _folder(live))
     return text + (f" ({detail})" if detail else "")
 

@@ -13,8 +13,11 @@ handed over (`Pack`) is a list of commands and plain values, and so are the file
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -36,6 +39,13 @@ HELD_EVERY_S = 60.0
 #: In SLURM's own log of the job: what stands above it is of an earlier start.
 MARK = "--- mmlbench start "
 PROC, CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
+#: Who was told to end so soon after its start, so often in a row, makes no progress.
+QUICK_S, FUTILE = 30.0, 5
+#: By which the libraries see GPUs; of the first three the first that is set counts.
+VISIBLE = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
+INTEL = "ZE_AFFINITY_MASK"
+#: Where NVIDIA's service for sharing a GPU listens; with it one process after another need not wait.
+MPS = Path("/tmp/nvidia-mps/control")
 #: SIGUSR2 is for those who handle it, SIGTERM waits for the command: a shell that dies first would hide how it ended.
 PRELUDE = "trap '' USR2; trap : TERM; set -euo pipefail\n"
 
@@ -49,6 +59,7 @@ class Pack:
         workdir: where the commands run. threads: for libraries that read OMP_NUM_THREADS.
         minutes: time limit. warning_s: seconds before it at which SLURM sends SIGUSR2.
         most: how often it may be started again, by cause: timeout, preempted, node.
+        prefix: words before each command, as `apptainer exec image.sif`. comment: what the job's comment is to say.
     """
 
     folder: str
@@ -59,6 +70,8 @@ class Pack:
     minutes: int
     warning_s: int
     most: dict[str, int]
+    prefix: tuple[str, ...] = ()
+    comment: str = ""
 
     def __call__(self) -> int:
         return Allocation(self).run()
@@ -106,6 +119,65 @@ def oom_kills() -> int | None:
     return None
 
 
+def share(devices: list[str], k: int, runs: int) -> list[str]:
+    """Return the devices of the k-th of so many runs: its own where there are enough, else one with others."""
+    if runs >= len(devices):
+        return [devices[k % len(devices)]]
+    return devices[k * len(devices) // runs : (k + 1) * len(devices) // runs]
+
+
+def numbers(text: str) -> list[str]:
+    """Read SLURM's list of numbers: 0,2-3."""
+    found = []
+    for part in re.findall(r"\d+(?:-\d+)?", text):
+        first, _, last = part.partition("-")
+        found += [str(k) for k in range(int(first), int(last or first) + 1)]
+    return found
+
+
+def nvidia(*words: str) -> list[str]:
+    """Return the lines that nvidia-smi prints, [] where it does not answer."""
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        done = subprocess.run(["nvidia-smi", *words], capture_output=True, text=True, timeout=30, check=True)
+        return done.stdout.splitlines()
+    return []
+
+
+def visible() -> dict[str, list[str]]:
+    """Return variable -> devices of this allocation, as SLURM names them: numbers, GPU-…, MIG-….
+
+    Where control groups hide the other devices the numbers begin at 0; SLURM's variable counts that way, too.
+    """
+    found = {name: os.environ[name].split(",") for name in (*VISIBLE, INTEL) if os.environ.get(name, "").strip()}
+    for name in VISIBLE[1:] if VISIBLE[0] in found else ():
+        found.pop(name, None)  # a second filter would count within what the first one leaves
+    if not found:  # a site whose SLURM sets none
+        given = numbers(os.environ.get("SLURM_STEP_GPUS") or os.environ.get("SLURM_JOB_GPUS") or "")
+        names = re.findall(r"UUID: (GPU-[\w-]+)", "\n".join(nvidia("-L")))
+        found = {VISIBLE[0]: names if len(names) == len(given) else given}
+    return {name: [word.strip() for word in words] for name, words in found.items() if words != ["NoDevFiles"]}
+
+
+def exclusive(devices: list[str]) -> bool:
+    """Return whether one of some GPUs takes one process alone."""
+    if os.environ.get("CUDA_MPS_PIPE_DIRECTORY") or MPS.exists():
+        return False
+    rows = [re.split(r", *", line) for line in nvidia("--query-gpu=index,uuid,compute_mode", "--format=csv,noheader")]
+    mine = [row for row in rows if {row[0], row[1]} & set(devices)]
+    return any(row[-1] == "Exclusive_Process" for row in mine or rows)
+
+
+def limit_s(job: str) -> float | None:
+    """Return a job's time limit as it is now: somebody may have changed it. None where SLURM does not tell."""
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        words = ["squeue", "-h", "-j", job, "-o", "%l"]
+        text = subprocess.run(words, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
+        if found := re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", text):
+            days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
+            return ((days * 24 + hours) * 60 + minutes) * 60.0 + seconds
+    return None
+
+
 class Allocation:
     """One start of a pack."""
 
@@ -119,6 +191,7 @@ class Allocation:
         self.failed = False
         self.at = time.monotonic()
         self.past: dict[str, Any] = {}
+        self.minutes = pack.minutes  # its time limit, as far as is known
         self.noted = self.at
         self.oom = oom_kills()  # those known so far
 
@@ -129,9 +202,8 @@ class Allocation:
         signal.signal(signal.SIGUSR2, self._on_signal)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, TOLD)
         self._remember_start()
-        for number, command in self.pack.members:
-            if not self._status(number).exists():
-                self._start(number, command)
+        self._comment()
+        self._start_all()
         forwarded = ""
         while self.running or self.dying:
             self._reap()
@@ -168,6 +240,7 @@ class Allocation:
             return False
         if not self._unfinished() or not job_id() or (self.folder / "cancelled").exists():
             return True
+        self._count_futile()
         self._remember(told=True)  # a preemption if there is another start, else the end that somebody asked for
         while time.monotonic() - self.told_at < DOOMED_S:  # leaving would end the job instead of requeueing it
             if (self.folder / "cancelled").exists():
@@ -181,11 +254,35 @@ class Allocation:
         return [number for number, _ in self.pack.members if not self._status(number).exists()]
 
     # ---- commands --------------------------------------------------------------------------------------------
-    def _start(self, number: int, command: str) -> None:
+    def _start_all(self) -> None:
+        """Start the commands that are not done, each with GPUs of its own where there are enough."""
+        runs = len(self.pack.members)
+        devices = visible() if runs > 1 else {}
+        shared = [word for words in devices.values() for word in words if runs > len(words)]
+        if shared and exclusive(shared):
+            for number in self._unfinished():
+                self._write_status(number, 126, why="exclusive")
+            return
+        for k, (number, command) in enumerate(self.pack.members):
+            if not self._status(number).exists():
+                mine = {name: ",".join(share(words, k, runs)) for name, words in devices.items() if words}
+                self._start(number, command, mine)
+
+    def _comment(self) -> None:
+        """Let squeue and sacct tell which run this task of an array is; a node without scontrol leaves that out."""
+        if self.pack.comment and "_" in job_id() and self.past["starts"] == 1:
+            with contextlib.suppress(OSError):
+                words = ["scontrol", "update", f"JobId={job_id()}", f"Comment={self.pack.comment}"]
+                null = subprocess.DEVNULL
+                subprocess.Popen(words, stdin=null, stdout=null, stderr=null, start_new_session=True)
+
+    def _start(self, number: int, command: str, devices: dict[str, str]) -> None:
         stamp = time.strftime("%Y-%m-%d %H:%M:%S")
-        line = f"--- {stamp} start {self.past['starts']} on {self.node}, SLURM job {job_id() or 'none'}\n"
+        where = "".join(f", {name}={value}" for name, value in devices.items())
+        line = f"--- {stamp} start {self.past['starts']} on {self.node}, SLURM job {job_id() or 'none'}{where}\n"
         here = str(Path(sys.executable).parent)
-        env = {**os.environ, "PATH": f"{here}:{os.environ.get('PATH', os.defpath)}"}
+        env = {**os.environ, "PATH": f"{here}:{os.environ.get('PATH', os.defpath)}", **devices}
+        path = f'export PATH={shlex.quote(here)}:"$PATH"\n' if self.pack.prefix else ""  # a container has its own
         for name in ("OMP", "GOTO", "OPENBLAS", "MKL", "VECLIB", "NUMEXPR"):
             env[f"{name}_NUM_THREADS"] = str(self.pack.threads)
         self.began[number] = time.monotonic()
@@ -196,7 +293,7 @@ class Allocation:
             with (self.folder / "log" / f"{number}.log").open("ab", buffering=0) as log:
                 log.write(line.encode())
                 self.running[number] = subprocess.Popen(
-                    ["bash", "-c", PRELUDE + command],
+                    [*self.pack.prefix, "bash", "-c", f"{path}{PRELUDE}{command}"],
                     cwd=self.pack.workdir,
                     env=env,
                     stdin=subprocess.DEVNULL,
@@ -205,7 +302,8 @@ class Allocation:
                     start_new_session=True,
                 )
         except OSError as error:
-            self._write_status(number, 126, why=str(error))
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            self._write_status(number, 126, why="disk" if full else str(error))
 
     def _reap(self) -> None:
         for number, process in list(self.running.items()):
@@ -246,8 +344,15 @@ class Allocation:
         """Hand the allocation back and ask for another one, unless all is done or it was tried too often."""
         if not self._unfinished():
             return
-        limit_near = time.monotonic() - self.at > self.pack.minutes * 60 - self.pack.warning_s - 90
+        limit = limit_s(job_id()) if job_id() else None  # it may have been lowered
+        self.minutes = self.pack.minutes if limit is None else round(limit / 60)
+        limit_near = time.monotonic() - self.at > self.minutes * 60 - self.pack.warning_s - 90
         cause = "timeout" if limit_near else "preempted"
+        self._count_futile()
+        if self.past["futile"] >= FUTILE:
+            for number in self._unfinished():
+                self._write_status(number, 140, why="timeout" if self.minutes < self.pack.minutes else "futile")
+            return
         self._note(cause)
         job = job_id()
         if self.past[cause] > self.pack.most[cause] or not job:
@@ -265,17 +370,23 @@ class Allocation:
 
     def _remember_start(self) -> None:
         """Count this start and what led to it: a node that died (or somebody's `requeue`), if no signal told."""
-        self.past = {"starts": 0, "timeout": 0, "preempted": 0, "node": 0} | read_json(self._task())
+        nothing = {"starts": 0, "timeout": 0, "preempted": 0, "node": 0, "futile": 0}
+        self.past = nothing | read_json(self._task())
         known = self.past["timeout"] + self.past["preempted"] + self.past["node"] + 1
         if self.past["starts"] and self.past["starts"] >= known:
             self.past["preempted" if self.past.get("told") else "node"] += 1
         self.past["starts"] += 1
         self._remember(where=self.node, job=job_id(), told=False, left=False)
         print(f"{MARK}{self.past['starts']} on {self.node}", flush=True)  # noqa: T201 (SLURM's log goes on after it)
-        for cause in ("node", "preempted"):
-            if self.past[cause] > self.pack.most[cause]:
+        for cause, most in (("futile", FUTILE - 1), ("node", None), ("preempted", None)):
+            if self.past[cause] > (self.pack.most[cause] if most is None else most):
                 for number in self._unfinished():
                     self._write_status(number, 125, why=cause)
+
+    def _count_futile(self) -> None:
+        """Count the starts in a row that were told to end before they could do anything."""
+        quick = self.told_at - self.at < QUICK_S
+        self._remember(futile=self.past["futile"] + 1 if quick else 0)
 
     def _note(self, cause: str) -> None:
         self._remember(**{cause: self.past[cause] + 1})
@@ -308,6 +419,7 @@ class Allocation:
             "job": job_id(),
             "seconds": round(time.monotonic() - self.began.get(number, self.at), 3),
             "starts": self.past.get("starts", 1),
+            "minutes": self.minutes,
             "unsure": code in (-9, 137) and self.oom is None,  # SLURM tells the reason at the allocation's end
         }
         for pause in (1, 5, 20, 0):  # a full disk may be freed; without the file the run counts as lost
@@ -328,7 +440,8 @@ def main(folder: str, task: int | None = None) -> int:
     path = Path(folder, "pack", f"{number}.json")
     for _ in range(60):  # a shared file system may show it late
         if facts := read_json(path):
-            return Pack(**facts | {"members": tuple((n, command) for n, command in facts["members"])})()
+            members = tuple((n, command) for n, command in facts["members"])
+            return Pack(**facts | {"members": members, "prefix": tuple(facts.get("prefix", ()))})()
         time.sleep(1)
     os.write(2, f"nothing to run in {folder}: {path} can't be read. Is it on a disk that all nodes share?\n".encode())
     return 1

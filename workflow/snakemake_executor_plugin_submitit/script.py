@@ -54,6 +54,18 @@ def preamble(setup: str | None, folder: Path | None = None) -> list[str]:
     return lines
 
 
+def prefix_of(text: str | None) -> list[str]:
+    """Read the words that come before each command on the node.
+
+    Raises:
+        WorkflowError: a quote is not closed.
+    """
+    try:
+        return shlex.split(text or "")
+    except ValueError as error:
+        raise WorkflowError(f"submitit-prefix is {text!r}, which is no command: {error}") from None
+
+
 @functools.lru_cache
 def commands_of(setup: str) -> tuple[str, ...]:
     """Cut setup lines into whole commands: a line each, or the lines of one `if`, function or here-document.

@@ -35,6 +35,9 @@ class ExecutorSettings(ExecutorSettingsBase):
     patience: float = _option(3600.0, "Seconds to wait for a controller that does not answer, or a submit limit.")
     pending_patience: float = _option(60.0, "Seconds to wait with a reason that waiting does not cure.")
     setup: Optional[str] = _option(None, "Shell lines before the job, e.g. 'module load cuda'.")  # noqa: UP045
+    prefix: Optional[str] = _option(  # noqa: UP045
+        None, "Words before each command on the node, e.g. 'apptainer exec --nv image.sif'."
+    )
     folder: str = _option(".snakemake/submitit", "Folder for job files; on the shared file system.")
     keep_days: float = _option(7.0, "Days for which the files of failed jobs are kept.")
     reexec: bool = _option(False, "Start Snakemake on the node for every job, not only where it is needed.")

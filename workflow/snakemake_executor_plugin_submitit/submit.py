@@ -5,6 +5,7 @@ All of it happens in one thread of its own, because sbatch may block for minutes
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -22,10 +23,12 @@ from .commands import Slurm, end_children, wait_gone
 from .jobs import Live
 from .messages import EVERYBODYS, PASSING, absent, count, is_limit, refused
 from .node import Pack
-from .script import preamble
+from .script import preamble, prefix_of
 from .watch import OVER
 
 LONGEST_PAUSE_S = 30.0
+#: In the folder of job files: which run a job was.
+TABLE = "jobs.tsv"
 
 
 @dataclass
@@ -261,6 +264,7 @@ class Submitter:
             for live, _ in placed:
                 live.batch = None
             return self._undo(batch, error)
+        note(self.root, batch, [(batch.ids[task], live) for live, task in placed])
         self.batches += 1
         self.accepted([live for live, _ in placed])
         shape = f" in {count(len(packs), 'allocation')}" if len(packs) < len(placed) else ""
@@ -289,11 +293,13 @@ class Submitter:
         s, request, number = self.settings, packs[0][0].asked, 0
         delay = max(5, min(s.signal_delay, request.minutes * 20))
         most = {"timeout": s.max_timeouts, "preempted": s.max_preemptions, "node": s.max_node_failures}
+        prefix = tuple(prefix_of(s.prefix))
         folder, here = str(batch.folder), os.getcwd()  # noqa: PTH109 (a string, as it is handed over)
         for task, pack in enumerate(packs):
             commands = tuple((number + k, live.command) for k, live in enumerate(pack))
             number += len(pack)
-            found = Pack(folder, task, commands, here, request.threads, request.minutes, delay, most)
+            comment = "" if "comment" in dict(request.extra) else label(pack)
+            found = Pack(folder, task, commands, here, request.threads, request.minutes, delay, most, prefix, comment)
             (batch.folder / "pack" / f"{task}.json").write_text(json.dumps(asdict(found)), encoding="utf-8")
         calls = [(node.main, folder, task) for task in range(len(packs))]
         if s.cluster == "local":
@@ -307,12 +313,27 @@ class Submitter:
             batch.folder,
             ["--gres=none"] if linear else [],
             job_name=batch.name,
+            comment=label([live for pack in packs for live in pack]),
             signal_delay_s=delay,
             array_parallelism=parallel,
             setup=lines,
             **request.sbatch(runs),
         )
         return executor.send(calls)
+
+
+def label(lives: list[Live]) -> str:
+    """Return what a comment says of jobs: rule and output of the first, and how many more there are."""
+    first = lives[0].job
+    text = " ".join(f"{first.name} {next(iter(getattr(first, 'output', ())), '')}".split())[:300]
+    return f"{text} and {len(lives) - 1} more" if len(lives) > 1 else text
+
+
+def note(root: Path, batch: Batch, placed: list[tuple[str, Live]]) -> None:
+    """Add lines to the table of all jobs: SLURM's id, rule and output. It helps people and decides nothing."""
+    lines = "".join(f"{job}\t{label([live])}\n" for job, live in placed)
+    with contextlib.suppress(OSError), (root / TABLE).open("a", encoding="utf-8") as file:
+        file.write(lines)
 
 
 def spread(lives: list[Live], count: int) -> list[list[Live]]:

@@ -32,6 +32,7 @@ class Tally:
 
     done: int = 0
     failed: int = 0
+    refused: int = 0
     seconds: float = 0.0
     gpu_seconds: float = 0.0
 
@@ -60,6 +61,10 @@ class Books:
             tally.gpu_seconds += share
             self.open[live.batch.name] += share
 
+    def refuse(self, rule: str) -> None:
+        """Count a job that was never submitted."""
+        self.rules.setdefault(rule, Tally()).refused += 1
+
     def close(self, batch: Batch) -> None:
         """Count the allocations of a batch that is over, in place of what its jobs told."""
         self.rules.setdefault(batch.rule, Tally()).gpu_seconds -= self.open.pop(batch.name, 0.0)
@@ -77,7 +82,9 @@ class Books:
         computed = sum(tally.seconds for tally in self.rules.values())
         done = sum(tally.done for tally in self.rules.values())
         failed = sum(tally.failed for tally in self.rules.values())
-        parts = [f"{count(done, 'job')} done, {failed} failed, in {count(self.batches, 'submission')}"]
+        refused = sum(tally.refused for tally in self.rules.values())
+        ends = f"{count(done, 'job')} done, {failed} failed" + (f", {refused} not submitted" if refused else "")
+        parts = [f"{ends}, in {count(self.batches, 'submission')}"]
         parts.append(f"{span(time.monotonic() - self.began)} of wall time")
         gpu = sum(tally.gpu_seconds for tally in self.rules.values())
         parts.append(f"{gpu / 3600:.2f} GPU h, {self.held / 3600:.2f} h of allocations")
@@ -116,6 +123,7 @@ def lines(
         parts += [f"{states['pending']} pending{why}"] if states["pending"] else []
         parts += [f"{states['running']} running", f"{tally.done} done"]
         parts += [f"{tally.failed} failed"] if tally.failed else []
+        parts += [f"{tally.refused} not submitted"] if tally.refused else []
         text = f"{name}: {', '.join(parts)}"
         if gpu.get(name) or tally.gpu_seconds:
             text += f"; {(gpu.get(name, 0.0) + tally.gpu_seconds) / 3600:.2f} GPU h"
