@@ -99,7 +99,7 @@ def test_jobs_are_handed_over_where_only_the_user_can_enter(project):
     process = project.start(*project.words(config={"jobs": 1, "do": "sleep 30"}))
     project.running(1)
     root = project.folder / ".snakemake" / "submitit"
-    (batch,) = root.iterdir()
+    (batch,) = (entry for entry in root.iterdir() if entry.is_dir())
     assert [stat.S_IMODE(folder.stat().st_mode) for folder in (root, batch)] == [0o700, 0o700]
     (handed,) = batch.glob("*_submitted.pkl")
     assert names_in(handed) <= HANDED_OVER
