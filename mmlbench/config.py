@@ -9,12 +9,12 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from .errors import ConfigError, nearest
+from .errors import ConfigError, brief, nearest
 from .hashing import digest
 from .index import Index, load_index, use_plugins
 from .plan import Request, RunSpec, encoder_label, resolve
-from .recipe import read_yaml
 from .selection import Rule, headline_rule
+from .study.yaml import read_mapping
 from .tuning import Tune, Tuned, read_tune, tuned
 
 KEYS = ("name", "title", "plugins", "headline", "baseline", "tune", "robustness", "grid")
@@ -88,16 +88,16 @@ class Study:
 
 def _keys(value: Any, known: tuple[str, ...], where: str, more: str = "") -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise ConfigError(f"{where} is {value!r}, not a mapping", f"Its keys: {', '.join(known)}")
+        raise ConfigError(f"{where} is {brief(value)}, not a mapping", f"Its keys: {', '.join(known)}")
     for key in value:
         if key not in known:
-            raise ConfigError(f"{where}: unknown key {key!r}", nearest(key, known) + more)
+            raise ConfigError(f"{where}: unknown key {brief(key)}", nearest(key, known) + more)
     return value
 
 
 def _listed(value: Any, where: str, of: str) -> list[Any]:
     if not isinstance(value, list) or not value:
-        raise ConfigError(f"{where} is {value!r}, not a list with at least one {of}", f"List the {of}s")
+        raise ConfigError(f"{where} is {brief(value)}, not a list with at least one {of}", f"List the {of}s")
     return value
 
 
@@ -113,7 +113,7 @@ def _mapping(block: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any
     if value is None:
         return {}
     if not isinstance(value, Mapping):
-        raise ConfigError(f"{where}: {key} is {value!r}, not a mapping", f"Write `{key}: {{name: value}}`")
+        raise ConfigError(f"{where}: {key} is {brief(value)}, not a mapping", f"Write `{key}: {{name: value}}`")
     return value
 
 
@@ -121,7 +121,7 @@ def _text(block: Mapping[str, Any], key: str, default: str, where: str) -> str:
     """Return a key that takes a text; one that is there and empty counts as missing."""
     value = default if block.get(key) is None else block[key]
     if not isinstance(value, str) or not value:
-        raise ConfigError(f"{where}: {key} is {value!r}, not a name", f"Write `{key}: NAME`")
+        raise ConfigError(f"{where}: {key} is {brief(value)}, not a name", f"Write `{key}: NAME`")
     return value
 
 
@@ -136,7 +136,7 @@ def _method_entries(block: Mapping[str, Any], where: str) -> list[tuple[str, str
         label = item.get("label", item["method"])
         if not isinstance(label, str) or not _LABEL.fullmatch(label):
             raise ConfigError(
-                f"{where}: label {label!r} is not valid", "Use up to 80 letters, digits and . , : + = ( ) / -"
+                f"{where}: label {brief(label)} is not valid", "Use up to 80 letters, digits and . , : + = ( ) / -"
             )
         params = _mapping(item, "params", f"{where}: {label}")
         entries.append((label, item["method"], params, _seeds(item.get("seeds", block.get("seeds")), where)))
@@ -156,7 +156,7 @@ def _untuned(block: Mapping[str, Any], where: str) -> set[str]:
     for item in items:
         if not isinstance(item["tune"], bool):
             raise ConfigError(
-                f"{where}: tune of a method is {item['tune']!r}", "Write `tune: false`, or leave it out"
+                f"{where}: tune of a method is {brief(item['tune'])}", "Write `tune: false`, or leave it out"
             )
     return {item.get("label", item["method"]) for item in items if not item["tune"]}
 
@@ -197,14 +197,14 @@ def _check_labels(cells: list[Cell]) -> None:
         key = (*cell.group, cell.label)
         if meaning.setdefault(key, digest(config)) != digest(config):
             raise ConfigError(
-                f"the label {cell.label!r} stands for two settings on {cell.group[0]}", "Give each a `label`"
+                f"the label {brief(cell.label)} stands for two settings on {cell.group[0]}", "Give each a `label`"
             )
     seen = set()
     for cell in cells:
         once = (*cell.group, cell.label, cell.run.config["seed"])
         if once in seen:
             raise ConfigError(
-                f"{cell.label!r} with seed {once[-1]} is listed twice on {cell.group[0]}", "List it once"
+                f"{brief(cell.label)} with seed {once[-1]} is listed twice on {cell.group[0]}", "List it once"
             )
         seen.add(once)
 
@@ -217,11 +217,11 @@ def _check_groups(cells: list[Cell], rule: Rule, index: Index) -> None:
         made = digest([config["recipe"], config["dataset_params"]])
         if terms.setdefault(cell.group, made) != made:
             raise ConfigError(
-                f"two settings of the recipe {cell.group[2]!r} on {cell.group[0]}/{cell.group[1]} would be compared",
+                f"two settings of the recipe {brief(cell.group[2])} on {'/'.join(cell.group[:2])} would be compared",
                 "Use one for all methods, or give the second a recipe file of its own",
             )
         facts = index.find("dataset", config["dataset"]).facts["splits"][config["split"]]
-        rule.check(facts["counts"], f"{cell.group[0]}/{cell.group[1]}", f"headline {rule.name!r}")
+        rule.check(facts["counts"], f"{cell.group[0]}/{cell.group[1]}", f"headline {brief(rule.name)}")
 
 
 def _baseline(config: Mapping[str, Any], cells: list[Cell]) -> str:
@@ -232,7 +232,7 @@ def _baseline(config: Mapping[str, Any], cells: list[Cell]) -> str:
     baseline = _text(config, "baseline", "joint", "config")
     known = {cell.label for cell in cells} | {str(cell.run.config["method"]) for cell in cells}
     if config.get("baseline") is not None and baseline not in known:
-        raise ConfigError(f"config: baseline {baseline!r} is no row of the grid", nearest(baseline, known))
+        raise ConfigError(f"config: baseline {brief(baseline)} is no row of the grid", nearest(baseline, known))
     if any(cell.label == baseline for cell in cells):
         return baseline
     meant = [cell for cell in cells if cell.run.config["method"] == baseline]
@@ -246,7 +246,7 @@ def _baseline(config: Mapping[str, Any], cells: list[Cell]) -> str:
 def _folders(config: Mapping[str, Any]) -> tuple[str, ...]:
     folders = config.get("plugins") or []
     if not isinstance(folders, list) or not all(isinstance(folder, str) for folder in folders):
-        raise ConfigError(f"config: plugins is {folders!r}, not a list of folders", "Write `plugins: [FOLDER]`")
+        raise ConfigError(f"config: plugins is {brief(folders)}, not a list of folders", "Write `plugins: [FOLDER]`")
     return tuple(folders)
 
 
@@ -260,7 +260,9 @@ def _strengths(value: Any) -> tuple[float, ...]:
     numbers = given if isinstance(given, list) else []
     rising = all(isinstance(n, int | float) and not isinstance(n, bool) and 0 < n < 1e6 for n in numbers)
     if not numbers or not rising or sorted(set(numbers)) != numbers:
-        raise ConfigError(f"config: robustness is {value!r}", "Write `robustness: {noise: [0.25, 0.5, 1, 1.5, 2]}`")
+        raise ConfigError(
+            f"config: robustness is {brief(value)}", "Write `robustness: {noise: [0.25, 0.5, 1, 1.5, 2]}`"
+        )
     return tuple(float(n) for n in numbers)
 
 
@@ -292,5 +294,14 @@ def study(config: Mapping[str, Any], index: Index | None = None) -> Study:
 
 
 def read_study(path: Path) -> Study:
-    """Read and check a config file."""
-    return study(read_yaml(path))
+    """Read and check a config file.
+
+    Raises:
+        ConfigError: as `study`; the message begins with the file.
+    """
+    config = read_mapping(path, "A study has a grid: see config/config.yaml")
+    try:
+        return study(config)
+    except ConfigError as error:
+        error.what = f"{path}: {error.what}" if str(path) not in error.what else error.what
+        raise

@@ -321,7 +321,7 @@ def load_index() -> Index:
             if kept["surroundings"] not in ("", _surroundings()):
                 raise ValueError
             entries += [Entry(**entry) for entry in kept["entries"]]
-        except (OSError, ValueError, TypeError, KeyError):
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
             missing.append((source, key))
     if missing:
         described = _describe_in_child([source for source, _ in missing])

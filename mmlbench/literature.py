@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import DataError
+from .errors import ConfigError, DataError
 from .paths import published_folder
+from .study.yaml import read_yaml
 
 #: The normal quantile of a 95 % interval, for what many samples tell.
 Z = 1.959964
@@ -112,14 +113,13 @@ def read_source(path: Path) -> list[Figure]:
         DataError: it is no YAML, or breaks the schema; the message names the file and the place.
     """
     import jsonschema
-    import yaml
 
     mend = "Every figure needs its source: see docs/leaderboard.md"
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found = read_yaml(path)
         jsonschema.validate(found, SCHEMA)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DataError(f"{path} can't be read ({str(error).splitlines()[0]})", mend) from None
+    except ConfigError as error:
+        raise DataError(error.what, error.mend) from None
     except jsonschema.ValidationError as error:
         where = "/".join(map(str, error.absolute_path)) or "the file"
         raise DataError(f"{path}: {where}: {error.message}", mend) from None

@@ -26,7 +26,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, dataclass_transform
 
-from .errors import ConfigError, nearest
+from .errors import ConfigError, brief, nearest
 from .files import File, content_of, is_content
 
 Field = dict[str, Any]
@@ -241,10 +241,10 @@ def _number(field: Field, value: Any) -> int | float:
 
 
 def _hint(field: Field, value: Any) -> str:
-    """Say so where YAML has read a number without a point, 1e-4, as text."""
+    """Say so where a number stands in quotes."""
     if isinstance(value, str) and field["type"] in ("int", "float", "moment"):
         with contextlib.suppress(ValueError):
-            return f" (this is text; as a number it is {float(value)!r}, and 1e-4 is written 1.0e-4 in YAML)"
+            return f" (this is text; as a number it is {float(value)!r}: write it without quotes)"
     return ""
 
 
@@ -259,7 +259,7 @@ def check(fields: Sequence[Field], values: Mapping[str, Any], where: str) -> dic
     for name in values:
         if name not in by_name:
             hint = nearest(name, by_name) if by_name else "it takes none"
-            raise ConfigError(f"{where}: unknown parameter {name!r}", hint)
+            raise ConfigError(f"{where}: unknown parameter {brief(name)}", hint)
     resolved = {}
     for name, field in by_name.items():
         value = values.get(name, field["default"])
@@ -268,7 +268,7 @@ def check(fields: Sequence[Field], values: Mapping[str, Any], where: str) -> dic
         except ConfigError as error:
             raise ConfigError(f"{where}: {name}: {error.what}", error.mend) from None
         except ValueError:
-            what = f"{where}: {name} = {value!r} is not valid"
+            what = f"{where}: {name} = {brief(value)} is not valid"
             raise ConfigError(what, f"It takes {expected(field)}{_hint(field, value)}") from None
     files = {name for name, field in by_name.items() if field["type"] == "file"}
     return {name: value for name, value in resolved.items() if name not in files or value is not None}

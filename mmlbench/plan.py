@@ -14,7 +14,7 @@ from typing import Any
 
 from . import files
 from .cache import cache_key
-from .errors import ConfigError, nearest
+from .errors import ConfigError, brief, nearest
 from .hashing import digest
 from .index import Index
 from .params import check, located, value_text
@@ -98,7 +98,7 @@ def _split_of(facts: Mapping[str, Any], dataset: str, split: str | None) -> str:
     if split is None:
         return str(facts["default_split"])
     if split not in known:
-        raise ConfigError(f"{dataset} has no split {split!r}", nearest(split, known))
+        raise ConfigError(f"{dataset} has no split {brief(split)}", nearest(split, known))
     return split
 
 
@@ -141,7 +141,7 @@ def _checked(request: Request, recipe: Mapping[str, Any], index: Index) -> dict[
     split = _split_of(dataset.facts, request.dataset, request.split)
     _check_modalities(method, dataset)
     if isinstance(request.seed, bool) or not isinstance(request.seed, int) or not 0 <= request.seed < 2**31:
-        raise ConfigError(f"seed {request.seed!r} is not valid", "It takes an int from 0 to 2147483647")
+        raise ConfigError(f"seed {brief(request.seed)} is not valid", "It takes an int from 0 to 2147483647")
     return {
         "schema": RUN_SCHEMA,
         "dataset": dataset.name,
@@ -158,7 +158,7 @@ def _method_params(method: Any, values: Mapping[str, Any], recipe: Mapping[str, 
     fields = method.facts["params"]
     for name in values:
         if name in recipe and name not in {field["name"] for field in fields}:
-            what = f"method {method.name}: {name!r} is a field of the recipe, not a parameter of a method"
+            what = f"method {method.name}: {brief(name)} is a field of the recipe, not a parameter of a method"
             raise ConfigError(what, "Set it with --recipe-set, or under recipe_set: in a config")
     return check(fields, values, f"method {method.name}")
 
@@ -194,7 +194,9 @@ def from_config(config: Mapping[str, Any], index: Index, above: tuple[str, ...] 
     """
     if not isinstance(config, Mapping) or config.get("schema") != RUN_SCHEMA:
         found = config.get("schema") if isinstance(config, Mapping) else config
-        raise ConfigError(f"the configuration has the unknown schema {found!r}", f"This version reads {RUN_SCHEMA}")
+        raise ConfigError(
+            f"the configuration has the unknown schema {brief(found)}", f"This version reads {RUN_SCHEMA}"
+        )
     lacking = [key for key in CONFIG_KEYS if key not in config]
     if lacking or not isinstance(config["recipe"], Mapping):
         raise ConfigError(f"the configuration lacks {', '.join(lacking) or 'a recipe'}", "Take the run.json of a run")
@@ -209,7 +211,7 @@ def from_config(config: Mapping[str, Any], index: Index, above: tuple[str, ...] 
     fields = dict(config["recipe"])
     name = str(fields.pop("name", "unnamed"))
     modalities = index.find("dataset", request.dataset).facts["modalities"]
-    read = _checked(request, check_recipe(name, fields, modalities, index, f"recipe {name!r}"), index)
+    read = _checked(request, check_recipe(name, fields, modalities, index, f"recipe {brief(name)}"), index)
     other = [key for key in read if read[key] != config.get(key)]
     if other:
         raise ConfigError(

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .errors import ConfigError, nearest
+from .errors import ConfigError, brief, nearest
 from .index import Entry, Index
 from .params import Params, bounded, check, choice, describe, located, value_text
 from .paths import config_folder
+from .study.yaml import read_mapping
 
 
 class Recipe(Params):
@@ -52,24 +53,6 @@ OPTIONAL = (
 FOR, PREPARE = "for", "prepare"
 
 
-def read_yaml(path: Path) -> Any:
-    """Read a YAML file.
-
-    Raises:
-        ConfigError: it is missing, or not YAML; the message has the line.
-    """
-    try:
-        import yaml  # not part of the training core: a bare GPU machine may lack it
-    except ImportError:
-        raise ConfigError(f"reading {path} needs PyYAML", "Install pyyaml, or pass --spec with a run.json") from None
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path} does not exist", "Correct the path") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path} can't be read: {error}", "Correct the file") from None
-
-
 def recipe_path(name: str) -> Path:
     """Return the file of a recipe, by name (in config/recipes) or by path."""
     if name.endswith((".yaml", ".yml")):
@@ -79,7 +62,7 @@ def recipe_path(name: str) -> Path:
     if not path.exists():
         hint = nearest(name, [file.stem for file in folder.glob("*.yaml")])
         hint += "" if hint.endswith("?") else "."
-        raise ConfigError(f"unknown recipe {name!r}", f"{hint} A path that ends in .yaml is taken too")
+        raise ConfigError(f"unknown recipe {brief(name)}", f"{hint} A path that ends in .yaml is taken too")
     return path
 
 
@@ -89,10 +72,8 @@ def recipe_values(name: str, dataset: str) -> dict[str, Any]:
     Raises:
         ConfigError: unknown recipe; a file that is no mapping of fields.
     """
-    values = read_yaml(recipe_path(name))
-    where = f"recipe {name!r}"
-    if not isinstance(values, dict):
-        raise ConfigError(f"{where} is no mapping of fields", "See config/recipes/embedded.yaml")
+    values = read_mapping(recipe_path(name), "See config/recipes/embedded.yaml")
+    where = f"recipe {brief(name)}"
     special = values.pop(FOR, None) or {}
     if not isinstance(special, Mapping) or not all(isinstance(value, Mapping) for value in special.values()):
         raise ConfigError(f"{where}: `for` is no mapping of datasets to fields", "See config/recipes/dimml.yaml")
@@ -103,7 +84,7 @@ def recipe_preparation(name: str, dataset: str) -> dict[str, Any]:
     """Return the parameters of preparation that a recipe sets for a dataset."""
     found = recipe_values(name, dataset).get(PREPARE) or {}
     if not isinstance(found, Mapping):
-        raise ConfigError(f"recipe {name!r}: `prepare` is {found!r}, no mapping", "Write {name: value}")
+        raise ConfigError(f"recipe {brief(name)}: `prepare` is {brief(found)}, no mapping", "Write {name: value}")
     return dict(found)
 
 
@@ -113,17 +94,19 @@ def _encoders(value: Any, modalities: list[dict[str, Any]], index: Index, where:
     chosen = value if isinstance(value, Mapping) and "name" not in value else dict.fromkeys(names, value)
     for name in chosen:
         if name not in names:
-            raise ConfigError(f"{where}: encoder of an unknown modality {name!r}", nearest(name, names))
+            raise ConfigError(f"{where}: encoder of an unknown modality {brief(name)}", nearest(name, names))
     resolved = {}
     for modality in modalities:
         want = chosen.get(modality["name"])
         if want is None:
-            raise ConfigError(f"{where}: no encoder for the modality {modality['name']!r}", "Add it under `encoder`")
+            raise ConfigError(
+                f"{where}: no encoder for the modality {brief(modality['name'])}", "Add it under `encoder`"
+            )
         want = want if isinstance(want, Mapping) else {"name": want}
         for key in want:
             if key not in ("name", "params", "pretrained"):
                 hint = nearest(key, ("name", "params"))
-                raise ConfigError(f"{where}: encoder of {modality['name']}: unknown key {key!r}", hint)
+                raise ConfigError(f"{where}: encoder of {modality['name']}: unknown key {brief(key)}", hint)
         entry = index.find("encoder", str(want.get("name")))
         if len(modality["shape"]) not in entry.facts["ranks"]:
             raise ConfigError(
@@ -132,11 +115,13 @@ def _encoders(value: Any, modalities: list[dict[str, Any]], index: Index, where:
             )
         given = want.get("params") or {}
         if not isinstance(given, Mapping):
-            raise ConfigError(f"{where}: params of {entry.name} are {given!r}, no mapping", "Write {name: value}")
+            raise ConfigError(
+                f"{where}: params of {entry.name} are {brief(given)}, no mapping", "Write {name: value}"
+            )
         params = check(entry.facts["params"], given, f"{where}: encoder {entry.name}")
         pretrained = _pretrained(entry, params, where)
         if want.get("pretrained", pretrained) is not pretrained:
-            what = f"{where}: encoder of {modality['name']}: pretrained is {want['pretrained']!r}"
+            what = f"{where}: encoder of {modality['name']}: pretrained is {brief(want['pretrained'])}"
             named = [field["name"] for field in entry.facts["params"] if field["type"] == "file"]
             mend = f"Write `params: {{{named[0]}: FILE}}`" if named else f"{entry.name} takes no file of weights"
             raise ConfigError(what, mend)
@@ -183,7 +168,7 @@ def resolve_recipe(
     Raises:
         ConfigError: unknown recipe, field, encoder or modality; a wrong type or range.
     """
-    where = f"recipe {name!r}"
+    where = f"recipe {brief(name)}"
     values = {key: value for key, value in recipe_values(name, dataset).items() if key != PREPARE}
     if "encoder" in values:
         values["encoder"] = _located(values["encoder"], recipe_path(name).parent, index)
@@ -230,6 +215,6 @@ def _check_noise(resolved: Mapping[str, Any], names: list[str], where: str) -> N
     """Refuse noise on an unknown modality, or on none."""
     on = resolved["noise_on"]
     if on is not None and on not in names:
-        raise ConfigError(f"{where}: noise_on names an unknown modality {on!r}", nearest(on, names))
+        raise ConfigError(f"{where}: noise_on names an unknown modality {brief(on)}", nearest(on, names))
     if bool(on) != bool(resolved["noise_std"]):
         raise ConfigError(f"{where}: noise needs both noise_on and noise_std", "Set both, or neither")

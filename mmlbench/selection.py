@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .errors import ConfigError
+from .errors import ConfigError, brief
 
 
 @dataclass(frozen=True)
@@ -61,4 +61,4 @@ def headline_rule(name: str) -> Rule:
     hint = f"It takes {' or '.join(HEADLINES)}"
     if name == TEST.name:
         hint = f"The test set chooses nothing here; it is shown as the optimism it buys. {hint}"
-    raise ConfigError(f"headline {name!r} is not a selection rule", hint)
+    raise ConfigError(f"headline {brief(name)} is not a selection rule", hint)

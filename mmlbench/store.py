@@ -81,6 +81,8 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(f"{path} is missing", "Make it again with the command that wrote it") from None
+    except RecursionError:
+        raise DataError(f"{path} can't be read (it nests too deep)", "Remove it and make it again") from None
     except (OSError, ValueError) as error:
         raise DataError(f"{path} can't be read ({error})", "Remove it and make it again") from None
 
@@ -144,7 +146,7 @@ def _read_holder(path: Path) -> dict[str, Any]:
     """Return what a lease file says, {} where that is nothing sensible."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from .errors import ConfigError, DataError
+from .errors import ConfigError, DataError, brief
 from .hashing import digest
 from .index import Index
 from .plan import Request, RunSpec, flags, resolve
@@ -71,12 +71,12 @@ def read_tune(value: Any) -> Tune | None:
     if value is None:
         return None
     if not isinstance(value, Mapping) or set(value) - {"draws", "seed"} or "draws" not in value:
-        raise ConfigError(f"config: tune is {value!r}", "Write `tune: {draws: 8, seed: 1000}`")
+        raise ConfigError(f"config: tune is {brief(value)}", "Write `tune: {draws: 8, seed: 1000}`")
     numbers = {"seed": 1000, **value}
     for key, least in (("draws", 2), ("seed", 0)):
         number = numbers[key]
         if isinstance(number, bool) or not isinstance(number, int) or not least <= number < 2**31:
-            raise ConfigError(f"config: tune: {key} is {number!r}", f"It takes an int from {least}")
+            raise ConfigError(f"config: tune: {key} is {brief(number)}", f"It takes an int from {least}")
     return Tune(numbers["draws"], numbers["seed"])
 
 

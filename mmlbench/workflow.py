@@ -9,9 +9,10 @@ import os
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from snakemake.exceptions import WorkflowError
+from snakemake.utils import update_config
 
 from . import config as configs
 from .errors import MmlbenchError, runs_error
@@ -21,6 +22,7 @@ from .params import value_text
 from .plan import RunSpec
 from .store import write_json
 from .study.progress import Job, Progress, show_first_table, to_terminal
+from .study.yaml import read_mapping, readable
 from .tuning import Tuned
 
 _held: list[int] = []
@@ -178,6 +180,44 @@ class Plan:
         return shlex.join(words)
 
 
+def check_file(path: str) -> None:
+    """Refuse a config file that our reader refuses, before Snakemake parses it; one that is not there passes.
+
+    Raises:
+        SystemExit: as `read`.
+    """
+    error = readable(Path(path)) if Path(path).exists() else None
+    if error is not None:
+        _stop(str(error), error.exit_code)
+
+
+def reread(config: dict[str, Any], workflow: Any) -> None:
+    """Put what our reader finds in the config files in the place of what Snakemake found, as it would merge them.
+
+    Snakemake reads dates as dates and 1e-3 as text, `mmlbench` on the command line does not: one file, one study.
+
+    Raises:
+        SystemExit: as `read`.
+    """
+    given = [Path(path) for path in workflow.config_settings.configfiles]
+    own = [] if workflow.config_settings.replace_workflow_config else workflow.configfiles[len(given) :]
+    found: dict[str, Any] = {}
+    try:
+        for path in [*map(Path, own), *given]:
+            update_config(found, read_mapping(path, "A study has a grid: see config/config.yaml"))
+    except MmlbenchError as error:
+        _stop(str(error), error.exit_code)
+    update_config(found, workflow.config_settings.config)
+    config.clear()
+    config.update(found)
+
+
+def _stop(line: str, code: int) -> NoReturn:
+    """Print the line that `mmlbench` would print and end; an exception would get places in the code printed below."""
+    os.write(2, f"mmlbench: {line}\n".encode(errors="replace"))
+    raise SystemExit(code)
+
+
 def read(config: Mapping[str, Any], results: str | Path, files: Sequence[str | Path] = ()) -> Plan:
     """Check a config, write results/plan.json where it changed, and return the plan.
 
@@ -191,7 +231,7 @@ def read(config: Mapping[str, Any], results: str | Path, files: Sequence[str | P
     try:
         study = configs.study(config)
         results, plan, before = Path(results), study.plan(), {}
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, RecursionError):
             before = json.loads((results / "plan.json").read_text(encoding="utf-8"))
         plan["round"] = before.get("round", 0) if isinstance(before, dict) else 0
         if (results / "all_tables.csv").exists():
@@ -202,5 +242,4 @@ def read(config: Mapping[str, Any], results: str | Path, files: Sequence[str | P
         return Plan(study)
     except MmlbenchError as error:
         where = f"{os.path.relpath(files[0])}: " if files else ""  # those of the command line come first
-        os.write(2, f"mmlbench: {where}{error}\n".encode())
-        raise SystemExit(error.exit_code) from None
+        _stop(f"{where}{error}", error.exit_code)

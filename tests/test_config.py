@@ -177,7 +177,7 @@ def test_a_recipe_may_be_a_file(tmp_path):
         ("grid 0 recipe_set epochs", 2.5, "epochs = 2.5 is not valid"),
         ("grid 0 recipe_set epochs", True, "epochs = True is not valid"),
         ("grid 0 recipe_set", {"epoch": 3}, "unknown parameter 'epoch'. Did you mean epochs"),
-        ("grid 0 recipe_set", {"lr": "1e-3"}, "1e-4 is written 1.0e-4 in YAML"),
+        ("grid 0 recipe_set", {"lr": "1e-3"}, "as a number it is 0.001: write it without quotes"),
         ("grid 0 recipe_set", {"lr": float("nan")}, "lr = nan is not valid"),
         ("grid 0 recipe_set", {"encoder": "resnet"}, "unknown encoder 'resnet'. Did you mean resnet18?"),
         ("grid 0 recipe_set", {"encoder": {"audio": "small_cnn"}}, "no encoder for the modality 'visual'"),
@@ -309,11 +309,11 @@ def test_methods_that_reuse_each_other_are_refused(monkeypatch):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("a: [1\n", "can't be read"),
-        ("\tx: 1\n", "can't be read"),
-        ("- 1\n", "is no mapping of fields"),
-        ("", "is no mapping of fields"),
-        ("epochs: 1e1\n", "It takes an int, at least 1"),
+        ("a: [1\n", "line 2: while parsing a flow sequence"),
+        ("\tx: 1\n", "Indent with spaces, not tabs"),
+        ("- 1\n", "is a list, not a mapping"),
+        ("", "is empty. See config/recipes/embedded.yaml"),
+        ("epochs: 1e-1\n", "It takes an int, at least 1"),
     ],
 )
 def test_a_recipe_file_that_is_wrong(text, said, tmp_path):
@@ -327,7 +327,7 @@ def test_a_recipe_file_that_is_wrong(text, said, tmp_path):
 def test_a_config_file_that_is_no_text(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_bytes(b"\xff\xfe\x00grid")
-    with pytest.raises(ConfigError, match="can't be read"):
+    with pytest.raises(ConfigError, match="is UTF-16 text"):
         configs.read_study(path)
     with pytest.raises(ConfigError, match="can't be read"):
         configs.read_study(tmp_path)

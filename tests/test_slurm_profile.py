@@ -128,9 +128,9 @@ def test_what_the_checkouts_own_profile_adds_counts(write):
         ("submitit-signal-delay: soon", "invalid int value: 'soon'"),
         ("set-resources: {train: 5}", "Expected two-level mapping"),
         ("jobs: many", "must be integer"),
-        ("a: [", "can't be read"),
-        ("- a", "no `key: value` lines"),
-        ("", "no `key: value` lines"),
+        ("a: [", "line 3: while parsing a flow sequence"),
+        ("- a", "is a list, not a mapping"),
+        ("", "is empty. Write `key: value` lines"),
     ],
 )
 def test_what_snakemake_refuses_is_one_line(write, text, words):

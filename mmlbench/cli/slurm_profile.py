@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from ..errors import ConfigError
+from ..study.yaml import read_mapping
 
 
 @dataclass(frozen=True)
@@ -105,14 +106,7 @@ def check(place: Path) -> None:
     Raises:
         ConfigError: the file can't be read, or holds no `key: value` lines.
     """
-    import yaml
-
-    try:
-        found = yaml.safe_load(place.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"{place} can't be read ({' '.join(str(error).split())})", f"Correct {place}") from None
-    if not isinstance(found, dict):
-        raise ConfigError(f"{place} holds no `key: value` lines", "Copy slurm/config.yaml of the clone")
+    read_mapping(place, "Write `key: value` lines, such as slurm/config.yaml of the clone has", as_snakemake=True)
 
 
 def _found(name: str) -> Path:

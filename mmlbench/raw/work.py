@@ -194,14 +194,14 @@ class Journal:
             lines = self.path.read_text(encoding="utf-8").split("\n")
             if json.loads(lines[0]) != {"identity": self.identity}:
                 return []
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return []
         found = {}
         for line in lines[1:]:
             try:
                 row, total, valid, raw, of = json.loads(line)
                 found[row] = Done(row, total, valid, [(size, name) for size, name in raw], of)
-            except (ValueError, TypeError):
+            except (ValueError, TypeError, RecursionError):
                 continue
         return [found[row] for row in sorted(found)]
 

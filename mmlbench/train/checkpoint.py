@@ -62,5 +62,5 @@ def load(path: Path) -> Any:
     arrays = read_arrays(path)
     try:
         return unpack(json.loads(arrays["tree"].tobytes().decode()), arrays)
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise DataError(f"{path} is no checkpoint ({error})", "Remove it") from None

@@ -1,7 +1,6 @@
 # Reads the config and plans the runs; nothing here decides anything (see mmlbench/workflow.py), and no torch.
-from mmlbench import workflow as study
-
 study.free_stale_lock(".snakemake")
+study.reread(config, workflow)
 PLAN = study.read(config, "results", workflow.configfiles)
 validate(config, "../schemas/config.schema.yaml")
 

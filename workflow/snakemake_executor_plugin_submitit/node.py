@@ -91,7 +91,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Return the content of a file, {} where there is none that can be read."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
