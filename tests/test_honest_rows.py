@@ -164,6 +164,15 @@ def test_missing_cluster_labels_are_refused(bad: object) -> None:
             two_part(np.eye(12)[:3], labels.astype(float))
 
 
+def test_samples_without_a_group_are_no_group(tmp_path: Path) -> None:
+    names = ("ann", "", "bob", "", "cid", "", "dan", "")
+    fake_runs.write_study(tmp_path, [small(groups=names)])
+    rows = rows_of(tmp_path)
+    row = one(rows, label="joint", metric="accuracy", kind="fused")
+    assert "interval over 44 speakers" in row.note, "four speakers and forty samples of none"
+    assert {r.modality for r in rows if r.table == "groups"} == {f"speaker={name}" for name in names if name}
+
+
 def test_a_large_test_set_of_nearly_as_many_clusters_needs_no_square_table() -> None:
     D = (np.random.default_rng(0).random((3, 60_000)) < 0.5).astype(float)
     assert two_part(D, np.arange(60_000) // 2).half_width > 0

@@ -36,7 +36,9 @@ def _spread_of(results: Path, cache: Path) -> tuple[Spread, str]:
     except ValueError:
         raise DataError(f"{results} has no difference of two seeds to learn from", "Give --seed-sd instead") from None
     source = f"the differences to {loaded.baseline} in {results}"
-    if any(group.clusters is not None and len(set(group.groups)) >= MIN_CLUSTERS for group in loaded.groups):
+    if any(
+        group.clusters is not None and len(set(group.clusters.tolist())) >= MIN_CLUSTERS for group in loaded.groups
+    ):
         source += " (test samples taken as independent: with the groups that they have, it takes more)"
     return spread, f"{source}; {_range(spread, matrices)}"
 

@@ -144,7 +144,7 @@ def _best(group: Group, headline: str) -> Iterator[Row]:
     entries = ranked_entries(group, headline)
     seeds = common_seeds(*entries) if entries else ()
     few = len(entries) < 2 or len(seeds) < LEAST_SEEDS or len(group.groups) < LEAST_ITEMS
-    kinds = 0 if group.clusters is None else len(set(group.groups.tolist()))
+    kinds = 0 if group.clusters is None else len(set(group.clusters.tolist()))
     if few or kinds >= MIN_CLUSTERS:
         return
     data = [matrix for entry in entries if (matrix := entry.matrix(f"{headline}/fused", seeds)) is not None]
@@ -174,7 +174,7 @@ def group_rows(group: Group, headline: str) -> Iterator[Row]:
     """Yield the fused accuracy on each group of test samples, such as a speaker."""
     if group.clusters is None or group.regrouped:  # near-duplicates: a thousand groups of one or two
         return
-    names = sorted(set(group.groups.tolist()))
+    names = sorted(set(group.groups.tolist()) - {""})
     for entry in group.entries:
         matrix = entry.matrix(f"{headline}/fused")
         if matrix is None:

@@ -85,8 +85,11 @@ class Group:
 
     @property
     def clusters(self) -> np.ndarray | None:
-        """Each test sample's group, or None where the split has none."""
-        return self.groups if (self.groups != "").any() else None
+        """Each test sample's group, or None where the split has none; a sample without one is a group of its own."""
+        if not (self.groups != "").any():
+            return None
+        alone = np.array([f"sample {k} alone" for k in range(len(self.groups))])
+        return np.where(self.groups == "", alone, self.groups)
 
     def entry(self, method: str) -> Entry | None:
         """Return the entry of a method; of several the one with default parameters, else the first."""
