@@ -128,7 +128,7 @@ def test_what_the_checkouts_own_profile_adds_counts(write):
         ("submitit-signal-delay: soon", "invalid int value: 'soon'"),
         ("set-resources: {train: 5}", "Expected two-level mapping"),
         ("jobs: many", "must be integer"),
-        ("a: [", "line 3: while parsing a flow sequence"),
+        ("a: [", "line 3: while parsing a flow node"),
         ("- a", "is a list, not a mapping"),
         ("", "is empty. Write `key: value` lines"),
     ],
