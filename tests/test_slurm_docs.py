@@ -18,7 +18,8 @@ SPEAKERS = {
     "watch": ("_pending", "_query", "_retry", "_confirmed"),
     "submit": ("_later", "_limited"),
     "script": ("commands_of", "prefix_of"),
-    "resources": ("_number", "_word", "_gpus", "_extra", "request_of"),
+    "resources": ("_number", "_word", "_gpus", "_extra", "_memory", "left_out", "request_of"),
+    "sbatch": ("job_in",),
     "executor": ("__post_init__", "_cancel_all", "shutdown", "_open"),
 }
 

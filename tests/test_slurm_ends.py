@@ -106,6 +106,40 @@ def test_doubled_memory_is_remembered_across_starts(tmp_path):
     assert other.asked.mem_mb == 1000 and other.tries == {}
 
 
+def told_to_leave(one, monkeypatch, code):
+    """Let an allocation be told of its end where `scontrol requeue` ends so; None: there is no scontrol."""
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("PATH", str(one.batch.folder))
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    if code is not None:
+        (one.batch.folder / "scontrol").write_text(
+            f"#!/bin/sh\necho 'Requested operation is disabled' >&2\nexit {code}\n"
+        )
+        (one.batch.folder / "scontrol").chmod(0o755)
+    allocation = node.Allocation(pack(one))
+    allocation._remember_start()
+    allocation.at = time.monotonic() - 3600  # the time limit is near
+    allocation._requeue()
+
+
+@pytest.mark.parametrize("code", [None, 1], ids=["no scontrol on the node", "requeueing is disabled"])
+def test_what_can_not_be_requeued_is_submitted_again(tmp_path, monkeypatch, code):
+    one = live(tmp_path, tasks=1)[0]
+    told_to_leave(one, monkeypatch, code)
+    assert (status(one)["why"], status(one)["again"]) == ("timeout", True)
+    told = look([one], Answers(), max_timeouts=1)
+    assert told.again == [one] and told.retries == {"timeout": 1}
+    one.batch = live(tmp_path, tasks=1)[0].batch
+    told_to_leave(one, monkeypatch, code)
+    assert "its time limit of 60 min was reached" in look([one], Answers(), max_timeouts=1).ill[0]
+
+
+def test_what_is_requeued_leaves_no_status(tmp_path, monkeypatch):
+    one = live(tmp_path, tasks=1)[0]
+    told_to_leave(one, monkeypatch, 0)
+    assert not list((one.batch.folder / "status").iterdir())
+
+
 # ---- memory ----------------------------------------------------------------------------------------------------
 @pytest.fixture
 def group(tmp_path, monkeypatch):

@@ -182,9 +182,8 @@ def told_at(one, monkeypatch, after, limit=None, minutes=60, **most):
         allocation.at = allocation.told_at - after
         asked = []
         monkeypatch.setattr(node.time, "sleep", lambda seconds: None)
-        monkeypatch.setattr(
-            node.subprocess, "run", lambda *words, **more: asked.append(words) or SimpleNamespace(returncode=0)
-        )
+        done = SimpleNamespace(returncode=0, stderr="")
+        monkeypatch.setattr(node.subprocess, "run", lambda *words, **more: asked.append(words) or done)
         allocation._requeue()
     return allocation
 

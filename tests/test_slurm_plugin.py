@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 from slurm_parts import OFFER, Answers, end, live, look, request
 from snakemake_executor_plugin_submitit import batch as batches
-from snakemake_executor_plugin_submitit import cluster, commands, messages, node, reasons, view
+from snakemake_executor_plugin_submitit import cluster, commands, messages, node, reasons, sbatch, view
 from snakemake_executor_plugin_submitit.batch import Batch
+from snakemake_executor_plugin_submitit.resources import srun_flags
 from snakemake_executor_plugin_submitit.settings import ExecutorSettings
 from snakemake_executor_plugin_submitit.submit import spread
 from snakemake_interface_common.exceptions import WorkflowError
@@ -44,10 +45,112 @@ def test_resources_become_sbatch_flags():
     assert "gres" not in request(settings, gpu=0).sbatch(1)
 
 
+def test_memory_for_each_cpu_is_obeyed_and_none_can_be_asked_for():
+    each = request(mem_mb=8000, mem_mb_per_cpu=500, cpus_per_task=4)  # Snakemake gives every rule some mem_mb
+    assert each.sbatch(2)["mem_per_cpu"] == "500M" and "mem" not in each.sbatch(2) and each.memory_mb == 2000
+    assert each.more_memory(2).sbatch(1)["mem_per_cpu"] == "1000M"
+    assert "9000 MB" in cluster.complaint(
+        request(mem_mb_per_cpu=1125, cpus_per_task=8, slurm_partition="cpu"), 1, OFFER
+    )
+    none = request(mem_mb=0).sbatch(1)
+    assert not {"mem", "mem_per_cpu"} & set(none)
+    assert not {"mem", "mem_per_cpu"} & set(request(mem_mb=4000, slurm_extra="--mem-per-gpu=4G").sbatch(1))
+    unknown = cluster.Offer(
+        {"x": cluster.Partition("x", 0.0, True, [cluster.Kind(4, 1, {}, frozenset())])}, "x", 9, 9, False
+    )
+    assert "don't say how much memory they have: set mem_mb: 0" in cluster.complaint(request(mem_mb=200), 1, unknown)
+    assert cluster.complaint(request(mem_mb=0), 1, unknown) == ""
+
+
+@pytest.mark.parametrize(
+    ("resources", "gres", "gpus"),
+    [
+        ({}, "gpu:a100:1", 1),
+        ({"gres": "gpu:h100:2"}, "gpu:h100:2", 2),
+        ({"gres": "gpu"}, "gpu", 1),
+        ({"gres": "gpu:2,scratch:10G"}, "gpu:2,scratch:10G", 2),
+        ({"gres": "scratch:10G"}, "scratch:10G,gpu:a100:1", 1),
+        ({"slurm_extra": "--gres=gpu:3"}, "gpu:3", 3),
+        ({"slurm_extra": "--gpus=2"}, "", 0),
+        ({"gpu": 0, "gres": "gpu:4"}, "gpu:4", 4),
+    ],
+)
+def test_a_rules_gres_replaces_the_profiles_gpu(resources, gres, gpus):
+    found = request(ExecutorSettings(gpus="a100:1"), **resources)
+    assert (found.sbatch(1).get("gres", ""), found.gpus) == (gres, gpus)
+
+
+def test_flags_are_left_out_and_set_for_every_job():
+    settings = ExecutorSettings(leave_out="--requeue mem,nodes", extra="--wckey=a --nice", qos="slow")
+    found = request(settings, mem_mb=4000, slurm_extra="--nice=5 --qos=fast")
+    assert found.leave_out == ("mem", "nodes", "requeue") and found.memory_mb == 0
+    more = found.sbatch(1)["additional_parameters"]
+    assert more["wckey"] == "a" and more["nice"] == "5" and found.qos == "fast" and "qos" not in more
+    assert srun_flags(ExecutorSettings(srun_extra="--mpi=none --quiet")) == ["--mpi=none", "--quiet"]
+    with pytest.raises(
+        WorkflowError, match="submitit-leave-out names 'output'; what can be left out is requeue, mem"
+    ):
+        request(ExecutorSettings(leave_out="output"))
+    with pytest.raises(WorkflowError, match="submitit-srun-extra sets --ntasks"):
+        srun_flags(ExecutorSettings(srun_extra="--ntasks=4"))
+
+
+def test_another_cluster_is_refused(monkeypatch):
+    assert commands.elsewhere() == ""
+    monkeypatch.setenv("SLURM_CLUSTERS", "other")
+    assert commands.elsewhere() == "SLURM_CLUSTERS is set, to 'other'"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "most"), [("", 1001), ("max_array_tasks=5", 5), ("bf_interval=2,max_array_tasks=5000", 1001)]
+)
+def test_arrays_are_cut_by_both_limits(monkeypatch, parameters, most):
+    slurm = commands.Slurm()
+    config = (
+        f"MaxArraySize = 1001\nMaxJobCount = 10000\nSchedulerParameters = {parameters}\nSelectType = select/linear"
+    )
+    said = {"scontrol": config, "sinfo": "normal*|1:00:00|up|4|4000|(null)|(null)"}
+    monkeypatch.setattr(slurm, "_ask", lambda words: commands.Answer(True, said[words[0]], ""))
+    offer = cluster.read_offer(slurm)
+    assert (offer.max_array, offer.linear) == (most, True)
+
+
+@pytest.mark.parametrize(
+    ("said", "known", "job"),
+    [
+        ("17\n", None, "17"),
+        ("17;mini\n", None, "17"),
+        ("Submitted batch job 17", [], "17"),
+        ("Welcome to cluster 2026!\nYou have 5000 hours.\n17\n", ["17"], "17"),
+        ("2026\nSubmitted batch job 17\n", ["17"], "17"),
+        ("your job is on its way", ["17"], "17"),
+        ("Welcome to cluster 2026!\n17", None, "17"),
+        ("2026\n17\n", None, None),
+        ("", [], None),
+    ],
+)
+def test_the_id_is_found_in_what_a_wrapped_sbatch_prints(tmp_path, monkeypatch, said, known, job):
+    monkeypatch.setattr(sbatch.SlurmExecutor, "affinity", classmethod(lambda cls: 2))
+    executor = sbatch.Sbatch(
+        tmp_path, lambda name: known, job_name="train.ab", leave_out=("requeue", "mem"), mem="5M"
+    )
+    text = executor._make_submission_file_text("true", "x")
+    assert "wckey" not in text and "--mem" not in text and "srun --unbuffered" in text and "--ntasks=1" in text
+    assert executor._make_submission_command(tmp_path)[:2] == ["sbatch", "--parsable"]
+    if job:
+        assert executor._get_job_id_from_submission_command(said) == job
+        return
+    with pytest.raises(sbatch.FailedSubmissionError, match="which names no job that SLURM knows"):
+        executor._get_job_id_from_submission_command(said)
+
+
 @pytest.mark.parametrize(
     ("resources", "words"),
     [
         ({"mem_mb": 4}, "megabytes"),
+        ({"mem_mb_per_cpu": 4}, "mem_mb_per_cpu: 4000"),
+        ({"slurm_extra": "--clusters=b"}, "start where that cluster is at home"),
+        ({"slurm_extra": "--time=4:00:00"}, "--time, which is known as runtime"),
         ({"mem_mb": "lots"}, "mem_mb is 'lots'"),
         ({"runtime": -1}, "runtime is -1"),
         ({"runtime": 1.5}, "whole number"),
@@ -123,6 +226,8 @@ def test_packs_are_even():
         ("sbatch: error: Batch job submission failed: Invalid feature specification", "submitit-constraint"),
         ("sbatch: error: Batch job submission failed: Invalid qos specification", "submitit-qos"),
         ("sbatch: error: something new", "something new"),
+        ("sbatch: error: no\nsbatch: error: Batch job submission failed: Unspecified error", "submitit-leave-out"),
+        ("sbatch: error: cli_filter plugin terminated with error", "a filter of this site refuses it: leave a flag"),
     ],
 )
 def test_a_refusal_names_the_setting(said, words):

@@ -166,6 +166,16 @@ def test_a_job_that_is_too_large_is_no_limit_to_wait_for(text, limit, words):
     assert words in messages.refused(text, request(), OFFER)
 
 
+def test_an_array_that_is_refused_is_cut(tmp_path):
+    slurm = Cluster(
+        most=7, ends=0, error="sbatch: error: Batch job submission failed: Invalid job array specification"
+    )
+    taken = slurm.take
+    slurm.take = lambda *words: (slurm.rows.clear(), taken(*words))[1]
+    _, told = submitter(tmp_path, slurm, jobs(20))
+    assert told.ill == [] and len(told.well) == 20
+
+
 def test_a_full_disk_is_said_and_nothing_stays_in_the_queue(tmp_path, monkeypatch):
     def full(path, value):
         raise OSError(28, "No space left on device")

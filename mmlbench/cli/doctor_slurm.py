@@ -57,7 +57,7 @@ def slurm_findings(profile: str = PROFILE, wait: float = PENDING_S) -> Iterator[
     if found is None:
         return
     yield from _fits(found, settings, offer)
-    yield from _test_job(settings, found.files[0], wait)
+    yield from _test_job(settings, offer, found.files[0], wait)
 
 
 def _partitions(offer: Any) -> Iterator[Finding]:
@@ -79,7 +79,7 @@ def _gpus(kind: Any) -> str:
 
 
 def _limits(slurm: Any, offer: Any) -> Iterator[Finding]:
-    yield Finding("ok", "limits", f"arrays of up to {offer.max_array - 1} jobs, {offer.max_jobs} jobs in the queue")
+    yield Finding("ok", "limits", f"arrays of up to {offer.max_array} jobs, {offer.max_jobs} jobs in the queue")
     if slurm.keeps_books():
         who = _part("commands").user_name(str(os.getuid()))  # not $USER, which may be unset, or another's after su
         words = ["sacctmgr", "-n", "-P", "show", "assoc", "where", f"user={who}", "format=account,qos,maxsubmitjobs"]
@@ -129,7 +129,7 @@ def _fits(profile: Profile, settings: Any, offer: Any) -> Iterator[Finding]:
             yield Finding("wrong", rule, why, f"Correct {profile.files[0]}")
         else:
             gpus = f", {request.gpus} GPUs" if request.gpus else ""
-            memory = f"{request.mem_mb} MB" if request.mem_mb else "the default memory"
+            memory = f"{request.memory_mb} MB" if request.memory_mb else "the default memory"
             runs = f" for {request.share} runs" if request.share > 1 else ""
             computed = sorted(asked.computed & {"mem_mb", "runtime", "gpu", "cpus_per_task"})
             first = f" ({', '.join(computed)}: of a first try without inputs)" if computed else ""
@@ -137,19 +137,17 @@ def _fits(profile: Profile, settings: Any, offer: Any) -> Iterator[Finding]:
             yield Finding("ok", rule, what)
 
 
-def _test_job(settings: Any, profile: str, wait: float) -> Iterator[Finding]:
+def _test_job(settings: Any, offer: Any, profile: str, wait: float) -> Iterator[Finding]:
     """Submit one job of seconds: does a node see this folder and this Python, and how late do files show up here?"""
+    flags = _flags(settings, offer, profile)
+    if isinstance(flags, Finding):
+        yield flags
+        return
     folder = Path(".snakemake").absolute() / f"doctor-{uuid.uuid4().hex[:8]}"
     folder.mkdir(parents=True)
     result, log = folder / "facts.json", folder / "log.txt"
     (folder / "batch.json").write_text("{}", encoding="utf-8")  # what the script looks for
-    words = ["sbatch", "--parsable", "-t", "5", "--mem", "2000M", "-J", folder.name]
-    words += ["-o", str(log).replace("%", "%%")]
-    for flag in ("partition", "account", "qos", "constraint"):
-        value = getattr(settings, flag, None)
-        words += [f"--{flag}={value}"] if value else []
-    gpus = str(settings.gpus)
-    words += [f"--gres=gpu:{gpus}"] if gpus != "0" else []
+    words = ["sbatch", "--parsable", "-J", folder.name, "-o", str(log).replace("%", "%%"), *flags]
     start = f"cd {shlex.quote(str(Path.cwd()))} && exec {shlex.join([sys.executable, '-c', PROBE, str(result)])}"
     script = "\n".join(["#!/bin/bash", *_part("script").preamble(settings.setup, folder), start, ""])
     job = ""
@@ -159,7 +157,12 @@ def _test_job(settings: Any, profile: str, wait: float) -> Iterator[Finding]:
             said = " ".join(done.stderr.replace("sbatch: error: ", "").split())
             yield Finding("wrong", "test job", f"sbatch refuses it: {said}", f"Correct {profile}")
             return
-        job = done.stdout.strip().split(";")[0]
+        sbatch = _part("sbatch")
+        try:
+            job = sbatch.job_in(done.stdout, folder.name, _part("commands").Slurm().ids_of)
+        except sbatch.FailedSubmissionError as error:
+            yield Finding("wrong", "test job", str(error), "Ask the administrator what the sbatch here does")
+            return
         found = _verdict(job, result, log, settings, wait)
         job = "" if result.exists() else job  # it is about to end by itself
         yield found
@@ -167,6 +170,20 @@ def _test_job(settings: Any, profile: str, wait: float) -> Iterator[Finding]:
         if job:
             _part("commands").ask(["scancel", job])
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _flags(settings: Any, offer: Any, profile: str) -> list[str] | Finding:
+    """Return the flags of the test job: those of the profile's jobs, with little memory and time."""
+    from snakemake_interface_common.exceptions import WorkflowError
+
+    unknown = all(kind.mem_mb <= 1 for partition in offer.partitions.values() for kind in partition.kinds)
+    resources = {"runtime": 5, "mem_mb": 0 if unknown else 2000}  # nodes that don't say what they have give none
+    job = SimpleNamespace(name="test job", threads=1, resources=resources)
+    try:
+        flags: list[str] = _part("resources").request_of(job, settings).flags()
+    except WorkflowError as error:
+        return Finding("wrong", "test job", str(error), f"Correct {profile}")
+    return flags
 
 
 def _verdict(job: str, result: Path, log: Path, settings: Any, wait: float) -> Finding:

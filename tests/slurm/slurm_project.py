@@ -50,7 +50,7 @@ class Project:
         options = QUICK | {name.replace("_", "-"): value for name, value in settings.items()}
         words = ["snakemake", "--executor", "submitit", "--jobs", "300", "--latency-wait", "5", "--rerun-incomplete"]
         for name, value in options.items():
-            words += [f"--submitit-{name}"] if value is True else [f"--submitit-{name}", str(value)]
+            words.append(f"--submitit-{name}" if value is True else f"--submitit-{name}={value}")
         return [*words, *more, "--config", "xx=1", *(f"{k}={v}" for k, v in (config or {}).items())]
 
     def start(self, *words: str) -> subprocess.Popen[str]:

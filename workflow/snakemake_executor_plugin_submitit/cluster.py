@@ -83,11 +83,17 @@ def read_offer(slurm: Slurm) -> Offer | str:
     return Offer(
         partitions,
         default,
-        max(1, _int(config.get("MaxArraySize", ""), 1001)),
+        max(1, min(_int(config.get("MaxArraySize", ""), 1001), _tasks(config.get("SchedulerParameters", "")))),
         _int(config.get("MaxJobCount", ""), 10000),
         "slurmdbd" in config.get("AccountingStorageType", ""),
         config.get("SelectType", "") == "select/linear",
     )
+
+
+def _tasks(parameters: str) -> int:
+    """Return how many tasks an array may have by SchedulerParameters; MaxArraySize is about the largest index."""
+    found = re.search(r"(?:^|,)\s*max_array_tasks=(\d+)", parameters)
+    return int(found[1]) if found else 1 << 30
 
 
 def _int(text: str, default: int) -> int:
@@ -121,7 +127,7 @@ def _misfit(request: Request, runs: int, partition: Partition) -> str:
         return f"runtime {request.minutes} min is above the limit of {where}, {partition.minutes:.0f} min"
     if not partition.kinds:
         return f"{where} has no nodes"
-    cpus, memory = request.cpus * runs, request.mem_mb * runs
+    cpus, memory = request.cpus * runs, request.memory_mb * runs
     features = set(re.findall(r"[^\s&|,()\[\]*!]+", re.sub(r"\*\d+", "", request.constraint)))
     known = frozenset[str]().union(*(kind.features for kind in partition.kinds))
     if features - known:
@@ -129,6 +135,8 @@ def _misfit(request: Request, runs: int, partition: Partition) -> str:
         return f"no node of {where} has the feature {sorted(features - known)[0]!r} ({more})"
     if max(kind.cpus for kind in partition.kinds) < cpus:
         return f"{cpus} CPUs in one allocation are more than a node of {where} has"
+    if memory and max(kind.mem_mb for kind in partition.kinds) <= 1:
+        return f"the nodes of {where} don't say how much memory they have: set mem_mb: 0, so that none is asked for"
     if max(kind.mem_mb for kind in partition.kinds) < memory:
         return f"{memory} MB of memory in one allocation are more than a node of {where} has"
     if max(kind.gpu_count(request.gpu_type) for kind in partition.kinds) < request.gpus:

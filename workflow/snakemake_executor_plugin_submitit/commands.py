@@ -59,6 +59,14 @@ class End:
     by: str = ""
 
 
+def elsewhere() -> str:
+    """Return what says that jobs go to another cluster; its jobs could be sent, but not be found again."""
+    for name in ("SBATCH_CLUSTERS", "SLURM_CLUSTERS"):
+        if os.environ.get(name):
+            return f"{name} is set, to {os.environ[name]!r}"
+    return ""
+
+
 def missing() -> list[str]:
     """Return the SLURM commands that are not there."""
     return [name for name in NEEDED if shutil.which(name) is None]
@@ -184,6 +192,11 @@ class Slurm:
         groups = [["-u", str(os.getuid()), "--name", name]] if jobs is None else groups
         errors = [answer.error for words in groups if not (answer := self._ask(["scancel", *words])).ok]
         return "; ".join(errors)
+
+    def ids_of(self, name: str) -> list[str] | None:
+        """Return the ids of a submission, over or not, an array's as a whole; None without an answer."""
+        answer = self._ask(["squeue", "-h", "-t", "all", "-u", str(os.getuid()), "--name", name, "-o", "%F"])
+        return sorted(set(answer.out.split())) if answer.ok else None
 
     def named(self, name: str) -> list[str] | None:
         """Return the ids of jobs of a name that are not over; None without an answer."""

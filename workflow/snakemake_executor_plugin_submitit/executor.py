@@ -34,6 +34,7 @@ class Executor(RemoteExecutor):
     """Runs a workflow's jobs as SLURM jobs; see docs/slurm.md."""
 
     def __init__(self, workflow: Any, logger: Any) -> None:
+        self.elsewhere = commands.elsewhere()
         self.defaults = commands.drop_inherited()
         self.ready = False  # the base class starts the status thread before __post_init__ has made the parts
         super().__init__(workflow, logger)
@@ -43,6 +44,8 @@ class Executor(RemoteExecutor):
         as_written(s)
         if s.cluster not in ("slurm", "local"):
             raise WorkflowError(f"submitit-cluster is {s.cluster!r}; it is 'slurm' or 'local'")
+        if self.elsewhere:
+            raise WorkflowError(f"{self.elsewhere}; unset it, and start where that cluster is at home")
         for name, value in self.defaults.items():
             setattr(s, name, getattr(s, name) or value)
         self.slurm = commands.Slurm() if s.cluster == "slurm" else Local()
@@ -201,7 +204,7 @@ class Executor(RemoteExecutor):
     def _bigger(self, live: Live) -> bool:
         offer = self.submitter.offer
         twice = live.asked.more_memory(2)
-        return offer is not None and bool(twice.mem_mb or twice.mem_mb_per_cpu) and not complaint(twice, 1, offer)
+        return offer is not None and bool(twice.memory_mb) and not complaint(twice, 1, offer)
 
     # ---- the status thread -----------------------------------------------------------------------------------
     async def check_active_jobs(self, active_jobs: list[Any]) -> AsyncGenerator[Any, None]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .cluster import Offer
 from .jobs import Live
-from .resources import Request
+from .resources import LEAVABLE, Request
 from .script import told
 
 #: Text in SLURM's own log of a job -> cause; the first that is found counts.
@@ -46,12 +46,15 @@ LIMIT = re.compile(
     r"MaxSubmitJob|GrpSubmitJob|MaxJobCount|temporarily unable to accept job|Resource temporarily unavailable",
     re.IGNORECASE,
 )
+#: What fewer jobs in one array may cure.
+IN_ARRAY = re.compile(r"nvalid job array")
 #: Of those, what the jobs of other users fill up.
 EVERYBODYS = re.compile(r"GrpSubmitJob|MaxJobCount|temporarily un", re.IGNORECASE)
 #: SLURM's names of limits; a sentence that speaks of all kinds of limits follows any of them.
 NAMED = re.compile(r"\b(?:Assoc|QOS)(?:Max|Min|Grp)\w+")
 #: What scancel says of jobs that are over.
 GONE = re.compile(r"Invalid job id")
+FILTER = "a filter of this site refuses it"
 MUNGE = re.compile(r"[Mm]unge|authentication|Protocol authentication error")
 
 
@@ -92,7 +95,7 @@ def cause_of(state: str, log: str) -> str:
 def why(cause: str, live: Live, detail: str = "", log: str = "") -> str:
     """Return the cause in words, with what to do about it; `log` is SLURM's own of the job."""
     request = live.asked
-    memory = f"{request.mem_mb} MB" if request.mem_mb else "the cluster's default"
+    memory = f"{request.memory_mb} MB" if request.memory_mb else "the cluster's default"
     end = live.batch.ends.get(live.number, {}) if live.batch is not None else {}
     minutes = end.get("minutes", request.minutes)
     texts = {
@@ -164,6 +167,7 @@ def refused(text: str, request: Request, offer: Offer | None) -> str:
     """Return what sbatch's refusal means, with the mend."""
     offers = f". The cluster offers: {offer.describe()}" if offer is not None else ""
     own = re.sub(r"\s+", " ", re.sub(r"sbatch: error: |Batch job submission failed: ", "", text)).strip()
+    leave = f": leave a flag out with submitit-leave-out ({', '.join(LEAVABLE)}), or set one with submitit-extra"
     rules = (
         ("nvalid partition", f"there is no partition {request.partition!r}: correct submitit-partition{offers}"),
         ("nvalid account", _account(request)),
@@ -179,6 +183,9 @@ def refused(text: str, request: Request, offer: Offer | None) -> str:
         ("nvalid job array", "the array is larger than the cluster allows"),
         ("No space left", "no space is left where the job files lie"),
         ("quota exceeded", "the quota is used up where the job files lie"),
+        ("cli_filter", f"{FILTER}{leave}"),
+        ("Unspecified error", f"{FILTER}{leave}"),
+        ("wckey", "set submitit-extra: --wckey=NAME to one of yours (sacctmgr show user withassoc)"),
         ("[Errno", "the job files can't be written"),
     )
     for pattern, said in rules:

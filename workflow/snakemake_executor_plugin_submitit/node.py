@@ -36,6 +36,8 @@ SETTLE_S = 10.0
 #: After SIGTERM SLURM kills within its KillWait or GraceTime; who lives longer was not meant to die.
 DOOMED_S = 900.0
 HELD_EVERY_S = 60.0
+#: What scontrol says where the controller may answer a moment later.
+AWAY = re.compile(r"Unable to contact|timed out|refused|not connected|try again", re.IGNORECASE)
 #: In SLURM's own log of the job: what stands above it is of an earlier start.
 MARK = "--- mmlbench start "
 PROC, CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
@@ -355,18 +357,34 @@ class Allocation:
             return
         self._note(cause)
         job = job_id()
-        if self.past[cause] > self.pack.most[cause] or not job:
+        if self.past[cause] > self.pack.most[cause]:
             for number in self._unfinished():
-                self._write_status(number, 140, why=cause, again=not job)
+                self._write_status(number, 140, why=cause)
             return
-        for _ in range(20):  # the controller may be away for a moment
-            done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=False)
-            if done.returncode == 0:
-                print(f"requeued after {cause}", flush=True)  # noqa: T201 (SLURM's log of this job)
-                break
-            print(f"scontrol requeue: {done.stderr.strip()}", flush=True)  # noqa: T201
+        if job and self._requeued(job):
+            print(f"requeued after {cause}", flush=True)  # noqa: T201 (SLURM's log of this job)
+            time.sleep(120)  # SLURM ends this process
+            return
+        self._remember(**{cause: self.past[cause] - 1})  # whoever submits it again counts it
+        for number in self._unfinished():
+            self._write_status(number, 140, why=cause, again=True)
+
+    def _requeued(self, job: str) -> bool:
+        """Ask for the job's requeue; return whether that was granted. Where it can't be, it is submitted anew."""
+        until = time.monotonic() + min(60.0, max(5.0, self.pack.warning_s / 4))
+        while True:  # the controller may be away for a moment
+            try:
+                done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, timeout=30)
+            except (OSError, subprocess.TimeoutExpired) as error:  # no scontrol on this node
+                said, passing = str(error), isinstance(error, subprocess.TimeoutExpired)
+            else:
+                said, passing = done.stderr.strip(), bool(AWAY.search(done.stderr))
+                if done.returncode == 0:
+                    return True
+            print(f"scontrol requeue: {said}", flush=True)  # noqa: T201
+            if not passing or time.monotonic() > until:
+                return False
             time.sleep(3)
-        time.sleep(120)  # SLURM ends this process
 
     def _remember_start(self) -> None:
         """Count this start and what led to it: a node that died (or somebody's `requeue`), if no signal told."""

@@ -31,6 +31,10 @@ OURS = frozenset(
         "ntasks-per-gpu",
     )
 )
+#: Where a job goes, and the resource of a rule that says so.
+PLACES = {"partition": "slurm_partition", "account": "slurm_account", "qos": "slurm_qos", "constraint": "constraint"}
+#: Flags that a site may refuse; SLURM's or the site's own default counts where they are left out.
+LEAVABLE = ("requeue", "mem", "nodes", "ntasks", "time", "cpus-per-task", "signal", "open-mode", "comment")
 #: A run is one process on one node: more would be the same run several times, in the same files.
 ONE = ("nodes", "tasks", "tasks_per_node")
 
@@ -40,8 +44,9 @@ class Request:
     """What one run asks for. Jobs of equal requests go into one array.
 
     Attributes:
-        minutes, mem_mb (0: the cluster's default), cpus: of one run. gpus: of one allocation, shared by its runs.
-        share: runs in one allocation. extra: further sbatch flags.
+        minutes, cpus: of one run; so is mem_mb, or mem_mb_per_cpu for each CPU (both 0: none is asked for).
+        gpus: of one allocation, shared by its runs. share: runs in one allocation. extra: further sbatch flags.
+        leave_out: flags that are not sent.
     """
 
     minutes: int
@@ -58,6 +63,12 @@ class Request:
     share: int
     threads: int
     extra: tuple[tuple[str, str], ...]
+    leave_out: tuple[str, ...] = ()
+
+    @property
+    def memory_mb(self) -> int:
+        """Memory of one run, in MB; 0 where none is asked for."""
+        return self.mem_mb or self.mem_mb_per_cpu * self.cpus
 
     def more_memory(self, factor: int) -> Request:
         """Return the request with a multiple of the memory, for one run alone: a pack of such might fit nowhere."""
@@ -71,15 +82,23 @@ class Request:
         elif self.mem_mb_per_cpu:
             found["mem_per_cpu"] = f"{self.mem_mb_per_cpu}M"
         gres = [self.gres] if self.gres else []
-        if self.gpus:
+        if self.gpus and not _in_gres(self.gres)[0]:
             gres.append(f"gpu:{self.gpu_type}:{self.gpus}" if self.gpu_type else f"gpu:{self.gpus}")
         if gres:
             found["gres"] = ",".join(gres)
-        for name in ("partition", "account", "qos", "constraint"):
+        for name in PLACES:
             if getattr(self, name):
                 found[name] = getattr(self, name)
         found["additional_parameters"] = {"requeue": True, "ntasks": 1} | {k: v or True for k, v in self.extra}
         return found
+
+    def flags(self) -> list[str]:
+        """Return the flags of sbatch for one run, as they are typed."""
+        found = self.sbatch(1)
+        found |= found.pop("additional_parameters")
+        told = {key.replace("_", "-"): value for key, value in found.items()}
+        left = {key: value for key, value in told.items() if key.removesuffix("-per-cpu") not in self.leave_out}
+        return [f"--{key}" if value is True else f"--{key}={value}" for key, value in left.items()]
 
 
 def _number(rule: str, resources: Any, name: str, least: int = 0) -> int:
@@ -115,17 +134,58 @@ def _gpus(rule: str, resources: Any, default: str) -> tuple[int, str]:
     return int(count), kind
 
 
-def _extra(rule: str, value: Any) -> tuple[tuple[str, str], ...]:
-    """Read further sbatch flags: "--reservation=x --nice"."""
+def _in_gres(gres: str) -> tuple[int, str]:
+    """Return number and type of the GPUs that a gres names: gpu, gpu:2, gpu:a100:2."""
+    found = re.search(r"(?:^|,)(?:gres/)?gpu(?::([^:,()=]*[^:,()=\d][^:,()=]*))?(?:[:=](\d+))?(?=$|[,(])", gres)
+    return (int(found[2] or 1), found[1] or "") if found else (0, "")
+
+
+def _memory(rule: str, resources: Any, elsewhere: bool) -> tuple[int, int]:
+    """Return the memory of a run and that for each CPU, at most one of which is not 0; `elsewhere`: a flag says it.
+
+    What is said for each CPU counts, since Snakemake gives every rule some mem_mb.
+    """
+    memory, each = _number(rule, resources, "mem_mb"), _number(rule, resources, "mem_mb_per_cpu")
+    for name, value in (("mem_mb", memory), ("mem_mb_per_cpu", each)):
+        if 0 < value < 16:
+            raise WorkflowError(f"rule {rule}: {name} is {value}; it is in megabytes, so 4 GB are {name}: 4000")
+    return (0, 0) if elsewhere else (0 if each else memory, each)
+
+
+def _extra(rule: str, value: Any, what: str = "slurm_extra") -> tuple[tuple[str, str], ...]:
+    """Read further flags: "--reservation=x --nice"."""
     found = []
     for word in shlex.split(str(value or "")):
         key, _, text = word.lstrip("-").partition("=")
         if not word.startswith("--") or not re.fullmatch(r"[a-z][a-z-]*", key):
-            raise WorkflowError(f"rule {rule}: slurm_extra holds {word!r}; write flags in full, as --name=value")
+            raise WorkflowError(f"rule {rule}: {what} holds {word!r}; write flags in full, as --name=value")
+        if key == "clusters":
+            raise WorkflowError(f"rule {rule}: {what} sets --clusters; start where that cluster is at home")
+        if key == "time":
+            raise WorkflowError(f"rule {rule}: {what} sets --time, which is known as runtime: set that in its place")
         if key in OURS:
-            raise WorkflowError(f"rule {rule}: slurm_extra sets --{key}, which is the executor's own; leave it out")
+            raise WorkflowError(f"rule {rule}: {what} sets --{key}, which is the executor's own; leave it out")
         found.append((key, text))
     return tuple(found)
+
+
+def left_out(settings: Any) -> tuple[str, ...]:
+    """Return the flags that the profile leaves out.
+
+    Raises:
+        WorkflowError: one that can't be left out.
+    """
+    names = [name.strip("-") for name in re.split(r"[,\s]+", str(settings.leave_out or "").strip()) if name]
+    for name in names:
+        if name not in LEAVABLE:
+            raise WorkflowError(f"submitit-leave-out names {name!r}; what can be left out is {', '.join(LEAVABLE)}")
+    return tuple(sorted(set(names)))
+
+
+def srun_flags(settings: Any) -> list[str]:
+    """Return the profile's further flags of srun."""
+    found = _extra("of any name", settings.srun_extra, "submitit-srun-extra")
+    return [f"--{key}={value}" if value else f"--{key}" for key, value in found]
 
 
 def request_of(job: Any, settings: Any) -> Request:
@@ -140,23 +200,30 @@ def request_of(job: Any, settings: Any) -> Request:
     for name in ONE:
         if _number(rule, r, name, 1) > 1:
             raise WorkflowError(f"rule {rule}: {name} is {r[name]}; a run is one process on one node: leave it out")
+    leave_out = left_out(settings)
+    given = dict(_extra(rule, settings.extra, "submitit-extra")) | dict(_extra(rule, r.get("slurm_extra")))
+    words = {name: _word(rule, given.pop(name, ""), "slurm_extra") for name in (*PLACES, "gres")}
+    memory, each = _memory(rule, r, "mem" in leave_out or any(name.startswith("mem") for name in given))
     gpus, gpu_type = _gpus(rule, r, settings.gpus)
-    memory = _number(rule, r, "mem_mb", 1)
-    if 0 < memory < 16:
-        raise WorkflowError(f"rule {rule}: mem_mb is {memory}; it is in megabytes, so 4 GB are mem_mb: 4000")
+    gres = words["gres"] or _word(rule, r.get("gres"), "gres")
+    if _in_gres(gres)[0]:  # said in full there, so it replaces what the profile says for all rules
+        gpus, gpu_type = _in_gres(gres)
+    elif any(name.startswith("gpus") for name in given):
+        gpus, gpu_type = 0, ""
     return Request(
         minutes=_number(rule, r, "runtime", 1) or 60,
         cpus=_number(rule, r, "cpus_per_task", 1) or threads,
         mem_mb=memory,
-        mem_mb_per_cpu=0 if memory else _number(rule, r, "mem_mb_per_cpu", 1),
+        mem_mb_per_cpu=each,
         gpus=gpus,
         gpu_type=gpu_type,
-        gres=_word(rule, r.get("gres"), "gres"),
-        partition=_word(rule, r.get("slurm_partition") or settings.partition, "slurm_partition"),
-        account=_word(rule, r.get("slurm_account") or settings.account, "slurm_account"),
-        qos=_word(rule, r.get("slurm_qos") or r.get("qos") or settings.qos, "qos"),
-        constraint=_word(rule, r.get("constraint") or settings.constraint, "constraint"),
+        gres=gres,
+        **{
+            name: words[name] or _word(rule, r.get(said) or r.get(name) or getattr(settings, name), said)
+            for name, said in PLACES.items()
+        },
         share=max(1, _number(rule, r, "runs_per_gpu", 1) or int(settings.runs_per_gpu)),
         threads=threads,
-        extra=_extra(rule, r.get("slurm_extra")),
+        extra=tuple(given.items()),
+        leave_out=leave_out,
     )

@@ -2,33 +2,61 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from submitit import SlurmExecutor
-from submitit.core.utils import JobPaths
+from submitit.core.utils import FailedSubmissionError, JobPaths
 
 from . import node
 
 #: One process, whatever the allocation would hold: without it srun fills whole nodes and the threads of whole cores.
 SRUN = ("--ntasks=1", "--nodes=1")
+#: How sbatch says a job's id, with --parsable and without.
+SAID = re.compile(r"[Ss]ubmitted batch job (\d+)|^\s*(\d+)(?:;\S+)?\s*$", re.MULTILINE)
+
+
+def job_in(text: str, name: str, known: Callable[[str], list[str] | None]) -> str:
+    """Return the id in what sbatch printed, whatever a site's wrapper adds: what is not plain has to bear the name.
+
+    Raises:
+        FailedSubmissionError: no job, or more than one, may be meant.
+    """
+    if plain := re.fullmatch(r"\s*(\d+)(?:;\S+)?\s*", text):
+        return plain[1]
+    there = set(known(name) or ())
+    said = {number for pair in SAID.findall(text) for number in pair if number}
+    found = there & set(re.findall(r"\d+", text)) or there or said
+    if len(found) != 1:
+        raise FailedSubmissionError(f"sbatch said {text.strip()[:200]!r}, which names no job that SLURM knows")
+    return found.pop()
 
 
 class Sbatch(SlurmExecutor):
     """Writes the batch script and calls sbatch.
 
     Args:
-        folder: of the submission. srun: further flags of srun. parameters: those of submitit.
+        folder: of the submission. known: returns the ids of the jobs of a name, None where SLURM does not answer.
+        srun: further flags of srun. leave_out: flags of sbatch that are not sent. parameters: those of submitit.
     """
 
-    def __init__(self, folder: Path, srun: Sequence[str] = (), **parameters: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        known: Callable[[str], list[str] | None],
+        srun: Sequence[str] = (),
+        leave_out: Sequence[str] = (),
+        **parameters: Any,
+    ) -> None:
+        self.known, self.leave_out = known, leave_out
         # -P: beside node.py lie names that others may import. What submitit appends ends with the folder.
         start = [sys.executable, "-P", "-S", "-u", node.__file__]
         super().__init__(folder, python=shlex.join(start))
-        self.update_parameters(stderr_to_stdout=True, srun_args=[*SRUN, *srun], **parameters)
+        self.update_parameters(stderr_to_stdout=True, wckey=None, srun_args=[*SRUN, *srun], **parameters)
 
     def send(self, calls: list[tuple[Any, ...]]) -> list[str]:
         """Submit calls as one array, a single one as a plain job; return SLURM's ids.
@@ -39,6 +67,18 @@ class Sbatch(SlurmExecutor):
         with self.batch():
             jobs = [self.submit(*call) for call in calls]
         return [job.job_id for job in jobs]
+
+    def _make_submission_file_text(self, command: str, uid: str) -> str:
+        text = super()._make_submission_file_text(command, uid)
+        names = "|".join(map(re.escape, self.leave_out)) or "(?!)"
+        return re.sub(rf"^#SBATCH --(?:{names})(?:=.*)?\n", "", text, flags=re.MULTILINE)
+
+    def _make_submission_command(self, submission_file_path: Path) -> list[str]:
+        return ["sbatch", "--parsable", str(submission_file_path)]
+
+    def _get_job_id_from_submission_command(self, string: bytes | str) -> str:  # type: ignore[override]
+        text = string if isinstance(string, str) else string.decode(errors="replace")
+        return job_in(text, self.parameters["job_name"], self.known)
 
     def _internal_process_submissions(self, delayed_submissions: list[Any]) -> list[Any]:
         """As submitit's own; that one would leave arrays to an executor that is not of this class."""

@@ -34,6 +34,13 @@ class ExecutorSettings(ExecutorSettingsBase):
     max_node_failures: int = _option(3, "How often a job whose node died is started again.")
     patience: float = _option(3600.0, "Seconds to wait for a controller that does not answer, or a submit limit.")
     pending_patience: float = _option(60.0, "Seconds to wait with a reason that waiting does not cure.")
+    extra: Optional[str] = _option(  # noqa: UP045
+        None, "Further flags of sbatch for every job, e.g. '--reservation=x --wckey=y'."
+    )
+    srun_extra: Optional[str] = _option(None, "Further flags of the srun that starts the job.")  # noqa: UP045
+    leave_out: Optional[str] = _option(  # noqa: UP045
+        None, "Flags of sbatch that are not sent, where a site refuses them, e.g. 'requeue, mem'."
+    )
     setup: Optional[str] = _option(None, "Shell lines before the job, e.g. 'module load cuda'.")  # noqa: UP045
     prefix: Optional[str] = _option(  # noqa: UP045
         None, "Words before each command on the node, e.g. 'apptainer exec --nv image.sif'."

@@ -21,8 +21,9 @@ from .batch import Batch, Member
 from .cluster import Offer, complaint, read_offer
 from .commands import Slurm, end_children, wait_gone
 from .jobs import Live
-from .messages import EVERYBODYS, PASSING, absent, count, is_limit, refused
+from .messages import EVERYBODYS, IN_ARRAY, PASSING, absent, count, is_limit, refused
 from .node import Pack
+from .resources import srun_flags
 from .script import preamble, prefix_of
 from .watch import OVER
 
@@ -211,7 +212,7 @@ class Submitter:
             if self.stopped:
                 return
             rest = [live for pack in [*piece, *left] for live in pack]
-            if is_limit(error) and len(piece) > 1:
+            if (is_limit(error) or IN_ARRAY.search(error)) and len(piece) > 1:
                 most = parcel.most = max(1, len(piece) // 2)
                 left = [*piece, *left]
             elif is_limit(error):
@@ -251,7 +252,7 @@ class Submitter:
         request, first = packs[0][0].asked, packs[0][0]
         placed = [(live, task) for task, pack in enumerate(packs) for live in pack]
         members = [Member(number, live.key, task, live.memory) for number, (live, task) in enumerate(placed)]
-        facts = {"gpus": request.gpus, "minutes": request.minutes, "mem_mb": request.mem_mb}
+        facts = {"gpus": request.gpus, "minutes": request.minutes, "mem_mb": request.memory_mb}
         try:
             batch = Batch.create(self.root, first.job.name, members, **facts)
         except OSError as error:
@@ -298,7 +299,8 @@ class Submitter:
         for task, pack in enumerate(packs):
             commands = tuple((number + k, live.command) for k, live in enumerate(pack))
             number += len(pack)
-            comment = "" if "comment" in dict(request.extra) else label(pack)
+            own = "comment" in dict(request.extra) or "comment" in request.leave_out
+            comment = "" if own else label(pack)
             found = Pack(folder, task, commands, here, request.threads, request.minutes, delay, most, prefix, comment)
             (batch.folder / "pack" / f"{task}.json").write_text(json.dumps(asdict(found)), encoding="utf-8")
         calls = [(node.main, folder, task) for task in range(len(packs))]
@@ -311,7 +313,9 @@ class Submitter:
         linear = self.offer is not None and self.offer.linear
         executor = Sbatch(
             batch.folder,
-            ["--gres=none"] if linear else [],
+            self.slurm.ids_of,
+            ["--gres=none"] * linear + srun_flags(s),
+            request.leave_out,
             job_name=batch.name,
             comment=label([live for pack in packs for live in pack]),
             signal_delay_s=delay,

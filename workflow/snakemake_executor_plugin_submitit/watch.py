@@ -99,7 +99,7 @@ class Watch:
         cause = end.get("why") or (cause_of("", log) if end["code"] in (-9, 137) else "")
         if cause == "memory" and self._retry(live, cause):
             return True
-        if cause == "timeout" and end.get("again") and self._retry(live, cause):
+        if cause in ("timeout", "preempted") and end.get("again") and self._retry(live, cause):
             return True
         if cause in KNOWN:
             often = f"started {end.get('starts', 1)} times" if cause in TRIED else ""
@@ -257,7 +257,7 @@ class Watch:
         live.tries[cause] = live.tries.get(cause, 0) + 1
         live.memory *= 2 if cause == "memory" else 1
         self.retries[cause] += 1
-        more = f", with {live.asked.mem_mb} MB" if cause == "memory" else ""
+        more = f", with {live.asked.memory_mb} MB" if cause == "memory" else ""
         self.say(f"submitit: job {live.id} of rule {live.job.name} is submitted again ({WORDS[cause]}){more}")
         self.settle(live, well=True)
         live.batch = None
