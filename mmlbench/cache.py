@@ -26,17 +26,18 @@ from typing import Any
 
 import numpy as np
 
+from . import unfinished
 from .dataset import PARTS, CacheWriter, Dataset, Options, base_split
-from .errors import DataError, MmlbenchError, RunError, fault
+from .errors import DataError, LeaseLost, MmlbenchError, RunError, fault
 from .hashing import digest, file_digest
-from .store import Lease, read_json, storage_error, write_json
+from .lease import Lease
+from .store import read_json, storage_error, write_json
+from .unfinished import JOURNAL
 
 SCHEMA = 1
 #: Larger files are checked by their size and by evenly spaced blocks, to stay at disk speed.
 FULL_CHECK_BYTES = 256 * 2**20
 _BLOCK = 2**20
-#: Names what a killed preparation has done; while it is there, the unfinished cache is worth keeping.
-JOURNAL = "journal.jsonl"
 
 
 def cache_key(name: str, params: dict[str, Any], code: str) -> str:
@@ -196,47 +197,45 @@ def prepare(
         with contextlib.suppress(OSError):  # left by a kill in the last moment, or by nobody
             (folder / JOURNAL).unlink(missing_ok=True)
         return Cache.open(folder).manifest
-    with Lease(root / f".{folder.name}.lease", say):
-        if (folder / "manifest.json").exists():  # the process that we waited for made it
-            return Cache.open(folder).manifest
-        building = root / f".{folder.name}.part"
-        for leftover in (building, folder):
-            if not (leftover / JOURNAL).exists():
-                shutil.rmtree(leftover, ignore_errors=True)
-        try:
-            building.mkdir(parents=True, exist_ok=True)
-            for left in building.glob(".*.tmp"):  # a kill while the manifest was written
-                left.unlink()
-            manifest = _fill(CacheWriter(building, dataset, options or Options(say=say)), key, raw)
-            write_json(building / "manifest.json", manifest)
-            building.rename(folder)
-            (folder / JOURNAL).unlink(missing_ok=True)
-        except OSError as error:
-            raise storage_error(error, folder) from error
-        finally:
-            if not (building / JOURNAL).exists():
-                shutil.rmtree(building, ignore_errors=True)
-        shutil.rmtree(root / f".{folder.name}.unpacked", ignore_errors=True)
-    return manifest
-
-
-def tidy(folder: Path, say: Callable[[str], None]) -> None:
-    """Remove what a kill in the last moment left beside a finished cache: what was unpacked, parts of small files."""
-    root = folder.parent
-    left = [path for path in (root / f".{folder.name}.unpacked", folder / JOURNAL) if path.exists()]
-    left += root.glob(f".{folder.name}.*.tmp")
-    if not left:
-        return
+    lease = Lease(unfinished.lease_folder(folder), say, passing=True)
     try:
-        with Lease(root / f".{folder.name}.lease", say):
-            for path in left:
-                if path.is_dir():
-                    shutil.rmtree(path)
-                else:
-                    path.unlink(missing_ok=True)
-    except (MmlbenchError, OSError) as error:  # a cache that can only be read is none the worse for it
-        names = ", ".join(str(path) for path in left)
-        say(f"what a killed preparation left can't be removed now ({error}); remove it by hand: {names}")
+        with lease:
+            building = unfinished.take_up(folder, lease)
+            if not (folder / "manifest.json").exists():  # else the process that we waited for made it
+                return _build(dataset, key, folder, building, options or Options(say=say), raw, lease)
+    except LeaseLost as lost:
+        unfinished.forget(folder, lease)
+        if not (folder / "manifest.json").exists():
+            raise
+        say(f"{lost.what}; the cache is complete there, and nothing of this process is kept")
+    return Cache.open(folder).manifest
+
+
+def _build(
+    dataset: Dataset,
+    key: str,
+    folder: Path,
+    building: Path,
+    options: Options,
+    raw: Path | None,
+    lease: Lease,
+) -> dict[str, Any]:
+    """Make the cache in `building`, then let it be `folder`; where that fails, a journal's work is kept."""
+    try:
+        building.mkdir(exist_ok=True)
+        for left in building.glob(".*.tmp"):  # a kill while the manifest was written
+            left.unlink()
+        manifest = _fill(CacheWriter(building, dataset, options, lease), key, raw)
+        write_json(building / "manifest.json", manifest, lease.whole)
+        lease.rename(building, folder)
+        (folder / JOURNAL).unlink(missing_ok=True)
+    except OSError as error:
+        raise storage_error(error, folder) from error
+    finally:
+        if lease.held():
+            unfinished.leave_in_order(folder, building)
+    shutil.rmtree(building.with_suffix(".unpacked"), ignore_errors=True)
+    return manifest
 
 
 @dataclass

@@ -7,13 +7,16 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from .errors import DataError
 from .params import DatasetParams, describe
 from .registry import Plugin
+
+if TYPE_CHECKING:
+    from .lease import Lease
 
 PARTS = ("train", "val", "test")
 #: Splits of these names are folds of one split: 'speaker_rotation.2'; the tables put their test parts together.
@@ -212,6 +215,7 @@ class CacheWriter:
 
     Attributes:
         options: how the preparation runs.
+        lease: under which it does.
         left_out: rows (of every modality) that were left out on purpose; `split` drops their samples.
         notes: what every table made from the cache shall say.
         raw: facts about the raw files, for the manifest.
@@ -220,12 +224,27 @@ class CacheWriter:
     folder: Path
     dataset: Dataset
     options: Options = field(default_factory=Options)
+    lease: Lease | None = None
     left_out: frozenset[int] = frozenset()
     notes: list[str] = field(default_factory=list)
     raw: dict[str, Any] = field(default_factory=dict)
     arrays: dict[str, dict[str, Any]] = field(default_factory=dict)
     extras: list[str] = field(default_factory=list)
     splits: dict[str, list[Sample]] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """The name that the finished cache will have."""
+        return self.folder.name.removeprefix(".").partition(".")[0]
+
+    def check(self) -> None:
+        """Make sure that this process still is the one that makes the cache.
+
+        Raises:
+            LeaseLost: another one has taken over.
+        """
+        if self.lease is not None:
+            self.lease.check()
 
     def _modality(self, name: str) -> Modality:
         for modality in self.dataset.modalities:

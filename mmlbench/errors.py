@@ -89,6 +89,12 @@ class RunError(MmlbenchError):
     """A run started and could not be finished (exit code 1)."""
 
 
+class LeaseLost(MmlbenchError):  # noqa: N818 (what happened, as Stopped)
+    """Another process took over what this one was working on, while it stood still (exit code 75, EX_TEMPFAIL)."""
+
+    exit_code = 75
+
+
 class RunsError(DataError):
     """Runs that can't be used, listed."""
 

@@ -24,18 +24,16 @@ def run(words: list[str]) -> subprocess.Popen:
     return subprocess.Popen(command, start_new_session=True, **quiet)
 
 
-def kill_when(process: subprocess.Popen, journal: Path, lines: int) -> bool:
-    """Kill a command when its journal has so many lines; return whether it lived until then."""
+def kill_when(process: subprocess.Popen, root: Path, lines: int) -> Path:
+    """Kill a command when its journal, below `root`, has so many lines; return the unfinished cache."""
     while process.poll() is None:
-        try:
+        for journal in root.glob(".*.part/journal.jsonl"):
             if journal.read_bytes().count(b"\n") > lines:
                 os.kill(process.pid, signal.SIGKILL)
                 process.wait()
-                return True
-        except FileNotFoundError:
-            pass
+                return journal.parent
         time.sleep(0.002)
-    return False
+    raise AssertionError("it ended before that")
 
 
 def no_workers_left(process: subprocess.Popen) -> bool:

@@ -56,10 +56,10 @@ class Warm:
         assert self.process.stdout
         return json.loads(self.process.stdout.readline())
 
-    def start(self, words: list[str], log: Path) -> Command:
-        """Start a command."""
+    def start(self, words: list[str], log: Path, **circumstances: Any) -> Command:
+        """Start a command; keyword arguments are those of `frozen.arrange`."""
         assert self.process.stdin
-        self.process.stdin.write(json.dumps([words, str(log)]) + "\n")
+        self.process.stdin.write(json.dumps([words, str(log), circumstances]) + "\n")
         self.process.stdin.flush()
         return Command(self, self.answer(), log)
 
@@ -68,13 +68,17 @@ class Warm:
         return self.start(words, log).wait()
 
 
-def _be(words: list[str], log: str) -> None:
+def _be(words: list[str], log: str, circumstances: dict[str, Any]) -> None:
     """Be the command's process."""
     said = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for descriptor in (1, 2):
         os.dup2(said, descriptor)
     from mmlbench.cli import main
 
+    if circumstances:
+        from frozen import arrange
+
+        arrange(**circumstances)
     try:
         code = main(words)
     except SystemExit as leave:
@@ -89,10 +93,10 @@ def serve() -> None:
     import mmlbench.train.runner  # noqa: F401 (to be warm)
 
     for line in sys.stdin:
-        words, log = json.loads(line)
+        words, log, circumstances = json.loads(line)
         child = os.fork()
         if not child:
-            _be(words, log)
+            _be(words, log, circumstances)
         sys.stdout.write(f"{child}\n")
         sys.stdout.flush()
         sys.stdout.write(f"{os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}\n")

@@ -37,7 +37,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        0 done; 1 a run or a check failed; 2 the request or the data were wrong; 128 + n stopped by signal n.
+        0 done; 1 a run or a check failed; 2 the request or the data were wrong; 75 another process has taken the
+        work over and is not done; 128 + n stopped by signal n.
     """
     parser = make_parser()
     arguments = parser.parse_args(argv)

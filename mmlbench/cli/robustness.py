@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from .. import files
-from ..errors import DataError
-from ..index import load_index, use_plugins
+from ..cache import Cache
+from ..errors import DataError, LeaseLost
+from ..index import Index, load_index, use_plugins
+from ..lease import Lease
 from ..runfolder import RunFolder
 from . import say
 from .run import choose_device, prepare_dataset, seen_files
@@ -30,7 +33,7 @@ def robustness(arguments: argparse.Namespace) -> int:
 def measure(runs: Sequence[Path], results: Path, cache: Path, noise: Sequence[float], device: str) -> None:
     """Measure run folders under noise of some strengths; those that are measured already are left alone."""
     index, where = load_index(), choose_device(device)
-    from ..train.robustness import measured, under_noise  # from here on torch is needed
+    from ..train.robustness import measured  # from here on torch is needed
 
     for path in runs:
         run = RunFolder.open(path)
@@ -45,4 +48,20 @@ def measure(runs: Sequence[Path], results: Path, cache: Path, noise: Sequence[fl
         opened = prepare_dataset(config["dataset"], config["dataset_params"], cache, index)
         if opened.manifest["fingerprint"] != run.record["data_fingerprint"]:
             raise DataError(f"{path} was made from other data than the prepared cache", "Make the run anew")
-        say(f"{under_noise(run, results, opened, index, noise, where)} is written")
+        _measure(run, results, opened, index, noise, where)
+
+
+def _measure(run: RunFolder, results: Path, cache: Cache, index: Index, noise: Sequence[float], where: Any) -> None:
+    """Measure one run; two processes do it one after the other, and the second finds it done."""
+    from ..train.robustness import measured, noise_file, under_noise
+
+    path = noise_file(results, run.name)
+    try:
+        with Lease(path.with_name(f".{path.name}.lease"), say, passing=True) as lease:
+            if not measured(run, results, noise):
+                under_noise(run, results, cache, index, noise, where, lease.whole)
+            say(f"{path} is written")
+    except LeaseLost as lost:
+        if not measured(run, results, noise):
+            raise
+        say(f"{lost.what}; the run is measured there, and nothing of this process is kept")

@@ -13,18 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from .. import files
-from ..cache import Cache, cache_key, tidy
+from ..cache import Cache, cache_key
 from ..cache import prepare as prepare_cache
 from ..dataset import Dataset, Options
 from ..errors import ConfigError, DataError, MmlbenchError, RunError, fault
 from ..hashing import digest
 from ..index import Entry, Index, load_index, use_plugins
+from ..lease import Lease
 from ..params import check, value_text
 from ..plan import Request, RunSpec, from_config, resolve
-from ..store import UNWRITABLE, Lease, read_json, storage_error, write_text
+from ..store import UNWRITABLE, read_json, storage_error, write_text
 from ..train import Stopped
 from ..train.complete import completeness, stamp
 from ..tuning import choose, read_tune, tuned
+from ..unfinished import lease_folder, tidy
 from . import say
 from .parser import settings
 
@@ -75,8 +77,8 @@ def prepare_dataset(
         if raw is not None and kind.needs_raw:
             from ..raw.seen import remember
 
-            with Lease(root / f".{folder.name}.lease", say):
-                remember(folder, raw, began, [one["name"] for one in entry.facts["downloads"]])
+            with Lease(lease_folder(folder), say, passing=True) as lease:
+                remember(folder, raw, began, [one["name"] for one in entry.facts["downloads"]], lease.whole)
     opened = Cache.open(folder)
     if there and raw is not None:
         tidy(folder, say)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..dataset import CacheWriter
 from ..errors import DataError
-from ..store import write_text
+from ..store import whole, write_text
 from .containers import cut_short
 
 _POINTER = b"version https://git-lfs"
@@ -108,8 +108,7 @@ def scan(raw: Path, items: Iterable[tuple[str, Sequence[str]]]) -> list[Found]:
 
 def report_path(out: CacheWriter) -> Path:
     """Return where the report of a preparation's faults lies: beside the cache that would have been made."""
-    name = out.folder.name.removeprefix(".").removesuffix(".part")
-    return out.folder.with_name(f"{name}.faults.csv")
+    return out.folder.with_name(f"{out.title}.faults.csv")
 
 
 def write_report(out: CacheWriter, faults: Sequence[Found]) -> Path:
@@ -123,7 +122,7 @@ def write_report(out: CacheWriter, faults: Sequence[Found]) -> Path:
     writer.writerows([name, "", "left out on purpose before"] for name in out.options.allow_missing)
     writer.writerows([fault.id, fault.file, fault.reason] for fault in faults)
     path = report_path(out)
-    write_text(path, text.getvalue())
+    write_text(path, text.getvalue(), out.lease.whole if out.lease else whole)
     return path
 
 
@@ -136,6 +135,7 @@ def settle(out: CacheWriter, faults: Sequence[Found], total: int, count: Callabl
     Raises:
         DataError: there is a fault.
     """
+    out.check()  # what looks like faults may be that another process took the unfinished cache over
     if not faults:
         report_path(out).unlink(missing_ok=True)
         return

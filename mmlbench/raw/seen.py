@@ -13,7 +13,7 @@ from typing import Any
 
 from ..cache import spot_digest
 from ..errors import DataError
-from ..store import read_json, write_json
+from ..store import Through, read_json, whole, write_json
 from .archives import archive_in
 from .work import signature
 
@@ -57,12 +57,12 @@ def _written(path: Path) -> int:
         return 0
 
 
-def remember(cache: Path, raw: Path, began: int, archives: Sequence[str] = ()) -> None:
+def remember(cache: Path, raw: Path, began: int, archives: Sequence[str] = (), through: Through = whole) -> None:
     """Note what a cache was made from.
 
     Args:
         cache: its folder. raw: the folder or the archive. began: when the preparation did, in ns since 1970; what
-            was written later may not be what was read. archives: names of the dataset's archives.
+            was written later may not be what was read. archives: names of the dataset's archives. through: writes it.
     """
     rows = _listed(cache)
     files = [row["file"] for row in rows]
@@ -74,7 +74,7 @@ def remember(cache: Path, raw: Path, began: int, archives: Sequence[str] = ()) -
         within = _folder_of(raw, files[:100]) or raw
         times = [_written(within / name) for name in files]
         facts = {"written": [time if time < began else 0 for time in times]}
-    write_json(_beside(cache), facts)
+    write_json(_beside(cache), facts, through)
 
 
 def check_raw(cache: Path, raw: Path, say: Callable[[str], None], archives: Sequence[str] = ()) -> None:

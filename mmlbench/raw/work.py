@@ -19,10 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from ..cache import JOURNAL, spot_digest
+from ..cache import spot_digest
 from ..dataset import CacheWriter
 from ..errors import DataError, RunError, nearest
 from ..hashing import digest, file_digest
+from ..unfinished import JOURNAL
 from . import faults
 from .archives import check_space
 from .faults import Fault, Found
@@ -272,7 +273,7 @@ def fill(out: CacheWriter, raw: Path, items: Sequence[Item], decode: Decode, sto
     out.raw["libraries"] = libraries()
     out.raw["shown"] = SHOWN
     wanted = {m.name: (len(items), m.views, *m.shape) for m in out.dataset.modalities}
-    identity = digest([[i.id for i in items], wanted, out.raw["libraries"], out.folder.name])
+    identity = digest([[i.id for i in items], wanted, out.raw["libraries"], f".{out.title}.part"])
     journal = Journal(out.folder, identity)
     kept = journal.read()
     if not kept:
@@ -293,6 +294,8 @@ def fill(out: CacheWriter, raw: Path, items: Sequence[Item], decode: Decode, sto
     progress = Progress(out.dataset.name, len(waiting), max(1, out.options.workers), out.options.say)
     for result in _results(task, waiting, out.options.workers):
         progress.step()
+        if out.lease is not None and out.lease.lost:
+            out.check()
         if isinstance(result, Found):
             bad.append(result)
         else:

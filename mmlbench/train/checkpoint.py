@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import DataError
-from ..store import read_arrays, write_arrays
+from ..store import Through, read_arrays, whole, write_arrays
 
 
 def pack(tree: Any, arrays: dict[str, np.ndarray]) -> Any:
@@ -46,11 +46,11 @@ def unpack(node: Any, arrays: dict[str, np.ndarray]) -> Any:
     return node["value"]
 
 
-def save(path: Path, tree: Any) -> None:
+def save(path: Path, tree: Any, through: Through = whole) -> None:
     """Write a tree whole."""
     arrays: dict[str, np.ndarray] = {}
     text = json.dumps(pack(tree, arrays))
-    write_arrays(path, {"tree": np.frombuffer(text.encode(), dtype=np.uint8), **arrays}, compress=False)
+    write_arrays(path, {"tree": np.frombuffer(text.encode(), dtype=np.uint8), **arrays}, False, through)
 
 
 def load(path: Path) -> Any:

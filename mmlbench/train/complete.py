@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..errors import DataError
 from ..hashing import file_digest
+from ..lease import Lease
 from ..plan import RUN_SCHEMA, RunSpec
 from ..store import read_json, write_text
 
@@ -54,11 +55,28 @@ def _reuse(results: Path, spec: RunSpec, used: Mapping[str, Mapping[str, str]]) 
     return ""
 
 
-def stamp(results: Path, spec: RunSpec) -> None:
-    """Write the workflow's stamp; it says that the run was completed by the present code.
+def stamp(results: Path, spec: RunSpec, lease: Lease | None = None) -> None:
+    """Write the workflow's stamp, which says that the run was completed by the present code; remove its checkpoint.
 
-    One that says so already keeps its time, so that nothing is made again because of it.
+    A stamp that says so already keeps its time, so that nothing is made again because of it.
+
+    Args:
+        lease: that is held on the run's folder; without one it is taken where there is something to do.
     """
-    path, text = results / spec.stamp, file_digest(results / spec.path / "run.json") + "\n"
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
-        write_text(path, text)
+    folder = results / spec.path
+    path, text = results / spec.stamp, file_digest(folder / "run.json") + "\n"
+    stamped, kept = path.exists() and path.read_text(encoding="utf-8") == text, folder / "checkpoint.npz"
+    if stamped and not kept.exists():
+        return
+    if lease is not None:
+        lease.remove(kept)  # of a process that ended right before it could
+        if not stamped:
+            write_text(path, text, lease.whole)
+        return
+    try:
+        with Lease(folder, lambda line: None) as own:
+            if (folder / "run.json").exists():
+                stamp(results, spec, own)
+    except DataError:
+        if not stamped:  # what is left of a checkpoint on a disk that can only be read does no harm
+            raise

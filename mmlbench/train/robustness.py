@@ -18,7 +18,7 @@ from ..errors import ConfigError, RunError
 from ..hashing import file_digest
 from ..index import Index
 from ..runfolder import RunFolder
-from ..store import read_arrays, write_arrays
+from ..store import Through, read_arrays, whole, write_arrays
 from .build import axes_of, build_method, on_device
 from .data import Noise, PartData
 from .evaluate import Evaluator
@@ -43,7 +43,13 @@ def measured(run: RunFolder, results: Path, strengths: Sequence[float]) -> bool:
 
 
 def under_noise(
-    run: RunFolder, results: Path, cache: Cache, index: Index, strengths: Sequence[float], where: Any
+    run: RunFolder,
+    results: Path,
+    cache: Cache,
+    index: Index,
+    strengths: Sequence[float],
+    where: Any,
+    through: Through = whole,
 ) -> Path:
     """Write a run's test logits under noise on each modality, '<modality>=<strength>/<logits>'; return the file.
 
@@ -72,5 +78,5 @@ def under_noise(
             data = PartData(cache, config["split"], "test", device, axes_of(config), noise, looks)
             for name, logits in Evaluator(method).logits(data).items():
                 found[f"{modality}={strength:g}/{name}"] = logits.cpu().numpy()
-    write_arrays(path, found)
+    write_arrays(path, found, through=through)
     return path

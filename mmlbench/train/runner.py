@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,13 +13,14 @@ import torch
 
 from .. import __version__
 from ..cache import Cache
-from ..errors import DataError
+from ..errors import DataError, LeaseLost
 from ..files import places_of
 from ..hashing import digest, file_digest
 from ..index import Index
+from ..lease import Lease
 from ..method import Method
 from ..plan import RUN_SCHEMA, RunSpec
-from ..store import Lease, storage_error, write_arrays, write_json, write_text
+from ..store import storage_error, write_arrays, write_json, write_text
 from . import Stopped, checkpoint
 from .build import axes_of, build_method, on_device, parameter_counts, sources
 from .complete import completeness, stamp
@@ -90,19 +90,29 @@ class Runner:
 
         Raises:
             RunError, DataError: as the messages say. Stopped: asked to stop; a checkpoint has been written.
+            LeaseLost: another process took over and works on the run, or has left it unfinished.
         """
         if not self._todo():
             stamp(self.results, self.spec)
             return False
-        with Lease(self.folder, self.say, check=self._stop_waiting):
-            why = self._todo()
-            if not why:  # the process that we waited for made it
-                stamp(self.results, self.spec)
-                return False
+        try:
+            with Lease(self.folder, self.say, check=self._stop_waiting) as self.lease:
+                return self._make_unless_there()
+        except LeaseLost as lost:
+            if self._todo():
+                raise
+            self.say(f"{lost.what}; the run is complete there, and nothing of this process is kept")
+            return False
+
+    def _make_unless_there(self) -> bool:
+        """Do what is to be done, under the lease; return whether that was anything."""
+        why = self._todo()
+        if why:
             if why != "not made yet":
                 self.say(f"{self.spec.path} is made anew: {why}")
             self._make()
-        return True
+        stamp(self.results, self.spec, self.lease)
+        return bool(why)
 
     def _stop_waiting(self) -> None:
         if self.asked_to_stop():
@@ -110,11 +120,22 @@ class Runner:
 
     def _clear(self) -> None:
         """Remove what an earlier run or a killed process left; only now, so that a method that fails costs no run."""
-        with contextlib.suppress(FileNotFoundError):  # run.json first: without it nothing counts as made
-            (self.folder / "run.json").unlink()
+        self.lease.remove(self.folder / "run.json")  # first: without it nothing counts as made
         for left in sorted(self.folder.iterdir()):
             if left.is_file() and not left.name.startswith(WORKING):
-                left.unlink(missing_ok=True)
+                self.lease.remove(left)
+
+    def _asked(self) -> bool:
+        """Tell whether to stop; end at once where the lease is known to be lost."""
+        if self.lease.lost:
+            self.lease.check()
+        return self.asked_to_stop()
+
+    def _lap(self, phase: str) -> None:
+        """Count time, and end where the lease is known to be lost: an evaluation or a probe may take long."""
+        if self.lease.lost:
+            self.lease.check()
+        self.clock.lap(phase)
 
     def _todo(self) -> str:
         return completeness(self.folder, self.spec, self.cache.manifest["fingerprint"])
@@ -138,10 +159,11 @@ class Runner:
         self.clock.lap("train")
         for rule, state in outcome.chosen.items():
             final.add(rule, state)
-        self._clear()
-        self._write(method, outcome, final, deeds, started)
-        (self.folder / "checkpoint.npz").unlink(missing_ok=True)
-        stamp(self.results, self.spec)
+        if self._todo():
+            self._clear()
+            self._write(method, outcome, final, deeds, started)
+        else:  # it was brought here meanwhile (`mmlbench import`), and a complete run is never cleared
+            self.say(f"{self.spec.path} was completed by another process meanwhile")
 
     def _data(self) -> dict[str, PartData]:
         config = self.spec.config
@@ -160,7 +182,7 @@ class Runner:
         for part in ("val", "test"):
             if len(data[part]):
                 self._dry_run(method, data[part])
-        final = Final(method, data, Evaluator(method), self.clock.lap)
+        final = Final(method, data, Evaluator(method), self._lap)
         self.clock.lap("setup")
         if method.probes_initial:
             method.requires_grad_(False)  # lets the evaluator keep the features
@@ -194,7 +216,7 @@ class Runner:
         def save(state: dict[str, Any]) -> None:
             self.clock.lap("train")
             header = {"identity": identity, "resumed": self.resumed, "seconds": self.clock.seconds}
-            checkpoint.save(path, {**header, "state": state})
+            checkpoint.save(path, {**header, "state": state}, self.lease.whole)
 
         trainer = Trainer(
             method,
@@ -204,9 +226,9 @@ class Runner:
             evaluator,
             save=save,
             save_every=self.save_every,
-            asked_to_stop=self.asked_to_stop,
+            asked_to_stop=self._asked,
             report=Progress(self.spec.config, self.say),
-            lap=self.clock.lap,
+            lap=self._lap,
         )
         kept = self._checkpoint(path, identity)
         if kept is not None:
@@ -230,30 +252,31 @@ class Runner:
             kept, reason = None, f"it can't be read ({error})"
         if reason:
             self.say(f"{path} is thrown away: {reason}; the run starts from the beginning")
-            path.unlink(missing_ok=True)
+            self.lease.remove(path)
             return None
         return kept
 
     # ---- writing -----------------------------------------------------------------------------------------
     def _write(self, method: Method, outcome: Outcome, final: Final, deeds: dict[str, float], started: str) -> None:
         """Write the folder's files, run.json last."""
+        through = self.lease.whole
         try:
             names = ["history.csv", "predictions.npz", "epochs.npz", "probe.npz"]
-            write_text(self.folder / names[0], history_csv(outcome.history))
-            write_arrays(self.folder / names[1], final.predictions)
-            write_arrays(self.folder / names[2], packed_bits(outcome.history.bits))
-            write_arrays(self.folder / names[3], final.probes)
+            write_text(self.folder / names[0], history_csv(outcome.history), through)
+            write_arrays(self.folder / names[1], final.predictions, through=through)
+            write_arrays(self.folder / names[2], packed_bits(outcome.history.bits), through=through)
+            write_arrays(self.folder / names[3], final.probes, through=through)
             for rule, arrays in final.weights.items():
                 names.append(f"weights-{rule}.npz")
-                write_arrays(self.folder / names[-1], arrays, compress=False)
+                write_arrays(self.folder / names[-1], arrays, False, through)
             self.clock.lap("evaluate")
             seconds = self.clock.seconds | {"total": sum(self.clock.seconds.values())}
             joules, named = self.energy.joules(self.resumed), places_of(self.spec.config)
             facts = provenance(self.device, started, seconds, self.resumed, joules, named)
-            write_json(self.folder / "provenance.json", facts | {"record_hash": digest(facts)[:16]})
+            write_json(self.folder / "provenance.json", facts | {"record_hash": digest(facts)[:16]}, through)
             hashes = {name: file_digest(self.folder / name) for name in names}
             record = self._facts(method, outcome, final, deeds) | {"files": hashes}
-            write_json(self.folder / "run.json", record | {"record_hash": digest(record)[:16]})
+            write_json(self.folder / "run.json", record | {"record_hash": digest(record)[:16]}, through)
         except OSError as error:
             raise storage_error(error, self.folder) from error
 

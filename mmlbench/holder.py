@@ -1,0 +1,70 @@
+"""Who holds a lease: what its file says, and whether that process is near and lives."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+
+def start_of(pid: int) -> str | None:
+    """Return the start time of a local process, so that a re-used process id is not mistaken for it."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
+    except (OSError, IndexError):
+        return None
+
+
+def alive(pid: int, start: str | None) -> bool:
+    """Tell whether a local process lives; `start` is when it was started."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return start is None or start_of(pid) in (None, start)
+
+
+def pid_space() -> str:
+    """Return what tells one container's process ids from another's of the same host name; '' where nothing does."""
+    try:
+        return os.readlink("/proc/self/ns/pid")  # noqa: PTH115 (what it names is no path)
+    except OSError:
+        return ""
+
+
+def parsed(text: str | bytes) -> dict[str, Any]:
+    """Return what a lease file says, {} where that is nothing sensible."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def near(holder: dict[str, Any]) -> bool:
+    """Tell whether a holder's process id means something here."""
+    here = holder.get("host") == socket.gethostname() and holder.get("space", pid_space()) == pid_space()
+    return here and isinstance(holder.get("pid"), int)
+
+
+def who(holder: dict[str, Any]) -> str:
+    """Name a holder in a message."""
+    if not holder:
+        return "somebody whose lease.json can't be read"
+    return f"process {holder.get('pid', '?')} on {holder.get('host', '?')}"
+
+
+def myself(token: str) -> dict[str, Any]:
+    """Return what the lease file of this process says."""
+    return {
+        "token": token,
+        "host": socket.gethostname(),
+        "space": pid_space(),
+        "pid": os.getpid(),
+        "start": start_of(os.getpid()),
+        "job": os.environ.get("SLURM_JOB_ID", ""),
+    }
