@@ -144,6 +144,53 @@ def test_off_headers_glued_or_not(head: str, tmp_path: Path) -> None:
     assert (vertices[triangles].reshape(-1, 3).max(0) == 1).all()
 
 
+SQUARE, FACES = ["0 0 0", "1 0 0", "1 1 0", "0 1 0"], ["3 0 1 2", "3 0 2 3"]
+FORMS = {
+    "triangles": ("OFF\n4 2 0", SQUARE, FACES),
+    "counts on the first line": ("OFF 4 2 0", SQUARE, FACES),
+    "counts glued to the word": ("OFF4 2 0", SQUARE, FACES),
+    "two counts": ("OFF\n4 2", SQUARE, FACES),
+    "comments before the counts": ("# by a program\nOFF # mesh\n\n# counts\n4 2 0 # edges", SQUARE, FACES),
+    "comments between": ("OFF\n4 2 0", [f"{row} # {k}\n#" for k, row in enumerate(SQUARE)], FACES),
+    "a polygon": ("OFF\n4 1 0", SQUARE, ["4 0 1 2 3"]),
+    "colours of faces": ("OFF\n4 2 0", SQUARE, ["3 0 1 2 255 0 0", "3 0 2 3 0 255 0 128"]),
+    "colours of one face": ("OFF\n4 2 0", SQUARE, ["3 0 1 2 0.5 0.5 0.5", "3 0 2 3"]),
+    "an index of a colour": ("OFF\n4 2 0", SQUARE, ["3 0 1 2 7", "3 0 2 3 7"]),
+    "a polygon with a colour": ("OFF\n4 1 0", SQUARE, ["4 0 1 2 3 10 20 30"]),
+    "colours of vertices": ("COFF\n4 2 0", [f"{row} 255 0 0 255" for row in SQUARE], FACES),
+    "colours of both": ("COFF\n4 1 0", [f"{row} 0.1 0.2 0.3 1" for row in SQUARE], ["4 0 1 2 3 9 9 9"]),
+    "normals": ("NOFF\n4 2 0", [f"{row} 0 0 1" for row in SQUARE], FACES),
+    "all of it": ("STCNOFF\n4 2 0", [f"{row} 0 0 1 9 9 9 255 0.5 0.5" for row in SQUARE], FACES),
+    "small letters": ("off\n4 2 0", SQUARE, FACES),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_every_form_of_a_text_off_is_read(form: str, end: str, tmp_path: Path) -> None:
+    head, vertices, faces = FORMS[form]
+    path, text = tmp_path / "a.off", "\n".join([head, *vertices, *faces, ""])
+    path.write_bytes(text.replace("\n", end).encode())
+    found, triangles = read_off(path)
+    assert found.tolist() == [[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]]
+    assert triangles.tolist() == [[0, 1, 2], [0, 2, 3]]
+    whole = "\n".join([head, *vertices, *faces])
+    for cut in (whole[: whole.rindex("\n") + 4], whole[: whole.rindex("\n")], "\n".join([head, *vertices[:3]])):
+        path.write_text(cut)
+        with pytest.raises(Fault, match="is cut short"):
+            read_off(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("OFF BINARY\n\0\0", "binary"), ("4OFF\n1 1 0\n", "more than three"), ("nOFF\n3\n1 1 0\n", "more than three")],
+)
+def test_what_is_not_read_is_said(text: str, reason: str, tmp_path: Path) -> None:
+    (tmp_path / "a.off").write_text(text)
+    with pytest.raises(Fault, match=reason):
+        read_off(tmp_path / "a.off")
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [

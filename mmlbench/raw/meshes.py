@@ -20,58 +20,97 @@ FIELD, FILL = 40.0, 0.95
 GROUND, DARK, BRIGHT = 255.0, 40.0, 225.0
 #: Rays per pixel and axis.
 SAMPLES = 2
+#: The first word of an OFF file: texture, colour, normal of each vertex; 4 or n: of more dimensions.
+_WORD = re.compile(r"[STCN]*[4n]*(?i:OFF)")
+_BINARY = "is a binary OFF mesh, which is not read: save it as text"
 
 
 def read_off(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Return the vertices float64 (n, 3) and triangles int64 (m, 3) of an OFF file; larger faces become fans.
 
-    The counts may follow the word OFF without a line break ('OFF490 518 0', as in a part of ModelNet40).
+    The counts may follow the word OFF on its line, without a blank even ('OFF490 518 0', as in a part of ModelNet40).
+    Comments may be anywhere; colours of faces, and what COFF, NOFF and STOFF say of vertices behind their place, are
+    passed over. The count of edges may be left out.
 
     Raises:
         Fault: no OFF file, cut short, no faces, or numbers that are none.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        data = path.read_bytes()
+        text = data.decode("utf-8-sig")
     except OSError as error:
         raise Fault(path, f"can't be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
-        raise Fault(path, "is no text, so no OFF mesh") from error
+        raise Fault(path, _BINARY if b"BINARY" in data[:80] else "is no text, so no OFF mesh") from error
     if "#" in text:
         text = re.sub(r"#[^\n]*", "", text)
     text = text.lstrip()
-    if text[:3].upper() != "OFF":
+    word = _WORD.match(text)
+    if word is None:
         raise Fault(path, "is no OFF mesh: it does not begin with OFF")
+    if "4" in word[0] or "n" in word[0]:
+        raise Fault(path, f"is an OFF mesh of more than three dimensions ({word[0]}), which has no picture")
+    if text[word.end() :].lstrip().startswith("BINARY"):
+        raise Fault(path, _BINARY)
     try:
-        numbers = np.array(text[3:].split(), dtype=np.float64)
+        numbers = np.array(text[word.end() :].split(), dtype=np.float64)
     except ValueError as error:
         raise Fault(path, f"is no OFF mesh ({str(error)[:60]})") from error
-    if len(numbers) < 3 or not np.isfinite(numbers).all() or (numbers[:3] % 1).any() or (numbers[:2] < 0).any():
+    if len(numbers) < 2 or not np.isfinite(numbers).all() or (numbers[:2] % 1).any() or (numbers[:2] < 0).any():
         raise Fault(path, "is no OFF mesh: its counts are missing")
     points, faces = int(numbers[0]), int(numbers[1])
-    if len(numbers) < 3 + 3 * points + faces:
-        raise Fault(path, f"is cut short: {len(numbers)} numbers for {points} vertices and {faces} faces")
-    vertices = numbers[3 : 3 + 3 * points].reshape(points, 3)
-    triangles = _triangles(path, numbers[3 + 3 * points :], faces)
+    plain = _plain(numbers, points, faces) if len(word[0]) == 3 else None
+    vertices, triangles = plain or _by_lines(path, text[word.end() :], points, faces)
     if not len(triangles):
         raise Fault(path, "has no faces")
     if triangles.min() < 0 or triangles.max() >= points:
-        raise Fault(path, f"names vertex {int(triangles.max())} of {points}")
+        wrong = int(triangles.max() if triangles.max() >= points else triangles.min())
+        raise Fault(path, f"names vertex {wrong} of {points}")
     return vertices, triangles
 
 
-def _triangles(path: Path, numbers: np.ndarray, faces: int) -> np.ndarray:
-    """Return the faces as triangles, (m, 3); colours after a face are not expected."""
-    if (numbers[: 4 * faces : 4] == 3).all() and len(numbers) >= 4 * faces:  # the usual case, at once
-        return numbers[: 4 * faces].reshape(faces, 4)[:, 1:].astype(np.int64)
-    found, at = [], 0
+def _plain(numbers: np.ndarray, points: int, faces: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Read the usual case at once: three counts, vertices of three numbers, faces of corners alone; else None."""
+    start = 3 + 3 * points
+    if len(numbers) < start:
+        return None
+    vertices, rest = numbers[3:start].reshape(-1, 3), numbers[start:]
+    if len(rest) == 4 * faces and (rest[::4] == 3).all():
+        return vertices, rest.reshape(faces, 4)[:, 1:].astype(np.int64)
+    at = 0
+    triangles: list[tuple[int, int, int]] = []
     for _ in range(faces):
-        size = int(numbers[at]) if at < len(numbers) else -1
-        corners = numbers[at + 1 : at + 1 + size].astype(np.int64)
-        if size < 1 or len(corners) < size:
-            raise Fault(path, "is cut short: a face lacks its corners")
-        found += [(corners[0], corners[k], corners[k + 1]) for k in range(1, size - 1)]
+        size = int(rest[at]) if at < len(rest) else -1
+        if size < 1 or at + size >= len(rest):
+            return None
+        triangles += _fan(rest[at + 1 : at + 1 + size].tolist())
         at += 1 + size
-    return np.array(found, np.int64).reshape(-1, 3)
+    return (vertices, np.array(triangles, np.int64).reshape(-1, 3)) if at == len(rest) else None
+
+
+def _fan(corners: Sequence[float]) -> list[tuple[int, int, int]]:
+    return [(int(corners[0]), int(corners[k]), int(corners[k + 1])) for k in range(1, len(corners) - 1)]
+
+
+def _by_lines(path: Path, text: str, points: int, faces: int) -> tuple[np.ndarray, np.ndarray]:
+    """Read one vertex and one face a line, whatever else stands behind them on it."""
+    rows = [cells for line in text.splitlines() if (cells := line.split())]
+    rows.pop(0)  # the counts
+    if len(rows) < points + faces:
+        there = len(rows) if len(rows) < points else len(rows) - points
+        what = f"{points} vertices" if len(rows) < points else f"{faces} faces"
+        raise Fault(path, f"is cut short: {there} of {what} are there")
+    short = next((k for k, cells in enumerate(rows[:points]) if len(cells) < 3), None)
+    if short is not None:
+        raise Fault(path, f"is cut short: vertex {short} has {len(rows[short])} of 3 coordinates")
+    triangles: list[tuple[int, int, int]] = []
+    for k, cells in enumerate(rows[points : points + faces]):
+        size = int(float(cells[0]))
+        if size < 1 or len(cells) <= size:
+            raise Fault(path, f"is cut short: face {k} lacks corners")
+        triangles += _fan([float(cell) for cell in cells[1 : 1 + size]])
+    vertices = np.array([cells[:3] for cells in rows[:points]], np.float64).reshape(points, 3)
+    return vertices, np.array(triangles, np.int64).reshape(-1, 3)
 
 
 @functools.lru_cache(maxsize=4)
