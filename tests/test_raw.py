@@ -178,11 +178,38 @@ def test_a_list_reads_the_same_in_any_dress(text, tmp_path):
     assert lists.read_rows(tmp_path / "l.csv", columns=2) == ROWS
 
 
+ACCENTED = [["Zoë", "NEU"], ["Ægir", "HAP"]]
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("code", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "cp1252"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_list_reads_the_same_in_any_code(delimiter, code, end, tmp_path):
+    text = "".join(delimiter.join(row) + end for row in ACCENTED)
+    (tmp_path / "l.csv").write_bytes(text.encode(code))
+    assert lists.read_rows(tmp_path / "l.csv", columns=2) == ACCENTED
+
+
+def test_a_comma_in_a_cell_is_no_delimiter(tmp_path):
+    """The report of faults, as Excel saves it where commas mark decimals, and AVE's names of classes."""
+    (tmp_path / "l.csv").write_text("id;file;reason\r\na1;a.wav;is silent, all of it\r\nb2;b.wav;is missing\r\n")
+    assert lists.read_ids(tmp_path / "l.csv") == ("a1", "b2")
+    (tmp_path / "l.txt").write_bytes("Male speech, man speaking;x;good;0;3\n".encode("utf-16"))
+    assert lists.read_rows(tmp_path / "l.txt", "&", 5) == [["Male speech, man speaking", "x", "good", "0", "3"]]
+
+
 def test_the_official_list_is_known_in_any_dress(tmp_path):
     shipped = lists.Path(__file__).parents[1] / "datasets" / "lists" / "cremad" / "test.csv"
     known = "14866c99301fd56fb4a16f8a7048a8a6372a47069aee9f216443bc718be45f1f"
     data = shipped.read_bytes()
-    for dress in (data, data.replace(b"\r\n", b"\n"), b"\xef\xbb\xbf" + data, data.rstrip()):
+    text = data.decode()
+    others = [
+        text.encode("utf-16"),
+        text.encode("utf-16-le"),
+        data.replace(b",", b";"),
+        text.replace(",", ";").encode("utf-16"),
+    ]
+    for dress in (data, data.replace(b"\r\n", b"\n"), b"\xef\xbb\xbf" + data, data.rstrip(), *others):
         (tmp_path / "l.csv").write_bytes(dress)
         assert lists.is_official(tmp_path / "l.csv", known)
     (tmp_path / "l.csv").write_bytes(data.replace(b"NEU", b"SAD", 1))
@@ -194,9 +221,11 @@ def test_the_official_list_is_known_in_any_dress(tmp_path):
     [
         (b"a,b\nonly\n", "line 2: 'only' has 1 of 2 columns"),
         (POINTER.encode(), "Git LFS pointer"),
-        (b"\xff\xfe\x00a", "no UTF-8 text"),
+        (b"\x00\x01\x00\x02", "is no text"),
+        (b"a,b\x81\n", "is no text"),
+        (b"a,b\x01\xe9\n", "is no text"),
     ],
-    ids=["columns", "pointer", "binary"],
+    ids=["columns", "pointer", "zeros", "no character", "control"],
 )
 def test_a_bad_list_is_named(content, words, tmp_path):
     (tmp_path / "l.csv").write_bytes(content)

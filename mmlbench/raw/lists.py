@@ -1,7 +1,13 @@
-"""Lists that come as text: splits and ids, in any dress (BOM, CRLF, quotes), checked against the official hash."""
+"""Lists that come as text: splits and ids, in any dress, checked against the official hash.
+
+A dress is what editors, Excel and other systems change without being asked: a BOM, line ends, quotes, UTF-16,
+Windows-1252, semicolons or tabs between the cells.
+"""
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import csv
 import hashlib
 import io
@@ -12,20 +18,62 @@ from typing import Any
 from ..dataset import CacheWriter
 from ..errors import DataError
 
-_BOM = b"\xef\xbb\xbf"
+#: Byte order marks, the longer ones first.
+_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32",
+          codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}  # fmt: skip
+#: What programs put between the cells where a comma marks decimals.
+_OTHER_DELIMITERS = (";", "\t")
+
+
+def decoded(data: bytes) -> str:
+    """Return the text of a list: by its byte order mark, else UTF-8, else Windows-1252; line ends as they are.
+
+    UTF-16 without a mark shows by zeros in every second byte.
+
+    Raises:
+        ValueError: it is in none of these, so no text.
+    """
+    known = next((name for mark, name in _MARKS.items() if data.startswith(mark)), None)
+    if known is None and b"\0" in data[:200]:
+        known = "utf-16-le" if not any(data[1:200:2]) else "utf-16-be" if not any(data[:200:2]) else None
+        if known is None:
+            raise ValueError("it holds zero bytes")
+    try:
+        text = data.decode(known or "utf-8")
+    except UnicodeDecodeError:
+        if known is not None:
+            raise
+        text = data.decode("cp1252")
+    if any(sign < " " and sign not in "\t\r\n\f\v" for sign in text):
+        raise ValueError("it holds control characters")
+    return text
+
+
+def _bare(data: bytes) -> bytes:
+    """Return a list's text as UTF-8 without BOM, with plain line ends and one at its end; no text stays as it is."""
+    with contextlib.suppress(ValueError):
+        data = decoded(data).encode()
+    return data.replace(b"\r\n", b"\n").rstrip(b"\n") + b"\n"
 
 
 def _dresses(data: bytes) -> Iterator[bytes]:
-    """Yield the same text with and without BOM, with either line end, with and without the last one."""
-    bare = data.removeprefix(_BOM).replace(b"\r\n", b"\n")
-    for text in (data, bare, bare.rstrip(b"\n") + b"\n", bare.rstrip(b"\n")):
-        for lines in (text, text.replace(b"\n", b"\r\n")) if text is not data else (text,):
-            yield lines
-            yield _BOM + lines
+    """Yield the same text in every dress that a published list may have been hashed in."""
+    yield data
+    bare = _bare(data)
+    for cells in (
+        bare,
+        bare.replace(b'"', b""),
+        bare.replace(b";", b","),
+        bare.replace(b'"', b"").replace(b";", b","),
+    ):
+        for text in (cells, cells.rstrip(b"\n")):
+            for lines in (text, text.replace(b"\n", b"\r\n")):
+                yield lines
+                yield codecs.BOM_UTF8 + lines
 
 
 def is_official(path: Path, sha256: str) -> bool:
-    """Tell whether a list is the one with this hash, be it with other line ends or a BOM."""
+    """Tell whether a list is the one with this hash, be it in another dress."""
     return any(hashlib.sha256(text).hexdigest() == sha256 for text in _dresses(path.read_bytes()))
 
 
@@ -44,8 +92,7 @@ def hashes(folder: Path, names: Iterable[str], sha256: Mapping[str, str]) -> dic
         if not path.is_file():
             raise DataError(f"{path}: no such list", "Fetch it with the dataset, or correct the path")
         known = sha256.get(name, "")
-        bare = path.read_bytes().removeprefix(_BOM).replace(b"\r\n", b"\n").rstrip(b"\n") + b"\n"
-        found[name] = known if is_official(path, known) else hashlib.sha256(bare).hexdigest()
+        found[name] = known if is_official(path, known) else hashlib.sha256(_bare(path.read_bytes())).hexdigest()
     return found
 
 
@@ -82,22 +129,25 @@ def read_rows(path: Path, delimiter: str = ",", columns: int = 0) -> list[list[s
     """Return a list's rows, cells stripped of blanks; empty lines and those that begin with # are left out.
 
     Args:
-        delimiter: one character. columns: at least so many cells a row; 0: any.
+        delimiter: one character; where each line has a semicolon or a tab and not each has it, that is.
+        columns: at least so many cells a row; 0: any.
 
     Raises:
-        DataError: missing, not UTF-8, or a row with too few cells (named by its number).
+        DataError: missing, no text, or a row with too few cells (named by its number).
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = decoded(path.read_bytes())
     except FileNotFoundError:
         raise DataError(f"{path}: no such list", "Fetch it with the dataset, or correct the path") from None
     except IsADirectoryError:
         raise DataError(f"{path} is a folder, not a list", "Name the file") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is no UTF-8 text ({error.reason} at byte {error.start})", "Fetch it again") from None
+    except ValueError as error:
+        reason = getattr(error, "reason", None) or str(error)
+        raise DataError(f"{path} is no text ({reason})", "Fetch it again, or save it as UTF-8") from None
     if text.startswith("version https://git-lfs"):
         raise DataError(f"{path} is a Git LFS pointer, not the list", "Run `git lfs pull` where it came from")
     rows = []
+    delimiter = _delimiter(text, delimiter)
     for number, cells in enumerate(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), 1):
         cells = [cell.strip() for cell in cells]
         if not any(cells) or cells[0].startswith("#"):
@@ -107,6 +157,14 @@ def read_rows(path: Path, delimiter: str = ",", columns: int = 0) -> list[list[s
             raise DataError(what, "Mend the line, or fetch the list again")
         rows.append(cells)
     return rows
+
+
+def _delimiter(text: str, wanted: str) -> str:
+    """Return what stands between a list's cells: what is wanted, or what each line has where not each has that."""
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    if all(wanted in line for line in lines):
+        return wanted
+    return next((one for one in _OTHER_DELIMITERS if all(one in line for line in lines)), wanted)
 
 
 def official(
