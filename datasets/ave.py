@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmlbench.dataset import CacheWriter, Download, Listed, Sample, Split
+from mmlbench.dataset import CacheWriter, Download, KnownFault, Listed, Sample, Split
 from mmlbench.frontends import clips
 from mmlbench.frontends.clips import AUDIO, STORED, ClipDataset, ClipParams, folder_with, modalities, open_raw
 from mmlbench.frontends.counts import check_counts
@@ -63,6 +63,10 @@ class AVE(ClipDataset):
     citation = "Y. Tian et al., Audio-Visual Event Localization in Unconstrained Videos, ECCV 2018, arXiv:1803.08842"
     origin = "AVE_Dataset.zip, linked from the repository YapengTian/AVE-ECCV18"
     needs_raw = True
+    known_faults = (
+        KnownFault("*", "some of its clips have no sound", "has no audio stream"),
+        KnownFault("*", "some of its events have no sound", "is silent"),
+    )
     downloads = (
         Download("AVE_Dataset.zip", "https://github.com/YapengTian/AVE-ECCV18", how=HOW, lists=SHA256,
                  also=("trainSet.txt", "*/trainSet.txt")),

@@ -100,6 +100,7 @@ class Download:
         unpacks: the folder in the archive that is unpacked into the raw folder after a download.
         size: in words, where the exact one is not known.
         lists: file in it -> its SHA-256, where these alone are known.
+        mirror: another address of the same, and when it is needed.
     """
 
     name: str
@@ -116,6 +117,21 @@ class Download:
     unpacks: str = ""
     size: str = ""
     lists: Mapping[str, str] = field(default_factory=dict)
+    mirror: str = ""
+
+
+@dataclass(frozen=True)
+class KnownFault:
+    """What is wrong in the official copy of a dataset, so that nobody downloads it again for that.
+
+    Args:
+        id: of the sample; a pattern such as '*' where many are concerned. what: is wrong, in words.
+        reason: what the reason that was found must hold; '' for any.
+    """
+
+    id: str
+    what: str
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -155,6 +171,8 @@ class Dataset(Plugin):
     origin: ClassVar[str]
     #: True where `prepare` needs a folder of raw files that the user downloads.
     needs_raw: ClassVar[bool] = False
+    #: What is known to be wrong in the official copy: `prepare` says so where it finds it.
+    known_faults: ClassVar[tuple[KnownFault, ...]] = ()
     #: What `mmlbench fetch` names and gets.
     downloads: ClassVar[tuple[Download, ...]] = ()
 

@@ -40,6 +40,7 @@ def _lines(one: Download, into: Path | None) -> list[str]:
         lines.append(f"  needed   {'no' if one.optional else f'for the form {one.form!r}; one form is enough'}")
     lines += [f"  from     {one.url}", f"  licence  {one.licence or 'not stated'}"]
     lines.append(f"  sha256   {one.sha256 or 'none published that we know of'}")
+    lines += [f"  mirror   {one.mirror}"] if one.mirror else []
     lines += [f"           {sha256} of {name} in it" for name, sha256 in one.lists.items()]
     lines.append(f"  facts    {checked}")
     if not one.direct:

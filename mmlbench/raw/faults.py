@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 
@@ -15,6 +16,17 @@ from ..store import whole, write_text
 from .containers import cut_short
 
 _POINTER = b"version https://git-lfs"
+_IS_POINTER = "is a Git LFS pointer"
+#: Reasons that lie with the user's copy, whatever is known of the official one.
+_NOT_THERE = (
+    "is missing",
+    "is there as",
+    "is a folder",
+    "is empty",
+    "is a web page",
+    "begins with zeros",
+    _IS_POINTER,
+)
 #: Faults that the one line of an error names; the report has all.
 _SHOWN = 3
 
@@ -82,7 +94,7 @@ def check_file(raw: Path, name: str) -> None:
     if not head:
         raise Fault(name, "is empty (0 bytes)")
     if head.startswith(_POINTER):
-        raise Fault(name, "is a Git LFS pointer, not the file itself: run `git lfs pull` where it came from")
+        raise Fault(name, f"{_IS_POINTER}, not the file itself: run `git lfs pull` where it came from")
     if head.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html")):
         raise Fault(name, "is a web page, not the file itself: download it again")
     if not any(head):
@@ -126,8 +138,40 @@ def write_report(out: CacheWriter, faults: Sequence[Found]) -> Path:
     return path
 
 
+def _known(out: CacheWriter, fault: Found) -> str:
+    """Return what is known to be wrong with an item in the official copy of its dataset; '' where nothing is."""
+    if fault.reason.startswith(_NOT_THERE):
+        return ""
+    for one in out.dataset.known_faults:
+        if fnmatchcase(fault.id, one.id) and one.reason in fault.reason:
+            return one.what
+    return ""
+
+
+def told_well(out: CacheWriter, there: Iterable[str]) -> list[str]:
+    """Return a line for each item that is known to be bad in the official copy, by its id, and was read here."""
+    ids = set(there)
+    return [
+        f"{one.id}: the official copy has a known fault ({one.what}); what is here could be read"
+        for one in out.dataset.known_faults
+        if one.id in ids
+    ]
+
+
+def _mend(out: CacheWriter, faults: Sequence[Found], known: int, path: Path) -> str:
+    """Return what to do about some faults, `known` of which nobody can mend by fetching the files again."""
+    leave = f"leave them out on purpose with --allow-missing {path} (the tables will say so)"
+    mirrors = dict.fromkeys(one.mirror for one in out.dataset.downloads if one.mirror)
+    if mirrors and any(_IS_POINTER in fault.reason for fault in faults):
+        leave += f". Another source: {', '.join(mirrors)}"
+    by_name = {one.id for one in out.dataset.known_faults}
+    if known == len(faults) and by_name.issuperset(fault.id for fault in faults):
+        return f"To fetch them again is no use: {leave}"
+    return f"Fetch them again, or {leave}"
+
+
 def settle(out: CacheWriter, faults: Sequence[Found], total: int, count: Callable[[], str] | None = None) -> None:
-    """Stop where there are faults: write the report, name the first ones.
+    """Stop where there are faults: write the report, name the first ones, and those that the official copy has.
 
     Args:
         faults: in the order of the items. total: number of items. count: says what is kept for the next try.
@@ -139,11 +183,16 @@ def settle(out: CacheWriter, faults: Sequence[Found], total: int, count: Callabl
     if not faults:
         report_path(out).unlink(missing_ok=True)
         return
+    whats = [_known(out, fault) for fault in faults]
+    known = sum(map(bool, whats))
+    faults = [
+        replace(fault, reason=f"{fault.reason} (a known fault of the official copy: {what})") if what else fault
+        for fault, what in zip(faults, whats, strict=True)
+    ]
     path = write_report(out, faults)
     shown = "; ".join(f"{fault.id}: {fault.file} {fault.reason}" for fault in faults[:_SHOWN])
     more = f"; and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
+    more += f"; known faults of the official copy: {known} of {len(faults)}" if known and len(faults) > 1 else ""
     kept = f" {count()}" if count else ""
-    raise DataError(
-        f"{out.dataset.name}: {len(faults)} of {total} items can't be used: {shown}{more}",
-        f"Fetch them again, or leave them out on purpose with --allow-missing {path} (the tables will say so).{kept}",
-    )
+    what = f"{out.dataset.name}: {len(faults)} of {total} items can't be used: {shown}{more}"
+    raise DataError(what, f"{_mend(out, faults, known, path)}.{kept}")

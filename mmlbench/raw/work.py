@@ -304,6 +304,8 @@ def fill(out: CacheWriter, raw: Path, items: Sequence[Item], decode: Decode, sto
     order = {item.id: row for row, item in enumerate(items)}
     bad.sort(key=lambda fault: order[fault.id])
     faults.settle(out, bad, len(items), lambda: f"{len(done)} decoded items are kept for that")
+    for line in faults.told_well(out, (items[row].id for row in done)):
+        out.options.say(line)
     _finish(out, items, done, arrays)
 
 
