@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import DataError
 from ..literature import read_figures
 from ..stats import Estimate
 from .accuracy import accuracy_rows, entry_notes, group_rows, subset_rows
@@ -208,7 +209,11 @@ def _mean(values: list[Any]) -> float | None:
 def _train_flops(record: dict[str, Any], stage_epochs: dict[str, int]) -> float:
     per_sample = record["flops"]["train_per_sample"]
     samples = record["counts"]["train"]
-    return sum(float(flops) * samples * stage_epochs.get(stage, 0) for stage, flops in per_sample.items())
+    lost = [stage for stage in per_sample if stage not in stage_epochs]
+    if lost:
+        what = f"{record['run']}: nothing is stored of the epochs of stage {lost[0]!r}, so that its cost is unknown"
+        raise DataError(what, "Name the stage with letters, digits and _ . -, and train the run again")
+    return sum(float(flops) * samples * stage_epochs[stage] for stage, flops in per_sample.items())
 
 
 def _summed(values: list[Any]) -> float | None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
+import re
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -19,10 +19,13 @@ from ..selection import NAMES
 from . import Stopped
 from .data import PartData, cuts
 from .evaluate import Evaluator, features, fetch, figures
-from .flops import FlopCounter
+from .flops import FlopMeter
 from .machine import optimizer_kind
 from .meter import CHECK_EVERY, History, Meter, drain
 from .rng import generator, seed_process
+
+#: What a stage may be called.
+STAGE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,40}")
 
 
 @dataclass
@@ -50,6 +53,11 @@ def check_schedule(method: Method, stages: list[Stage]) -> None:
     """
     lengths = {stage.name: stage.epochs for stage in stages}
     for stage in stages:
+        if not isinstance(stage.name, str) or not STAGE_NAME.fullmatch(stage.name):
+            raise ConfigError(
+                f"{method.name}: a stage can't be called {stage.name!r}",
+                "Use up to 40 letters, digits and _ . - for its name: it becomes a part of names in the run's files",
+            )
         if stage.epochs < 1:
             raise ConfigError(
                 f"{method.name}: stage {stage.name!r} has {stage.epochs} epochs", "Give it at least one"
@@ -133,6 +141,7 @@ class Trainer:
         self.meter = Meter(len(self.cuts), self.device)
         self.position = (0, 0, 0)
         self.resuming: dict[str, Any] | None = None
+        self.flops = FlopMeter()
         self.saved_at = time.monotonic()
 
     # ---- stages and epochs -------------------------------------------------------------------------------
@@ -191,7 +200,9 @@ class Trainer:
             start, self.resuming = self.position[2], None
         else:
             self.meter = Meter(len(self.cuts), self.device)
-            (stage.before_epoch or self.method.before_epoch)(self._context(stage, epoch, "before"))
+            self.flops.begin(stage.name, afresh=epoch in self._turns(stage))
+            with self.flops.hook():
+                (stage.before_epoch or self.method.before_epoch)(self._context(stage, epoch, "before"))
             self._modes(stage)
         order, views = train.order(epoch), train.views(epoch)
         where = f"{self.method.name}, stage {stage.name!r}, epoch {epoch}"
@@ -200,14 +211,17 @@ class Trainer:
             rng = generator(*self.axes, "method", stage.name, epoch, k, device=self.device)
             seed_process(self.device, *self.axes, "process", stage.name, epoch, k)
             step = self.method.step = Step(stage, epoch, k, rng)
-            with self._count_flops(stage, epoch, k, len(batch)):
+            with self.flops.step(epoch, k, len(self.cuts), len(batch)):
                 outcome = self.method.train_step(batch, step, optimizers)
             self.meter.add(k, outcome, batch.label)
             if (k + 1) % CHECK_EVERY == 0:
                 self.meter.check(k + 1, where)
             self._maybe_save((number, epoch, k + 1), optimizers)
         self.meter.check(len(self.cuts), where)
-        self.method.after_epoch(self._context(stage, epoch, "after"))
+        with self.flops.hook():
+            self.method.after_epoch(self._context(stage, epoch, "after"))
+        self.flops.end()
+        self.outcome.flops = self.flops.per_sample
         self.outcome.sample_passes += len(train)
         self.outcome.epochs += 1
         self.lap("train")
@@ -232,15 +246,10 @@ class Trainer:
         rng = generator(*axes, device=self.device)
         return EpochContext(stage, epoch, rng, seen, batches)
 
-    @contextlib.contextmanager
-    def _count_flops(self, stage: Stage, epoch: int, step: int, samples: int) -> Any:
-        """Count the very first step of a stage; the others do the same work, so they run uncounted."""
-        if epoch or step:
-            yield
-            return
-        with FlopCounter() as counter:
-            yield
-        self.outcome.flops[stage.name] = counter.total / samples
+    def _turns(self, stage: Stage) -> set[int]:
+        """Return the epochs of a stage at which its work may change: its first, and where mechanisms start or end."""
+        acting = [m for m in self.method.mechanisms() if not m.off and m.stage == stage.name]
+        return {0, *(m.first for m in acting), *(m.last + 1 for m in acting if m.last is not None)}
 
     # ---- evaluation and selection ------------------------------------------------------------------------
     def _evaluate(self, stage: Stage, epoch: int, rate: float) -> None:
@@ -321,7 +330,7 @@ class Trainer:
             "chosen": out.chosen,
             "selected": out.selected,
             "history": out.history.state(),
-            "flops": out.flops,
+            "flops": self.flops.state(),
             "sample_passes": out.sample_passes,
             "epochs": out.epochs,
         }
@@ -339,7 +348,9 @@ class Trainer:
         self.method.deeds = moved(state["deeds"])
         self.meter.restore(state["meter"])
         self.best, out = moved(state["best"]), self.outcome
-        out.chosen, out.selected, out.flops = moved(state["chosen"]), state["selected"], state["flops"]
+        out.chosen, out.selected = moved(state["chosen"]), state["selected"]
+        self.flops.restore(state["flops"])
+        out.flops = self.flops.per_sample
         out.history.restore(state["history"])
         out.sample_passes, out.epochs = state["sample_passes"], state["epochs"]
         self.position, self.resuming = tuple(state["position"]), state
