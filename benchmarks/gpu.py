@@ -39,8 +39,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from mmlbench.cache import Cache, prepare
-from mmlbench.cli.run import choose_device
 from mmlbench.dataset import CacheWriter, Dataset, Modality, Sample, Split
+from mmlbench.device import choose_device
 from mmlbench.index import Index, load_index
 from mmlbench.method import Batch, Method, Step
 from mmlbench.plan import Request, resolve
@@ -274,7 +274,7 @@ def main() -> int:
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     logging.getLogger("PIL").setLevel(logging.WARNING)
-    device = choose_device(given.device)
+    device = choose_device(given.device, print)
     gpu = device.type == "cuda"
     full: dict[str, Any] = {"clips": 7442, "files": 960, "side": 224, "passes": 5, "batches": [16, 64]}
     full["workers"] = min(16, os.cpu_count() or 1)

@@ -28,9 +28,10 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from mmlbench.cli.run import choose_device, prepare_dataset
+from mmlbench.cli.run import prepare_dataset
 from mmlbench.compat import torchvision
 from mmlbench.dataset import Options
+from mmlbench.device import choose_device
 from mmlbench.frontends.spectrograms import FRONT_ENDS
 from mmlbench.index import load_index
 from mmlbench.plan import Request, resolve
@@ -175,7 +176,7 @@ def main() -> int:
     logging.getLogger("PIL").setLevel(logging.WARNING)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        found = measure(arguments.clips, arguments.passes, choose_device(arguments.device), Path(folder))
+        found = measure(arguments.clips, arguments.passes, choose_device(arguments.device, print), Path(folder))
     for name, value in found["median"].items():
         log.info("%-26s %8.1f samples per CPU second", name, value)
     for name, value in found["ratio"].items():

@@ -28,7 +28,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from mmlbench.cache import Cache
-from mmlbench.cli.run import choose_device, prepare_dataset
+from mmlbench.cli.run import prepare_dataset
+from mmlbench.device import choose_device
 from mmlbench.index import Index, load_index
 from mmlbench.plan import Request, resolve
 from mmlbench.train.build import axes_of, build_method
@@ -58,7 +59,7 @@ class Work:
 
 def prepare(arguments: argparse.Namespace, cache: Path) -> Work:
     """Prepare the data and lay it out on the device."""
-    index, device = load_index(), choose_device(arguments.device)
+    index, device = load_index(), choose_device(arguments.device, print)
     fields = {"epochs": arguments.epochs, "encoder": arguments.encoder}
     spec = resolve(Request(arguments.dataset, "joint", 0, recipe_params=fields), index)
     set_up_torch(device, spec.config["recipe"]["threads"])

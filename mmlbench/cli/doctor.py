@@ -21,6 +21,7 @@ from pathlib import Path
 
 from .. import __version__, paths
 from ..config import Study, read_study
+from ..device import ON_PURPOSE, VARIABLE, asked_for, present, why_unusable
 from ..errors import MmlbenchError
 from ..index import load_index
 from ..store import read_json
@@ -108,10 +109,15 @@ def torch_findings() -> Iterator[Finding]:
     if torch.cuda.is_available():
         names = Counter(torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count()))
         yield Finding("ok", "cuda", ", ".join(f"{count} x {name}" for name, count in names.items()))
-    elif Path("/dev/nvidia0").exists() or shutil.which("nvidia-smi"):
-        build = f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPU only"
-        what = f"there is a GPU that this torch ({build}) can't use; runs go to the CPU"
-        yield Finding("note", "cuda", what, "Install a torch for its driver: make env, without TORCH=cpu")
+        return
+    asked, there = asked_for(), present()
+    if os.environ.get(VARIABLE) == "cpu":
+        yield Finding("ok", "cuda", f"{VARIABLE}=cpu: runs go to the CPU")
+    elif asked or there:
+        why, mend = why_unusable(torch)
+        ends = "runs end with an error" if asked else "runs go to the CPU"
+        what = f"{asked or f'there is a GPU ({there})'}, and torch can't use it: {why}; {ends}"
+        yield Finding("wrong" if asked else "note", "cuda", what, f"{mend}. {ON_PURPOSE}")
     else:
         yield Finding("ok", "cuda", "no GPU; runs go to the CPU")
 

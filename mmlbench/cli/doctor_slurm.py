@@ -16,6 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from ..device import ON_PURPOSE
 from ..errors import ConfigError, MmlbenchError
 from .doctor import Finding
 from .slurm_profile import Profile, read_profile, with_defaults
@@ -23,9 +24,9 @@ from .slurm_profile import Profile, read_profile, with_defaults
 PROFILE = "slurm"
 #: What the test job does on the node: it imports what a run imports, and says who and where it is.
 PROBE = (
-    "import json, os, sys; import mmlbench, numpy, submitit; import torch; "
+    "import json, os, sys; import mmlbench.device, numpy, submitit; import torch; "
     "facts = {'node': os.environ.get('SLURMD_NODENAME'), 'cuda': torch.cuda.device_count(), "
-    "'gpus': os.environ.get('CUDA_VISIBLE_DEVICES')}; open(sys.argv[1], 'w').write(json.dumps(facts))"
+    "'trouble': mmlbench.device.trouble(torch)}; open(sys.argv[1], 'w').write(json.dumps(facts))"
 )
 PENDING_S = 120.0
 #: A reason that waiting does not cure may stand there for a moment while SLURM looks at the job.
@@ -196,6 +197,9 @@ def _verdict(job: str, result: Path, log: Path, settings: Any, wait: float) -> F
         if result.exists():
             late = time.monotonic() - ended if ended else 0.0
             facts = json.loads(result.read_text(encoding="utf-8"))
+            if facts["trouble"]:
+                mend = f"Mend the setup above, or install a torch for the node's driver. {ON_PURPOSE}"
+                return Finding("wrong", "test job", f"{facts['node']}: {facts['trouble']}", mend)
             gpus = f"sees {facts['cuda']} GPUs" if facts["cuda"] else "sees no GPU"
             told = f", its file showed up {late:.0f} s late" if late > 2 else ""
             mend = "Raise latency-wait in the profile above that" if late > 30 else ""

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..config import read_study
+from ..device import choose_device
 from ..errors import ConfigError, MmlbenchError
 from ..hashing import digest
 from ..index import load_index, use_plugins
@@ -22,7 +23,7 @@ from ..runfolder import RunFolder
 from ..store import read_json
 from . import say
 from .doctor import _default_config
-from .run import choose_device, prepare_command
+from .run import prepare_command
 from .throughput import dataset_of, gigabytes, seconds_of, throughput, weights_gigabytes
 
 Key = tuple[str, str, str, str]  # dataset, split, recipe, method
@@ -80,7 +81,7 @@ class Rates:
         """Return what the run would take here."""
         if not self.least:
             return Cost(None, "nothing measured")
-        index, device, config = load_index(), choose_device(self.device), spec.config
+        index, device, config = load_index(), choose_device(self.device, say), spec.config
         dataset, key = dataset_of(spec, index), (config["dataset"], digest(config["recipe"]))
         if key not in self.found:
             say(f"measuring {config['dataset']} / {config['recipe']['name']} on {device}")
@@ -158,7 +159,7 @@ def estimate(arguments: argparse.Namespace) -> int:
     for line in table(rows) if todo else []:
         sys.stdout.write(line + "\n")
     share, gpus = share_of(arguments.profile)
-    if rates.found and choose_device(arguments.device).type == "cpu":
+    if rates.found and choose_device(arguments.device, say).type == "cpu":
         gpus = 0  # hours of this processor say nothing of a GPU's
     sys.stdout.write(summary(len(study.runs), todo, total, unknown, allocations(todo, share), share, gpus) + "\n")
     sys.stdout.write(disk(list(study.runs), todo, arguments.cache) + "\n")

@@ -9,12 +9,13 @@ from typing import Any
 
 from .. import files
 from ..cache import Cache
+from ..device import choose_device
 from ..errors import DataError, LeaseLost
 from ..index import Index, load_index, use_plugins
 from ..lease import Lease
 from ..runfolder import RunFolder
 from . import say
-from .run import choose_device, prepare_dataset, seen_files
+from .run import prepare_dataset, seen_files
 
 
 def robustness(arguments: argparse.Namespace) -> int:
@@ -32,7 +33,7 @@ def robustness(arguments: argparse.Namespace) -> int:
 
 def measure(runs: Sequence[Path], results: Path, cache: Path, noise: Sequence[float], device: str) -> None:
     """Measure run folders under noise of some strengths; those that are measured already are left alone."""
-    index, where = load_index(), choose_device(device)
+    index, where = load_index(), choose_device(device, say)
     from ..train.robustness import measured  # from here on torch is needed
 
     for path in runs:

@@ -16,6 +16,7 @@ from .. import files
 from ..cache import Cache, cache_key
 from ..cache import prepare as prepare_cache
 from ..dataset import Dataset, Options
+from ..device import choose_device
 from ..errors import ConfigError, DataError, MmlbenchError, RunError, fault
 from ..hashing import digest
 from ..index import Entry, Index, load_index, use_plugins
@@ -172,25 +173,6 @@ def _spec(arguments: argparse.Namespace, index: Index) -> RunSpec:
     return resolve(_request(arguments), index)
 
 
-def choose_device(name: str) -> Any:
-    """Return the torch device of a name; 'auto' is CUDA where there is any.
-
-    Raises:
-        ConfigError: no such device here.
-    """
-    import torch
-
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"device {name!r} can't be used ({reason})", "Use --device cpu or auto") from None
-    return device
-
-
 def make_run(
     spec: RunSpec, index: Index, results: Path, cache: Path, device: str = "auto", save_every: float = 10.0
 ) -> bool:
@@ -208,7 +190,7 @@ def make_run(
     files.require(config, seen_files(results / spec.path))
     from ..train.runner import Runner  # from here on torch is needed
 
-    where = choose_device(device)
+    where = choose_device(device, say)
     for required in spec.requires.values():
         make_run(required, index, results, cache, device, save_every)
     try:

@@ -118,7 +118,8 @@ class MiniCluster:
         """Return the variables with which SLURM's commands reach this cluster."""
         dropped = ("SLURM_", "SBATCH_", "SRUN_", "SQUEUE_")
         kept = {key: value for key, value in os.environ.items() if not key.startswith(dropped)}
-        return {**kept, "SLURM_CONF": self.settings.config, "PATH": _path()}
+        pretended = {"MMLBENCH_DEVICE": "cpu"}  # its GPUs compute nothing
+        return {**kept, **pretended, "SLURM_CONF": self.settings.config, "PATH": _path()}
 
     def run(self, *words: str, check: bool = True) -> str:
         """Run a command of SLURM's and return what it printed."""
@@ -304,7 +305,8 @@ def main() -> int:
             return 0
         cluster = MiniCluster.open(a.folder)
         if a.command == "env":
-            sys.stdout.write(f"export SLURM_CONF={shlex.quote(cluster.settings.config)} PATH=$PATH:/usr/sbin\n")
+            there = shlex.quote(cluster.settings.config)
+            sys.stdout.write(f"export SLURM_CONF={there} PATH=$PATH:/usr/sbin MMLBENCH_DEVICE=cpu\n")
         elif a.command == "status":
             sys.stdout.write(cluster.run("sinfo", "-N", "-l") + cluster.run("squeue"))
         elif a.node:
