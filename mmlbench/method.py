@@ -154,6 +154,11 @@ class Method(nn.Module, Plugin):
     keeps: ClassVar[tuple[str, ...]] = ("last",)
     #: False where the encoders are another run's, so that a gap is zero by construction.
     trains_encoders: ClassVar[bool] = True
+    #: True where a modality's features depend on another's input (cross-attention, fusion in the middle). Probes then
+    #: see features with the inputs of the other modalities masked, and so do predictions without a modality.
+    mixes: ClassVar[bool] = False
+    #: Why it can't answer where a modality is missing, in a sentence; those rows then stay blank, and say so.
+    needs_all: ClassVar[str] = ""
     #: True where the probe of the untrained encoders belongs to the run (the floor of the retained share).
     probes_initial: ClassVar[bool] = False
 
@@ -228,7 +233,10 @@ class Method(nn.Module, Plugin):
         raise NotImplementedError
 
     def infer(self, batch: Batch) -> Logits:
-        """Return the logits of a batch; override only where features are not enough."""
+        """Return the logits of a batch; override only where features are not enough.
+
+        Predictions without a modality then come from masked inputs, as where features are mixed.
+        """
         return self.predict(self.encode(batch))
 
     def adopt(self, sources: Mapping[str, Mapping[str, Tensor]]) -> None:
@@ -272,4 +280,5 @@ class Method(nn.Module, Plugin):
             "min_modalities": cls.min_modalities,
             "max_modalities": cls.max_modalities,
             "trains_encoders": cls.trains_encoders,
+            "mixes": cls.mixes,
         }

@@ -106,7 +106,7 @@ def _check_modalities(method: Any, dataset: Any) -> None:
     count = len(dataset.facts["modalities"])
     least, most = method.facts["min_modalities"], method.facts["max_modalities"]
     if count < least or (most is not None and count > most):
-        takes = f"{least} or more" if most is None else f"{least} to {most}"
+        takes = f"{least} or more" if most is None else str(least) if least == most else f"{least} to {most}"
         raise ConfigError(
             f"{method.name} takes {takes} modalities and {dataset.name} has {count}",
             "Choose another method or dataset",

@@ -7,6 +7,7 @@ from itertools import combinations
 
 import numpy as np
 
+from ..evaluation import INPUTS
 from ..stats import (
     LEAST_ITEMS,
     LEAST_SEEDS,
@@ -21,6 +22,7 @@ from ..stats import (
 from .facts import CONTROL, LOGIT_MEAN
 from .load import Entry, Group
 from .make import POINTS, What, blank, common_seeds, fill, mean_row, seeds_note
+from .missing import evaluation_of, filled, no_subsets
 from .resolution import between
 from .rows import Row
 
@@ -190,6 +192,8 @@ def subset_rows(group: Group) -> Iterator[Row]:
     """Yield the fused accuracy where only some modalities are there, by how the others are filled in."""
     words = {"mean": "features of the missing ones at their train mean", "zero": "features of the missing ones at 0"}
     for entry in group.entries:
+        yield from no_subsets(group, entry)
+        by_inputs = evaluation_of(entry).missing == INPUTS
         keys = sorted({key for run in entry.runs for key in run.bits if "/fused@" in key})
         for key in sorted(keys, key=lambda k: (entry.rules.index(k.split("/", 1)[0]), k)):
             matrix = entry.matrix(key)
@@ -200,6 +204,6 @@ def subset_rows(group: Group) -> Iterator[Row]:
             what = What("subsets", present, f"accuracy@{filling}", "subset", rule, unit="fraction")
             notes = [
                 "no modality is there" if present == "none" else f"only {present} is there",
-                words.get(filling, ""),
+                filled(entry, filling) if by_inputs else words.get(filling, ""),
             ]
             yield mean_row(group, entry, what, matrix, [*notes, *entry_notes(entry, rule)])

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ..evaluation import INPUTS
 from ..stats import Estimate
 from .facts import CONTROL
 from .load import Entry, Group
 from .make import POINTS, What, blank, common_seeds, fill, group_estimate, mean_row, seeds_note, worst_of
+from .missing import MASKED, evaluation_of, no_gap
 from .resolution import resolution_row
 from .rows import Row
 
@@ -65,8 +67,10 @@ def probe_gap(group: Group, entry: Entry, reference: Entry, rule: str, kind: str
 def _gaps(group: Group, entry: Entry, alone: Entry, rule: str) -> Iterator[Row]:
     gaps = probe_gap(group, entry, alone, rule)
     if len(gaps) < len(group.modalities):
+        yield from no_gap(group, entry, alone, rule)
         return
     notes = [seeds_note(common_seeds(entry, alone), entry, alone)]
+    notes += [MASKED] if evaluation_of(entry).probe == INPUTS else []
     if entry.method == CONTROL:
         notes.append("control: the partner modality is shuffled")
     for modality, matrix in gaps.items():

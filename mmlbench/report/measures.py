@@ -25,12 +25,12 @@ from .make import (
     without_interval,
     worst_of,
 )
+from .missing import filled
 from .resolution import Values, between, resolution_row
 from .rows import SMALL_CLASS, Row
 
 TABLE_METRICS = {"macro_f1": f1_of, "balanced_accuracy": balanced_of}
 BEST = "best unimodal"
-FILLED = {"mean": "missing features at their train mean", "zero": "missing features at 0 (sensitivity)"}
 
 
 def names_of(group: Group) -> list[tuple[str, str, str]]:
@@ -210,13 +210,13 @@ def reliance_rows(group: Group, headline: str) -> Iterator[Row]:
 
 def _reliance(group: Group, entry: Entry, rule: str, filling: str) -> Iterator[tuple[str, np.ndarray, Row]]:
     players = group.modalities
-    if not 2 <= len(players) <= MOST_PLAYERS or filling not in FILLED:
+    if not 2 <= len(players) <= MOST_PLAYERS or not filled(entry, filling):
         return
     subsets = [chosen for size in range(len(players) + 1) for chosen in combinations(players, size)]
     full = subset_name(players)
     keys = {subset_name(s): f"{rule}/fused@{filling}:{subset_name(s)}" for s in subsets}
     keys[full] = f"{rule}/fused"
-    notes = [FILLED[filling], subset_rule(entry.runs[0].record), *entry_notes(entry, rule)]
+    notes = [filled(entry, filling), subset_rule(entry.runs[0].record), *entry_notes(entry, rule)]
     for metric, unit in (("accuracy", "points"), ("nll", "nats")):
         found = {name: _value(entry, metric, key) for name, key in keys.items()}
         value = {name: matrix for name, matrix in found.items() if matrix is not None}

@@ -47,6 +47,14 @@ def tiny_spec(
     return resolve(Request(dataset, method, seed, params=params or {}, recipe_params=fields), load_index())
 
 
+def takes(method: str, dataset: str = "tiny", plugins: Iterable[str | Path] = ()) -> bool:
+    """Whether a method serves as many modalities as a dataset has: `tiny` has two, `tiny3` three."""
+    use_plugins([PLUGINS, *plugins])
+    index = load_index()
+    facts, count = index.find("method", method).facts, len(index.find("dataset", dataset).facts["modalities"])
+    return facts["min_modalities"] <= count <= (facts["max_modalities"] or count)
+
+
 def run_tiny(method: str, folder: Path, **options: Any) -> RunFolder:
     """Make the run of `tiny_spec(method, **options)` below a folder, on the CPU, and open it.
 

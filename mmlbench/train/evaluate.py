@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 
 import torch
@@ -10,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, cross_entropy, one_hot
 
 from ..errors import RunError
-from ..method import Logits, Method
+from ..evaluation import FEATURES, INPUTS, NOTHING, Evaluation
+from ..method import Batch, Logits, Method
 from .data import EVALUATION_BATCH, PartData
 
 
@@ -132,6 +135,82 @@ class Evaluator:
             for name, logits in check_shapes(method, answer, count).items():
                 pieces.setdefault(name, []).append(logits.float())
         return {name: torch.cat(parts) for name, parts in pieces.items()}
+
+
+def evaluation_of(method: Method) -> Evaluation:
+    """Return how a method answers for one modality at a time."""
+    mixes, reason = method.mixes, " ".join(method.needs_all.split())
+    if reason:
+        return Evaluation(NOTHING, NOTHING if mixes else FEATURES, reason)
+    by_inputs = mixes or type(method).infer is not Method.infer
+    return Evaluation(INPUTS if by_inputs else FEATURES, INPUTS if mixes else FEATURES)
+
+
+@torch.no_grad()
+def check_apart(method: Method, batch: Batch) -> None:
+    """Check that no modality's features depend on another's input, unless the method says that it mixes them.
+
+    Raises:
+        RunError: naming both modalities.
+    """
+    if method.mixes or len(method.modalities) < 2 or not len(batch):
+        return
+    method.eval()
+    before = method.encode(batch)
+    for name in method.modalities:
+        moved = batch.inputs[name].roll(1, 0)
+        moved = 0.5 * moved + 1 if moved.is_floating_point() else moved
+        after = method.encode(replace(batch, inputs={**batch.inputs, name: moved}))
+        for other in (m for m in before if m != name):
+            size = before[other].abs().max().clamp(min=1e-6)
+            if bool((after[other] - before[other]).abs().max() > 1e-5 * size):
+                what = f"the features of {other!r} that {method.name!r} returns depend on the input of {name!r}"
+                mend = "Set `mixes = True` in the class, or a gap and rows of missing modalities would be wrong"
+                raise RunError(what, mend)
+
+
+@torch.no_grad()
+def mean_inputs(method: Method, data: PartData) -> dict[str, Tensor]:
+    """Return modality -> mean of its inputs over a part, of one sample's shape: what a missing one looks like."""
+    total: dict[str, Tensor] = {}
+    for batch in data.in_order():
+        for name in method.modalities:
+            added = batch.inputs[name].double().sum(0)
+            total[name] = total[name] + added if name in total else added
+    return {name: (value / len(data)).float() for name, value in total.items()}
+
+
+def without(batch: Batch, present: Sequence[str], fill: Mapping[str, Tensor]) -> Batch:
+    """Return a batch in which the inputs of all modalities but those present are filled in."""
+    inputs = {m: x if m in present else fill[m].to(x.dtype).expand_as(x) for m, x in batch.inputs.items()}
+    return replace(batch, inputs=inputs)
+
+
+@torch.no_grad()
+def masked_logits(method: Method, data: PartData, fill: Mapping[str, Tensor]) -> dict[tuple[str, ...], Tensor]:
+    """Return the fused logits of a part for each proper subset of modalities, the others' inputs filled in.
+
+    Args:
+        fill: modality -> what takes the place of a sample's input.
+    """
+    method.eval()
+    found: dict[tuple[str, ...], list[Tensor]] = {}
+    for batch in data.in_order():
+        for present in subsets(method.modalities):
+            named = check_shapes(method, method.infer(without(batch, present, fill)), len(batch))
+            found.setdefault(present, []).append(named["fused"].float())
+    return {present: torch.cat(pieces) for present, pieces in found.items()}
+
+
+@torch.no_grad()
+def features_alone(method: Method, data: PartData, fill: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return modality -> features (n, dim) of a part with the inputs of all other modalities filled in."""
+    method.eval()
+    pieces: dict[str, list[Tensor]] = {}
+    for batch in data.in_order():
+        for name in method.modalities:
+            pieces.setdefault(name, []).append(method.encode(without(batch, (name,), fill))[name])
+    return {name: torch.cat(parts) for name, parts in pieces.items()}
 
 
 def figures(named: dict[str, Tensor], label: Tensor) -> dict[str, Tensor]:

@@ -10,9 +10,18 @@ import torch
 from torch import Tensor
 
 from ..errors import RunError
+from ..evaluation import FEATURES, INPUTS, NOTHING
 from ..method import Method
 from .data import PartData
-from .evaluate import Evaluator, subset_logits
+from .evaluate import (
+    Evaluator,
+    check_apart,
+    evaluation_of,
+    features_alone,
+    masked_logits,
+    mean_inputs,
+    subset_logits,
+)
 from .probe import accuracy, fit_probe
 
 Arrays = dict[str, np.ndarray]
@@ -44,7 +53,9 @@ class Final:
         self.probe_facts: dict[str, dict[str, Any]] = {}
         self.weights: dict[str, Arrays] = {}
         self.logits: list[str] = []
+        self._means: dict[str, Tensor] | None = None
         self._fitted: dict[bytes, Any] = {}
+        self.evaluation = evaluation_of(method)
         for part in ("val", "test"):
             self.predictions[f"{part}/id"] = data[part].ids
             self.predictions[f"{part}/group"] = data[part].groups
@@ -58,6 +69,9 @@ class Final:
         """
         self.method.load_state_dict(state)
         self.method.requires_grad_(False)
+        if rule == "last":  # what trained may mix what did not before
+            few = torch.arange(min(8, len(self.data["test"])), device=self.data["test"].device)
+            check_apart(self.method, self.data["test"].batch(few))
         wanted = ("val", "test") if rule == "test" else ("train", "val", "test")
         found = self._features(wanted)
         for part in ("val", "test"):
@@ -79,21 +93,43 @@ class Final:
     def _features(self, parts: tuple[str, ...] = ("train", "val", "test")) -> Found:
         return {part: self.evaluator.features(self.data[part]) for part in parts if len(self.data[part])}
 
+    def _mean_inputs(self) -> dict[str, Tensor]:
+        if self._means is None:
+            self._means = mean_inputs(self.method, self.data["train"])
+        return self._means
+
     def _subsets(self, rule: str, found: Found) -> None:
-        """Store fused logits for every proper subset of modalities, where features are all that `infer` needs."""
-        kind = type(self.method)
-        if kind.infer is not Method.infer or len(self.method.modalities) < 2 or "fused" not in self.logits:
+        """Store fused logits for every proper subset of modalities, where the method has any."""
+        missing = self.evaluation.missing
+        if missing == NOTHING or len(self.method.modalities) < 2 or "fused" not in self.logits:
             return
-        fills = {"mean": {m: h.mean(0) for m, h in found["train"].items()}}
+        features = missing == FEATURES
+        means = {m: h.mean(0) for m, h in found["train"].items()} if features else self._mean_inputs()
+        fills = {"mean": means}
         if rule == "last":
-            fills["zero"] = {m: torch.zeros_like(h[0]) for m, h in found["train"].items()}
+            fills["zero"] = {m: torch.zeros_like(value) for m, value in means.items()}
         for imputation, fill in fills.items():
-            for present, logits in subset_logits(self.method, found["test"], fill).items():
+            if features:
+                answers = subset_logits(self.method, found["test"], fill)
+            else:
+                answers = masked_logits(self.method, self.data["test"], fill)
+            for present, logits in answers.items():
                 name = "+".join(present) or "none"
                 self.predictions[f"{rule}/test/fused@{imputation}:{name}"] = _host(logits)
 
     def probe(self, rule: str, found: Found | None = None) -> None:
-        """Fit and store the probe of every encoder as it stands."""
+        """Fit and store the probe of every encoder as it stands.
+
+        Args:
+            found: the features, where the caller has them; of a method that mixes they are computed one modality at a
+                time.
+        """
+        if self.evaluation.probe == NOTHING:
+            return
+        if self.evaluation.probe == INPUTS:
+            fill = self._mean_inputs()
+            parts = {part: data for part, data in self.data.items() if len(data)}
+            found = {part: features_alone(self.method, data, fill) for part, data in parts.items()}
         found = self._features() if found is None else found
         label = {part: data.label.cpu() for part, data in self.data.items()}
         for modality in self.method.modalities:

@@ -26,7 +26,7 @@ from .build import axes_of, build_method, on_device, parameter_counts, sources
 from .complete import completeness, stamp
 from .data import PartData, noise_of
 from .energy import EnergyMeter
-from .evaluate import Evaluator, check_features, check_shapes
+from .evaluate import Evaluator, check_apart, check_features, check_shapes
 from .final import Final, packed_bits
 from .flops import FlopCounter
 from .looks import looks_of
@@ -197,6 +197,7 @@ class Runner:
             check_features(method, method.encode(few), len(few))
         with torch.no_grad(), FlopCounter() as counter:
             check_shapes(method, method.infer(few), len(few))
+        check_apart(method, few)
         self.forward_flops = counter.total / len(few)
 
     def _identity(self) -> dict[str, str]:
@@ -309,7 +310,7 @@ class Runner:
             "probe": final.probe_facts,
             "requires": required,
             "bayes": manifest["bayes"],
-            "evaluation": {},
+            "evaluation": final.evaluation.plain(),
             "tuning": {"trials": 0},
             "notes": self.cache.notes,
         }
