@@ -205,6 +205,8 @@ def test_a_collapsed_seed_stands_beside_the_number_everywhere(tmp_path: Path, mo
     all_tables, cost = make_frame(tmp_path, tmp_path)
     rows = parse_rows(all_tables)
     assert one(rows, label="ogm_ge", metric="accuracy", kind="fused").far_seeds == "3"
+    assert one(rows, label="ogm_ge", metric="difference", baseline="joint").far_seeds == "3"
+    assert one(rows, "competition_gap", label="ogm_ge", metric="gap", modality="visual").far_seeds == "3"
     assert not [row for row in rows if row.far_seeds and row.label != "ogm_ge"]
     view = View.parse(read_json(tmp_path / "plan.json"), all_tables, cost)
     group = view.groups()[0]

@@ -80,6 +80,12 @@ def far_from_others(group: Group, entry: Entry, key: str) -> str:
     return " ".join(str(entry.seeds[place]) for place in far_seeds(matrix, usual))
 
 
+def far_in_either(group: Group, entry: Entry, reference: Entry, key: str) -> str:
+    """Return the common seeds that lie far from the others in either of two entries whose difference is taken."""
+    found = {seed for one in (entry, reference) for seed in far_from_others(group, one, key).split()}
+    return " ".join(str(seed) for seed in common_seeds(entry, reference) if str(seed) in found)
+
+
 def references(group: Group, baseline: str) -> list[Entry]:
     """Return the entries that the others are compared with: baseline, ensemble, joint and unimodal models' mean."""
     found = [group.baseline(baseline), group.ensemble, group.together]
@@ -138,7 +144,9 @@ def _differences(group: Group, entry: Entry, reference: Entry) -> Iterator[Row]:
             continue
         what = What("accuracy", "fused", "difference", "fused", rule, reference.label)
         notes = [*entry_notes(entry, rule), seeds_note(found[1], entry, reference)]
-        yield mean_row(group, entry, what, found[0], notes, [reference])
+        row = mean_row(group, entry, what, found[0], notes, [reference])
+        row.far_seeds = far_in_either(group, entry, reference, f"{rule}/fused")
+        yield row
 
 
 def _best(group: Group, headline: str) -> Iterator[Row]:

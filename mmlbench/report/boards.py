@@ -15,7 +15,7 @@ from .facts import CONTROL, LOGIT_MEAN
 from .html import Scale, text
 from .rows import Row, number
 from .sheets import gap_row, named, points, worst_level
-from .view import GroupKey, View, figure_of, interval, p_text, percent, with_sd
+from .view import GroupKey, View, far_words, figure_of, interval, p_text, percent, with_sd
 
 FamilyOf = Callable[[str], str]
 #: Selection rules in the words of the page.
@@ -67,6 +67,7 @@ def cell(row: Row | None, note: str = "", sd: bool = False, p: bool = False) -> 
     said = "; ".join(part for part in (row.note, _p_words(row)) if part)
     tip = f' title="{text(said)}"' if said else ""
     small = interval(row) or note
+    small += f" ({far_words(row)})" if row.far_seeds and not sd else ""
     small = f"<small>{text(small)}</small>" if small else ""
     if p and row.p_adjusted is not None:
         facts += f' data-p="{number(row.p_adjusted)}"'
@@ -281,7 +282,8 @@ def overall_board(view: View, family_of: FamilyOf) -> str:
             css = "best" if row.rank_group == 1 else ""
             order = number(100 * row.value) if row.value is not None else ""
             drawn = html.drawn(row, scales[group], "top" if css else "low")
-            value = f"{badge(row)} {text(percent(row.value))}{drawn}<small>{text(interval(row))}</small>"
+            small = f"{interval(row)} {far_words(row)}".strip()
+            value = f"{badge(row)} {text(percent(row.value))}{drawn}<small>{text(small)}</small>"
             cells.append(f'<td class="wide {css}" data-order="{order}">{value}</td>')
         entry = next(iter(places[label].values()))
         line = Line(entry, view.headline, "", html.label(label), cells)

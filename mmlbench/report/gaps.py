@@ -8,6 +8,7 @@ import numpy as np
 
 from ..evaluation import INPUTS
 from ..stats import Estimate
+from .accuracy import far_in_either
 from .facts import CONTROL
 from .load import Entry, Group
 from .make import POINTS, What, blank, common_seeds, fill, group_estimate, mean_row, seeds_note, worst_of
@@ -75,7 +76,9 @@ def _gaps(group: Group, entry: Entry, alone: Entry, rule: str) -> Iterator[Row]:
         notes.append("control: the partner modality is shuffled")
     for modality, matrix in gaps.items():
         what = What(TABLE, modality, "gap", "probe", rule, alone.label)
-        yield mean_row(group, entry, what, matrix, notes, [alone])
+        row = mean_row(group, entry, what, matrix, notes, [alone])
+        row.far_seeds = far_in_either(group, entry, alone, f"{rule}/probe/{modality}")
+        yield row
     mean = np.mean(list(gaps.values()), axis=0)
     yield mean_row(group, entry, What(TABLE, "mean", "gap", "probe", rule, alone.label), mean, notes, [alone])
     worst = max(gaps, key=lambda modality: float(gaps[modality].mean()))

@@ -12,7 +12,7 @@ from .facts import Facts
 from .load import outdated, read_plan, so_far
 from .more_sheets import measures_sheet, overall_sheet, reliance_sheet, robustness_sheet
 from .page import Figures, write_page
-from .sheets import TARGET, Sheet, accuracy_sheet, far_notes, gap_row, gap_sheet, named
+from .sheets import TARGET, Sheet, accuracy_sheet, far_notes, gap_row, gap_sheet, named, points
 from .tables import markdown_table, markdown_text
 from .view import GroupKey, View, figure_of, interval, percent, with_sd
 
@@ -172,7 +172,7 @@ def _gaps(view: View, group: GroupKey) -> object:
     for entry in view.entries(group):
         gaps = [gap_row(view, group, entry.label, modality) for modality in modalities]
         if any(gap is not None and gap.ci_low is not None for gap in gaps):
-            shown = [f"{figure_of(gap)} {interval(gap)}".strip() for gap in gaps]
+            shown = [points(gap) for gap in gaps]
             table.add_row(Text(named(entry)), *map(Text, shown))
     return table
 
@@ -198,7 +198,7 @@ def _table(view: View, group: GroupKey, width: int) -> object:
             cells[0] += " (control)" if control else ""
         for name in references:
             difference = view.find(group, entry.label, "difference", baseline=name)
-            cells.append(f"{figure_of(difference)} {interval(difference)}".strip())
+            cells.append(points(difference))
         table.add_row(*(Text(cell) for cell in cells), style="bold" if first else "dim" if control else "")
     bayes = view.bayes(group).get("fused")
     if bayes is not None:

@@ -35,8 +35,9 @@ def named(row: Row) -> str:
 
 
 def points(row: Row | None) -> str:
-    """Return 'value [low, high]' in points or percent."""
-    return " ".join(part for part in (figure_of(row), interval(row)) if part)
+    """Return 'value [low, high]' in points or percent, and which seeds lie far from the others."""
+    far = f"({far_words(row)})" if row is not None and row.far_seeds else ""
+    return " ".join(part for part in (figure_of(row), interval(row), far) if part)
 
 
 def worst_level(modalities: int) -> str:
