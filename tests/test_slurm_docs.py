@@ -19,7 +19,7 @@ SPEAKERS = {
     "submit": ("_later", "_limited"),
     "script": ("commands_of", "prefix_of"),
     "resources": ("_number", "_word", "_gpus", "_extra", "_memory", "left_out", "request_of"),
-    "sbatch": ("job_in",),
+    "sbatch": ("_get_job_id_from_submission_command",),
     "executor": ("__post_init__", "_cancel_all", "shutdown", "_open"),
 }
 

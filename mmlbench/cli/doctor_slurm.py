@@ -158,11 +158,10 @@ def _test_job(settings: Any, offer: Any, profile: str, wait: float) -> Iterator[
             said = " ".join(done.stderr.replace("sbatch: error: ", "").split())
             yield Finding("wrong", "test job", f"sbatch refuses it: {said}", f"Correct {profile}")
             return
-        sbatch = _part("sbatch")
-        try:
-            job = sbatch.job_in(done.stdout, folder.name, _part("commands").Slurm().ids_of)
-        except sbatch.FailedSubmissionError as error:
-            yield Finding("wrong", "test job", str(error), "Ask the administrator what the sbatch here does")
+        job = _part("commands").job_in(done.stdout, folder.name, _part("commands").Slurm().ids_of)
+        if not job:
+            what = f"sbatch said {done.stdout.strip()[:200]!r}, which names no job that SLURM knows"
+            yield Finding("wrong", "test job", what, "Ask the administrator what the sbatch here does")
             return
         found = _verdict(job, result, log, settings, wait)
         job = "" if result.exists() else job  # it is about to end by itself

@@ -86,5 +86,5 @@ def _make_account(cluster: MiniCluster) -> None:
     if account not in cluster.run("sacctmgr", "-n", "list", "account", "format=account%30"):
         cluster.run(*SACCTMGR, "add", "qos", "gold", check=False)  # which nobody may use
         cluster.run(*SACCTMGR, "add", "account", account, "description=x", "organization=x", check=False)
-        cluster.run(*SACCTMGR, "add", "user", "root", f"account={account}", check=False)
+        cluster.run(*SACCTMGR, "add", "user", "root", f"account={account}", "wckey=mine", check=False)
         cluster.run(*SACCTMGR, "modify", "user", "root", "set", f"defaultaccount={account}", check=False)

@@ -13,10 +13,11 @@ PartitionName=theirs Nodes=node[1-4] AllowAccounts=others MaxTime=60"""
 @pytest.fixture
 def books(cluster):
     """Let the cluster keep books, in which root has an account of its own and a submit limit."""
-    cluster.restart(accounting=True, extra=CLOSED)
+    enforced = cluster.settings.enforce
+    cluster.restart(accounting=True, enforce=f"{enforced},wckeys", extra=CLOSED)
     cluster.run("sacctmgr", "-Qi", "modify", "user", "root", "set", "maxsubmitjobs=10", check=False)
     yield cluster
-    cluster.restart(accounting=False, extra="")
+    cluster.restart(accounting=False, enforce=enforced, extra="")
 
 
 def test_accounts_limits_and_who_cancelled(books, tmp_path):
@@ -35,6 +36,8 @@ def account_and_qos_that_there_are_not(project):
     assert "not submitted: account 'none' with partition 'normal' is not allowed: correct submitit-account" in text
     text = project.go(code=1, config={"jobs": 1}, qos="gold")
     assert "not submitted: qos 'gold' is none that you may use: correct submitit-qos" in text
+    text = project.go(code=1, config={"jobs": 1}, extra="--wckey=theirs")
+    assert "not submitted: set submitit-extra: --wckey=NAME to one of yours" in text
     assert project.queue() == []
 
 

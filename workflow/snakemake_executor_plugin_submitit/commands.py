@@ -9,7 +9,8 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Iterable, Mapping
+import uuid
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 #: What every use needs; `sacct` and `sacctmgr` are used where they answer.
@@ -205,10 +206,10 @@ class Slurm:
 
     def try_on(self, node: str, script: str, flags: list[str]) -> str:
         """Submit a script of a second to a node; return its job's id, '' where that can't be done."""
-        words = ["sbatch", "--parsable", "-J", LOOK, "-t", "1", "-n", "1", "-w", node, "-D", "/"]
-        answer = self._ask([*words, "-o", "/dev/null", *flags, "--wrap", script])
-        found = re.findall(r"^(\d+)(?:;.*)?$", answer.out, re.MULTILINE) if answer.ok else []
-        return str(found[-1]) if found else ""
+        name = f"{LOOK}.{uuid.uuid4().hex[:12]}"
+        words = ["sbatch", "--parsable", *flags, "-J", name, "-t", "1", "-n", "1", "-w", node, "-D", "/"]
+        answer = self._ask([*words, "-o", "/dev/null", "--wrap", script])
+        return job_in(answer.out, name, self.ids_of) if answer.ok else ""
 
     def exit_code(self, job: str) -> int | None:
         """Return with what a job has ended, None where it has not, or where SLURM does not say."""
@@ -223,6 +224,23 @@ class Slurm:
         if not answer.ok:
             return answer.error
         return {key.strip(): value.strip() for key, value in re.findall(r"^(\w+)\s*=(.*)$", answer.out, re.M)}
+
+
+#: How sbatch says a job's id, with --parsable and without.
+SAID = re.compile(r"[Ss]ubmitted batch job (\d+)|^\s*(\d+)(?:;\S+)?\s*$", re.MULTILINE)
+
+
+def job_in(text: str, name: str, known: Callable[[str], list[str] | None]) -> str:
+    """Return the id in what sbatch printed, '' where no job, or more than one, may be meant.
+
+    Whatever a site's wrapper adds: what is not plain has to be the id of a job of that name.
+    """
+    if plain := re.fullmatch(r"\s*(\d+)(?:;\S+)?\s*", text):
+        return plain[1]
+    there = set(known(name) or ())
+    said = {number for pair in SAID.findall(text) for number in pair if number}
+    found = there & set(re.findall(r"\d+", text)) or there or said
+    return found.pop() if len(found) == 1 else ""
 
 
 def _ids_of(line: str) -> list[str]:

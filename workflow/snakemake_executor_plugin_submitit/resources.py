@@ -74,6 +74,11 @@ class Request:
         """Return the request with a multiple of the memory, for one run alone: a pack of such might fit nowhere."""
         return replace(self, mem_mb=self.mem_mb * factor, mem_mb_per_cpu=self.mem_mb_per_cpu * factor, share=1)
 
+    def small(self) -> Request:
+        """Return a request for a minute on a node of the same kind, without GPUs."""
+        memory = 50 if self.memory_mb else 0
+        return replace(self, minutes=1, cpus=1, mem_mb=memory, mem_mb_per_cpu=0, gpus=0, gres="", share=1)
+
     def sbatch(self, runs: int) -> dict[str, Any]:
         """Return the parameters of submitit's SLURM executor for an allocation of so many runs."""
         found: dict[str, Any] = {"time": self.minutes, "cpus_per_task": self.cpus * runs, "nodes": 1}

@@ -13,27 +13,10 @@ from submitit import SlurmExecutor
 from submitit.core.utils import FailedSubmissionError, JobPaths
 
 from . import node
+from .commands import job_in
 
 #: One process, whatever the allocation would hold: without it srun fills whole nodes and the threads of whole cores.
 SRUN = ("--ntasks=1", "--nodes=1")
-#: How sbatch says a job's id, with --parsable and without.
-SAID = re.compile(r"[Ss]ubmitted batch job (\d+)|^\s*(\d+)(?:;\S+)?\s*$", re.MULTILINE)
-
-
-def job_in(text: str, name: str, known: Callable[[str], list[str] | None]) -> str:
-    """Return the id in what sbatch printed, whatever a site's wrapper adds: what is not plain has to bear the name.
-
-    Raises:
-        FailedSubmissionError: no job, or more than one, may be meant.
-    """
-    if plain := re.fullmatch(r"\s*(\d+)(?:;\S+)?\s*", text):
-        return plain[1]
-    there = set(known(name) or ())
-    said = {number for pair in SAID.findall(text) for number in pair if number}
-    found = there & set(re.findall(r"\d+", text)) or there or said
-    if len(found) != 1:
-        raise FailedSubmissionError(f"sbatch said {text.strip()[:200]!r}, which names no job that SLURM knows")
-    return found.pop()
 
 
 class Sbatch(SlurmExecutor):
@@ -78,7 +61,10 @@ class Sbatch(SlurmExecutor):
 
     def _get_job_id_from_submission_command(self, string: bytes | str) -> str:  # type: ignore[override]
         text = string if isinstance(string, str) else string.decode(errors="replace")
-        return job_in(text, self.parameters["job_name"], self.known)
+        job = job_in(text, self.parameters["job_name"], self.known)
+        if not job:
+            raise FailedSubmissionError(f"sbatch said {text.strip()[:200]!r}, which names no job that SLURM knows")
+        return job
 
     def _internal_process_submissions(self, delayed_submissions: list[Any]) -> list[Any]:
         """As submitit's own; that one would leave arrays to an executor that is not of this class."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .commands import LOOK, Slurm
+from .resources import Request
 
 #: How long a node is waited for; it may be full.
 PATIENCE_S = 180.0
@@ -57,5 +58,7 @@ def _script(folder: str) -> str:
 
 def _flags(asked: Any) -> list[str]:
     """Return what lets a small job onto the node that took a large one."""
+    if isinstance(asked, Request):
+        return asked.small().flags()
     found = [f"--{name}={getattr(asked, name)}" for name in ("partition", "account", "qos") if getattr(asked, name)]
     return [*found, "--mem=50M"] if getattr(asked, "mem_mb", 1) else found
