@@ -19,6 +19,7 @@ from mmlbench.cli import main
 from mmlbench.cli.doctor import study_findings
 from mmlbench.errors import MmlbenchError
 from mmlbench.literature import read_source
+from mmlbench.study import guard
 from mmlbench.study.yaml import DEEPEST, EXPONENT, LARGEST, parse_yaml, read_yaml
 
 STUDY = (ROOT / "config" / "quick.yaml").read_text(encoding="utf-8")
@@ -316,6 +317,17 @@ def test_under_snakemake_it_is_the_same_line(how, content, said, tmp_path):
     lines = done.stderr.splitlines()
     assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
     assert [line for line in lines if said in line] == lines[-1:] and lines[-1].startswith("mmlbench: "), done.stderr
+
+
+def test_a_value_on_the_command_line_is_no_config_file(tmp_path, monkeypatch, capsys):
+    """`--config seed=1` is no abbreviation: the files are looked at beside it, and nothing is said of it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "Snakefile").write_text("import mmlbench\n", encoding="utf-8")
+    written(tmp_path, "grid: []\ngrid: []\n", "mine.yaml")
+    with pytest.raises(MmlbenchError, match="stands twice"):
+        guard.check(["--cores", "1", "--configfile", "mine.yaml", "--config", "seed=1"])
+    guard.check(["--config", "seed=1"])
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.slow

@@ -29,7 +29,7 @@ PROFILE = re.compile(r"(profile|config)(\.v[0-9]\+)?\.yaml")
 
 def _parser() -> argparse.ArgumentParser:
     """Return a parser of the few options that name files."""
-    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
+    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False, allow_abbrev=False)
     parser.add_argument("-s", "--snakefile")
     parser.add_argument("--configfile", "--configfiles", nargs="+", default=[])
     parser.add_argument("--profile", nargs="+", default=[])
