@@ -99,6 +99,19 @@ def test_a_run_that_is_preempted_and_whose_node_dies_goes_on_where_it_was(cluste
         project.end()
 
 
+def test_a_gpu_that_torch_cannot_use_ends_the_run_instead_of_slowing_it(cluster, tmp_path):
+    """The cluster's GPUs are pretended; what the tests say of that everywhere else is not said here."""
+    project = training(tmp_path, cluster, epochs=2)
+    del project.environment["MMLBENCH_DEVICE"]
+    try:
+        project.go(seconds=200, code=1, config={"jobs": 1}, gpus="1")
+        text = log(project, 0)
+        assert "was given a GPU (SLURM_" in text and ", and torch can't use it: " in text
+        assert "MMLBENCH_DEVICE=cpu" in text and not (tmp_path / "res").exists()
+    finally:
+        project.end()
+
+
 #: Counts seconds, as a run counts epochs, and keeps what it has when it is told to end.
 COUNTER = """n=$(cat n 2>/dev/null || echo 0)
 trap 'exit 143' TERM
