@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import time
 import zlib
@@ -194,6 +195,8 @@ def test_a_changed_file_is_seen_by_stale_tables_and_training(place: Path, tiny, 
     capsys.readouterr()
     assert main(["stale", "--results", str(results), *words]) == 1
     assert "visual.pt has changed: it holds" in capsys.readouterr().out
+    assert main(["verify", "--results", str(results), *words]) == 0, "the run is as it was written"
+    assert re.search(r"note: .*visual\.pt has changed", capsys.readouterr().out)
     assert main(["tables", "--results", str(results), *words]) == 2
     assert "visual.pt has changed" in capsys.readouterr().err
     with pytest.raises(DataError, match=r"visual\.pt has changed.*--file PATH"):  # what was planned can't be made now

@@ -33,12 +33,22 @@ def verify(arguments: argparse.Namespace) -> int:
         found = verify_run(path, arguments.results, arguments.cache)
         sys.stdout.writelines(f"{line}\n" for line in found)
         faults, bad = faults + len(found), bad + bool(found)
+        if not found and (other := _file_note(path)):
+            sys.stdout.write(f"note: {path}: {other}\n")  # the run is as it was written; it can't be made again so
     say(
         f"{bad} of {len(runs)} runs are not as they were written ({faults} faults)"
         if bad
         else f"{len(runs)} verified"
     )
     return int(bool(bad))
+
+
+def _file_note(path: Path) -> str:
+    """Return a sentence where a file that a run names by its content holds something else now, else ''."""
+    from ..files import changed
+    from .run import seen_files
+
+    return changed(read_json(path / "run.json")["config"], seen_files(path))
 
 
 def diff(arguments: argparse.Namespace) -> int:
