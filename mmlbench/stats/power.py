@@ -83,8 +83,8 @@ class Smallest:
     """The smallest true difference that a table finds with some power, in the unit of its differences.
 
     Attributes:
-        value: from the mean variances of all its differences. low, high: of single ones, each by its own variances,
-            which says how well the value is known. seeds, count: of seeds, and of differences.
+        value: from the mean variances of all its differences. low, high: of this and of single ones, each by its own
+            variances, which says how well the value is known. seeds, count: of seeds, and of differences.
     """
 
     value: float
@@ -112,8 +112,9 @@ def resolution(
         spread = Spread.of_data(some, clusters)
         return smallest_difference(spread, seeds, items, comparisons, wanted, draws=draws)
 
-    single = [of([m], 2000) for m in there]
-    return Smallest(of(there, 20_000), min(single), max(single), seeds, len(there))
+    value = of(there, 20_000)
+    single = [value, *(of([m], 2000) for m in there)]
+    return Smallest(value, min(single), max(single), seeds, len(there))
 
 
 def _drawn(spread: Spread, seeds: int, items: float, draws: int, seed: int) -> tuple[NDArray, NDArray, NDArray]:
