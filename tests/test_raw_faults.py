@@ -81,6 +81,23 @@ def test_an_flv_is_judged_at_the_edges_of_its_tags(tmp_path):
         faults.check_file(tmp_path, "a.flv")
 
 
+@pytest.mark.parametrize("kind", ["avi", "mp4", "mkv"])
+def test_a_title_in_another_code_stops_nothing(kind, tmp_path):
+    """With every PyAV that is pinned: what it takes to say so differs."""
+    mini_av.write_video(tmp_path / f"a.{kind}", 1, 0.4, ("mpeg4", None))
+    with av.open(str(tmp_path / f"a.{kind}")) as whole, av.open(str(tmp_path / f"b.{kind}"), "w") as made:
+        made.metadata["title"] = "Caf@ and more"
+        stream = made.add_stream_from_template(whole.streams.video[0])
+        for packet in whole.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                made.mux(packet)
+    data = (tmp_path / f"b.{kind}").read_bytes()
+    assert b"Caf@" in data
+    (tmp_path / f"b.{kind}").write_bytes(data.replace(b"Caf@", b"Caf\xe9"))
+    assert video.count(tmp_path / f"b.{kind}") == 12
+
+
 # ---- sound and frames --------------------------------------------------------------------------------------------
 def test_an_event_without_sound_is_a_fault_though_the_clip_has_some(tmp_path, capsys):
     raw = mini_av.ave(tmp_path, 3)

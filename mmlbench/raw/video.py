@@ -35,7 +35,7 @@ def open_container(path: Path) -> Iterator[Any]:
     try:
         with av.logging.Capture() as said:
             try:
-                container = av.open(str(path), metadata_errors="ignore")
+                container = av.open(str(path), **_lenient(av))
             except broken() as error:
                 raise Fault(path, f"can't be opened as a video or sound file ({short(error)})") from error
             with container:
@@ -46,6 +46,11 @@ def open_container(path: Path) -> Iterator[Any]:
             raise Fault(path, f"is damaged between its packets ({' '.join(told.split())[:80]})")
     finally:
         av.logging.set_level(av.logging.PANIC)  # faults are told by `Fault`, once
+
+
+def _lenient(av: Any) -> dict[str, str]:
+    """Return what keeps titles in another code than UTF-8 from stopping PyAV; from 19 on nothing is needed."""
+    return {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
 
 
 def short(error: BaseException) -> str:
@@ -129,10 +134,10 @@ def upright(frame: Any) -> np.ndarray:
     Angles between quarter turns are rounded to the next.
     """
     picture = frame.to_ndarray(format="rgb24")
-    matrix = next((bytes(one) for one in frame.side_data if one.type.name == "DISPLAYMATRIX"), None)
+    matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return picture
-    a, b, _, c, d, *_ = np.frombuffer(matrix, np.int32)  # x' = a x + c y, y' = b x + d y
+    a, b, _, c, d, *_ = np.frombuffer(bytes(matrix), np.int32)  # x' = a x + c y, y' = b x + d y
     if abs(int(a)) + abs(int(d)) < abs(int(b)) + abs(int(c)):
         picture, a, d = picture.transpose(1, 0, 2), c, b
     return np.ascontiguousarray(picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
