@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 
+from .. import pythonpath
 from ..errors import MmlbenchError, fault
 from .parser import make_parser
 
@@ -43,6 +44,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = make_parser()
     arguments = parser.parse_args(argv)
     _log_to_stderr()
+    if line := pythonpath.warning():  # before anything of it is imported
+        sys.stderr.write(f"mmlbench: {line}. {pythonpath.MEND}\n")
     try:
         code = int(arguments.command(arguments) or 0)
         sys.stdout.flush()

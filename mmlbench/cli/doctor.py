@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from .. import __version__, paths
+from .. import __version__, paths, pythonpath
 from ..config import Study, read_study
 from ..device import ON_PURPOSE, VARIABLE, asked_for, present, why_unusable
 from ..errors import MmlbenchError
@@ -62,6 +62,12 @@ def python_findings() -> Iterator[Finding]:
     yield Finding(
         "ok", "mmlbench", f"{__version__}, {f'checkout {root}' if root else f'installed in {paths.PACKAGE}'}"
     )
+
+
+def pythonpath_findings() -> Iterator[Finding]:
+    """Yield what PYTHONPATH hides of this environment."""
+    if line := pythonpath.warning():
+        yield Finding("wrong", "PYTHONPATH", line, pythonpath.MEND)
 
 
 def _pins() -> dict[str, str]:
@@ -238,6 +244,7 @@ def _default_config() -> Path:
 def findings(arguments: argparse.Namespace) -> Iterator[Finding]:
     """Yield everything, in the order in which one would look."""
     yield from python_findings()
+    yield from pythonpath_findings()
     yield from package_findings()
     yield from torch_findings()
     yield from machine_findings()
