@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import pwd
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.utils import update_config
 
 from . import config as configs
+from . import pythonpath
 from .errors import MmlbenchError, runs_error
 from .files import places_of
 from .hashing import digest
@@ -52,6 +54,25 @@ def free_stale_lock(folder: str | Path) -> None:
             lock.unlink()
     if stale:
         os.write(2, b"An earlier snakemake was killed here; its lock is removed and its work goes on.\n")
+
+
+def own_folders(*folders: str) -> None:
+    """Stop where a folder in which this start writes is another user's, and say what PYTHONPATH hides.
+
+    Raises:
+        SystemExit: as `read`.
+    """
+    for folder in folders:
+        if os.path.isdir(folder) and not os.access(folder, os.W_OK | os.X_OK):  # noqa: PTH112 (as os.access)
+            uid = Path(folder).stat().st_uid
+            try:
+                owner = pwd.getpwuid(uid).pw_name
+            except KeyError:
+                owner = str(uid)
+            whose = "belongs to " + owner if uid != os.getuid() else "can't be written"
+            _stop(f"{Path(folder).resolve()} {whose}. Work in a clone of your own: git clone, make env", 2)
+    if line := pythonpath.warning():
+        os.write(2, f"mmlbench: {line}. {pythonpath.MEND}\n".encode(errors="replace"))
 
 
 class Plan:

@@ -17,7 +17,7 @@ SPEAKERS = {
     "cluster": ("complaint", "_misfit"),
     "watch": ("_pending", "_query", "_retry", "_confirmed"),
     "submit": ("_later", "_limited"),
-    "script": ("commands_of", "prefix_of"),
+    "script": ("commands_of", "prefix_of", "no_pattern"),
     "resources": ("_number", "_word", "_gpus", "_extra", "_memory", "left_out", "request_of"),
     "sbatch": ("_get_job_id_from_submission_command",),
     "executor": ("__post_init__", "_cancel_all", "shutdown", "_open"),

@@ -18,6 +18,7 @@ from typing import Any
 
 from ..device import ON_PURPOSE
 from ..errors import ConfigError, MmlbenchError
+from ..pythonpath import MEND
 from .doctor import Finding
 from .slurm_profile import Profile, read_profile, with_defaults
 
@@ -25,8 +26,10 @@ PROFILE = "slurm"
 #: What the test job does on the node: it imports what a run imports, and says who and where it is.
 PROBE = (
     "import json, os, sys; import mmlbench.device, numpy, submitit; import torch; "
+    "from mmlbench import pythonpath; "
     "facts = {'node': os.environ.get('SLURMD_NODENAME'), 'cuda': torch.cuda.device_count(), "
-    "'trouble': mmlbench.device.trouble(torch)}; open(sys.argv[1], 'w').write(json.dumps(facts))"
+    "'trouble': mmlbench.device.trouble(torch), 'hidden': pythonpath.warning()}; "
+    "open(sys.argv[1], 'w').write(json.dumps(facts))"
 )
 PENDING_S = 120.0
 #: A reason that waiting does not cure may stand there for a moment while SLURM looks at the job.
@@ -144,8 +147,16 @@ def _test_job(settings: Any, offer: Any, profile: str, wait: float) -> Iterator[
     if isinstance(flags, Finding):
         yield flags
         return
-    folder = Path(".snakemake").absolute() / f"doctor-{uuid.uuid4().hex[:8]}"
-    folder.mkdir(parents=True)
+    from snakemake_interface_common.exceptions import WorkflowError
+
+    place = Path(settings.folder).absolute()
+    try:
+        _part("script").no_pattern(place)
+        folder = (place if place.is_dir() else place.parent) / f"doctor-{uuid.uuid4().hex[:8]}"
+        folder.mkdir(parents=True)
+    except (OSError, WorkflowError) as error:
+        yield Finding("wrong", "test job", str(error), f"See submitit-folder in {profile}")
+        return
     result, log = folder / "facts.json", folder / "log.txt"
     (folder / "batch.json").write_text("{}", encoding="utf-8")  # what the script looks for
     words = ["sbatch", "--parsable", "-J", folder.name, "-o", str(log).replace("%", "%%"), *flags]
@@ -196,6 +207,8 @@ def _verdict(job: str, result: Path, log: Path, settings: Any, wait: float) -> F
         if result.exists():
             late = time.monotonic() - ended if ended else 0.0
             facts = json.loads(result.read_text(encoding="utf-8"))
+            if facts["hidden"]:
+                return Finding("wrong", "test job", f"on {facts['node']} {facts['hidden']}", MEND)
             if facts["trouble"]:
                 mend = f"Mend the setup above, or install a torch for the node's driver. {ON_PURPOSE}"
                 return Finding("wrong", "test job", f"{facts['node']}: {facts['trouble']}", mend)

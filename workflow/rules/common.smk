@@ -1,4 +1,5 @@
 # Reads the config and plans the runs; nothing here decides anything (see mmlbench/workflow.py), and no torch.
+study.own_folders(".snakemake", ".snakemake/locks", ".snakemake/metadata", "results")
 study.free_stale_lock(".snakemake")
 study.reread(config, workflow)
 PLAN = study.read(config, "results", workflow.configfiles)

@@ -12,6 +12,7 @@ A batch whose commands are all done and went well is removed at once; others are
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -24,7 +25,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .commands import Row
+from .commands import Row, user_name
 from .node import read_json, write_json
 
 
@@ -178,6 +179,8 @@ class Batch:
 def open_root(path: Path) -> Path:
     """Make the folder of the batches; one that is there already keeps its mode, and whatever else lies in it."""
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, f"it belongs to {user_name(str(path.stat().st_uid))}")
     return path.resolve()
 
 

@@ -23,7 +23,7 @@ from .jobs import Live
 from .local import Local, local_offer
 from .messages import GONE, count
 from .resources import request_of
-from .script import commands_of, prefix_of
+from .script import commands_of, no_pattern, prefix_of
 from .settings import as_written
 from .submit import Submitter
 from .view import Books, View, lines
@@ -58,6 +58,8 @@ class Executor(RemoteExecutor):
         commands_of(s.setup or "")  # said before anything is submitted
         self.prefix = prefix_of(s.prefix)
         self.root = _open(s.folder)
+        if s.cluster == "slurm":
+            no_pattern(self.root)
         self.say = self.logger.info
         self.orphans = Orphans(self.root, self.slurm, s, self.say)
         self.books = Books()
@@ -232,15 +234,10 @@ class Executor(RemoteExecutor):
     # ---- the end ---------------------------------------------------------------------------------------------
     def cancel_jobs(self, active_jobs: list[Any]) -> None:
         """Cancel everything that was submitted. `active_jobs` is empty while a status check holds them."""
-        before: Any = None
         with contextlib.suppress(ValueError):
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
-            before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        try:
-            self._cancel_all()
-        finally:
-            if before is not None:
-                signal.signal(signal.SIGINT, before)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # to the end: in Python's last steps it prints a traceback
+        self._cancel_all()
 
     def _cancel_all(self) -> None:
         lives = self.watch.all()
@@ -302,7 +299,9 @@ def _open(folder: str) -> Path:
     try:
         return open_root(Path(folder))
     except OSError as error:
-        raise WorkflowError(f"the folder {folder} can't be made ({error.strerror}): see submitit-folder") from None
+        raise WorkflowError(
+            f"the folder {folder} can't be used ({error.strerror}): name another in submitit-folder"
+        ) from None
 
 
 def _like_ctrl_c(number: int, frame: object) -> None:

@@ -54,6 +54,19 @@ def preamble(setup: str | None, folder: Path | None = None) -> list[str]:
     return lines
 
 
+def no_pattern(folder: Path) -> None:
+    """Refuse a folder of job files whose name SLURM reads as a pattern for the names of logs, or not at all.
+
+    Raises:
+        WorkflowError: with the folder.
+    """
+    if re.search(r"%\d*[A-Za-z%]|[\\\n\r]", str(folder)):
+        raise WorkflowError(
+            f"the folder of job files, {str(folder)!r}, has in its name what SLURM takes for a pattern (% and a "
+            "letter, a backslash, a line break): name another, which all nodes share, in submitit-folder"
+        )
+
+
 def prefix_of(text: str | None) -> list[str]:
     """Read the words that come before each command on the node.
 

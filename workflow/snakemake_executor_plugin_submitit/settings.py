@@ -1,6 +1,8 @@
 """What a user can set: `--submitit-NAME VALUE`, or `submitit-name: value` in a profile."""
 
 # No `from __future__ import annotations` here: Snakemake hands the type of a field to argparse, and a string is none.
+import os
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
@@ -49,6 +51,22 @@ class ExecutorSettings(ExecutorSettingsBase):
     keep_days: float = _option(7.0, "Days for which the files of failed jobs are kept.")
     reexec: bool = _option(False, "Start Snakemake on the node for every job, not only where it is needed.")
     no_view: bool = _option(False, "No live lines, and no lines of progress.")
+
+    def __post_init__(self) -> None:
+        keep_caches()
+
+
+def keep_caches() -> None:
+    """Let caches go into the working folder where the home folder can't be written: Snakemake would end there."""
+    try:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        base.mkdir(parents=True, exist_ok=True)
+        if os.access(base, os.W_OK | os.X_OK):
+            return
+    except (OSError, RuntimeError):  # no home folder at all
+        base = Path(os.environ.get("HOME") or "the home folder")
+    os.environ["XDG_CACHE_HOME"] = str(Path(".snakemake", "cache").absolute())
+    sys.stderr.write(f"submitit: {base} can't be written, so caches go to {os.environ['XDG_CACHE_HOME']}\n")
 
 
 #: Names of the cluster's, never paths.
