@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from . import unfinished
+from . import mapped, unfinished
 from .dataset import PARTS, CacheWriter, Dataset, Options, base_split
 from .errors import DataError, LeaseLost, MmlbenchError, RunError, fault
 from .hashing import digest, file_digest
@@ -85,7 +85,7 @@ def _write_split(out: CacheWriter, name: str) -> dict[str, Any]:
     standard = {}
     for k, modality in enumerate(modalities):
         facts = out.arrays[modality.name]
-        stored = np.load(out.folder / f"{modality.name}.npy", mmap_mode="r")
+        stored = mapped.read(out.folder / f"{modality.name}.npy")
         rows = np.unique([sample.rows[k] for sample in train])
         standard[modality.name] = _moments(stored, rows, facts["scale"], facts["offset"])
     counts = {part: sum(sample.part == part for sample in samples) for part in PARTS}
@@ -108,7 +108,7 @@ def _check_folds(out: CacheWriter) -> None:
 
 def _check_finite(name: str, path: Path, rows_in_block: int = 256) -> None:
     """Refuse an array with NaN or infinite values, which would spoil every run that is made from it."""
-    stored = np.load(path, mmap_mode="r")
+    stored = mapped.read(path)
     if stored.dtype.kind != "f":
         return
     for start in range(0, len(stored), rows_in_block):
@@ -313,7 +313,7 @@ class Cache:
 
     def array(self, modality: str) -> np.ndarray:
         """Return the memory map (rows, views, *shape) of a modality."""
-        return np.load(self.folder / f"{modality}.npy", mmap_mode="r", allow_pickle=False)
+        return mapped.read(self.folder / f"{modality}.npy")
 
     def valid(self, modality: str) -> np.ndarray | None:
         """Return how many views of each row are its own, (rows,), or None where all are."""

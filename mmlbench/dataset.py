@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from . import mapped
 from .errors import DataError
 from .params import DatasetParams, describe
 from .registry import Plugin
@@ -271,7 +271,11 @@ class CacheWriter:
         raise DataError(f"{self.dataset.name} declares no modality {name!r}", "Use one of its `modalities`")
 
     def array(self, name: str, rows: int, dtype: str, scale: float = 1.0, offset: float = 0.0) -> np.memmap:
-        """Return a writable memory map of shape (rows, views, *shape); real value = stored * scale + offset."""
+        """Return a writable memory map of shape (rows, views, *shape); real value = stored * scale + offset.
+
+        Where the file system can't map files, what is returned takes `a[k]`, `a[k] = value`, `a[...] = values` and
+        `flush` all the same (`mmlbench.mapped.RowFile`).
+        """
         modality = self._modality(name)
         if rows < 1:
             raise DataError(f"{self.dataset.name}: {name!r} has {rows} rows", "Check the raw files, or mend prepare")
@@ -281,20 +285,21 @@ class CacheWriter:
         kept = self._reopen(path, np.dtype(dtype), shape)
         if kept is not None:
             return kept
-        made = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=shape)
-        if hasattr(os, "posix_fallocate"):  # a disk that is full later would kill the process on a mapped page
-            with path.open("r+b") as file:
-                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        made = mapped.create(path, np.dtype(dtype), shape)
+        if isinstance(made, mapped.RowFile):
+            self.options.say(f"{path} can't be mapped into memory on this file system: it is written row by row")
         return made
 
     @staticmethod
-    def _reopen(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.memmap | None:
+    def _reopen(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> Any:
         """Return the array that a killed preparation left, where it has the wanted form."""
         try:
-            kept = np.load(path, mmap_mode="r+", allow_pickle=False)
+            kept = mapped.write(path)
         except (OSError, ValueError):
             return None
-        return kept if kept.dtype == dtype and kept.shape == shape and isinstance(kept, np.memmap) else None
+        if kept.dtype != dtype or kept.shape != shape or not isinstance(kept, np.memmap | mapped.RowFile):
+            return None
+        return kept
 
     def valid(self, name: str, counts: np.ndarray) -> None:
         """Store how many of each row's views are its own (at least 1); the others repeat them. Shape (rows,)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import fcntl
 import json
@@ -17,9 +18,10 @@ from snakemake.utils import update_config
 
 from . import config as configs
 from . import pythonpath
-from .errors import MmlbenchError, runs_error
+from .errors import MmlbenchError, RunError, runs_error
 from .files import places_of
 from .hashing import digest
+from .lease import Lease
 from .params import value_text
 from .plan import RunSpec
 from .store import write_json
@@ -28,13 +30,16 @@ from .study.yaml import read_mapping, readable
 from .tuning import Tuned
 
 _held: list[int] = []
+#: Is set in what a start starts.
+_STARTED = "MMLBENCH_SNAKEMAKE"
 
 
 def free_stale_lock(folder: str | Path) -> None:
     """Remove the locks of a killed Snakemake, so that the same command typed again continues.
 
     Every start holds a kernel lock on a file for as long as it lives. Who gets it knows that no other start is
-    alive here, so that whatever lock files are left belong to the dead.
+    alive here, so that whatever lock files are left belong to the dead. On a file system without such locks a
+    lease does the same.
     """
     folder = Path(folder)
     try:
@@ -44,16 +49,37 @@ def free_stale_lock(folder: str | Path) -> None:
         return  # a read-only folder: Snakemake itself says so
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+        _held.append(descriptor)
+    except BlockingIOError:
         os.close(descriptor)
         return  # another start lives (or this is a child of it): Snakemake's own lock speaks for it
-    _held.append(descriptor)
+    except OSError:
+        os.close(descriptor)
+        if not _only_start(folder):
+            return
     stale = sorted((folder / "locks").glob("*.lock"))
     for lock in stale:
         with contextlib.suppress(OSError):
             lock.unlink()
     if stale:
         os.write(2, b"An earlier snakemake was killed here; its lock is removed and its work goes on.\n")
+
+
+def _only_start(folder: Path) -> bool:
+    """Take the lease on Snakemake's folder until this process ends; return False where another start has it."""
+    lease = Lease(folder / "mmlbench.lease", lambda line: None, wait=0)
+    try:
+        lease.__enter__()
+    except RunError as error:
+        if _STARTED not in os.environ and any((folder / "locks").glob("*.lock")):
+            line = f"mmlbench: {error}. A killed snakemake on another machine is forgotten after 90 s of silence.\n"
+            os.write(2, line.encode())
+        return False
+    except MmlbenchError:
+        return False  # a read-only folder: Snakemake itself says so
+    os.environ[_STARTED] = "1"
+    atexit.register(lease.__exit__)
+    return True
 
 
 def own_folders(*folders: str) -> None:

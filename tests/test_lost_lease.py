@@ -121,7 +121,7 @@ def ended_well(one: Command, code: int) -> None:
         assert len(lost) == 1 and lost[0].startswith("mmlbench: this process was not heard of for ")
         assert "the same command waits for the other, or goes on" in lost[0]
     else:
-        assert code == 0 and ("is complete" in told or "is ready" in told), told
+        assert code == 0 and ("is complete" in one.said or "is ready" in one.said), one.said
 
 
 @pytest.mark.parametrize("moment", MOMENTS)

@@ -11,6 +11,7 @@ environment was made from; contents are compared, not times, as a fresh clone ha
 from __future__ import annotations
 
 import argparse
+import errno
 import fcntl
 import hashlib
 import importlib.util
@@ -20,11 +21,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import NoReturn, TextIO
 
 ROOT = Path(__file__).resolve().parent.parent
 UV = "uv>=0.9"
+#: What a file system says that knows no locks.
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)
 #: Builds of PyTorch that `uv pip install --torch-backend` knows by name.
 BUILD = re.compile(r"cpu|auto|xpu|cu\d{2,3}|rocm\d+(\.\d+){1,2}")
 #: The line that Python reads at its start where torchvision's wheel does not fit the CPU build of torch; its name
@@ -225,6 +229,27 @@ def bring_up_to_date(venv: Path, torch: str, state: TextIO) -> None:
     say(f"environment {venv} is ready ({time.monotonic() - started:.0f} s)")
 
 
+def locked(venv: Path, state: TextIO) -> AbstractContextManager[object]:
+    """Take the lock on an environment, which ends with this process; return what gives it back.
+
+    On a file system without locks (some network ones) the lease that runs use is taken: it needs none.
+    """
+    try:
+        fcntl.flock(state, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return nullcontext()
+    except BlockingIOError:
+        say("another make is installing the environment; waiting for it")
+        fcntl.flock(state, fcntl.LOCK_EX)
+        return nullcontext()
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    from mmlbench.lease import Lease
+
+    return Lease(venv.with_name(venv.name + ".lease"), say, passing=True)
+
+
 def main() -> None:
     """Take the lock and bring the environment up to date."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
@@ -236,12 +261,7 @@ def main() -> None:
             f"TORCH={arguments.torch} names no build of PyTorch. Write TORCH=cpu, TORCH=cu126, TORCH=rocm6.4 or auto"
         )
     venv = (ROOT / arguments.venv).absolute()
-    with venv.with_name(venv.name + ".state").open("a+", encoding="utf-8") as state:
-        try:
-            fcntl.flock(state, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("another make is installing the environment; waiting for it")
-            fcntl.flock(state, fcntl.LOCK_EX)
+    with venv.with_name(venv.name + ".state").open("a+", encoding="utf-8") as state, locked(venv, state):
         state.seek(0)
         bring_up_to_date(venv, arguments.torch, state)
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import mapped
 from ..cache import spot_digest
 from ..dataset import CacheWriter
 from ..errors import DataError, RunError, nearest
@@ -109,7 +110,7 @@ class Task:
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the arrays of the unfinished cache, opened for writing."""
         if not self._arrays:
-            self._arrays = {m: np.load(self.folder / f"{m}.npy", mmap_mode="r+") for m in self.views}
+            self._arrays = {m: mapped.write(self.folder / f"{m}.npy") for m in self.views}
         return self._arrays
 
     def row_sum(self, row: int) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .. import mapped
 from ..cache import Cache
 
 #: Set to 1 or 0 it decides; else the memory that is free does.
@@ -38,7 +39,7 @@ class Streamed:
     def __init__(self, array: np.ndarray, device: torch.device) -> None:
         path = getattr(array, "filename", None)
         # copy-on-write: PyTorch wants memory that could be written, and nothing here writes
-        held = array if path is None else np.load(path, mmap_mode="c", allow_pickle=False)
+        held = array if path is None else mapped.read_private(Path(path))
         self.flat, self.device = torch.from_numpy(held).flatten(0, 1), device
         self.shape = torch.Size(array.shape)
 
