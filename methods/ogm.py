@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn.functional import softmax
 
 from mmlbench.encoder import Encoder
-from mmlbench.errors import ConfigError
 from mmlbench.fusion import DECOMPOSABLE
 from mmlbench.method import Batch, Logits, Mechanism, Step
 from mmlbench.params import MethodParams, bounded, choice, moment
@@ -61,23 +60,13 @@ class OGM(Joint):
     """
 
     family = "gradient modulation"
+    needs_convolutions = True
 
     class Params(MethodParams):
         alpha: float = bounded(0.8, low=0, doc="strength of the modulation; 0 switches it off", tune=(0.05, 1.0))
         start: float | int = moment(0.0, doc="first modulated epoch")
         end: float | int = moment(0.5, doc="last modulated epoch", tune=(0.2, 1.0))
         fusion: str = choice("concat", DECOMPOSABLE, doc="fusion head; it must have sliced logits")
-
-    def build(self) -> None:
-        """Add the head.
-
-        Raises:
-            ConfigError: an encoder has nothing that could be modulated.
-        """
-        super().build()
-        for m in self.modalities:
-            if not self.modulated(m):
-                raise ConfigError(f"the encoder of {m} has no 4-D weights for {self.name} to modulate", "Use another")
 
     def mechanisms(self) -> list[Mechanism]:
         """Gradients are scaled, unless alpha is 0."""

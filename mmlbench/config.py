@@ -14,6 +14,7 @@ from .hashing import digest
 from .index import Index, load_index, use_plugins
 from .plan import Request, RunSpec, encoder_label, resolve
 from .selection import Rule, headline_rule
+from .study.tryout import check_runs
 from .study.yaml import read_mapping
 from .tuning import Tune, Tuned, read_tune, tuned
 
@@ -290,6 +291,7 @@ def study(config: Mapping[str, Any], index: Index | None = None) -> Study:
     name, title = _text(config, "name", "study", "config"), str(config.get("title") or "")
     baseline = _baseline(config, cells)
     noise = _strengths(config.get("robustness"))
+    check_runs(runs.values())
     return Study(name, title, headline, baseline, tuple(cells), tuple(runs.values()), folders, tune, noise)
 
 

@@ -159,6 +159,10 @@ class Method(nn.Module, Plugin):
     mixes: ClassVar[bool] = False
     #: Why it can't answer where a modality is missing, in a sentence; those rows then stay blank, and say so.
     needs_all: ClassVar[str] = ""
+    #: True where it looks at the validation part while it trains: a split without one is refused when it is planned.
+    needs_val: ClassVar[bool] = False
+    #: True where it changes the gradients of `Encoder.convolutions`: encoders without any are refused.
+    needs_convolutions: ClassVar[bool] = False
     #: True where the probe of the untrained encoders belongs to the run (the floor of the retained share).
     probes_initial: ClassVar[bool] = False
 
@@ -281,4 +285,6 @@ class Method(nn.Module, Plugin):
             "max_modalities": cls.max_modalities,
             "trains_encoders": cls.trains_encoders,
             "mixes": cls.mixes,
+            "needs_val": cls.needs_val,
+            "needs_convolutions": cls.needs_convolutions,
         }

@@ -113,12 +113,28 @@ def _check_modalities(method: Any, dataset: Any) -> None:
         )
 
 
+def _check_parts(method: Any, dataset: Any, split: str) -> None:
+    """Refuse a split whose parts can't serve a method.
+
+    Raises:
+        ConfigError: it has fewer than two samples to train on, or lacks a validation part that the method needs.
+    """
+    counts, where = dataset.facts["splits"][split]["counts"], f"{dataset.name}/{split}"
+    if counts.get("train", 0) < 2:
+        what = f"{where} has {counts.get('train', 0)} training samples: batch norm and a probe need two at least"
+        raise ConfigError(what, "Choose another split")
+    if method.facts["needs_val"] and not counts.get("val"):
+        others = [name for name, facts in dataset.facts["splits"].items() if facts["counts"].get("val")]
+        mend = f"Choose a split with one: {', '.join(others)}" if others else "Choose another method or dataset"
+        raise ConfigError(f"{method.name} needs a validation part, and {where} has none", mend)
+
+
 def resolve(request: Request, index: Index, above: tuple[str, ...] = ()) -> RunSpec:
     """Check a request and return its run; `above` are the methods that reuse it.
 
     Raises:
         ConfigError: unknown dataset, split, method, encoder, recipe or field; a wrong type or range; a method
-            that can't serve the dataset's number of modalities.
+            that can't serve the dataset's number of modalities, or needs a validation part that the split lacks.
     """
     dataset = index.find("dataset", request.dataset)
     modalities = dataset.facts["modalities"]
@@ -140,6 +156,7 @@ def _checked(request: Request, recipe: Mapping[str, Any], index: Index) -> dict[
     method = index.find("method", request.method)
     split = _split_of(dataset.facts, request.dataset, request.split)
     _check_modalities(method, dataset)
+    _check_parts(method, dataset, split)
     if isinstance(request.seed, bool) or not isinstance(request.seed, int) or not 0 <= request.seed < 2**31:
         raise ConfigError(f"seed {brief(request.seed)} is not valid", "It takes an int from 0 to 2147483647")
     return {

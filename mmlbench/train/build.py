@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -60,7 +60,21 @@ def _built(config: Mapping[str, Any], cache: Cache, index: Index, samples: int) 
         method = kind(kind.Params(**config["params"]), encoders, classes, recipe["epochs"], samples)
         method.precision = recipe["precision"]
         method.build()
+    check_convolutions(method)
     return method
+
+
+def check_convolutions(method: Method) -> None:
+    """Refuse encoders that have nothing for a method to modulate.
+
+    Raises:
+        ConfigError: naming the modality and its encoder.
+    """
+    for modality, encoder in method.encoders.items() if method.needs_convolutions else ():
+        if not cast(Encoder, encoder).convolutions():
+            name = cast(Encoder, encoder).name
+            what = f"{method.name} modulates 4-D weights, and the encoder {name!r} of {modality!r} has none"
+            raise ConfigError(what, "Choose an encoder with 2-D convolutions for it, or leave this method out")
 
 
 def on_device(module: Module, device: torch.device) -> Module:

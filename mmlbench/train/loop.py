@@ -64,6 +64,10 @@ def check_schedule(method: Method, stages: list[Stage]) -> None:
             )
         if [other.name for other in stages].count(stage.name) > 1:
             raise ConfigError(f"{method.name}: two stages are called {stage.name!r}", "Name each otherwise")
+        trained = [parameter for module in stage.train or () for parameter in module.parameters()]
+        if stage.train is not None and not trained and type(method).optimizers is Method.optimizers:
+            what = f"{method.name}: stage {stage.name!r} trains nothing: its modules have no parameters"
+            raise ConfigError(what, "Name others in its `train`, or leave the stage out")
     for mechanism in method.mechanisms():
         if mechanism.off:
             continue
@@ -75,6 +79,20 @@ def check_schedule(method: Method, stages: list[Stage]) -> None:
                 f"the {length} epochs of stage {mechanism.stage!r}",
                 "Start it earlier, train longer, or switch it off",
             )
+
+
+def check_judges(method: Method, stages: list[Stage], named: Iterable[str]) -> None:
+    """Refuse a stage that would be judged by logits that the method does not predict.
+
+    Raises:
+        ConfigError: naming the stage and the logits that there are.
+    """
+    known = sorted(named)
+    for stage in stages:
+        shown = [name for name in known if stage.reports is None or name in stage.reports]
+        if stage.judge not in shown:
+            what = f"{method.name}: stage {stage.name!r} is judged by the logits {stage.judge!r}, which it has not"
+            raise ConfigError(what, f"It has: {', '.join(shown) or 'none'}; mend its `judge` or `reports`")
 
 
 def check_deeds(method: Method, stages: list[Stage]) -> dict[str, float]:
@@ -232,14 +250,20 @@ class Trainer:
     def _context(self, stage: Stage, epoch: int, when: str) -> EpochContext:
         """Return what a hook gets; the hooks before and after an epoch draw apart, since a resumed epoch runs one."""
 
+        def of(part: str) -> PartData:
+            if not len(self.data[part]):
+                what = f"{self.method.name} asks for the {part} part, and this split has none"
+                raise ConfigError(what, f"Choose a split with one; a method that needs it sets `needs_{part} = True`")
+            return self.data[part]
+
         def seen(part: str = "train", augment: bool = False) -> Features:
-            data = self.data[part]
+            data = of(part)
             found = features(self.method, data, epoch if augment else None)
             self._modes(stage)
             return found, data.label, torch.arange(len(data), device=self.device)
 
         def batches(part: str = "train", augment: bool = False) -> Any:
-            return self.data[part].in_order(epoch if augment else None)
+            return of(part).in_order(epoch if augment else None)
 
         axes = (*self.axes, when, stage.name, epoch)
         seed_process(self.device, *axes, "process")

@@ -30,7 +30,7 @@ from .evaluate import Evaluator, check_apart, check_features, check_shapes
 from .final import Final, packed_bits
 from .flops import FlopCounter
 from .looks import looks_of
-from .loop import Outcome, Trainer, check_deeds, check_schedule
+from .loop import Outcome, Trainer, check_deeds, check_judges, check_schedule
 from .machine import set_up_torch
 from .progress import Progress
 from .provenance import now, provenance
@@ -171,10 +171,15 @@ class Runner:
         stream = too_large(self.cache, self.device)
         if stream:
             self.say(f"{self.spec.path}: the data is larger than the device's free memory and is streamed")
-        return {
+        data = {
             part: PartData(self.cache, config["split"], part, self.device, axes_of(config), noise, looks, stream)
             for part in ("train", "val", "test")
         }
+        count, where = len(data["train"]), f"{config['dataset']}/{config['split']}"
+        if count < 2:
+            what = f"the prepared {where} has {count} training samples: batch norm and a probe need two at least"
+            raise DataError(what, "Choose another split, or check what its lists and --allow-missing leave out")
+        return data
 
     def _start(self, method: Method, data: dict[str, PartData]) -> Final:
         """Check what can be checked before training; probe the untrained encoders where the method asks for it."""
@@ -196,7 +201,8 @@ class Runner:
         with torch.no_grad():
             check_features(method, method.encode(few), len(few))
         with torch.no_grad(), FlopCounter() as counter:
-            check_shapes(method, method.infer(few), len(few))
+            named = check_shapes(method, method.infer(few), len(few))
+        check_judges(method, method.stages(), named)
         check_apart(method, few)
         self.forward_flops = counter.total / len(few)
 

@@ -1,0 +1,100 @@
+"""What training would refuse is refused when a study is planned.
+
+Facts of plug-ins say much, not all: whether an encoder takes inputs of some shape, whether a mechanism's window lies
+within the epochs, whether features have one size. So each setting of a study is built once, on zeros, in a child
+process (planning imports no torch). What came out well is kept beside the plug-in index under settings and code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from .. import files, paths, plugins
+from ..errors import ConfigError, DataError
+from ..hashing import digest, file_digest
+from ..plan import RunSpec
+from ..store import write_json
+
+#: Seconds that the child may take: to import torch, and for each setting.
+LIMIT_S, EACH_S = 120.0, 5.0
+#: Parts of a configuration that decide what is built; the seed does not.
+BUILT = ("dataset", "dataset_params", "split", "recipe", "method", "params")
+_CHILD = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from mmlbench.train.tryout import main; main()"
+_ENGINE = ("method.py", "encoder.py", "fusion.py", "train/tryout.py", "train/loop.py", "train/evaluate.py")
+
+
+def check_runs(runs: Iterable[RunSpec]) -> None:
+    """Try out the settings of some runs, those that have not been tried with this code.
+
+    Raises:
+        ConfigError: the first that training would refuse, with its dataset, method and the fix.
+    """
+    engine = digest([file_digest(paths.PACKAGE / name) for name in _ENGINE])
+    settings: dict[str, RunSpec] = {}
+    for run in runs:
+        settings.setdefault(_key(run, engine), run)
+    tried = _tried()
+    todo = {key: run for key, run in settings.items() if key not in tried}
+    if not todo:
+        return
+    answers = _ask(list(todo.values()))
+    good = [key for key, answer in zip(todo, answers, strict=False) if not answer]
+    if good:
+        _remember(good)
+    for run, answer in zip(todo.values(), answers, strict=False):
+        if answer:
+            c, (what, mend) = run.config, answer
+            where = f"{c['method']} on {c['dataset']}/{c['split']}"
+            params = ", ".join(f"{name}={value}" for name, value in c["params"].items())
+            raise ConfigError(f"{where} can't be trained: {what} ({c['recipe']['name']}; {params})", mend)
+
+
+def _key(run: RunSpec, engine: str) -> str:
+    return digest([{name: run.config[name] for name in BUILT}, run.code, run.cache, engine])[:20]
+
+
+def _ask(runs: list[RunSpec]) -> list[list[str]]:
+    """Return the child's answers, [] where it can't be asked: then training is what tells."""
+    places = sorted({path for run in runs for path in files.places_of(run.config).values()})
+    asked = json.dumps({"configs": [run.config for run in runs], "files": places})
+    command = [sys.executable, "-c", _CHILD, json.dumps(sys.path)]
+    environment = os.environ | {plugins.VARIABLE: os.pathsep.join(plugins.__path__), "OMP_NUM_THREADS": "1"}
+    options: dict[str, Any] = {"capture_output": True, "text": True, "env": environment, "check": False}
+    try:
+        done = subprocess.run(command, input=asked, timeout=LIMIT_S + EACH_S * len(runs), **options)
+        found = json.loads(done.stdout.splitlines()[-1])
+        if isinstance(found, list) and len(found) == len(runs):
+            return found
+        why = "no answer"
+    except (subprocess.TimeoutExpired, OSError) as error:
+        why = str(error).splitlines()[0][:200]
+    except (ValueError, IndexError):
+        why = (done.stderr.strip().splitlines() or ["without a word"])[-1][:200]
+    logging.getLogger("mmlbench").warning("the methods could not be tried before they train: %s", why)
+    return []
+
+
+def _path() -> Any:
+    return paths.index_folder() / "tried.json"
+
+
+def _tried() -> Mapping[str, Any]:
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        found = json.loads(_path().read_text(encoding="utf-8"))
+        if isinstance(found, dict):
+            return found
+    return {}
+
+
+def _remember(keys: Iterable[str]) -> None:
+    """Keep what came out well; of two that write at once one is forgotten, which costs a trial."""
+    kept = [*_tried(), *keys][-20_000:]
+    with contextlib.suppress(DataError):  # a read-only home costs time, nothing else
+        write_json(_path(), dict.fromkeys(kept, 1))

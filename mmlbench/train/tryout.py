@@ -1,0 +1,121 @@
+"""Child process of `mmlbench.study.tryout`: build what runs would build, and say what training would refuse."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+from .. import files
+from ..encoder import Encoder
+from ..errors import ConfigError, MmlbenchError, fault
+from ..index import Index, load_index
+from ..method import Method
+from ..selection import RULES
+from .build import check_convolutions
+from .evaluate import check_features, check_shapes
+from .loop import check_judges, check_schedule
+
+
+@functools.cache
+def _encoder(name: str, params: str, shape: tuple[int, ...], modality: str) -> tuple[Encoder, torch.Tensor]:
+    """Return an encoder, and its features of two samples of zeros (2, dim).
+
+    Raises:
+        ConfigError: it can't be built for inputs of that shape, or not be called with them.
+    """
+    index = load_index()
+    kind: Any = index.load("encoder", name)
+    try:
+        encoder = kind(shape, kind.Params(**json.loads(params))).eval()
+        with torch.no_grad():
+            found = encoder(torch.zeros(2, *shape))
+    except MmlbenchError:
+        raise
+    except Exception as error:
+        what = f"the encoder {name!r} can't take {modality!r} of shape {list(shape)}: {fault(error)[0]}"
+        raise ConfigError(what, "Choose another encoder for that modality, or other parameters of it") from None
+    holder: Any = SimpleNamespace(encoders={modality: encoder}, dims={modality: encoder.dim})
+    check_features(holder, {modality: found}, 2)
+    return encoder, found
+
+
+def _shape(modality: Any, recipe: Mapping[str, Any]) -> tuple[int, ...]:
+    side = recipe.get("crop_size", 0)
+    return (modality.shape[0], side, side) if side and modality.kind in ("image", "flow") else tuple(modality.shape)
+
+
+def try_out(config: Mapping[str, Any], index: Index) -> None:
+    """Build a run's encoders and method and look at its stages, as training would before its first step.
+
+    Raises:
+        MmlbenchError: what training would refuse.
+    """
+    kind: Any = index.load("dataset", config["dataset"])
+    dataset, recipe = kind(kind.Params(**config["dataset_params"])), config["recipe"]
+    counts = dataset.splits[config["split"]].counts
+    pairs = {}
+    for modality in dataset.modalities:
+        choice, shape = recipe["encoder"][modality.name], _shape(modality, recipe)
+        pairs[modality.name] = _encoder(choice["name"], json.dumps(choice["params"]), shape, modality.name)
+    made: Any = index.load("method", config["method"])
+    encoders = {name: encoder for name, (encoder, _) in pairs.items()}
+    method: Method = made(
+        made.Params(**config["params"]), encoders, len(dataset.class_names), recipe["epochs"], counts["train"]
+    )
+    method.precision = recipe["precision"]
+    method.build()
+    check_convolutions(method)
+    stages = method.stages()
+    check_schedule(method, stages)
+    _check_sources(method, bool(stages), counts, index)
+    if not method.requires and made.infer is Method.infer and made.encode is Method.encode:
+        method.eval()
+        with torch.no_grad():
+            named = check_shapes(method, method.predict({name: found for name, (_, found) in pairs.items()}), 2)
+        check_judges(method, stages, named)
+
+
+def _check_sources(method: Method, trains: bool, counts: Mapping[str, int], index: Index) -> None:
+    """Refuse a reused run that will not keep the weights that are asked for."""
+    rules = ["last"] if trains else [rule.name for rule in RULES if rule.served(counts)]
+    for name in method.requires:
+        kept = getattr(index.load("method", name), "keeps", ())
+        lacking = [rule for rule in rules if rule not in kept]
+        if lacking:
+            what = f"{method.name} reuses {name}, which keeps no weights of rule {lacking[0]!r}"
+            raise ConfigError(what, f"Add them to `keeps` of {name}, or give {method.name} a stage that trains")
+
+
+def answer(config: Mapping[str, Any], index: Index) -> list[str]:
+    """Return [] where nothing speaks against a run, else what and mend.
+
+    A fault in a method's own code is none: the same code may work where it trains, and the run says so there.
+    """
+    try:
+        try_out(config, index)
+    except MmlbenchError as error:
+        return [error.what, error.mend]
+    except Exception:
+        return []
+    return []
+
+
+def main() -> None:
+    """Answer on the real standard output; what plug-ins print goes to standard error."""
+    out = os.dup(1)
+    os.dup2(2, 1)
+    torch.set_num_threads(1)
+    asked = json.load(sys.stdin)
+    for path in asked["files"]:
+        files.remember(path)
+    index = load_index()
+    answers = [answer(config, index) for config in asked["configs"]]
+    with os.fdopen(out, "w") as stream:
+        stream.write(json.dumps(answers) + "\n")
