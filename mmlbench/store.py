@@ -6,13 +6,13 @@ import contextlib
 import errno
 import json
 import os
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import DataError
+from .temporaries import owned, tidy
 
 if TYPE_CHECKING:  # half of the time of `mmlbench list` would go into importing it
     import numpy as np
@@ -40,9 +40,10 @@ def flush(path: Path) -> None:
 @contextlib.contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; on success it is flushed to disk and renamed, else removed."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    temporary = path.with_name(owned(path.name))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        tidy(path.parent, path.name)
         yield temporary
         flush(temporary)
         temporary.replace(path)
