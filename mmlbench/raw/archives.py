@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import lzma
 import shutil
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -15,8 +16,17 @@ from typing import IO
 from ..errors import DataError
 from ..hashing import digest
 from ..store import write_text
+from ..tars import BoundedHeader
 
 _DONE = ".unpacked"
+#: Methods of compression in a zip that Python reads: stored, Deflate, bzip2, LZMA.
+READABLE = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+METHODS = {
+    1: "shrinking", 2: "reducing", 3: "reducing", 4: "reducing", 5: "reducing", 6: "imploding", 9: "Deflate64",
+    10: "imploding", 93: "Zstandard", 94: "MP3", 95: "xz", 96: "JPEG", 97: "WavPack", 98: "PPMd", 99: "AES",
+}  # fmt: skip
+#: The end of a zip's directory: signature, number of this part, of the part where the directory begins.
+_END, _FIRST_PART = b"PK\x05\x06", b"PK\x07\x08"
 
 
 def is_archive(path: Path) -> bool:
@@ -50,6 +60,28 @@ def _safe(archive: Path, name: str) -> PurePosixPath:
     return path
 
 
+def _by_hand(archive: Path) -> str:
+    return f"Unpack it by another program (7z x {archive.name}), and name the folder: --raw FOLDER"
+
+
+def _check_whole(archive: Path) -> None:
+    """Refuse one part of a zip that was split: Python says of it that it is damaged.
+
+    Raises:
+        DataError: it is such a part; the mend joins them.
+    """
+    with archive.open("rb") as file:
+        start = file.read(4)
+        file.seek(max(0, archive.stat().st_size - 2**16 - 22))
+        tail = file.read()
+    end = tail.rfind(_END)
+    part, first = struct.unpack("<HH", tail[end + 4 : end + 8]) if 0 <= end <= len(tail) - 8 else (0, 0)
+    split = (part or first) and (part, first) != (0xFFFF, 0xFFFF)  # those of a large zip stand elsewhere
+    if split or (start == _FIRST_PART and end < 0):
+        what = f"{archive} is one part of a zip that was split, which Python does not read; it is not damaged"
+        raise DataError(what, f"Keep its parts (.z01, .z02 ...) beside it. {_by_hand(archive)}")
+
+
 def _zip_members(
     archive: Path, file: zipfile.ZipFile
 ) -> Iterator[tuple[PurePosixPath, int, Callable[[], IO[bytes]]]]:
@@ -61,6 +93,10 @@ def _zip_members(
             raise DataError(f"{archive}: the member {member.filename!r} is a link", "Do not use this file")
         if member.flag_bits & 1:
             raise DataError(f"{archive} is encrypted", "Unpack it by hand and name the folder")
+        if member.compress_type not in READABLE:
+            how = METHODS.get(member.compress_type, "a method of another kind")
+            what = f"{archive}: {member.filename!r} is compressed by {how} (method {member.compress_type})"
+            raise DataError(f"{what}, which Python does not read; the file is not damaged", _by_hand(archive))
 
         def read(member: zipfile.ZipInfo = member) -> IO[bytes]:
             return file.open(member)
@@ -115,13 +151,15 @@ def unpack(archive: Path, into: Path, say: Callable[[str], None], more: int = 0,
 
 def _unpack(archive: Path, target: Path, say: Callable[[str], None], more: int, purpose: str) -> None:
     try:
+        if archive.suffix.lower() == ".zip":
+            _check_whole(archive)
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as file:
                 _write(archive, list(_zip_members(archive, file)), target, say, more, purpose)
         else:
             if archive.suffix.lower() == ".zip":
                 raise zipfile.BadZipFile("its directory, the end of a zip, is missing")
-            with tarfile.open(archive) as tar:
+            with tarfile.open(archive, tarinfo=BoundedHeader) as tar:
                 _write(archive, list(_tar_members(archive, tar)), target, say, more, purpose)
                 while tar.fileobj is not None and tar.fileobj.read(2**20):
                     pass  # to the end, where the checksum of the whole is
@@ -156,7 +194,9 @@ def _write(
             shutil.copyfileobj(source, sink, 2**20)
 
 
-def check_space(folder: Path, needed: int, purpose: str) -> None:
+def check_space(
+    folder: Path, needed: int, purpose: str, mend: str = "Free some space, or name another folder with --cache"
+) -> None:
     """Refuse to start what the disk can't hold (1 % is kept free).
 
     Raises:
@@ -166,5 +206,5 @@ def check_space(folder: Path, needed: int, purpose: str) -> None:
     if needed > usage.free - usage.total // 100:
         raise DataError(
             f"{needed / 2**30:.2f} GiB are needed {purpose} and {folder} has {usage.free / 2**30:.2f} GiB left",
-            "Free some space, or name another folder with --cache",
+            mend,
         )
