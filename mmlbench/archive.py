@@ -18,25 +18,26 @@ import io
 import json
 import shutil
 import tarfile
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import distributions
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from . import __version__
-from .errors import DataError
+from .errors import DataError, brief
+from .form import SHA256, Item
 from .hashing import file_digest
+from .raw.archives import check_space
+from .report.facts import Facts
 from .report.load import MADE, read_made_plan, read_plan
 from .report.robust import check_curve, curve_file
+from .results.packed import MEND, extract, listed, most_bytes
+from .results.record import parse_record
 from .store import json_text, read_json, storage_error, whole, write_json
+from .temporaries import temporary_folder
 from .verify import verify_run
 
 SCHEMA = 1
-TOP = ("archive.json", "plan.json", "environment.json", "all_tables.csv", "cost.csv", "tables", "runs", "robustness")
-MEND = "Ask for the archive again; nothing of it was taken over"
-#: No sensible study has more files or bytes; an archive that says so wants to fill a disk.
-MOST_FILES, MOST_BYTES = 1_000_000, 2 * 2**40
 
 
 # ---- packing ---------------------------------------------------------------------------------------------------
@@ -51,7 +52,7 @@ def runs_of(results: Path, plan: dict[str, Any]) -> list[str]:
             found[run] = None
             record = results / run / "run.json"
             if record.exists():
-                waiting += [used["run"] for used in read_json(record).get("requires", {}).values()]
+                waiting += [used.run for used in parse_record(read_json(record), record).requires.values()]
     return sorted(found)
 
 
@@ -75,7 +76,8 @@ def _files(results: Path, plan: dict[str, Any], runs: list[str]) -> Iterator[tup
             yield name, results / name
     yield "plan.json", results / (MADE if (results / MADE).exists() else "plan.json")
     for file in sorted((results / "tables").glob("*")):
-        yield f"tables/{file.name}", file
+        if file.is_file() and most_bytes(f"tables/{file.name}"):
+            yield f"tables/{file.name}", file
     for run in runs:
         for file in sorted((results / run).iterdir()):
             if file.is_file() and not file.name.startswith("."):
@@ -130,24 +132,31 @@ def _member(name: str, size: int) -> tarfile.TarInfo:
 
 
 # ---- unpacking -------------------------------------------------------------------------------------------------
-def unpack(archive: Path, results: Path) -> tuple[int, int]:
+def unpack(archive: Path, results: Path, say: Callable[[str], None] = lambda line: None) -> tuple[int, int]:
     """Merge an archive into a results folder; return how many runs are new, and how many were there already.
 
-    Nothing is written before everything has been checked.
+    Nothing is written before all has been listed, and nothing taken over before everything has been checked. Folders
+    of plug-ins that its plan names are left out: what is imported is for the user alone to say.
 
     Raises:
-        DataError: no archive of a study; a name that leads outside; a file that is not the one that was packed; a run
-            that does not verify, or that is there with other content; a plan that speaks of other terms.
+        DataError: no archive of a study; a name that no study has; a file that is not the one that was packed; a plan
+            or record of another form; a run that does not verify, or that is there with other content; a plan that
+            speaks of other terms; a disk without room for it.
     """
+    sizes = listed(archive)
     try:
         results.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=results, prefix=".import-") as held:
-            open_archive(archive, Path(held))
-            return _merge(archive, Path(held), results)
+        check_space(results, sum(sizes.values()), f"to unpack {archive}", "Free some space, or name another folder")
+        with temporary_folder(results, "import") as held:
+            try:
+                _open(archive, sizes, held)
+                return _merge(archive, held, results, say)
+            except DataError as error:  # of a file that is gone when the message is read
+                if f"{held}/" not in error.what:
+                    raise
+                raise DataError(error.what.replace(f"{held}/", f"{archive}: "), MEND) from None
     except OSError as error:
         raise storage_error(error, results) from error
-    except (KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{archive} holds a plan or record that can't be read ({error!r})", MEND) from None
 
 
 def open_archive(archive: Path, folder: Path) -> None:
@@ -156,62 +165,44 @@ def open_archive(archive: Path, folder: Path) -> None:
     Raises:
         DataError: as `unpack`.
     """
-    _extract(archive, folder)
+    sizes = listed(archive)
+    check_space(folder, sum(sizes.values()), f"to unpack {archive}", "Free some space, or set TMPDIR")
+    _open(archive, sizes, folder)
+
+
+def _open(archive: Path, sizes: dict[str, int], folder: Path) -> None:
+    extract(archive, sizes, folder)
     _check_hashes(archive, folder)
-
-
-def _inside(name: str) -> bool:
-    """Whether a name lies below the folder that it is unpacked into, and is one that a study has."""
-    path = PurePosixPath(name)
-    if path.is_absolute() or "\\" in name or ":" in name or "\0" in name or len(name) > 400:
-        return False
-    return bool(path.parts) and ".." not in path.parts and str(path) == name and path.parts[0] in TOP
-
-
-def _extract(archive: Path, folder: Path) -> None:
-    """Copy the plain files of an archive into a folder, each name looked at first."""
-    if not archive.is_file():
-        raise DataError(f"{archive} is no file", "Name an archive that mmlbench export has written")
-    seen, total = set(), 0
-    try:
-        with tarfile.open(archive, "r:gz") as tar:
-            for member in tar:
-                if not member.isreg() or not _inside(member.name):
-                    what = "is no plain file" if not member.isreg() else "leads outside or belongs to no study"
-                    raise DataError(f"{archive}: the name {member.name!r} {what}", MEND)
-                seen.add(member.name)
-                total += member.size
-                if len(seen) > MOST_FILES or total > MOST_BYTES:
-                    raise DataError(f"{archive} holds more than any study does", MEND)
-                source, place = tar.extractfile(member), folder / member.name
-                place.parent.mkdir(parents=True, exist_ok=True)
-                if source is None or place.exists():
-                    raise DataError(f"{archive}: the name {member.name!r} is there twice", MEND)
-                with place.open("xb") as file:
-                    shutil.copyfileobj(source, file)
-    except (tarfile.TarError, EOFError, gzip.BadGzipFile, ValueError) as error:
-        raise DataError(f"{archive} is no archive of a study, or is damaged ({error})", MEND) from None
 
 
 def _check_hashes(archive: Path, folder: Path) -> None:
     """Compare every file with the hash that was packed with it."""
     if not (folder / "archive.json").exists():
         raise DataError(f"{archive} has no archive.json", "Name an archive that mmlbench export has written")
-    head = read_json(folder / "archive.json")
-    if not isinstance(head, dict) or head.get("schema") != SCHEMA or not isinstance(head.get("files"), dict):
-        found = head.get("schema") if isinstance(head, dict) else None
-        raise DataError(f"{archive} has the unknown schema {found!r}; this version reads {SCHEMA}", MEND)
+    head = _head(archive, read_json(folder / "archive.json"))
     there = {str(p.relative_to(folder).as_posix()) for p in folder.rglob("*") if p.is_file()} - {"archive.json"}
-    for name in sorted(there ^ set(head["files"])):
+    for name in sorted(there ^ set(head)):
         said = "is in no list of the archive" if name in there else "is missing from the archive"
-        raise DataError(f"{archive}: {name!r} {said}", MEND)
-    for name, wanted in head["files"].items():
+        raise DataError(f"{archive}: {brief(name)} {said}", MEND)
+    for name, wanted in head.items():
         if file_digest(folder / name) != wanted:
             raise DataError(f"{archive}: {name} was changed after it was packed", MEND)
 
 
-def _merge(archive: Path, folder: Path, results: Path) -> tuple[int, int]:
+def _head(archive: Path, value: Any) -> dict[str, str]:
+    """Return file -> sha256 of what archive.json lists."""
+    schema = value.get("schema") if isinstance(value, dict) else None
+    if type(schema) is not int or schema != SCHEMA:
+        raise DataError(f"{archive} has the unknown schema {brief(schema)}; this version reads {SCHEMA}", MEND)
+    found = Item(value, f"{archive}: archive.json", mend=MEND).fields(("schema", "version", "files"))
+    return {name: one.text("a sha256", SHA256) for name, one in found["files"].named(r"[^\0]+", "a name").items()}
+
+
+def _merge(archive: Path, folder: Path, results: Path, say: Callable[[str], None]) -> tuple[int, int]:
     plan = read_plan(folder)
+    if plan["plugins"]:
+        named = ", ".join(brief(name) for name in plan["plugins"][:5])
+        say(f"{archive} names plug-in folders ({named}); they are not taken over, name your own where you need some")
     runs = runs_of(folder, plan)
     packed = {str(p.parent.relative_to(folder).as_posix()) for p in folder.glob("runs/**/*") if p.is_file()}
     if packed != set(runs):
@@ -229,8 +220,7 @@ def _merge(archive: Path, folder: Path, results: Path) -> tuple[int, int]:
         elif file_digest(there) != file_digest(folder / run / "run.json"):
             mend = f"Import it into another folder by --results, or remove {results / run}"
             raise DataError(f"{there.parent} is there with another outcome than in {archive}", mend)
-    here = [name for name in plan.get("plugins", ()) if not Path(name).is_absolute() and ".." not in Path(name).parts]
-    merged = _merged_plan({**plan, "plugins": here}, results, archive)  # a stranger names no folder of code elsewhere
+    merged = _merged_plan({**plan, "plugins": []}, results, archive)
     for run in new:
         shutil.rmtree(results / run, ignore_errors=True)  # what an unfinished run has left
         (results / run).parent.mkdir(parents=True, exist_ok=True)
@@ -277,5 +267,20 @@ def _merged_plan(plan: dict[str, Any], results: Path, archive: Path) -> dict[str
             what = f"{cell['label']!r} on {dataset} is another setting in {archive} than in {results}"
             raise DataError(what, "Import it into a folder of its own by --results")
     cells = ours["cells"] + [cell for cell in plan["cells"] if key_of(cell) not in known]
-    plugins = list(dict.fromkeys([*ours.get("plugins", ()), *plan.get("plugins", ())]))
-    return {**ours, "plugins": plugins, "cells": cells}
+    return {**ours, **_merged_facts(ours, plan), "cells": cells}
+
+
+def _merged_facts(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
+    """Return what both plans say of their methods and datasets, ours first; {} where neither says it.
+
+    Raises:
+        DataError: one plan is of before plans said it, and the index has not kept what it needs.
+    """
+    if "methods" not in ours and "methods" not in theirs:
+        return {}
+    mine, other = Facts.of_plan(ours), Facts.of_plan(theirs)
+    groups = {
+        name: {**other.groups.get(name, {}), **mine.groups.get(name, {})} for name in (*mine.groups, *other.groups)
+    }
+    methods = {name: facts.plain() for name, facts in {**other.methods, **mine.methods}.items()}
+    return {"methods": methods, "datasets": groups}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from .hashing import digest
 from .index import Index, load_index, use_plugins
 from .plan import Request, RunSpec, encoder_label, resolve
 from .selection import Rule, headline_rule
+from .study.facts import facts_of, group_names
 from .study.tryout import check_runs
 from .study.yaml import read_mapping
 from .tuning import Tune, Tuned, read_tune, tuned
@@ -73,6 +74,7 @@ class Study:
     plugins: tuple[str, ...]
     tune: Tune | None = None
     robustness: tuple[float, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     def plan(self) -> dict[str, Any]:
         """Return the plan as plain data: what the tables are made from."""
@@ -83,6 +85,7 @@ class Study:
             "baseline": self.baseline,
             "plugins": list(self.plugins),
             **({"robustness": list(self.robustness)} if self.robustness else {}),
+            **self.facts,
             "cells": [cell.plain() for cell in self.cells],
         }
 
@@ -267,6 +270,14 @@ def _strengths(value: Any) -> tuple[float, ...]:
     return tuple(float(n) for n in numbers)
 
 
+def plugin_facts(index: Index, configs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what the tables need of the plug-ins of some runs, as plain data: keys `methods` and `datasets`."""
+    return {
+        "methods": {name: facts.plain() for name, facts in facts_of(index, (c["method"] for c in configs)).items()},
+        "datasets": group_names(index, ((c["dataset"], c["split"]) for c in configs)),
+    }
+
+
 def study(config: Mapping[str, Any], index: Index | None = None) -> Study:
     """Check a config and return its study.
 
@@ -292,7 +303,8 @@ def study(config: Mapping[str, Any], index: Index | None = None) -> Study:
     baseline = _baseline(config, cells)
     noise = _strengths(config.get("robustness"))
     check_runs(runs.values())
-    return Study(name, title, headline, baseline, tuple(cells), tuple(runs.values()), folders, tune, noise)
+    facts = plugin_facts(index, [cell.run.config for cell in cells])
+    return Study(name, title, headline, baseline, tuple(cells), tuple(runs.values()), folders, tune, noise, facts)
 
 
 def read_study(path: Path) -> Study:

@@ -83,6 +83,8 @@ def _folder_sources() -> list[Source]:
     found = []
     for package, kind in GROUPS.items():
         module = importlib.import_module(f"mmlbench.{package}")
+        for folder in module.__path__ if package == "plugins" else ():  # those of the environment, too
+            _check_apart(folder)
         for info in sorted(pkgutil.iter_modules(module.__path__), key=lambda info: info.name):
             if info.name.startswith("_") or info.ispkg:
                 continue
@@ -194,7 +196,7 @@ _CHILD = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from mmlbench
 
 def _describe_in_child(wanted: list[Source]) -> dict[str, list[dict[str, Any]]]:
     """Import the modules in a child process; where it dies, each module gets a child of its own."""
-    command = [sys.executable, "-c", _CHILD, json.dumps(sys.path)]
+    command = [sys.executable, "-P", "-c", _CHILD, json.dumps(sys.path)]  # -P: no json.py of the present folder
     environment = os.environ | {plugins.VARIABLE: os.pathsep.join(plugins.__path__)}
     modules = {source.module: str(source.path) for source in wanted}
     limit = LIMIT_S + 10 * len(wanted)
@@ -281,13 +283,29 @@ class Index:
             raise ConfigError(what, "Mend the file") from error
 
 
+def _check_apart(folder: str | Path) -> None:
+    """Refuse a plug-in folder among results or caches: what lies there is data, also that of strangers.
+
+    Raises:
+        ConfigError: it, or a file of it, lies in or below such a folder, whatever the spelling.
+    """
+    for place in (Path(folder), *sorted(Path(folder).glob("*.py"))):
+        above = paths.data_above(place)
+        if above is not None:
+            what = f"the plug-in folder {folder} can't be used: {place} lies in {above}, among results or caches"
+            raise ConfigError(what, "Data never chooses what is run: keep plug-ins in a folder of their own")
+
+
 def use_plugins(folders: Iterable[str | Path]) -> None:
     """Add folders with plug-in files, for this process and its children.
 
+    Only what the user has typed or written into a config may come here, never what a plan or a record says.
+
     Raises:
-        ConfigError: a folder does not exist, or two folders hold a file of one name.
+        ConfigError: a folder does not exist, lies among results or caches, or two folders hold a file of one name.
     """
     for folder in folders:
+        _check_apart(folder)
         place = str(Path(folder).resolve())
         if not Path(place).is_dir():
             raise ConfigError(
@@ -304,6 +322,25 @@ def use_plugins(folders: Iterable[str | Path]) -> None:
     os.environ[plugins.VARIABLE] = os.pathsep.join(plugins.__path__)
 
 
+def _kept(source: Source, key: str) -> list[Entry] | None:
+    """Return what the index has kept of a file as it is now, None where it has to be imported."""
+    try:
+        kept = json.loads((paths.index_folder() / f"{key}.json").read_text(encoding="utf-8"))
+        if kept["surroundings"] not in ("", _surroundings()):
+            return None
+        return [Entry(**entry) for entry in kept["entries"]]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return None
+
+
+def known_index() -> Index:
+    """Return the index of those plug-ins that were described before; nothing is imported for it."""
+    found = sources()
+    located = _neighbours(found)
+    kept = (_kept(source, _key(source, located)) for source in found)
+    return Index(entry for entries in kept for entry in entries or ())
+
+
 def load_index() -> Index:
     """Return the index of all plug-ins, importing (in a child process) only what is new or edited.
 
@@ -316,13 +353,11 @@ def load_index() -> Index:
     missing: list[tuple[Source, str]] = []
     for source in found:
         key = _key(source, located)
-        try:
-            kept = json.loads((folder / f"{key}.json").read_text(encoding="utf-8"))
-            if kept["surroundings"] not in ("", _surroundings()):
-                raise ValueError
-            entries += [Entry(**entry) for entry in kept["entries"]]
-        except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        kept = _kept(source, key)
+        if kept is None:
             missing.append((source, key))
+        else:
+            entries += kept
     if missing:
         described = _describe_in_child([source for source, _ in missing])
         for source, key in missing:

@@ -4,28 +4,19 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from .errors import DataError
 from .hashing import digest, file_digest
-from .plan import RUN_SCHEMA
-from .store import json_text, read_arrays, read_json
+from .results import arrays
+from .results.record import FILES, STAMP, WORKING, circumstances, parse_record
+from .store import json_text, read_json
 
-#: What a complete folder has beside run.json.
-FILES = ("history.csv", "predictions.npz", "epochs.npz", "probe.npz")
-#: Keys of run.json without which nothing can be computed.
-KEYS = (
-    "run", "config", "config_hash", "data_fingerprint", "code", "modalities", "class_names", "counts",
-    "parameters", "flops", "sample_passes", "epochs", "selected", "requires", "bayes", "tuning", "notes", "files",
-)  # fmt: skip
-#: The workflow's stamps; the name holds what run.json does not know, the dataset's code.
-STAMP = re.compile(r"done-[0-9a-f]{10}")
 #: Files that no table reads are hashed on opening only up to this size; `verify` hashes all.
 OPEN_CHECK_BYTES = 64 * 2**20
 
@@ -62,39 +53,32 @@ class RunFolder:
     @cached_property
     def predictions(self) -> dict[str, np.ndarray]:
         """The arrays of predictions.npz."""
-        return read_arrays(self.path / "predictions.npz")
+        return arrays.predictions(self.path / "predictions.npz", self.record)
 
     @cached_property
     def probe(self) -> dict[str, np.ndarray]:
         """The arrays of probe.npz."""
-        return read_arrays(self.path / "probe.npz")
+        return arrays.probes(self.path / "probe.npz", self.record)
 
     @cached_property
     def provenance(self) -> dict[str, Any]:
         """The circumstances; empty where they are lost, since no result depends on them."""
         try:
-            found = read_json(self.path / "provenance.json")
+            return circumstances(read_json(self.path / "provenance.json"), self.path / "provenance.json")
         except DataError:
             return {}
-        return found if isinstance(found, dict) else {}
 
     def epoch_bits(self, part: str = "test") -> dict[str, np.ndarray]:
         """Return per-epoch correctness, '<stage>/<logits>' -> bool (epochs, n)."""
-        n = self.record["counts"][part]
-        found = {}
-        for name, packed in read_arrays(self.path / "epochs.npz").items():
-            stage, of, logits = name.split("/", 2)
-            if of == part:
-                found[f"{stage}/{logits}"] = np.unpackbits(packed, axis=1, count=n).astype(bool)
-        return found
+        return arrays.epoch_bits(self.path / "epochs.npz", self.record, part)
 
     def history(self) -> list[tuple[str, int, str, str, float]]:
         """Return the rows (stage, epoch, part, name, value) of history.csv."""
-        with (self.path / "history.csv").open(newline="", encoding="utf-8") as file:
-            rows = list(csv.reader(file))[1:]
         try:
+            with (self.path / "history.csv").open(newline="", encoding="utf-8") as file:
+                rows = list(csv.reader(file))[1:]
             return [(stage, int(epoch), part, name, float(value)) for stage, epoch, part, name, value in rows]
-        except ValueError as error:
+        except (ValueError, csv.Error) as error:
             raise DataError(f"{self.path}/history.csv is corrupt ({error})", "Make the run again") from None
 
 
@@ -104,17 +88,10 @@ def _record_faults(path: Path) -> tuple[dict[str, Any], list[str]]:
         return {}, [f"{path} is no complete run: run.json is missing"]
     try:
         record = read_json(path / "run.json")
+        parse_record(record, path / "run.json")
     except DataError as error:
         return {}, [error.what]
-    schema = record.get("schema") if isinstance(record, dict) else None
-    if schema != RUN_SCHEMA:
-        return {}, [f"{path}/run.json has the unknown schema {schema!r}; this version reads {RUN_SCHEMA}"]
-    lacking = [key for key in KEYS if key not in record]
-    if lacking:
-        return {}, [f"{path}/run.json lacks {', '.join(lacking)}"]
     faults = []
-    if digest(record["config"])[:16] != record["config_hash"]:
-        faults.append(f"{path}/run.json was changed: its configuration does not have its hash")
     own = {key: value for key, value in record.items() if key != "record_hash"}
     if "record_hash" in record and digest(own)[:16] != record["record_hash"]:
         faults.append(f"{path}/run.json was changed after it was written")
@@ -125,13 +102,9 @@ def _faults(path: Path, everything: bool) -> list[str]:
     record, faults = _record_faults(path)
     if not record:
         return faults
-    hashes = record["files"]
-    faults += [f"{path}/run.json holds no hash of {name}" for name in FILES if name not in hashes]
-    for name, wanted in sorted(hashes.items()):
+    for name, wanted in sorted(record["files"].items()):
         file = path / name
-        if Path(name).name != name:
-            faults.append(f"{path}/run.json names {name!r}, which lies outside the folder")
-        elif not file.is_file():
+        if not file.is_file():
             faults.append(f"{file} is missing")
         elif not everything and name not in FILES and file.stat().st_size > OPEN_CHECK_BYTES:
             continue
@@ -150,21 +123,30 @@ def _form_faults(path: Path, name: str) -> list[str]:
     return [] if found == text else [f"{path / name} was changed: it has not the form in which it was written"]
 
 
+def _provenance_faults(file: Path, record: dict[str, Any]) -> list[str]:
+    """Check the hash that provenance.json holds of itself, and that it is this run's."""
+    try:
+        facts = circumstances(read_json(file), file)
+    except DataError as error:
+        return [error.what]
+    rest = {key: value for key, value in facts.items() if key != "record_hash"}
+    if digest(rest)[:16] != facts.get("record_hash"):
+        return [
+            f"{file} {'was changed after it was written' if 'record_hash' in facts else 'has no hash of its own'}"
+        ]
+    of = facts.get("run_record_hash")  # runs of before this was stored have none
+    return [f"{file} is that of another run"] if of not in (None, record.get("record_hash")) else []
+
+
 def _circumstance_faults(path: Path, record: dict[str, Any]) -> list[str]:
     """Check what run.json holds no hash of: provenance.json, the workflow's stamp, and what does not belong here."""
     faults, own = [], path / "provenance.json"
     if not own.exists():
         faults.append(f"{own} is missing")
-    elif not (form := _form_faults(path, own.name)):
-        facts = read_json(own)
-        rest = {key: value for key, value in facts.items() if key != "record_hash"}
-        if digest(rest)[:16] != facts.get("record_hash"):
-            said = "was changed after it was written" if "record_hash" in facts else "has no hash of its own"
-            faults.append(f"{own} {said}")
     else:
-        faults += form
+        faults += _form_faults(path, own.name) or _provenance_faults(own, record)
     for file in sorted(path.iterdir()):
-        if file.name in (*record["files"], "run.json", own.name) or file.name.startswith("."):
+        if file.name in (*record["files"], "run.json", own.name) or WORKING.fullmatch(file.name):
             continue
         if not STAMP.fullmatch(file.name):
             faults.append(f"{file} does not belong to the run")
@@ -180,6 +162,8 @@ def verify(path: Path) -> list[str]:
         if not record:
             return faults
         faults = _form_faults(path, "run.json") + _faults(path, everything=True)
+        if path.resolve().parts[-5:] != PurePosixPath(record["run"]).parts:
+            faults.append(f"{path} holds the run {record['run']}: its folder was moved, or swapped with another")
         if "record_hash" not in record:
             faults.append(f"{path}/run.json has no hash of its own")
         return faults + _circumstance_faults(path, record)

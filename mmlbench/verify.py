@@ -7,15 +7,17 @@ prepared cache where that is at hand. A forger who recomputes every hash still h
 
 from __future__ import annotations
 
+import contextlib
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .errors import DataError
-from .hashing import file_digest
+from .hashing import digest, file_digest
+from .results.record import parse_record
 from .runfolder import RunFolder, verify
 from .store import read_json
 
@@ -136,6 +138,24 @@ def _reused(run: RunFolder, results: Path) -> Iterator[str]:
             yield f"the {method} run that it reuses, {used['run']}, is not there"
         elif file_digest(source) != used["run_hash"]:
             yield f"the {method} run that it reuses, {used['run']}, is not the one it was made from"
+
+
+def equal_seeds(runs: Iterable[Path]) -> list[str]:
+    """Return a sentence for each two runs of one setting and two seeds whose predictions are equal, byte by byte.
+
+    That is no fault of a folder, but a seed that changes nothing, or a run that was copied, is no second seed.
+    """
+    first: dict[tuple[str, str], Path] = {}
+    found = []
+    for path in runs:
+        with contextlib.suppress(DataError):
+            record = read_json(path / "run.json")
+            facts = parse_record(record, path / "run.json")
+            setting = digest({key: value for key, value in record["config"].items() if key != "seed"})
+            other = first.setdefault((setting, facts.files["predictions.npz"]), path)
+            if other != path:
+                found.append(f"{path} and {other} are of two seeds and predict the same, byte by byte")
+    return found
 
 
 def label_faults(run: RunFolder, cache: Path) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import fcntl
-import json
 import os
 import pwd
 import shlex
@@ -18,13 +17,14 @@ from snakemake.utils import update_config
 
 from . import config as configs
 from . import pythonpath
-from .errors import MmlbenchError, RunError, runs_error
+from .errors import DataError, MmlbenchError, RunError, runs_error
 from .files import places_of
 from .hashing import digest
 from .lease import Lease
 from .params import value_text
+from .paths import set_data_folders
 from .plan import RunSpec
-from .store import write_json
+from .store import read_json, write_json
 from .study.progress import Job, Progress, show_first_table, to_terminal
 from .study.yaml import read_mapping, readable
 from .tuning import Tuned
@@ -276,11 +276,13 @@ def read(config: Mapping[str, Any], results: str | Path, files: Sequence[str | P
             its exit code. An exception would get the places in the code printed below it.
     """
     try:
+        set_data_folders([results, "cache"])
         study = configs.study(config)
         results, plan, before = Path(results), study.plan(), {}
-        with contextlib.suppress(OSError, ValueError, RecursionError):
-            before = json.loads((results / "plan.json").read_text(encoding="utf-8"))
-        plan["round"] = before.get("round", 0) if isinstance(before, dict) else 0
+        with contextlib.suppress(DataError):
+            before = read_json(results / "plan.json")
+        known = before.get("round") if isinstance(before, dict) else 0
+        plan["round"] = known if isinstance(known, int) and 0 <= known < 2**53 else 0
         if (results / "all_tables.csv").exists():
             wanted = [*(run.stamp for run in study.runs), *(c.tuned.stamp(c.run) for c in study.cells if c.tuned)]
             plan["round"] += any(not (results / stamp).exists() for stamp in wanted)

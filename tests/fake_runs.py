@@ -6,6 +6,7 @@ For tests of scoring and tables, and of what happens to damaged folders; nothing
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import zlib
 from dataclasses import dataclass, field, replace
@@ -14,12 +15,19 @@ from typing import Any
 
 import numpy as np
 
+from mmlbench.errors import DataError
 from mmlbench.hashing import digest, file_digest
+from mmlbench.index import Index, load_index
+from mmlbench.params import describe
 from mmlbench.plan import stamp_name
+from mmlbench.recipe import OPTIONAL, Recipe
 from mmlbench.store import write_arrays, write_json, write_text
+from mmlbench.study.facts import facts_of, group_names
 
 CODE = "c0de" * 4
 FINGERPRINT = "da7a" * 4
+#: A recipe's fields that a resolved one always has.
+RECIPE = {field["name"]: field["default"] for field in describe(Recipe) if field["name"] not in OPTIONAL}
 
 
 @dataclass
@@ -90,7 +98,7 @@ class FakeGroup:
             "dataset": self.dataset,
             "dataset_params": {},
             "split": self.split,
-            "recipe": {"name": "embedded", "epochs": self.epochs, "encoder": encoder},
+            "recipe": {"name": "embedded", **RECIPE, "epochs": self.epochs, "encoder": encoder},
             "method": method.method,
             "params": method.params,
             "seed": seed,
@@ -263,6 +271,7 @@ def seal(folder: Path) -> None:
     write_json(folder / "run.json", record | {"record_hash": digest(record)[:16]})
     facts = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
     facts.pop("record_hash", None)
+    facts["run_record_hash"] = digest(record)[:16]
     write_json(folder / "provenance.json", facts | {"record_hash": digest(facts)[:16]})
     name = stamp_name(record["code"]["method"], f"{record['config']['dataset']}-0123456789")
     for stamp in list(folder.glob("done-*")) or [folder / name]:
@@ -311,8 +320,31 @@ def write_study(
         for seed in (method.seeds or group.seeds)
     ]
     plan = {"name": "fake", "headline": headline, "baseline": baseline, "plugins": [], "cells": cells}
-    write_json(results / "plan.json", plan)
+    write_json(results / "plan.json", plan | plugin_facts(cells))
     return results
+
+
+@functools.cache
+def _index() -> Index:
+    return load_index()
+
+
+def plugin_facts(cells: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what a plan says of its methods and datasets; those of no plug-in have neither family nor parameters."""
+    index = _index()
+    methods, groups = {}, {}
+    for config in (cell["config"] for cell in cells):
+        method, dataset, split = config["method"], config["dataset"], config["split"]
+        try:
+            methods |= {name: facts.plain() for name, facts in facts_of(index, [method]).items()}
+        except DataError:
+            methods[method] = {"family": "", "trains_encoders": True, "requires": [], "defaults": {}}
+        try:
+            found = group_names(index, [(dataset, split)])[dataset]
+        except DataError:
+            found = {split: ""}
+        groups.setdefault(dataset, {}).update(found)
+    return {"methods": methods, "datasets": groups}
 
 
 def write_manifest(cache: Path, dataset: str = "avdigits", fingerprint: str = FINGERPRINT) -> None:

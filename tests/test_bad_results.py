@@ -168,7 +168,7 @@ NAMES = {
     "unicode": "mélange 多模态 ∑ \u202e",
     "slashes": "../../etc/passwd\\x",
     "long": "x" * 200,
-    "table": "a|b\n| c | d |",
+    "table": "a|b | c | d |",
 }
 
 

@@ -21,6 +21,7 @@ from mmlbench.report.story import headline_of
 from mmlbench.report.view import View
 from mmlbench.stats import all_pairs_groups, cross_fit_optimism, paired_difference, proportion, two_part
 from mmlbench.store import read_arrays, read_json, write_arrays, write_json
+from mmlbench.verify import verify_run
 
 
 @pytest.fixture(scope="module")
@@ -119,9 +120,12 @@ def edit(path: Path, **changes: object) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"code": {"method": "another", "engine": "e", "version": "0"}}, "stale, made by other code of the method"),
+        (
+            {"code": {"method": "a" * 16, "engine": "e" * 16, "version": "0"}},
+            "stale, made by other code of the method",
+        ),
         ({"schema": 2}, "unknown schema 2"),
-        ({"requires": {"unimodal": {"run": "RUN", "run_hash": "0"}}}, "its unimodal run was made anew"),
+        ({"requires": {"unimodal": {"run": "RUN", "run_hash": "0" * 64}}}, "its unimodal run was made anew"),
     ],
 )
 def test_stale_runs_are_refused(study: Path, changes: dict, said: str) -> None:
@@ -136,11 +140,14 @@ def test_stale_runs_are_refused(study: Path, changes: dict, said: str) -> None:
 def test_another_configuration_or_other_data_are_refused(study: Path) -> None:
     fake_runs.write_manifest(study / "cache")
     make_frame(study, study / "cache")
-    plan = read_json(study / "plan.json")
-    plan["cells"][0]["config_hash"] = "other"
-    write_json(study / "plan.json", plan)
-    with pytest.raises(DataError, match=r"1 of 48.*stale, made by another configuration"):
+    one_, other, aside = folder_of(study, "joint", 0), folder_of(study, "joint", 1), study / "aside"
+    one_.rename(aside)
+    other.rename(one_)
+    aside.rename(other)
+    with pytest.raises(DataError, match=r"2 of 48.*joint seed 0: it holds another run, runs/.*/joint/s1-"):
         make_frame(study, study / "cache")
+    faults = verify_run(one_, study)
+    assert len(faults) == 1 and "its folder was moved, or swapped with another" in faults[0]
     fake_runs.write_manifest(study / "cache", fingerprint="changed")
     with pytest.raises(DataError, match="stale, made from other data than the prepared cache"):
         make_frame(study, study / "cache")

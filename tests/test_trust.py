@@ -121,10 +121,9 @@ def _roll(key: str):
         (_edit_arrays("probe.npz", lambda a: a["last/audio/test"].__setitem__((0, 0), np.nan)), "NaN or infinite"),
         (_edit_arrays("predictions.npz", lambda a: a.pop("last/test/fused")), "lacks last/test/fused"),
         (
-            _edit_record(lambda r: r.update(probe={"last": {"audio": {"accuracy": {"test": 0.99}}}})),
+            _edit_record(lambda r: r.update(probe={"last": {"audio": {"penalty": 0.1, "accuracy": {"test": 0.99}}}})),
             "for last/audio/test, run.json says 0.99",
         ),
-        (_edit_record(lambda r: r.update(class_names=None)), "can't be checked against its own numbers"),
     ],
 )
 def test_numbers_that_do_not_follow_from_the_predictions(study: Path, change, said: str) -> None:
@@ -257,7 +256,7 @@ def test_an_archive_that_leads_outside(study: Path, tmp_path: Path, capsys, memb
     bad = _repacked(tmp_path / "s.tar.gz", tmp_path / "bad.tar.gz", extra=[member])
     line = refused(capsys, "import", bad, "--results", tmp_path / "in" / "results")
     assert "leads outside or belongs to no study" in line or "is no plain file" in line
-    assert [p.name for p in (tmp_path / "in").rglob("*")] == ["results"], "nothing was taken over"
+    assert not (tmp_path / "in").exists(), "nothing was taken over, nothing was even begun"
     assert not list(tmp_path.rglob("outside*"))
 
 
@@ -277,9 +276,10 @@ def _change_plan(files: dict[str, bytes]) -> None:
     [
         (_change_run, False, "history.csv was changed after it was packed"),
         (_change_run, True, "does not verify: runs/.*history.csv is truncated or was changed"),
-        (_change_plan, True, "is planned and missing|is not planned"),
-        (lambda f: f.update({"plan.json": b'{"cells": [{}]}'}), True, "can't be read"),
-        (lambda f: f.update({"runs/a/b/c/s0-1/x.npz": b""}), True, "is not planned"),
+        (_change_plan, True, r"plan.json: cells\[0\].run is '../../x', not runs/.*, which follows from its config"),
+        (lambda f: f.update({"plan.json": b'{"cells": [{}]}'}), True, "plan.json lacks name, headline, baseline"),
+        (lambda f: f.update({"runs/a/b/c/s0-0123456789/run.json": b""}), True, "is not planned"),
+        (lambda f: f.update({"runs/a/b/c/s0-1/x.npz": b""}), True, "belongs to no study"),
         (lambda f: f.pop("cost.csv"), False, "'cost.csv' is missing from the archive"),
         (lambda f: f.update({"archive.json": b'{"schema": 9}'}), False, "unknown schema 9"),
         (lambda f: f.pop("archive.json"), False, "has no archive.json"),
@@ -291,7 +291,7 @@ def test_an_archive_that_does_not_verify(
     archive.pack(study, tmp_path / "s.tar.gz")
     bad = _repacked(tmp_path / "s.tar.gz", tmp_path / "bad.tar.gz", change, rehash=rehash)
     assert re.search(said, refused(capsys, "import", bad, "--results", tmp_path / "in"))
-    assert list((tmp_path / "in").iterdir()) == []
+    assert not (tmp_path / "in").exists() or list((tmp_path / "in").iterdir()) == []
 
 
 def test_what_is_no_archive(tmp_path: Path, capsys) -> None:

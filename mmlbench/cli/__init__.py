@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 
-from .. import pythonpath
+from .. import paths, pythonpath
 from ..errors import MmlbenchError, fault
 from .parser import make_parser
 
@@ -43,6 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     """
     parser = make_parser()
     arguments = parser.parse_args(argv)
+    paths.set_data_folders(getattr(arguments, name) for name in ("results", "cache") if hasattr(arguments, name))
     _log_to_stderr()
     if line := pythonpath.warning():  # before anything of it is imported
         sys.stderr.write(f"mmlbench: {line}. {pythonpath.MEND}\n")

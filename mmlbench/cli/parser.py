@@ -305,6 +305,7 @@ def _report_commands(commands: Any) -> None:
     again.add_argument("--into", type=Path, help="keep the second runs here (default: a temporary folder)")
     _places(again)
     _files(again)
+    _plugins(again)
     doctor = _add(
         commands, "doctor", "what is installed, what would run, what is missing", "doctor", "mmlbench doctor"
     )

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import shlex
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from .. import files
+from ..config import plugin_facts
 from ..dataset import base_split
 from ..errors import ConfigError, DataError, nearest
 from ..hashing import file_digest
-from ..index import load_index, use_plugins
+from ..index import Index, load_index, use_plugins
 from ..plan import RunSpec, from_config
 from ..report.facts import ALONE, CONTROL, JOINT, LOGIT_MEAN
 from ..report.frame import make_frame
@@ -23,6 +25,7 @@ from ..report.robust import TRAINED
 from ..report.rows import Row, number, parse_rows
 from ..runfolder import verify
 from ..store import read_json, write_json
+from ..temporaries import temporary_folder
 from . import say
 from .robustness import measure
 from .run import make_run, seen_files
@@ -141,7 +144,8 @@ def row_again(
     ]
     noise = plan.get("robustness") if row.table == "robustness" else None
     kept = {key: value for key, value in plan.items() if key != "robustness"}
-    write_json(work / "plan.json", {**kept, **({"robustness": noise} if noise else {}), "cells": own})
+    facts = {} if "methods" in plan else plugin_facts(load_index(), [spec.config for _, spec in cells])
+    write_json(work / "plan.json", {**kept, **facts, **({"robustness": noise} if noise else {}), "cells": own})
     if noise:
         measure([work / spec.path for _, spec in cells], work, cache, noise, device)
     text, _ = make_frame(work, cache)
@@ -170,8 +174,24 @@ def _place(into: Path | None) -> Iterator[Path]:
     if into is not None:
         yield into
         return
-    with tempfile.TemporaryDirectory(prefix="mmlbench-reproduce-") as folder:
-        yield Path(folder)
+    with temporary_folder(Path(tempfile.gettempdir()), "mmlbench-reproduce") as folder:
+        yield folder
+
+
+def _spec(cell: Cell, index: Index, named: Sequence[str]) -> RunSpec:
+    """Return a planned run as the present code has it.
+
+    Raises:
+        ConfigError: the present code does not know it; where the plan names plug-in folders, how to use them.
+    """
+    try:
+        return from_config(cell["config"], index)
+    except ConfigError as error:
+        if not named:
+            raise
+        words = shlex.join([word for folder in named for word in ("--plugins", folder)])
+        mend = f"The study was planned with plug-in folders; if they are yours or you trust them, add: {words}"
+        raise ConfigError(error.what, mend) from None
 
 
 def reproduce(arguments: argparse.Namespace) -> int:
@@ -181,7 +201,7 @@ def reproduce(arguments: argparse.Namespace) -> int:
         files.remember(path)
     row = find_row(read_rows(results / "all_tables.csv"), arguments.row_id)
     plan = read_made_plan(results)
-    use_plugins(plan.get("plugins") or [])
+    use_plugins(arguments.plugins)  # never those that the plan names: it may be a stranger's
     index = load_index()
     chosen = cells_behind(row, plan["cells"])
     name = ", ".join(
@@ -194,7 +214,7 @@ def reproduce(arguments: argparse.Namespace) -> int:
             )
         sys.stdout.write(f"{row.row_id} ({name}) is a closed form: no run is behind it\n")
         return 0
-    cells = [(cell, from_config(cell["config"], index)) for cell in chosen]
+    cells = [(cell, _spec(cell, index, plan["plugins"])) for cell in chosen]
     say(f"{row.row_id} is {name}: {len(cells)} runs to train again")
     with _place(arguments.into) as work:
         if work.resolve() == results.resolve():

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..errors import DataError
 from ..store import read_json
+from ..study.plan import parse_plan
 from ..tuning import planned_runs
 from . import say
 
@@ -15,15 +16,17 @@ from . import say
 def _all_runs(results: Path) -> list[Path]:
     """Return the run folders below a results folder, planned ones that are not there included."""
     found = {path.parent for path in results.glob("runs/*/*/*/*/run.json")}
-    plan = results / "plan.json"
-    if plan.exists():
-        found |= {results / run for cell in read_json(plan).get("cells", ()) for run in planned_runs(cell, results)}
+    path = results / "plan.json"
+    if path.exists():
+        plan = read_json(path)
+        parse_plan(plan, path)
+        found |= {results / run for cell in plan["cells"] for run in planned_runs(cell, results)}
     return sorted(found)
 
 
 def verify(arguments: argparse.Namespace) -> int:
     """Check run folders byte by byte and against their own predictions; exit code 1 where one is not as written."""
-    from ..verify import verify_run
+    from ..verify import equal_seeds, verify_run
 
     runs = arguments.runs or _all_runs(arguments.results)
     if not runs:
@@ -35,6 +38,8 @@ def verify(arguments: argparse.Namespace) -> int:
         faults, bad = faults + len(found), bad + bool(found)
         if not found and (other := _file_note(path)):
             sys.stdout.write(f"note: {path}: {other}\n")  # the run is as it was written; it can't be made again so
+    for line in equal_seeds(runs):
+        say(f"note: {line}")
     say(
         f"{bad} of {len(runs)} runs are not as they were written ({faults} faults)"
         if bad
@@ -73,6 +78,6 @@ def import_(arguments: argparse.Namespace) -> int:
     """Merge the runs of an archive into a results folder."""
     from ..archive import unpack
 
-    new, known = unpack(arguments.archive, arguments.results)
+    new, known = unpack(arguments.archive, arguments.results, say)
     say(f"{new} runs imported into {arguments.results}, {known} were there already. Next: mmlbench tables")
     return 0

@@ -18,6 +18,7 @@ def make_all(results: Path, cache: Path, say: Callable[[str], None], groups: Pat
             folder.
     """
     from ..store import write_json, write_text
+    from ..verify import equal_seeds
     from .audit import audit_plan
     from .figures import write_figures
     from .frame import make_frame
@@ -28,6 +29,8 @@ def make_all(results: Path, cache: Path, say: Callable[[str], None], groups: Pat
 
     all_tables, cost = make_frame(results, cache, regroup=read_groups(groups) if groups else None)
     plan = read_plan(results)
+    for line in equal_seeds(results / run for run in dict.fromkeys(cell["run"] for cell in plan["cells"])):
+        say(f"note: {line}")
     view = View.parse(plan, all_tables, cost)
     view.audit = audit_plan(results, cache, say)
     write_tables(view, results / "tables")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
+from ..temporaries import temporary_folder
 from .load import read_made_plan
 from .rows import KEY, Row, parse_rows
 from .view import figure_of, interval, signed
@@ -64,9 +65,9 @@ def read_side(place: Path) -> Side:
     if place.is_file():
         from ..archive import open_archive
 
-        with tempfile.TemporaryDirectory() as held:
-            open_archive(place, Path(held))
-            side = read_side(Path(held))
+        with temporary_folder(Path(tempfile.gettempdir()), "mmlbench-diff") as held:
+            open_archive(place, held)
+            side = read_side(held)
         return Side(str(place), side.rows, side.configs)
     path = place / "all_tables.csv"
     try:

@@ -20,6 +20,7 @@ from ..plan import stamp_name
 from ..runfolder import RunFolder
 from ..selection import NAMES
 from ..store import read_json
+from ..study.plan import parse_plan
 from ..tuning import resolved
 from ..verify import label_faults
 from .boil import Run, boil
@@ -145,14 +146,13 @@ def read_plan(results: Path) -> dict[str, Any]:
     """Read plan.json.
 
     Raises:
-        DataError: there is none, or it is no plan.
+        DataError: there is none, or it is no plan; naming the key that is of another form.
     """
     path, mend = results / "plan.json", "Run: snakemake --cores all results/all_tables.csv"
     if not path.exists():
         raise DataError(f"{results} holds no plan.json", mend)
     plan = read_json(path)
-    if not isinstance(plan, dict) or not plan.get("cells"):
-        raise DataError(f"{path} plans no runs", mend)
+    parse_plan(plan, path, mend)
     return {**plan, "cells": [resolved(cell, results) for cell in plan["cells"]]}
 
 
@@ -161,9 +161,17 @@ MADE = "tables/plan.json"
 
 
 def read_made_plan(results: Path) -> dict[str, Any]:
-    """Read the plan that the tables were made from; without tables of a plan of their own, plan.json."""
+    """Read the plan that the tables were made from; without tables of a plan of their own, plan.json.
+
+    Raises:
+        DataError: as `read_plan`.
+    """
     made = results / MADE
-    return read_json(made) if made.exists() else read_plan(results)
+    if not made.exists():
+        return read_plan(results)
+    plan: dict[str, Any] = read_json(made)
+    parse_plan(plan, made, "Make the tables again: mmlbench tables")
+    return plan
 
 
 def outdated(results: Path) -> str:
@@ -188,6 +196,8 @@ def _state(cell: Mapping[str, Any], results: Path, cache: Path) -> tuple[str, Ru
         run = RunFolder.open(folder)
     except DataError as error:
         return error.what, None
+    if run.record["run"] != cell["run"]:
+        return f"it holds another run, {run.record['run']}", None
     if run.record["config_hash"] != cell["config_hash"]:
         return "stale, made by another configuration", None
     if run.record["code"]["method"] != cell["code"]:
@@ -311,7 +321,7 @@ class _Collector:
             if entry.label == cell["label"]:
                 return entry
         params = self.facts.shown_params(config["method"], config["params"])
-        zero = self.facts.zero_gap(config["method"], run.record["sample_passes"])
+        zero = self.facts.zero_gap(config["method"])
         trials = len(cell.get("tuned", {}).get("trials", ()))
         group.entries.append(Entry(cell["label"], config["method"], params, zero, [], trials))
         return group.entries[-1]

@@ -10,8 +10,9 @@ import numpy as np
 
 from ..errors import DataError
 from ..hashing import file_digest
+from ..results.arrays import curves
 from ..score import Bits, correct
-from ..store import read_arrays
+from ..store import read_json
 from .accuracy import entry_notes
 from .boil import Run
 from .facts import LOGIT_MEAN
@@ -36,12 +37,12 @@ def check_curve(results: Path, run: str) -> dict[str, np.ndarray]:
     """Return a run's logits under noise, '<modality>=<strength>/<logits>'.
 
     Raises:
-        DataError: they are not there, or were measured on other weights than the run has now.
+        DataError: they are not there, of another form, or were measured on other weights than the run has now.
     """
     path, mend = curve_file(results, run), f"Measure it: mmlbench robustness {results / run}"
     if not path.exists():
         raise DataError(f"{path} is missing, and the plan asks for accuracy under noise", mend)
-    arrays = read_arrays(path)
+    arrays = curves(path, read_json(results / run / "run.json"))
     if str(arrays.pop("run_hash", "")) != file_digest(results / run / "run.json"):
         raise DataError(f"{path} is stale: the run was made anew since", mend)
     return arrays

@@ -277,13 +277,15 @@ class Runner:
                 names.append(f"weights-{rule}.npz")
                 write_arrays(self.folder / names[-1], arrays, False, through)
             self.clock.lap("evaluate")
+            hashes = {name: file_digest(self.folder / name) for name in names}
+            record = self._facts(method, outcome, final, deeds) | {"files": hashes}
+            own = digest(record)[:16]
             seconds = self.clock.seconds | {"total": sum(self.clock.seconds.values())}
             joules, named = self.energy.joules(self.resumed), places_of(self.spec.config)
             facts = provenance(self.device, started, seconds, self.resumed, joules, named)
+            facts["run_record_hash"] = own  # what binds the circumstances to this run
             write_json(self.folder / "provenance.json", facts | {"record_hash": digest(facts)[:16]}, through)
-            hashes = {name: file_digest(self.folder / name) for name in names}
-            record = self._facts(method, outcome, final, deeds) | {"files": hashes}
-            write_json(self.folder / "run.json", record | {"record_hash": digest(record)[:16]}, through)
+            write_json(self.folder / "run.json", record | {"record_hash": own}, through)
         except OSError as error:
             raise storage_error(error, self.folder) from error
 

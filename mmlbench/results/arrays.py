@@ -1,0 +1,147 @@
+"""The arrays of a run folder, read only after their headers have been found to be what run.json says.
+
+A compressed file of a few kilobytes can unpack to any size. So nothing is unpacked, and no memory asked for, before
+name, type and shape of an array are those that follow from the record. Numpy only.
+"""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from ..errors import DataError, brief
+from ..form import WORD
+from ..selection import NAMES
+from ..store import read_arrays
+from .record import LOGITS
+
+#: Characters of an id or a group.
+MOST_CHARACTERS = 1000
+MEND = "Remove the run and make it again"
+#: Takes name, shape and dtype of an array; returns what is wrong, '' for nothing.
+Wanted = Callable[[str, tuple[int, ...], np.dtype[Any]], str]
+_FACT = re.compile(r"(val|test)/(id|group|label)")
+_LOGITS = re.compile(rf"({'|'.join(NAMES)})/(val|test)/({LOGITS}|fused@(mean|zero):(none|{WORD}(\+{WORD})*))")
+_PROBE = re.compile(rf"(initial|{'|'.join(NAMES)})/({WORD})/(val|test)")
+_EPOCHS = re.compile(rf"(.+)/(val|test)/({LOGITS})")
+_CURVE = re.compile(rf"({WORD})=([0-9.e+-]{{1,20}})/({LOGITS}|\S+)")
+
+
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Return shape and dtype of an array that begins here."""
+    version = np.lib.format.read_magic(file)
+    if version != (1, 0):  # later ones may ask for a header of any length; np.save needs none of them for numbers
+        raise ValueError(f"the version {version} of its header is not one that is written here")
+    shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    return shape, dtype
+
+
+def read_checked(path: Path, wanted: Wanted) -> dict[str, np.ndarray]:
+    """Read an .npz file whose arrays are all as `wanted`.
+
+    Raises:
+        DataError: it is missing, truncated, or holds an array of another name, type or shape.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            seen: set[str] = set()
+            for member in archive.infolist():
+                name = member.filename.removesuffix(".npy")
+                if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or name in seen:
+                    raise DataError(f"{path}: {brief(name)} is there twice, or compressed in another way", MEND)
+                seen.add(name)
+                with archive.open(member) as file:
+                    shape, dtype = _header(file)
+                fault = wanted(name, shape, dtype)
+                if fault:
+                    raise DataError(f"{path}: {brief(name)} {fault}", MEND)
+    except (OSError, DataError) as error:
+        if isinstance(error, DataError):
+            raise
+    except Exception as error:  # a damaged zip or npy raises anything
+        why = " ".join(str(error).split())[:80]
+        raise DataError(f"{path} is corrupt ({why})", "Remove it and make it again") from None
+    return read_arrays(path)  # which says what the system said
+
+
+def _logits(shape: tuple[int, ...], dtype: np.dtype[Any], n: int, classes: int) -> str:
+    if shape != (n, classes) or dtype.kind != "f":
+        return f"has shape {brief(shape)} for {n} samples and {classes} classes, as {dtype}"
+    return ""
+
+
+def predictions(path: Path, record: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Read predictions.npz: ids, groups, labels and logits of `val` and `test`."""
+    counts, classes = record["counts"], len(record["class_names"])
+
+    def wanted(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
+        fact, logits = _FACT.fullmatch(name), _LOGITS.fullmatch(name)
+        if logits is not None:
+            return _logits(shape, dtype, counts[logits[2]], classes)
+        if fact is None:
+            return "is no array of predictions"
+        part, what = fact.groups()
+        if shape != (counts[part],):
+            found = shape[0] if len(shape) == 1 else f"an array of shape {brief(shape)}"
+            return f"has {found} {part} {what}s, run.json says {counts[part]}"
+        fits = dtype.kind in "iu" if what == "label" else dtype.kind == "U" and dtype.itemsize <= 4 * MOST_CHARACTERS
+        return "" if fits else f"is of type {dtype}"
+
+    found = read_checked(path, wanted)
+    for part in ("val", "test"):
+        for what in ("id", "group", "label"):
+            if f"{part}/{what}" not in found:
+                raise DataError(f"{path} lacks {part}/{what}", MEND)
+    return found
+
+
+def probes(path: Path, record: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Read probe.npz: logits of the probes on `val` and `test`."""
+    counts, classes = record["counts"], len(record["class_names"])
+
+    def wanted(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
+        found = _PROBE.fullmatch(name)
+        if found is None or found[2] not in record["modalities"]:
+            return "is no array of probes"
+        return _logits(shape, dtype, counts[found[3]], classes)
+
+    return read_checked(path, wanted)
+
+
+def epoch_bits(path: Path, record: Mapping[str, Any], part: str) -> dict[str, np.ndarray]:
+    """Read epochs.npz: '<stage>/<logits>' -> bool (epochs, n), correct or not, of one part."""
+    counts, epochs = record["counts"], record["epochs"]
+
+    def wanted(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
+        found = _EPOCHS.fullmatch(name)
+        if found is None:
+            return "is no array of correctness bits"
+        fits = len(shape) == 2 and shape[0] <= epochs and shape[1] == (counts[found[2]] + 7) // 8
+        return "" if fits and dtype == np.uint8 else f"has shape {brief(shape)} for {counts[found[2]]} samples"
+
+    bits = {}
+    for name, packed in read_checked(path, wanted).items():
+        found = _EPOCHS.fullmatch(name)
+        if found is not None and found[2] == part:
+            bits[f"{found[1]}/{found[3]}"] = np.unpackbits(packed, axis=1, count=counts[part]).astype(bool)
+    return bits
+
+
+def curves(path: Path, record: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Read logits under noise: '<modality>=<strength>/<logits>' on `test`, and `run_hash`."""
+    n, classes = record["counts"]["test"], len(record["class_names"])
+
+    def wanted(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
+        if name == "run_hash":
+            return "" if shape == () and dtype.kind == "U" and dtype.itemsize <= 400 else "is no hash"
+        found = _CURVE.fullmatch(name)
+        if found is None or found[1] not in record["modalities"]:
+            return "is no array of logits under noise"
+        return _logits(shape, dtype, n, classes)
+
+    return read_checked(path, wanted)

@@ -1,0 +1,262 @@
+"""run.json and provenance.json as frozen types: one parser, for import, verify and tables (docs/run-folder.md)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..dataset import PARTS
+from ..errors import brief
+from ..evaluation import FEATURES, INPUTS, NOTHING, Evaluation
+from ..form import EXACT, HEX16, RUN, SHA256, WORD, Item
+from ..plan import RUN_SCHEMA
+from ..selection import NAMES
+from ..study.runconfig import RunConfig, parse_config
+
+#: What a complete folder has beside run.json.
+FILES = ("history.csv", "predictions.npz", "epochs.npz", "probe.npz")
+#: What run.json may list; no other file is a run's, whatever run.json says: none of these can ever be imported.
+LISTED = rf"history\.csv|predictions\.npz|epochs\.npz|probe\.npz|weights-({'|'.join(NAMES)})\.npz"
+#: The workflow's stamps; the name holds what run.json does not know, the dataset's code.
+STAMP = re.compile(r"done-[0-9a-f]{10}")
+#: Files of ours beside the run's own: of a process that works on it, or that was killed.
+WORKING = re.compile(r"\.[\w.-]+\.tmp|\.lease\.[\w.-]+|\.nfs\w+")
+LOGITS = rf"fused|(sliced|own_head)/{WORD}"
+STAGE = r"[^\0]{1,100}"
+#: More samples than any test set has, and more classes: what says so wants memory.
+MOST_SAMPLES, MOST_CLASSES = 10**8, 10**6
+KEYS = (
+    "schema", "run", "config", "config_hash", "data_fingerprint", "code", "packages", "modalities", "class_names",
+    "counts", "parameters", "flops", "sample_passes", "epochs", "logits", "selected", "mechanisms", "probe",
+    "requires", "bayes", "evaluation", "tuning", "notes", "files",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Pick:
+    """The epoch (from 0) that a rule picked within a stage, by which logits, and their accuracy."""
+
+    stage: str
+    judge: str
+    epoch: int
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class ProbeFacts:
+    """A probe's penalty, and its accuracy on each part."""
+
+    penalty: float
+    accuracy: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Reused:
+    """A run that another one reuses: its folder below the results folder, and the hash of its run.json."""
+
+    run: str
+    run_hash: str
+
+
+@dataclass(frozen=True)
+class Code:
+    """Fingerprints of the code that made a run: of its method, and of the engine; the engine's version."""
+
+    method: str
+    engine: str
+    version: str
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """run.json: what determines a run, what it measured, and a hash of every other file of its folder."""
+
+    run: str
+    config: RunConfig
+    data_fingerprint: str
+    code: Code
+    packages: Mapping[str, str]
+    modalities: tuple[str, ...]
+    class_names: tuple[str, ...]
+    counts: Mapping[str, int]
+    parameters: Mapping[str, int]
+    forward_flops: float
+    train_flops: Mapping[str, float]
+    sample_passes: int
+    epochs: int
+    logits: tuple[str, ...]
+    selected: Mapping[str, tuple[Pick, ...]]
+    mechanisms: Mapping[str, float]
+    probe: Mapping[str, Mapping[str, ProbeFacts]]
+    requires: Mapping[str, Reused]
+    bayes: Mapping[str, float]
+    evaluation: Evaluation
+    trials: int
+    notes: tuple[str, ...]
+    files: Mapping[str, str]
+    record_hash: str
+
+
+def _pick(item: Item) -> Pick:
+    found = item.fields(("stage", "judge", "epoch", "accuracy"))
+    return Pick(
+        found["stage"].text("the name of a stage", STAGE),
+        found["judge"].text("the name of logits", LOGITS),
+        found["epoch"].integer(0, MOST_SAMPLES),
+        found["accuracy"].number(0, 1),
+    )
+
+
+def _probe(item: Item) -> ProbeFacts:
+    found = item.fields(("penalty", "accuracy"))
+    reached = found["accuracy"].fields(("test",), PARTS)
+    return ProbeFacts(found["penalty"].number(0), {part: one.number(0, 1) for part, one in reached.items()})
+
+
+def _probes(item: Item) -> dict[str, dict[str, ProbeFacts]]:
+    rules = item.fields((), ("initial", *NAMES))
+    return {
+        rule: {m: _probe(fact) for m, fact in one.named(WORD, "a modality").items()} for rule, one in rules.items()
+    }
+
+
+def _code(item: Item) -> Code:
+    found = item.fields(("method", "engine", "version"))
+    method, engine = (found[name].text("a fingerprint", HEX16) for name in ("method", "engine"))
+    return Code(method, engine, found["version"].text("a version", r"[0-9][\w.+-]{0,39}"))
+
+
+def _reused(item: Item) -> Reused:
+    found = item.fields(("run", "run_hash"))
+    return Reused(found["run"].text("the folder of a run", RUN), found["run_hash"].text("a sha256", SHA256))
+
+
+def _counts(item: Item) -> dict[str, int]:
+    return {part: one.integer(0, MOST_SAMPLES) for part, one in item.fields(PARTS).items()}
+
+
+def _numbers(item: Item, pattern: str, what: str) -> dict[str, float]:
+    return {name: one.number() for name, one in item.named(pattern, what).items()}
+
+
+def _parameters(item: Item) -> dict[str, int]:
+    found = item.named(r"[\w/.-]{1,100}", "a part of the model")
+    if "total" not in found:
+        item.fail("lacks total")
+    return {name: one.integer() for name, one in found.items()}
+
+
+def parse_record(value: Any, file: Path) -> RunRecord:
+    """Read the content of a run.json.
+
+    Raises:
+        DataError: it has another schema, lacks or has an unknown key, or a value is of another form; naming the file,
+            the path of keys, the value and what is wanted. The hashes of files are not compared with anything here.
+    """
+    top = Item(value, file, mend=f"Remove {file.parent} and make the run again")
+    schema = value.get("schema") if isinstance(value, dict) else None
+    if type(schema) is not int or schema != RUN_SCHEMA:
+        top.fail(f"has the unknown schema {brief(schema)}; this version reads {RUN_SCHEMA}")
+    found = top.fields(KEYS, ("record_hash",))
+    config = parse_config(found["config"])
+    if found["config_hash"].text("a hash", HEX16) != config.hash:
+        found["config_hash"].fail("was changed: its configuration does not have its hash")
+    modalities = found["modalities"].tuple_of("modality", lambda one: one.text("a modality", WORD), 1)
+    if set(modalities) != set(config.recipe.encoder):
+        found["modalities"].wrong(f"those of its encoders, {', '.join(sorted(config.recipe.encoder))}")
+    flops = found["flops"].fields(("forward_per_sample", "train_per_sample"))
+    return RunRecord(
+        run=_folder(found["run"], config),
+        config=config,
+        data_fingerprint=found["data_fingerprint"].text("a fingerprint", HEX16),
+        code=_code(found["code"]),
+        packages={name: one.text("a version") for name, one in found["packages"].named(r"[\w.-]{1,80}").items()},
+        modalities=modalities,
+        class_names=_classes(found["class_names"]),
+        counts=_counts(found["counts"]),
+        parameters=_parameters(found["parameters"]),
+        forward_flops=flops["forward_per_sample"].number(0),
+        train_flops={n: one.number(0) for n, one in flops["train_per_sample"].named(STAGE, "a stage").items()},
+        sample_passes=found["sample_passes"].integer(),
+        epochs=found["epochs"].integer(0, MOST_SAMPLES),
+        logits=found["logits"].tuple_of("name of logits", lambda one: one.text("the name of logits", LOGITS), 1),
+        selected=_selected(found["selected"]),
+        mechanisms=_numbers(found["mechanisms"], r"[^\0]{1,200}", "the name of a mechanism"),
+        probe=_probes(found["probe"]),
+        requires={name: _reused(one) for name, one in found["requires"].named().items()},
+        bayes={name: one.number(0, 1) for name, one in found["bayes"].named().items()},
+        evaluation=_evaluation(found["evaluation"]),
+        trials=found["tuning"].fields(("trials",))["trials"].integer(),
+        notes=tuple(one.text("a sentence", most=20_000) for one in found["notes"].each("sentence")),
+        files=_files(found["files"]),
+        record_hash=found["record_hash"].text("a hash", HEX16) if "record_hash" in found else "",
+    )
+
+
+def _folder(item: Item, config: RunConfig) -> str:
+    """Return the run's folder, which follows from its configuration."""
+    if item.text("the folder of a run", RUN) != config.run:
+        item.wrong(f"{config.run}, the folder of its configuration")
+    return config.run
+
+
+def _classes(item: Item) -> tuple[str, ...]:
+    found = item.tuple_of("class", lambda one: one.text("the name of a class"), 2)
+    if len(found) > MOST_CLASSES:
+        item.fail(f"holds more than {MOST_CLASSES} classes")
+    return found
+
+
+def _selected(item: Item) -> dict[str, tuple[Pick, ...]]:
+    rules = item.fields(("last",), NAMES)
+    return {rule: tuple(_pick(pick) for pick in one.each("pick")) for rule, one in rules.items()}
+
+
+def _evaluation(item: Item) -> Evaluation:
+    """Return how the run answered for one modality at a time; what is as for most methods is left out."""
+    found = item.fields((), ("missing", "probe", "reason"))
+    how = (FEATURES, INPUTS, NOTHING)
+    return Evaluation(
+        found["missing"].one_of(how) if "missing" in found else FEATURES,
+        found["probe"].one_of(how) if "probe" in found else FEATURES,
+        found["reason"].text("a reason", empty=True, most=20_000) if "reason" in found else "",
+    )
+
+
+def _files(item: Item) -> dict[str, str]:
+    """Return file -> sha256; other names than those of a run's files are refused even where they are listed."""
+    found = item.named(LISTED, "a file of a run")
+    lacking = [name for name in FILES if name not in found]
+    if lacking:
+        item.fail(f"holds no hash of {', '.join(lacking)}")
+    return {name: one.text("a sha256", SHA256) for name, one in found.items()}
+
+
+# ---- circumstances ---------------------------------------------------------------------------------------------
+def circumstances(value: Any, file: Path) -> dict[str, Any]:
+    """Return the content of a provenance.json of which nothing that the tables read is of another form.
+
+    Raises:
+        DataError: naming the file, the key, the value and what is wanted.
+    """
+    top = Item(value, file, mend="Make the run again; no result depends on it")
+    for key, one in top.named(r"\w{1,80}", "a short name").items():
+        if key == "seconds":
+            for phase in one.named(r"[\w-]{1,80}").values():
+                phase.number(0)
+        elif key in ("peak_memory_bytes", "device_memory_bytes", "energy_joules"):
+            one.value is None or one.number(0, EXACT)
+        elif key == "job":
+            for fact in one.named(r"\w{1,80}").values():
+                fact.scalar()
+        elif key == "files":
+            for place in one.named(f"sha256:{SHA256}", "the content of a file").values():
+                place.text("a path", most=4096)
+        elif key == "command":
+            one.text("a command", empty=True, most=100_000)
+        else:
+            one.scalar()
+    return dict(value)

@@ -1,0 +1,47 @@
+"""What a plan stores of the plug-ins that it names, so that the tables need not import them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ..errors import ConfigError, DataError
+from ..index import Entry, Index
+from .plan import MethodFacts
+
+
+def _entry(index: Index, kind: str, name: str) -> Entry:
+    try:
+        return index.find(kind, name)
+    except ConfigError as error:
+        raise DataError(error.what, error.mend) from None
+
+
+def facts_of(index: Index, methods: Iterable[str]) -> dict[str, MethodFacts]:
+    """Return what the tables need of some methods.
+
+    Raises:
+        DataError: the index does not know one.
+    """
+    found = {}
+    for name in sorted(set(methods)):
+        facts = _entry(index, "method", name).facts
+        found[name] = MethodFacts(
+            str(facts.get("family") or ""),
+            bool(facts["trains_encoders"]),
+            tuple(facts["requires"]),
+            {field["name"]: field["default"] for field in facts["params"]},
+        )
+    return found
+
+
+def group_names(index: Index, splits: Iterable[tuple[str, str]]) -> dict[str, dict[str, str]]:
+    """Return dataset -> split -> what a sample's group is called, '' where the split has none.
+
+    Raises:
+        DataError: the index does not know a dataset.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for dataset, split in sorted(set(splits)):
+        facts = _entry(index, "dataset", dataset).facts["splits"].get(split, {})
+        found.setdefault(dataset, {})[split] = str(facts.get("group") or "")
+    return found

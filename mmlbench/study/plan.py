@@ -1,0 +1,234 @@
+"""plan.json as frozen types: one parser, for import, verify, tables and whatever else reads a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..form import HEX10, HEX16, RUN, SPLIT, WORD, Item
+from ..plan import stamp_name
+from ..selection import HEADLINES
+from .runconfig import RunConfig, Scalar, parameters, parse_config
+
+CACHE = rf"{WORD}-{HEX10}"
+#: The stamp of a tuning, which a tuned cell names until its run is chosen.
+TUNED = rf"tuned/{WORD}/{SPLIT}/{WORD}/s\d{{1,10}}-{HEX10}-[0-9a-f]{{6}}"
+#: Options of `mmlbench train` that a plan may print for a person to type: none of them names code.
+OPTIONS = (
+    "--dataset", "--method", "--seed", "--split", "--recipe", "--set", "--recipe-set", "--dataset-set", "--tune",
+    "--tune-seed", "--tune-rule",
+)  # fmt: skip
+CELL = ("label", "encoder", "run", "config", "config_hash", "code", "cache", "command")
+MEND = "Type the snakemake command again: it writes the plan anew"
+
+
+@dataclass(frozen=True)
+class MethodFacts:
+    """What the tables need of a method, so that they never import it.
+
+    Attributes:
+        family: what it is listed under. trains_encoders: whether its encoders are its own. requires: methods whose
+            runs it reuses. defaults: parameter -> value where nothing is set.
+    """
+
+    family: str
+    trains_encoders: bool
+    requires: tuple[str, ...]
+    defaults: Mapping[str, Scalar]
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as it stands in a plan."""
+        return {**vars(self), "requires": list(self.requires), "defaults": dict(self.defaults)}
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How a tuned cell finds its parameters: draws, the runs that try them, and, once they are there, the choice."""
+
+    key: str
+    rule: str
+    draws: tuple[Mapping[str, Scalar], ...]
+    trials: tuple[str, ...]
+    command: tuple[str, ...]
+    chosen: Mapping[str, Scalar] | None = None
+    scores: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class PlannedCell:
+    """One planned run under the label of its row."""
+
+    label: str
+    encoder: str
+    run: str
+    config: RunConfig
+    code: str
+    cache: str
+    command: tuple[str, ...]
+    tuned: Tuning | None = None
+
+    @property
+    def key(self) -> tuple[str | int, ...]:
+        """What no two cells of a plan share."""
+        c = self.config
+        return c.dataset, c.split, c.recipe.name, self.encoder, self.label, c.seed
+
+    @property
+    def stamp(self) -> str:
+        """Name of the stamp in the run's folder."""
+        return stamp_name(self.code, self.cache)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study as it was planned.
+
+    Attributes:
+        plugins: folders of plug-ins at planning; they are told and never used: only what the user names is imported.
+        methods, datasets: what the tables need of the plug-ins (dataset -> split -> name of the samples' groups);
+            None in plans of before they were stored.
+    """
+
+    name: str
+    title: str
+    headline: str
+    baseline: str
+    plugins: tuple[str, ...]
+    robustness: tuple[float, ...]
+    cells: tuple[PlannedCell, ...]
+    methods: Mapping[str, MethodFacts] | None = None
+    datasets: Mapping[str, Mapping[str, str]] | None = None
+
+
+def _words(item: Item) -> tuple[str, ...]:
+    """Return the words of a command: pairs of a known option and its value."""
+    words = [one.text("a word of a command", empty=True, most=4000) for one in item.each("word", 2)]
+    for place in range(0, len(words), 2):
+        item.at(place, words[place]).one_of(OPTIONS)
+    if len(words) % 2:
+        item.fail(f"ends with {words[-1]}, which lacks its value")
+    return tuple(words)
+
+
+def _tuning(item: Item, config: RunConfig) -> Tuning:
+    found = item.fields(("key", "rule", "draws", "trials"), ("command", "chosen", "scores"))
+    draws = tuple(parameters(one, 1) for one in found["draws"].each("draw", 1))
+    trials = tuple(one.text("the folder of a run", RUN) for one in found["trials"].each("run", 1))
+    place = f"runs/{config.dataset}/{config.split}/{config.method}/"
+    if len(trials) != len(draws) or not all(trial.startswith(place) for trial in trials):
+        found["trials"].wrong(f"one run of {place} for each of the {len(draws)} draws")
+    chosen = parameters(found["chosen"]) if "chosen" in found else None
+    if chosen is not None and chosen not in draws:
+        found["chosen"].wrong("one of the draws")
+    scores = tuple(one.number(0, 1) for one in found["scores"].each("accuracy")) if "scores" in found else ()
+    return Tuning(
+        found["key"].text("a hash", HEX10),
+        found["rule"].one_of(HEADLINES),
+        draws,
+        trials,
+        _words(found["command"]) if "command" in found else (),
+        chosen,
+        scores,
+    )
+
+
+def _cell(item: Item) -> PlannedCell:
+    found = item.fields(CELL, ("tuned",))
+    config = parse_config(found["config"])
+    if found["config_hash"].text("a hash", HEX16) != config.hash:
+        found["config_hash"].wrong(f"{config.hash}, the hash of its configuration")
+    code = found["code"].text("a fingerprint", HEX16)
+    tuning = _tuning(found["tuned"], config) if "tuned" in found else None
+    wanted = config.run
+    if tuning is not None and tuning.chosen is None:
+        place = f"tuned/{config.dataset}/{config.split}/{config.method}"
+        wanted = f"{place}/s{config.seed}-{tuning.key}-{code[:6]}"
+    if found["run"].text("the folder of a run") != wanted:
+        found["run"].wrong(f"{wanted}, which follows from its configuration")
+    cache = found["cache"].text("the folder of a cache", CACHE)
+    if cache.rpartition("-")[0] != config.dataset:
+        found["cache"].wrong(f"a cache of {config.dataset}")
+    return PlannedCell(
+        found["label"].text("a label of 1 to 200 characters", most=200),
+        found["encoder"].text("the name of an encoder"),
+        wanted,
+        config,
+        code,
+        cache,
+        _words(found["command"]),
+        tuning,
+    )
+
+
+def _method(item: Item) -> MethodFacts:
+    found = item.fields(("family", "trains_encoders", "requires", "defaults"))
+    return MethodFacts(
+        found["family"].text("a family of methods", empty=True, most=80),
+        found["trains_encoders"].truth(),
+        found["requires"].tuple_of("method", lambda one: one.text("the name of a method", WORD)),
+        parameters(found["defaults"]),
+    )
+
+
+def _datasets(item: Item) -> dict[str, dict[str, str]]:
+    return {
+        name: {s: one.text("the name of a group", empty=True, most=80) for s, one in splits.named(SPLIT).items()}
+        for name, splits in item.named().items()
+    }
+
+
+def _robustness(item: Item) -> tuple[float, ...]:
+    found = tuple(one.number(1e-9, 1e6) for one in item.each("strength"))
+    if list(found) != sorted(set(found)):
+        item.wrong("rising strengths of noise")
+    return found
+
+
+def _described(top: Mapping[str, Item], plan: Plan) -> None:
+    """Refuse a plan that says what its plug-ins are and leaves one of them out."""
+    for cell in plan.cells if plan.methods is not None and plan.datasets is not None else ():
+        method, dataset, split = cell.config.method, cell.config.dataset, cell.config.split
+        if method not in (plan.methods or {}):
+            top["methods"].fail(f"lacks {method}, of which it plans runs")
+        if split not in (plan.datasets or {}).get(dataset, {}):
+            top["datasets"].fail(f"lacks {dataset}/{split}, of which it plans runs")
+
+
+def parse_plan(value: Any, file: Path | str, mend: str = MEND) -> Plan:
+    """Read the content of a plan.json.
+
+    Raises:
+        DataError: a key is missing or unknown, or a value is of another form, a path or hash does not follow from the
+            configuration, a cell is there twice; naming the file, the path of keys, the value and what is wanted.
+    """
+    item = Item(value, file, mend=mend)
+    top = item.fields(
+        ("name", "headline", "baseline", "plugins", "cells"), ("title", "robustness", "round", "methods", "datasets")
+    )
+    if top["cells"].value == []:
+        item.fail("plans no runs")
+    cells = tuple(_cell(one) for one in top["cells"].each("cell", 1))
+    seen: set[tuple[str | int, ...]] = set()
+    for place, cell in enumerate(cells):
+        if cell.key in seen:
+            top["cells"].at(place, cell.key).fail(f"plans {cell.label} with seed {cell.config.seed} a second time")
+        seen.add(cell.key)
+    if ("methods" in top) != ("datasets" in top):
+        item.fail("has only one of methods and datasets")
+    if "round" in top:
+        top["round"].integer()
+    plan = Plan(
+        name=top["name"].text("the name of a study"),
+        title=top["title"].text("the title of a study", empty=True) if "title" in top else "",
+        headline=top["headline"].one_of(HEADLINES),
+        baseline=top["baseline"].text("a label", most=200),
+        plugins=tuple(one.text("a folder", most=4096) for one in top["plugins"].each("folder")),
+        robustness=_robustness(top["robustness"]) if "robustness" in top else (),
+        cells=cells,
+        methods={n: _method(one) for n, one in top["methods"].named().items()} if "methods" in top else None,
+        datasets=_datasets(top["datasets"]) if "datasets" in top else None,
+    )
+    _described(top, plan)
+    return plan
