@@ -62,12 +62,13 @@ def _start_database(cluster: MiniCluster, base: Path) -> None:
         shutil.chown(path, "mysql", "mysql")
     if not (base / "mysql").exists():
         cluster.run(
-            *("mariadb-install-db", "--no-defaults", "--user=mysql", f"--datadir={base}"),
+            *("mariadb-install-db", "--no-defaults", "--user=mysql", f"--datadir={base}", f"--tmpdir={base}"),
             *("--skip-test-db", "--auth-root-authentication-method=socket"),
         )
     subprocess.Popen(
         [
             *("mariadbd", "--no-defaults", "--user=mysql", f"--datadir={base}", f"--socket={base}/sock"),
+            f"--tmpdir={base}",
             *(f"--pid-file={base}/pid", "--bind-address=127.0.0.1", f"--port={cluster.settings.ports + 2}"),
             *("--innodb-buffer-pool-size=64M", "--innodb-lock-wait-timeout=900", f"--log-error={log}"),
         ],
