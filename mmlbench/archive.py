@@ -16,7 +16,6 @@ import gzip
 import hashlib
 import io
 import json
-import shutil
 import tarfile
 from collections.abc import Callable, Iterator
 from importlib.metadata import distributions
@@ -27,6 +26,7 @@ from . import __version__
 from .errors import DataError, brief
 from .form import SHA256, Item
 from .hashing import file_digest
+from .lease import Lease
 from .raw.archives import check_space
 from .report.facts import Facts
 from .report.load import MADE, read_made_plan, read_plan
@@ -222,9 +222,7 @@ def _merge(archive: Path, folder: Path, results: Path, say: Callable[[str], None
             raise DataError(f"{there.parent} is there with another outcome than in {archive}", mend)
     merged = _merged_plan({**plan, "plugins": []}, results, archive)
     for run in new:
-        shutil.rmtree(results / run, ignore_errors=True)  # what an unfinished run has left
-        (results / run).parent.mkdir(parents=True, exist_ok=True)
-        (folder / run).rename(results / run)
+        _put(folder / run, results / run)
     for name in curves.values():
         (results / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).replace(results / name)
@@ -284,3 +282,19 @@ def _merged_facts(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any
     }
     methods = {name: facts.plain() for name, facts in {**other.methods, **mine.methods}.items()}
     return {"methods": methods, "datasets": groups}
+
+
+def _put(run: Path, place: Path) -> None:
+    """Put a complete run where it belongs, under the lease on that folder; what an unfinished run left goes.
+
+    Raises:
+        RunError: a process works on that very run.
+    """
+    with Lease(place, lambda line: None, wait=0) as lease:
+        if (place / "run.json").exists():  # whoever worked on it has completed it since
+            return
+        for left in sorted(place.iterdir()):
+            if left.name != "lease.json" and not left.name.startswith(".lease."):
+                lease.remove(left)
+        for file in sorted(run.iterdir(), key=lambda path: path.name == "run.json"):  # which comes last
+            lease.bring(file, place / file.name)

@@ -6,7 +6,11 @@ at a chosen moment: inside a function, or right before one of its operations on 
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,12 +19,14 @@ from typing import Any
 import mini_av
 import pytest
 from bad_input import left_over
+from clone import TABLES, Clone, study
 from frozen import go_on, taken_over, until
 from interrupted import content
 from warm import Command, Warm
 
 from mmlbench.hashing import file_digest
 from mmlbench.runfolder import verify
+from mmlbench.testing import PLUGINS
 
 LOST = 75
 LOOP, RUNNER, FINAL = "mmlbench.train.loop:Trainer", "mmlbench.train.runner:Runner", "mmlbench.train.final:Final"
@@ -169,6 +175,84 @@ def test_a_cache_on_which_another_host_still_works(moment, cremad, prepared, hos
     assert code == LOST and "items were done before" in other.said
     assert go_on(other) == 0, other.said
     cache_is_whole(tmp_path, prepared[0])
+
+
+def test_a_run_that_another_host_has_measured_under_noise(tiny, hosts, tmp_path):
+    run = tiny.run("joint", tmp_path / "results")
+    words = ["robustness", "--noise", "0.5,1", "--results", str(tmp_path / "results"), "--cache", str(tiny.cache)]
+    words += ["--device", "cpu", "--plugins", str(PLUGINS)]
+    for count in (1, 4):
+        for path in (tmp_path / "results").glob("robustness/*/*/*/*.npz"):
+            path.unlink()
+        one, other, code = taken_over(*hosts, words, tmp_path, inside="mmlbench.train.robustness:Noise", count=count)
+        assert other is not one, one.said
+        assert code == 0 and "nothing of this process is kept" in one.said
+        place = tmp_path / "results" / "robustness" / run.name.removeprefix("runs/")
+        assert [path.name for path in place.parent.iterdir()] == [f"{place.name}.npz"]
+        for log in (tmp_path / "a.log", tmp_path / "b.log"):
+            log.unlink()
+
+
+#: `mmlbench` as Snakemake finds it first on PATH: on host a, and stopped where a run is about to write `run.json`.
+ON_HOST_A = """#!{python}
+import os, sys
+sys.path.insert(0, {tests!r})
+from clone import TABLES, Clone, study
+from frozen import arrange
+from mmlbench.cli import main
+inside = "mmlbench.train.runner:provenance" if "train" in sys.argv else ""
+if inside:
+    open({pid!r}, "w").write(str(os.getpid()))
+arrange(host="a", inside=inside)
+sys.exit(main())
+"""
+
+
+def times(folder: Path) -> dict[str, int]:
+    """Return when each file of a run was written; Snakemake itself touches the stamp of a job that did well."""
+    stamps = [path.name for path in folder.glob("done-*")]
+    assert len(stamps) == 1
+    return {path.name: path.stat().st_mtime_ns for path in folder.iterdir() if path.name not in stamps}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("meanwhile", ["completed", "still worked on"])
+def test_what_snakemake_makes_of_it(meanwhile, hosts, tmp_path):
+    """Completed elsewhere: the job has done well and its stamp stays. Not yet: it fails, and the next call waits."""
+    clone = Clone(tmp_path / "clone")
+    clone.configure(study([{"method": "joint", "seeds": [0]}]))
+    pid, tool = tmp_path / "pid", tmp_path / "bin" / "mmlbench"
+    tool.parent.mkdir()
+    tool.write_text(ON_HOST_A.format(python=sys.executable, tests=str(Path(__file__).parent), pid=str(pid)))
+    tool.chmod(0o755)
+    path = os.pathsep.join([str(tool.parent), os.environ["PATH"]])
+    process = clone.start("env", f"PATH={path}:{Path(sys.executable).parent}", "snakemake", "--cores", "1", TABLES)
+    log = clone.folder / "results" / "logs"
+    while not any("FROZEN" in file.read_text() for file in log.glob("train/*/*/joint/*")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    (there,) = clone.folder.glob("results/runs/*/*/joint/*")
+    words = json.loads((clone.folder / "results" / "plan.json").read_text())["cells"][0]["command"]
+    words = ["train", *words, "--results", str(clone.folder / "results"), "--cache", str(clone.folder / "cache")]
+    frozen = {"inside": "mmlbench.train.runner:provenance"} if meanwhile == "still worked on" else {}
+    other = hosts[1].start(
+        [*words, "--device", "cpu", "--plugins", str(PLUGINS)], tmp_path / "b.log", host="b", **frozen
+    )
+    if frozen:
+        assert until(other, "FROZEN")
+    else:
+        assert other.wait() == 0, other.said
+        before = times(there)
+    os.kill(int(pid.read_text()), signal.SIGCONT)
+    text, _ = process.communicate(timeout=200)
+    if frozen:
+        assert process.returncode == 1, text
+        assert go_on(other) == 0, other.said
+    else:
+        assert process.returncode == 0, text
+        assert times(there) == before
+    assert verify(there) == [] and clone.call("snakemake", "--cores", "1", TABLES).code == 0
 
 
 def last(ops: list[str], words: str) -> int:
