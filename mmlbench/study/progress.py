@@ -148,6 +148,6 @@ def to_terminal(line: str) -> None:
 def show_first_table() -> None:
     """Show the tables of the datasets that are complete, in a process of its own, whose priority is low."""
     to_terminal("one dataset is complete; its tables as they will be (again with: mmlbench leaderboard --so-far)")
-    command = ["nice", sys.executable, "-m", "mmlbench", "leaderboard", "--so-far"]
+    command = ["nice", sys.executable, "-P", "-m", "mmlbench", "leaderboard", "--so-far"]
     with contextlib.suppress(OSError):
         subprocess.run(command, stdin=subprocess.DEVNULL, stdout=2, check=False)

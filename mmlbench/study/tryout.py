@@ -64,7 +64,7 @@ def _ask(runs: list[RunSpec]) -> list[list[str]]:
     """Return the child's answers, [] where it can't be asked: then training is what tells."""
     places = sorted({path for run in runs for path in files.places_of(run.config).values()})
     asked = json.dumps({"configs": [run.config for run in runs], "files": places})
-    command = [sys.executable, "-c", _CHILD, json.dumps(sys.path)]
+    command = [sys.executable, "-P", "-c", _CHILD, json.dumps(sys.path)]  # -P: no json.py of the present folder
     environment = os.environ | {plugins.VARIABLE: os.pathsep.join(plugins.__path__), "OMP_NUM_THREADS": "1"}
     options: dict[str, Any] = {"capture_output": True, "text": True, "env": environment, "check": False}
     try:
