@@ -15,6 +15,7 @@ from .index import Index, load_index, use_plugins
 from .plan import Request, RunSpec, encoder_label, resolve
 from .selection import Rule, headline_rule
 from .study.facts import facts_of, group_names
+from .study.texts import check_text
 from .study.tryout import check_runs
 from .study.yaml import read_mapping
 from .tuning import Tune, Tuned, read_tune, tuned
@@ -24,7 +25,7 @@ GRID_KEYS = ("dataset", "split", "recipe", "recipe_set", "dataset_set", "seeds",
 METHOD_KEYS = ("method", "label", "params", "seeds", "tune")
 #: Strengths of noise of `robustness: true`, in standard deviations of the inputs.
 STRENGTHS = (0.25, 0.5, 1.0, 1.5, 2.0)
-_LABEL = re.compile(r"[\w .,:+=()/-]{1,80}")
+_LABEL = re.compile(r"[\w.,:()/][\w .,:+=()/-]{0,79}")
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,8 @@ def _method_entries(block: Mapping[str, Any], where: str) -> list[tuple[str, str
         label = item.get("label", item["method"])
         if not isinstance(label, str) or not _LABEL.fullmatch(label):
             raise ConfigError(
-                f"{where}: label {brief(label)} is not valid", "Use up to 80 letters, digits and . , : + = ( ) / -"
+                f"{where}: label {brief(label)} is not valid",
+                "Use up to 80 letters, digits and . , : + = ( ) / -, and none of + = - as the first",
             )
         params = _mapping(item, "params", f"{where}: {label}")
         entries.append((label, item["method"], params, _seeds(item.get("seeds", block.get("seeds")), where)))
@@ -300,6 +302,8 @@ def study(config: Mapping[str, Any], index: Index | None = None) -> Study:
         for run in cell.runs:
             runs.setdefault(str(run.path), run)
     name, title = _text(config, "name", "study", "config"), str(config.get("title") or "")
+    check_text(name, "config: name")
+    check_text(title, "config: title")
     baseline = _baseline(config, cells)
     noise = _strengths(config.get("robustness"))
     check_runs(runs.values())

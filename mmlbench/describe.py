@@ -11,11 +11,12 @@ import traceback
 from typing import Any
 
 from . import registry
-from .errors import ConfigError, MmlbenchError, fault
+from .errors import ConfigError, MmlbenchError, brief, fault
+from .study.texts import why_not
 
 #: What the tables write in the column of the modality for something else.
 RESERVED = ("fused", "mean", "worst", "none")
-_WORD, _PATH = re.compile(r"[a-z][a-z0-9_]{0,39}"), re.compile(r"[A-Za-z0-9_.-]{1,40}")
+_WORD, _PATH = re.compile(r"[a-z][a-z0-9_]{0,39}"), re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,39}")
 
 
 def _where(error: BaseException, path: str) -> str:
@@ -39,6 +40,7 @@ def _faults_of_dataset(facts: dict[str, Any]) -> list[str]:
             faults.append(
                 f"the modality {modality['name']!r} has the shape {modality['shape']}, not (C, L) or (C, H, W)"
             )
+    faults += [f"the class {brief(name)} {why_not(name)}" for name in facts["class_names"] if why_not(name)]
     if len(set(facts["class_names"])) < max(2, len(facts["class_names"])):
         faults.append("its class names are fewer than two, or repeat")
     for name, split in facts["splits"].items():

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import ConfigError, DataError
+from .errors import ConfigError, DataError, brief
 from .paths import published_folder
+from .study.texts import why_not
 from .study.yaml import read_yaml
 
 #: The normal quantile of a 95 % interval, for what many samples tell.
@@ -124,6 +125,13 @@ def read_source(path: Path) -> list[Figure]:
         where = "/".join(map(str, error.absolute_path)) or "the file"
         raise DataError(f"{path}: {where}: {error.message}", mend) from None
     protocol = found["protocol"]
+    texts = [found[key] for key in ("title", "venue", "measured_by", "read")]
+    texts += [figure[key] for figure in found["figures"] for key in ("place", "variant") if key in figure]
+    for text in texts:
+        if why_not(text):
+            raise DataError(
+                f"{path}: {brief(text)} {why_not(text)}", "Write it otherwise; begin with a letter or digit"
+            )
     source = Source(
         key=path.stem,
         title=found["title"],

@@ -6,6 +6,7 @@ Discovery and everything that can be known without importing a plug-in is in `in
 from __future__ import annotations
 
 import inspect
+import keyword
 import re
 import sys
 from pathlib import Path
@@ -17,6 +18,8 @@ from .errors import ConfigError
 KINDS = ("method", "dataset", "encoder")
 #: What a plug-in may be called: it becomes a folder, a table's label and part of a workflow's path.
 NAME = r"[a-z][a-z0-9_]{0,39}"
+#: Names that YAML reads as truth or nothing, so that no config could name them, and those that Python keeps.
+RESERVED = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n", *keyword.kwlist})
 _registered: dict[tuple[str, str], type[Plugin]] = {}
 _by_module: dict[str, list[type[Plugin]]] = {}
 
@@ -77,6 +80,8 @@ def register(cls: T) -> T:
             f"{path}: {cls.name!r} can't name a {kind}",
             "Use up to 40 small letters, digits and underscores, a letter first",
         )
+    if cls.name in RESERVED:
+        raise ConfigError(f"{path}: {cls.name!r} can't name a {kind}: YAML or Python reads it otherwise", "Rename it")
     _check_module(cls, path)
     _by_module.setdefault(cls.__module__, []).append(cls)
     other = _registered.get((kind, cls.name))

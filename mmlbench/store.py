@@ -60,6 +60,11 @@ def storage_error(error: OSError, path: Path) -> DataError:
         return DataError(f"no space left while writing {path}", "Free some space, then type the same command again")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return DataError(f"{path} can't be written ({error.strerror})", "Make the folder writable or name another")
+    if error.errno == errno.ENAMETOOLONG:
+        return DataError(
+            f"a name or path is longer than the file system takes: {path}",
+            "Choose shorter names, or a folder nearer to the root",
+        )
     return DataError(f"{path} can't be written ({error.strerror or error})", "Mend that, then type the command again")
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
+from pathlib import Path
 
 from .. import paths, pythonpath
 from ..errors import MmlbenchError, fault
+from ..store import storage_error
 from .parser import make_parser
 
 log = logging.getLogger("mmlbench")
@@ -65,6 +68,9 @@ def main(argv: list[str] | None = None) -> int:
     except Exception as error:
         if arguments.debug:
             raise
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            sys.stderr.write(f"mmlbench: {storage_error(error, Path(str(error.filename)))}\n")
+            return 2
         sys.stderr.write(f"mmlbench: unexpected {'. '.join(fault(error))}\n")
         return 1
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import keyword
 import re
 from pathlib import Path
 from string import Template
@@ -11,7 +10,7 @@ from string import Template
 from .. import paths
 from ..errors import ConfigError
 from ..index import load_index
-from ..registry import NAME
+from ..registry import NAME, RESERVED
 from ..store import write_text
 from . import say
 
@@ -35,10 +34,15 @@ def check_name(kind: str, name: str) -> None:
     Raises:
         ConfigError: saying which.
     """
-    if not re.fullmatch(NAME, name) or keyword.iskeyword(name):
+    if not re.fullmatch(NAME, name) or name in RESERVED:
         near = re.sub(r"\W+", "_", name.lower()).strip("_0123456789")
+        if name in RESERVED:
+            raise ConfigError(
+                f"{name!r} can't name a {kind}: YAML or Python reads it otherwise",
+                f"Choose another, such as {name}_{kind}",
+            )
         mend = "Use up to 40 small letters, digits and underscores, a letter first"
-        fits = bool(re.fullmatch(NAME, near)) and not keyword.iskeyword(near)
+        fits = bool(re.fullmatch(NAME, near)) and near not in RESERVED
         raise ConfigError(f"{name!r} can't name a {kind}", f"{mend}, such as {near}" if fits else mend)
     for entry in load_index().of(kind):
         if entry.name == name:

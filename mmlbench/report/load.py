@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DataError, runs_error
+from ..errors import DataError, brief, runs_error
 from ..files import changed
 from ..hashing import digest, file_digest
 from ..plan import stamp_name
@@ -21,6 +21,7 @@ from ..runfolder import RunFolder
 from ..selection import NAMES
 from ..store import read_json
 from ..study.plan import parse_plan
+from ..study.texts import why_not
 from ..tuning import resolved
 from ..verify import label_faults
 from .boil import Run, boil
@@ -153,6 +154,11 @@ def read_plan(results: Path) -> dict[str, Any]:
         raise DataError(f"{results} holds no plan.json", mend)
     plan = read_json(path)
     parse_plan(plan, path, mend)
+    cells = [cell for cell in plan["cells"] if isinstance(cell, dict)]
+    named = [plan.get("name"), plan.get("title"), *(cell.get("label") for cell in cells)]
+    for text in dict.fromkeys(text for text in named if isinstance(text, str)):
+        if why_not(text):  # a plan may come from elsewhere
+            raise DataError(f"{path}: {brief(text)} {why_not(text)}", "Plan the study with another name")
     return {**plan, "cells": [resolved(cell, results) for cell in plan["cells"]]}
 
 

@@ -21,7 +21,7 @@ from .data import PartData, cuts
 from .evaluate import Evaluator, features, fetch, figures
 from .flops import FlopMeter
 from .machine import optimizer_kind
-from .meter import CHECK_EVERY, History, Meter, drain
+from .meter import CHECK_EVERY, History, Meter, drain, remedy
 from .rng import generator, seed_process
 
 #: What a stage may be called.
@@ -156,7 +156,7 @@ class Trainer:
         self.stages = method.stages()
         self.outcome = Outcome()
         self.best: dict[str, dict[str, Any]] = {}
-        self.meter = Meter(len(self.cuts), self.device)
+        self.meter = Meter(len(self.cuts), self.device, self.recipe)
         self.position = (0, 0, 0)
         self.resuming: dict[str, Any] | None = None
         self.flops = FlopMeter()
@@ -217,7 +217,7 @@ class Trainer:
         if self.resuming is not None:
             start, self.resuming = self.position[2], None
         else:
-            self.meter = Meter(len(self.cuts), self.device)
+            self.meter = Meter(len(self.cuts), self.device, self.recipe)
             self.flops.begin(stage.name, afresh=epoch in self._turns(stage))
             with self.flops.hook():
                 (stage.before_epoch or self.method.before_epoch)(self._context(stage, epoch, "before"))
@@ -295,9 +295,7 @@ class Trainer:
         wrong = [name for name, value in values.items() if not math.isfinite(value)]
         if wrong:
             where = f"{self.method.name}, stage {stage.name!r}, epoch {epoch}"
-            raise RunError(
-                f"{where}: the {wrong[0]} is {values[wrong[0]]}", "Lower the learning rate, or mend the method"
-            )
+            raise RunError(f"{where}: the {wrong[0]} is {values[wrong[0]]}", remedy(self.recipe))
         for part in ("train", "val", "test"):
             own = {name.split(" ", 1)[1]: v for name, v in values.items() if name.startswith(f"{part} ")}
             history.add(stage.name, epoch, part, own)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -16,10 +17,26 @@ CHECK_EVERY = 50
 DIVERGED = 1e6
 
 
+def remedy(recipe: Mapping[str, Any]) -> str:
+    """Return what is most likely to help where training diverged: the settings that are out of the ordinary first."""
+    lr, decay, noise = (float(recipe.get(key) or 0) for key in ("lr", "weight_decay", "noise_std"))
+    odd = []
+    if lr * decay >= 0.1:
+        odd.append(f"lower weight_decay ({decay:g} times lr {lr:g} shrinks or flips the weights in each step)")
+    if recipe.get("optimizer") == "sgd" and float(recipe.get("momentum") or 0) > 0.99:
+        odd.append(f"lower momentum ({recipe['momentum']:g})")
+    if max(noise, float(recipe.get("image_noise") or 0)) > 10:
+        odd.append(f"lower the noise on the inputs ({max(noise, float(recipe.get('image_noise') or 0)):g})")
+    if not odd or lr > 1:
+        odd.append("lower the learning rate")
+    return f"{', '.join(odd)}, or mend the method"
+
+
 class Meter:
     """Losses and running accuracies of the epoch in progress; nothing leaves the device until it is read."""
 
-    def __init__(self, steps: int, device: torch.device) -> None:
+    def __init__(self, steps: int, device: torch.device, recipe: Mapping[str, Any] | None = None) -> None:
+        self.recipe = recipe or {}
         self.losses = torch.zeros(steps, dtype=torch.float64, device=device)
         self.correct: dict[str, Tensor] = {}
         self.checked = 0
@@ -43,7 +60,7 @@ class Meter:
         if bool(bad[self.checked :].any()):
             first = int(bad.int().argmax())
             good = ", ".join(f"{value:.4g}" for value in values[max(0, first - 3) : first].tolist()) or "none"
-            mend = "Lower the learning rate, or mend the method"
+            mend = remedy(self.recipe)
             if not first and where.endswith(", epoch 0"):
                 mend = "No step was taken before it, so it is the loss or the data, not the learning rate"
             raise RunError(
