@@ -117,7 +117,7 @@ def test_what_has_to_be_prepared_before_is_said_with_its_command(tmp_path, capsy
     config = tmp_path / "raw.yaml"
     config.write_text(yaml.safe_dump({"name": "raw", "plugins": [str(PLUGINS)], "grid": [block]}), encoding="utf-8")
     cache = tmp_path / "my cache"
-    words = ["estimate", str(config), "--cache", str(cache), "--results", str(tmp_path / "r"), "--seconds", "0.01"]
+    words = ["estimate", str(config), "--cache", str(cache), "--results", str(tmp_path / "r"), "--seconds", "0"]
     assert main(words) == 0
     said = capsys.readouterr().out
     assert "1 caches to prepare" in said and "Raw files have to be prepared before:" in said
