@@ -165,7 +165,7 @@ def test_logits_that_are_no_numbers(tmp_path: Path, value: float) -> None:
 NAMES = {
     "html": "<script>alert('x')</script>",
     "quotes": "a \"b\" `c` 'd'",
-    "unicode": "mélange 多模态 ∑ \u202e",
+    "unicode": "mélange 多模态 ∑",
     "slashes": "../../etc/passwd\\x",
     "long": "x" * 200,
     "table": "a|b | c | d |",
@@ -189,6 +189,17 @@ def test_names_of_any_kind_are_text_and_nothing_else(tmp_path: Path, label: str)
     bars = {line.replace("\\|", "").count("|") for line in markdown.split("##")[1].splitlines()}
     assert len(bars - {0}) == 1
     assert {p.name for p in tmp_path.iterdir()} == {"a"}, "nothing was written elsewhere"
+
+
+@pytest.mark.parametrize("label", ["=1+1", "+x", "-x", "@x", "\tx", "a\u202eb", "a\x1b[31m"])
+def test_a_plan_from_elsewhere_with_names_that_a_reader_would_obey(tmp_path: Path, label: str) -> None:
+    """A spreadsheet computes a cell that begins with =, a terminal obeys an escape code."""
+    methods = [m for m in fake_runs.default_methods() if m.label in ("unimodal", "joint", "ogm_ge")]
+    methods[2] = replace(methods[2], label=label)
+    fake_runs.write_study(tmp_path, [small(methods=methods, seeds=(0, 1))])
+    with pytest.raises(DataError, match=r"plan\.json: .* (begins with|holds control)") as caught:
+        make_all(tmp_path, tmp_path / "cache", lambda line: None)
+    assert not set(str(caught.value)) & set("\x1b\u202e")
 
 
 def test_a_config_takes_only_printable_labels() -> None:
