@@ -44,7 +44,7 @@ METHOD_FAULTS = [
     ("no loss at all", 1, LOSS, "return None", "failed: AttributeError", "--debug"),
     ("wrong shape", 1, PREDICT, NARROW, "returned fused logits of shape (4, 2), not (4, 3)", "Mend its predict"),
     ("no logits", 1, PREDICT, "return 3", "predicts int, not Logits", "Mend its predict"),
-    ("none to judge by", 1, BUILD, JUDGE, "has no logits 'magic' to judge by", "Mend its stages"),
+    ("none to judge by", 2, BUILD, JUDGE, "is judged by the logits 'magic', which it has not", "mend its `judge`"),
     ("NaN predictions", 1, PREDICT, NAN_LATER, "epoch 0: the val loss/fused is nan", "mend the method"),
     ("never acts", 1, BUILD, MECHANISM.format(""), "'magic' was scheduled and never acted", "Mend the method"),
     ("can't be reached", 2, BUILD, MECHANISM.format(", first=9"), "can't act in the 2 epochs", "Start it earlier"),

@@ -183,7 +183,7 @@ def parse_record(value: Any, file: Path) -> RunRecord:
         sample_passes=found["sample_passes"].integer(),
         epochs=found["epochs"].integer(0, MOST_SAMPLES),
         logits=found["logits"].tuple_of("name of logits", lambda one: one.text("the name of logits", LOGITS), 1),
-        selected=_selected(found["selected"]),
+        selected=_selected(found["selected"], trained=found["epochs"].integer(0, MOST_SAMPLES) > 0),
         mechanisms=_numbers(found["mechanisms"], r"[^\0]{1,200}", "the name of a mechanism"),
         probe=_probes(found["probe"]),
         requires={name: _reused(one) for name, one in found["requires"].named().items()},
@@ -210,8 +210,9 @@ def _classes(item: Item) -> tuple[str, ...]:
     return found
 
 
-def _selected(item: Item) -> dict[str, tuple[Pick, ...]]:
-    rules = item.fields(("last",), NAMES)
+def _selected(item: Item, trained: bool) -> dict[str, tuple[Pick, ...]]:
+    """Return the epochs that each rule chose; a method without stages, such as an ensemble, has none to choose."""
+    rules = item.fields(("last",) if trained else (), NAMES)
     return {rule: tuple(_pick(pick) for pick in one.each("pick")) for rule, one in rules.items()}
 
 
