@@ -9,22 +9,33 @@ from pathlib import Path
 from typing import Any
 
 
+def _facts(pid: int) -> list[str]:
+    """Return what the system says of a local process, its state first; [] where it says nothing."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except (OSError, IndexError):
+        return []
+
+
 def start_of(pid: int) -> str | None:
     """Return the start time of a local process, so that a re-used process id is not mistaken for it."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
-    except (OSError, IndexError):
-        return None
+    facts = _facts(pid)
+    return facts[19] if len(facts) > 19 else None
 
 
 def alive(pid: int, start: str | None) -> bool:
-    """Tell whether a local process lives; `start` is when it was started."""
+    """Tell whether a local process lives; `start` is when it was started.
+
+    One that was killed and that its parent has not waited for (a container without an init) is dead.
+    """
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
         pass
+    if _facts(pid)[:1] in (["Z"], ["X"]):
+        return False
     return start is None or start_of(pid) in (None, start)
 
 
@@ -48,7 +59,8 @@ def parsed(text: str | bytes) -> dict[str, Any]:
 def near(holder: dict[str, Any]) -> bool:
     """Tell whether a holder's process id means something here."""
     here = holder.get("host") == socket.gethostname() and holder.get("space", pid_space()) == pid_space()
-    return here and isinstance(holder.get("pid"), int)
+    pid = holder.get("pid")
+    return here and type(pid) is int and 0 < pid < 2**31
 
 
 def who(holder: dict[str, Any]) -> str:
