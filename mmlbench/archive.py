@@ -220,6 +220,10 @@ def _merge(archive: Path, folder: Path, results: Path, say: Callable[[str], None
         elif file_digest(there) != file_digest(folder / run / "run.json"):
             mend = f"Import it into another folder by --results, or remove {results / run}"
             raise DataError(f"{there.parent} is there with another outcome than in {archive}", mend)
+    for name in curves.values():
+        if (results / name).exists() and file_digest(results / name) != file_digest(folder / name):
+            mend = f"Import it into another folder by --results, or remove {results / name}"
+            raise DataError(f"{results / name} is there with another measurement than in {archive}", mend)
     merged = _merged_plan({**plan, "plugins": []}, results, archive)
     for run in new:
         _put(folder / run, results / run)

@@ -251,7 +251,7 @@ def _baseline(config: Mapping[str, Any], cells: list[Cell]) -> str:
 
 def _folders(config: Mapping[str, Any]) -> tuple[str, ...]:
     folders = config.get("plugins") or []
-    if not isinstance(folders, list) or not all(isinstance(folder, str) for folder in folders):
+    if not isinstance(folders, list) or not all(isinstance(folder, str) and folder.strip() for folder in folders):
         raise ConfigError(f"config: plugins is {brief(folders)}, not a list of folders", "Write `plugins: [FOLDER]`")
     return tuple(folders)
 
@@ -265,7 +265,8 @@ def _strengths(value: Any) -> tuple[float, ...]:
     given = value.get("noise") if isinstance(value, Mapping) and set(value) == {"noise"} else None
     numbers = given if isinstance(given, list) else []
     rising = all(isinstance(n, int | float) and not isinstance(n, bool) and 0 < n < 1e6 for n in numbers)
-    if not numbers or not rising or sorted(set(numbers)) != numbers:
+    # Strengths are named by six digits: two that share them would be one, and a longer one another than was asked for.
+    if not numbers or not rising or sorted(set(numbers)) != numbers or any(n != float(f"{n:g}") for n in numbers):
         raise ConfigError(
             f"config: robustness is {brief(value)}", "Write `robustness: {noise: [0.25, 0.5, 1, 1.5, 2]}`"
         )

@@ -111,6 +111,13 @@ def test_the_curves_travel_with_the_study(tmp_path: Path, capsys) -> None:
     assert main(["import", str(packed), "--results", str(there)]) == 0
     made = make_frame(here, tmp_path)
     assert "robustness,avdigits," in made[0] and make_frame(there, tmp_path) == made
+    assert main(["import", str(packed), "--results", str(there)]) == 0, "equal measurements are no conflict"
+    ours = next(there.glob("robustness/*/*/joint/s1-*.npz"))
+    write_arrays(ours, {k: v if k == "run_hash" else -v for k, v in read_arrays(ours).items()})
+    kept = ours.read_bytes()
+    capsys.readouterr()
+    assert main(["import", str(packed), "--results", str(there)]) == 2
+    assert "another measurement" in capsys.readouterr().err and ours.read_bytes() == kept
     other = with_curves(tmp_path / "c")
     assert main(["import", str(packed), "--results", str(other)]) == 2, "its plan does not ask for noise"
     assert "has the robustness [1.0, 2.0]" in capsys.readouterr().err
@@ -163,7 +170,14 @@ def test_the_switch_in_the_config(tiny) -> None:
     assert on.robustness == configs.STRENGTHS and len(on.robustness) == 5
     (file,) = Plan(on).noise_files()
     assert file.startswith("results/robustness/tiny/") and file.endswith(".npz")
-    for wrong in ("yes", {"noise": []}, {"noise": [1, 0.5]}, {"noise": [0]}, {"nose": [1]}):
+    for wrong in (
+        "yes",
+        {"noise": []},
+        {"noise": [1, 0.5]},
+        {"noise": [0]},
+        {"nose": [1]},
+        {"noise": [0.1234567, 0.12345671]},
+    ):
         with pytest.raises(ConfigError, match="robustness is"):
             configs.study({**base, "robustness": wrong})
 
