@@ -21,6 +21,9 @@ from .index import Index
 from .plan import Request, RunSpec, flags, resolve
 from .selection import VAL
 
+#: Every draw is a run of each method: more are a slip of the keyboard, and would take minutes to plan.
+MOST_DRAWS = 1000
+
 
 @dataclass(frozen=True)
 class Tune:
@@ -73,10 +76,10 @@ def read_tune(value: Any) -> Tune | None:
     if not isinstance(value, Mapping) or set(value) - {"draws", "seed"} or "draws" not in value:
         raise ConfigError(f"config: tune is {brief(value)}", "Write `tune: {draws: 8, seed: 1000}`")
     numbers = {"seed": 1000, **value}
-    for key, least in (("draws", 2), ("seed", 0)):
+    for key, least, most in (("draws", 2, MOST_DRAWS), ("seed", 0, 2**31 - 1)):
         number = numbers[key]
-        if isinstance(number, bool) or not isinstance(number, int) or not least <= number < 2**31:
-            raise ConfigError(f"config: tune: {key} is {brief(number)}", f"It takes an int from {least}")
+        if isinstance(number, bool) or not isinstance(number, int) or not least <= number <= most:
+            raise ConfigError(f"config: tune: {key} is {brief(number)}", f"It takes an int from {least} to {most}")
     return Tune(numbers["draws"], numbers["seed"])
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import io
 import logging
 import os
 import sys
@@ -21,12 +23,26 @@ def say(line: str) -> None:
     log.info(line)
 
 
+def write_error(line: str) -> None:
+    """Write a line to standard error; where that is closed or its disk is full the line is lost, the work is not."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
+
+
+def _write_any_letter() -> None:
+    """Let a terminal that can't show a letter get a question mark for it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            with contextlib.suppress(OSError, ValueError):
+                stream.reconfigure(errors="replace")
+
+
 class _Stderr(logging.Handler):
     """Writes to what is the standard error at that moment; a process may put another in its place."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        sys.stderr.write(self.format(record) + "\n")
-        sys.stderr.flush()
+        write_error(self.format(record))
 
 
 def _log_to_stderr() -> None:
@@ -48,8 +64,9 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     paths.set_data_folders(getattr(arguments, name) for name in ("results", "cache") if hasattr(arguments, name))
     _log_to_stderr()
+    _write_any_letter()
     if line := pythonpath.warning():  # before anything of it is imported
-        sys.stderr.write(f"mmlbench: {line}. {pythonpath.MEND}\n")
+        write_error(f"mmlbench: {line}. {pythonpath.MEND}")
     try:
         code = int(arguments.command(arguments) or 0)
         sys.stdout.flush()
@@ -57,10 +74,10 @@ def main(argv: list[str] | None = None) -> int:
     except MmlbenchError as error:
         if arguments.debug:
             raise
-        sys.stderr.write(f"mmlbench: {error}\n")
+        write_error(f"mmlbench: {error}")
         return error.exit_code
     except KeyboardInterrupt:
-        sys.stderr.write("mmlbench: stopped; type the same command to go on\n")
+        write_error("mmlbench: stopped; type the same command to go on")
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -69,9 +86,9 @@ def main(argv: list[str] | None = None) -> int:
         if arguments.debug:
             raise
         if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
-            sys.stderr.write(f"mmlbench: {storage_error(error, Path(str(error.filename)))}\n")
+            write_error(f"mmlbench: {storage_error(error, Path(str(error.filename)))}")
             return 2
-        sys.stderr.write(f"mmlbench: unexpected {'. '.join(fault(error))}\n")
+        write_error(f"mmlbench: unexpected {'. '.join(fault(error))}")
         return 1
 
 

@@ -66,6 +66,14 @@ def seconds(text: str) -> float:
     return value
 
 
+def number(text: str) -> float:
+    """Read a finite number."""
+    value = float(text)
+    if not abs(value) < float("inf"):
+        raise ValueError
+    return value
+
+
 def count(text: str) -> int:
     """Read a number of processes, at least 1."""
     value = int(text)
@@ -83,8 +91,10 @@ def counts(text: str) -> list[int]:
 
 
 def strengths(text: str) -> list[float]:
-    """Read '0.5,1,2': strengths of noise, above 0, rising."""
+    """Read '0.5,1,2': strengths of noise, above 0, rising, of at most six digits (by which they are named)."""
     values = [float(word) for word in text.split(",")]
+    if any(value != float(f"{value:g}") for value in values):
+        raise ValueError
     if not all(0 < one < two for one, two in zip(values, [*values[1:], float("inf")], strict=True)):
         raise ValueError
     return values
@@ -245,14 +255,14 @@ def _power_command(commands: Any) -> None:
         "power",
         "mmlbench power --difference 6 --seeds 3,5,10",
     )
-    plan.add_argument("--difference", type=float, required=True, metavar="POINTS", help="the true one to be found")
+    plan.add_argument("--difference", type=number, required=True, metavar="POINTS", help="the true one to be found")
     plan.add_argument("--seeds", type=counts, default=[3, 5, 10], metavar="N,N", help="default: 3,5,10")
     plan.add_argument(
         "--samples", type=counts, default=[1000], metavar="N,N", help="of the test part (default: 1000)"
     )
     plan.add_argument("--comparisons", type=int, default=1, metavar="N", help="pairs that are compared (default: 1)")
     plan.add_argument(
-        "--seed-sd", type=float, default=1.5, metavar="POINTS", help="of accuracy, as tables print it (default: 1.5)"
+        "--seed-sd", type=number, default=1.5, metavar="POINTS", help="of accuracy, as tables print it (default: 1.5)"
     )
     plan.add_argument(
         "--seed-sd-samples",
@@ -261,9 +271,11 @@ def _power_command(commands: Any) -> None:
         help="test samples it was printed for (default: the first of --samples)",
     )
     plan.add_argument(
-        "--disagreement", type=float, default=0.28, metavar="SHARE", help="of two models (default: .28)"
+        "--disagreement", type=number, default=0.28, metavar="SHARE", help="of two models (default: .28)"
     )
-    plan.add_argument("--shared", type=float, default=0.2, metavar="SHARE", help="of it, by the sample (default: .2)")
+    plan.add_argument(
+        "--shared", type=number, default=0.2, metavar="SHARE", help="of it, by the sample (default: .2)"
+    )
     plan.add_argument("--like", type=Path, metavar="RESULTS", help="take all that from a study's own runs")
     plan.add_argument("--cache", type=Path, default=Path("cache"), metavar="FOLDER", help="of prepared caches")
 
