@@ -265,7 +265,7 @@ def _strengths(value: Any) -> tuple[float, ...]:
     given = value.get("noise") if isinstance(value, Mapping) and set(value) == {"noise"} else None
     numbers = given if isinstance(given, list) else []
     rising = all(isinstance(n, int | float) and not isinstance(n, bool) and 0 < n < 1e6 for n in numbers)
-    # Strengths are named by six digits: two that share them would be one, and a longer one another than was asked for.
+    # Strengths are named by six digits: two that share them would be one, a longer one another than was asked for.
     if not numbers or not rising or sorted(set(numbers)) != numbers or any(n != float(f"{n:g}") for n in numbers):
         raise ConfigError(
             f"config: robustness is {brief(value)}", "Write `robustness: {noise: [0.25, 0.5, 1, 1.5, 2]}`"
