@@ -350,3 +350,20 @@ def test_a_study_reads_the_same_under_snakemake(tmp_path):
     assert plan["name"] == "2024-01-02" and plan["robustness"] == [0.5, 1.0]
     assert plan["cells"][0]["config"]["recipe"]["lr"] == 1e-3
     assert plan["cells"] == configs.read_study(path).plan()["cells"]
+
+
+def test_a_target_behind_the_profile_is_no_profile(tmp_path, monkeypatch):
+    """`snakemake --profile slurm results/all_tables.csv`, typed again when the tables are there."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SNAKEMAKE_PROFILE", raising=False)
+    Path("Snakefile").write_text("# mmlbench\n")
+    for name in ("slurm", "more"):
+        Path(name).mkdir()
+        Path(name, "config.yaml").write_text("jobs: 3\n")
+    Path("results").mkdir()
+    Path("results/all_tables.csv").write_text('a,b\nx: y: z,"{"\n')
+    guard.check(["--profile", "slurm", "results/all_tables.csv"])
+    guard.check(["--profile", "slurm", "--profile", "more", "results/all_tables.csv"])
+    Path("more/config.yaml").write_text("jobs: 3\njobs: 4\n")
+    with pytest.raises(MmlbenchError, match="more/config.yaml"):
+        guard.check(["--profile", "slurm", "--profile", "more", "results/all_tables.csv"])

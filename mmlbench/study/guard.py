@@ -32,7 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(add_help=False, exit_on_error=False, allow_abbrev=False)
     parser.add_argument("-s", "--snakefile")
     parser.add_argument("--configfile", "--configfiles", nargs="+", default=[])
-    parser.add_argument("--profile", nargs="+", default=[])
+    parser.add_argument("--profile", action="append", default=[])  # one name each: what follows it is a target
     parser.add_argument("--workflow-profile", default="")
     return parser
 
