@@ -365,5 +365,5 @@ def test_a_target_behind_the_profile_is_no_profile(tmp_path, monkeypatch):
     guard.check(["--profile", "slurm", "results/all_tables.csv"])
     guard.check(["--profile", "slurm", "--profile", "more", "results/all_tables.csv"])
     Path("more/config.yaml").write_text("jobs: 3\njobs: 4\n")
-    with pytest.raises(MmlbenchError, match="more/config.yaml"):
+    with pytest.raises(MmlbenchError, match=r"more/config\.yaml"):
         guard.check(["--profile", "slurm", "--profile", "more", "results/all_tables.csv"])
