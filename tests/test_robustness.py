@@ -109,6 +109,7 @@ def test_the_curves_travel_with_the_study(tmp_path: Path, capsys) -> None:
     here, there, packed = switch_on(with_curves(tmp_path / "a")), tmp_path / "b", tmp_path / "s.tar.gz"
     assert main(["export", "--results", str(here), "--to", str(packed)]) == 0
     assert main(["import", str(packed), "--results", str(there)]) == 0
+    assert capsys.readouterr().err.strip().endswith(f"Next: mmlbench tables --results {there}")
     made = make_frame(here, tmp_path)
     assert "robustness,avdigits," in made[0] and make_frame(there, tmp_path) == made
     assert main(["import", str(packed), "--results", str(there)]) == 0, "equal measurements are no conflict"

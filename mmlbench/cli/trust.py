@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
@@ -79,5 +80,6 @@ def import_(arguments: argparse.Namespace) -> int:
     from ..archive import unpack
 
     new, known = unpack(arguments.archive, arguments.results, say)
-    say(f"{new} runs imported into {arguments.results}, {known} were there already. Next: mmlbench tables")
+    where = f" --results {shlex.quote(str(arguments.results))}" if arguments.results != Path("results") else ""
+    say(f"{new} runs imported into {arguments.results}, {known} were there already. Next: mmlbench tables{where}")
     return 0

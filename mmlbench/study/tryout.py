@@ -53,7 +53,9 @@ def check_runs(runs: Iterable[RunSpec]) -> None:
             c, (what, mend) = run.config, answer
             where = f"{c['method']} on {c['dataset']}/{c['split']}"
             params = ", ".join(f"{name}={value}" for name, value in c["params"].items())
-            raise ConfigError(f"{where} can't be trained: {what} ({c['recipe']['name']}; {params})", mend)
+            raise ConfigError(
+                f"{where} can't be trained: {what} ({'; '.join(filter(None, (c['recipe']['name'], params)))})", mend
+            )
 
 
 def _key(run: RunSpec, engine: str) -> str:
