@@ -229,7 +229,8 @@ def mutations(kind: str, whole: dict[str, Any]) -> Iterator[tuple[Path_, str, An
                 follow(place)
             yield at, way, made
     for way in ("null", "text", "in a list", "NaN", "empty mapping", "huge", "deep"):
-        yield ("",), way, WRONG[way]
+        to = WRONG[way]
+        yield ("",), way, dict(to) if isinstance(to, dict) else to  # who takes it may write into it
 
 
 def tally(kind: str, whole: dict[str, Any], read: Any) -> tuple[int, list[str], list[str]]:
