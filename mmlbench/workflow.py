@@ -110,6 +110,9 @@ class Plan:
         cells = [cell for cell in study.cells if cell.tuned]
         self.tuned = {str(Path("results") / cell.tuned.stamp(cell.run)): cell for cell in cells if cell.tuned}
         self.caches = {run.cache: run for run in study.runs}
+        # Once, as Snakemake asks for each job.
+        order = list(dict.fromkeys(cell.run.config["dataset"] for cell in study.cells))
+        self._priorities = {dataset: 1 + len(order) - place for place, dataset in enumerate(order)}
         self.plugins = [word for folder in study.plugins for word in ("--plugins", str(folder))]
 
     def _run(self, wildcards: Any) -> RunSpec:
@@ -177,10 +180,15 @@ class Plan:
 
     def watch(self) -> None:
         """Tell, while Snakemake works, how far the study is and how long it will take; show the first table."""
-        stamps = {
-            stamp: (run.config, Path("results") / run.path / "provenance.json") for stamp, run in self.runs.items()
-        }
-        jobs = [Job(Path(s), config["dataset"], config["method"], file) for s, (config, file) in stamps.items()]
+        jobs = [
+            Job(
+                Path(stamp),
+                run.config["dataset"],
+                run.config["method"],
+                Path("results") / run.path / "provenance.json",
+            )
+            for stamp, run in self.runs.items()
+        ]
         needed: dict[str, set[Path]] = {}
         for stamp, cell in self.tuned.items():
             jobs.append(Job(Path(stamp), cell.run.config["dataset"], cell.run.config["method"]))
@@ -190,8 +198,7 @@ class Plan:
 
     def priority(self, dataset: str) -> int:
         """Return the priority of a dataset's jobs: datasets are finished in the order of the config."""
-        order = list(dict.fromkeys(cell.run.config["dataset"] for cell in self.study.cells))
-        return 1 + len(order) - order.index(dataset)
+        return self._priorities[dataset]
 
     def prepare_priority(self, cache: str) -> int:
         """Return the priority of preparing a cache, that of the runs that wait for it."""
