@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import paths
-from .errors import ConfigError, DataError
+from .errors import ConfigError, DataError, brief
 from .hashing import digest
 from .store import write_json
 
@@ -211,20 +211,20 @@ def remember(path: str | Path) -> str:
     return content_of(path)
 
 
-def _places(content: str, hints: Iterable[str]) -> list[Path]:
-    """Return where a content lies or once lay, as far as anybody remembers."""
+def _places(content: str) -> list[Path]:
+    """Return where a content lies or once lay, as far as this machine remembers."""
     known = [*_seen.get(content, []), *(str(kept["path"]) for kept in _kept(content=content))]
-    return list(dict.fromkeys(Path(place) for place in [*known, *hints] if Path(place).is_absolute()))
+    return list(dict.fromkeys(Path(place) for place in known if Path(place).is_absolute()))
 
 
-def look_up(content: str, hints: Iterable[str] = ()) -> tuple[Path | None, str]:
+def look_up(content: str) -> tuple[Path | None, str]:
     """Return (where a content lies, ''), or (None, why it does not, '' where nobody knows a place).
 
-    Args:
-        hints: further paths to look at, such as those that a run's provenance names.
+    Only paths that the user of this machine has named are looked at. Those in a run's provenance.json are not: it
+    may be a stranger's, and data never chooses which file is read.
     """
     changed = ""
-    for place in _places(content, hints):
+    for place in _places(content):
         try:
             found = _hashed(place)
         except (OSError, ValueError):
@@ -235,15 +235,19 @@ def look_up(content: str, hints: Iterable[str] = ()) -> tuple[Path | None, str]:
     return None, changed
 
 
-def find(content: str, hints: Iterable[str] = ()) -> Path:
+def find(content: str, told: str = "") -> Path:
     """Return where a content lies on this machine.
+
+    Args:
+        content: of the file. told: where a run's provenance says that it lay, for the message alone.
 
     Raises:
         DataError: no known place has it (any more).
     """
-    place, why = look_up(content, hints)
+    place, why = look_up(content)
     if place is None:
-        what = why or f"no file with {content} is known on this machine"
+        lay = f" (where the run was made it was {brief(told)})" if told else ""
+        what = why or f"no file with {content} is known on this machine{lay}"
         raise DataError(what, f"Bring the file with that content and name it: --file PATH ({content})")
     return place
 
@@ -254,27 +258,26 @@ def places_of(config: Mapping[str, Any]) -> dict[str, str]:
     return {content: str(path) for content, path in found.items() if path is not None}
 
 
-def require(config: Mapping[str, Any], hints: Mapping[str, str] | None = None) -> None:
+def require(config: Mapping[str, Any], told: Mapping[str, str] | None = None) -> None:
     """Check that every file that a configuration names is at hand, before hours are spent.
 
     Args:
-        hints: content -> path, where one was seen earlier.
+        config: of a run. told: content -> path, as a run's provenance says; it is shown, never opened.
 
     Raises:
         DataError: naming the first that is not.
     """
     for content in contents(config):
-        find(content, [str(hints[content])] if hints and content in hints else [])
+        find(content, str((told or {}).get(content, "")))
 
 
-def changed(config: Mapping[str, Any], hints: Any = None) -> str:
+def changed(config: Mapping[str, Any]) -> str:
     """Return a sentence where a file that a run was made from holds something else now, else ''.
 
     A file that is gone, or on another machine, is no change.
     """
-    hints = hints if isinstance(hints, Mapping) else {}
     for content in contents(config):
-        place, why = look_up(content, [str(hints[content])] if content in hints else [])
+        place, why = look_up(content)
         if place is None and why:
             return why
     return ""

@@ -203,6 +203,27 @@ def _spec(config: dict[str, Any], index: Index, required: Mapping[str, RunSpec],
     return RunSpec(config, code, cache, required, command)
 
 
+def _check_stored(config: Mapping[str, Any], index: Index) -> None:
+    """Refuse a stored configuration that names a file by its path; it may be a stranger's, so none is opened for it.
+
+    Raises:
+        ConfigError: it does; an unknown plug-in.
+    """
+    encoders = config["recipe"].get("encoder")
+    asked = [("method", config["method"], config["params"]), ("dataset", config["dataset"], config["dataset_params"])]
+    for one in encoders.values() if isinstance(encoders, Mapping) else ():
+        if isinstance(one, Mapping):
+            asked.append(("encoder", one.get("name"), one.get("params")))
+    for kind, name, values in asked:
+        known = index.find(kind, str(name)).facts["params"] if isinstance(values, Mapping) else ()
+        for key in [fact["name"] for fact in known if fact["type"] == "file"]:
+            if values.get(key) is not None and not files.is_content(values[key]):
+                raise ConfigError(
+                    f"the configuration names a file of the {kind} {name} by its path: {key} = {brief(values[key])}",
+                    "A stored one holds its content, sha256:<64 hex digits>; name the path by --file",
+                )
+
+
 def from_config(config: Mapping[str, Any], index: Index, above: tuple[str, ...] = ()) -> RunSpec:
     """Return the run of a stored configuration (of a run.json).
 
@@ -217,6 +238,7 @@ def from_config(config: Mapping[str, Any], index: Index, above: tuple[str, ...] 
     lacking = [key for key in CONFIG_KEYS if key not in config]
     if lacking or not isinstance(config["recipe"], Mapping):
         raise ConfigError(f"the configuration lacks {', '.join(lacking) or 'a recipe'}", "Take the run.json of a run")
+    _check_stored(config, index)
     request = Request(
         dataset=config["dataset"],
         method=config["method"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -27,6 +28,7 @@ from mmlbench.index import load_index, use_plugins
 from mmlbench.params import EncoderParams, MethodParams, check, describe, file_field
 from mmlbench.plan import Request, encoder_label, from_config, resolve
 from mmlbench.runfolder import RunFolder
+from mmlbench.store import write_json
 from mmlbench.testing import PLUGINS
 from mmlbench.train.provenance import provenance
 from mmlbench.weights import load_weights, read_tensors
@@ -224,6 +226,48 @@ def test_a_run_from_elsewhere_finds_its_file_by_content(place: Path, tiny, capsy
     assert "no file with sha256:" in capsys.readouterr().err
     assert main([*words, *(word for path in moved for word in ("--file", str(path)))]) == 0
     assert (place / "out" / spec.path / "run.json").exists()
+
+
+def test_a_path_that_provenance_names_is_told_and_never_opened(place: Path, tiny, capsys, monkeypatch) -> None:
+    """A stranger's provenance.json may name any file of this machine."""
+    results, words = place / "results", ["--results", str(place / "results"), "--cache", str(tiny.cache)]
+    spec = resolve(request(place), load_index())
+    make_run(spec, load_index(), results, tiny.cache, device="cpu")
+    study = {
+        "grid": [{"dataset": "tiny", "seeds": [0], "methods": ["joint"], "recipe_set": request(place).recipe_params}]
+    }
+    (results / "plan.json").write_text(json.dumps(configs.study(study).plan()))
+    provenance_file = results / spec.path / "provenance.json"
+    facts = json.loads(provenance_file.read_text())
+    secret = place / "secret"
+    secret.write_text("a key")
+    facts["files"] = dict.fromkeys(facts["files"], str(secret))
+    facts["record_hash"] = digest({key: value for key, value in facts.items() if key != "record_hash"})[:16]
+    write_json(provenance_file, facts)
+    shutil.rmtree(paths.index_folder() / "files")  # as on another machine
+    monkeypatch.setattr(files, "_known", {})
+    monkeypatch.setattr(files, "_seen", {})
+    opened: list[str] = []
+    real = files._stamp
+    monkeypatch.setattr(files, "_stamp", lambda path: opened.append(str(path)) or real(path))
+    row = ""
+    for command in ("verify", "stale", "tables"):
+        assert main([command, *words]) == 0, capsys.readouterr()
+    row = next(csv.DictReader((results / "all_tables.csv").open()))["row_id"]
+    capsys.readouterr()
+    assert main(["reproduce", row, *words]) == 2
+    assert str(secret) in capsys.readouterr().err, "it is told"
+    assert main(["robustness", *words]) == 2
+    assert str(secret) not in opened
+
+
+def test_a_stored_configuration_that_names_a_path_is_refused_unopened(place: Path, monkeypatch) -> None:
+    spec = resolve(request(place), load_index())
+    config = json.loads(json.dumps(spec.config))
+    config["recipe"]["encoder"]["audio"]["params"]["weights"] = str(place / "audio.pt")
+    monkeypatch.setattr(files, "_stamp", lambda path: pytest.fail(f"{path} was opened"))
+    with pytest.raises(ConfigError, match="by its path"):
+        from_config(config, load_index())
 
 
 def test_the_bytes_that_are_loaded_are_the_ones_that_were_hashed(place: Path, monkeypatch) -> None:

@@ -82,7 +82,6 @@ def stale(arguments: argparse.Namespace) -> int:
 def _why_stale(path: Path, cache: Path, index: Index) -> str:
     """Return why a run is not what the present code would make, or ''."""
     from ..train.complete import completeness
-    from .run import seen_files
 
     try:
         spec = from_config(read_json(path)["config"], index)
@@ -90,7 +89,7 @@ def _why_stale(path: Path, cache: Path, index: Index) -> str:
         if not manifest.exists():
             return f"its prepared data {spec.cache} is not there: the dataset's code changed, or the cache is gone"
         fingerprint = read_json(manifest)["fingerprint"]
-        return completeness(path.parent, spec, fingerprint) or files.changed(spec.config, seen_files(path.parent))
+        return completeness(path.parent, spec, fingerprint) or files.changed(spec.config)
     except MmlbenchError as error:
         return str(error)
     except (KeyError, TypeError):

@@ -140,7 +140,7 @@ class Loaded:
     headline: str
     baseline: str
     groups: list[Group]
-    robustness: bool = False
+    robustness: tuple[float, ...] = ()
 
 
 def read_plan(results: Path) -> dict[str, Any]:
@@ -218,7 +218,7 @@ def _state(cell: Mapping[str, Any], results: Path, cache: Path) -> tuple[str, Ru
         source = results / used["run"] / "run.json"
         if source.exists() and file_digest(source) != used["run_hash"]:
             return f"stale, its {method} run was made anew", None
-    other = changed(run.record["config"], run.provenance.get("files"))
+    other = changed(run.record["config"])
     return (f"stale: {other}", None) if other else ("", run)
 
 
@@ -389,4 +389,4 @@ def load(results: Path, cache: Path, plan: dict[str, Any] | None = None, regroup
             entry.runs.sort(key=lambda run: run.seed)
         together = logit_mean(group)
         group.entries += [together] if together else []
-    return Loaded(plan["name"], plan["headline"], plan["baseline"], groups, bool(plan.get("robustness")))
+    return Loaded(plan["name"], plan["headline"], plan["baseline"], groups, tuple(plan.get("robustness") or ()))
