@@ -30,7 +30,7 @@ from .lease import Lease
 from .raw.archives import check_space
 from .report.facts import Facts
 from .report.load import MADE, read_made_plan, read_plan
-from .report.robust import check_curve, curve_file
+from .results.curve import check_curve, curve_file
 from .results.packed import MEND, extract, listed, most_bytes
 from .results.record import parse_record
 from .store import json_text, read_json, storage_error, whole, write_json
@@ -101,7 +101,7 @@ def pack(results: Path, to: Path) -> int:
             f"the study does not verify: {faults[0]}{more}", "Make the runs again; mmlbench verify lists all"
         )
     for run in _curves(plan, results, runs):
-        check_curve(results, run)
+        check_curve(results, run, plan["robustness"])
     files = dict(_files(results, plan, runs))
     environment = json_text(_environment()).encode()
     hashes = {name: file_digest(path) for name, path in files.items()}
@@ -241,7 +241,7 @@ def _checked_curves(archive: Path, plan: dict[str, Any], folder: Path, runs: lis
     for name in sorted(there - set(curves.values())):
         raise DataError(f"{archive}: {name} is not planned", MEND)
     for run in curves:
-        check_curve(folder, run)
+        check_curve(folder, run, plan["robustness"])
     return curves
 
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from .errors import DataError
 from .hashing import digest, file_digest
+from .results.curve import check_curve, curve_file
 from .results.record import parse_record
 from .runfolder import RunFolder, verify
 from .store import read_json
@@ -138,6 +139,25 @@ def _reused(run: RunFolder, results: Path) -> Iterator[str]:
             yield f"the {method} run that it reuses, {used['run']}, is not there"
         elif file_digest(source) != used["run_hash"]:
             yield f"the {method} run that it reuses, {used['run']}, is not the one it was made from"
+
+
+def curve_faults(path: Path, results: Path) -> list[str]:
+    """Return what is wrong with the logits under noise of a run that is as it was written; [] where it has none."""
+    run = str(read_json(path / "run.json")["run"])
+    if not curve_file(results, run).exists():
+        return []
+    try:
+        check_curve(results, run)
+    except DataError as error:
+        return [str(error)]
+    return []
+
+
+def loose_curves(results: Path) -> list[str]:
+    """Return a sentence for each file of logits under noise whose run is not there; no table reads it."""
+    found = (path for path in sorted(results.glob("robustness/*/*/*/*.npz")) if not path.name.startswith("."))
+    runs = {path: results / "runs" / path.relative_to(results / "robustness").with_suffix("") for path in found}
+    return [f"{path} belongs to no run here" for path, run in runs.items() if not (run / "run.json").exists()]
 
 
 def equal_seeds(runs: Iterable[Path]) -> list[str]:

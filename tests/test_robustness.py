@@ -8,16 +8,18 @@ from pathlib import Path
 import fake_runs
 import numpy as np
 import pytest
+from bad_input import refused
 from fake_runs import FakeMethod, small
 from test_report import one
+from test_trust import repacked
 
 from mmlbench import config as configs
 from mmlbench.cli import main
 from mmlbench.errors import ConfigError, DataError
-from mmlbench.hashing import file_digest
 from mmlbench.report.frame import make_frame
 from mmlbench.report.robust import area_weights
 from mmlbench.report.rows import parse_rows
+from mmlbench.results.curve import check_curve, content_hash, curve_file, sealed
 from mmlbench.stats import two_part
 from mmlbench.store import read_arrays, read_json, write_arrays, write_json
 from mmlbench.testing import FEW_EPOCHS, PLUGINS
@@ -54,12 +56,12 @@ def add_curves(results: Path) -> Path:
         predicted = read_arrays(folder / "predictions.npz")
         if "last/test/fused" not in predicted or cell["config"]["recipe"].get("noise_std"):
             continue
-        arrays = {"run_hash": np.array(file_digest(folder / "run.json"))}
-        for strength, level in ((1, 0.6), (2, 0.4)):
-            arrays[f"audio={strength}/fused"] = fake_runs.draw_logits(
-                predicted["test/label"], level, 4, seed, strength
-            )
-        write_arrays(results / "robustness" / f"{folder.relative_to(results / 'runs')}.npz", arrays)
+        drawn = {
+            f"{modality}={strength}/fused": fake_runs.draw_logits(predicted["test/label"], level, 4, seed, strength)
+            for modality in read_json(folder / "run.json")["modalities"]
+            for strength, level in ((1, 0.6), (2, 0.4))
+        }
+        write_arrays(curve_file(results, cell["run"]), sealed(drawn, folder / "run.json", [1.0, 2.0]))
     return results
 
 
@@ -105,6 +107,85 @@ def test_noise_measured_on_other_weights_is_refused(tmp_path: Path) -> None:
         make_frame(results, tmp_path)
 
 
+def _damaged(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return arrays | {"audio=1/fused": arrays["audio=1/fused"][:, ::-1].copy()}
+
+
+def _of_another_version(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: value for name, value in arrays.items() if name not in ("content_hash", "strengths")}
+
+
+def _of_other_strengths(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return arrays | {"strengths": np.array([1.0, 3.0])}
+
+
+def _lacking_a_point(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    kept = {name: value for name, value in arrays.items() if name not in ("audio=2/fused", "content_hash")}
+    return kept | {"content_hash": np.array(content_hash(kept))}
+
+
+@pytest.mark.parametrize("change", [_damaged, _of_another_version, _of_other_strengths, _lacking_a_point])
+def test_a_changed_curve_is_refused_by_verify_tables_export_and_import(tmp_path: Path, capsys, change) -> None:
+    results = switch_on(with_curves(tmp_path / "a"))
+    assert main(["verify", "--results", str(results)]) == 0
+    assert main(["export", "--results", str(results), "--to", str(tmp_path / "good.tar.gz")]) == 0
+    path = next(results.glob("robustness/*/*/joint/s1-*.npz"))
+    write_arrays(path, change(read_arrays(path)))
+    capsys.readouterr()
+    assert main(["verify", "--results", str(results)]) == 1
+    (line,) = capsys.readouterr().out.splitlines()
+    assert str(path) in line and f"mmlbench robustness {results}/runs/" in line
+    with pytest.raises(DataError, match=r"--noise 1,2"):
+        make_frame(results, tmp_path)
+    assert "mmlbench robustness" in refused(capsys, "export", "--results", results, "--to", tmp_path / "s.tar.gz")
+    forged = repacked(
+        tmp_path / "good.tar.gz",
+        tmp_path / "bad.tar.gz",
+        lambda files: files.update({path.relative_to(results).as_posix(): path.read_bytes()}),
+        rehash=True,
+    )
+    assert path.name in refused(capsys, "import", forged, "--results", tmp_path / "in")
+    assert not list((tmp_path / "in").glob("*"))
+
+
+def test_a_curve_of_another_run_is_refused(tmp_path: Path, capsys) -> None:
+    results = switch_on(with_curves(tmp_path / "a"))
+    one, other = (next(results.glob(f"robustness/*/*/joint/s{seed}-*.npz")) for seed in (0, 1))
+    one.write_bytes(other.read_bytes())
+    assert main(["verify", "--results", str(results)]) == 1
+    assert "is stale" in capsys.readouterr().out
+
+
+def test_strengths_that_the_plan_does_not_ask_for_are_refused(tmp_path: Path) -> None:
+    results = with_curves(tmp_path)
+    write_json(results / "plan.json", read_json(results / "plan.json") | {"robustness": [1.0]})
+    with pytest.raises(DataError, match=r"the plan asks for \[1\.0\].*--noise 1$"):
+        make_frame(results, tmp_path)
+
+
+def test_verify_notes_a_curve_without_its_run(tmp_path: Path, capsys) -> None:
+    results = with_curves(tmp_path)
+    path = next(results.glob("robustness/*/*/joint/s1-*.npz"))
+    away = path.with_name("s1-0123456789.npz")
+    path.rename(away)
+    assert main(["verify", "--results", str(results)]) == 0
+    assert str(away) in capsys.readouterr().err
+
+
+def test_a_damaged_curve_is_measured_anew(tiny, tmp_path: Path) -> None:
+    run = tiny.run("joint", tmp_path)
+    words = ["robustness", "--noise", "1", "--results", str(tmp_path), "--cache", str(tiny.cache), "--device", "cpu"]
+    words += ["--plugins", str(PLUGINS)]
+    assert main(words) == 0
+    path = curve_file(tmp_path, run.name)
+    whole = path.read_bytes()
+    for damage in (whole[: len(whole) // 2], b""):
+        path.write_bytes(damage)
+        assert main(words) == 0 and path.read_bytes() == whole
+    write_arrays(path, _of_another_version(read_arrays(path)))
+    assert main(words) == 0 and path.read_bytes() == whole
+
+
 def test_the_curves_travel_with_the_study(tmp_path: Path, capsys) -> None:
     here, there, packed = switch_on(with_curves(tmp_path / "a")), tmp_path / "b", tmp_path / "s.tar.gz"
     assert main(["export", "--results", str(here), "--to", str(packed)]) == 0
@@ -114,7 +195,10 @@ def test_the_curves_travel_with_the_study(tmp_path: Path, capsys) -> None:
     assert "robustness,avdigits," in made[0] and make_frame(there, tmp_path) == made
     assert main(["import", str(packed), "--results", str(there)]) == 0, "equal measurements are no conflict"
     ours = next(there.glob("robustness/*/*/joint/s1-*.npz"))
-    write_arrays(ours, {k: v if k == "run_hash" else -v for k, v in read_arrays(ours).items()})
+    run = f"runs/{ours.relative_to(there / 'robustness').with_suffix('').as_posix()}"
+    write_arrays(
+        ours, sealed({k: -v for k, v in check_curve(there, run).items()}, there / run / "run.json", [1.0, 2.0])
+    )
     kept = ours.read_bytes()
     capsys.readouterr()
     assert main(["import", str(packed), "--results", str(there)]) == 2
@@ -134,7 +218,8 @@ def test_folds_are_measured_one_by_one_and_put_together(tmp_path: Path) -> None:
     results = switch_on(add_curves(fake_runs.write_study(tmp_path, folds)))
     rows = [row for row in parse_rows(make_frame(results, tmp_path)[0]) if row.table == "robustness"]
     assert {row.split for row in rows} == {"rotation"} and {row.n_test for row in rows} == {160}
-    assert one(rows, "robustness", split="rotation", metric="accuracy@noise=1").value == pytest.approx(0.6, abs=0.05)
+    at_one = one(rows, "robustness", split="rotation", metric="accuracy@noise=1", modality="audio")
+    assert at_one.value == pytest.approx(0.6, abs=0.05)
 
 
 class NoisyGroup(fake_runs.FakeGroup):

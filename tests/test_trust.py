@@ -208,7 +208,7 @@ def test_export_refuses_what_does_not_verify(study: Path, tmp_path: Path, capsys
     assert not (tmp_path / "s.tar.gz").exists()
 
 
-def _repacked(source: Path, to: Path, change=None, extra: list[tarfile.TarInfo] = (), rehash: bool = True) -> Path:
+def repacked(source: Path, to: Path, change=None, extra: list[tarfile.TarInfo] = (), rehash: bool = True) -> Path:
     """Write an archive anew with changed files and further members."""
     with tarfile.open(source) as tar:
         files = {m.name: tar.extractfile(m).read() for m in tar if m.isreg()}
@@ -253,7 +253,7 @@ def _member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfi
 )
 def test_an_archive_that_leads_outside(study: Path, tmp_path: Path, capsys, member: tarfile.TarInfo) -> None:
     archive.pack(study, tmp_path / "s.tar.gz")
-    bad = _repacked(tmp_path / "s.tar.gz", tmp_path / "bad.tar.gz", extra=[member])
+    bad = repacked(tmp_path / "s.tar.gz", tmp_path / "bad.tar.gz", extra=[member])
     line = refused(capsys, "import", bad, "--results", tmp_path / "in" / "results")
     assert "leads outside or belongs to no study" in line or "is no plain file" in line
     assert not (tmp_path / "in").exists(), "nothing was taken over, nothing was even begun"
@@ -289,7 +289,7 @@ def test_an_archive_that_does_not_verify(
     study: Path, tmp_path: Path, capsys, change, rehash: bool, said: str
 ) -> None:
     archive.pack(study, tmp_path / "s.tar.gz")
-    bad = _repacked(tmp_path / "s.tar.gz", tmp_path / "bad.tar.gz", change, rehash=rehash)
+    bad = repacked(tmp_path / "s.tar.gz", tmp_path / "bad.tar.gz", change, rehash=rehash)
     assert re.search(said, refused(capsys, "import", bad, "--results", tmp_path / "in"))
     assert not (tmp_path / "in").exists() or list((tmp_path / "in").iterdir()) == []
 

@@ -13,6 +13,7 @@ from ..device import choose_device
 from ..errors import DataError, LeaseLost
 from ..index import Index, load_index, use_plugins
 from ..lease import Lease
+from ..results.curve import curve_file
 from ..runfolder import RunFolder
 from . import say
 from .run import prepare_dataset, seen_files
@@ -54,9 +55,9 @@ def measure(runs: Sequence[Path], results: Path, cache: Path, noise: Sequence[fl
 
 def _measure(run: RunFolder, results: Path, cache: Cache, index: Index, noise: Sequence[float], where: Any) -> None:
     """Measure one run; two processes do it one after the other, and the second finds it done."""
-    from ..train.robustness import measured, noise_file, under_noise
+    from ..train.robustness import measured, under_noise
 
-    path = noise_file(results, run.name)
+    path = curve_file(results, run.name)
     try:
         with Lease(path.with_name(f".{path.name}.lease"), say, passing=True) as lease:
             if not measured(run, results, noise):

@@ -27,19 +27,19 @@ def _all_runs(results: Path) -> list[Path]:
 
 def verify(arguments: argparse.Namespace) -> int:
     """Check run folders byte by byte and against their own predictions; exit code 1 where one is not as written."""
-    from ..verify import equal_seeds, verify_run
+    from ..verify import curve_faults, equal_seeds, loose_curves, verify_run
 
     runs = arguments.runs or _all_runs(arguments.results)
     if not runs:
         raise DataError(f"{arguments.results} holds no runs", "Name run folders, or the results folder by --results")
     faults, bad = 0, 0
     for path in runs:
-        found = verify_run(path, arguments.results, arguments.cache)
+        found = verify_run(path, arguments.results, arguments.cache) or curve_faults(path, arguments.results)
         sys.stdout.writelines(f"{line}\n" for line in found)
         faults, bad = faults + len(found), bad + bool(found)
         if not found and (other := _file_note(path)):
             sys.stdout.write(f"note: {path}: {other}\n")  # the run is as it was written; it can't be made again so
-    for line in equal_seeds(runs):
+    for line in (*equal_seeds(runs), *([] if arguments.runs else loose_curves(arguments.results))):
         say(f"note: {line}")
     say(
         f"{bad} of {len(runs)} runs are not as they were written ({faults} faults)"
@@ -52,9 +52,8 @@ def verify(arguments: argparse.Namespace) -> int:
 def _file_note(path: Path) -> str:
     """Return a sentence where a file that a run names by its content holds something else now, else ''."""
     from ..files import changed
-    from .run import seen_files
 
-    return changed(read_json(path / "run.json")["config"], seen_files(path))
+    return changed(read_json(path / "run.json")["config"])
 
 
 def diff(arguments: argparse.Namespace) -> int:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError
-from ..hashing import file_digest
-from ..results.arrays import curves
+from ..results.curve import check_curve, curve_file
 from ..score import Bits, correct
-from ..store import read_json
 from .accuracy import entry_notes
 from .boil import Run
 from .facts import LOGIT_MEAN
@@ -28,34 +25,17 @@ Point = tuple[str, np.ndarray | None, Row]
 TRAINED = re.compile(r" noise_(std|on)=(\S+)")
 
 
-def curve_file(results: Path, run: str) -> Path:
-    """Return where a run's logits under noise are stored."""
-    return results / "robustness" / f"{run.removeprefix('runs/')}.npz"
-
-
-def check_curve(results: Path, run: str) -> dict[str, np.ndarray]:
-    """Return a run's logits under noise, '<modality>=<strength>/<logits>'.
-
-    Raises:
-        DataError: they are not there, of another form, or were measured on other weights than the run has now.
-    """
-    path, mend = curve_file(results, run), f"Measure it: mmlbench robustness {results / run}"
-    if not path.exists():
-        raise DataError(f"{path} is missing, and the plan asks for accuracy under noise", mend)
-    arrays = curves(path, read_json(results / run / "run.json"))
-    if str(arrays.pop("run_hash", "")) != file_digest(results / run / "run.json"):
-        raise DataError(f"{path} is stale: the run was made anew since", mend)
-    return arrays
-
-
-def read_curve(results: Path, run: Run, label: np.ndarray) -> Curve:
+def read_curve(results: Path, run: Run, label: np.ndarray, strengths: Sequence[float]) -> Curve:
     """Return (modality, strength) -> correctness of the fused logits of a run, of folds one after another.
+
+    Args:
+        results: the results folder. run: whose curve. label: of the test samples. strengths: as the plan has them.
 
     Raises:
         DataError: as `check_curve`; logits that are not finite, or of another length than the labels.
     """
     names = [str(source.record["run"]) for source in run.sources]
-    parts = [check_curve(results, name) for name in names]
+    parts = [check_curve(results, name, strengths) for name in names]
     found: Curve = {}
     for key in parts[0]:
         place, _, name = key.partition("/")
@@ -82,7 +62,7 @@ def robustness_rows(loaded: Loaded, results: Path) -> Iterator[Row]:
     for group in loaded.groups:
         areas: dict[str, list[Values]] = {}
         for entry in group.entries:
-            for modality, area, row in _at_test(group, entry, results):
+            for modality, area, row in _at_test(group, entry, results, loaded.robustness):
                 if area is not None:
                     areas.setdefault(modality, []).append((entry, POINTS * area))
                 yield row
@@ -93,18 +73,18 @@ def robustness_rows(loaded: Loaded, results: Path) -> Iterator[Row]:
     yield from (row for _, _, row in _trained(loaded))
 
 
-def _at_test(group: Group, entry: Entry, results: Path) -> Iterator[Point]:
+def _at_test(group: Group, entry: Entry, results: Path, strengths: Sequence[float]) -> Iterator[Point]:
     clean = entry.matrix("last/fused")
     if clean is None or not _planned(entry, results):
         return
-    curves = [read_curve(results, run, group.label) for run in entry.runs]
+    curves = [read_curve(results, run, group.label, strengths) for run in entry.runs]
     common = [key for key in curves[0] if all(key in curve for curve in curves)]
     for modality in group.modalities:
-        strengths = sorted(strength for name, strength in common if name == modality)
-        if not strengths:
+        there = sorted(strength for name, strength in common if name == modality)
+        if not there:
             continue
-        points = [clean, *(np.stack([c[modality, s] for c in curves]).astype(np.float64) for s in strengths)]
-        yield from _curve(group, entry, modality, [0.0, *strengths], points, "noise at test only", [])
+        points = [clean, *(np.stack([c[modality, s] for c in curves]).astype(np.float64) for s in there)]
+        yield from _curve(group, entry, modality, [0.0, *there], points, "noise at test only", [])
 
 
 def _planned(entry: Entry, results: Path) -> bool:

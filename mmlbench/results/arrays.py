@@ -22,6 +22,8 @@ from .record import LOGITS
 
 #: Characters of an id or a group.
 MOST_CHARACTERS = 1000
+#: Strengths of noise at which a run is measured.
+MOST_STRENGTHS = 10_000
 MEND = "Remove the run and make it again"
 #: Takes name, shape and dtype of an array; returns what is wrong, '' for nothing.
 Wanted = Callable[[str, tuple[int, ...], np.dtype[Any]], str]
@@ -29,7 +31,7 @@ _FACT = re.compile(r"(val|test)/(id|group|label)")
 _LOGITS = re.compile(rf"({'|'.join(NAMES)})/(val|test)/({LOGITS}|fused@(mean|zero):(none|{WORD}(\+{WORD})*))")
 _PROBE = re.compile(rf"(initial|{'|'.join(NAMES)})/({WORD})/(val|test)")
 _EPOCHS = re.compile(rf"(.+)/(val|test)/({LOGITS})")
-_CURVE = re.compile(rf"({WORD})=([0-9.e+-]{{1,20}})/({LOGITS}|\S+)")
+CURVE = re.compile(rf"({WORD})=([0-9.e+-]{{1,20}})/({LOGITS}|\S+)")
 
 
 def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
@@ -133,13 +135,16 @@ def epoch_bits(path: Path, record: Mapping[str, Any], part: str) -> dict[str, np
 
 
 def curves(path: Path, record: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Read logits under noise: '<modality>=<strength>/<logits>' on `test`, and `run_hash`."""
+    """Read logits under noise: '<modality>=<strength>/<logits>' on `test`, and what binds them (`results.curve`)."""
     n, classes = record["counts"]["test"], len(record["class_names"])
 
     def wanted(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
-        if name == "run_hash":
+        if name in ("run_hash", "content_hash"):
             return "" if shape == () and dtype.kind == "U" and dtype.itemsize <= 400 else "is no hash"
-        found = _CURVE.fullmatch(name)
+        if name == "strengths":
+            fits = len(shape) == 1 and 0 < shape[0] <= MOST_STRENGTHS and dtype == np.float64
+            return "" if fits else "is no list of strengths"
+        found = CURVE.fullmatch(name)
         if found is None or found[1] not in record["modalities"]:
             return "is no array of logits under noise"
         return _logits(shape, dtype, n, classes)

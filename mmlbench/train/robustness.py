@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 from ..cache import Cache
-from ..errors import ConfigError, RunError
-from ..hashing import file_digest
+from ..errors import ConfigError, DataError, RunError
 from ..index import Index
+from ..results.curve import check_curve, curve_file, sealed
 from ..runfolder import RunFolder
 from ..store import Through, read_arrays, whole, write_arrays
 from .build import axes_of, build_method, on_device
@@ -26,20 +26,13 @@ from .looks import looks_of
 from .machine import set_up_torch
 
 
-def noise_file(results: Path, run: str) -> Path:
-    """Return where the logits under noise of a run are stored."""
-    return results / "robustness" / f"{run.removeprefix('runs/')}.npz"
-
-
 def measured(run: RunFolder, results: Path, strengths: Sequence[float]) -> bool:
-    """Whether a run was measured on the weights that it has now, with these strengths."""
-    path = noise_file(results, str(run.record["run"]))
-    if not path.exists():
+    """Whether a run was measured on the weights that it has now, with these strengths; what is damaged was not."""
+    try:
+        check_curve(results, str(run.record["run"]), strengths)
+    except DataError:
         return False
-    arrays = read_arrays(path)
-    places = {key.partition("/")[0] for key in arrays if "/" in key}
-    wanted = {f"{modality}={strength:g}" for modality in run.record["modalities"] for strength in strengths}
-    return str(arrays.get("run_hash")) == file_digest(run.path / "run.json") and places == wanted
+    return True
 
 
 def under_noise(
@@ -59,7 +52,7 @@ def under_noise(
     config = run.record["config"]
     if config["recipe"].get("noise_std"):
         raise ConfigError(f"{run.name} has noise in training and test already", "Name runs without `noise_std`")
-    path = noise_file(results, str(run.record["run"]))
+    path = curve_file(results, str(run.record["run"]))
     if not (run.path / "weights-last.npz").exists():
         raise RunError(
             f"{run.name} keeps no weights of its last epoch", "Give the method `keeps`, and train it again"
@@ -71,12 +64,12 @@ def under_noise(
     method.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
     on_device(method, device).requires_grad_(False)
     looks = looks_of(config["recipe"], cache)
-    found: dict[str, np.ndarray] = {"run_hash": np.array(file_digest(run.path / "run.json"))}
+    found: dict[str, np.ndarray] = {}
     for modality in method.modalities:
         for strength in strengths:
             noise = Noise(modality, float(strength))
             data = PartData(cache, config["split"], "test", device, axes_of(config), noise, looks)
             for name, logits in Evaluator(method).logits(data).items():
                 found[f"{modality}={strength:g}/{name}"] = logits.cpu().numpy()
-    write_arrays(path, found, through=through)
+    write_arrays(path, sealed(found, run.path / "run.json", strengths), through=through)
     return path
