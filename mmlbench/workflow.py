@@ -25,11 +25,14 @@ from .params import value_text
 from .paths import set_data_folders
 from .plan import RunSpec
 from .store import read_json, write_json
+from .study.plan import plan_key
 from .study.progress import Job, Progress, show_first_table, to_terminal
 from .study.yaml import read_mapping, readable
 from .tuning import Tuned
 
 _held: list[int] = []
+#: Whether another start works in this folder, or this one is a child of a start: then results/plan.json is not ours.
+_beside: list[bool] = []
 #: Is set in what a start starts.
 _STARTED = "MMLBENCH_SNAKEMAKE"
 
@@ -52,10 +55,12 @@ def free_stale_lock(folder: str | Path) -> None:
         _held.append(descriptor)
     except BlockingIOError:
         os.close(descriptor)
+        _beside.append(True)
         return  # another start lives (or this is a child of it): Snakemake's own lock speaks for it
     except OSError:
         os.close(descriptor)
         if not _only_start(folder):
+            _beside.append(True)
             return
     stale = sorted((folder / "locks").glob("*.lock"))
     for lock in stale:
@@ -106,6 +111,8 @@ class Plan:
 
     def __init__(self, study: configs.Study) -> None:
         self.study = study
+        #: What the tables must be made from; plan.json on disk may be exchanged while the runs are trained.
+        self.key = plan_key(study.plan())
         self.runs = {str(Path("results") / run.stamp): run for run in study.runs}
         cells = [cell for cell in study.cells if cell.tuned]
         self.tuned = {str(Path("results") / cell.tuned.stamp(cell.run)): cell for cell in cells if cell.tuned}
@@ -275,6 +282,9 @@ def _stop(line: str, code: int) -> NoReturn:
 def read(config: Mapping[str, Any], results: str | Path, files: Sequence[str | Path] = ()) -> Plan:
     """Check a config, write results/plan.json where it changed, and return the plan.
 
+    A start beside one that is at work writes nothing: a look at another study (`--dry-run`), or a start that
+    Snakemake's lock refuses, would take the plan away under the first one's runs.
+
     Snakemake does not miss what lies before a target that is there. So where tables are there and a run of the plan
     is not, the plan gets a new `round`: it is an input of the tables, and they ask for their runs again.
 
@@ -293,7 +303,7 @@ def read(config: Mapping[str, Any], results: str | Path, files: Sequence[str | P
         if (results / "all_tables.csv").exists():
             wanted = [*(run.stamp for run in study.runs), *(c.tuned.stamp(c.run) for c in study.cells if c.tuned)]
             plan["round"] += any(not (results / stamp).exists() for stamp in wanted)
-        if plan != before:
+        if plan != before and not (_beside and before):
             write_json(results / "plan.json", plan)
         return Plan(study)
     except MmlbenchError as error:

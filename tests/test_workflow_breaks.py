@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -9,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from clone import MOMENTS, ROOT, TABLES, Clone, study
 
 from mmlbench.config import read_study
@@ -79,6 +81,34 @@ def test_a_second_call_beside_a_living_one_is_refused(clone):
     assert second.code == 1 and "locked" in second.text and "killed here" not in second.text
     text, _ = first.communicate(timeout=200)
     assert first.returncode == 0, text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [[], ["--dry-run"]], ids=["refused by the lock", "a look"])
+def test_another_study_beside_a_living_start_takes_nothing_from_its_tables(words, clone):
+    other = clone.folder / "config" / "other.yaml"
+    other.write_text(yaml.safe_dump(study(["joint"]) | {"name": "other"}), encoding="utf-8")
+    clone.configure(study(["joint"], recipe_set={"epochs": 60, "batch_size": 16}))
+    first = clone.start("snakemake", "--cores", "1", TABLES)
+    clone.wait_for(MOMENTS["a run"], first)
+    plan = (clone.folder / "results" / "plan.json").read_bytes()
+    second = clone.call("snakemake", "--cores", "1", TABLES, "--configfile", str(other), *words)
+    assert second.code == (0 if words else 1), second.text
+    assert (clone.folder / "results" / "plan.json").read_bytes() == plan
+    text, _ = first.communicate(timeout=200)
+    assert first.returncode == 0, text
+    assert json.loads((clone.folder / "results" / "tables" / "plan.json").read_text())["name"] == "tiny"
+    assert "tables" in clone.make("--configfile", str(other)).jobs
+    assert json.loads((clone.folder / "results" / "tables" / "plan.json").read_text())["name"] == "other"
+
+
+@pytest.mark.slow
+def test_tables_of_an_exchanged_plan_are_refused_and_not_made(clone):
+    """Without Snakemake's lock (--nolock) the plan can still be exchanged: then the tables step must not go by it."""
+    clone.make()
+    tables = (clone.folder / TABLES).read_bytes()
+    refused = clone.call("mmlbench", "tables", "--expect", "0123456789")
+    assert refused.code == 2 and refused.text.count("\n") == 1 and (clone.folder / TABLES).read_bytes() == tables
 
 
 # --- a run that fails --------------------------------------------------------------------------------------------

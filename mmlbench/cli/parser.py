@@ -288,6 +288,7 @@ def _report_commands(commands: Any) -> None:
     )
     text = "intervals over these groups of test samples, a file of mmlbench audit --groups"
     tables.add_argument("--groups", type=Path, metavar="FILE", help=text)
+    tables.add_argument("--expect", help=argparse.SUPPRESS)
     _places(tables)
     board = _add(commands, "leaderboard", "show the leaderboard in the terminal", "report", "mmlbench leaderboard")
     board.add_argument("--open", action="store_true", help="open the page in the browser instead")

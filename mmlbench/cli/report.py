@@ -31,7 +31,7 @@ def tables(arguments: argparse.Namespace) -> int:
     """Make all tables, the leaderboard and the figures of results/plan.json."""
     from ..report import make_all
 
-    make_all(arguments.results, arguments.cache, say, arguments.groups)
+    make_all(arguments.results, arguments.cache, say, arguments.groups, arguments.expect)
     return 0
 
 

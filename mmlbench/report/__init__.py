@@ -6,16 +6,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 
-def make_all(results: Path, cache: Path, say: Callable[[str], None], groups: Path | None = None) -> None:
+def make_all(
+    results: Path, cache: Path, say: Callable[[str], None], groups: Path | None = None, expect: str | None = None
+) -> None:
     """Make everything that a reader sees from a study's runs: tables, leaderboard, figures.
 
     Args:
         results: the results folder, with plan.json. cache: the folder of prepared caches. say: takes one line.
         groups: a file of `mmlbench audit --groups`: the intervals are over these groups of test samples.
+        expect: the key (`plan_key`) of the study that plan.json has to hold.
 
     Raises:
-        DataError: a planned run is missing, stale or corrupt (nothing is written then); a full disk, a read-only
-            folder.
+        DataError: a planned run is missing, stale or corrupt, or plan.json holds another study than expected, or
+            was exchanged meanwhile (nothing is written then); a full disk, a read-only folder.
     """
     from ..store import write_json, write_text
     from ..verify import equal_seeds
@@ -23,14 +26,16 @@ def make_all(results: Path, cache: Path, say: Callable[[str], None], groups: Pat
     from .figures import write_figures
     from .frame import make_frame
     from .leaderboard import write_leaderboard
-    from .load import MADE, read_groups, read_plan
+    from .load import MADE, read_groups, read_plan, stored_key
     from .tables import write_tables
     from .view import View
 
+    key = stored_key(results, expect)
     all_tables, cost = make_frame(results, cache, regroup=read_groups(groups) if groups else None)
     plan = read_plan(results)
     for line in equal_seeds(results / run for run in dict.fromkeys(cell["run"] for cell in plan["cells"])):
         say(f"note: {line}")
+    stored_key(results, key)
     view = View.parse(plan, all_tables, cost)
     view.audit = audit_plan(results, cache, say)
     write_tables(view, results / "tables")

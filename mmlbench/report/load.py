@@ -20,7 +20,7 @@ from ..plan import stamp_name
 from ..runfolder import RunFolder
 from ..selection import NAMES
 from ..store import read_json
-from ..study.plan import parse_plan
+from ..study.plan import parse_plan, plan_key
 from ..study.texts import why_not
 from ..tuning import resolved
 from ..verify import label_faults
@@ -160,6 +160,22 @@ def read_plan(results: Path) -> dict[str, Any]:
         if why_not(text):  # a plan may come from elsewhere
             raise DataError(f"{path}: {brief(text)} {why_not(text)}", "Plan the study with another name")
     return {**plan, "cells": [resolved(cell, results) for cell in plan["cells"]]}
+
+
+def stored_key(results: Path, expect: str | None = None) -> str:
+    """Return the key of the study that plan.json holds (`plan_key`).
+
+    Raises:
+        DataError: there is no plan.json, or it holds another study than the expected one.
+    """
+    path = results / "plan.json"
+    read_plan(results)  # says what is wrong with one that can't be read
+    plan: dict[str, Any] = read_json(path)
+    key = plan_key(plan)
+    if expect and key != expect:
+        what = f"{path} now holds another study ({brief(plan['name'])}): a second command exchanged it meanwhile"
+        raise DataError(what, "The runs are kept. Type the command of the study that you want again")
+    return key
 
 
 #: What the tables in a results folder were made from; plan.json may have moved on to another study.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..form import HEX10, HEX16, RUN, SPLIT, WORD, Item
+from ..hashing import digest
 from ..plan import stamp_name
 from ..selection import HEADLINES
 from .runconfig import RunConfig, Scalar, parameters, parse_config
@@ -194,6 +195,11 @@ def _described(top: Mapping[str, Item], plan: Plan) -> None:
             top["methods"].fail(f"lacks {method}, of which it plans runs")
         if split not in (plan.datasets or {}).get(dataset, {}):
             top["datasets"].fail(f"lacks {dataset}/{split}, of which it plans runs")
+
+
+def plan_key(plan: Mapping[str, Any]) -> str:
+    """Return what tells one study's plan from another's; the `round`, which only counts starts, is no part of it."""
+    return digest({name: value for name, value in plan.items() if name != "round"})[:10]
 
 
 def parse_plan(value: Any, file: Path | str, mend: str = MEND) -> Plan:
