@@ -143,9 +143,9 @@ def _fits(profile: Profile, settings: Any, offer: Any) -> Iterator[Finding]:
 
 def _test_job(settings: Any, offer: Any, profile: str, wait: float) -> Iterator[Finding]:
     """Submit one job of seconds: does a node see this folder and this Python, and how late do files show up here?"""
-    flags = _flags(settings, offer, profile)
-    if isinstance(flags, Finding):
-        yield flags
+    request = _request(settings, offer, profile)
+    if isinstance(request, Finding):
+        yield request
         return
     from snakemake_interface_common.exceptions import WorkflowError
 
@@ -159,7 +159,7 @@ def _test_job(settings: Any, offer: Any, profile: str, wait: float) -> Iterator[
         return
     result, log = folder / "facts.json", folder / "log.txt"
     (folder / "batch.json").write_text("{}", encoding="utf-8")  # what the script looks for
-    words = ["sbatch", "--parsable", "-J", folder.name, "-o", str(log).replace("%", "%%"), *flags]
+    words = ["sbatch", "--parsable", "-J", folder.name, "-o", str(log).replace("%", "%%"), *request.flags("doctor")]
     start = f"cd {shlex.quote(str(Path.cwd()))} && exec {shlex.join([sys.executable, '-c', PROBE, str(result)])}"
     script = "\n".join(["#!/bin/bash", *_part("script").preamble(settings.setup, folder), start, ""])
     job = ""
@@ -174,7 +174,7 @@ def _test_job(settings: Any, offer: Any, profile: str, wait: float) -> Iterator[
             what = f"sbatch said {done.stdout.strip()[:200]!r}, which names no job that SLURM knows"
             yield Finding("wrong", "test job", what, "Ask the administrator what the sbatch here does")
             return
-        found = _verdict(job, result, log, settings, wait)
+        found = _verdict(job, result, log, request, wait)
         job = "" if result.exists() else job  # it is about to end by itself
         yield found
     finally:  # after Ctrl-C, too
@@ -183,21 +183,20 @@ def _test_job(settings: Any, offer: Any, profile: str, wait: float) -> Iterator[
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _flags(settings: Any, offer: Any, profile: str) -> list[str] | Finding:
-    """Return the flags of the test job: those of the profile's jobs, with little memory and time."""
+def _request(settings: Any, offer: Any, profile: str) -> Any:
+    """Return the test job's request: that of the profile's jobs, with little memory and time; a Finding instead."""
     from snakemake_interface_common.exceptions import WorkflowError
 
     unknown = all(kind.mem_mb <= 1 for partition in offer.partitions.values() for kind in partition.kinds)
     resources = {"runtime": 5, "mem_mb": 0 if unknown else 2000}  # nodes that don't say what they have give none
     job = SimpleNamespace(name="test job", threads=1, resources=resources)
     try:
-        flags: list[str] = _part("resources").request_of(job, settings).flags()
+        return _part("resources").request_of(job, settings)
     except WorkflowError as error:
         return Finding("wrong", "test job", str(error), f"Correct {profile}")
-    return flags
 
 
-def _verdict(job: str, result: Path, log: Path, settings: Any, wait: float) -> Finding:
+def _verdict(job: str, result: Path, log: Path, request: Any, wait: float) -> Finding:
     """Wait for the test job and say what became of it."""
     commands, watch, reasons = _part("commands"), _part("watch"), _part("reasons")
     began, ended = time.monotonic(), 0.0
@@ -224,7 +223,7 @@ def _verdict(job: str, result: Path, log: Path, settings: Any, wait: float) -> F
         over = not state or state in watch.OVER | watch.LIMBO
         ended = ended or (time.monotonic() if over else 0.0)
         if ended and time.monotonic() - ended > 60 / (1 if state == "COMPLETED" else 6):
-            return _failed(job, log, settings, state, node)
+            return _failed(job, log, request, state, node)
         time.sleep(1.0)
     what = f"did not start within {wait:.0f} s: {state}, {reason}"
     if _part("reasons").kind(reason):
@@ -232,8 +231,8 @@ def _verdict(job: str, result: Path, log: Path, settings: Any, wait: float) -> F
     return Finding("note", "test job", f"{what}; so whether jobs run is not known", "Try again later")
 
 
-def _failed(job: str, log: Path, settings: Any, state: str, node: str) -> Finding:
-    """Say why the test job failed, by its log; a node that left none is asked what it sees."""
+def _failed(job: str, log: Path, request: Any, state: str, node: str) -> Finding:
+    """Say why the test job failed, by its log; a node that left none is asked what it sees, as such jobs ask."""
     messages, script = _part("messages"), _part("script")
     said = messages.tail(log, 15)
     cause = messages.cause_of(state, said)
@@ -241,7 +240,7 @@ def _failed(job: str, log: Path, settings: Any, state: str, node: str) -> Findin
         sight = _part("sight").Sight(_part("commands").Slurm())
         cause, until = "", time.monotonic() + 60.0
         while not cause and time.monotonic() < until:
-            cause = sight.cause_in(log.parent, node, settings)
+            cause = sight.cause_in(log.parent, node, request)
             time.sleep(1.0)
     where = f"job {job} on {node or 'no node'} failed: "
     if cause in ("setup", "srun", "folder", "python", "write"):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from slurm_project import Project
+from test_slurm_sites import CLI_FILTER, JOB_SUBMIT
 
 PROFILE = """
 executor: submitit
@@ -72,3 +73,30 @@ def test_a_folder_that_the_node_does_not_see(clone):
     clone.hide(clone.folder.parent)
     said = doctor(clone)
     assert f"failed: the node can't see {clone.folder}. Work in a folder that all nodes share" in said
+
+
+#: What this site takes from no job, and what each has to say.
+FLAGS = 'submitit-leave-out: "requeue, mem, nodes, signal"\nsubmitit-extra: "--mail-user=me"\n'
+NO_SIGNAL = CLI_FILTER.replace('nodes = "1-0"', 'nodes = "1-0", signal = "0@0"')
+
+
+@pytest.fixture
+def strict(cluster):
+    """Return the cluster of a site that refuses flags and demands one, and gives a job memory by itself."""
+    before = cluster.settings.facts()
+    cluster.restart(cli_filter=NO_SIGNAL, job_submit=JOB_SUBMIT)
+    yield cluster
+    cluster.restart(**{name: before[name] for name in ("cli_filter", "job_submit")})
+
+
+def test_the_job_that_asks_a_node_what_it_sees_has_the_profiles_flags(strict, clone):
+    """A node that can't see the folder leaves no log, so it is asked by a further job."""
+    clone.hide(clone.folder.parent)
+    said = doctor(clone, more=FLAGS)
+    assert f"failed: the node can't see {clone.folder}" in said
+
+
+def test_a_flag_that_only_runs_are_sent_with_is_tried(strict, clone):
+    """The site refuses --signal, which a run is sent with."""
+    said = doctor(clone, more=FLAGS.replace(", signal", ""))
+    assert "sbatch refuses it: " in said and "this site does not take --signal" in said

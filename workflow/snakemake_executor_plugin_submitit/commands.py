@@ -207,7 +207,7 @@ class Slurm:
     def try_on(self, node: str, script: str, flags: list[str]) -> str:
         """Submit a script of a second to a node; return its job's id, '' where that can't be done."""
         name = f"{LOOK}.{uuid.uuid4().hex[:12]}"
-        words = ["sbatch", "--parsable", *flags, "-J", name, "-t", "1", "-n", "1", "-w", node, "-D", "/"]
+        words = ["sbatch", "--parsable", *flags, "-J", name, "-w", node, "-D", "/"]
         answer = self._ask([*words, "-o", "/dev/null", "--wrap", script])
         return job_in(answer.out, name, self.ids_of) if answer.ok else ""
 

@@ -97,10 +97,20 @@ class Request:
         found["additional_parameters"] = {"requeue": True, "ntasks": 1} | {k: v or True for k, v in self.extra}
         return found
 
-    def flags(self) -> list[str]:
-        """Return the flags of sbatch for one run, as they are typed."""
+    def warning_s(self, delay: int) -> int:
+        """Return how many seconds before the time limit a run is told; `delay`: submitit-signal-delay."""
+        return max(5, min(delay, self.minutes * 20))
+
+    def flags(self, comment: str) -> list[str]:
+        """Return the flags of sbatch for a job of ours that is no run, as they are typed.
+
+        They are those of a run, the ones that submitit writes included: a site that refuses or demands one does so
+        here, too. The signal goes to the steps of a job, and such a job has none.
+        """
         found = self.sbatch(1)
-        found |= found.pop("additional_parameters")
+        extra = found.pop("additional_parameters")
+        told_at = self.warning_s(90)
+        found = {"signal": f"USR2@{told_at}", "open-mode": "append", "comment": comment} | found | extra
         told = {key.replace("_", "-"): value for key, value in found.items()}
         left = {key: value for key, value in told.items() if key.removesuffix("-per-cpu") not in self.leave_out}
         return [f"--{key}" if value is True else f"--{key}={value}" for key, value in left.items()]

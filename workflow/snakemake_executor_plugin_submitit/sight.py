@@ -28,12 +28,12 @@ class Sight:
         """Return why a job left nothing: folder, write or failed (it is none of these); '' while a node is asked."""
         return self.cause_in(live.batch.folder, node, live.asked) if live.batch is not None else "failed"
 
-    def cause_in(self, folder: Path, node: str, asked: Any) -> str:
-        """Return why nothing was left in a folder; `asked` holds the partition, account and qos to ask with."""
+    def cause_in(self, folder: Path, node: str, asked: Request) -> str:
+        """Return why nothing was left in a folder; `asked`: what the job that left nothing was submitted with."""
         if not node or "," in node or "[" in node:
             return "failed"
         if node not in self.known and node not in self.asked:
-            job = self.slurm.try_on(node, _script(str(folder)), _flags(asked))
+            job = self.slurm.try_on(node, _script(str(folder)), asked.small().flags(LOOK))
             if not job:
                 return "failed"
             self.asked[node] = (job, time.monotonic())
@@ -54,11 +54,3 @@ def _script(folder: str) -> str:
     place = shlex.quote(folder)
     mine = f"{place}/.look.$SLURM_JOB_ID"
     return f"[ -e {place}/batch.json ] || exit 3; touch {mine} || exit 4; rm -f {mine}"
-
-
-def _flags(asked: Any) -> list[str]:
-    """Return what lets a small job onto the node that took a large one."""
-    if isinstance(asked, Request):
-        return asked.small().flags()
-    found = [f"--{name}={getattr(asked, name)}" for name in ("partition", "account", "qos") if getattr(asked, name)]
-    return [*found, "--mem=50M"] if getattr(asked, "mem_mb", 1) else found

@@ -292,7 +292,7 @@ class Submitter:
         from .sbatch import Sbatch
 
         s, request, number = self.settings, packs[0][0].asked, 0
-        delay = max(5, min(s.signal_delay, request.minutes * 20))
+        delay = request.warning_s(s.signal_delay)
         most = {"timeout": s.max_timeouts, "preempted": s.max_preemptions, "node": s.max_node_failures}
         prefix = tuple(prefix_of(s.prefix))
         folder, here = str(batch.folder), os.getcwd()  # noqa: PTH109 (a string, as it is handed over)
