@@ -169,6 +169,41 @@ def test_a_prefix_that_is_no_command_is_refused():
         script.prefix_of("apptainer 'x")
 
 
+# ---- work that another process has taken over ------------------------------------------------------------------
+def test_a_command_whose_work_was_taken_over_is_started_again(tools, tmp_path):
+    """Its way is cleared once: the second time it is the other's result that would go."""
+    (tmp_path / "out").write_text("of before")
+    command = f"test ! -e {tmp_path}/out || exit 0; echo of the other > {tmp_path}/out; exit {node.TAKEN_OVER}"
+    lives, ends = start(tmp_path, ["false", command], before=("", f"rm -f {tmp_path}/out\n"))
+    assert [ends[k]["code"] for k in (0, 1)] == [1, 0]
+    assert (tmp_path / "out").read_text() == "of the other\n"
+    assert (lives[1].batch.folder / "log" / "1.log").read_text().count("--- ") == 2
+    assert len(look(lives, Answers()).well) == 1
+
+
+def test_a_command_whose_work_is_taken_over_for_ever_ends(tools, tmp_path):
+    lives, ends = start(tmp_path, [f"echo >> {tmp_path}/starts; exit {node.TAKEN_OVER}"])
+    assert ends[0]["code"] == node.TAKEN_OVER and ends[0]["starts"] == 1
+    assert len((tmp_path / "starts").read_text()) == 1 + node.AGAIN
+    assert f"ended with exit code {node.TAKEN_OVER}" in look(lives, Answers()).ill[0]
+
+
+def test_the_end_that_a_later_start_has_told_stays(tools, tmp_path):
+    """The node stood still; SLURM started the allocation elsewhere, where it has ended by now."""
+    told = tmp_path / "told"
+    command = f'cp {told} "$(dirname {tmp_path}/*/batch.json)/status/0.json"; exit {node.TAKEN_OVER}'
+    node.write_json(told, {"code": 0, "node": "elsewhere"})
+    _, ends = start(tmp_path, [command])
+    assert ends[0] == {"code": 0, "node": "elsewhere"}
+
+
+def test_a_pack_that_an_earlier_version_has_written(tools, tmp_path):
+    one = live(tmp_path, tasks=1)[0]
+    pack = asdict(node.Pack(str(one.batch.folder), 0, ((0, "true"),), str(tmp_path), 1, 60, 10, LIMITS))
+    node.write_json(one.batch.folder / "pack" / "0.json", {key: pack[key] for key in pack if key != "before"})
+    subprocess.run([sys.executable, "-P", "-S", "-u", node.__file__, str(one.batch.folder)], check=True, timeout=60)
+
+
 # ---- when to give up -------------------------------------------------------------------------------------------
 def told_at(one, monkeypatch, after, limit=None, minutes=60, **most):
     """Start an allocation that is told to end some seconds later; return it and whether it asked for a requeue."""

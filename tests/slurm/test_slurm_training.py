@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
+import sys
+from pathlib import Path
 
+from frozen import go_on, until
 from slurm_project import Project
+from warm import Warm
 
 from mmlbench.testing import PLUGINS
 
@@ -108,6 +114,45 @@ def test_a_gpu_that_torch_cannot_use_ends_the_run_instead_of_slowing_it(cluster,
         text = log(project, 0)
         assert "was given a GPU (SLURM_" in text and ", and torch can't use it: " in text
         assert "MMLBENCH_DEVICE=cpu" in text and not (tmp_path / "res").exists()
+    finally:
+        project.end()
+
+
+#: `mmlbench` whose first start, on a host of its own, stands still when it is about to write `run.json`.
+STANDS_STILL = """
+import os, sys
+sys.path[:0] = [{tests!r}]
+from frozen import arrange
+from mmlbench.cli import main
+if not os.path.exists("pid"):
+    open("pid", "w").write(str(os.getpid()))
+    arrange(host="a", inside="mmlbench.train.runner:provenance")
+sys.exit(main())
+"""
+
+
+def test_a_run_that_another_host_has_taken_over_is_waited_for(cluster, tmp_path):
+    """The other stands still as well for a while, so that it is not done when the run's node asks."""
+    project = training(tmp_path, cluster, epochs := 20)
+    snakefile, tool = tmp_path / "Snakefile", tmp_path / "stands_still.py"
+    snakefile.write_text(snakefile.read_text().replace("mmlbench train", f"{sys.executable} {tool} train"))
+    tool.write_text(STANDS_STILL.format(tests=str(Path(__file__).parents[1])))
+    words = ["train", "--dataset", "tiny", "--plugins", str(PLUGINS), "--method", "joint", "--seed", "0"]
+    words += ["--recipe-set", f"epochs={epochs}", "--recipe-set", "batch_size=16", "--save-every", "0.5"]
+    words += ["--results", str(tmp_path / "res"), "--cache", str(tmp_path / "cache")]
+    try:
+        process = project.start(*project.words(config={"jobs": 1}))
+        project.wait(lambda: "FROZEN" in log(project, 0), 100)
+        with Warm() as elsewhere:
+            other = elsewhere.start(words, tmp_path / "b.log", host="b", inside="mmlbench.train.runner:provenance")
+            assert until(other, "FROZEN")
+            os.kill(int((tmp_path / "pid").read_text()), signal.SIGCONT)
+            project.wait(lambda: "on b works on it" in log(project, 0), 60)
+            assert go_on(other) == 0, other.said
+        assert process.wait(100) == 0, project.output()
+        assert "on b took over" in log(project, 0) and "1 job done, 0 failed" in project.output()
+        assert (tmp_path / "out" / "0").exists()
+        same(project, 0, epochs)
     finally:
         project.end()
 

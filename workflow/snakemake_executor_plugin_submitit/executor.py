@@ -126,6 +126,7 @@ class Executor(RemoteExecutor):
             command=self._command(job),
             by_hand=f"cd {shlex.quote(str(Path.cwd()))} && {self._by_hand((shell or self._again(outputs)).strip())}",
             log=str(next(iter(job.log), "")) if not job.is_group() else "",
+            before=self._before(job),
         )
 
     def _by_hand(self, command: str) -> str:
@@ -136,13 +137,20 @@ class Executor(RemoteExecutor):
 
     def _command(self, job: Any) -> str:
         """Return what runs on the node: the rule's own command, or Snakemake where only that will do."""
-        if self.settings.reexec or not is_plain_shell(job):
-            return self.format_job_exec(job)
+        return self.format_job_exec(job) if self._by_snakemake(job) else str(job.shellcmd)
+
+    def _by_snakemake(self, job: Any) -> bool:
+        return bool(self.settings.reexec) or not is_plain_shell(job)
+
+    def _before(self, job: Any) -> str:
+        """Return what Snakemake itself does before it starts a job: folders are made, outputs removed."""
+        if self._by_snakemake(job):
+            return ""
         outputs, logs = [str(path) for path in job.output], [str(path) for path in job.log]
         folders = sorted({str(Path(path).parent) for path in (*outputs, *logs)})
         before = f"mkdir -p -- {shlex.join(folders)}\n" if folders else ""
         before += f"rm -rf -- {shlex.join(outputs)}\n" if outputs else ""
-        return f"{before}{job.shellcmd}"
+        return before
 
     def additional_general_args(self) -> str:
         """Return a string, although the interface's documentation asks for a list: a list is refused."""

@@ -18,6 +18,7 @@ class Live:
     Attributes:
         job: Snakemake's. info: what Snakemake's interface passes around; None before the first submission.
         command: what runs on the node. by_hand: what a person types to repeat it. log: the rule's own log.
+        before: lines that clear the way for the command, where nobody else works on what it makes.
         batch, number, task: where it is now; batch is None between two submissions.
         memory: multiple of the memory asked for. tries: submissions made anew, by cause.
         gone, stuck: since when SLURM no longer lists it, or lists it with a reason that waiting does not cure.
@@ -30,6 +31,7 @@ class Live:
     command: str
     by_hand: str
     log: str
+    before: str = ""
     info: Any = None
     batch: Batch | None = None
     number: int = 0

@@ -23,6 +23,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,10 @@ SETTLE_S = 10.0
 #: After SIGTERM SLURM kills within its KillWait or GraceTime; who lives longer was not meant to die.
 DOOMED_S = 900.0
 HELD_EVERY_S = 60.0
+#: How a command ends whose work another process has taken over and not done yet (EX_TEMPFAIL, see mmlbench.errors).
+TAKEN_OVER = 75
+#: So often it is started again; it then waits for the other, and ends at once where that one is done.
+AGAIN = 5
 #: What scontrol says where the controller may answer a moment later.
 AWAY = re.compile(r"Unable to contact|timed out|refused|not connected|try again", re.IGNORECASE)
 #: In SLURM's own log of the job: what stands above it is of an earlier start.
@@ -62,6 +67,8 @@ class Pack:
         minutes: time limit. warning_s: seconds before it at which SLURM sends SIGUSR2.
         most: how often it may be started again, by cause: timeout, preempted, node.
         prefix: words before each command, as `apptainer exec image.sif`. comment: what the job's comment is to say.
+        before: of each command, the lines that clear the way for it. Left out where it is started again because
+            another process has taken its work over: they would remove what that one makes.
     """
 
     folder: str
@@ -74,6 +81,7 @@ class Pack:
     most: dict[str, int]
     prefix: tuple[str, ...] = ()
     comment: str = ""
+    before: tuple[str, ...] = ()
 
     def __call__(self) -> int:
         return Allocation(self).run()
@@ -188,6 +196,9 @@ class Allocation:
         self.node = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
         self.running: dict[int, subprocess.Popen[bytes]] = {}
         self.began: dict[int, float] = {}
+        self.before = dict(zip(dict(pack.members), pack.before, strict=False))  # an earlier version's pack has none
+        self.devices: dict[int, dict[str, str]] = {}
+        self.again: Counter[int] = Counter()  # starts of a command whose work was taken over
         self.dying: dict[int, tuple[int, float]] = {}  # number -> exit code, when
         self.told, self.told_at = "", 0.0
         self.failed = False
@@ -267,8 +278,8 @@ class Allocation:
             return
         for k, (number, command) in enumerate(self.pack.members):
             if not self._status(number).exists():
-                mine = {name: ",".join(share(words, k, runs)) for name, words in devices.items() if words}
-                self._start(number, command, mine)
+                self.devices[number] = {name: ",".join(share(of, k, runs)) for name, of in devices.items() if of}
+                self._start(number, f"{self.before.get(number, '')}{command}")
 
     def _comment(self) -> None:
         """Let squeue and sacct tell which run this task of an array is; a node without scontrol leaves that out."""
@@ -278,16 +289,17 @@ class Allocation:
                 null = subprocess.DEVNULL
                 subprocess.Popen(words, stdin=null, stdout=null, stderr=null, start_new_session=True)
 
-    def _start(self, number: int, command: str, devices: dict[str, str]) -> None:
-        stamp = time.strftime("%Y-%m-%d %H:%M:%S")
+    def _start(self, number: int, command: str) -> None:
+        stamp, devices = time.strftime("%Y-%m-%d %H:%M:%S"), self.devices[number]
         where = "".join(f", {name}={value}" for name, value in devices.items())
+        where += ", again: another process had taken it over" if self.again[number] else ""
         line = f"--- {stamp} start {self.past['starts']} on {self.node}, SLURM job {job_id() or 'none'}{where}\n"
         here = str(Path(sys.executable).parent)
         env = {**os.environ, "PATH": f"{here}:{os.environ.get('PATH', os.defpath)}", **devices}
         path = f'export PATH={shlex.quote(here)}:"$PATH"\n' if self.pack.prefix else ""  # a container has its own
         for name in ("OMP", "GOTO", "OPENBLAS", "MKL", "VECLIB", "NUMEXPR"):
             env[f"{name}_NUM_THREADS"] = str(self.pack.threads)
-        self.began[number] = time.monotonic()
+        self.began.setdefault(number, time.monotonic())
         if not Path(self.pack.workdir).is_dir():
             self._write_status(number, 126, why="folder")
             return
@@ -319,6 +331,8 @@ class Allocation:
                 self._write_status(number, code, why="memory")
             elif not self.told and code in KILLED:
                 self.dying[number] = (code, time.monotonic())
+            elif not self.told and code == TAKEN_OVER:
+                self._taken_over(number)
             elif not self.told:
                 self._write_status(number, code)
         for number, (code, when) in list(self.dying.items()):
@@ -327,6 +341,16 @@ class Allocation:
             elif time.monotonic() - when > SETTLE_S:
                 del self.dying[number]
                 self._write_status(number, code)
+
+    def _taken_over(self, number: int) -> None:
+        """Start a command again so that it waits for who has taken its work over, unless that was tried too often."""
+        if self._status(number).exists():
+            return  # the other is a start of this very allocation, and has told how it ended
+        if self.again[number] == AGAIN:
+            self._write_status(number, TAKEN_OVER)
+            return
+        self.again[number] += 1
+        self._start(number, dict(self.pack.members)[number])
 
     def _out_of_memory(self) -> bool:
         """Return whether a command that was just killed was killed for memory, as far as that can be told here."""
@@ -459,7 +483,8 @@ def main(folder: str, task: int | None = None) -> int:
     for _ in range(60):  # a shared file system may show it late
         if facts := read_json(path):
             members = tuple((n, command) for n, command in facts["members"])
-            return Pack(**facts | {"members": members, "prefix": tuple(facts.get("prefix", ()))})()
+            more = {name: tuple(facts.get(name, ())) for name in ("prefix", "before")}
+            return Pack(**facts | {"members": members, **more})()
         time.sleep(1)
     os.write(2, f"nothing to run in {folder}: {path} can't be read. Is it on a disk that all nodes share?\n".encode())
     return 1

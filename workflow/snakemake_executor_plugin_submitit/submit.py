@@ -301,7 +301,9 @@ class Submitter:
             number += len(pack)
             own = "comment" in dict(request.extra) or "comment" in request.leave_out
             comment = "" if own else label(pack)
-            found = Pack(folder, task, commands, here, request.threads, request.minutes, delay, most, prefix, comment)
+            before = tuple(live.before for live in pack)
+            facts = (here, request.threads, request.minutes, delay, most, prefix, comment, before)
+            found = Pack(folder, task, commands, *facts)
             (batch.folder / "pack" / f"{task}.json").write_text(json.dumps(asdict(found)), encoding="utf-8")
         calls = [(node.main, folder, task) for task in range(len(packs))]
         if s.cluster == "local":
