@@ -193,17 +193,18 @@ def test_a_run_that_another_host_has_measured_under_noise(tiny, hosts, tmp_path)
             log.unlink()
 
 
-#: `mmlbench` as Snakemake finds it first on PATH: on host a, and stopped where a run is about to write `run.json`.
+#: `mmlbench` as Snakemake finds it first on PATH: on host a, and stopped where a run is about to write `run.json`; in
+#: one case again, where it is about to say that it has lost the run.
 ON_HOST_A = """#!{python}
 import os, sys
 sys.path.insert(0, {tests!r})
 from clone import TABLES, Clone, study
 from frozen import arrange
 from mmlbench.cli import main
-inside = "mmlbench.train.runner:provenance" if "train" in sys.argv else ""
-if inside:
+if "train" in sys.argv:
     open({pid!r}, "w").write(str(os.getpid()))
-arrange(host="a", inside=inside)
+    for inside in {inside!r}:
+        arrange(host="a", inside=inside)
 sys.exit(main())
 """
 
@@ -217,25 +218,36 @@ def times(folder: Path) -> dict[str, int]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("meanwhile", ["completed", "still worked on"])
+@pytest.mark.parametrize("meanwhile", ["completed", "still worked on", "completed in the last moment"])
 def test_what_snakemake_makes_of_it(meanwhile, hosts, tmp_path):
-    """Completed elsewhere: the job has done well and its stamp stays. Not yet: it fails, and the next call waits."""
+    """Completed elsewhere: the job has done well and its stamp stays. Not yet: it fails, and the next call waits.
+
+    Completed between the job's last look and its end: it fails, so Snakemake deletes the other's stamp; the next call
+    writes that again, and nothing else.
+    """
     clone = Clone(tmp_path / "clone")
     clone.configure(study([{"method": "joint", "seeds": [0]}]))
     pid, tool = tmp_path / "pid", tmp_path / "bin" / "mmlbench"
     tool.parent.mkdir()
-    tool.write_text(ON_HOST_A.format(python=sys.executable, tests=str(Path(__file__).parent), pid=str(pid)))
+    inside, telling = "mmlbench.train.runner:provenance", "mmlbench.errors:LeaseLost.__str__"
+    late = meanwhile == "completed in the last moment"
+    stops = [inside, telling] if late else [inside]
+    here = str(Path(__file__).parent)
+    tool.write_text(ON_HOST_A.format(python=sys.executable, tests=here, pid=str(pid), inside=stops))
     tool.chmod(0o755)
     path = os.pathsep.join([str(tool.parent), os.environ["PATH"]])
     process = clone.start("env", f"PATH={path}:{Path(sys.executable).parent}", "snakemake", "--cores", "1", TABLES)
-    log = clone.folder / "results" / "logs"
-    while not any("FROZEN" in file.read_text() for file in log.glob("train/*/*/joint/*")):
-        assert process.poll() is None
-        time.sleep(0.05)
+
+    def wait_for(words: str) -> None:
+        while words not in clone.log("joint 0"):
+            assert process.poll() is None
+            time.sleep(0.05)
+
+    wait_for("FROZEN")
     (there,) = clone.folder.glob("results/runs/*/*/joint/*")
     words = json.loads((clone.folder / "results" / "plan.json").read_text())["cells"][0]["command"]
     words = ["train", *words, "--results", str(clone.folder / "results"), "--cache", str(clone.folder / "cache")]
-    frozen = {"inside": "mmlbench.train.runner:provenance"} if meanwhile == "still worked on" else {}
+    frozen = {} if meanwhile == "completed" else {"inside": inside}
     other = hosts[1].start(
         [*words, "--device", "cpu", "--plugins", str(PLUGINS)], tmp_path / "b.log", host="b", **frozen
     )
@@ -245,14 +257,23 @@ def test_what_snakemake_makes_of_it(meanwhile, hosts, tmp_path):
         assert other.wait() == 0, other.said
         before = times(there)
     os.kill(int(pid.read_text()), signal.SIGCONT)
-    text, _ = process.communicate(timeout=200)
-    if frozen:
-        assert process.returncode == 1, text
+    if late:
+        wait_for(f"FROZEN at {telling}")
         assert go_on(other) == 0, other.said
-    else:
-        assert process.returncode == 0, text
+        (stamp,), before = there.glob("done-*"), times(there)
+        said = stamp.read_bytes()
+        os.kill(int(pid.read_text()), signal.SIGCONT)
+    text, _ = process.communicate(timeout=200)
+    assert process.returncode == (1 if frozen else 0), text
+    if frozen and not late:
+        assert go_on(other) == 0, other.said
+    if late:
+        assert not stamp.exists()
+    elif not frozen:
         assert times(there) == before
     assert verify(there) == [] and clone.call("snakemake", "--cores", "1", TABLES).code == 0
+    if late:
+        assert stamp.read_bytes() == said and times(there) == before
 
 
 def last(ops: list[str], words: str) -> int:
