@@ -5,9 +5,12 @@ from __future__ import annotations
 import atexit
 import contextlib
 import fcntl
+import math
 import os
 import pwd
 import shlex
+import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -33,18 +36,25 @@ from .tuning import Tuned
 _held: list[int] = []
 #: Whether another start works in this folder, or this one is a child of a start: then results/plan.json is not ours.
 _beside: list[bool] = []
-#: Is set in what a start starts.
+#: Is set in what a start starts, to that start's process id and folder.
 _STARTED = "MMLBENCH_SNAKEMAKE"
+_ANOTHER = (
+    b"mmlbench: another snakemake is open in this folder. Where both make the same files this one ends: wait for "
+    b"the other, or stop it there (Ctrl-C)\n"
+)
 
 
 def free_stale_lock(folder: str | Path) -> None:
     """Remove the locks of a killed Snakemake, so that the same command typed again continues.
 
-    Every start holds a kernel lock on a file for as long as it lives. Who gets it knows that no other start is
+    Every start shares a kernel lock on a file for as long as it lives. Who gets it alone knows that no other start is
     alive here, so that whatever lock files are left belong to the dead. On a file system without such locks a
-    lease does the same.
+    lease does the same: who does not get it takes it as soon as the holder, which may be a mere dry run, has ended.
     """
     folder = Path(folder)
+    if _of_a_start(folder):
+        _beside.append(True)
+        return
     try:
         folder.mkdir(exist_ok=True)
         descriptor = os.open(folder / "mmlbench.lock", os.O_RDWR | os.O_CREAT, 0o644)
@@ -52,16 +62,41 @@ def free_stale_lock(folder: str | Path) -> None:
         return  # a read-only folder: Snakemake itself says so
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        _held.append(descriptor)
     except BlockingIOError:
-        os.close(descriptor)
         _beside.append(True)
-        return  # another start lives (or this is a child of it): Snakemake's own lock speaks for it
+        os.write(2, _ANOTHER)
+        _share(descriptor)
     except OSError:
         os.close(descriptor)
-        if not _only_start(folder):
+        if _only_start(folder):
+            _remove_locks(folder)
+        else:
             _beside.append(True)
+    else:
+        _remove_locks(folder)
+        _share(descriptor)
+
+
+def _of_a_start(folder: Path) -> bool:
+    """Return whether a start in this folder started this process: the locks are its own, not to be kept after it."""
+    place, mine = str(folder.resolve()), str(os.getpid())
+    parent, _, there = os.environ.get(_STARTED, "").partition(" ")
+    os.environ[_STARTED] = f"{mine} {place}"
+    return there == place and parent != mine
+
+
+def _share(descriptor: int) -> None:
+    """Share the lock until this process ends; who has it alone has it for a moment, or is of an earlier version."""
+    _held.append(descriptor)
+    for _ in range(20):
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
             return
+        time.sleep(0.05)
+
+
+def _remove_locks(folder: Path) -> None:
+    """Remove Snakemake's locks, which are all of the dead, and say so."""
     stale = sorted((folder / "locks").glob("*.lock"))
     for lock in stale:
         with contextlib.suppress(OSError):
@@ -76,15 +111,23 @@ def _only_start(folder: Path) -> bool:
     try:
         lease.__enter__()
     except RunError as error:
-        if _STARTED not in os.environ and any((folder / "locks").glob("*.lock")):
+        if any((folder / "locks").glob("*.lock")):
             line = f"mmlbench: {error}. A killed snakemake on another machine is forgotten after 90 s of silence.\n"
             os.write(2, line.encode())
+        threading.Thread(target=_take_when_free, args=(folder,), daemon=True).start()
         return False
     except MmlbenchError:
         return False  # a read-only folder: Snakemake itself says so
-    os.environ[_STARTED] = "1"
     atexit.register(lease.__exit__)
     return True
+
+
+def _take_when_free(folder: Path) -> None:
+    """Wait for the lease, so that a third start finds this one where the holder has ended."""
+    lease = Lease(folder / "mmlbench.lease", lambda line: None, wait=math.inf)
+    with contextlib.suppress(MmlbenchError):
+        lease.__enter__()
+        atexit.register(lease.__exit__)
 
 
 def own_folders(*folders: str) -> None:

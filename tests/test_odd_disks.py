@@ -207,6 +207,40 @@ def test_locks_of_a_killed_snakemake_are_removed_and_those_of_a_living_one_are_n
     assert not (folder / "mmlbench.lease" / "lease.json").exists()
 
 
+@pytest.mark.parametrize("number", [0, errno.ENOLCK], ids=["locks", "no locks"])
+def test_a_start_beside_a_dry_run_keeps_its_locks_after_the_dry_run_has_ended(number, tmp_path):
+    env = environment(tmp_path, flock=number) if number else dict(os.environ)
+    env.pop("MMLBENCH_SNAKEMAKE", None)
+    folder = tmp_path / ".snakemake"
+    started = []
+
+    def start(seconds: float, more: dict[str, str] | None = None) -> subprocess.Popen:
+        command = [sys.executable, "-c", START, str(folder), str(seconds)]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        started.append(subprocess.Popen(command, env=env | (more or {}), text=True, cwd=ROOT, **pipes))
+        assert started[-1].stdout.readline() == "ready\n"
+        return started[-1]
+
+    try:
+        dry_run = start(600)
+        start(600)
+        (folder / "locks").mkdir()
+        lock = folder / "locks" / "0.input.lock"
+        lock.touch()
+        assert "mmlbench: " in start(0).communicate()[1] and lock.exists()
+        child = {"MMLBENCH_SNAKEMAKE": f"1 {folder}"}
+        assert start(0, child).communicate()[1] == "" and lock.exists()
+        dry_run.kill()
+        dry_run.wait()
+        time.sleep(2)  # a lease is looked at twice a second
+        said = start(0).communicate()[1]
+        assert lock.exists() and "killed here" not in said and said.count("\n") == 1
+    finally:
+        for process in started:
+            process.kill()
+            process.communicate()
+
+
 def test_flock_is_what_is_refused(tmp_path):
     """The counter-test: the library does refuse, at the system call."""
     code = "import fcntl, sys; fcntl.flock(open(sys.argv[1], 'a'), fcntl.LOCK_EX)"
