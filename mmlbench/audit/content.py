@@ -11,8 +11,9 @@ import numpy as np
 
 from ..cache import Cache, Part
 from ..dataset import PARTS
+from ..words import plural
 from .findings import Finding, some
-from .lists import pairs, plural
+from .lists import pairs
 
 #: Side of the thumbnail (length of the outline, for signals) that near-identical rows are first looked for with.
 THUMB, OUTLINE = 12, 96

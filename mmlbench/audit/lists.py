@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 from ..dataset import PARTS, Sample
+from ..words import plural
 from .findings import Finding, some
 
 Parts = dict[str, list[Sample]]
@@ -20,14 +21,6 @@ def pairs(parts: Mapping[str, object]) -> list[tuple[str, str]]:
     """Return the pairs of parts, the earlier first."""
     names = list(parts)
     return [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
-
-
-def plural(count: int, word: str) -> str:
-    """Return '1 speaker' or '2 speakers'."""
-    if count == 1:
-        return f"1 {word}"
-    ending = "es" if word.endswith(("s", "x", "ch", "sh")) else "s"
-    return f"{count:,} {word[:-1]}ies" if word.endswith("y") else f"{count:,} {word}{ending}"
 
 
 def audit_lists(samples: Sequence[Sample], classes: Sequence[str], group: str | None = None) -> list[Finding]:

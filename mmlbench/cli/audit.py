@@ -16,6 +16,7 @@ from ..index import Entry, Index, load_index, use_plugins
 from ..params import check
 from ..report.load import GROUP_COLUMNS
 from ..store import write_text
+from ..words import plural
 from . import say
 from .parser import settings
 
@@ -58,7 +59,7 @@ def _write_groups(cache: Cache, name: str, splits: list[str], path: Path) -> Non
     for split in splits:
         found = groups_of(cache, split)
         lines += [[name, split, id, group] for id, group in found.items()]
-        say(f"{name} / {split}: {len(found)} test samples in {len(set(found.values()))} groups")
+        say(f"{name} / {split}: {plural(len(found), 'test sample')} in {plural(len(set(found.values())), 'group')}")
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows([GROUP_COLUMNS, *lines])
     write_text(path, text.getvalue())

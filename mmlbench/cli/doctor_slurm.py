@@ -19,6 +19,7 @@ from typing import Any
 from ..device import ON_PURPOSE
 from ..errors import ConfigError, MmlbenchError
 from ..pythonpath import MEND
+from ..words import plural
 from .doctor import Finding
 from .slurm_profile import Profile, read_profile, with_defaults
 
@@ -69,7 +70,7 @@ def _partitions(offer: Any) -> Iterator[Finding]:
     for name, partition in offer.partitions.items():
         gpus += sum(kind.gpu_count("") for kind in partition.kinds)
         limit = f"{partition.minutes / 60:.1f} h" if partition.minutes else "no time limit"
-        kinds = sorted({f"{k.cpus} CPUs, {k.mem_mb} MB{_gpus(k)}" for k in partition.kinds})
+        kinds = sorted({f"{plural(k.cpus, 'CPU')}, {k.mem_mb} MB{_gpus(k)}" for k in partition.kinds})
         default = ", the default" if name == offer.default else ""
         state = "" if partition.up else ", not up"
         what = f"{name}{default}{state}: {limit}; nodes of {' or '.join(kinds)}"
@@ -79,7 +80,7 @@ def _partitions(offer: Any) -> Iterator[Finding]:
 
 
 def _gpus(kind: Any) -> str:
-    return "".join(f", {count} GPUs {name}".rstrip() for name, count in kind.gpus.items())
+    return "".join(f", {plural(count, 'GPU')} {name}".rstrip() for name, count in kind.gpus.items())
 
 
 def _limits(slurm: Any, offer: Any) -> Iterator[Finding]:
@@ -109,7 +110,7 @@ def _profile(name: str) -> Any:
     if found.jobs is None:
         yield Finding("wrong", "profile", f"{files}: no line says jobs", f"Write jobs: 500 in {found.files[0]}")
     else:
-        yield Finding("ok", "profile", f"{files}: executor {found.executor}, at most {found.jobs} jobs")
+        yield Finding("ok", "profile", f"{files}: executor {found.executor}, at most {plural(found.jobs, 'job')}")
     try:
         _part("script").commands_of(found.settings.setup or "")
     except Exception as error:  # Snakemake's WorkflowError, which is not imported before it is needed
@@ -132,12 +133,12 @@ def _fits(profile: Profile, settings: Any, offer: Any) -> Iterator[Finding]:
         if why:
             yield Finding("wrong", rule, why, f"Correct {profile.files[0]}")
         else:
-            gpus = f", {request.gpus} GPUs" if request.gpus else ""
+            gpus = f", {plural(request.gpus, 'GPU')}" if request.gpus else ""
             memory = f"{request.memory_mb} MB" if request.memory_mb else "the default memory"
             runs = f" for {request.share} runs" if request.share > 1 else ""
             computed = sorted(asked.computed & {"mem_mb", "runtime", "gpu", "cpus_per_task"})
             first = f" ({', '.join(computed)}: of a first try without inputs)" if computed else ""
-            what = f"{request.minutes} min, {request.cpus} CPUs, {memory}{gpus}{runs}: fits{first}"
+            what = f"{request.minutes} min, {plural(request.cpus, 'CPU')}, {memory}{gpus}{runs}: fits{first}"
             yield Finding("ok", rule, what)
 
 
@@ -211,7 +212,7 @@ def _verdict(job: str, result: Path, log: Path, request: Any, wait: float) -> Fi
             if facts["trouble"]:
                 mend = f"Mend the setup above, or install a torch for the node's driver. {ON_PURPOSE}"
                 return Finding("wrong", "test job", f"{facts['node']}: {facts['trouble']}", mend)
-            gpus = f"sees {facts['cuda']} GPUs" if facts["cuda"] else "sees no GPU"
+            gpus = f"sees {plural(facts['cuda'], 'GPU')}" if facts["cuda"] else "sees no GPU"
             told = f", its file showed up {late:.0f} s late" if late > 2 else ""
             mend = "Raise latency-wait in the profile above that" if late > 30 else ""
             what = f"{facts['node']} sees this folder and this Python, torch {gpus}{told}"

@@ -21,6 +21,7 @@ from ..index import load_index, use_plugins
 from ..plan import RunSpec
 from ..runfolder import RunFolder
 from ..store import read_json
+from ..words import plural
 from . import say
 from .doctor import _default_config
 from .run import prepare_command
@@ -187,8 +188,9 @@ def allocations(todo: list[RunSpec], share: int) -> int:
 def summary(planned: int, todo: list[RunSpec], total: float, unknown: int, jobs: int, share: int, gpus: int) -> str:
     """Return the sums in words."""
     if not todo:
-        return f"all {planned} runs are made"
-    text = f"{len(todo)} of {planned} runs to make, in {'at least ' * (share > 1)}{jobs} SLURM job{'s' * (jobs != 1)}"
+        return f"all {planned} runs are made" if planned > 1 else "the one run is made"
+    least = "at least " * (share > 1)
+    text = f"{len(todo)} of {plural(planned, 'run')} to make, in {least}{plural(jobs, 'SLURM job')}"
     text += f" of up to {share} runs" if share > 1 else ""
     if unknown == len(todo):
         command = "mmlbench train " + " ".join(todo[0].command)
@@ -197,7 +199,7 @@ def summary(planned: int, todo: list[RunSpec], total: float, unknown: int, jobs:
     what = "GPU h" if gpus else "CPU h"
     guess = " if sharing costs nothing" if share > 1 else ""
     text += f"; {clock(total)} one after the other, {hours:.2f} {what}{guess}, waiting in the queue not counted"
-    return text + (f"; {unknown} runs not counted: nothing is measured for them" if unknown else "")
+    return text + (f"; not counted, as nothing is measured for it: {plural(unknown, 'run')}" if unknown else "")
 
 
 def clock(seconds: float) -> str:

@@ -28,6 +28,7 @@ from ..train import Stopped
 from ..train.complete import completeness, stamp
 from ..tuning import choose, read_tune, tuned
 from ..unfinished import lease_folder, tidy
+from ..words import plural
 from . import say
 from .parser import settings
 
@@ -114,8 +115,8 @@ def _check_same(cache: Cache, entry: Entry, index: Index, raw: Path | None, opti
     if raw is None:
         return
     if options is not None and sorted(options.allow_missing) != facts.get("left_out", []):
-        count = len(facts.get("left_out", []))
-        raise DataError(f"{cache.folder} was made with {count} items left out, --allow-missing says otherwise", mend)
+        count = plural(len(facts.get("left_out", [])), "item")
+        raise DataError(f"{cache.folder} was made with {count} left out, --allow-missing says otherwise", mend)
     check_raw(cache.folder, raw, say, [one["name"] for one in entry.facts["downloads"]])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from ..words import plural
 from .html import text
 
 #: Epoch -> accuracy in percent, of one seed.
@@ -37,7 +38,7 @@ def drawing(stage: str, lines: Mapping[str, Sequence[Series]]) -> str:
     for k, name in enumerate(lines):
         sample = f'<svg viewBox="0 0 26 8" aria-hidden="true"><path class="s{k % STYLES}" d="M0 4H26"/></svg>'
         keys += f"<li>{sample}{text(name)}</li>"
-    said = f"{stage}: accuracy on test over {len(epochs)} epochs, from {low} to {min(high, 100)} %"
+    said = f"{stage}: accuracy on test over {plural(len(epochs), 'epoch')}, from {low} to {min(high, 100)} %"
     return (
         f'<figure><figcaption>stage {text(stage)}</figcaption><svg class="curve" viewBox="0 0 {WIDTH} {HEIGHT}" '
         f'role="img" aria-label="{text(said)}">{"".join(parts)}</svg><ul class="key">{keys}</ul></figure>'

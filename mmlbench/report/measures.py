@@ -10,6 +10,7 @@ import numpy as np
 
 from ..score import adaptive_ece, balanced_of, f1_of
 from ..stats import MOST_PLAYERS, shapley, subset_name, table_pseudo_values
+from ..words import plural
 from .accuracy import entry_notes, ranked_entries
 from .load import Entry, Group
 from .make import (
@@ -79,7 +80,9 @@ def _table_metrics(
     if predicted is None or predicted.shape[1] < 2:
         return
     never = [np.setdiff1d(group.label, row).size for row in predicted]
-    said = f"up to {max(never)} classes are never predicted, they count 0" if max(never) else ""
+    count = max(never)
+    which = "which counts 0" if count == 1 else "which count 0"
+    said = f"up to {plural(count, 'class')} never predicted, {which}" if count else ""
     for metric, function in TABLE_METRICS.items():
         values = table_pseudo_values(function, group.label, predicted, len(group.class_names))
         what = What("measures", modality, metric, kind, rule, unit="fraction")

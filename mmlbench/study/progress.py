@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 
+from ..words import be, plural
+
 #: Seconds between two lines, and between two looks at the stamps (longer where there are many files to look for).
 LINE_S, LOOK_S, FILES_A_SECOND = 20.0, 2.0, 200
 
@@ -121,7 +123,8 @@ class Progress:
         if self.waiting and (first or now - self.told >= LINE_S):
             self.told = now
             left = seconds_left(self.costs, self.made, self.waiting, now - self.began)
-            counts = f"{self.total - len(self.waiting)} of {self.total} runs are made"
+            made = self.total - len(self.waiting)
+            counts = f"{made} of {plural(self.total, 'run')} {be(made)} made"
             self.say(f"{counts}, about {duration(left)} left for the whole study")
         if not self.shown and self.waiting and any(not self._missing(dataset) for dataset in self.needed):
             self.shown = True

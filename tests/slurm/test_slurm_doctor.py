@@ -44,7 +44,7 @@ def doctor(project, partition="", more=""):
 
 def test_what_fits_and_what_does_not(clone):
     said = doctor(clone)
-    assert "240 min, 1 CPUs, 1500 MB, 1 GPUs: fits" in said
+    assert "240 min, 1 CPU, 1500 MB, 1 GPU: fits" in said
     assert "9000 MB of memory in one allocation are more than a node of partition normal has" in said
     assert "sees this folder and this Python, torch sees no GPU" in said
 
