@@ -217,22 +217,49 @@ def _places(content: str) -> list[Path]:
     return list(dict.fromkeys(Path(place) for place in known if Path(place).is_absolute()))
 
 
-def look_up(content: str) -> tuple[Path | None, str]:
-    """Return (where a content lies, ''), or (None, why it does not, '' where nobody knows a place).
+@dataclass(frozen=True)
+class Change:
+    """A file that a run was made from and that holds something else now.
+
+    Attributes:
+        path: of the file. holds: the content that is there now. wanted: the content that the run was made from.
+    """
+
+    path: Path
+    holds: str
+    wanted: str
+
+    @property
+    def what(self) -> str:
+        """What changed, in words."""
+        return f"{self.path} has changed: it holds {short(self.holds)}, the run was made from {short(self.wanted)}"
+
+    @property
+    def mend(self) -> str:
+        """How to get the runs of either content, and what becomes of those that are there."""
+        return (
+            f"For the runs that are there put the file with {short(self.wanted)} back at {self.path}; for runs from "
+            f"{short(self.holds)} type the snakemake command again: it trains them into folders of their own and "
+            "keeps the others"
+        )
+
+
+def look_up(content: str) -> tuple[Path | None, Change | None]:
+    """Return (where a content lies, None), or (None, what lies there now, None where nobody knows a place).
 
     Only paths that the user of this machine has named are looked at. Those in a run's provenance.json are not: it
     may be a stranger's, and data never chooses which file is read.
     """
-    changed = ""
+    change = None
     for place in _places(content):
         try:
             found = _hashed(place)
         except (OSError, ValueError):
             continue
         if found == content:
-            return place, ""
-        changed = changed or f"{place} has changed: it holds {short(found)}, the run was made from {short(content)}"
-    return None, changed
+            return place, None
+        change = change or Change(place, found, content)
+    return None, change
 
 
 def find(content: str, told: str = "") -> Path:
@@ -244,10 +271,10 @@ def find(content: str, told: str = "") -> Path:
     Raises:
         DataError: no known place has it (any more).
     """
-    place, why = look_up(content)
+    place, change = look_up(content)
     if place is None:
         lay = f" (where the run was made it was {brief(told)})" if told else ""
-        what = why or f"no file with {content} is known on this machine{lay}"
+        what = change.what if change else f"no file with {content} is known on this machine{lay}"
         raise DataError(what, f"Bring the file with that content and name it: --file PATH ({content})")
     return place
 
@@ -271,13 +298,13 @@ def require(config: Mapping[str, Any], told: Mapping[str, str] | None = None) ->
         find(content, str((told or {}).get(content, "")))
 
 
-def changed(config: Mapping[str, Any]) -> str:
-    """Return a sentence where a file that a run was made from holds something else now, else ''.
+def changed(config: Mapping[str, Any]) -> Change | None:
+    """Return the first file that a run was made from and that holds something else now, None where there is none.
 
     A file that is gone, or on another machine, is no change.
     """
     for content in contents(config):
-        place, why = look_up(content)
-        if place is None and why:
-            return why
-    return ""
+        _, change = look_up(content)
+        if change:
+            return change
+    return None

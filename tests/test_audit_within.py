@@ -121,7 +121,7 @@ def test_the_groups_of_an_audit_are_what_the_tables_take(tmp_path: Path, capsys:
     for bad, why in (
         (
             text.replace("test-0007", "test-9999"),
-            "1 of 80 test samples of avdigits/speaker have no group, such as test-0007",
+            "1 of 80 test samples of avdigits/speaker without a group, such as test-0007",
         ),
         (text.replace("id,group", "name,group"), "does not have the columns"),
         (text.replace(",twin3\n", ",\n", 1), "line 8 lacks one of"),

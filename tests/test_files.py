@@ -200,7 +200,20 @@ def test_a_changed_file_is_seen_by_stale_tables_and_training(place: Path, tiny, 
     assert main(["verify", "--results", str(results), *words]) == 0, "the run is as it was written"
     assert re.search(r"note: .*visual\.pt has changed", capsys.readouterr().out)
     assert main(["tables", "--results", str(results), *words]) == 2
-    assert "visual.pt has changed" in capsys.readouterr().err
+    refused = capsys.readouterr().err
+    assert "visual.pt has changed" in refused
+    assert "mmlbench train" not in refused, "the command of the plan would make another run from what lies there now"
+    now = files.content_of(place / "visual.pt")
+    then = next(content for content, path in run.provenance["files"].items() if path.endswith("visual.pt"))
+    assert files.short(now) in refused and files.short(then) in refused
+    other = resolve(request(place), index)  # what the hint says of the new content, then of the old one
+    assert other.path != spec.path and (results / spec.path / "run.json").exists()
+    saved = (place / "visual.pt").read_bytes()
+    shutil.copy(kept_copy, place / "visual.pt")
+    assert main(["tables", "--results", str(results), *words]) == 0
+    (place / "visual.pt").write_bytes(saved)
+    Path(kept_copy).rename(place / "moved.pt")  # a place that nobody has seen
+    kept_copy = str(place / "moved.pt")
     with pytest.raises(DataError, match=r"visual\.pt has changed.*--file PATH"):  # what was planned can't be made now
         make_run(spec, index, place / "again", tiny.cache, device="cpu")
     assert files.remember(kept_copy) in files.contents(spec.config)

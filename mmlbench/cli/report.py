@@ -13,6 +13,7 @@ from ..errors import DataError, MmlbenchError
 from ..index import Index, load_index, use_plugins
 from ..plan import from_config
 from ..store import read_json
+from ..words import be, plural
 from . import say
 
 
@@ -66,7 +67,7 @@ def stale(arguments: argparse.Namespace) -> int:
     """List the run folders that the present code or data would make anew; exit code 1 where there are any."""
     use_plugins(arguments.plugins)
     index = load_index()
-    found = 0
+    found, changes = 0, dict[files.Change, None]()
     paths = sorted(arguments.results.glob("runs/*/*/*/*/run.json"))
     if not paths:
         raise DataError(f"{arguments.results} holds no runs", "Name the results folder with --results")
@@ -74,13 +75,17 @@ def stale(arguments: argparse.Namespace) -> int:
         why = _why_stale(path, arguments.cache, index)
         if why:
             found += 1
-            sys.stdout.write(f"{path.parent}: {why}\n")
-    say(f"{found} of {len(paths)} runs are stale" if found else f"none of {len(paths)} runs is stale")
+            sys.stdout.write(f"{path.parent}: {why.what if isinstance(why, files.Change) else why}\n")
+        if isinstance(why, files.Change):
+            changes[why] = None
+    for change in changes:
+        say(change.mend)
+    say(f"{found or 'none'} of {plural(len(paths), 'run')} {be(found or 1)} stale")
     return int(bool(found))
 
 
-def _why_stale(path: Path, cache: Path, index: Index) -> str:
-    """Return why a run is not what the present code would make, or ''."""
+def _why_stale(path: Path, cache: Path, index: Index) -> str | files.Change | None:
+    """Return why a run is not what the present code would make, in words or as the file that changed."""
     from ..train.complete import completeness
 
     try:

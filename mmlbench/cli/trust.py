@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 
 from ..errors import DataError
+from ..files import Change, changed
 from ..store import read_json
 from ..study.plan import parse_plan
 from ..tuning import planned_runs
+from ..words import be, plural
 from . import say
 
 
@@ -33,25 +35,27 @@ def verify(arguments: argparse.Namespace) -> int:
     if not runs:
         raise DataError(f"{arguments.results} holds no runs", "Name run folders, or the results folder by --results")
     faults, bad = 0, 0
+    changes: dict[Change, None] = {}
     for path in runs:
         found = verify_run(path, arguments.results, arguments.cache) or curve_faults(path, arguments.results)
         sys.stdout.writelines(f"{line}\n" for line in found)
         faults, bad = faults + len(found), bad + bool(found)
-        if not found and (other := _file_note(path)):
-            sys.stdout.write(f"note: {path}: {other}\n")  # the run is as it was written; it can't be made again so
-    for line in (*equal_seeds(runs), *([] if arguments.runs else loose_curves(arguments.results))):
+        if not found and (change := _changed_file(path)):
+            sys.stdout.write(f"note: {path}: {change.what}\n")  # as it was written, but not to be made again
+            changes[change] = None
+    loose = [] if arguments.runs else loose_curves(arguments.results)
+    for line in (*equal_seeds(runs), *loose, *(change.mend for change in changes)):
         say(f"note: {line}")
     say(
-        f"{bad} of {len(runs)} runs are not as they were written ({faults} faults)"
+        f"{bad} of {plural(len(runs), 'run')} {be(bad)} not as written ({plural(faults, 'fault')})"
         if bad
         else f"{len(runs)} verified"
     )
     return int(bool(bad))
 
 
-def _file_note(path: Path) -> str:
-    """Return a sentence where a file that a run names by its content holds something else now, else ''."""
-    from ..files import changed
+def _changed_file(path: Path) -> Change | None:
+    """Return the file that a run names by its content and that holds something else now, if there is one."""
 
     return changed(read_json(path / "run.json")["config"])
 
@@ -70,7 +74,7 @@ def export(arguments: argparse.Namespace) -> int:
     from ..archive import pack
 
     count = pack(arguments.results, arguments.to)
-    say(f"{count} runs packed into {arguments.to} ({arguments.to.stat().st_size / 1e6:.1f} MB)")
+    say(f"{plural(count, 'run')} packed into {arguments.to} ({arguments.to.stat().st_size / 1e6:.1f} MB)")
     return 0
 
 
@@ -80,5 +84,6 @@ def import_(arguments: argparse.Namespace) -> int:
 
     new, known = unpack(arguments.archive, arguments.results, say)
     where = f" --results {shlex.quote(str(arguments.results))}" if arguments.results != Path("results") else ""
-    say(f"{new} runs imported into {arguments.results}, {known} were there already. Next: mmlbench tables{where}")
+    there = f"{known} {'was' if known == 1 else 'were'} there already"
+    say(f"{plural(new, 'run')} imported into {arguments.results}, {there}. Next: mmlbench tables{where}")
     return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,16 +14,17 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, brief, runs_error
-from ..files import changed
+from ..files import Change, changed
 from ..hashing import digest, file_digest
 from ..plan import stamp_name
 from ..runfolder import RunFolder
 from ..selection import NAMES
-from ..store import read_json
+from ..store import read_json, write_json
 from ..study.plan import parse_plan, plan_key
 from ..study.texts import why_not
 from ..tuning import resolved
 from ..verify import label_faults
+from ..words import be, plural
 from .boil import Run, boil
 from .facts import ALONE, CONTROL, ENSEMBLE, LOGIT_MEAN, Facts
 from .merge import join_folds, logit_mean
@@ -182,6 +183,27 @@ def stored_key(results: Path, expect: str | None = None) -> str:
 MADE = "tables/plan.json"
 
 
+#: Row ids of all tables that were ever made in a results folder -> the study that they were of when last made.
+ROW_IDS = "row_ids.json"
+
+
+def studies_of_rows(results: Path) -> dict[str, str]:
+    """Return row id -> name of the study in whose tables it stood last; {} where nobody kept it."""
+    try:
+        found = read_json(results / ROW_IDS)
+    except DataError:
+        return {}
+    rows = found.get("rows") if isinstance(found, dict) else None
+    if not isinstance(rows, dict):
+        return {}
+    return {row: name for row, name in rows.items() if isinstance(name, str) and not why_not(name)}
+
+
+def keep_row_ids(results: Path, name: str, row_ids: Iterable[str]) -> None:
+    """Remember of which study rows are, for when the tables show another one."""
+    write_json(results / ROW_IDS, {"rows": {**studies_of_rows(results), **dict.fromkeys(row_ids, name)}})
+
+
 def read_made_plan(results: Path) -> dict[str, Any]:
     """Read the plan that the tables were made from; without tables of a plan of their own, plan.json.
 
@@ -201,50 +223,77 @@ def outdated(results: Path) -> str:
     if not (results / "plan.json").exists():
         return ""
     made, planned = read_made_plan(results), read_plan(results)
-    if all(made.get(key) == planned.get(key) for key in ("name", "headline", "baseline", "cells")):
+    if all(made.get(key) == planned.get(key) for key in ("name", "headline", "baseline", "groups", "cells")):
         return ""
     done = sum((results / cell["run"] / "run.json").exists() for cell in planned["cells"])
     these, total = f"These tables are of study {made['name']!r} as it was", len(planned["cells"])
-    return f"{these}; {results}/plan.json now plans {planned['name']!r} ({done} of {total} runs there)."
+    return f"{these}; {results}/plan.json now plans {planned['name']!r} ({done} of {plural(total, 'run')} there)."
 
 
-def _state(cell: Mapping[str, Any], results: Path, cache: Path) -> tuple[str, RunFolder | None]:
-    """Return ('', the run) where a planned run can be used, else what is the matter."""
-    folder = results / cell["run"]
-    if not (folder / "run.json").exists():
-        begun = any((folder / name).exists() for name in ("checkpoint.npz", "lease.json"))
-        return "unfinished" if begun else "missing", None
-    try:
-        run = RunFolder.open(folder)
-    except DataError as error:
-        return error.what, None
+@dataclass(frozen=True)
+class Trouble:
+    """Why a planned run can't be used; `change` where the reason is a file that holds something else now.
+
+    Such a run is not made by the command of the plan, which takes the file as it is and so makes another run.
+    """
+
+    what: str
+    change: Change | None = None
+
+
+def _trouble(cell: Mapping[str, Any], folder: Path, run: RunFolder, results: Path, cache: Path) -> Trouble | None:
+    """Return why a run that is there and whole is not the planned one, None where it is."""
     if run.record["run"] != cell["run"]:
-        return f"it holds another run, {run.record['run']}", None
+        return Trouble(f"it holds another run, {run.record['run']}")
     if run.record["config_hash"] != cell["config_hash"]:
-        return "stale, made by another configuration", None
+        return Trouble("stale, made by another configuration")
     if run.record["code"]["method"] != cell["code"]:
-        return "stale, made by other code of the method", None
+        return Trouble("stale, made by other code of the method")
     manifest = cache / cell["cache"] / "manifest.json"
     if not manifest.exists():
         if not (folder / stamp_name(cell["code"], cell["cache"])).exists():
-            return f"perhaps stale: {manifest.parent} is gone, and no stamp says that it was made from it", None
+            return Trouble(f"perhaps stale: {manifest.parent} is gone, and no stamp says that it was made from it")
     elif read_json(manifest).get("fingerprint") != run.record["data_fingerprint"]:
-        return "stale, made from other data than the prepared cache", None
+        return Trouble("stale, made from other data than the prepared cache")
     for method, used in run.record["requires"].items():
         source = results / used["run"] / "run.json"
         if source.exists() and file_digest(source) != used["run_hash"]:
-            return f"stale, its {method} run was made anew", None
-    other = changed(run.record["config"])
-    return (f"stale: {other}", None) if other else ("", run)
+            return Trouble(f"stale, its {method} run was made anew")
+    change = changed(run.record["config"])
+    return Trouble(f"stale: {change.what}", change) if change else None
 
 
-def _fail(faults: list[tuple[Mapping[str, Any], str]], total: int, options: list[str]) -> None:
-    shown = []
-    for cell, problem in faults:
+def _state(cell: Mapping[str, Any], results: Path, cache: Path) -> tuple[Trouble | None, RunFolder | None]:
+    """Return (None, the run) where a planned run can be used, else what is the matter."""
+    folder = results / cell["run"]
+    if not (folder / "run.json").exists():
+        begun = any((folder / name).exists() for name in ("checkpoint.npz", "lease.json"))
+        return Trouble("unfinished" if begun else "missing"), None
+    try:
+        run = RunFolder.open(folder)
+    except DataError as error:
+        return Trouble(error.what), None
+    trouble = _trouble(cell, folder, run, results, cache)
+    return trouble, None if trouble else run
+
+
+def _fail(faults: list[tuple[Mapping[str, Any], Trouble]], total: int, options: list[str]) -> None:
+    shown, changes = [], dict[Change, None]()
+    for cell, trouble in faults:
         config = cell["config"]
         where = f"{config['dataset']}/{config['split']} {cell['label']} seed {config['seed']}"
-        shown.append(f"{where}: {problem} (mmlbench train {shlex.join([*cell['command'], *options])})")
-    raise runs_error(f"{len(faults)} of {total} planned runs can't be used", shown)
+        if trouble.change:
+            changes[trouble.change] = None
+            shown.append(f"{where}: {trouble.what}")
+        else:
+            command = shlex.join([*cell["command"], *options])
+            shown.append(f"{where}: {trouble.what} (mmlbench train {command})")
+    error = runs_error(f"{len(faults)} of {plural(total, 'planned run')} can't be used", shown)
+    mends = [change.mend for change in changes]
+    if mends:
+        others = [error.mend] if any(not trouble.change for _, trouble in faults) else []
+        error.mend = ". ".join([*mends, *others])
+    raise error
 
 
 def _terms(run: RunFolder) -> tuple[list[np.ndarray], dict[str, str]]:
@@ -286,6 +335,15 @@ def read_groups(path: Path) -> dict[tuple[str, ...], dict[str, str]]:
     return found
 
 
+def regroup_of(plan: Mapping[str, Any]) -> Regroup | None:
+    """Return the groups of test samples that a plan names, None where it names none.
+
+    Raises:
+        DataError: as `read_groups`.
+    """
+    return read_groups(Path(plan["groups"])) if plan.get("groups") else None
+
+
 def regrouped(ids: np.ndarray, given: Mapping[str, str], where: tuple[str, ...]) -> np.ndarray:
     """Return the given group of each test sample.
 
@@ -294,7 +352,8 @@ def regrouped(ids: np.ndarray, given: Mapping[str, str], where: tuple[str, ...])
     """
     lacking = [name for name in ids.tolist() if name not in given]
     if lacking:
-        what = f"{len(lacking)} of {len(ids)} test samples of {'/'.join(where)} have no group, such as {lacking[0]}"
+        count = f"{len(lacking)} of {plural(len(ids), 'test sample')}"
+        what = f"{count} of {'/'.join(where)} without a group, such as {lacking[0]}"
         raise DataError(what, "Make the groups anew from the same data: mmlbench audit NAME --groups FILE")
     return np.array([given[name] for name in ids.tolist()], dtype=np.str_)
 
@@ -360,9 +419,10 @@ def so_far(results: Path) -> tuple[dict[str, Any], list[str]]:
     for cell in plan["cells"]:
         found = missing.setdefault(cell["config"]["dataset"], [])
         found.append(not (results / cell["run"] / "run.json").exists())
-    lines = [
-        f"{name}: {runs.count(False)} of {len(runs)} runs are made" for name, runs in missing.items() if any(runs)
-    ]
+    lines = []
+    for name, runs in missing.items():
+        made = runs.count(False)
+        lines += [f"{name}: {made} of {plural(len(runs), 'run')} {be(made)} made"] * any(runs)
     cells = [cell for cell in plan["cells"] if not any(missing[cell["config"]["dataset"]])]
     if not cells:
         raise DataError(f"no dataset of the study is complete ({'; '.join(lines)})", "Wait, or type snakemake again")
@@ -381,14 +441,14 @@ def load(results: Path, cache: Path, plan: dict[str, Any] | None = None, regroup
     """
     plan = read_plan(results) if plan is None else plan
     collector = _Collector(Facts.of_plan(plan), cache, regroup or {})
-    faults: list[tuple[Mapping[str, Any], str]] = []
-    opened: dict[str, tuple[str, RunFolder | None]] = {}
+    faults: list[tuple[Mapping[str, Any], Trouble]] = []
+    opened: dict[str, tuple[Trouble | None, RunFolder | None]] = {}
     for cell in plan["cells"]:
         if cell["run"] not in opened:
             opened[cell["run"]] = _state(cell, results, cache)
-        problem, _ = opened[cell["run"]]
-        if problem:
-            faults.append((cell, problem))
+        trouble, _ = opened[cell["run"]]
+        if trouble:
+            faults.append((cell, trouble))
     if faults:
         options = [word for folder in plan.get("plugins", ()) for word in ("--plugins", str(folder))]
         options += ["--results", str(results)] if results != Path("results") else []
@@ -398,7 +458,7 @@ def load(results: Path, cache: Path, plan: dict[str, Any] | None = None, regroup
         folder = opened[cell["run"]][1]
         assert folder is not None
         collector.add(cell, folder)
-        opened[cell["run"]] = ("", RunFolder(folder.path, folder.record))  # lets the arrays go
+        opened[cell["run"]] = (None, RunFolder(folder.path, folder.record))  # lets the arrays go
     groups = join_folds(list(collector.groups.values()))
     for group in groups:
         for entry in group.entries:
