@@ -12,9 +12,11 @@ import pytest
 from mmlbench import config as configs
 from mmlbench import store
 from mmlbench.cli import main, reproduce
+from mmlbench.cli.reproduce import find_row, read_rows
 from mmlbench.cli.run import make_run
 from mmlbench.index import load_index
 from mmlbench.report.frame import make_frame
+from mmlbench.report.load import ROW_IDS, studies_of_rows
 from mmlbench.report.rows import Row
 from mmlbench.testing import FEW_EPOCHS, PLUGINS
 
@@ -142,6 +144,8 @@ def test_reproduce_judges_another_value_by_the_interval(copied, tiny, capsys):
 
 def test_reproduce_refuses_what_it_cannot_do(copied, tiny, capsys):
     wanted = row_id(copied, **ACCURACY)
+    code, out = again(capsys, copied, tiny.cache, "0123456789")
+    assert code == 2 and "Did you mean" not in out, "an id that is like none of them by chance alone"
     code, out = again(capsys, copied, tiny.cache, wanted[:-1] + "_")
     assert code == 2 and f"Did you mean {wanted}" in out
     code, out = again(capsys, copied, tiny.cache, "?")
@@ -156,6 +160,44 @@ def test_reproduce_refuses_what_it_cannot_do(copied, tiny, capsys):
     (copied / "all_tables.csv").unlink()
     code, out = again(capsys, copied, tiny.cache, wanted)
     assert code == 2 and "all_tables.csv is missing. Make it with: snakemake" in out
+
+
+def test_reproduce_names_the_earlier_study_of_a_row_and_finds_it_again_there(copied, tiny, capsys):
+    from mmlbench.report import make_all
+
+    first = json.loads((copied / "plan.json").read_text())
+    other = {
+        **first,
+        "name": "another",
+        "cells": [c for c in first["cells"] if c["label"] != "joint_shuffled_partner"],
+    }
+    for plan in (first, other):
+        store.write_json(copied / "plan.json", plan)
+        make_all(copied, tiny.cache, lambda line: None)
+    wanted = row_id(copied, **ACCURACY)
+    gone = next(id for id, name in studies_of_rows(copied).items() if name == first["name"])
+    assert studies_of_rows(copied)[wanted] == "another", "a row that both studies have is of the one that shows it"
+    code, out = again(capsys, copied, tiny.cache, gone)
+    assert code == 2 and repr(first["name"]) in out and "'another'" in out and "Did you mean" not in out
+    store.write_json(copied / "plan.json", first)
+    make_all(copied, tiny.cache, lambda line: None)
+    assert find_row(read_rows(copied / "all_tables.csv"), gone).row_id == gone
+    store.write_text(copied / ROW_IDS, '{"rows": []}')  # what is lost or damaged there costs the hint alone
+    code, out = again(capsys, copied, tiny.cache, "0123456789")
+    assert code == 2 and "row_id" in out
+
+
+def test_one_run_to_train_again_is_singular(copied, tiny, capsys):
+    code, _, said = run(capsys, "reproduce", row_id(copied, **ACCURACY), "--results", copied, "--cache", tiny.cache,
+                        "--plugins", PLUGINS)  # fmt: skip
+    assert code == 0 and "2 runs to" in said
+    plan = json.loads((copied / "plan.json").read_text())
+    plan["cells"] = [cell for cell in plan["cells"] if cell["config"]["seed"] == 0]
+    store.write_json(copied / "plan.json", plan)
+    store.write_text(copied / "all_tables.csv", make_frame(copied, tiny.cache)[0])
+    code, _, said = run(capsys, "reproduce", row_id(copied, **ACCURACY), "--results", copied, "--cache", tiny.cache,
+                        "--plugins", PLUGINS)  # fmt: skip
+    assert "1 run to" in said
 
 
 def test_the_runs_behind_a_row():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import difflib
 import shlex
 import sys
 import tempfile
@@ -14,18 +15,19 @@ from typing import Any
 from .. import files
 from ..config import plugin_facts
 from ..dataset import base_split
-from ..errors import ConfigError, DataError, nearest
+from ..errors import ConfigError, DataError
 from ..hashing import file_digest
 from ..index import Index, load_index, use_plugins
 from ..plan import RunSpec, from_config
 from ..report.facts import ALONE, CONTROL, JOINT, LOGIT_MEAN
 from ..report.frame import make_frame
-from ..report.load import read_made_plan
+from ..report.load import read_made_plan, regroup_of, studies_of_rows
 from ..report.robust import TRAINED
 from ..report.rows import Row, number, parse_rows
 from ..runfolder import verify
 from ..store import read_json, write_json
 from ..temporaries import temporary_folder
+from ..words import plural
 from . import say
 from .robustness import measure
 from .run import make_run, seen_files
@@ -47,22 +49,39 @@ def read_rows(path: Path) -> list[Row]:
         raise DataError(f"{path} {why}", "Make it with: snakemake --cores all results/all_tables.csv") from error
 
 
-def find_row(rows: list[Row], row_id: str) -> Row:
+#: How alike an id must be to one that is there to be taken for a slip of the keys: one or two digits of ten.
+SLIP = 0.8
+
+
+def find_row(rows: list[Row], row_id: str, shown: str = "", earlier: Mapping[str, str] | None = None) -> Row:
     """Return the row of an id.
 
+    Args:
+        shown: name of the study that the rows are of. earlier: row id -> study, of all tables that were made here.
+
     Raises:
-        ConfigError: there is none, with the nearest ids.
+        ConfigError: there is none; saying of which earlier study it is and how to go back to it, where that is
+            known, else with an id that is nearly the same.
     """
     known = {row.row_id: row for row in rows}
-    if row_id not in known:
-        hint = nearest(row_id, known)  # a list of hundreds of ids would help nobody
-        mend = (
-            hint
-            if hint.startswith("did")
-            else "They are in the column row_id of all_tables.csv and on the page, under What made these numbers"
-        )
-        raise ConfigError(f"no row has the id {row_id!r}", mend)
-    return known[row_id]
+    if row_id in known:
+        return known[row_id]
+    if earlier is not None and row_id in earlier:
+        study = earlier[row_id]
+        if study == shown:
+            what = f"row {row_id} is of an earlier plan of the study {study!r}; its tables were made anew since"
+            mend = "Put its config back as it was"
+        else:
+            what = f"row {row_id} is of an earlier study, {study!r}; the tables are now those of {shown!r}"
+            mend = "Go back to its config"
+        again = "type its snakemake command again, which takes seconds, since runs are kept"
+        raise ConfigError(what, f"{mend}: {again}. Then this command finds the row")
+    close = difflib.get_close_matches(row_id[:100], known, n=1, cutoff=SLIP)
+    where = (
+        "They are in the column row_id of all_tables.csv and on the page, under What made these numbers; a row of "
+        "another study is found once its tables are made again"
+    )
+    raise ConfigError(f"no row has the id {row_id!r}", f"Did you mean {close[0]}?" if close else where)
 
 
 def _group(cell: Cell) -> tuple[str, str, str, str]:
@@ -148,7 +167,7 @@ def row_again(
     write_json(work / "plan.json", {**kept, **facts, **({"robustness": noise} if noise else {}), "cells": own})
     if noise:
         measure([work / spec.path for _, spec in cells], work, cache, noise, device)
-    text, _ = make_frame(work, cache)
+    text, _ = make_frame(work, cache, regroup=regroup_of(plan))
     return {found.row_id: found for found in parse_rows(text)}.get(row.row_id)
 
 
@@ -199,8 +218,8 @@ def reproduce(arguments: argparse.Namespace) -> int:
     results, cache = arguments.results, arguments.cache
     for path in arguments.file:
         files.remember(path)
-    row = find_row(read_rows(results / "all_tables.csv"), arguments.row_id)
-    plan = read_made_plan(results)
+    rows, plan = read_rows(results / "all_tables.csv"), read_made_plan(results)
+    row = find_row(rows, arguments.row_id, str(plan["name"]), studies_of_rows(results))
     use_plugins(arguments.plugins)  # never those that the plan names: it may be a stranger's
     index = load_index()
     chosen = cells_behind(row, plan["cells"])
@@ -215,7 +234,7 @@ def reproduce(arguments: argparse.Namespace) -> int:
         sys.stdout.write(f"{row.row_id} ({name}) is a closed form: no run is behind it\n")
         return 0
     cells = [(cell, _spec(cell, index, plan["plugins"])) for cell in chosen]
-    say(f"{row.row_id} is {name}: {len(cells)} runs to train again")
+    say(f"{row.row_id} is {name}: {plural(len(cells), 'run')} to train again")
     with _place(arguments.into) as work:
         if work.resolve() == results.resolve():
             raise ConfigError(f"--into names the results folder {results} itself", "Name another folder")

@@ -13,7 +13,8 @@ def make_all(
 
     Args:
         results: the results folder, with plan.json. cache: the folder of prepared caches. say: takes one line.
-        groups: a file of `mmlbench audit --groups`: the intervals are over these groups of test samples.
+        groups: a file of `mmlbench audit --groups`: the intervals are over these groups of test samples; by default
+            the one that the study names.
         expect: the key (`plan_key`) of the study that plan.json has to hold.
 
     Raises:
@@ -22,17 +23,19 @@ def make_all(
     """
     from ..store import write_json, write_text
     from ..verify import equal_seeds
+    from ..words import plural
     from .audit import audit_plan
     from .figures import write_figures
     from .frame import make_frame
     from .leaderboard import write_leaderboard
-    from .load import MADE, read_groups, read_plan, stored_key
+    from .load import MADE, keep_row_ids, read_plan, regroup_of, stored_key
     from .tables import write_tables
     from .view import View
 
     key = stored_key(results, expect)
-    all_tables, cost = make_frame(results, cache, regroup=read_groups(groups) if groups else None)
     plan = read_plan(results)
+    plan |= {"groups": str(groups)} if groups else {}
+    all_tables, cost = make_frame(results, cache, regroup=regroup_of(plan))
     for line in equal_seeds(results / run for run in dict.fromkeys(cell["run"] for cell in plan["cells"])):
         say(f"note: {line}")
     stored_key(results, key)
@@ -45,6 +48,7 @@ def make_all(
     write_leaderboard(view, results, figures)
     say(f"leaderboard in {results / 'leaderboard.html'}")
     write_json(results / MADE, plan)
+    keep_row_ids(results, view.name, (row.row_id for row in view.rows))
     write_text(results / "cost.csv", cost)
     write_text(results / "all_tables.csv", all_tables)  # last: where it is new, so is everything else
-    say(f"{len(view.rows)} rows in {results / 'all_tables.csv'}")
+    say(f"{plural(len(view.rows), 'row')} in {results / 'all_tables.csv'}")
