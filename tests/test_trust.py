@@ -341,4 +341,29 @@ def test_diff_names_cells_and_what_made_them(study: Path, tmp_path: Path, capsys
     assert "ensemble accuracy fused last" not in out, "equal cells are only counted"
     archive.pack(other, tmp_path / "o.tar.gz")
     assert len(compare(study, tmp_path / "o.tar.gz").changed) == len(compare(study, other).changed) > 0
-    assert "can't be read" in refused(capsys, "diff", study, tmp_path / "none")
+    assert str(tmp_path / "none") in refused(capsys, "diff", study, tmp_path / "none")
+
+
+def test_diff_of_studies_without_a_common_row_names_what_differs(study: Path, tmp_path: Path, capsys) -> None:
+    other = tmp_path / "other"
+    fake_runs.write_study(other, [small(dataset="gabor_tones", split="iid", groups=(), seeds=(0, 1))])
+    make_all(other, other / "cache", lambda line: None)
+    found = compare(study, other)
+    assert found.common == 0 and found.differs
+    assert found.apart["dataset"] == (["avdigits"], ["gabor_tones"]) and found.apart["split"][1] == ["iid"]
+    assert "recipe" not in found.apart
+    capsys.readouterr()
+    assert main(["diff", str(study), str(other)]) == 1
+    out = capsys.readouterr().out
+    assert "0 of 0" not in out
+    assert all(word in out for word in ("avdigits", "gabor_tones", "speaker", "iid"))
+
+
+def test_diff_after_an_import_names_the_command_that_makes_the_tables(study: Path, tmp_path: Path, capsys) -> None:
+    archive.pack(study, tmp_path / "s.tar.gz")
+    other = tmp_path / "other"
+    assert main(["import", str(tmp_path / "s.tar.gz"), "--results", str(other)]) == 0
+    line = refused(capsys, "diff", study, other)
+    assert "is missing" in line and f"mmlbench tables --results {other}" in line
+    assert main(["tables", "--results", str(other), "--cache", str(study / "cache")]) == 0
+    assert run(capsys, "diff", study, other)[0] == 0

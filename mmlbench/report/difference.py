@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Any
 
 from ..errors import DataError
 from ..temporaries import temporary_folder
+from ..words import be, plural
 from .load import read_made_plan
 from .rows import KEY, Row, parse_rows
 from .view import figure_of, interval, signed
@@ -35,11 +37,16 @@ class Side:
     configs: dict[tuple[str, ...], dict[str, Any]]
 
 
+#: What says in which study a row stands; the rest of its key says what is measured.
+STUDY_KEY = ("dataset", "split", "recipe", "encoder", "label")
+
+
 @dataclass
 class Found:
     """What differs.
 
     Attributes:
+        apart: column of `STUDY_KEY` -> its values on either side, where the sets share no row.
         changed: pairs of rows whose numbers differ. same: pairs whose numbers are equal. only: set -> rows that the
             other lacks. made: sentences about config, data, code and hardware.
     """
@@ -49,6 +56,12 @@ class Found:
     same: list[tuple[Row, Row]] = field(default_factory=list)
     only: dict[str, list[Row]] = field(default_factory=dict)
     made: list[str] = field(default_factory=list)
+    apart: dict[str, tuple[list[str], list[str]]] = field(default_factory=dict)
+
+    @property
+    def common(self) -> int:
+        """How many rows both sets have."""
+        return len(self.changed) + len(self.same)
 
     @property
     def differs(self) -> bool:
@@ -67,15 +80,25 @@ def read_side(place: Path) -> Side:
 
         with temporary_folder(Path(tempfile.gettempdir()), "mmlbench-diff") as held:
             open_archive(place, held)
+            if not (held / "all_tables.csv").exists():
+                what = f"{place} holds no all_tables.csv: it was packed before the tables were made"
+                raise DataError(
+                    what, "Import it (mmlbench import), make them (mmlbench tables), and name that folder"
+                )
             side = read_side(held)
         return Side(str(place), side.rows, side.configs)
     path = place / "all_tables.csv"
     try:
         rows = parse_rows(path.read_text(encoding="utf-8"), str(path))
-    except (OSError, UnicodeDecodeError):
+    except FileNotFoundError:
+        if not (place / "plan.json").exists():
+            raise DataError(f"{place} holds no study", "Name a results folder, or an exported archive") from None
+        option = "" if place == Path("results") else f" --results {shlex.quote(str(place))}"
         raise DataError(
-            f"{path} can't be read", "Name a results folder with tables, or an exported archive"
+            f"{path} is missing: no tables are made there yet", f"Type: mmlbench tables{option}"
         ) from None
+    except (OSError, UnicodeDecodeError):
+        raise DataError(f"{path} can't be read", "Make it anew: mmlbench tables") from None
     configs: dict[tuple[str, ...], dict[str, Any]] = {}
     for cell in read_made_plan(place)["cells"]:
         config = cell["config"]
@@ -97,7 +120,20 @@ def compare(a: Path, b: Path) -> Found:
         second.name: [row for key, row in second.rows.items() if key not in first.rows],
     }
     pairs = [*found.changed, *found.same]
+    if not pairs:
+        found.apart = _apart(first, second)
     found.made = [*_made(pairs), *_configs(first, second)]
+    return found
+
+
+def _apart(first: Side, second: Side) -> dict[str, tuple[list[str], list[str]]]:
+    """Return the columns in which two sets that share no row have other values, with these."""
+    found = {}
+    for name in STUDY_KEY:
+        place = KEY.index(name)
+        one, other = (sorted({key[place] for key in side.rows} - {""}) for side in (first, second))
+        if one != other:
+            found[name] = (one, other)
     return found
 
 
@@ -114,7 +150,7 @@ def _made(pairs: list[tuple[Row, Row]]) -> Iterator[str]:
         if differing:
             kinds = list(dict.fromkeys(differing))
             shown = "; ".join(f"{one or 'none'} and {other or 'none'}" for one, other in kinds[:3])
-            more = f"; and {len(kinds) - 3} more pairs" if len(kinds) > 3 else ""
+            more = f"; and {plural(len(kinds) - 3, 'more pair')}" if len(kinds) > 3 else ""
             yield f"{name} differs in {len(differing)} of {len(pairs)} common rows: {shown}{more}"
 
 
@@ -134,11 +170,11 @@ def _configs(first: Side, second: Side) -> Iterator[str]:
                 what = (name, str(one.get(name, "not set")), str(other.get(name, "not set")))
                 changed[what] = changed.get(what, 0) + 1
     for (name, before, after), count in sorted(changed.items()):
-        yield f"setting {name}: {before} and {after} ({count} runs)"
+        yield f"setting {name}: {before} and {after} ({plural(count, 'run')})"
     for side, rival in ((first, second), (second, first)):
         lacking = len(side.configs.keys() - rival.configs.keys())
         if lacking:
-            yield f"{lacking} planned runs are only in {side.name}"
+            yield f"{plural(lacking, 'planned run')} {be(lacking)} only in {side.name}"
 
 
 def _difference(a: Row, b: Row) -> str:
@@ -169,7 +205,8 @@ def difference_text(found: Found, everything: bool = False) -> str:
     """Return the comparison as lines of text, largest differences first within what is measured in one unit."""
     a, b = found.names
     lines = [f"A: {a}", f"B: {b}"]
-    lines += [f"  {line}" for line in found.made] or ["  made by the same config, data, code and hardware"]
+    if found.common:
+        lines += [f"  {line}" for line in found.made] or ["  made by the same config, data, code and hardware"]
     changed = sorted(
         found.changed, key=lambda pair: (pair[0].unit, -abs((pair[1].value or 0) - (pair[0].value or 0)))
     )
@@ -180,9 +217,26 @@ def difference_text(found: Found, everything: bool = False) -> str:
         lines.append(f"{_name(one)}: {shown} | B - A {_difference(one, other)}{beside}")
     for name, rows in found.only.items():
         lines += [f"only in {name}: {_name(row)}" for row in (rows if everything else rows[:10])]
-        lines += [f"only in {name}: {len(rows) - 10} rows more"] if len(rows) > 10 and not everything else []
-    lines.append(
-        f"{len(found.changed)} of {len(found.changed) + len(found.same)} common rows differ; intervals of B - A take "
-        "the two sets as independent, which is too wide where they share test samples"
-    )
-    return "\n".join(lines) + "\n"
+        more = 0 if everything else max(len(rows) - 10, 0)
+        lines += [f"only in {name}: {plural(more, 'row')} more"] * bool(more)
+    return "\n".join([*lines, *_sum(found)]) + "\n"
+
+
+def _sum(found: Found) -> Iterator[str]:
+    """Yield the last lines: how many rows differ, or why there is none to compare."""
+    if found.common:
+        yield (
+            f"{len(found.changed)} of {found.common} common rows differ; intervals of B - A take the two sets as "
+            "independent, which is too wide where they share test samples"
+        )
+        return
+    for name, (one, other) in found.apart.items():
+        yield f"{name}: {_some(one)} in A, {_some(other)} in B"
+    why = "for they differ in what stands above" if found.apart else "though each name stands in both"
+    yield f"The two sets share no row, {why}: nothing is compared"
+
+
+def _some(values: list[str]) -> str:
+    """Return some values of a column in words."""
+    more = f" and {len(values) - 5} more" if len(values) > 5 else ""
+    return ", ".join(values[:5]) + more if values else "none"
