@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import html
+import io
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -10,13 +13,15 @@ import fake_runs
 import numpy as np
 import pytest
 from fake_runs import FakeMethod, small
+from rich.console import Console
 
 from mmlbench.errors import DataError
 from mmlbench.report import make_all
 from mmlbench.report.frame import Group, make_frame
 from mmlbench.report.gaps import ratio
+from mmlbench.report.leaderboard import show
 from mmlbench.report.rows import Row, parse_rows
-from mmlbench.report.sheets import accuracy_sheet
+from mmlbench.report.sheets import ONE_OF_ALL, accuracy_sheet
 from mmlbench.report.story import headline_of
 from mmlbench.report.view import View
 from mmlbench.stats import all_pairs_groups, cross_fit_optimism, paired_difference, proportion, two_part
@@ -377,3 +382,13 @@ def test_mixed_code_packages_and_hardware_say_so_in_the_table(study: Path) -> No
 
 def test_uniform_studies_have_no_mixed_rows(rows: list[Row]) -> None:
     assert not [row for row in rows if row.table == "mixed"]
+
+
+def test_every_ranking_says_that_intervals_are_of_one_comparison_and_groups_of_all(written: Path, tmp_path) -> None:
+    results = Path(shutil.copytree(written, tmp_path / "results"))
+    make_all(results, written.parent / "cache", lambda line: None)
+    console = Console(width=120, file=io.StringIO())
+    show(results, console)
+    page = re.sub(r"<[^>]+>", "", (results / "leaderboard.html").read_text())
+    for text in (console.file.getvalue(), (results / "leaderboard.md").read_text(), page):
+        assert ONE_OF_ALL in " ".join(html.unescape(text).split())

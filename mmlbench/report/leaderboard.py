@@ -9,10 +9,10 @@ from ..store import write_text
 from . import story
 from .details import gather
 from .facts import Facts
-from .load import outdated, read_plan, so_far
+from .load import outdated, read_plan, regroup_of, so_far
 from .more_sheets import measures_sheet, overall_sheet, reliance_sheet, robustness_sheet
 from .page import Figures, write_page
-from .sheets import TARGET, Sheet, accuracy_sheet, far_notes, gap_row, gap_sheet, named, points
+from .sheets import ONE_OF_ALL, TARGET, Sheet, accuracy_sheet, far_notes, gap_row, gap_sheet, named, points
 from .tables import markdown_table, markdown_text
 from .view import GroupKey, View, figure_of, interval, percent, with_sd
 
@@ -114,7 +114,7 @@ def show_so_far(results: Path, cache: Path, console: Console, measures: bool = F
     from .frame import make_frame
 
     plan, lines = so_far(results)
-    _show(View.parse(plan, *make_frame(results, cache, plan)), console, measures)
+    _show(View.parse(plan, *make_frame(results, cache, plan, regroup_of(plan))), console, measures)
     for line in lines:
         console.print(Text(f"not shown yet: {line}", style="yellow"))
 
@@ -138,6 +138,7 @@ def _show(view: View, console: Console, measures: bool) -> None:
         for line in (*story.headline_of(view, group), *far_notes(view, group)):
             console.print(Text(f"  {line}"))
     console.print()
+    console.print(Text(ONE_OF_ALL, style="dim"))
     console.print(Text(TARGET, style="dim"))
 
 

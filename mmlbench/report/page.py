@@ -13,13 +13,14 @@ from pathlib import Path
 from string import Template
 
 from ..literature import Figure, read_figures
+from ..words import plural
 from . import html, spread, story
 from .boards import RULES, FamilyOf, accuracy_board, gap_board, overall_board, rules_of
 from .details import Detail, detail_html
 from .html import text
 from .more_sheets import measures_sheet, overall_sheet, reliance_sheet, robustness_sheet
 from .rows import Row
-from .sheets import TARGET, Sheet, accuracy_sheet, cost_sheet, far_notes, gap_sheet, named
+from .sheets import ONE_OF_ALL, TARGET, Sheet, accuracy_sheet, cost_sheet, far_notes, gap_sheet, named
 from .view import GroupKey, View, interval, with_sd
 
 Figures = dict[GroupKey, dict[str, Path]]
@@ -44,8 +45,7 @@ P_SAID = (
 READING = (
     "Group: one more than the number of methods that are better and separated, by the differences of all pairs, "
     "corrected for their number (Holm). Group 1 is what nothing is separated from as better. Inside a group the "
-    "order is not known, whatever the means say. A single difference can exclude zero within a group: each interval "
-    "is at 95 %, the groups are corrected for all pairs.",
+    f"order is not known, whatever the means say. {ONE_OF_ALL}",
     "Interval: each seed is scored on the same test samples, so seeds and samples are crossed; the two-part interval "
     f"counts both. {TARGET} ± is the standard deviation over seeds, which is not an interval.",
     "Competition gap: accuracy of a linear probe on the encoder trained alone, minus that of a probe on the same "
@@ -163,7 +163,8 @@ def _section(
     entries, audit = view.entries(group), view.audited(group)
     n_test = max((row.n_test or 0 for row in entries), default=0)
     seeds = sorted({row.n_seeds or 0 for row in entries})
-    facts = f"{' + '.join(view.modalities(group))}; {n_test} test samples; {'/'.join(map(str, seeds))} seeds; "
+    counts = "/".join(map(str, seeds)) + (" seed" if seeds == [1] else " seeds")
+    facts = f"{' + '.join(view.modalities(group))}; {plural(n_test, 'test sample')}; {counts}; "
     facts += f"recipe {group[2]}, encoder {group[3]}"
     notes = sorted({note for row in entries for note in row.note.split("; ") if note.startswith("conditional")})
     conditional = [f"All intervals here are {note}; they say nothing about others." for note in notes]

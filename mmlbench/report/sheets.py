@@ -10,6 +10,11 @@ from .rows import Row
 from .view import GroupKey, View, far_words, figure_of, interval, notes_of, p_text, signed, with_sd
 
 HOLM = "p (Holm)"
+#: Under every ranking, so that an interval that excludes zero within a group surprises nobody.
+ONE_OF_ALL = (
+    "Each interval is that of one comparison, not corrected for their number; the groups are corrected for all pairs "
+    "(Holm), so two methods of one group can have a difference whose interval excludes zero."
+)
 TARGET = f"95 % two-part intervals (seeds and test samples both counted); they speak about {INFERENCE_TARGET}."
 
 
@@ -167,9 +172,7 @@ def accuracy_sheet(view: View, group: GroupKey) -> Sheet:
         "differences and optimism in percentage points. Optimism: by how much an accuracy is too high whose epoch "
         "was picked on the test set.",
         "Group 1 is what nothing separates from the best (all pairs, Holm); within a group the order is not known. "
-        "p (Holm) is corrected for the rows of its own column, compared with the same reference; the groups for all "
-        "pairs, so two rows of one group can differ in a column. The interval is that of a single comparison, so it "
-        "can exclude zero where p is above .05.",
+        f"{ONE_OF_ALL} p (Holm) is corrected for the rows of its own column, compared with the same reference.",
         tuned_note(view.entries(group)),
         *_no_logit_mean(view.entries(group)),
         *mixed_notes(view, group),
