@@ -240,6 +240,25 @@ def test_doctor_finds_nothing_wrong_here(tmp_path, capsys):
     assert not (tmp_path / "results").exists(), "it writes nothing"
 
 
+def test_doctor_takes_the_study_as_snakemake_does_and_names_it(tmp_path, capsys):
+    _, short_name, path, *places = doctor_words(tmp_path)
+    code, out, _ = run(capsys, "doctor", "--configfile", path, *places)
+    named = next(line for line in out.splitlines() if line.split()[1] == "config")
+    assert code == 0 and str(path) in named and f"--configfile {path}" in out
+    assert run(capsys, "doctor", short_name, path, *places)[0] == 0, "the earlier name of the option"
+    _, out, _ = run(capsys, "doctor", *places)
+    named = next(line for line in out.splitlines() if line.split()[1] == "config")
+    assert "config.yaml" in named and "--configfile" in named, "which one it looked at, and how to name another"
+
+
+@pytest.mark.parametrize("name", ["torchvision", "torchaudio"])
+def test_doctor_says_what_to_type_where_a_package_does_not_fit_torch(name, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, name, None)  # as an import that fails
+    code, out, _ = run(capsys, *doctor_words(tmp_path))
+    (line,) = [line for line in out.splitlines() if line.split()[:2] == ["wrong", name]]
+    assert code == 1 and line.endswith("Type: make env")
+
+
 def test_doctor_names_what_is_wrong_with_its_mend(tmp_path, capsys, plugin_folder, monkeypatch):
     (plugin_folder / "broken.py").write_text("raise ValueError('the reason')\n")
     config = {"plugins": [str(plugin_folder)], "grid": []}

@@ -127,7 +127,7 @@ def tool(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[ModuleType, I
     monkeypatch.setattr(module, "ROOT", checkout)
     monkeypatch.setattr(module, "run", installer)
     monkeypatch.setattr(module, "uv_environment", lambda python: {})
-    monkeypatch.setattr(module, "fit_torch", lambda venv: None)
+    monkeypatch.setattr(module, "fit_torch", lambda venv, torch: None)
     monkeypatch.setattr(sys, "argv", arguments)
     return module, installer, arguments
 
@@ -225,12 +225,13 @@ def test_shim_lies_only_where_the_plain_import_fails(
     (tmp_path / "bin" / "python").chmod(0o755)
     shim = folder / module.SHIM
     monkeypatch.setattr(module, "run", lambda *words, **more: int(not native and not shim.exists()))
-    module.fit_torch(tmp_path)
+    module.fit_torch(tmp_path, "")
     assert shim.exists() is not native
-    assert ("no CPU build" in capsys.readouterr().err) is not native
+    assert ("compiled parts" in capsys.readouterr().err) is not native
     monkeypatch.setattr(module, "run", lambda *words, **more: 1)
-    with pytest.raises(module.InstallError, match="don't work together"):
-        module.fit_torch(tmp_path)
+    for build, typed in (("", "env"), ("cu126", "env"), ("cpu", "clean env")):  # never what was typed already
+        with pytest.raises(module.InstallError, match=rf"Type: make {typed} TORCH=cpu$"):
+            module.fit_torch(tmp_path, build)
     assert not shim.exists()
 
 

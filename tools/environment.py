@@ -115,7 +115,7 @@ def local_cpu_torch(env: dict[str, str]) -> bool:
     return any(folder.is_dir() and any(folder.glob("torch-*+cpu-*.whl")) for folder in folders)
 
 
-def fit_torch(venv: Path) -> None:
+def fit_torch(venv: Path, torch: str) -> None:
     """See that torchvision and torchaudio import by their plain names; where their wheels don't fit, lay the shim.
 
     An index may have the CPU build of torch alone: the other two, linked against CUDA, then fail. See compat.
@@ -132,9 +132,9 @@ def fit_torch(venv: Path) -> None:
     if run(command, quiet=True):
         run(command)
         shim.unlink()
-        mend = "Name a build that fits this machine: make env TORCH=cpu"
-        raise InstallError(f"torch, torchvision and torchaudio don't work together (the error is above). {mend}", 1)
-    say("torchvision and torchaudio have no CPU build here: their Python parts work, nms and io of torchvision don't")
+        mend = "Type: make clean env TORCH=cpu" if torch == "cpu" else "Type: make env TORCH=cpu"
+        raise InstallError(f"torchvision or torchaudio doesn't fit torch here (the error is above). {mend}", 1)
+    say("torchvision and torchaudio lack their compiled parts here, which nothing in mmlbench needs: nothing to type")
 
 
 def create(venv: Path, afresh: bool) -> None:
@@ -199,7 +199,7 @@ def install(venv: Path, torch: str, change_torch: bool) -> None:
         if torch:
             mend += f" If the index of TORCH={torch} is out of reach, leave TORCH out: any build runs on a CPU."
         raise InstallError(f"the packages could not be installed. {mend}", code)
-    fit_torch(venv)
+    fit_torch(venv, torch)
     # Fills the index of the plug-ins, so that the user's first call is quick; a fault will be seen there.
     run([venv / "bin" / "mmlbench", "list"], quiet=True)
 

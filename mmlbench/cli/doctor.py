@@ -25,6 +25,7 @@ from ..device import ON_PURPOSE, VARIABLE, asked_for, present, why_unusable
 from ..errors import MmlbenchError
 from ..index import load_index
 from ..store import read_json
+from ..words import plural
 
 #: Without these nothing trains; without the others a part of the work is not to be had.
 CORE = ("torch", "torchvision", "torchaudio", "numpy")
@@ -112,6 +113,12 @@ def torch_findings() -> Iterator[Finding]:
     seconds = time.monotonic() - began
     slow = "A slow disk; the second time is quicker" if seconds > 20 else ""
     yield Finding("note" if slow else "ok", "torch", f"imports in {seconds:.1f} s", slow)
+    for name in ("torchvision", "torchaudio"):
+        try:
+            importlib.import_module(name)
+        except Exception as error:
+            what = f"doesn't fit torch {torch.__version__}: {type(error).__name__}: {error}"
+            yield Finding("wrong", name, what, "Type: make env")
     if torch.cuda.is_available():
         names = Counter(torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count()))
         yield Finding("ok", "cuda", ", ".join(f"{count} x {name}" for name, count in names.items()))
@@ -143,7 +150,7 @@ def machine_findings() -> Iterator[Finding]:
         yield Finding("note", "git", "no commit can be named: " + done.stderr.strip().split("\n")[0], mend)
         return
     branch, *changed = done.stdout.splitlines()
-    more = f", {len(changed)} files changed or new" if changed else ", clean"
+    more = f", {plural(len(changed), 'file')} changed or new" if changed else ", clean"
     yield Finding("ok", "git", branch.removeprefix("## ") + more)
 
 
@@ -223,7 +230,9 @@ def study_findings(config: Path | None, results: Path, cache: Path) -> Iterator[
         what = error.what if str(path) in error.what else f"{path}: {error.what}"
         yield Finding("wrong", "config", what, error.mend)
         return
-    yield Finding("ok", "config", f"{path}: {len(study.runs)} runs of {len({c.label for c in study.cells})} rows")
+    other = "" if config else "; for another study: mmlbench doctor --configfile FILE"
+    rows = plural(len({cell.label for cell in study.cells}), "row")
+    yield Finding("ok", "config", f"{path}: {plural(len(study.runs), 'run')} of {rows}{other}")
     found = _state(study, results, cache)
     done = len(found.pop("", []))
     named = "" if path.resolve() == _default_config().resolve() else f" --configfile {path}"

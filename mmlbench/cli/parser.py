@@ -322,7 +322,8 @@ def _report_commands(commands: Any) -> None:
     doctor = _add(
         commands, "doctor", "what is installed, what would run, what is missing", "doctor", "mmlbench doctor"
     )
-    doctor.add_argument("--config", type=Path, help="default: config/config.yaml")
+    text = "the study to look at (default: config/config.yaml), named as for snakemake"
+    doctor.add_argument("--configfile", "--config", dest="config", type=Path, metavar="FILE", help=text)
     text = "and this cluster: what it offers, whether a profile's jobs fit (default: slurm), and one test job"
     doctor.add_argument("--slurm", nargs="?", const="slurm", metavar="PROFILE", help=text)
     _places(doctor)
