@@ -203,6 +203,10 @@ def _merge(archive: Path, folder: Path, results: Path, say: Callable[[str], None
     if plan["plugins"]:
         named = ", ".join(brief(name) for name in plan["plugins"][:5])
         say(f"{archive} names plug-in folders ({named}); they are not taken over, name your own where you need some")
+    if groups := plan.pop("groups", ""):
+        say(
+            f"{archive} names groups of test samples ({brief(groups)}); to have them name your own file in the config"
+        )
     runs = runs_of(folder, plan)
     packed = {str(p.parent.relative_to(folder).as_posix()) for p in folder.glob("runs/**/*") if p.is_file()}
     if packed != set(runs):

@@ -9,7 +9,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from .errors import ConfigError, brief, nearest
+from .errors import ConfigError, DataError, brief, nearest
 from .hashing import digest
 from .index import Index, load_index, use_plugins
 from .plan import Request, RunSpec, encoder_label, resolve
@@ -20,7 +20,7 @@ from .study.tryout import check_runs
 from .study.yaml import read_mapping
 from .tuning import Tune, Tuned, read_tune, tuned
 
-KEYS = ("name", "title", "plugins", "headline", "baseline", "tune", "robustness", "grid")
+KEYS = ("name", "title", "plugins", "headline", "baseline", "tune", "robustness", "groups", "grid")
 GRID_KEYS = ("dataset", "split", "recipe", "recipe_set", "dataset_set", "seeds", "methods")
 METHOD_KEYS = ("method", "label", "params", "seeds", "tune")
 #: Strengths of noise of `robustness: true`, in standard deviations of the inputs.
@@ -76,6 +76,7 @@ class Study:
     tune: Tune | None = None
     robustness: tuple[float, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
+    groups: str = ""
 
     def plan(self) -> dict[str, Any]:
         """Return the plan as plain data: what the tables are made from."""
@@ -86,6 +87,7 @@ class Study:
             "baseline": self.baseline,
             "plugins": list(self.plugins),
             **({"robustness": list(self.robustness)} if self.robustness else {}),
+            **({"groups": self.groups} if self.groups else {}),
             **self.facts,
             "cells": [cell.plain() for cell in self.cells],
         }
@@ -273,6 +275,24 @@ def _strengths(value: Any) -> tuple[float, ...]:
     return tuple(float(n) for n in numbers)
 
 
+def _groups(config: Mapping[str, Any], cells: list[Cell]) -> str:
+    """Return the file of `groups:`, '' where it is not there; it is read now, not when all runs are made."""
+    if config.get("groups") is None:
+        return ""
+    path = _text(config, "groups", "", "config")
+    from .report.load import read_groups
+
+    try:
+        named = {"/".join(where) for where in read_groups(Path(path))}
+    except DataError as error:
+        raise ConfigError(f"config: groups: {error.what}", error.mend) from None
+    planned = {"/".join(cell.group[:2]) for cell in cells}
+    if not named & planned:
+        what = f"config: groups: {path} is about {', '.join(sorted(named)) or 'nothing'}, and no block of the grid is"
+        raise ConfigError(what, f"The grid is about {', '.join(sorted(planned))}: name a file of one of these")
+    return path
+
+
 def plugin_facts(index: Index, configs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return what the tables need of the plug-ins of some runs, as plain data: keys `methods` and `datasets`."""
     return {
@@ -309,7 +329,9 @@ def study(config: Mapping[str, Any], index: Index | None = None) -> Study:
     noise = _strengths(config.get("robustness"))
     check_runs(runs.values())
     facts = plugin_facts(index, [cell.run.config for cell in cells])
-    return Study(name, title, headline, baseline, tuple(cells), tuple(runs.values()), folders, tune, noise, facts)
+    groups = _groups(config, cells)
+    planned = tuple(cells), tuple(runs.values())
+    return Study(name, title, headline, baseline, *planned, folders, tune, noise, facts, groups)
 
 
 def read_study(path: Path) -> Study:

@@ -32,6 +32,7 @@ from .study.plan import plan_key
 from .study.progress import Job, Progress, show_first_table, to_terminal
 from .study.yaml import read_mapping, readable
 from .tuning import Tuned
+from .words import be, plural
 
 _held: list[int] = []
 #: Whether another start works in this folder, or this one is a child of a start: then results/plan.json is not ours.
@@ -188,6 +189,10 @@ class Plan:
         cell, tuning = self._cell(wildcards)
         return [str(Path("results") / run.stamp) for run in (*tuning.trials, *cell.run.requires.values())]
 
+    def groups(self) -> list[str]:
+        """Return the file of groups of test samples that the tables take; [] where the config names none."""
+        return [self.study.groups] if self.study.groups else []
+
     def noise_files(self) -> dict[str, RunSpec]:
         """Return the files with logits under noise, each with its run; {} where the config does not ask for them."""
         if not self.study.robustness:
@@ -225,7 +230,8 @@ class Plan:
             c, command = run.config, shlex.join(["mmlbench", "train", *run.command, *self.plugins])
             missing.append(f"{c['dataset']}/{c['split']} {c['method']} seed {c['seed']} ({command})")
         if missing:
-            error = runs_error(f"{len(missing)} of {len(self.runs)} planned runs are not made", missing)
+            count = f"{len(missing)} of {plural(len(self.runs), 'planned run')}"
+            error = runs_error(f"{count} {be(len(missing))} not made", missing)
             os.write(2, f"mmlbench: {error}\n".encode())
 
     def watch(self) -> None:

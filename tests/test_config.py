@@ -15,6 +15,7 @@ from mmlbench.index import load_index
 from mmlbench.plan import Request, command_of, from_config, resolve
 from mmlbench.recipe import OPTIONAL, Recipe, recipe_path, resolve_recipe
 from mmlbench.selection import HEADLINES
+from mmlbench.study.plan import parse_plan
 from mmlbench.testing import PLUGINS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -354,3 +355,22 @@ def test_a_stored_configuration_that_the_present_code_reads_otherwise(change, sa
     assert said in str(caught.value)
     with pytest.raises(ConfigError, match="lacks seed"):
         from_config({key: value for key, value in stored.items() if key != "seed"} | {"schema": 1}, index)
+
+
+def test_groups_of_a_config_are_a_file_about_its_grid(tmp_path):
+    file = tmp_path / "groups.csv"
+    file.write_text("dataset,split,id,group\ntiny,speaker,a,one\n")
+    found = configs.study({**copy.deepcopy(WHOLE), "groups": str(file)})
+    assert found.groups == str(file) and parse_plan(found.plan(), "plan.json").groups == str(file)
+    assert "groups" not in configs.study(copy.deepcopy(WHOLE)).plan()
+    for text, said in (
+        ("dataset,split,id,group\nother,speaker,a,one\n", "other/speaker"),
+        ("dataset,split\n", "columns"),
+        ("dataset,split,id,group\ntiny,speaker,,one\n", "line 2"),
+    ):
+        file.write_text(text)
+        with pytest.raises(ConfigError, match=said):
+            configs.study({**copy.deepcopy(WHOLE), "groups": str(file)})
+    for wrong in (3, [], str(tmp_path / "none.csv")):
+        with pytest.raises(ConfigError, match="groups"):
+            configs.study({**copy.deepcopy(WHOLE), "groups": wrong})

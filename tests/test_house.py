@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import itertools
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -61,3 +63,28 @@ def test_the_training_core_needs_torch_and_numpy_alone() -> None:
         "    index.load('method', entry.name)\n"
     )
     subprocess.run([sys.executable, "-c", check], check=True, cwd=ROOT)
+
+
+#: What messages count; a test can't know each noun, so it knows these.
+COUNTED = "runs|seeds|cells|rows|files|jobs|epochs|faults|items|test samples|planned runs|trials|folds|labels|pairs"
+#: Where the number is never 1: above a bound, or what is refused for being too few.
+NEVER_ONE = {
+    "mmlbench/cli/doctor_slurm.py", "mmlbench/cli/estimate.py", "mmlbench/frontends", "mmlbench/train",
+    "mmlbench/stats", "mmlbench/results", "mmlbench/score.py", "mmlbench/verify.py", "mmlbench/dataset.py",
+    "mmlbench/raw", "mmlbench/cli/power.py", "mmlbench/report/sheets.py",
+}  # fmt: skip
+
+
+def test_messages_of_the_report_and_commands_count_one_in_the_singular() -> None:
+    found = []
+    for path in FILES:
+        name = path.relative_to(ROOT).as_posix()
+        if not name.startswith("mmlbench/") or name.startswith(tuple(NEVER_ONE)):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            parts = node.values if isinstance(node, ast.JoinedStr) else []
+            for number, word in itertools.pairwise(parts):
+                counted = isinstance(number, ast.FormattedValue) and isinstance(word, ast.Constant)
+                if counted and re.match(rf" ({COUNTED})\b", str(word.value)):
+                    found.append(f"{name}:{number.lineno}: {ast.unparse(number)}{word.value}")
+    assert found == []

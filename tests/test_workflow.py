@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 from clone import METHODS, TABLES, Answer, Clone, study
 
+from mmlbench.report.rows import parse_rows
+from mmlbench.store import read_arrays
+
 #: The four runs of the study.
 ALL = ["ensemble 0", "joint 0", "joint 1", "unimodal 0"]
 BODY = ("methods/unimodal.py", "self.own = own_heads(", "self.unused = 1\n        self.own = own_heads(")
@@ -116,6 +119,28 @@ def test_a_changed_recipe_makes_new_runs_beside_the_old_ones(clone):
     assert clone.trained_since(before) == {"joint 0"} and len(clone.made()) == len(before) + 1
     clone.configure(study(METHODS))
     assert clone.make("--dry-run").jobs == ["tables"]
+
+
+def test_groups_of_the_config_reach_the_tables_and_a_changed_file_makes_them_again(clone):
+    ids = read_arrays(clone.run_folder("joint 0") / "predictions.npz")["test/id"].tolist()
+    file = clone.folder / "groups.csv"
+    lines = [f"tiny,speaker,{name},twin{k // 2}" for k, name in enumerate(ids)]
+    file.write_text("\n".join(["dataset,split,id,group", *lines, ""]))
+    clone.configure({**study(METHODS), "groups": "groups.csv"})
+    assert clone.planned() == ["tables"], "no run is made anew for it"
+    assert clone.make().jobs == ["tables"] and clone.planned() == []
+    rows = parse_rows((clone.folder / TABLES).read_text())
+    (row,) = [r for r in rows if r.metric == "accuracy" and r.label == "joint" and r.kind == "fused"
+              and r.table == "accuracy" and r.selection == "last"]  # fmt: skip
+    assert "near-duplicate" in row.note
+    before = clone.folder.joinpath(TABLES).read_bytes()
+    assert clone.call("mmlbench", "tables").code == 0
+    assert clone.folder.joinpath(TABLES).read_bytes() == before, "typed by hand it takes them too"
+    file.write_text(file.read_text().replace("twin0", "twin1"))
+    assert clone.planned() == ["tables"]
+    file.unlink()
+    refused = clone.call("snakemake", "--cores", "1", "--dry-run", TABLES)
+    assert refused.code == 2 and "groups.csv" in refused.text
 
 
 def test_a_lost_snakemake_folder_is_not_missed(clone):

@@ -90,6 +90,7 @@ class Plan:
         plugins: folders of plug-ins at planning; they are told and never used: only what the user names is imported.
         methods, datasets: what the tables need of the plug-ins (dataset -> split -> name of the samples' groups);
             None in plans of before they were stored.
+        groups: the file of groups of test samples that the tables take, '' where they take the datasets' own.
     """
 
     name: str
@@ -101,6 +102,7 @@ class Plan:
     cells: tuple[PlannedCell, ...]
     methods: Mapping[str, MethodFacts] | None = None
     datasets: Mapping[str, Mapping[str, str]] | None = None
+    groups: str = ""
 
 
 def _words(item: Item) -> tuple[str, ...]:
@@ -211,7 +213,8 @@ def parse_plan(value: Any, file: Path | str, mend: str = MEND) -> Plan:
     """
     item = Item(value, file, mend=mend)
     top = item.fields(
-        ("name", "headline", "baseline", "plugins", "cells"), ("title", "robustness", "round", "methods", "datasets")
+        ("name", "headline", "baseline", "plugins", "cells"),
+        ("title", "robustness", "round", "methods", "datasets", "groups"),
     )
     if top["cells"].value == []:
         item.fail("plans no runs")
@@ -235,6 +238,7 @@ def parse_plan(value: Any, file: Path | str, mend: str = MEND) -> Plan:
         cells=cells,
         methods={n: _method(one) for n, one in top["methods"].named().items()} if "methods" in top else None,
         datasets=_datasets(top["datasets"]) if "datasets" in top else None,
+        groups=top["groups"].text("a file", most=4096) if "groups" in top else "",
     )
     _described(top, plan)
     return plan

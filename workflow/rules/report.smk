@@ -4,6 +4,7 @@ rule tables:
         plan="results/plan.json",
         runs=PLAN.stamps(),
         noise=list(PLAN.noise_files()),
+        groups=PLAN.groups(),
     output:
         report("results/all_tables.csv", category="Tables", caption="../report/all_tables.rst"),
         report("results/leaderboard.html", category="Leaderboard", caption="../report/leaderboard.rst"),
