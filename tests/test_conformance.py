@@ -9,6 +9,8 @@ import csv
 import json
 import math
 import re
+import subprocess
+import sys
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -21,11 +23,11 @@ from mmlbench.cli.run import make_run, prepare_dataset
 from mmlbench.errors import ConfigError
 from mmlbench.evaluation import NOTHING, Evaluation
 from mmlbench.hashing import digest, file_digest
-from mmlbench.index import load_index
+from mmlbench.index import load_index, use_plugins
 from mmlbench.method import Method
 from mmlbench.plan import RUN_SCHEMA, Request, resolve
 from mmlbench.runfolder import RunFolder
-from mmlbench.testing import takes, tiny_spec
+from mmlbench.testing import PLUGINS, takes, tiny_spec
 
 ROOT = Path(__file__).resolve().parents[1]
 METHODS = sorted(path.stem for path in (ROOT / "methods").glob("[!_]*.py"))
@@ -174,11 +176,18 @@ def check(run: RunFolder, cache: Cache, epochs: int) -> None:
 
 
 # --- methods ------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("dataset", ["tiny", "tiny3"])
-@pytest.mark.parametrize("method", [*METHODS, *PLUGGED])
-def test_a_method_makes_a_complete_run_and_makes_it_again(method, dataset, tiny, tmp_path):
-    options = {"dataset": dataset, "plugins": [FOLDER], "recipe": {"epochs": 3}}
-    if not takes(method, dataset, [FOLDER]):
+def pytest_generate_tests(metafunc):
+    """Hand out the files of the folders that `--plugin-folder` names."""
+    if "own" in metafunc.fixturenames:
+        folders = [folder.resolve() for folder in metafunc.config.getoption("--plugin-folder")]
+        found = [path for folder in folders for path in sorted(folder.glob("[!_]*.py"))]
+        metafunc.parametrize("own", found, ids=[path.stem for path in found])
+
+
+def check_method(method: str, dataset: str, tiny, tmp_path: Path, folder: Path) -> None:
+    """Make a run of a method twice and look at all that it left."""
+    options = {"dataset": dataset, "plugins": [folder], "recipe": {"epochs": 3}}
+    if not takes(method, dataset, [folder]):
         with pytest.raises(ConfigError, match="modalities and tiny"):
             tiny_spec(method, **options)
         pytest.skip("it takes another number of modalities")
@@ -194,6 +203,35 @@ def test_a_method_makes_a_complete_run_and_makes_it_again(method, dataset, tiny,
     for name in run.record["files"]:
         assert (run.path / name).read_bytes() == (again.path / name).read_bytes(), name
     assert (run.path / "run.json").read_bytes() == (again.path / "run.json").read_bytes()
+
+
+@pytest.mark.parametrize("dataset", ["tiny", "tiny3"])
+@pytest.mark.parametrize("method", [*METHODS, *PLUGGED])
+def test_a_method_makes_a_complete_run_and_makes_it_again(method, dataset, tiny, tmp_path):
+    check_method(method, dataset, tiny, tmp_path, FOLDER)
+
+
+@pytest.mark.parametrize("dataset", ["tiny", "tiny3"])
+def test_a_method_of_a_plugin_folder(own, dataset, tiny, tmp_path):
+    use_plugins([PLUGINS, own.parent])
+    kinds = {entry.kind for entry in load_index().entries if Path(entry.path) == own and not entry.error}
+    if kinds and "method" not in kinds:
+        pytest.skip(f"it is a {' and a '.join(sorted(kinds))}")
+    check_method(own.stem, dataset, tiny, tmp_path, own.parent)
+
+
+def test_the_suite_runs_over_a_plugin_folder(tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    good = (FOLDER / "reinit.py").read_text(encoding="utf-8")
+    (folder / "my_good.py").write_text(good, encoding="utf-8")
+    (folder / "my_bad.py").write_text("raise ValueError('the reason')\n", encoding="utf-8")
+    words = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests/test_conformance.py"]
+    words += ["--basetemp", str(tmp_path / "base"), "-k", "plugin_folder and tiny3", "--plugin-folder", str(folder)]
+    words += ["--deselect", "tests/test_conformance.py::test_the_suite_runs_over_a_plugin_folder"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "1 failed, 1 passed" in done.stdout, done.stdout
+    assert "the reason" in done.stdout
 
 
 @pytest.mark.parametrize("method", METHODS)
