@@ -213,3 +213,21 @@ def test_the_pages_show_how_to_look_at_it(world):
     listed = world.call("mmlbench", "list")
     assert "FAILS" not in listed
     assert all(f"  {name} " in listed for name in ("logit_norm", "logit_norm_copy", "two_views", "mean_colour"))
+
+
+def test_weights_from_a_file_reach_their_column(tmp_path):
+    """The example of `docs/add-an-encoder.md`, saved and typed as printed, in a clone of its own."""
+    folder = tmp_path / "clone"
+    copy_tree(folder)
+    _, encoder, script = blocks("add-an-encoder", "python")
+    (study,), (commands,) = blocks("add-an-encoder", "yaml"), blocks("add-an-encoder", "sh")
+    saved = {"mmlbench/encoders/stored_colour.py": encoder, "make_colour.py": script, "stored.yaml": study}
+    for name, text in saved.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    world = World(folder, tmp_path / "site", {})
+    printed = world.call("bash", "-e", "-c", commands)
+    digits = hashlib.sha256((folder / "colour.pt").read_bytes()).hexdigest()[:10]
+    assert f"audio=small_cnn+visual=stored_colour:weights={digits}" in printed
+    names = [name for name in saved if name.endswith(".py")]
+    world.call("ruff", "check", "--no-cache", *names)
+    world.call("ruff", "format", "--check", "--no-cache", *names)

@@ -33,7 +33,7 @@ FOLDERS = (
     "workflow",
 )
 #: Names that stand for the reader's own.
-OWN = re.compile(r"[A-Z]|my_|logit_norm|mean_colour|two_views|path/to|<")
+OWN = re.compile(r"[A-Z]|my_|logit_norm|mean_colour|stored_colour|two_views|path/to|<")
 
 
 def fences(text: str) -> tuple[str, list[tuple[str, str]]]:
