@@ -1,4 +1,4 @@
-"""docs/slurm.md explains every message that the SLURM executor can print about a job."""
+"""docs/slurm-messages.md explains every message that the SLURM executor can print about a job."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import snakemake_executor_plugin_submitit
 
 HERE = Path(snakemake_executor_plugin_submitit.__file__).parent
-DOCS = Path(__file__).parents[1] / "docs" / "slurm.md"
+DOCS = Path(__file__).parents[1] / "docs" / "slurm-messages.md"
 #: Where the sentences are made: module -> functions.
 SPEAKERS = {
     "messages": ("why", "on_node", "ended", "refused", "absent", "_account"),
