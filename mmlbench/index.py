@@ -22,7 +22,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from . import paths, plugins
+from . import interrupt, paths, plugins
 from .errors import ConfigError, DataError, nearest
 from .hashing import _imported, code_fingerprint, digest, file_digest
 from .registry import Plugin, registered
@@ -196,7 +196,8 @@ _CHILD = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from mmlbench
 
 def _describe_in_child(wanted: list[Source]) -> dict[str, list[dict[str, Any]]]:
     """Import the modules in a child process; where it dies, each module gets a child of its own."""
-    command = [sys.executable, "-P", "-c", _CHILD, json.dumps(sys.path)]  # -P: no json.py of the present folder
+    call = ["-P", "-c", _CHILD]  # -P: no json.py of the present folder
+    command = [sys.executable, *call, json.dumps(sys.path), interrupt.CHILD]
     environment = os.environ | {plugins.VARIABLE: os.pathsep.join(plugins.__path__)}
     modules = {source.module: str(source.path) for source in wanted}
     limit = LIMIT_S + 10 * len(wanted)

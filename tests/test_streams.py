@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import fake_runs
 import pytest
 
+from mmlbench import interrupt
 from mmlbench.cli import main
 from mmlbench.errors import ConfigError
 from mmlbench.tuning import MOST_DRAWS, read_tune
@@ -56,3 +60,86 @@ def test_a_terminal_without_the_letters_gets_question_marks() -> None:
     env = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, check=False, timeout=120)
     assert done.returncode == 0 and done.stdout.endswith(b"?\n"), done.stderr
+
+
+# ---- standard output that takes nothing ------------------------------------------------------------------------
+WRITING = [["list"], ["--help"], ["--version"], ["list", "--json"], ["power", "--difference", "6"]]
+
+
+def told(shell: str, *words: object) -> tuple[int, list[str]]:
+    """Run a shell line in which `mmlbench` calls this checkout; return exit code and what standard error got."""
+    line = f'set -o pipefail; mmlbench() {{ {sys.executable} -m mmlbench "$@"; }}; {shell}'
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False, timeout=120)
+    return done.returncode, done.stderr.splitlines()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("words", WRITING, ids=" ".join)
+def test_a_full_standard_output_is_told_in_one_line(words: list[str]) -> None:
+    code, lines = told(f"mmlbench {' '.join(words)} > /dev/full")
+    assert code == 1 and len(lines) == 1 and "standard output" in lines[0] and "unexpected" not in lines[0]
+
+
+@pytest.mark.parametrize("words", WRITING, ids=" ".join)
+def test_a_closed_standard_output_is_told_in_one_line(words: list[str]) -> None:
+    code, lines = told(f"mmlbench {' '.join(words)} >&-")
+    assert code == 1 and len(lines) == 1 and "standard output" in lines[0] and "unexpected" not in lines[0]
+
+
+@pytest.mark.parametrize("words", WRITING, ids=" ".join)
+def test_a_closed_pipe_is_quiet(words: list[str]) -> None:
+    assert told(f"mmlbench {' '.join(words)} | head -c 0; exit ${{PIPESTATUS[0]}}") == (141, [])
+
+
+def test_all_three_streams_closed_end_with_an_exit_code(tmp_path: Path) -> None:
+    assert told("mmlbench list <&- >&- 2>&-") == (1, [])
+    assert told(f"mmlbench score {tmp_path / 'none'} <&- >&- 2>&-")[0] == 2
+
+
+def test_a_failed_command_keeps_its_exit_code_where_nobody_reads(tmp_path: Path) -> None:
+    code, lines = told(f"mmlbench score {tmp_path / 'none'} > /dev/full")
+    assert code == 2 and len(lines) == 1
+
+
+def test_a_closed_standard_output_gives_its_place_to_no_file(tmp_path: Path) -> None:
+    """File 1 would be the next that is opened: what is printed would go into it."""
+    results = fake_runs.write_study(tmp_path / "results", [fake_runs.small(seeds=(0, 1))])
+    assert told(f"mmlbench tables --results {results} --cache {tmp_path} >&-")[0] in (0, 1)
+    assert main(["verify", "--results", str(results)]) == 0
+    assert (results / "all_tables.csv").read_text().startswith("table,")
+
+
+# ---- Ctrl-C ----------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "way", [[str(Path(sys.executable).with_name("mmlbench"))], [sys.executable, "-m", "mmlbench"]]
+)
+def test_ctrl_c_at_any_moment_of_the_start_ends_without_a_traceback(way: list[str]) -> None:
+    """Python itself dies of the signal (-2) before it has a handler, and has its own words in `site`."""
+    if not Path(way[0]).exists():
+        pytest.skip("mmlbench is not installed as a script")
+    wrong = []
+    for milliseconds in range(0, 400, 10):
+        process = subprocess.Popen([*way, "list"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        time.sleep(milliseconds / 1000)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+        if "init_import_site" in said:
+            continue
+        if process.returncode not in (0, 130, -signal.SIGINT) or len(said.splitlines()) > 1:
+            wrong.append((milliseconds, process.returncode, said))
+    assert wrong == []
+
+
+def test_a_child_that_imports_plugins_ends_at_ctrl_c_without_a_word() -> None:
+    code = "import sys, time; import mmlbench; sys.stdout.write('x'); sys.stdout.flush(); time.sleep(60)"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "[]", interrupt.CHILD], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None and process.stdout.read(1) == "x"
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=60)[1] == "" and process.returncode == 130
+
+
+def test_a_program_that_imports_mmlbench_keeps_its_ctrl_c() -> None:
+    code = "import signal, mmlbench; assert signal.getsignal(signal.SIGINT) is signal.default_int_handler"
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0

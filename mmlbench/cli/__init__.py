@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import io
 import logging
-import os
 import sys
 from pathlib import Path
 
-from .. import paths, pythonpath
+from .. import interrupt, paths, pythonpath
 from ..errors import MmlbenchError, fault
 from ..store import storage_error
+from . import streams
 from .parser import make_parser
+from .streams import OutputError
 
 log = logging.getLogger("mmlbench")
 
@@ -28,14 +28,6 @@ def write_error(line: str) -> None:
     with contextlib.suppress(OSError, ValueError, AttributeError):
         sys.stderr.write(line + "\n")
         sys.stderr.flush()
-
-
-def _write_any_letter() -> None:
-    """Let a terminal that can't show a letter get a question mark for it."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            with contextlib.suppress(OSError, ValueError):
-                stream.reconfigure(errors="replace")
 
 
 class _Stderr(logging.Handler):
@@ -58,30 +50,50 @@ def main(argv: list[str] | None = None) -> int:
 
     Returns:
         0 done; 1 a run or a check failed; 2 the request or the data were wrong; 75 another process has taken the
-        work over and is not done; 128 + n stopped by signal n.
+        work over and is not done; 128 + n stopped by signal n, a closed pipe (SIGPIPE) included.
     """
-    parser = make_parser()
-    arguments = parser.parse_args(argv)
+    code = 0
+    try:
+        interrupt.ready()
+        streams.set_up()
+        code = _run(argv)
+        streams.flush()
+        return code
+    except OutputError as error:
+        streams.give_up()
+        if not error.quiet:
+            write_error(f"mmlbench: {error}")
+        return code or error.exit_code
+    except KeyboardInterrupt:
+        interrupt.guard()
+        write_error("mmlbench: stopped; type the same command to go on")
+        with contextlib.suppress(OutputError):
+            streams.flush()
+        streams.give_up()
+        return interrupt.STOPPED
+    finally:
+        interrupt.guard()
+
+
+def _run(argv: list[str] | None) -> int:
+    try:
+        arguments = make_parser().parse_args(argv)
+    except SystemExit:
+        streams.flush()  # argparse leaves with what --help has printed still in hand
+        raise
     paths.set_data_folders(getattr(arguments, name) for name in ("results", "cache") if hasattr(arguments, name))
     _log_to_stderr()
-    _write_any_letter()
     if line := pythonpath.warning():  # before anything of it is imported
         write_error(f"mmlbench: {line}. {pythonpath.MEND}")
     try:
-        code = int(arguments.command(arguments) or 0)
-        sys.stdout.flush()
-        return code
+        return int(arguments.command(arguments) or 0)
+    except OutputError:
+        raise
     except MmlbenchError as error:
         if arguments.debug:
             raise
         write_error(f"mmlbench: {error}")
         return error.exit_code
-    except KeyboardInterrupt:
-        write_error("mmlbench: stopped; type the same command to go on")
-        return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 0
     except Exception as error:
         if arguments.debug:
             raise

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .. import files, paths, plugins
+from .. import files, interrupt, paths, plugins
 from ..errors import ConfigError, DataError
 from ..hashing import digest, file_digest
 from ..plan import RunSpec
@@ -66,7 +66,8 @@ def _ask(runs: list[RunSpec]) -> list[list[str]]:
     """Return the child's answers, [] where it can't be asked: then training is what tells."""
     places = sorted({path for run in runs for path in files.places_of(run.config).values()})
     asked = json.dumps({"configs": [run.config for run in runs], "files": places})
-    command = [sys.executable, "-P", "-c", _CHILD, json.dumps(sys.path)]  # -P: no json.py of the present folder
+    call = ["-P", "-c", _CHILD]  # -P: no json.py of the present folder
+    command = [sys.executable, *call, json.dumps(sys.path), interrupt.CHILD]
     environment = os.environ | {plugins.VARIABLE: os.pathsep.join(plugins.__path__), "OMP_NUM_THREADS": "1"}
     options: dict[str, Any] = {"capture_output": True, "text": True, "env": environment, "check": False}
     try:
