@@ -79,6 +79,10 @@ class ConfigError(MmlbenchError):
     exit_code = 2
 
 
+class UnknownPluginError(ConfigError):
+    """No method, dataset or encoder of that name is known."""
+
+
 class DataError(MmlbenchError):
     """Raw files, a prepared cache or a results folder are missing, corrupt or changed (exit code 2)."""
 

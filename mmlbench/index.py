@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from . import interrupt, paths, plugins
-from .errors import ConfigError, DataError, nearest
+from .errors import ConfigError, DataError, UnknownPluginError, nearest
 from .hashing import _imported, code_fingerprint, digest, file_digest
 from .registry import Plugin, registered
 from .store import write_json
@@ -256,7 +256,8 @@ class Index:
         """Return the entry of a name.
 
         Raises:
-            ConfigError: unknown (with the nearest names), registered twice, or its file fails to import.
+            UnknownPluginError: unknown (with the nearest names).
+            ConfigError: registered twice, or its file fails to import.
         """
         fitting = [e for e in self.entries if e.kind == kind or (e.error and e.kind == "plugin")]
         found = sorted((e for e in fitting if e.name == name), key=lambda e: bool(e.error))
@@ -264,7 +265,7 @@ class Index:
             broken = sum(bool(e.error) for e in fitting)
             more = f" ({broken} plug-in file{'s fail' if broken > 1 else ' fails'} to import: mmlbench list)"
             hint = nearest(name, {e.name for e in fitting if not e.error})
-            raise ConfigError(f"unknown {kind} {name!r}", hint + (more if broken else ""))
+            raise UnknownPluginError(f"unknown {kind} {name!r}", hint + (more if broken else ""))
         if found[0].clash:
             raise ConfigError(found[0].clash, "Rename one of the two")
         if found[0].error:

@@ -14,10 +14,11 @@ from typing import Any
 
 from . import files
 from .cache import cache_key
-from .errors import ConfigError, brief, nearest
+from .errors import ConfigError, UnknownPluginError, brief, nearest
 from .hashing import digest
 from .index import Index
 from .params import check, located, value_text
+from .plugins import VARIABLE
 from .recipe import check_recipe, recipe_path, recipe_preparation, resolve_recipe
 
 #: Version of the run folder's schema; see docs/run-folder.md.
@@ -224,12 +225,23 @@ def _check_stored(config: Mapping[str, Any], index: Index) -> None:
                 )
 
 
-def from_config(config: Mapping[str, Any], index: Index, above: tuple[str, ...] = ()) -> RunSpec:
+def from_config(config: Mapping[str, Any], index: Index) -> RunSpec:
     """Return the run of a stored configuration (of a run.json).
 
     Raises:
-        ConfigError: another schema, or anything that the present code does not know or reads otherwise.
+        ConfigError: another schema, or anything that the present code does not know or reads otherwise; of an
+            unknown plug-in it says how to name the folder that it may lie in, as no record may.
     """
+    try:
+        return _from_config(config, index)
+    except UnknownPluginError as error:
+        mend = (
+            f"If it is of a plug-in folder that you trust, add --plugins FOLDER or set {VARIABLE}; else {error.mend}"
+        )
+        raise UnknownPluginError(error.what, mend) from None
+
+
+def _from_config(config: Mapping[str, Any], index: Index, above: tuple[str, ...] = ()) -> RunSpec:
     if not isinstance(config, Mapping) or config.get("schema") != RUN_SCHEMA:
         found = config.get("schema") if isinstance(config, Mapping) else config
         raise ConfigError(
@@ -260,7 +272,7 @@ def from_config(config: Mapping[str, Any], index: Index, above: tuple[str, ...] 
     needed = {}
     for name, chain in _required(request.method, index, above):
         params = check(index.find("method", name).facts["params"], {}, f"method {name}")
-        needed[name] = from_config({**config, "method": name, "params": params}, index, chain)
+        needed[name] = _from_config({**config, "method": name, "params": params}, index, chain)
     return _spec(dict(config), index, needed, ())
 
 

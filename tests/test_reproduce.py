@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from mmlbench import config as configs
-from mmlbench import store
+from mmlbench import plugins, store
 from mmlbench.cli import main, reproduce
 from mmlbench.cli.reproduce import find_row, read_rows
 from mmlbench.cli.run import make_run
@@ -160,6 +163,33 @@ def test_reproduce_refuses_what_it_cannot_do(copied, tiny, capsys):
     (copied / "all_tables.csv").unlink()
     code, out = again(capsys, copied, tiny.cache, wanted)
     assert code == 2 and "all_tables.csv is missing. Make it with: snakemake" in out
+
+
+def test_an_imported_study_of_plugins_names_the_option_that_brings_them(copied, tiny, tmp_path):
+    """In processes of their own: this one knows the plug-ins."""
+    other, packed = tmp_path / "other", tmp_path / "study.tar.gz"
+    surroundings = {key: value for key, value in os.environ.items() if key != plugins.VARIABLE}
+
+    def typed(*words: object) -> tuple[int, str, str]:
+        command = [sys.executable, "-m", "mmlbench", *map(str, words)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=surroundings)
+        assert "Traceback" not in done.stderr
+        return done.returncode, done.stdout, done.stderr
+
+    places = ["--results", other, "--cache", tiny.cache]
+    assert typed("export", "--results", copied, "--to", packed)[0] == 0
+    assert typed("import", packed, "--results", other)[0] == 0
+    assert typed("tables", *places)[0] == 0
+    code, out, _ = typed("stale", *places)
+    assert code == 1 and len(out.splitlines()) == 6
+    assert all("--plugins FOLDER" in line and plugins.VARIABLE in line for line in out.splitlines())
+    code, _, err = typed("reproduce", row_id(other, **ACCURACY), *places)
+    assert code == 2 and "'tiny'" in err and "--plugins FOLDER" in err and plugins.VARIABLE in err
+    assert len(err.splitlines()) == 1
+    record = next(other.glob("runs/*/*/joint/*/run.json"))
+    code, _, err = typed("train", "--spec", record, *places)
+    assert code == 2 and "--plugins FOLDER" in err
+    assert typed("stale", *places, "--plugins", PLUGINS)[0] == 0
 
 
 def test_reproduce_names_the_earlier_study_of_a_row_and_finds_it_again_there(copied, tiny, capsys):
