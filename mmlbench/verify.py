@@ -165,15 +165,16 @@ def equal_seeds(runs: Iterable[Path]) -> list[str]:
 
     That is no fault of a folder, but a seed that changes nothing, or a run that was copied, is no second seed.
     """
-    first: dict[tuple[str, str], Path] = {}
+    first: dict[tuple[str, str], tuple[Path, int]] = {}
     found = []
     for path in runs:
         with contextlib.suppress(DataError):
             record = read_json(path / "run.json")
             facts = parse_record(record, path / "run.json")
             setting = digest({key: value for key, value in record["config"].items() if key != "seed"})
-            other = first.setdefault((setting, facts.files["predictions.npz"]), path)
-            if other != path:
+            seed = record["config"]["seed"]
+            other, its = first.setdefault((setting, facts.files["predictions.npz"]), (path, seed))
+            if its != seed:  # a run that is named twice has one
                 found.append(f"{path} and {other} are of two seeds and predict the same, byte by byte")
     return found
 

@@ -24,7 +24,7 @@ from mmlbench.report.difference import compare
 from mmlbench.report.rows import parse_rows, rows_text
 from mmlbench.runfolder import verify
 from mmlbench.store import read_arrays, read_json, write_arrays, write_json
-from mmlbench.verify import verify_run
+from mmlbench.verify import equal_seeds, verify_run
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +73,81 @@ def test_files_that_do_not_belong_or_are_lost_are_named(study: Path) -> None:
     (folder / "provenance.json").unlink()
     faults = "\n".join(verify(folder))
     assert "extra.npz does not belong to the run" in faults and "provenance.json is missing" in faults
+
+
+@pytest.mark.parametrize("other", ["joint/s1-*", "unimodal/s0-*"], ids=["seed", "method"])
+def test_circumstances_of_another_run_are_refused(study: Path, other: str) -> None:
+    """Both files are whole and hold their own hashes: what refuses them is whose they are."""
+    folders = [joint(study), next(study.glob(f"runs/*/*/{other}"))]
+    texts = [(folder / "provenance.json").read_bytes() for folder in folders]
+    for folder, text in zip(folders, texts[::-1], strict=True):
+        (folder / "provenance.json").write_bytes(text)
+    for folder in folders:
+        (fault,) = verify(folder)
+        assert str(folder / "provenance.json") in fault and "another run" in fault
+    for folder, text in zip(folders, texts, strict=True):
+        (folder / "provenance.json").write_bytes(text)
+        assert verify(folder) == []
+
+
+def _seed_that_changes_nothing(study: Path, name: str = "predictions.npz") -> list[Path]:
+    """Give the second seed of the joint run the predictions of the first; return both folders."""
+    folders = [next(study.glob(f"runs/*/*/joint/s{seed}-*")) for seed in (0, 1)]
+    shutil.copyfile(folders[0] / name, folders[1] / name)
+    fake_runs.seal(folders[1])
+    return folders
+
+
+def test_two_seeds_with_equal_predictions_get_a_note(study: Path, capsys) -> None:
+    runs = sorted(study.glob("runs/*/*/*/*"))
+    assert equal_seeds(runs) == [], "two seeds of one setting, and methods with equal parts, that differ"
+    folders = _seed_that_changes_nothing(study)
+    (note,) = equal_seeds(runs)
+    assert all(str(folder) in note for folder in folders)
+    said: list[str] = []
+    make_all(study, study / "cache", said.append)
+    assert sum(all(str(folder) in line for folder in folders) for line in said) == 1
+    capsys.readouterr()
+    main(["verify", "--results", str(study)])
+    err = capsys.readouterr().err.splitlines()
+    assert sum(all(str(folder) in line for folder in folders) for line in err) == 1
+
+
+def test_other_equalities_of_two_seeds_get_none(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders = _seed_that_changes_nothing(study, "probe.npz")
+    assert equal_seeds(folders) == [], "equal probes alone"
+    monkeypatch.chdir(study)
+    assert equal_seeds([folders[0], folders[0].relative_to(study)]) == [], "one run, named twice"
+    _seed_that_changes_nothing(study)
+    _edit_record(lambda r: r["config"]["params"].update(more=1))(folders[1])
+    assert equal_seeds(folders) == [], "another setting"
+
+
+def test_a_stamp_that_is_gone_is_no_fault_and_one_that_is_there_must_hold(study: Path) -> None:
+    folder = joint(study)
+    (stamp,) = folder.glob("done-*")
+    tables = (study / "all_tables.csv").read_bytes()
+    stamp.unlink()
+    assert verify(folder) == []
+    with pytest.raises(DataError, match="no stamp"):
+        make_all(study, study / "cache", lambda line: None)  # the prepared cache is gone, too
+    stamp.write_text("0" * 64 + "\n")
+    (fault,) = verify(folder)
+    assert str(stamp) in fault
+    fake_runs.seal(folder)
+    make_all(study, study / "cache", lambda line: None)
+    assert (study / "all_tables.csv").read_bytes() == tables and verify(folder) == []
+
+
+def test_a_stamp_that_is_gone_is_written_again_and_nothing_else_is(tiny, tmp_path: Path) -> None:
+    folder = tiny.run("joint", tmp_path).path
+    (stamp,) = folder.glob("done-*")
+    text, before = stamp.read_text(), {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
+    stamp.unlink()
+    assert tiny.run("joint", tmp_path).path == folder
+    assert stamp.read_text() == text and verify_run(folder) == []
+    after = {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
+    assert after.pop(stamp.name) != before.pop(stamp.name) and after == before
 
 
 def _forged(folder: Path, change) -> str:
