@@ -5,12 +5,14 @@ A new file in `methods/` or `datasets/` is tested here without a line of its own
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import math
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -24,10 +26,11 @@ from mmlbench.errors import ConfigError
 from mmlbench.evaluation import NOTHING, Evaluation
 from mmlbench.hashing import digest, file_digest
 from mmlbench.index import load_index, use_plugins
-from mmlbench.method import Method
+from mmlbench.method import EpochContext, Method, Stage
 from mmlbench.plan import RUN_SCHEMA, Request, resolve
 from mmlbench.runfolder import RunFolder
 from mmlbench.testing import PLUGINS, takes, tiny_spec
+from mmlbench.train import loop
 
 ROOT = Path(__file__).resolve().parents[1]
 METHODS = sorted(path.stem for path in (ROOT / "methods").glob("[!_]*.py"))
@@ -184,6 +187,26 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("own", found, ids=[path.stem for path in found])
 
 
+@contextlib.contextmanager
+def parts_asked_for() -> Iterator[set[str]]:
+    """Yield the set of parts that methods ask for while they train, which they can only by their hooks' context."""
+    asked: set[str] = set()
+
+    def noting(ask: Callable[..., Any]) -> Callable[..., Any]:
+        def note(part: str = "train", *more: Any, **options: Any) -> Any:
+            asked.add(part)
+            return ask(part, *more, **options)
+
+        return note
+
+    def context(stage: Stage, epoch: int, rng: Any, features: Any, batches: Any) -> EpochContext:
+        return EpochContext(stage, epoch, rng, noting(features), noting(batches))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "EpochContext", context)
+        yield asked
+
+
 def check_method(method: str, dataset: str, tiny, tmp_path: Path, folder: Path) -> None:
     """Make a run of a method twice and look at all that it left."""
     options = {"dataset": dataset, "plugins": [folder], "recipe": {"epochs": 3}}
@@ -192,10 +215,13 @@ def check_method(method: str, dataset: str, tiny, tmp_path: Path, folder: Path) 
             tiny_spec(method, **options)
         pytest.skip("it takes another number of modalities")
     spec = tiny_spec(method, **options)
-    run = tiny.run(method, tmp_path / "one", **options)
+    with parts_asked_for() as asked:
+        run = tiny.run(method, tmp_path / "one", **options)
     check(run, Cache.open(tiny.cache / spec.cache), 3)
     kind = load_index().load("method", method)
     assert issubclass(kind, Method)
+    looks = "val" in asked
+    assert kind.needs_val == looks, f"needs_val = {kind.needs_val}, and it looks at the validation part: {looks}"
     assert bool(run.record["probe"]) == (kind.trains_encoders and Evaluation.of(run.record).probe != NOTHING)
     assert {f"weights-{rule}.npz" for rule in kind.keeps} <= set(run.record["files"])
     assert run.record["mechanisms"] or kind.mechanisms is Method.mechanisms
@@ -220,16 +246,57 @@ def test_a_method_of_a_plugin_folder(own, dataset, tiny, tmp_path):
     check_method(own.stem, dataset, tiny, tmp_path, own.parent)
 
 
+#: A method that may look at the validation part, and may say so.
+LOOKING = '''
+from mmlbench.methods.joint import Joint
+from mmlbench.registry import register
+
+@register
+class Looking(Joint):
+    """Joint training with an eye on another part."""
+
+    needs_val = {needs_val}
+
+    def after_epoch(self, context):
+        for batch in context.batches("{part}"):
+            self.record(seen=float(len(batch)))
+            break
+'''
+
+
+def over_plugins(folder: Path, tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run the suite over the methods of a folder, as its author would."""
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests/test_conformance.py", *words]
+    command += ["--basetemp", str(tmp_path / "base"), "-k", "of_a_plugin_folder and tiny3"]
+    command += ["--plugin-folder", str(folder)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_the_suite_finds_an_untrue_word_on_the_validation_part(tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for name, needs_val, part in (
+        ("says_and_looks", True, "val"),
+        ("says_only", True, "train"),
+        ("looks_only", False, "val"),
+        ("neither", False, "train"),
+    ):
+        text = LOOKING.format(needs_val=needs_val, part=part)
+        (folder / f"{name}.py").write_text(text.replace("Looking", name.title().replace("_", "")), encoding="utf-8")
+    done = over_plugins(folder, tmp_path, "-rA")
+    lines = re.findall(r"^(PASSED|FAILED) \S+\[(.+?)\]", done.stdout, re.M)
+    found = {name.removesuffix("-tiny3").removeprefix("tiny3-"): word for word, name in lines}
+    wanted = {"says_and_looks": "PASSED", "says_only": "FAILED", "looks_only": "FAILED", "neither": "PASSED"}
+    assert found == wanted, done.stdout
+
+
 def test_the_suite_runs_over_a_plugin_folder(tmp_path):
     folder = tmp_path / "mine"
     folder.mkdir()
     good = (FOLDER / "reinit.py").read_text(encoding="utf-8")
     (folder / "my_good.py").write_text(good, encoding="utf-8")
     (folder / "my_bad.py").write_text("raise ValueError('the reason')\n", encoding="utf-8")
-    words = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests/test_conformance.py"]
-    words += ["--basetemp", str(tmp_path / "base"), "-k", "plugin_folder and tiny3", "--plugin-folder", str(folder)]
-    words += ["--deselect", "tests/test_conformance.py::test_the_suite_runs_over_a_plugin_folder"]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = over_plugins(folder, tmp_path)
     assert done.returncode == 1 and "1 failed, 1 passed" in done.stdout, done.stdout
     assert "the reason" in done.stdout
 
