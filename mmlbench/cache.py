@@ -17,6 +17,7 @@ import contextlib
 import csv
 import hashlib
 import inspect
+import io
 import os
 import shutil
 from collections.abc import Callable
@@ -31,7 +32,7 @@ from .dataset import PARTS, CacheWriter, Dataset, Options, base_split
 from .errors import DataError, LeaseLost, MmlbenchError, RunError, fault
 from .hashing import digest, file_digest
 from .lease import Lease
-from .store import read_json, storage_error, write_json
+from .store import plain, read_json, storage_error, write_json
 from .unfinished import JOURNAL
 
 SCHEMA = 1
@@ -47,9 +48,9 @@ def cache_key(name: str, params: dict[str, Any], code: str) -> str:
 
 def spot_digest(path: Path) -> str:
     """Return a digest of a large file's size and of 64 evenly spaced blocks of 1 MiB."""
-    size = path.stat().st_size
-    found = hashlib.sha256(str(size).encode())
-    with path.open("rb") as file:
+    with plain(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        found = hashlib.sha256(str(size).encode())
         for k in range(64):
             file.seek((size - _BLOCK) * k // 63 if size > _BLOCK else 0)
             found.update(file.read(_BLOCK))
@@ -348,7 +349,7 @@ class Cache:
         return self._parts[split, part]
 
     def _read_split(self, split: str) -> None:
-        with (self.folder / f"split-{split}.csv").open(newline="", encoding="utf-8") as file:
+        with io.TextIOWrapper(plain(self.folder / f"split-{split}.csv"), encoding="utf-8", newline="") as file:
             table = list(csv.DictReader(file))
         for part in PARTS:
             chosen = [row for row in table if row["part"] == part]

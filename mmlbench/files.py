@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import json
 import os
 import re
 import stat
@@ -25,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from . import paths
 from .errors import ConfigError, DataError, brief
 from .hashing import digest
-from .store import write_json
+from .store import read_json, write_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -147,8 +146,8 @@ def _kept(content: str | None = None, path: str | None = None) -> list[dict[str,
     found = []
     name = f"{digest(path)[:16]}-*.json" if path is not None else f"*-{short(content or '')}.json"
     for file in _folder().glob(name):
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            kept = json.loads(file.read_text(encoding="utf-8"))
+        with contextlib.suppress(DataError, OSError, KeyError, TypeError):
+            kept = read_json(file)
             if kept["path"] == path or kept["content"] == content:
                 found.append((file.stat().st_mtime_ns, str(file), kept))
     return [kept for *_, kept in sorted(found, reverse=True)]

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from .store import plain
+
 
 def canonical(value: Any) -> str:
     """Return the one JSON text of a value: sorted keys, no spaces, no NaN."""
@@ -21,8 +23,8 @@ def digest(value: Any) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """Return the sha256 of a file's bytes."""
-    with path.open("rb") as file:
+    """Return the sha256 of a file's bytes; raises as `store.opened` does."""
+    with plain(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

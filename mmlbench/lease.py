@@ -23,7 +23,7 @@ from typing import Any, Self
 
 from .errors import DataError, LeaseLost, RunError
 from .holder import alive, myself, near, parsed, who
-from .store import UNSUPPORTED, flush, storage_error
+from .store import UNSUPPORTED, flush, opened, plain, read_bytes, storage_error
 
 #: A lease whose holder has not been heard of for this long may be taken over.
 EXPIRY_S = 90.0
@@ -126,8 +126,8 @@ class Lease:
 
     def _holder(self) -> tuple[dict[str, Any], float] | None:
         try:
-            silent = self._now - self.path.stat().st_mtime
-            return parsed(self.path.read_bytes()), silent
+            with plain(self.path) as file:
+                return parsed(file.read()), self._now - os.fstat(file.fileno()).st_mtime
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -153,7 +153,7 @@ class Lease:
         except OSError as error:
             raise storage_error(error, self.path) from error
         with contextlib.suppress(FileNotFoundError):  # the one who lives has found it and put it back
-            moved = parsed(gone.read_bytes())
+            moved = parsed(read_bytes(gone))
             if moved.get("token") != holder.get("token"):  # somebody was quicker and lives: give it back
                 with contextlib.suppress(FileExistsError):
                     _place(gone, self.path)
@@ -197,7 +197,7 @@ class Lease:
     # ---- keeping it ----------------------------------------------------------------------------------------
     def _heartbeat(self) -> None:
         while not self._stop.wait(BEAT_S):
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, DataError):
                 if not self._renew():
                     self.lost = True
                     return
@@ -211,7 +211,7 @@ class Lease:
             holder: dict[str, Any] = {}
             for _ in range(100):
                 try:
-                    descriptor = os.open(self.path, os.O_RDWR)
+                    descriptor = opened(self.path, os.O_RDWR)
                 except FileNotFoundError:
                     if not self.desk.is_dir():
                         return False
@@ -257,8 +257,8 @@ class Lease:
 
     def _loss(self) -> LeaseLost:
         try:
-            holder = parsed(self.path.read_bytes())
-        except OSError:
+            holder = parsed(read_bytes(self.path))
+        except (OSError, DataError):
             holder = {}
         other = who(holder) if holder else "another process"
         gone = f"this process was not heard of for {time.time() - self._heard:.0f} s"
@@ -354,6 +354,6 @@ class Lease:
         """Remove the lease file; where somebody was quicker, put theirs back."""
         gone = self.desk / "given-back"
         self.path.rename(gone)
-        if parsed(gone.read_bytes()).get("token") != self.token:
+        if parsed(read_bytes(gone)).get("token") != self.token:
             with contextlib.suppress(FileExistsError):
                 _place(gone, self.path)

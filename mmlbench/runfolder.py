@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +16,7 @@ from .errors import DataError
 from .hashing import digest, file_digest
 from .results import arrays
 from .results.record import FILES, STAMP, WORKING, circumstances, parse_record
-from .store import json_text, read_json
+from .store import NotPlainError, json_text, plain, read_bytes, read_json
 
 #: Files that no table reads are hashed on opening only up to this size; `verify` hashes all.
 OPEN_CHECK_BYTES = 64 * 2**20
@@ -75,16 +76,21 @@ class RunFolder:
     def history(self) -> list[tuple[str, int, str, str, float]]:
         """Return the rows (stage, epoch, part, name, value) of history.csv."""
         try:
-            with (self.path / "history.csv").open(newline="", encoding="utf-8") as file:
+            with io.TextIOWrapper(plain(self.path / "history.csv"), encoding="utf-8", newline="") as file:
                 rows = list(csv.reader(file))[1:]
             return [(stage, int(epoch), part, name, float(value)) for stage, epoch, part, name, value in rows]
         except (ValueError, csv.Error) as error:
             raise DataError(f"{self.path}/history.csv is corrupt ({error})", "Make the run again") from None
 
 
+def _there(file: Path) -> bool:
+    """Whether anything lies under a name, a link that leads nowhere among it."""
+    return file.exists() or file.is_symlink()
+
+
 def _record_faults(path: Path) -> tuple[dict[str, Any], list[str]]:
     """Read run.json; return it with what is wrong with it."""
-    if not (path / "run.json").exists():
+    if not _there(path / "run.json"):
         return {}, [f"{path} is no complete run: run.json is missing"]
     try:
         record = read_json(path / "run.json")
@@ -104,18 +110,25 @@ def _faults(path: Path, everything: bool) -> list[str]:
         return faults
     for name, wanted in sorted(record["files"].items()):
         file = path / name
-        if not file.is_file():
+        if not _there(file):
             faults.append(f"{file} is missing")
-        elif not everything and name not in FILES and file.stat().st_size > OPEN_CHECK_BYTES:
             continue
-        elif file_digest(file) != wanted:
-            faults.append(f"{file} is truncated or was changed: its hash is not the one in run.json")
+        try:
+            if not everything and name not in FILES and file.stat().st_size > OPEN_CHECK_BYTES:
+                continue
+            if file_digest(file) != wanted:
+                faults.append(f"{file} is truncated or was changed: its hash is not the one in run.json")
+        except NotPlainError as error:
+            faults.append(error.what)
     return faults
 
 
 def _form_faults(path: Path, name: str) -> list[str]:
     """Return a fault where a JSON file has another form than `write_json` gives it: an edit that no hash sees."""
-    text = (path / name).read_bytes()
+    try:
+        text = read_bytes(path / name)
+    except NotPlainError as error:
+        return [error.what]
     try:
         found = json_text(json.loads(text)).encode()
     except (ValueError, RecursionError):
@@ -141,7 +154,7 @@ def _provenance_faults(file: Path, record: dict[str, Any]) -> list[str]:
 def _circumstance_faults(path: Path, record: dict[str, Any]) -> list[str]:
     """Check what run.json holds no hash of: provenance.json, the workflow's stamp, and what does not belong here."""
     faults, own = [], path / "provenance.json"
-    if not own.exists():
+    if not _there(own):
         faults.append(f"{own} is missing")
     else:
         faults += _form_faults(path, own.name) or _provenance_faults(own, record)
@@ -150,8 +163,12 @@ def _circumstance_faults(path: Path, record: dict[str, Any]) -> list[str]:
             continue
         if not STAMP.fullmatch(file.name):
             faults.append(f"{file} does not belong to the run")
-        elif file.read_bytes() != f"{file_digest(path / 'run.json')}\n".encode():
-            faults.append(f"{file} was changed: it does not hold the hash of run.json")
+            continue
+        try:
+            if read_bytes(file) != f"{file_digest(path / 'run.json')}\n".encode():
+                faults.append(f"{file} was changed: it does not hold the hash of run.json")
+        except NotPlainError as error:
+            faults.append(error.what)
     return faults
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import json
 import os
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -23,6 +25,92 @@ UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 UNSUPPORTED = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)
 #: Takes a path, gives a temporary name for it, and puts what is there under the path at the end: `whole` does.
 Through = Callable[[Path], AbstractContextManager[Path]]
+
+
+#: What may lie where a file should be, as `stat` tells it.
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe (fifo)"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+class NotPlainError(DataError):
+    """What lies under a name is no file whose bytes can be read: a folder, a pipe, a link in a circle, no right.
+
+    Attributes:
+        reason: what lies there, without the path.
+    """
+
+    def __init__(self, path: Path, reason: str, mend: str) -> None:
+        super().__init__(f"{path} can't be read ({reason})", mend)
+        self.reason = reason
+
+
+def _kind(mode: int) -> str:
+    return next((word for fits, word in _KINDS if fits(mode)), "something else")
+
+
+def _not_plain(path: Path, kind: str) -> NotPlainError:
+    return NotPlainError(path, f"it is {kind}, not a file", "Move it away, then type the command again")
+
+
+def _refused(path: Path, error: OSError) -> OSError | NotPlainError:
+    """Return the error for a name that can't be opened: what lies there, where that is the reason."""
+    if error.errno == errno.ELOOP:
+        return _not_plain(path, "a link that leads in a circle")
+    if error.errno == errno.ENOENT and path.is_symlink():
+        return _not_plain(path, "a link that leads nowhere")
+    if error.errno in (errno.EACCES, errno.EPERM):
+        mend = "Make it readable (chmod u+r), and the folders above it (chmod u+rx)"
+        return NotPlainError(path, str(error.strerror), mend)
+    with contextlib.suppress(OSError):  # a socket can't be opened at all, a folder not for writing
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            return _not_plain(path, _kind(mode))
+    return error
+
+
+def opened(path: Path, flags: int = os.O_RDONLY) -> int:
+    """Return a descriptor of a plain file; never waits, as opening or reading a pipe would.
+
+    Raises:
+        NotPlainError: something else lies there, or it can't be read. FileNotFoundError: nothing does.
+        OSError: of the disk.
+    """
+    try:
+        descriptor = os.open(path, flags | os.O_NONBLOCK)  # which changes nothing for a plain file
+    except OSError as error:
+        if (refused := _refused(path, error)) is error:
+            raise
+        raise refused from error
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            raise _not_plain(path, _kind(mode))
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def plain(path: Path) -> io.BufferedReader:
+    """Open a plain file for reading; raises as `opened` does."""
+    return os.fdopen(opened(path), "rb")
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return the bytes of a plain file; raises as `opened` does."""
+    with plain(path) as file:
+        return file.read()
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a plain file with the line ends of Python; raises as `opened` does."""
+    with io.TextIOWrapper(plain(path), encoding="utf-8") as file:
+        return file.read()
 
 
 def flush(path: Path) -> None:
@@ -88,10 +176,10 @@ def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        DataError: it is missing or no JSON.
+        NotPlainError: it is no plain file, or can't be read. DataError: it is missing or no JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_text(path))
     except FileNotFoundError:
         raise DataError(f"{path} is missing", "Make it again with the command that wrote it") from None
     except RecursionError:
@@ -113,17 +201,17 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """Read an .npz file.
 
     Raises:
-        DataError: it is missing, truncated or holds pickles.
+        NotPlainError: it is no plain file, or can't be read. DataError: it is missing, truncated or holds pickles.
     """
     import numpy as np
 
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with plain(path) as file, np.load(file, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise DataError(f"{path} is missing", "Make it again with the command that wrote it") from None
-    except PermissionError as error:
-        raise DataError(f"{path} can't be read ({error.strerror})", "Make it readable") from None
+    except NotPlainError:
+        raise
     except Exception as error:  # a damaged zip or npy raises anything
         why = " ".join(str(error).split())[:80]
         raise DataError(f"{path} is corrupt ({why})", "Remove it and make it again") from None

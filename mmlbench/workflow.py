@@ -153,8 +153,8 @@ def own_folders(*folders: str) -> None:
 class Plan:
     """A study as the rules see it."""
 
-    def __init__(self, study: configs.Study, waiting: Mapping[str, Any] | None = None) -> None:
-        self.study, self._waiting = study, waiting
+    def __init__(self, study: configs.Study) -> None:
+        self.study = study
         #: What the tables must be made from; plan.json on disk may be exchanged while the runs are trained.
         self.key = plan_key(study.plan())
         self.runs = {str(Path("results") / run.stamp): run for run in study.runs}
@@ -235,12 +235,7 @@ class Plan:
             os.write(2, f"mmlbench: {error}\n".encode())
 
     def watch(self) -> None:
-        """Tell, while Snakemake works, how far the study is and how long it will take; show the first table.
-
-        It has Snakemake's lock by now: a plan that could not be written beside another start is written here.
-        """
-        if self._waiting is not None:
-            write_json(Path("results") / "plan.json", self._waiting)
+        """Tell, while Snakemake works, how far the study is and how long it will take; show the first table."""
         jobs = [
             Job(
                 Path(stamp),
@@ -336,8 +331,8 @@ def _stop(line: str, code: int) -> NoReturn:
 def read(config: Mapping[str, Any], results: str | Path, files: Sequence[str | Path] = ()) -> Plan:
     """Check a config, write results/plan.json where it changed, and return the plan.
 
-    A start beside another one does not write yet: a look at another study (`--dry-run`), or a start that Snakemake's
-    lock refuses, would take the plan away under the first one's runs. It writes once it has that lock (`Plan.watch`).
+    A start beside one that is at work writes nothing: a look at another study (`--dry-run`), or a start that
+    Snakemake's lock refuses, would take the plan away under the first one's runs.
 
     Snakemake does not miss what lies before a target that is there. So where tables are there and a run of the plan
     is not, the plan gets a new `round`: it is an input of the tables, and they ask for their runs again.
@@ -357,11 +352,8 @@ def read(config: Mapping[str, Any], results: str | Path, files: Sequence[str | P
         if (results / "all_tables.csv").exists():
             wanted = [*(run.stamp for run in study.runs), *(c.tuned.stamp(c.run) for c in study.cells if c.tuned)]
             plan["round"] += any(not (results / stamp).exists() for stamp in wanted)
-        if plan == before:
-            return Plan(study)
-        if _beside and before:
-            return Plan(study, plan)
-        write_json(results / "plan.json", plan)
+        if plan != before and not (_beside and before):
+            write_json(results / "plan.json", plan)
         return Plan(study)
     except MmlbenchError as error:
         where = f"{os.path.relpath(files[0])}: " if files else ""  # those of the command line come first

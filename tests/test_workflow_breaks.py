@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import re
 import shlex
@@ -100,16 +99,6 @@ def test_another_study_beside_a_living_start_takes_nothing_from_its_tables(words
     assert first.returncode == 0, text
     assert json.loads((clone.folder / "results" / "tables" / "plan.json").read_text())["name"] == "tiny"
     assert "tables" in clone.make("--configfile", str(other)).jobs
-    assert json.loads((clone.folder / "results" / "tables" / "plan.json").read_text())["name"] == "other"
-
-
-@pytest.mark.slow
-def test_a_start_beside_a_mere_look_makes_the_tables_of_its_own_study(clone):
-    clone.make()
-    with (clone.folder / ".snakemake" / "mmlbench.lock").open("a") as lock:  # as a dry run holds it, for seconds
-        fcntl.flock(lock, fcntl.LOCK_SH)
-        clone.configure(study(["joint"]) | {"name": "other"})
-        assert "tables" in clone.make().jobs
     assert json.loads((clone.folder / "results" / "tables" / "plan.json").read_text())["name"] == "other"
 
 

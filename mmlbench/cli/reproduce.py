@@ -25,7 +25,7 @@ from ..report.load import read_made_plan, regroup_of, studies_of_rows
 from ..report.robust import TRAINED
 from ..report.rows import Row, number, parse_rows
 from ..runfolder import verify
-from ..store import read_json, write_json
+from ..store import read_json, read_text, write_json
 from ..temporaries import temporary_folder
 from ..words import plural
 from . import say
@@ -43,7 +43,7 @@ def read_rows(path: Path) -> list[Row]:
         DataError: it is missing, can't be read, or is of another version.
     """
     try:
-        return parse_rows(path.read_text(encoding="utf-8"), str(path))
+        return parse_rows(read_text(path), str(path))
     except (OSError, UnicodeDecodeError) as error:
         why = "can't be read" if path.exists() else "is missing"
         raise DataError(f"{path} {why}", "Make it with: snakemake --cores all results/all_tables.csv") from error

@@ -24,6 +24,7 @@ from ..cache import spot_digest
 from ..dataset import CacheWriter
 from ..errors import DataError, RunError, nearest
 from ..hashing import digest, file_digest
+from ..store import NotPlainError
 from ..unfinished import JOURNAL
 from . import faults
 from .archives import check_space
@@ -131,6 +132,8 @@ class Task:
             return Done(row, *self._store(row, item, made), self.signature(item.files), item.made_of())
         except Fault as fault:
             return Found(item.id, _below(self.raw, fault.file), fault.reason)
+        except NotPlainError as error:
+            return Found(item.id, ", ".join(item.files[:1]), error.reason)
         except (OSError, MemoryError) as error:
             told = getattr(error, "strerror", None) or str(error)  # without the path, whose length hides the rest
             return Found(item.id, ", ".join(item.files[:1]), f"can't be read ({told})")

@@ -9,7 +9,7 @@ from typing import Any
 from ..audit import Finding, audited, from_csv, to_csv
 from ..cache import Cache
 from ..errors import DataError
-from ..store import write_text
+from ..store import read_text, write_text
 from .facts import Facts
 from .load import read_plan
 
@@ -48,7 +48,7 @@ def read_audit(results: Path) -> dict[tuple[str, str], list[Finding]]:
     path = results / "tables" / "audit.csv"
     if path.exists():
         try:
-            rows = from_csv(path.read_text(encoding="utf-8"))
+            rows = from_csv(read_text(path))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             raise DataError(f"{path} is no table of an audit", "Make it again with: mmlbench tables") from None
         for dataset, split, finding in rows:

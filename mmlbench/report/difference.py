@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
+from ..store import read_text
 from ..temporaries import temporary_folder
 from ..words import be, plural
 from .load import read_made_plan
@@ -89,7 +90,7 @@ def read_side(place: Path) -> Side:
         return Side(str(place), side.rows, side.configs)
     path = place / "all_tables.csv"
     try:
-        rows = parse_rows(path.read_text(encoding="utf-8"), str(path))
+        rows = parse_rows(read_text(path), str(path))
     except FileNotFoundError:
         if not (place / "plan.json").exists():
             raise DataError(f"{place} holds no study", "Name a results folder, or an exported archive") from None

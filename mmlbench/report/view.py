@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
+from ..store import read_text
 from .audit import Findings, audit_lines, read_audit
 from .facts import CONTROL, ENSEMBLE, LOGIT_MEAN
 from .load import read_made_plan
@@ -53,7 +54,7 @@ class View:
         texts = []
         for name in ("all_tables.csv", "cost.csv"):
             try:
-                texts.append((results / name).read_text(encoding="utf-8"))
+                texts.append(read_text(results / name))
             except (OSError, UnicodeDecodeError):
                 said = "is missing" if not (results / name).exists() else "can't be read"
                 raise DataError(f"{results / name} {said}", "Make it with: mmlbench tables") from None

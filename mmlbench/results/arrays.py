@@ -17,7 +17,7 @@ import numpy as np
 from ..errors import DataError, brief
 from ..form import WORD
 from ..selection import NAMES
-from ..store import read_arrays
+from ..store import plain, read_arrays
 from .record import LOGITS
 
 #: Characters of an id or a group.
@@ -50,7 +50,7 @@ def read_checked(path: Path, wanted: Wanted) -> dict[str, np.ndarray]:
         DataError: it is missing, truncated, or holds an array of another name, type or shape.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with plain(path) as opened, zipfile.ZipFile(opened) as archive:
             seen: set[str] = set()
             for member in archive.infolist():
                 name = member.filename.removesuffix(".npy")

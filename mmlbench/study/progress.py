@@ -8,7 +8,6 @@ of processes are in that pace.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import subprocess
 import sys
@@ -19,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 
+from ..errors import DataError
+from ..store import read_json
 from ..words import be, plural
 
 #: Seconds between two lines, and between two looks at the stamps (longer where there are many files to look for).
@@ -47,9 +48,9 @@ class Costs:
 
     def add(self, job: Job) -> None:
         """Take in how long a run took; one whose provenance can't be read teaches nothing."""
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+        with contextlib.suppress(DataError, ValueError, KeyError, TypeError):
             if job.provenance is not None:
-                facts = json.loads(job.provenance.read_text(encoding="utf-8"))
+                facts = read_json(job.provenance)
                 seconds = float(facts["seconds"]["total"])
                 self.seconds.setdefault((job.dataset, job.method), []).append(seconds)
 

@@ -20,7 +20,7 @@ from .. import files, interrupt, paths, plugins
 from ..errors import ConfigError, DataError
 from ..hashing import digest, file_digest
 from ..plan import RunSpec
-from ..store import write_json
+from ..store import read_json, write_json
 
 #: Seconds that the child may take: to import torch, and for each setting.
 LIMIT_S, EACH_S = 120.0, 5.0
@@ -89,8 +89,8 @@ def _path() -> Any:
 
 
 def _tried() -> Mapping[str, Any]:
-    with contextlib.suppress(OSError, ValueError, RecursionError):
-        found = json.loads(_path().read_text(encoding="utf-8"))
+    with contextlib.suppress(DataError):
+        found = read_json(_path())
         if isinstance(found, dict):
             return found
     return {}

@@ -9,19 +9,22 @@ from ..errors import DataError
 from ..hashing import file_digest
 from ..lease import Lease
 from ..plan import RUN_SCHEMA, RunSpec
-from ..store import read_json, write_text
+from ..store import NotPlainError, read_bytes, read_json, write_text
 
 
 def completeness(folder: Path, spec: RunSpec, data_fingerprint: str) -> str:
     """Return '' where the folder holds this very run, whole; else what is the matter, in words.
 
     Raises:
-        DataError: run.json has an unknown schema, so that nothing can be said and nothing is overwritten.
+        DataError: run.json has an unknown schema, so that nothing can be said and nothing is overwritten; or
+            something lies there that is no plain file.
     """
     if not (folder / "run.json").exists():
         return "not made yet"
     try:
         facts = read_json(folder / "run.json")
+    except NotPlainError:  # nothing could be put in its place, at the end of a training
+        raise
     except DataError:
         return "run.json is corrupt"
     if not isinstance(facts, dict):
@@ -65,7 +68,7 @@ def stamp(results: Path, spec: RunSpec, lease: Lease | None = None) -> None:
     """
     folder = results / spec.path
     path, text = results / spec.stamp, file_digest(folder / "run.json") + "\n"
-    stamped, kept = path.exists() and path.read_text(encoding="utf-8") == text, folder / "checkpoint.npz"
+    stamped, kept = path.exists() and read_bytes(path) == text.encode(), folder / "checkpoint.npz"
     if stamped and not kept.exists():
         return
     if lease is not None:
