@@ -112,13 +112,6 @@ def adaptive_ece(confidences: np.ndarray, right: np.ndarray, bins: int = 15) -> 
     return float(sum(gaps) / len(order))
 
 
-def group_accuracy(bits: Bits, groups: np.ndarray) -> dict[str, tuple[float, int]]:
-    """Return group -> (accuracy, number of samples), sorted by name."""
-    names, index = np.unique(groups, return_inverse=True)
-    hits, sizes = np.bincount(index, weights=bits), np.bincount(index)
-    return {str(name): (float(h / n), int(n)) for name, h, n in zip(names, hits, sizes, strict=True)}
-
-
 def score_run(folder: RunFolder) -> list[dict[str, Any]]:
     """Return the metrics of a run: one dict (selection, part, logits, metric, value, n) a number.
 

@@ -115,7 +115,6 @@ def test_scores_against_hand_computation() -> None:
     assert score.macro_f1(logits.argmax(1), label, 5) == pytest.approx((1 / 2 + 2 / 3 + 0) / 3)
     assert score.nll(logits, label) == pytest.approx(-np.log([0.7, 0.2, 0.7, 0.1]).mean())
     assert score.nll(logits + 1e3, label) == pytest.approx(-np.log([0.7, 0.2, 0.7, 0.1]).mean())
-    assert score.group_accuracy(bits, np.array(["b", "a", "b", "a"])) == {"a": (0.0, 2), "b": (1.0, 2)}
     assert np.isnan(score.accuracy(np.zeros(0, dtype=bool)))
 
 

@@ -87,13 +87,6 @@ def square(picture: np.ndarray, size: int) -> np.ndarray:
     return resized(picture, size, size)
 
 
-def shorter_side(picture: np.ndarray, size: int) -> tuple[int, int]:
-    """Return (height, width) with the shorter side at `size` and the aspect ratio kept."""
-    height, width = picture.shape[:2]
-    factor = size / min(height, width)
-    return max(size, round(height * factor)), max(size, round(width * factor))
-
-
 def resized(picture: np.ndarray, height: int, width: int) -> np.ndarray:
     """Return a picture at a size, uint8 (C, height, width)."""
     image = need("PIL.Image")

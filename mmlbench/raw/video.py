@@ -58,16 +58,6 @@ def short(error: BaseException) -> str:
     return (getattr(error, "strerror", None) or str(error)).split(":", 1)[0].split("\n", 1)[0][:80]
 
 
-def rate_of(path: Path) -> float:
-    """Return the frames per second that a video's header names.
-
-    Raises:
-        Fault: no video stream, or no rate.
-    """
-    with open_container(path) as container:
-        return _rate(path, _stream(path, container))
-
-
 def _stream(path: Path, container: Any) -> Any:
     if not container.streams.video:
         raise Fault(path, "has no video stream")
