@@ -75,7 +75,11 @@ def part_of(recording: Recording, split: str) -> str:
 
 
 def _paired(recordings: list[Recording], pools: dict[str, np.ndarray], label: np.ndarray, split: str) -> list[Sample]:
-    """Pair recordings with pictures of a class, once each: test all pictures, val in turn, train at random."""
+    """Pair recordings with pictures of their class.
+
+    Test: every picture once, each with a recording of its own, the speakers evenly. Val: every recording once,
+    the pictures in turn. Train: every recording once, with a picture drawn at random.
+    """
     rng = np.random.default_rng([SEED, 2, sorted(AVDigits.splits).index(split)])
     found = []
     for part, pool in pools.items():
@@ -103,7 +107,8 @@ class AVDigits(Dataset):
     Bayes accuracies are not known. Whom it favours: pairs are made at random within a class, so the modalities are
     independent given the class; detached training and ensembles can reach the Bayes rule, and an instance-level
     contrast has nothing to find. Measured: docs/results.md.
-    Source: Free Spoken Digit Dataset, CC BY-SA 4.0 (datasets/fsdd/LICENSE.md); UCI's digits, CC BY 4.0.
+    Source: Free Spoken Digit Dataset, CC BY-SA 4.0 (datasets/fsdd/LICENSE.md); Optical Recognition of
+    Handwritten Digits, UCI, CC BY 4.0, as shipped in scikit-learn.
     """
 
     modalities = (
@@ -126,7 +131,11 @@ class AVDigits(Dataset):
     origin = "shipped: datasets/fsdd (commit 26eb9aa of Jakobovski/free-spoken-digit-dataset) and scikit-learn"
 
     def prepare(self, raw: Path | None, out: CacheWriter) -> None:
-        """Check and decode the recordings (default: the shipped ones), render the pictures, pair them."""
+        """Check and decode the recordings, render the pictures, pair them.
+
+        Raises:
+            DataError: a file of `raw` (default: the shipped folder) is missing or changed.
+        """
         from sklearn.datasets import load_digits
 
         folder = raw or FOLDER

@@ -51,7 +51,8 @@ class UCF101(Dataset):
     DI-MML draws both after `seed(999)`, so that a clip's length decides and every epoch sees the same; evaluation
     takes the middle. A video that trains in one split and tests in another therefore has two rows.
 
-    The 25 groups of a class (gNN) share a scene each: all splits keep them apart; `split1_val` validates on g22-g25.
+    The 25 groups of a class (gNN) share a scene each; the official splits keep them apart, and so does the validation
+    part of `split1_val`: the groups that no official test list names (g22 to g25).
     Source: Soomro et al., CRCV-TR-12-01, 2012; published frames: Feichtenhofer et al., CVPR 2016.
     """
 
