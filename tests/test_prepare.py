@@ -171,7 +171,7 @@ def test_what_is_left_out_is_part_of_the_fingerprint(minis, tmp_path, capsys):
     whole = mini.prepare(tmp_path / "whole")
     less = mini.prepare(tmp_path / "less", allow_missing=("1001_IEO_ANG_XX",))
     assert whole.manifest["fingerprint"] != less.manifest["fingerprint"]
-    with pytest.raises(DataError, match="made with 1 items left out"):
+    with pytest.raises(DataError, match="made with 1 item left out"):
         mini.prepare(tmp_path / "less")
     (tmp_path / "list.txt").write_text("9999_IEO_ANG_XX\n")
     line = one_line([*mini.words(tmp_path / "other"), "--allow-missing", str(tmp_path / "list.txt")], capsys)
