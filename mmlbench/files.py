@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import paths
-from .errors import ConfigError, DataError, brief
+from .errors import ConfigError, DataError, shorten, visible
 from .hashing import digest
 from .store import read_json, write_json
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _CONTENT = re.compile(r"sha256:[0-9a-f]{64}")
+#: Letters of a path that is told: the longest that most file systems take, and no more of a forged one.
+LONGEST_PATH = 1024
 #: A file that was changed so lately may be changed again without any of its times showing it.
 _SETTLED_NS = 2_000_000_000
 #: Size, times and inode: while these stay, the bytes do.
@@ -272,7 +274,7 @@ def find(content: str, told: str = "") -> Path:
     """
     place, change = look_up(content)
     if place is None:
-        lay = f" (where the run was made it was {brief(told)})" if told else ""
+        lay = f" (where the run was made it was {shorten(visible(told), LONGEST_PATH)})" if told else ""
         what = change.what if change else f"no file with {content} is known on this machine{lay}"
         raise DataError(what, f"Bring the file with that content and name it: --file PATH ({content})")
     return place
