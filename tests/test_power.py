@@ -136,6 +136,8 @@ def test_power_command(tmp_path: Path, capsys) -> None:
         "test samples taken as independent: with the groups that they have, it takes more" in capsys.readouterr().out
     )
     assert "--shared is 2.0, no share" in refused(capsys, "power", "--difference", "6", "--shared", "2")
+    assert "100" in refused(capsys, "power", "--difference", "200")
+    assert main(["power", "--difference", "100"]) == 0
     assert "not positive" in refused(capsys, "power", "--difference", "0")
     assert "--seed-sd-samples is 0" in refused(capsys, "power", "--difference", "6", "--seed-sd-samples", "0")
     with pytest.raises(SystemExit):

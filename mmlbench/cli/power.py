@@ -85,6 +85,9 @@ def power(arguments: argparse.Namespace) -> int:
             )
     if arguments.difference <= 0 or arguments.seed_sd < 0 or arguments.comparisons < 1:
         raise ConfigError("a difference, a deviation or a number of comparisons is not positive", "Correct it")
+    if arguments.difference > 100:
+        what = f"--difference is {arguments.difference:g} points, and two accuracies differ by 100 at most"
+        raise ConfigError(what, "It takes percentage points, above 0 and up to 100")
     if arguments.seed_sd_samples is not None and arguments.seed_sd_samples < 1:
         raise ConfigError(f"--seed-sd-samples is {arguments.seed_sd_samples}", "It takes a number of test samples")
     if arguments.like is not None:
