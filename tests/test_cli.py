@@ -128,6 +128,9 @@ def test_new_refuses_what_can_be_no_name_or_is_taken(capsys):
         code, _, err = run(capsys, "new", "method", name)
         assert code == 2 and f"{name!r} can't name a method" in err and err.count("\n") == 1
     assert "such as my_idea" in run(capsys, "new", "method", "My-Idea")[2]
+    for kind in ("method", "dataset", "encoder"):
+        code, _, err = run(capsys, "new", kind, "random")
+        assert code == 2 and f"such as random_{kind}" in err and "library" in err and err.count("\n") == 1
     code, _, err = run(capsys, "new", "method", "joint")
     assert code == 2 and f"already, in {ROOT / 'methods' / 'joint.py'}" in err
 

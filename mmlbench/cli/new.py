@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from pathlib import Path
 from string import Template
 
@@ -44,6 +45,9 @@ def check_name(kind: str, name: str) -> None:
         mend = "Use up to 40 small letters, digits and underscores, a letter first"
         fits = bool(re.fullmatch(NAME, near)) and near not in RESERVED
         raise ConfigError(f"{name!r} can't name a {kind}", f"{mend}, such as {near}" if fits else mend)
+    if name in sys.stdlib_module_names:
+        what = f"{name!r} can't name a {kind}: Python's library has a module of that name, which its file would hide"
+        raise ConfigError(what, f"Choose another, such as {name}_{kind}")
     for entry in load_index().of(kind):
         if entry.name == name:
             raise ConfigError(f"there is a {kind} {name!r} already, in {entry.path}", "Choose another name")
