@@ -230,6 +230,10 @@ def _build(
         write_json(building / "manifest.json", manifest, lease.whole)
         lease.rename(building, folder)
         (folder / JOURNAL).unlink(missing_ok=True)
+    except MmlbenchError:
+        if not (building / JOURNAL).exists():  # nothing was decoded: what was unpacked is not what is wanted
+            shutil.rmtree(building.with_suffix(".unpacked"), ignore_errors=True)
+        raise
     except OSError as error:
         raise storage_error(error, folder) from error
     finally:

@@ -18,7 +18,7 @@ from .lease import Lease
 #: Names what a killed preparation has done; while it is there, the unfinished cache is worth keeping.
 JOURNAL = "journal.jsonl"
 #: Kind of folder -> what shows that it is worth keeping.
-KINDS = {".part": JOURNAL, ".unpacked": "*/.unpacked"}
+KINDS = {".part": JOURNAL, ".unpacked": "*.unpacked"}
 
 
 def lease_folder(folder: Path) -> Path:

@@ -228,6 +228,22 @@ def test_modelnet40_from_the_archive(meshes: tuple[Path, Path], tmp_path: Path) 
     assert not list(tmp_path.rglob("*.off"))  # what was unpacked is gone
 
 
+@pytest.mark.parametrize(
+    "members", [["readme.txt"], ["a/b/c/d/ModelNet40/chair/train/chair_0001.off"], ["ModelNet40/chair/notes.txt"]],
+    ids=["nothing", "too deep", "no objects"],
+)  # fmt: skip
+def test_what_was_unpacked_in_vain_is_removed(
+    members: list[str], meshes: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw, cache = tmp_path / "ModelNet40.zip", tmp_path / "cache"
+    with zipfile.ZipFile(raw, "w") as file:
+        for member in members:
+            file.writestr(member, b"OFF\n0 0 0\n")
+    assert main(["prepare", "modelnet40", "--raw", str(raw), "--cache", str(cache)]) == 2
+    assert raw.name in capsys.readouterr().err.splitlines()[-1]
+    assert not cache.exists() or list(cache.iterdir()) == []
+
+
 def test_shaded_images_are_taken_instead_of_meshes(meshes: tuple[Path, Path], tmp_path: Path) -> None:
     raw, lists = mini_views.modelnet_shaded(tmp_path, meshes[0].parent / "raw")
     shaded = prepared("modelnet40", raw, lists, tmp_path / "a", "--dataset-set", "size=48")

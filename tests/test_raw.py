@@ -259,6 +259,20 @@ def test_links_and_damage_in_archives_are_refused(tmp_path):
         archives.unpack(tmp_path / "b.zip", tmp_path / "into", print)
 
 
+def test_a_member_does_not_pass_for_the_mark_of_a_finished_unpacking(tmp_path):
+    """Of a kill in the middle the member is left, and what came after it is not."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        file.writestr(".unpacked", "a.zip\n")
+        file.writestr("late", "whole")
+    made = archives.unpack(tmp_path / "a.zip", tmp_path / "into", print)
+    for left in made.parent.iterdir():
+        if left != made:
+            left.unlink()
+    (made / "late").unlink()
+    assert archives.unpack(tmp_path / "a.zip", tmp_path / "into", print) == made
+    assert (made / "late").read_text() == "whole"
+
+
 def test_an_archive_is_unpacked_once(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
         file.writestr("x/y.txt", "1")

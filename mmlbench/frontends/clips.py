@@ -220,6 +220,7 @@ def open_raw(raw: Path | None, out: CacheWriter, holds: Sequence[str]) -> Path:
         raise DataError(f"{name} needs its raw files", f"Give the folder with {wanted} to --raw")
     if raw.is_dir() and folder_with(raw, holds) is None:
         raw = archive_in(raw, [one.name for one in out.dataset.downloads]) or raw
+    given = raw
     if raw.is_file():
         if not is_archive(raw):
             raise DataError(f"{raw} is neither a folder nor a zip or tar file", f"Give the folder with {wanted}")
@@ -234,4 +235,4 @@ def open_raw(raw: Path | None, out: CacheWriter, holds: Sequence[str]) -> Path:
     folder = folder_with(raw, holds)
     if folder is not None:
         return folder
-    raise DataError(f"{raw} holds no {wanted}", f"Give the folder that does to --raw (see: mmlbench fetch {name})")
+    raise DataError(f"{given} holds no {wanted}", f"Give the folder that does to --raw (see: mmlbench fetch {name})")

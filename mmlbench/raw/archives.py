@@ -18,6 +18,7 @@ from ..hashing import digest
 from ..store import write_text
 from ..tars import BoundedHeader
 
+#: Ends the name of the file beside a folder that was unpacked to the end; in it, a member could pass for that file.
 _DONE = ".unpacked"
 #: Methods of compression in a zip that Python reads: stored, Deflate, bzip2, LZMA.
 READABLE = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
@@ -135,12 +136,14 @@ def unpack(archive: Path, into: Path, say: Callable[[str], None], more: int = 0,
     """
     facts = archive.stat()
     target = into / f"{archive.name}-{digest([facts.st_size, facts.st_mtime_ns])[:10]}"
-    if (target / _DONE).is_file():
+    done = target.with_name(target.name + _DONE)
+    if done.is_file() and target.is_dir():
         return target
+    done.unlink(missing_ok=True)
     shutil.rmtree(target, ignore_errors=True)
     try:
         _unpack(archive, target, say, more, purpose)
-        write_text(target / _DONE, archive.name + "\n")
+        write_text(done, archive.name + "\n")
     except BaseException:  # Ctrl-C, too; a SIGKILL leaves its half to the next call
         shutil.rmtree(target, ignore_errors=True)
         with contextlib.suppress(OSError):
