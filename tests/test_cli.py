@@ -15,7 +15,7 @@ import pytest
 
 from mmlbench import config as configs
 from mmlbench import paths
-from mmlbench.cli import doctor, main, new
+from mmlbench.cli import doctor, main, new, parser
 from mmlbench.cli.parser import make_parser
 from mmlbench.cli.run import make_run
 from mmlbench.index import load_index
@@ -61,23 +61,30 @@ def test_every_command_has_help_with_an_example_that_parses(command, capsys):
     assert make_parser().parse_args(example[1].split()).command
 
 
-def test_help_names_every_command(capsys):
+def test_help_names_every_command_once_in_a_group(capsys):
     code, out, _ = run(capsys, "--help")
-    assert code == 0 and all(re.search(rf"\n    {command}\s", out) for command in COMMANDS)
+    assert code == 0 and all(len(re.findall(rf"\n  {command} +\S", out)) == 1 for command in COMMANDS)
+    assert re.findall(r"^(\w+):$", out, re.M)[: len(parser.GROUPS)] == list(parser.GROUPS)
     assert run(capsys, "--version")[:2] == (0, f"mmlbench {importlib.metadata.version('mmlbench')}\n")
+
+
+def test_a_command_that_stands_in_no_group_is_a_fault(monkeypatch):
+    monkeypatch.setitem(parser.GROUPS, "Data", ("prepare", "fetch"))
+    with pytest.raises(ValueError, match="audit"):
+        make_parser()
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         ("", "mmlbench: the following arguments are required: COMMAND"),
-        ("lst", "unknown command 'lst', did you mean list"),
+        ("lst", "unknown command 'lst'. Did you mean list or stale? See mmlbench --help"),
         ("list methodz", "invalid choice: 'methodz'"),
-        ("list --jsn", "unknown option '--jsn', did you mean --json"),
-        ("train --methd joint", "unknown option '--methd', did you mean --method"),
-        ("train --meth joint", "unknown option '--meth', did you mean --method"),
-        ("train --set-recipe epochs=3", "did you mean --recipe or --recipe-set"),
-        ("train extra", "nothing is known to do with 'extra'"),
+        ("list --jsn", "unknown option '--jsn'. Did you mean --json?"),
+        ("train --methd joint", "unknown option '--methd'. Did you mean --method"),
+        ("train --meth joint", "unknown option '--meth'. Did you mean --method"),
+        ("train --set-recipe epochs=3", "Did you mean --recipe or --recipe-set"),
+        ("train extra", "unexpected argument 'extra'"),
         ("train --seed x", "argument --seed: invalid int value: 'x'"),
         ("train --set alpha", "argument --set: 'alpha' is not key=value"),
         ("train --save-every -1", "argument --save-every: invalid seconds value: '-1'"),

@@ -26,9 +26,9 @@ class Parser(argparse.ArgumentParser):
             options = [word for action in self._actions for word in action.option_strings if word.startswith("--")]
             word = unknown[0].split("=")[0]
             self.error(
-                f"unknown option {word!r}, {nearest(word, options)}"
+                f"unknown option {word!r}. {_capital(nearest(word, options))}"
                 if word[:1] == "-"
-                else f"nothing is known to do with {word!r}"
+                else f"unexpected argument {word!r}"
             )
         return found, unknown
 
@@ -37,8 +37,13 @@ class Parser(argparse.ArgumentParser):
         commands = [a for a in self._actions if isinstance(a, argparse._SubParsersAction)]
         if commands and "invalid choice: '" in message:
             word = message.split("invalid choice: '", 1)[1].split("'", 1)[0]
-            message = f"unknown command {word!r}, {nearest(word, commands[0].choices)}"
-        self.exit(2, f"{self.prog}: {message.rstrip('.?')}. See {self.prog} --help\n")
+            message = f"unknown command {word!r}. {_capital(nearest(word, commands[0].choices))}"
+        end = "" if message.endswith((".", "?")) else "."
+        self.exit(2, f"{self.prog}: {message}{end} See {self.prog} --help\n")
+
+
+def _capital(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]
 
 
 def _call(module: str, function: str) -> Callable[[argparse.Namespace], int | None]:
@@ -148,7 +153,6 @@ def _files(parser: argparse.ArgumentParser) -> None:
 def _add(commands: Any, name: str, text: str, module: str, example: str) -> argparse.ArgumentParser:
     parser = commands.add_parser(
         name,
-        help=text,
         description=text,
         epilog=f"example:\n  {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -339,18 +343,48 @@ def _report_commands(commands: Any) -> None:
     _plugins(guess)
 
 
+#: The commands as `mmlbench --help` shows them.
+GROUPS = {
+    "Run": ("train", "robustness", "estimate"),
+    "Report": ("tables", "leaderboard", "diff", "score", "power"),
+    "Data": ("prepare", "fetch", "audit"),
+    "Verify": ("verify", "reproduce", "stale", "export", "import"),
+    "Develop": ("list", "describe", "new", "doctor"),
+}
+
+
+def _grouped(commands: Any) -> str:
+    """Return the commands by group, each with what it does.
+
+    Raises:
+        ValueError: a command stands in no group, or a group names none; a fault of the program.
+    """
+    named = [name for names in GROUPS.values() for name in names]
+    if sorted(named) != sorted(commands.choices):
+        raise ValueError(f"the groups of --help and the commands differ: {set(named) ^ set(commands.choices)}")
+    width = 2 + max(map(len, named))
+    return "\n\n".join(
+        "\n".join([f"{group}:", *(f"  {name:{width}}{commands.choices[name].description}" for name in names)])
+        for group, names in GROUPS.items()
+    )
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
+    question = "Does a multimodal method beat joint training, and what does competition cost each modality?"
     parser = Parser(
         prog="mmlbench",
-        description="Does a multimodal method beat joint training, and what does competition cost each modality?",
+        usage="mmlbench [-h] [--version] COMMAND ...",
         epilog="example:\n  snakemake --cores all results/all_tables.csv    # the whole study\n"
         "  mmlbench describe di_mml                        # one method",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"mmlbench {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
+    commands = parser.add_subparsers(
+        required=True, metavar="COMMAND", parser_class=Parser, help=argparse.SUPPRESS, prog="mmlbench"
+    )
     _registry_commands(commands)
     _run_commands(commands)
     _report_commands(commands)
+    parser.description = f"{question}\n\n{_grouped(commands)}"
     return parser
