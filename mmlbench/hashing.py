@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -63,13 +63,21 @@ def _imported(source: str, module: str) -> Iterable[str]:
             yield from (f"{prefix}.{alias.name}" for alias in node.names)
 
 
-def code_fingerprint(path: Path, module: str, locate: dict[str, Path]) -> str:
+def imported(source: str, module: str, path: Path) -> Iterable[str]:
+    """Yield the names that the file of a module may import from, the packages that they lie in included."""
+    home = f"{module}.__init__" if path.name == "__init__.py" else module  # by which `from .` is meant
+    for name in _imported(source, home):
+        parts = name.split(".")
+        yield from (".".join(parts[:count]) for count in range(len(parts), 0, -1))
+
+
+def code_fingerprint(path: Path, module: str, locate: Callable[[str], Path | None]) -> str:
     """Return the fingerprint of a plug-in file and of the plug-in and front-end files that it imports.
 
     Args:
         path: the file.
         module: its full module name, such as `mmlbench.methods.ogm_ge`.
-        locate: module name -> file of every module that may be followed.
+        locate: returns the file of a module that is to be followed, None for any other.
     """
     seen: dict[str, str] = {}
     waiting = [(module, path)]
@@ -79,7 +87,7 @@ def code_fingerprint(path: Path, module: str, locate: dict[str, Path]) -> str:
             continue
         source = file.read_text(encoding="utf-8")
         seen[name] = code_digest(source)
-        for found in _imported(source, name):
-            if found in locate and found not in seen:
-                waiting.append((found, locate[found]))
+        for found in imported(source, name, file):
+            if found not in seen and (place := locate(found)) is not None:
+                waiting.append((found, place))
     return digest(seen)

@@ -15,7 +15,7 @@ import os
 import pkgutil
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import entry_points
@@ -24,7 +24,7 @@ from typing import Any
 
 from . import interrupt, paths, plugins
 from .errors import ConfigError, DataError, UnknownPluginError, nearest
-from .hashing import _imported, code_fingerprint, digest, file_digest
+from .hashing import code_fingerprint, digest, file_digest, imported
 from .registry import Plugin, registered
 from .store import write_json
 
@@ -126,22 +126,52 @@ def sources() -> list[Source]:
     return list(unique.values())
 
 
-def _neighbours(found: Iterable[Source]) -> dict[str, Path]:
-    """Return module -> file of what counts as a plug-in's code where it imports it.
+@dataclass(frozen=True)
+class Neighbours:
+    """What counts as a plug-in's code where it imports it.
 
-    These are the other plug-in files, the front ends, and the files beside one that came by an entry point.
+    These are the other plug-in files, the front ends, the files beside one that came by an entry point, and the
+    modules of the packages among all these.
+
+    Attributes:
+        files: module -> file. roots: package -> the folders in which packages of its own may lie.
     """
+
+    files: Mapping[str, Path]
+    roots: Mapping[str, tuple[Path, ...]]
+
+    def find(self, module: str) -> Path | None:
+        """Return the file of a module; None where it is none of these."""
+        if module in self.files:
+            return self.files[module]
+        for root, folders in self.roots.items():
+            if module.startswith(f"{root}."):
+                inner = module[len(root) + 1 :].split(".")
+                for folder in folders:
+                    place = folder.joinpath(*inner)
+                    for file in (place / "__init__.py", *([place.with_suffix(".py")] if inner[1:] else [])):
+                        if file.is_file():
+                            return file.resolve()
+        return None
+
+
+def _neighbours(found: Iterable[Source]) -> Neighbours:
     located = {source.module: source.path for source in found}
     for package in (*GROUPS, "frontends", "raw"):
         for place in importlib.import_module(f"mmlbench.{package}").__path__:
             located |= {f"mmlbench.{package}.{file.stem}": file.resolve() for file in Path(place).glob("*.py")}
+    roots = {
+        f"mmlbench.{package}": tuple(map(Path, importlib.import_module(f"mmlbench.{package}").__path__))
+        for package in GROUPS
+    }
     for name in MACHINERY:
         del located[f"mmlbench.raw.{name}"]
     for source in found:
         parent = source.module.rpartition(".")[0]
         if parent and not source.module.startswith("mmlbench."):
             located |= {f"{parent}.{file.stem}": file for file in source.path.parent.glob("*.py")}
-    return located
+            roots[parent] = (source.path.parent,)
+    return Neighbours(located, roots)
 
 
 @cache
@@ -158,14 +188,14 @@ def _contract_digest() -> str:
 
 
 @cache
-def _imports(text: str, module: str) -> tuple[str, ...]:
+def _imports(text: str, module: str, path: Path) -> tuple[str, ...]:
     try:
-        return tuple(_imported(text, module))
+        return tuple(imported(text, module, path))
     except (SyntaxError, ValueError):
         return ()
 
 
-def _key(source: Source, located: dict[str, Path]) -> str:
+def _key(source: Source, located: Neighbours) -> str:
     """Hash a file with the files that it imports, byte for byte (docstrings are shown, so they count)."""
     seen: dict[str, str] = {}
     waiting = [(source.module, source.path)]
@@ -175,9 +205,12 @@ def _key(source: Source, located: dict[str, Path]) -> str:
             continue
         text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
         seen[name] = digest(text)
-        imported = _imports(text, name)
-        waiting += [(module, located[module]) for module in imported if module in located]
-        seen |= {module: _engine_file(module) for module in imported if module not in located}
+        for module in _imports(text, name, path):
+            place = located.find(module)
+            if place is not None:
+                waiting.append((module, place))
+            else:
+                seen[module] = _engine_file(module)
     return digest([source.module, str(source.path), source.kind, source.label, _contract_digest(), seen])
 
 
@@ -217,13 +250,13 @@ def _describe_in_child(wanted: list[Source]) -> dict[str, list[dict[str, Any]]]:
     return {wanted[0].module: [{"error": what}]}
 
 
-def _entries(source: Source, described: Iterable[dict[str, Any]], located: dict[str, Path]) -> list[Entry]:
+def _entries(source: Source, described: Iterable[dict[str, Any]], located: Neighbours) -> list[Entry]:
     found = []
     for facts in described:
         if "error" in facts:
             found.append(Entry(source.kind, source.label, source.module, str(source.path), error=facts["error"]))
             continue
-        fingerprint = code_fingerprint(source.path, source.module, located)
+        fingerprint = code_fingerprint(source.path, source.module, located.find)
         found.append(Entry(path=str(source.path), fingerprint=fingerprint, **facts))
     if not found:
         what = "it registers nothing: put @register above its class, or start the file's name with _"

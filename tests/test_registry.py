@@ -121,6 +121,28 @@ def test_a_file_that_another_imports_counts_as_its_own(plugin_folder, imports):
     assert [names for names in imports if "_one.py" in names] == []
 
 
+@pytest.mark.parametrize("edited", ["sub/deep.py", "sub/__init__.py", "sub/far.py", "sub/more/below.py"])
+def test_modules_of_a_package_beside_a_plugin_count_as_its_code(edited, plugin_folder):
+    texts = {
+        "sub/__init__.py": "from .far import FAR\n",
+        "sub/deep.py": "from .more import below\nW = 1.0\n",
+        "sub/far.py": "FAR = 1\n",
+        "sub/more/__init__.py": "",
+        "sub/more/below.py": "LOW = 1\n",
+        "sub/other.py": "NOT_IMPORTED = 1\n",
+    }
+    for name, text in texts.items():
+        (plugin_folder / name).parent.mkdir(exist_ok=True)
+        (plugin_folder / name).write_text(text)
+    dataset(plugin_folder, "two", extra="from mmlbench.plugins.sub.deep import W", doc="plain")
+    index.use_plugins([plugin_folder])
+    before = index.load_index().find("dataset", "two").fingerprint
+    (plugin_folder / "sub/other.py").write_text("NOT_IMPORTED = 2\n")
+    assert index.load_index().find("dataset", "two").fingerprint == before
+    (plugin_folder / edited).write_text(texts[edited] + "CHANGED = 1\n")
+    assert index.load_index().find("dataset", "two").fingerprint != before
+
+
 def test_a_broken_file_costs_an_import_only_when_something_around_it_changes(plugin_folder, imports, monkeypatch):
     (plugin_folder / "one.py").write_text("import a_package_that_is_missing\n")
     index.use_plugins([plugin_folder])
@@ -195,14 +217,14 @@ def test_a_file_that_fails_is_listed_with_its_error_and_refused_when_used(text, 
 @pytest.mark.parametrize("kind", [ValueError, SyntaxError])
 def test_null_bytes_are_an_error_of_either_kind(kind, plugin_folder, capsys, monkeypatch):
     """Python's early patch versions (3.11.2 is Debian 12's) raise ValueError for them, later ones SyntaxError."""
-    real = index._imported
+    real = index.imported
 
-    def parse(text, module):
+    def parse(text, module, path):
         if "\x00" in text:
             raise kind("source code string cannot contain null bytes")
-        return real(text, module)
+        return real(text, module, path)
 
-    monkeypatch.setattr(index, "_imported", parse)
+    monkeypatch.setattr(index, "imported", parse)
     (plugin_folder / "broken.py").write_text(f"\x00{kind.__name__}\n")
     dataset(plugin_folder, "whole")
     out = listed(plugin_folder, capsys)
