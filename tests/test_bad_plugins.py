@@ -32,6 +32,8 @@ MECHANISM = "def mechanisms(self):\n        return [Mechanism('magic'{})]\n    d
 #: what, exit code, old text, new text, said, mend
 METHOD_FAULTS = [
     ("raises", 1, LOSS, "raise IndexError('the reason')", "IndexError: the reason (", "Mend the file"),
+    ("exits", 1, LOSS, "raise SystemExit(0)", "SystemExit: 0 (", "Mend the file"),
+    ("exits while it is built", 1, BUILD, BUILD + "\n        import sys; sys.exit()", "SystemExit", "Mend the file"),
     (
         "NaN loss",
         1,

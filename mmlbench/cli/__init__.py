@@ -94,8 +94,8 @@ def _run(argv: list[str] | None) -> int:
             raise
         write_error(f"mmlbench: {error}")
         return error.exit_code
-    except Exception as error:
-        if arguments.debug:
+    except (Exception, SystemExit) as error:  # a command returns its code: what exits is a plug-in
+        if arguments.debug and not isinstance(error, SystemExit):
             raise
         if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
             write_error(f"mmlbench: {storage_error(error, Path(str(error.filename)))}")

@@ -196,9 +196,9 @@ def make_run(
         make_run(required, index, results, cache, device, save_every)
     try:
         return Runner(spec, index, results, opened, where, say, lambda: bool(_stopped_by), save_every).run()
-    except (MmlbenchError, Stopped):
+    except (MmlbenchError, Stopped, KeyboardInterrupt):
         raise
-    except Exception as error:
+    except BaseException as error:  # a plug-in's sys.exit() would end the command as if the run were made
         if isinstance(error, OSError) and error.errno in UNWRITABLE:
             raise storage_error(error, results / spec.path) from error
         what, mend = fault(error, [entry.path for entry in index.entries])
