@@ -19,12 +19,20 @@ KINDS = ("method", "dataset", "encoder")
 #: What a plug-in may be called: it becomes a folder, a table's label and part of a workflow's path.
 NAME = r"[a-z][a-z0-9_]{0,39}"
 #: Names that YAML reads as truth or nothing, so that no config could name them, and those that Python keeps.
-RESERVED = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n", *keyword.kwlist})
+_MEANT_OTHERWISE = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n", *keyword.kwlist})
+#: Rows that the tables make themselves: a plug-in's row of that name would be taken for theirs.
+OF_THE_TABLES = frozenset({"logit_mean"})
+RESERVED = _MEANT_OTHERWISE | OF_THE_TABLES
 _registered: dict[tuple[str, str], type[Plugin]] = {}
 _by_module: dict[str, list[type[Plugin]]] = {}
 
 #: The index's child process sets this to describe both sides of a clash instead of stopping at the second.
 collect_clashes = False
+
+
+def why_reserved(name: str) -> str:
+    """Return why a name of `RESERVED` is."""
+    return "it is a row that the tables make" if name in OF_THE_TABLES else "YAML or Python reads it otherwise"
 
 
 class Plugin:
@@ -81,7 +89,7 @@ def register(cls: T) -> T:
             "Use up to 40 small letters, digits and underscores, a letter first",
         )
     if cls.name in RESERVED:
-        raise ConfigError(f"{path}: {cls.name!r} can't name a {kind}: YAML or Python reads it otherwise", "Rename it")
+        raise ConfigError(f"{path}: {cls.name!r} can't name a {kind}: {why_reserved(cls.name)}", "Rename it")
     _check_module(cls, path)
     _by_module.setdefault(cls.__module__, []).append(cls)
     other = _registered.get((kind, cls.name))

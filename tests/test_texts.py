@@ -9,8 +9,10 @@ import pytest
 from bad_input import refused
 from test_config import WHOLE, changed, error_of
 
-from mmlbench.errors import DataError, MmlbenchError, brief, visible
-from mmlbench.registry import RESERVED
+from mmlbench.errors import ConfigError, DataError, MmlbenchError, brief, visible
+from mmlbench.method import Method
+from mmlbench.registry import RESERVED, register
+from mmlbench.report.facts import LOGIT_MEAN
 from mmlbench.store import read_json
 from mmlbench.study.texts import why_not
 from mmlbench.train.meter import remedy
@@ -55,6 +57,13 @@ def test_a_name_that_yaml_reads_otherwise_names_nothing(name, plugin_folder, cap
         f"'{name}' can't name a method: YAML or Python reads it otherwise. Choose another, such as {name}_method"
         in told
     )
+
+
+def test_the_name_of_a_row_that_the_tables_make_names_no_plugin(plugin_folder, capsys):
+    assert LOGIT_MEAN in RESERVED
+    assert "it is a row that the tables make" in refused(capsys, "new", "method", LOGIT_MEAN)
+    with pytest.raises(ConfigError, match="it is a row that the tables make"):
+        register(type("Odd", (Method,), {"name": LOGIT_MEAN, "__module__": __name__, "__doc__": "Odd."}))
 
 
 def test_json_that_nests_without_end_is_one_line(tmp_path):

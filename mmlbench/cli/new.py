@@ -11,7 +11,7 @@ from string import Template
 from .. import paths
 from ..errors import ConfigError
 from ..index import load_index
-from ..registry import NAME, RESERVED
+from ..registry import NAME, RESERVED, why_reserved
 from ..store import write_text
 from . import say
 
@@ -39,7 +39,7 @@ def check_name(kind: str, name: str) -> None:
         near = re.sub(r"\W+", "_", name.lower()).strip("_0123456789")
         if name in RESERVED:
             raise ConfigError(
-                f"{name!r} can't name a {kind}: YAML or Python reads it otherwise",
+                f"{name!r} can't name a {kind}: {why_reserved(name)}",
                 f"Choose another, such as {name}_{kind}",
             )
         mend = "Use up to 40 small letters, digits and underscores, a letter first"
