@@ -26,12 +26,16 @@ class Odd{k}(Method):
 LOSS = "return cross_entropy(self.predict(self.encode(batch)).fused, batch.label)"
 PREDICT, BUILD = "return self.head(features)", "def build(self):"
 NARROW = "return Logits(fused=self.head(features).fused[:, :2])"
+CENTRED = "z = self.head(features).fused\n        return Logits(fused=z - z.mean(0, keepdim=True))"
+CHANCE = "z = self.head(features).fused\n        import torch\n        return Logits(fused=z + torch.rand_like(z))"
 JUDGE = "def stages(self):\n        return [Stage('train', 2, judge='magic')]\n    def build(self):"
 NAN_LATER = "z = self.head(features).fused\n        return Logits(fused=z if self.training else z * float('nan'))"
 MECHANISM = "def mechanisms(self):\n        return [Mechanism('magic'{})]\n    def build(self):"
 #: what, exit code, old text, new text, said, mend
 METHOD_FAULTS = [
     ("raises", 1, LOSS, "raise IndexError('the reason')", "IndexError: the reason (", "Mend the file"),
+    ("looks at its batch", 1, PREDICT, CENTRED, "logits that 'odd", "each sample's own features"),
+    ("predicts by chance", 1, PREDICT, CHANCE, "logits that 'odd", "each sample's own features"),
     ("exits", 1, LOSS, "raise SystemExit(0)", "SystemExit: 0 (", "Mend the file"),
     ("exits while it is built", 1, BUILD, BUILD + "\n        import sys; sys.exit()", "SystemExit", "Mend the file"),
     (

@@ -170,6 +170,36 @@ def check_apart(method: Method, batch: Batch) -> None:
 
 
 @torch.no_grad()
+def check_pure(method: Method, data: PartData, count: int = 16) -> None:
+    """Check that a prediction is a function of its sample alone: not of the batch it lies in, the call, or chance.
+
+    Some samples are predicted together, once more, and in two halves. Sums of another order may differ in the last
+    digits, and no more.
+
+    Raises:
+        RunError: naming the logits that differ, and when.
+    """
+    few = torch.arange(min(count, len(data)), device=data.device)
+    if len(few) < 2:
+        return
+    method.eval()
+    share = 1e-3 if data.device.type == "cpu" else 3e-2  # a GPU may compute in half precision, by other kernels
+
+    def answer(*pieces: Tensor) -> dict[str, Tensor]:
+        found = [check_shapes(method, method.infer(data.batch(piece)), len(piece)) for piece in pieces]
+        return {name: torch.cat([logits[name] for logits in found]).float() for name in found[0]}
+
+    whole = answer(few)
+    others = {"predicted again": answer(few), "in two halves": answer(few[: len(few) // 2], few[len(few) // 2 :])}
+    for when, other in others.items():
+        for name, logits in whole.items():
+            size = logits.abs().max().clamp(min=1e-6)
+            if bool((other[name] - logits).abs().max() > share * size):
+                what = f"the {name} logits that {method.name!r} predicts for the same samples differ {when}"
+                raise RunError(what, "Let predict depend on nothing but each sample's own features")
+
+
+@torch.no_grad()
 def mean_inputs(method: Method, data: PartData) -> dict[str, Tensor]:
     """Return modality -> mean of its inputs over a part, of one sample's shape: what a missing one looks like."""
     total: dict[str, Tensor] = {}

@@ -16,6 +16,7 @@ from .data import PartData
 from .evaluate import (
     Evaluator,
     check_apart,
+    check_pure,
     evaluation_of,
     features_alone,
     masked_logits,
@@ -72,6 +73,7 @@ class Final:
         if rule == "last":  # what trained may mix what did not before
             few = torch.arange(min(8, len(self.data["test"])), device=self.data["test"].device)
             check_apart(self.method, self.data["test"].batch(few))
+            check_pure(self.method, self.data["test"])
         wanted = ("val", "test") if rule == "test" else ("train", "val", "test")
         found = self._features(wanted)
         for part in ("val", "test"):
