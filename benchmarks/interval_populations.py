@@ -22,7 +22,8 @@ import numpy as np
 from interval_coverage import two_part_bounds
 
 from mmlbench.report.gaps import probe_gap
-from mmlbench.report.load import Group, load
+from mmlbench.report.groups import Group
+from mmlbench.report.load import load
 from mmlbench.report.make import common_seeds
 from mmlbench.score import confusion, f1_of
 from mmlbench.stats import table_pseudo_values, two_part

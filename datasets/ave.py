@@ -13,7 +13,8 @@ from mmlbench.frontends.counts import check_counts
 from mmlbench.frontends.events import Event, clean, read_events
 from mmlbench.params import bounded, choice
 from mmlbench.raw import lists, video
-from mmlbench.raw.work import Item, fill
+from mmlbench.raw.task import Item
+from mmlbench.raw.work import fill
 from mmlbench.registry import register
 
 SHA256 = {

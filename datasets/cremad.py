@@ -22,7 +22,8 @@ from mmlbench.frontends.divide import by_group
 from mmlbench.params import bounded
 from mmlbench.raw import lists
 from mmlbench.raw.faults import spelt
-from mmlbench.raw.work import Item, fill
+from mmlbench.raw.task import Item
+from mmlbench.raw.work import fill
 from mmlbench.registry import register
 
 LISTS = Path(__file__).resolve().parent / "lists" / "cremad"

@@ -15,7 +15,8 @@ from mmlbench.frontends.divide import hold_out
 from mmlbench.frontends.scattered import Scattered
 from mmlbench.params import bounded, choice
 from mmlbench.raw import lists
-from mmlbench.raw.work import Item, fill
+from mmlbench.raw.task import Item
+from mmlbench.raw.work import fill
 from mmlbench.registry import register
 
 LISTS = Path(__file__).resolve().parent / "lists" / "kinetics_sounds"

@@ -12,10 +12,11 @@ from mmlbench.frontends.clips import open_raw
 from mmlbench.frontends.counts import check_counts
 from mmlbench.params import DatasetParams, bounded
 from mmlbench.raw import lists
-from mmlbench.raw.faults import Fault
+from mmlbench.raw.fault import Fault
 from mmlbench.raw.image import read_image, square
 from mmlbench.raw.meshes import VIEWS, read_off, render
-from mmlbench.raw.work import PIXELS, Item, fill
+from mmlbench.raw.task import PIXELS, Item
+from mmlbench.raw.work import fill
 from mmlbench.registry import register
 
 MESHES, SHADED = "ModelNet40", "modelnet40_images_new_12x"

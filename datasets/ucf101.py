@@ -14,7 +14,8 @@ from mmlbench.frontends.counts import check_counts
 from mmlbench.params import DatasetParams, bounded, choice
 from mmlbench.raw import lists
 from mmlbench.raw.flow import OFFSET, SCALE
-from mmlbench.raw.work import PIXELS, Item, Stored, fill
+from mmlbench.raw.task import PIXELS, Item, Stored
+from mmlbench.raw.work import fill
 from mmlbench.registry import register
 
 VIDEOS, LISTS = "UCF-101", "ucfTrainTestlist"

@@ -280,7 +280,7 @@ def _groups(config: Mapping[str, Any], cells: list[Cell]) -> str:
     if config.get("groups") is None:
         return ""
     path = _text(config, "groups", "", "config")
-    from .report.load import read_groups
+    from .report.regroup import read_groups
 
     try:
         named = {"/".join(where) for where in read_groups(Path(path))}

@@ -92,7 +92,7 @@ class File:
         Raises:
             DataError: it is none of these, or holds more than plain tensors.
         """
-        from .weights import read_tensors
+        from .tensors import read_tensors
 
         return read_tensors(self)
 

@@ -17,7 +17,7 @@ from mmlbench.audit import audit_cache, groups_of
 from mmlbench.cache import Cache
 from mmlbench.dataset import CacheWriter, Dataset, Modality, Sample, Split
 from mmlbench.report.audit import audit_lines
-from mmlbench.report.load import GROUP_COLUMNS
+from mmlbench.report.regroup import GROUP_COLUMNS
 from mmlbench.report.rows import parse_rows
 from mmlbench.stats import proportion
 

@@ -13,7 +13,7 @@ from fake_runs import FakeMethod, small
 from mmlbench.report.accuracy import rank_groups
 from mmlbench.report.boil import Run
 from mmlbench.report.frame import make_frame
-from mmlbench.report.load import Entry, Group
+from mmlbench.report.groups import Entry, Group
 from mmlbench.report.make import corrected
 from mmlbench.report.rows import Row
 from mmlbench.report.sheets import accuracy_sheet

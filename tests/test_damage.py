@@ -19,7 +19,7 @@ from test_raw_faults import tags
 
 from mmlbench.frontends import clips
 from mmlbench.raw import sound, video
-from mmlbench.raw.faults import Fault
+from mmlbench.raw.fault import Fault
 from mmlbench.raw.image import read_image
 
 

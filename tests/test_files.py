@@ -29,9 +29,10 @@ from mmlbench.params import EncoderParams, MethodParams, check, describe, file_f
 from mmlbench.plan import Request, encoder_label, from_config, resolve
 from mmlbench.runfolder import RunFolder
 from mmlbench.store import write_json
+from mmlbench.tensors import read_tensors
 from mmlbench.testing import PLUGINS
 from mmlbench.train.provenance import provenance
-from mmlbench.weights import load_weights, read_tensors
+from mmlbench.weights import load_weights
 
 PLUGIN = '''
 from torch import nn

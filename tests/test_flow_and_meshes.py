@@ -14,7 +14,7 @@ from mmlbench.errors import DataError
 from mmlbench.frontends import pairs
 from mmlbench.frontends.divide import hold_out_exactly
 from mmlbench.raw import flow
-from mmlbench.raw.faults import Fault
+from mmlbench.raw.fault import Fault
 from mmlbench.raw.meshes import read_off, render
 from mmlbench.train.looks import Look, Pixels
 

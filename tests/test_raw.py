@@ -14,7 +14,7 @@ import pytest
 from mmlbench import raw as raw_package
 from mmlbench.errors import DataError
 from mmlbench.raw import archives, faults, lists, sound, video, work
-from mmlbench.raw.faults import Fault
+from mmlbench.raw.fault import Fault
 from mmlbench.raw.image import read_image, square
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"

@@ -22,8 +22,8 @@ from mmlbench.cli import main
 from mmlbench.errors import DataError, RunError
 from mmlbench.raw import archives, faults, video
 from mmlbench.raw.crew import crew
-from mmlbench.raw.faults import Fault, Found
-from mmlbench.raw.work import Done, Item, Task
+from mmlbench.raw.fault import Fault, Found
+from mmlbench.raw.task import Done, Item, Task
 
 SMALL = ["--dataset-set", "size=24", "--workers", "1"]
 

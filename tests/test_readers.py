@@ -16,11 +16,12 @@ from mmlbench.dataset import Sample
 from mmlbench.report import make_all
 from mmlbench.report.front import TOLERANCE, on_front
 from mmlbench.report.leaderboard import show
+from mmlbench.report.numbers import interval, p_text
 from mmlbench.report.rows import Row
 from mmlbench.report.sheets import gap_row, level_note, resolved, worst_level
 from mmlbench.report.story import headline_of
 from mmlbench.report.tables import ABSENT
-from mmlbench.report.view import View, interval, p_text
+from mmlbench.report.view import View
 
 ROOT = Path(__file__).resolve().parents[1]
 

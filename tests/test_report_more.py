@@ -14,9 +14,10 @@ from mmlbench.report import make_all, page
 from mmlbench.report.details import Detail, detail_html
 from mmlbench.report.frame import make_frame
 from mmlbench.report.more_sheets import measures_sheet, robustness_sheet
+from mmlbench.report.numbers import figure_of, interval, with_sd
 from mmlbench.report.rows import Row
 from mmlbench.report.sheets import accuracy_sheet, cost_sheet, resolved
-from mmlbench.report.view import View, figure_of, interval, with_sd
+from mmlbench.report.view import View
 from mmlbench.store import read_json
 
 

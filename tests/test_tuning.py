@@ -10,6 +10,7 @@ import pytest
 from mmlbench import config as configs
 from mmlbench import store
 from mmlbench.archive import pack
+from mmlbench.chosen import choose
 from mmlbench.cli import main
 from mmlbench.cli.parser import make_parser
 from mmlbench.cli.run import _spec, make_run
@@ -23,7 +24,7 @@ from mmlbench.report.rows import parse_rows
 from mmlbench.report.view import View
 from mmlbench.runfolder import RunFolder
 from mmlbench.testing import FEW_EPOCHS, PLUGINS
-from mmlbench.tuning import choose, draw, draws_of
+from mmlbench.tuning import draw, draws_of
 from mmlbench.workflow import Plan
 
 

@@ -17,7 +17,8 @@ from ..store import read_json, write_json
 from .content import audit_content, frame_findings, groups_of
 from .findings import COLUMNS, LEVELS, Finding, as_json, from_csv, from_json, to_csv
 from .known import KNOWN, check_known, is_official
-from .lists import audit_lists, figures
+from .listed import figures
+from .lists import audit_lists
 
 __all__ = [
     "COLUMNS",

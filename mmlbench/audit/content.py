@@ -13,7 +13,7 @@ from ..cache import Cache, Part
 from ..dataset import PARTS
 from ..words import plural
 from .findings import Finding, some
-from .lists import pairs
+from .listed import pairs
 
 #: Side of the thumbnail (length of the outline, for signals) that near-identical rows are first looked for with.
 THUMB, OUTLINE = 12, 96

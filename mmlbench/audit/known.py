@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ..dataset import Sample
 from ..errors import DataError
-from .lists import figures
+from .listed import figures
 
 
 @dataclass(frozen=True)

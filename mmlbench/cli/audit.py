@@ -14,7 +14,7 @@ from ..dataset import Dataset, Listed
 from ..errors import ConfigError, DataError, nearest
 from ..index import Entry, Index, load_index, use_plugins
 from ..params import check
-from ..report.load import GROUP_COLUMNS
+from ..report.regroup import GROUP_COLUMNS
 from ..store import write_text
 from ..words import plural
 from . import say

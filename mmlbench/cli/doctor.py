@@ -15,7 +15,6 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from ..errors import MmlbenchError
 from ..index import load_index
 from ..store import read_json
 from ..words import plural
+from .finding import Finding
 
 #: Without these nothing trains; without the others a part of the work is not to be had.
 CORE = ("torch", "torchvision", "torchaudio", "numpy")
@@ -42,16 +42,6 @@ OTHERS = {
     "submitit": "clusters",
 }
 LEAST_BYTES, FEW_BYTES = 200 * 2**20, 4 * 2**30
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line: 'ok', 'note' (worth knowing) or 'wrong' (something will fail), about what, and the mend."""
-
-    verdict: str
-    about: str
-    what: str
-    mend: str = ""
 
 
 def python_findings() -> Iterator[Finding]:

@@ -20,7 +20,7 @@ from ..device import ON_PURPOSE
 from ..errors import ConfigError, MmlbenchError
 from ..pythonpath import MEND
 from ..words import plural
-from .doctor import Finding
+from .finding import Finding
 from .slurm_profile import Profile, read_profile, with_defaults
 
 PROFILE = "slurm"

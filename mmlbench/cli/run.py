@@ -15,6 +15,7 @@ from typing import Any
 from .. import files
 from ..cache import Cache, cache_key
 from ..cache import prepare as prepare_cache
+from ..chosen import choose
 from ..dataset import Dataset, Options
 from ..device import choose_device
 from ..errors import ConfigError, DataError, MmlbenchError, RunError, fault
@@ -26,7 +27,7 @@ from ..plan import Request, RunSpec, from_config, resolve
 from ..store import UNWRITABLE, read_json, storage_error, write_text
 from ..train import Stopped
 from ..train.complete import completeness, stamp
-from ..tuning import choose, read_tune, tuned
+from ..tuning import read_tune, tuned
 from ..unfinished import lease_folder, tidy
 from ..words import plural
 from . import say

@@ -7,11 +7,11 @@ import shlex
 import sys
 from pathlib import Path
 
+from ..chosen import planned_runs
 from ..errors import DataError
 from ..files import Change, changed
 from ..store import read_json
 from ..study.plan import parse_plan
-from ..tuning import planned_runs
 from ..words import be, plural
 from . import say
 

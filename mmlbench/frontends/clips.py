@@ -16,11 +16,12 @@ from ..errors import DataError
 from ..params import DatasetParams, bounded, choice
 from ..raw import video
 from ..raw.archives import archive_in, is_archive, unpack
-from ..raw.faults import Fault, check_file
+from ..raw.fault import Fault
+from ..raw.faults import check_file
 from ..raw.image import read_image, square
 from ..raw.resampling import RESAMPLING
 from ..raw.sound import SILENCE, read_sound, seconds
-from ..raw.work import PIXELS, Item, Stored
+from ..raw.task import PIXELS, Item, Stored
 from .spectrograms import FRONT_ENDS, PADS
 
 #: How the two modalities are kept.

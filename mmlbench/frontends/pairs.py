@@ -12,7 +12,8 @@ import numpy as np
 from ..dataset import Sample
 from ..errors import DataError
 from ..raw import lists, video
-from ..raw.faults import Fault, spelt
+from ..raw.fault import Fault
+from ..raw.faults import spelt
 from ..raw.flow import cover, fitted, grey, rescaled, to_bytes, tvl1
 from ..raw.image import read_image
 

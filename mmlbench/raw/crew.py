@@ -13,10 +13,10 @@ from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any
 
 from ..errors import MmlbenchError, RunError, fault
-from .faults import Found
+from .fault import Found
 
 if TYPE_CHECKING:
-    from .work import Done, Item, Task
+    from .task import Done, Item, Task
 
 
 #: What a pipe raises whose other end is gone.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
@@ -14,6 +14,7 @@ from ..dataset import CacheWriter
 from ..errors import DataError
 from ..store import whole, write_text
 from .containers import cut_short
+from .fault import Fault, Found
 
 _POINTER = b"version https://git-lfs"
 _IS_POINTER = "is a Git LFS pointer"
@@ -29,27 +30,6 @@ _NOT_THERE = (
 )
 #: Faults that the one line of an error names; the report has all.
 _SHOWN = 3
-
-
-class Fault(Exception):  # noqa: N818 (it is told, not raised to the user)
-    """One raw file can't be used.
-
-    Args:
-        file: which. reason: why, as a predicate: 'is empty', 'has no audio stream'.
-    """
-
-    def __init__(self, file: Path | str, reason: str) -> None:
-        super().__init__(str(file), reason)
-        self.file, self.reason = str(file), reason
-
-
-@dataclass(frozen=True)
-class Found:
-    """A fault of an item: its id, the file below the raw folder, the reason."""
-
-    id: str
-    file: str
-    reason: str
 
 
 @cache

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from . import need
-from .faults import Fault
+from .fault import Fault
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from . import need
-from .faults import Fault
+from .fault import Fault
 
 #: Cameras around the upright (z) axis, and their height above its horizon.
 VIEWS, ELEVATION = 12, 30.0

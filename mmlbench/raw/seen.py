@@ -15,7 +15,7 @@ from ..cache import spot_digest
 from ..errors import DataError
 from ..store import Through, read_json, whole, write_json
 from .archives import archive_in
-from .work import signature
+from .task import signature
 
 #: Bytes of raw files that are read in any case; beyond that, those that were written since.
 READ_BYTES = 4 * 2**30

@@ -9,7 +9,7 @@ import numpy as np
 
 from . import need
 from .containers import riff_chunks
-from .faults import Fault
+from .fault import Fault
 from .resampling import RESAMPLING, resample
 from .video import broken, open_container, short
 

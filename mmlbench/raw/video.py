@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from . import need
-from .faults import Fault
+from .fault import Fault
 
 
 def broken() -> tuple[type[Exception], ...]:

@@ -20,7 +20,7 @@ from ..stats import (
     two_part,
 )
 from .facts import CONTROL, LOGIT_MEAN
-from .load import Entry, Group
+from .groups import Entry, Group
 from .make import POINTS, What, blank, common_seeds, fill, mean_row, seeds_note
 from .missing import evaluation_of, filled, no_subsets
 from .resolution import between

@@ -13,9 +13,10 @@ from .. import selection
 from . import html
 from .facts import CONTROL, LOGIT_MEAN
 from .html import Scale, text
+from .numbers import far_words, figure_of, interval, p_text, percent, with_sd
 from .rows import Row, number
 from .sheets import gap_row, named, points, worst_level
-from .view import GroupKey, View, far_words, figure_of, interval, p_text, percent, with_sd
+from .view import GroupKey, View
 
 FamilyOf = Callable[[str], str]
 #: Selection rules in the words of the page.

@@ -17,9 +17,10 @@ from .boards import RULES, anchor
 from .curves import Series, drawing
 from .html import text
 from .load import read_plan
+from .numbers import figure_of, interval, percent, with_sd
 from .rows import Row
 from .sheets import level_note, named
-from .view import GroupKey, View, figure_of, interval, percent, with_sd
+from .view import GroupKey, View
 
 #: So many classes are listed; of more, those with the lowest recall.
 CLASSES = 40

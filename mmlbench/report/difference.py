@@ -15,8 +15,8 @@ from ..store import read_text
 from ..temporaries import temporary_folder
 from ..words import be, plural
 from .load import read_made_plan
+from .numbers import figure_of, interval, signed
 from .rows import KEY, Row, parse_rows
-from .view import figure_of, interval, signed
 
 #: Columns of a row that say what made it, and how they are called.
 MADE = {

@@ -18,13 +18,15 @@ from .boil import Run
 from .facts import CONTROL, LOGIT_MEAN
 from .front import on_front
 from .gaps import gap_rows
-from .load import Entry, Group, Loaded, Regroup, load
+from .groups import Entry, Group, Loaded
+from .load import load
 from .make import POINTS, What, blank, corrected, fill, group_estimate, known, mean_row
 from .measures import class_rows, fusion_gain_rows, measure_rows, reliance_rows
 from .overall import overall_rows
+from .published import fill_published
+from .regroup import Regroup
 from .robust import robustness_rows
 from .rows import Row, rows_text, to_csv
-from .spread import fill_published
 from .view import View
 
 COST_COLUMNS = (

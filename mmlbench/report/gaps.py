@@ -10,7 +10,7 @@ from ..evaluation import INPUTS
 from ..stats import Estimate
 from .accuracy import far_in_either
 from .facts import CONTROL
-from .load import Entry, Group
+from .groups import Entry, Group
 from .make import POINTS, What, blank, common_seeds, fill, group_estimate, mean_row, seeds_note, worst_of
 from .missing import MASKED, evaluation_of, no_gap
 from .resolution import resolution_row

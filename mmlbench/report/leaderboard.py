@@ -11,10 +11,11 @@ from .details import gather
 from .facts import Facts
 from .load import outdated, read_plan, regroup_of, so_far
 from .more_sheets import measures_sheet, overall_sheet, reliance_sheet, robustness_sheet
+from .numbers import figure_of, interval, percent, with_sd
 from .page import Figures, write_page
 from .sheets import ONE_OF_ALL, TARGET, Sheet, accuracy_sheet, far_notes, gap_row, gap_sheet, named, points
 from .tables import markdown_table, markdown_text
-from .view import GroupKey, View, figure_of, interval, percent, with_sd
+from .view import GroupKey, View
 
 if TYPE_CHECKING:
     from rich.console import Console

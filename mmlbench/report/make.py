@@ -13,7 +13,7 @@ import numpy as np
 from ..hashing import digest
 from ..stats import Estimate, holm, proportion, two_part
 from .boil import Run
-from .load import Entry, Group
+from .groups import Entry, Group
 from .rows import SELECTED_ON_TEST, Row
 
 POINTS = 100.0

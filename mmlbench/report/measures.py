@@ -12,7 +12,7 @@ from ..score import adaptive_ece, balanced_of, f1_of
 from ..stats import MOST_PLAYERS, shapley, subset_name, table_pseudo_values
 from ..words import plural
 from .accuracy import entry_notes, ranked_entries
-from .load import Entry, Group
+from .groups import Entry, Group
 from .make import (
     POINTS,
     What,

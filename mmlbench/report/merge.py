@@ -15,7 +15,7 @@ from .boil import Run, Values
 from .facts import ALONE, JOINT, LOGIT_MEAN
 
 if TYPE_CHECKING:
-    from .load import Entry, Group
+    from .groups import Entry, Group
 
 FOLDS_NOTE = "{} folds put together: approximate, since they share training samples"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..evaluation import INPUTS, NOTHING, Evaluation
-from .load import Entry, Group
+from .groups import Entry, Group
 from .make import What, blank
 from .rows import Row
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from .accuracy import ranked_entries
-from .load import Entry, Group, Loaded
+from .groups import Entry, Group, Loaded
 from .make import join, made_by
 from .rows import Row
 

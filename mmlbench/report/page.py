@@ -19,9 +19,10 @@ from .boards import RULES, FamilyOf, accuracy_board, gap_board, overall_board, r
 from .details import Detail, detail_html
 from .html import text
 from .more_sheets import measures_sheet, overall_sheet, reliance_sheet, robustness_sheet
+from .numbers import interval, with_sd
 from .rows import Row
 from .sheets import ONE_OF_ALL, TARGET, Sheet, accuracy_sheet, cost_sheet, far_notes, gap_sheet, named
-from .view import GroupKey, View, interval, with_sd
+from .view import GroupKey, View
 
 Figures = dict[GroupKey, dict[str, Path]]
 Details = Mapping[tuple[GroupKey, str], Detail]

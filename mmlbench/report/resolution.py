@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 
 from ..stats import resolution
-from .load import Entry, Group
+from .groups import Entry, Group
 from .make import What, blank, common_seeds, known
 from .rows import Row
 

@@ -13,7 +13,7 @@ from ..score import Bits, correct
 from .accuracy import entry_notes
 from .boil import Run
 from .facts import LOGIT_MEAN
-from .load import Entry, Group, Loaded
+from .groups import Entry, Group, Loaded
 from .make import POINTS, What, mean_row, seeds_note
 from .resolution import Values, between
 from .rows import Row

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .numbers import figure_of, interval
 from .rows import Row
 from .sheets import gap_row, worst_level
-from .view import GroupKey, View, figure_of, interval
+from .view import GroupKey, View
 
 APART, TOGETHER, UNDECIDED = "apart", "together", "undecided"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,6 @@ from .load import read_made_plan
 from .rows import Row, parse_rows
 
 GroupKey = tuple[str, str, str, str]
-MINUS = "\N{MINUS SIGN}"
-DASH = "\N{EN DASH}"
 Cost = dict[str, str]
 
 
@@ -188,69 +186,3 @@ class View:
     def resolution(self, group: GroupKey, table: str = "accuracy") -> Row | None:
         """Return the row with the smallest difference that the group can resolve."""
         return next(iter(self.of(group, table, "resolution")), None)
-
-
-def signed(value: float | None, digits: int = 1) -> str:
-    """Return '+1.2' or a true minus sign; zero has no sign; '' for None."""
-    if value is None:
-        return ""
-    text = f"{abs(value):.{digits}f}"
-    return text if float(text) == 0 else f"{'+' if value > 0 else MINUS}{text}"
-
-
-def percent(value: float | None, digits: int = 1) -> str:
-    """Return a fraction as a percentage without its sign, '' for None."""
-    return "" if value is None else f"{100 * value:.{digits}f}"
-
-
-#: Digits after the point of a number that is neither percent nor points.
-PLAIN_DIGITS = {"nats": 3, "rank": 2, "score": 2}
-
-
-def _number(value: float, unit: str) -> str:
-    """Return a number as its unit is printed: '80.8' (percent), '+1.2' (points), '0.512' (nats)."""
-    if unit == "fraction":
-        return percent(value).replace("-", MINUS)
-    return f"{value:.{PLAIN_DIGITS[unit]}f}".replace("-", MINUS) if unit in PLAIN_DIGITS else signed(value)
-
-
-def interval(row: Row | None) -> str:
-    """Return '[low, high]' as the row's unit is printed, '' where there is no interval."""
-    if row is None or row.ci_low is None or row.ci_high is None:
-        return ""
-    return f"[{_number(row.ci_low, row.unit)}, {_number(row.ci_high, row.unit)}]"
-
-
-def figure_of(row: Row | None) -> str:
-    """Return a row's value as its unit is printed."""
-    return "" if row is None or row.value is None else _number(row.value, row.unit)
-
-
-def with_sd(row: Row | None) -> str:
-    """Return 'value ± sd' as the row's unit is printed, and which seeds lie far from the others."""
-    if row is None or row.value is None:
-        return ""
-    far = f" ({far_words(row)})" if row.far_seeds else ""
-    if row.sd is None:
-        return figure_of(row) + far
-    sd = 100 * row.sd if row.unit == "fraction" else row.sd
-    return f"{figure_of(row)} ± {sd:.{PLAIN_DIGITS.get(row.unit, 1)}f}{far}"
-
-
-def far_words(row: Row) -> str:
-    """Return 'seed 3 far off', '' where no seed is."""
-    seeds = row.far_seeds.split()
-    return f"seed{'s' * (len(seeds) > 1)} {', '.join(seeds)} far off" if seeds else ""
-
-
-def p_text(value: float | None) -> str:
-    """Return a p-value as it is printed."""
-    if value is None:
-        return ""
-    return "<.001" if value < 0.001 else f"{value:.3f}".lstrip("0") if value < 0.9995 else "1"
-
-
-def notes_of(rows: Iterable[Row | None]) -> list[str]:
-    """Return the notes of some rows, each once, in order."""
-    notes = [note for row in rows if row is not None for note in row.note.split("; ")]
-    return [note for note in dict.fromkeys(notes) if note]

@@ -1,0 +1,15 @@
+"""What `mmlbench doctor` finds: one line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line: 'ok', 'note' (worth knowing) or 'wrong' (something will fail), about what, and the mend."""
+
+    verdict: str
+    about: str
+    what: str
+    mend: str = ""
