@@ -1,6 +1,6 @@
 # The study of config/config.yaml:   snakemake --cores all results/all_tables.csv
 # Another one:                       snakemake --cores all results/all_tables.csv --configfile config/quick.yaml
-from mmlbench import workflow as study
+from mmlbench.study import workflow as study
 from snakemake.utils import min_version, validate
 
 min_version("9.27")

@@ -38,16 +38,16 @@ from loader import Official, miniature
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from mmlbench.cache import Cache, prepare
 from mmlbench.dataset import CacheWriter, Dataset, Modality, Sample, Split
-from mmlbench.device import choose_device
-from mmlbench.index import Index, load_index
 from mmlbench.method import Batch, Method, Step
-from mmlbench.plan import Request, resolve
+from mmlbench.prepare.cache import Cache, prepare
+from mmlbench.registry.index import Index, load_index
+from mmlbench.study.run_spec import Request, resolve
+from mmlbench.system.device import choose_device
 from mmlbench.train import Stopped
+from mmlbench.train.augmentation import looks_of
 from mmlbench.train.build import axes_of, build_method, on_device
 from mmlbench.train.data import PartData, cuts
-from mmlbench.train.looks import looks_of
 from mmlbench.train.loop import Trainer
 from mmlbench.train.machine import set_up_torch
 from mmlbench.train.rng import generator

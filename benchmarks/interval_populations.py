@@ -21,11 +21,11 @@ from pathlib import Path
 import numpy as np
 from interval_coverage import two_part_bounds
 
-from mmlbench.report.gaps import probe_gap
-from mmlbench.report.groups import Group
-from mmlbench.report.load import load
-from mmlbench.report.make import common_seeds
-from mmlbench.score import confusion, f1_of
+from mmlbench.analysis.gaps import probe_gap
+from mmlbench.analysis.make import common_seeds
+from mmlbench.results.groups import Group
+from mmlbench.results.load import load
+from mmlbench.results.score import confusion, f1_of
 from mmlbench.stats import table_pseudo_values, two_part
 
 log = logging.getLogger("interval_populations")

@@ -29,15 +29,15 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from mmlbench.cli.run import prepare_dataset
-from mmlbench.compat import torchvision
 from mmlbench.dataset import Options
-from mmlbench.device import choose_device
-from mmlbench.frontends.spectrograms import FRONT_ENDS
-from mmlbench.index import load_index
-from mmlbench.plan import Request, resolve
-from mmlbench.raw.sound import read_sound
+from mmlbench.decode.sound import read_sound
+from mmlbench.decode.spectrograms import FRONT_ENDS
+from mmlbench.registry.index import load_index
+from mmlbench.study.run_spec import Request, resolve
+from mmlbench.system.compat import torchvision
+from mmlbench.system.device import choose_device
+from mmlbench.train.augmentation import looks_of
 from mmlbench.train.data import PartData, cuts
-from mmlbench.train.looks import looks_of
 
 log = logging.getLogger("loader")
 AUDIO, FRAMES, BATCH = "psd_257x1004", 3, 16

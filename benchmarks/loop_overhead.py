@@ -27,11 +27,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from mmlbench.cache import Cache
 from mmlbench.cli.run import prepare_dataset
-from mmlbench.device import choose_device
-from mmlbench.index import Index, load_index
-from mmlbench.plan import Request, resolve
+from mmlbench.prepare.cache import Cache
+from mmlbench.registry.index import Index, load_index
+from mmlbench.study.run_spec import Request, resolve
+from mmlbench.system.device import choose_device
 from mmlbench.train.build import axes_of, build_method
 from mmlbench.train.data import PartData
 from mmlbench.train.loop import Trainer

@@ -3,7 +3,8 @@
     python benchmarks/start_up.py --runs 7 --json start_up.json
 
 works in a copy of this checkout with nothing made yet. The first call of each is shown apart: it compiles the
-modules and, for the dry run, imports every plug-in once (mmlbench/index.py). Nothing else should run meanwhile.
+modules and, for the dry run, imports every plug-in once (mmlbench/registry/index.py). Nothing else should run
+meanwhile.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from mmlbench.dataset import CacheWriter, Dataset, Modality, Sample, Split
 from mmlbench.frontends.audio import AudioRecipe, coloured_noise, log_mel, place, read_audio
 from mmlbench.frontends.images import PictureRecipe, render
 from mmlbench.frontends.pairing import in_turn, stratified_pools
-from mmlbench.frontends.raw import check_files, read_sums
+from mmlbench.prepare.checksums import check_files, read_sums
 from mmlbench.registry import register
 
 FOLDER = Path(__file__).resolve().parent / "fsdd"

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from mmlbench.dataset import CacheWriter, Download, KnownFault, Listed, Sample, Split
-from mmlbench.frontends import clips
+from mmlbench.decode import video
+from mmlbench.frontends import clips, lists
 from mmlbench.frontends.clips import AUDIO, STORED, ClipDataset, ClipParams, folder_with, modalities, open_raw
-from mmlbench.frontends.counts import check_counts
 from mmlbench.frontends.events import Event, clean, read_events
 from mmlbench.params import bounded, choice
-from mmlbench.raw import lists, video
-from mmlbench.raw.task import Item
-from mmlbench.raw.work import fill
+from mmlbench.prepare.counts import check_counts
+from mmlbench.prepare.items import fill
+from mmlbench.prepare.task import Item
 from mmlbench.registry import register
 
 SHA256 = {

@@ -8,6 +8,7 @@ import numpy as np
 
 from mmlbench.dataset import CacheWriter, Download, KnownFault, Listed, Sample, Split
 from mmlbench.errors import DataError
+from mmlbench.frontends import lists
 from mmlbench.frontends.clips import (
     STORED,
     ClipDataset,
@@ -17,13 +18,12 @@ from mmlbench.frontends.clips import (
     modalities,
     open_raw,
 )  # fmt: skip
-from mmlbench.frontends.counts import check_counts
 from mmlbench.frontends.divide import by_group
 from mmlbench.params import bounded
-from mmlbench.raw import lists
-from mmlbench.raw.faults import spelt
-from mmlbench.raw.task import Item
-from mmlbench.raw.work import fill
+from mmlbench.prepare.counts import check_counts
+from mmlbench.prepare.file_checks import spelt
+from mmlbench.prepare.items import fill
+from mmlbench.prepare.task import Item
 from mmlbench.registry import register
 
 LISTS = Path(__file__).resolve().parent / "lists" / "cremad"

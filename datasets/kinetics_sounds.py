@@ -9,14 +9,14 @@ import numpy as np
 
 from mmlbench.dataset import CacheWriter, Download, Listed, Sample, Split
 from mmlbench.errors import DataError
+from mmlbench.frontends import lists
 from mmlbench.frontends.clips import AUDIO, STORED, ClipDataset, ClipParams, decode_clip, modalities, open_raw
-from mmlbench.frontends.counts import check_counts
 from mmlbench.frontends.divide import hold_out
 from mmlbench.frontends.scattered import Scattered
 from mmlbench.params import bounded, choice
-from mmlbench.raw import lists
-from mmlbench.raw.task import Item
-from mmlbench.raw.work import fill
+from mmlbench.prepare.counts import check_counts
+from mmlbench.prepare.items import fill
+from mmlbench.prepare.task import Item
 from mmlbench.registry import register
 
 LISTS = Path(__file__).resolve().parent / "lists" / "kinetics_sounds"

@@ -7,16 +7,15 @@ from pathlib import Path
 import numpy as np
 
 from mmlbench.dataset import CacheWriter, Dataset, Download, Listed, Modality, Split
-from mmlbench.frontends import objects
+from mmlbench.decode.fault import Fault
+from mmlbench.decode.image import read_image, square
+from mmlbench.decode.meshes import VIEWS, read_off, render
+from mmlbench.frontends import lists, objects
 from mmlbench.frontends.clips import open_raw
-from mmlbench.frontends.counts import check_counts
 from mmlbench.params import DatasetParams, bounded
-from mmlbench.raw import lists
-from mmlbench.raw.fault import Fault
-from mmlbench.raw.image import read_image, square
-from mmlbench.raw.meshes import VIEWS, read_off, render
-from mmlbench.raw.task import PIXELS, Item
-from mmlbench.raw.work import fill
+from mmlbench.prepare.counts import check_counts
+from mmlbench.prepare.items import fill
+from mmlbench.prepare.task import PIXELS, Item
 from mmlbench.registry import register
 
 MESHES, SHADED = "ModelNet40", "modelnet40_images_new_12x"

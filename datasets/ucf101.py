@@ -8,14 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from mmlbench.dataset import CacheWriter, Dataset, Download, Listed, Modality, Split
-from mmlbench.frontends import pairs
+from mmlbench.decode.flow import OFFSET, SCALE
+from mmlbench.frontends import lists, pairs
 from mmlbench.frontends.clips import folder_with, open_raw
-from mmlbench.frontends.counts import check_counts
 from mmlbench.params import DatasetParams, bounded, choice
-from mmlbench.raw import lists
-from mmlbench.raw.flow import OFFSET, SCALE
-from mmlbench.raw.task import PIXELS, Item, Stored
-from mmlbench.raw.work import fill
+from mmlbench.prepare.counts import check_counts
+from mmlbench.prepare.items import fill
+from mmlbench.prepare.task import PIXELS, Item, Stored
 from mmlbench.registry import register
 
 VIDEOS, LISTS = "UCF-101", "ucfTrainTestlist"

@@ -1,10 +1,10 @@
 """mmlbench: does a multimodal method beat joint training, and what does modality competition cost each modality?"""
 
-from . import interrupt
+from .system import interrupt
 
 interrupt.guard()  # before anything else is imported
 
-from . import compat  # noqa: E402
+from .system import compat  # noqa: E402
 
 __version__ = "0.1.0"
 compat.install()  # plug-ins import torchvision and torchaudio by their plain names

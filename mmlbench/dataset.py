@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from . import mapped
 from .errors import DataError
 from .params import DatasetParams, describe
 from .registry import Plugin
+from .storage import mapped
 
 if TYPE_CHECKING:
-    from .lease import Lease
+    from .storage.lease import Lease
 
 PARTS = ("train", "val", "test")
 #: Splits of these names are folds of one split: 'speaker_rotation.2'; the tables put their test parts together.
@@ -274,7 +274,7 @@ class CacheWriter:
         """Return a writable memory map of shape (rows, views, *shape); real value = stored * scale + offset.
 
         Where the file system can't map files, what is returned takes `a[k]`, `a[k] = value`, `a[...] = values` and
-        `flush` all the same (`mmlbench.mapped.RowFile`).
+        `flush` all the same (`mmlbench.storage.mapped.RowFile`).
         """
         modality = self._modality(name)
         if rows < 1:

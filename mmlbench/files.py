@@ -21,10 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import paths
 from .errors import ConfigError, DataError, shorten, visible
-from .hashing import digest
-from .store import read_json, write_json
+from .storage import paths
+from .storage.atomic import read_json, write_json
+from .storage.hashing import digest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -92,9 +92,9 @@ class File:
         Raises:
             DataError: it is none of these, or holds more than plain tensors.
         """
-        from .tensors import read_tensors
+        from .storage.tensors import read_tensors
 
-        return read_tensors(self)
+        return read_tensors(self.read(), self.path)
 
 
 def is_content(value: Any) -> bool:

@@ -21,11 +21,12 @@ from typing import Any
 
 import pytest
 
-from mmlbench import index, plugins, registry
+from mmlbench import plugins, registry
 from mmlbench import testing as tiny_tests
 from mmlbench.cli.run import make_run, prepare_dataset
-from mmlbench.plan import RunSpec
-from mmlbench.runfolder import RunFolder
+from mmlbench.registry import index
+from mmlbench.results.run_folder import RunFolder
+from mmlbench.study.run_spec import RunSpec
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 
 from mmlbench.errors import DataError
-from mmlbench.hashing import digest, file_digest
-from mmlbench.index import Index, load_index
 from mmlbench.params import describe
-from mmlbench.plan import stamp_name
-from mmlbench.recipe import OPTIONAL, Recipe
-from mmlbench.store import write_arrays, write_json, write_text
+from mmlbench.registry.index import Index, load_index
+from mmlbench.storage.atomic import write_arrays, write_json, write_text
+from mmlbench.storage.hashing import digest, file_digest
 from mmlbench.study.facts import facts_of, group_names
+from mmlbench.study.recipe import OPTIONAL, Recipe
+from mmlbench.study.run_spec import stamp_name
 
 CODE = "c0de" * 4
 FINGERPRINT = "da7a" * 4

@@ -44,7 +44,7 @@ def arrange(host: str, root: str = "", at: int = 0, inside: str = "", count: int
         inside: 'module:name' of a function at whose entry it stops, the `count`-th time. ops: a file that gets a line
             for each operation.
     """
-    from mmlbench import lease
+    from mmlbench.storage import lease
 
     lease.EXPIRY_S, lease.BEAT_S = EXPIRY_S, BEAT_S
     name_host(host)

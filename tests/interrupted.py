@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from mmlbench.hashing import file_digest
+from mmlbench.storage.hashing import file_digest
 
 
 def content(folder: Path) -> dict[str, str]:

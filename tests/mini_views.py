@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from mini_av import write_video
 
-from mmlbench.raw.flow import fitted, grey, to_bytes, tvl1
-from mmlbench.raw.video import pick_frames
+from mmlbench.decode.flow import fitted, grey, to_bytes, tvl1
+from mmlbench.decode.video import pick_frames
 
 ACTIONS = ("Archery", "HandstandPushups", "YoYo")
 #: Groups of each class: two in the test part of split 1, one in that of 2 and of 3, the rest in none.
@@ -142,7 +142,7 @@ def modelnet_shaded(folder: Path, meshes: Path) -> tuple[Path, Path]:
     """Write the published images `modelnet40_images_new_12x/<class>/<part>/*.obj.shaded_v001.png` ..."""
     from PIL import Image
 
-    from mmlbench.raw.meshes import read_off, render
+    from mmlbench.decode.meshes import read_off, render
 
     raw = folder / "shaded"
     for kind, part, name in modelnet_names():

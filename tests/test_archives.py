@@ -26,14 +26,14 @@ from bad_input import refused
 from fake_runs import small
 from test_attack import joint_of, read_files, reseal, write_archive
 
-from mmlbench import archive, temporaries
+from mmlbench.analysis.frame import make_frame
 from mmlbench.errors import DataError
-from mmlbench.raw import archives
-from mmlbench.report.frame import make_frame
-from mmlbench.results import packed
+from mmlbench.prepare import archives
+from mmlbench.results import archive, packed
 from mmlbench.results.arrays import predictions
-from mmlbench.store import read_json, whole
-from mmlbench.temporaries import dead, owned, temporary_folder, tidy
+from mmlbench.storage import temporaries
+from mmlbench.storage.atomic import read_json, whole
+from mmlbench.storage.temporaries import dead, owned, temporary_folder, tidy
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ BOMBS = {
 CHILD = """
 import resource, sys
 from pathlib import Path
-from mmlbench.archive import unpack
+from mmlbench.results.archive import unpack
 from mmlbench.errors import DataError
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
@@ -257,7 +257,9 @@ def tmp_files(folder: Path) -> list[Path]:
 SLOW = """
 import sys, time
 from pathlib import Path
-from mmlbench import archive, store, verify
+from mmlbench.results import archive
+from mmlbench.storage import atomic as store
+from mmlbench.results import verify
 from mmlbench.cli import main
 from mmlbench.results import packed
 real = {target}

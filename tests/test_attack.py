@@ -25,15 +25,16 @@ from bad_input import refused
 from clone import Clone, study
 from fake_runs import small
 
-from mmlbench import archive, plugins
+from mmlbench import plugins
+from mmlbench.analysis.rows import parse_rows
 from mmlbench.cli import main
 from mmlbench.errors import ConfigError
-from mmlbench.hashing import digest
-from mmlbench.index import load_index, use_plugins
-from mmlbench.paths import data_above, set_data_folders
+from mmlbench.registry.index import load_index, use_plugins
 from mmlbench.report import make_all
-from mmlbench.report.rows import parse_rows
-from mmlbench.store import json_text, read_json, write_json
+from mmlbench.results import archive
+from mmlbench.storage.atomic import json_text, read_json, write_json
+from mmlbench.storage.hashing import digest
+from mmlbench.storage.paths import data_above, set_data_folders
 
 Files = dict[str, bytes]
 

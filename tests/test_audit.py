@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from mmlbench.analysis.audit import audit_lines, read_audit
 from mmlbench.audit import (
     KNOWN,
     Finding,
@@ -24,12 +25,11 @@ from mmlbench.audit import (
     to_csv,
 )
 from mmlbench.audit.content import boil_down
-from mmlbench.cache import Cache, prepare
 from mmlbench.cli import main
 from mmlbench.dataset import CacheWriter, Dataset, Modality, Sample, Split
 from mmlbench.errors import DataError
-from mmlbench.index import load_index
-from mmlbench.report.audit import audit_lines, read_audit
+from mmlbench.prepare.cache import Cache, prepare
+from mmlbench.registry.index import load_index
 from mmlbench.testing import PLUGINS
 
 if TYPE_CHECKING:

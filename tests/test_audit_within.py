@@ -13,13 +13,13 @@ from fake_runs import small
 from test_audit import CLASSES, by_id, planted_cache
 from test_report import bits, one
 
+from mmlbench.analysis.audit import audit_lines
+from mmlbench.analysis.rows import parse_rows
 from mmlbench.audit import audit_cache, groups_of
-from mmlbench.cache import Cache
 from mmlbench.dataset import CacheWriter, Dataset, Modality, Sample, Split
-from mmlbench.report.audit import audit_lines
-from mmlbench.report.regroup import GROUP_COLUMNS
-from mmlbench.report.rows import parse_rows
+from mmlbench.prepare.cache import Cache
 from mmlbench.stats import proportion
+from mmlbench.study.regroup import GROUP_COLUMNS
 
 
 class Alike(Dataset):

@@ -21,10 +21,12 @@ import pytest
 from bad_input import ROOT, left_over, refused, run
 from interrupted import content
 
-from mmlbench import lease, store
 from mmlbench.errors import DataError, RunError
-from mmlbench.index import load_index
-from mmlbench.raw import archives, work
+from mmlbench.prepare import archives
+from mmlbench.prepare import items as work
+from mmlbench.registry.index import load_index
+from mmlbench.storage import atomic as store
+from mmlbench.storage import lease
 from mmlbench.testing import PLUGINS
 
 # --- disks -----------------------------------------------------------------------------------------------
@@ -166,7 +168,7 @@ def test_a_results_folder_whose_rights_forbid_writing(tmp_path):
     folder.mkdir()
     folder.chmod(0o555)
     code = (
-        "import os, sys; from pathlib import Path; from mmlbench import store\n"
+        "import os, sys; from pathlib import Path; from mmlbench.storage import atomic as store\n"
         "if os.geteuid() == 0: os.setgid(65534); os.setuid(65534)\n"
         "try: store.write_text(Path(sys.argv[1]) / 'a' / 'b', 'text')\n"
         "except store.DataError as error: print(error)\n"

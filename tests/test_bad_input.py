@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from bad_input import ROOT, left_over, refused, run
 
-from mmlbench.cache import Cache
 from mmlbench.cli import main
+from mmlbench.prepare.cache import Cache
 from mmlbench.testing import PLUGINS
 
 # --- the prepared cache ----------------------------------------------------------------------------------

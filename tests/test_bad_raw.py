@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 from bad_input import left_over, refused
 
-from mmlbench.cache import Cache
 from mmlbench.cli import main
-from mmlbench.unfinished import JOURNAL
+from mmlbench.prepare.cache import Cache
+from mmlbench.prepare.unfinished import JOURNAL
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
 PAGE = "<!DOCTYPE html><html>Google Drive can't scan this file for viruses</html>"

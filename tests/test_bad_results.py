@@ -11,16 +11,16 @@ import pytest
 from fake_runs import FakeMethod, small
 from test_report import folder_of, one
 
-from mmlbench import config as configs
+from mmlbench.analysis.frame import make_frame
+from mmlbench.analysis.rows import Row, parse_rows
 from mmlbench.errors import ConfigError, DataError
-from mmlbench.index import load_index
-from mmlbench.plan import Request, resolve
+from mmlbench.registry.index import load_index
 from mmlbench.report import make_all
-from mmlbench.report.frame import make_frame
 from mmlbench.report.latex import latex_text
-from mmlbench.report.rows import Row, parse_rows
 from mmlbench.report.tables import markdown_text
-from mmlbench.store import read_arrays, read_json, write_arrays, write_json
+from mmlbench.storage.atomic import read_arrays, read_json, write_arrays, write_json
+from mmlbench.study import config as configs
+from mmlbench.study.run_spec import Request, resolve
 from mmlbench.testing import FEW_EPOCHS, PLUGINS
 
 

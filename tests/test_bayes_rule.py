@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from mmlbench import config
 from mmlbench.cli import main
-from mmlbench.store import write_json
+from mmlbench.storage.atomic import write_json
+from mmlbench.study import config
 
 RULE = Path(__file__).parent / "plugins" / "bayes_rule.py"
 MODALITIES = {

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from mmlbench import config as configs
-from mmlbench import paths
 from mmlbench.cli import doctor, main, new, parser
 from mmlbench.cli.parser import make_parser
 from mmlbench.cli.run import make_run
-from mmlbench.index import load_index
+from mmlbench.registry.index import load_index
+from mmlbench.storage import paths
+from mmlbench.study import config as configs
 from mmlbench.testing import FEW_EPOCHS, PLUGINS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -283,7 +283,7 @@ def test_doctor_names_what_is_wrong_with_its_mend(tmp_path, capsys, plugin_folde
 
     monkeypatch.setattr(doctor, "version", lacking)
     monkeypatch.setattr(doctor, "LEAST_BYTES", 2**70)
-    from mmlbench.index import use_plugins
+    from mmlbench.registry.index import use_plugins
 
     use_plugins([plugin_folder])
     code, out, _ = run(capsys, *words)

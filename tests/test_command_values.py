@@ -6,9 +6,9 @@ import pytest
 
 from mmlbench import testing
 from mmlbench.cli.parser import make_parser, settings
-from mmlbench.index import load_index, use_plugins
 from mmlbench.params import read_value, value_text
-from mmlbench.plan import Request, resolve
+from mmlbench.registry.index import load_index, use_plugins
+from mmlbench.study.run_spec import Request, resolve
 
 VALUES = [1, 0.5, 1e-4, True, None, "sum", "true", "1", "007", "1_0", "nan", '"q"', "a b", "{a: b}", ""]
 VALUES += [{"audio": "small_cnn", "visual": {"name": "resnet18", "params": {"init": "field"}}}, [1, "x"]]

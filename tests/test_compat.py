@@ -16,7 +16,7 @@ def imported(package: str, body: str, folder: Path, before: str = "") -> subproc
     (folder / package).mkdir()
     (folder / package / "part.py").touch()
     (folder / package / "__init__.py").write_text(body, encoding="utf-8")
-    code = f"import sys; sys.path.insert(0, {str(folder)!r}); from mmlbench import compat; {before}\n"
+    code = f"import sys; sys.path.insert(0, {str(folder)!r}); from mmlbench.system import compat; {before}\n"
     code += f"import {package}, {package}.part; print({package}.__file__, sys.modules['{package}'] is {package})"
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 

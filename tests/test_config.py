@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mmlbench import config as configs
 from mmlbench.errors import ConfigError
-from mmlbench.index import load_index
-from mmlbench.plan import Request, command_of, from_config, resolve
-from mmlbench.recipe import OPTIONAL, Recipe, recipe_path, resolve_recipe
-from mmlbench.selection import HEADLINES
+from mmlbench.registry.index import load_index
+from mmlbench.study import config as configs
 from mmlbench.study.plan import parse_plan
+from mmlbench.study.recipe import OPTIONAL, Recipe, recipe_path, resolve_recipe
+from mmlbench.study.run_spec import Request, command_of, from_config, resolve
+from mmlbench.study.selection import HEADLINES
 from mmlbench.testing import PLUGINS
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -20,15 +20,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mmlbench.cache import Cache
 from mmlbench.cli.run import make_run, prepare_dataset
 from mmlbench.errors import ConfigError
-from mmlbench.evaluation import NOTHING, Evaluation
-from mmlbench.hashing import digest, file_digest
-from mmlbench.index import load_index, use_plugins
 from mmlbench.method import EpochContext, Method, Stage
-from mmlbench.plan import RUN_SCHEMA, Request, resolve
-from mmlbench.runfolder import RunFolder
+from mmlbench.prepare.cache import Cache
+from mmlbench.registry.index import load_index, use_plugins
+from mmlbench.results.evaluation import NOTHING, Evaluation
+from mmlbench.results.run_folder import RunFolder
+from mmlbench.storage.hashing import digest, file_digest
+from mmlbench.study.run_spec import RUN_SCHEMA, Request, resolve
 from mmlbench.testing import PLUGINS, takes, tiny_spec
 from mmlbench.train import loop
 

@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 from fake_runs import FakeMethod, small
 
-from mmlbench.report.accuracy import rank_groups
-from mmlbench.report.boil import Run
-from mmlbench.report.frame import make_frame
-from mmlbench.report.groups import Entry, Group
-from mmlbench.report.make import corrected
-from mmlbench.report.rows import Row
+from mmlbench.analysis.accuracy import rank_groups
+from mmlbench.analysis.frame import make_frame
+from mmlbench.analysis.make import corrected
+from mmlbench.analysis.rows import Row
+from mmlbench.analysis.view import View
 from mmlbench.report.sheets import accuracy_sheet
 from mmlbench.report.tables import accuracy_csv, gap_csv
-from mmlbench.report.view import View
+from mmlbench.results.groups import Entry, Group
+from mmlbench.results.scored import Run
 from mmlbench.stats import holm
-from mmlbench.store import read_json
+from mmlbench.storage.atomic import read_json
 
 
 @pytest.fixture(scope="module")

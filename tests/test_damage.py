@@ -17,10 +17,10 @@ from PIL import Image
 from test_raw import decode
 from test_raw_faults import tags
 
+from mmlbench.decode import sound, video
+from mmlbench.decode.fault import Fault
+from mmlbench.decode.image import read_image
 from mmlbench.frontends import clips
-from mmlbench.raw import sound, video
-from mmlbench.raw.fault import Fault
-from mmlbench.raw.image import read_image
 
 
 def found(path: Path) -> str:

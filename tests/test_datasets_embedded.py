@@ -12,10 +12,12 @@ import pytest
 import soundfile
 
 import mmlbench.datasets
-from mmlbench import cache, registry
+from mmlbench import registry
 from mmlbench.errors import DataError
-from mmlbench.frontends import audio, bayes, images, pairing, raw
-from mmlbench.hashing import file_digest
+from mmlbench.frontends import audio, bayes, images, pairing
+from mmlbench.prepare import cache
+from mmlbench.prepare import checksums as raw
+from mmlbench.storage.hashing import file_digest
 
 for module in pkgutil.iter_modules(mmlbench.datasets.__path__):
     importlib.import_module(f"mmlbench.datasets.{module.name}")

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmlbench import device
 from mmlbench.cli import doctor, main
-from mmlbench.device import asked_for, choose_device, trouble, why_unusable
 from mmlbench.errors import ConfigError
+from mmlbench.system import device
+from mmlbench.system.device import asked_for, choose_device, trouble, why_unusable
 
 OLD = (
     "The NVIDIA driver on your system is too old (found version 11040). Please update your GPU driver by downloading "
@@ -152,7 +152,7 @@ def test_the_real_torch_gives_a_reason(tmp_path: Path) -> None:
     tool = tmp_path / "nvidia-smi"
     tool.write_text("#!/bin/sh\n")
     tool.chmod(0o755)
-    code = "import sys; from mmlbench.device import choose_device\n"
+    code = "import sys; from mmlbench.system.device import choose_device\n"
     code += "try:\n    print(choose_device('auto', print))\nexcept Exception as e:\n    print('ERROR', e)"
     env = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "CUDA_VISIBLE", "MMLBENCH_DEVICE"))}
     env["PATH"] = f"{tmp_path}:{env['PATH']}"

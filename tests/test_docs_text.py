@@ -10,10 +10,10 @@ import pytest
 import yaml
 
 from mmlbench.cli.parser import make_parser, settings
-from mmlbench.config import read_study
-from mmlbench.index import Index, load_index
-from mmlbench.plan import Request, resolve
-from mmlbench.recipe import resolve_recipe
+from mmlbench.registry.index import Index, load_index
+from mmlbench.study.config import read_study
+from mmlbench.study.recipe import resolve_recipe
+from mmlbench.study.run_spec import Request, resolve
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -11,12 +11,12 @@ import torch
 from torch.optim import SGD, Adam, AdamW
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmlbench.cache import Cache
 from mmlbench.encoders.resnet18 import ResNet18
 from mmlbench.encoders.small_cnn import SmallCNN
 from mmlbench.errors import ConfigError
-from mmlbench.index import load_index
 from mmlbench.method import Method, Stage
+from mmlbench.prepare.cache import Cache
+from mmlbench.registry.index import load_index
 from mmlbench.testing import tiny_spec
 from mmlbench.train import runner
 from mmlbench.train.build import build_method, on_device

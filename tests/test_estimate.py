@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from mmlbench.cli import doctor_slurm, estimate, main, throughput
-from mmlbench.index import load_index
+from mmlbench.registry.index import load_index
 from mmlbench.testing import FEW_EPOCHS, PLUGINS, tiny_spec
 
 RECIPE = "embedded epochs=2 batch_size=16"

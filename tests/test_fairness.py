@@ -15,9 +15,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmlbench.cache import Cache
-from mmlbench.index import load_index
 from mmlbench.method import Batch, Method
+from mmlbench.prepare.cache import Cache
+from mmlbench.registry.index import load_index
 from mmlbench.testing import PLUGINS, takes, tiny_spec
 from mmlbench.train import loop
 from mmlbench.train.build import axes_of, build_method

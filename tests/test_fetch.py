@@ -21,7 +21,7 @@ from mmlbench.cli import main
 from mmlbench.cli.fetch import download, state
 from mmlbench.dataset import Download
 from mmlbench.errors import DataError
-from mmlbench.index import load_index
+from mmlbench.registry.index import load_index
 
 DATA = bytes(range(256)) * 4000
 REAL = ("cremad", "ave", "ucf101", "modelnet40", "kinetics_sounds")

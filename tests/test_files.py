@@ -16,20 +16,21 @@ import numpy as np
 import pytest
 import torch
 
-from mmlbench import config as configs
-from mmlbench import files, paths
+from mmlbench import files
 from mmlbench.cli import main
 from mmlbench.cli.run import make_run
 from mmlbench.encoders.resnet18 import ResNet18
 from mmlbench.errors import ConfigError, DataError
 from mmlbench.files import File
-from mmlbench.hashing import digest, file_digest
-from mmlbench.index import load_index, use_plugins
 from mmlbench.params import EncoderParams, MethodParams, check, describe, file_field
-from mmlbench.plan import Request, encoder_label, from_config, resolve
-from mmlbench.runfolder import RunFolder
-from mmlbench.store import write_json
-from mmlbench.tensors import read_tensors
+from mmlbench.registry.index import load_index, use_plugins
+from mmlbench.results.run_folder import RunFolder
+from mmlbench.storage import paths
+from mmlbench.storage.atomic import write_json
+from mmlbench.storage.hashing import digest, file_digest
+from mmlbench.storage.tensors import read_tensors
+from mmlbench.study import config as configs
+from mmlbench.study.run_spec import Request, encoder_label, from_config, resolve
 from mmlbench.testing import PLUGINS
 from mmlbench.train.provenance import provenance
 from mmlbench.weights import load_weights
@@ -286,7 +287,7 @@ def test_a_stored_configuration_that_names_a_path_is_refused_unopened(place: Pat
 
 def test_the_bytes_that_are_loaded_are_the_ones_that_were_hashed(place: Path, monkeypatch) -> None:
     file = File.of(place / "audio.pt")
-    assert len(read_tensors(file)) == 2
+    assert len(read_tensors(file.read(), file.path)) == 2
     monkeypatch.setattr(files, "find", lambda content: place / "visual.pt")  # swapped after the look
     with pytest.raises(DataError, match="was changed while it was being read"):
         file.read()
@@ -411,7 +412,7 @@ def test_weights_that_do_not_fit_are_named(tmp_path: Path, change, said: str) ->
 
 
 def test_resnet18_starts_from_torchvisions_weights(tmp_path: Path) -> None:
-    from mmlbench.compat import torchvision
+    from mmlbench.system.compat import torchvision
 
     torch.manual_seed(3)
     net = torchvision().models.resnet18(weights=None)

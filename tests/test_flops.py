@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmlbench.cache import Cache
+from mmlbench.analysis.frame import _train_flops
 from mmlbench.errors import ConfigError, DataError
-from mmlbench.index import load_index, use_plugins
 from mmlbench.method import Method, Stage
-from mmlbench.report.frame import _train_flops
+from mmlbench.prepare.cache import Cache
+from mmlbench.registry.index import load_index, use_plugins
 from mmlbench.testing import tiny_spec
 from mmlbench.train.build import axes_of, build_method
 from mmlbench.train.data import PartData

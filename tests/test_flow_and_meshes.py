@@ -10,13 +10,13 @@ import pytest
 import torch
 from mini_views import solid, write_off
 
+from mmlbench.decode import flow
+from mmlbench.decode.fault import Fault
+from mmlbench.decode.meshes import read_off, render
 from mmlbench.errors import DataError
 from mmlbench.frontends import pairs
 from mmlbench.frontends.divide import hold_out_exactly
-from mmlbench.raw import flow
-from mmlbench.raw.fault import Fault
-from mmlbench.raw.meshes import read_off, render
-from mmlbench.train.looks import Look, Pixels
+from mmlbench.train.augmentation import Look, Pixels
 
 
 def textured(shift: tuple[int, int]) -> np.ndarray:

@@ -24,15 +24,15 @@ from bad_input import refused, run
 from fake_runs import small
 from test_attack import Files, read_files, reseal, write_archive
 
-from mmlbench import archive
 from mmlbench.errors import DataError, brief
-from mmlbench.form import Item
-from mmlbench.hashing import digest, file_digest
-from mmlbench.report.load import load, read_plan
+from mmlbench.results import archive
+from mmlbench.results.load import load, read_plan
 from mmlbench.results.record import parse_record
-from mmlbench.store import json_text, read_json
+from mmlbench.results.verify import verify_run
+from mmlbench.storage.atomic import json_text, read_json
+from mmlbench.storage.form import Item
+from mmlbench.storage.hashing import digest, file_digest
 from mmlbench.study.plan import parse_plan
-from mmlbench.verify import verify_run
 
 Path_ = tuple[str | int, ...]
 GONE, EXTRA = object(), object()

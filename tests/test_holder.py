@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from mmlbench.holder import alive, near, start_of
+from mmlbench.storage.holder import alive, near, start_of
 
 
 def test_this_process_lives_and_another_of_its_number_did_not() -> None:

@@ -15,17 +15,17 @@ from test_bad_results import rewrite
 from test_interval_coverage import sim
 from test_report import folder_of, one
 
+from mmlbench.analysis.frame import make_frame
+from mmlbench.analysis.make import within
+from mmlbench.analysis.rows import SELECTED_ON_TEST, SMALL_CLASS, Row, parse_rows
+from mmlbench.analysis.view import View
 from mmlbench.report.difference import _difference
-from mmlbench.report.frame import make_frame
 from mmlbench.report.leaderboard import markdown_page, show
-from mmlbench.report.make import within
 from mmlbench.report.numbers import with_sd
-from mmlbench.report.rows import SELECTED_ON_TEST, SMALL_CLASS, Row, parse_rows
 from mmlbench.report.sheets import accuracy_sheet, far_notes, gap_sheet
 from mmlbench.report.tables import accuracy_csv
-from mmlbench.report.view import View
 from mmlbench.stats import FEW, far_seeds, probability_best, proportion, resampled_means, two_part, wilson
-from mmlbench.store import read_json
+from mmlbench.storage.atomic import read_json
 
 
 def rows_of(results: Path) -> list[Row]:

@@ -12,7 +12,7 @@ import pytest
 from bad_input import refused
 
 from mmlbench.cli import main
-from mmlbench.index import load_index
+from mmlbench.registry.index import load_index
 
 OFFICIAL = {
     "1001_IEO_ANG_XX": "1076_MTI_SAD_XX",

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import yaml
 
+from mmlbench.analysis.frame import make_frame
+from mmlbench.analysis.literature import Figure, Ours, Source, cells, compare, read_figures, read_source
+from mmlbench.analysis.view import View
 from mmlbench.errors import DataError
-from mmlbench.literature import Figure, Ours, Source, cells, compare, read_figures, read_source
-from mmlbench.paths import published_folder
 from mmlbench.report import spread
-from mmlbench.report.frame import make_frame
-from mmlbench.report.view import View
-from mmlbench.store import read_json
+from mmlbench.storage.atomic import read_json
+from mmlbench.storage.paths import published_folder
 
 SOURCE = Source(
     "some", "A paper", "CONF 2020", "https://example.org/paper", "its authors", "the paper", {"cremad": "official"},

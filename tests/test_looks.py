@@ -10,14 +10,13 @@ import torch
 import torchvision
 import yaml
 
-from mmlbench.cache import Cache
 from mmlbench.errors import ConfigError
-from mmlbench.index import load_index
-from mmlbench.plan import Request, resolve
+from mmlbench.prepare.cache import Cache
+from mmlbench.registry.index import load_index
+from mmlbench.study.run_spec import Request, resolve
 from mmlbench.testing import tiny_spec
 from mmlbench.train import stream
-from mmlbench.train.data import PIECE, PartData, scale_
-from mmlbench.train.looks import (
+from mmlbench.train.augmentation import (
     Look,
     Pixels,
     crop,
@@ -29,6 +28,7 @@ from mmlbench.train.looks import (
     random_boxes,
     random_views,
 )
+from mmlbench.train.data import PIECE, PartData, scale_
 from mmlbench.train.rng import generator
 
 CPU = torch.device("cpu")

@@ -24,8 +24,8 @@ from frozen import go_on, taken_over, until
 from interrupted import content
 from warm import Command, Warm
 
-from mmlbench.hashing import file_digest
-from mmlbench.runfolder import verify
+from mmlbench.results.run_folder import verify
+from mmlbench.storage.hashing import file_digest
 from mmlbench.testing import PLUGINS
 
 LOST = 75
@@ -39,15 +39,15 @@ MOMENTS: dict[str, dict[str, Any]] = {
     "probe": {"inside": "mmlbench.train.final:fit_probe"},
     "before clearing": {"inside": f"{RUNNER}._clear"},
     "before the hashes": {"inside": "mmlbench.train.runner:provenance"},
-    "after completion": {"inside": "mmlbench.lease:Lease.__exit__"},
+    "after completion": {"inside": "mmlbench.storage.lease:Lease.__exit__"},
 }
 #: What a preparation is doing.
 PREPARING: dict[str, dict[str, Any]] = {
-    "decoding": {"inside": "mmlbench.raw.work:Task.do", "count": 8},
-    "storing a row": {"inside": "mmlbench.raw.work:Task.row_sum", "count": 8},
-    "the journal": {"inside": "mmlbench.raw.work:Journal.add", "count": 8},
-    "the manifest": {"inside": "mmlbench.cache:_finish"},
-    "what it was made from": {"inside": "mmlbench.raw.seen:remember"},
+    "decoding": {"inside": "mmlbench.prepare.task:Task.do", "count": 8},
+    "storing a row": {"inside": "mmlbench.prepare.task:Task.row_sum", "count": 8},
+    "the journal": {"inside": "mmlbench.prepare.items:Journal.add", "count": 8},
+    "the manifest": {"inside": "mmlbench.prepare.cache:_finish"},
+    "what it was made from": {"inside": "mmlbench.prepare.source_check:remember"},
 }
 
 
@@ -168,7 +168,7 @@ def test_a_cache_on_which_another_host_still_works(moment, cremad, prepared, hos
     """What was decoded before is taken up; the one who wakes has the arrays open, and writes in vain."""
     one = hosts[0].start(cremad(tmp_path), tmp_path / "a.log", host="a", **PREPARING[moment])
     assert until(one, "FROZEN")
-    other = hosts[1].start(cremad(tmp_path), tmp_path / "b.log", host="b", inside="mmlbench.cache:_finish")
+    other = hosts[1].start(cremad(tmp_path), tmp_path / "b.log", host="b", inside="mmlbench.prepare.cache:_finish")
     assert until(other, "FROZEN")
     code = go_on(one)
     ended_well(one, code)

@@ -12,11 +12,11 @@ import pytest
 from fake_runs import FakeMethod, small
 from test_report import bits, folder_of, groups_of, one
 
-from mmlbench import score
-from mmlbench.report.boil import Run
-from mmlbench.report.frame import make_frame
-from mmlbench.report.merge import _joined_run
-from mmlbench.report.rows import Row, parse_rows
+from mmlbench.analysis.frame import make_frame
+from mmlbench.analysis.rows import Row, parse_rows
+from mmlbench.results import score
+from mmlbench.results.folds import _joined_run
+from mmlbench.results.scored import Run
 from mmlbench.stats import (
     CrossFit,
     holm,
@@ -28,7 +28,7 @@ from mmlbench.stats import (
     table_pseudo_values,
     two_part,
 )
-from mmlbench.store import read_arrays
+from mmlbench.storage.atomic import read_arrays
 
 
 def some_logits(n: int = 300, classes: int = 5, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

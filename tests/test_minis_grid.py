@@ -19,9 +19,9 @@ from clone import TABLES, copy_tree, environment
 
 from mmlbench.cli import main
 from mmlbench.cli.run import make_run
-from mmlbench.index import load_index
-from mmlbench.plan import Request, resolve
-from mmlbench.runfolder import RunFolder
+from mmlbench.registry.index import load_index
+from mmlbench.results.run_folder import RunFolder
+from mmlbench.study.run_spec import Request, resolve
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[1]

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from mmlbench import config as configs
-from mmlbench.cache import Cache
 from mmlbench.cli import main
 from mmlbench.cli.run import make_run
 from mmlbench.errors import DataError, RunError
-from mmlbench.evaluation import FEATURES, INPUTS, NOTHING, Evaluation
-from mmlbench.index import load_index, use_plugins
+from mmlbench.prepare.cache import Cache
+from mmlbench.registry.index import load_index, use_plugins
+from mmlbench.results.evaluation import FEATURES, INPUTS, NOTHING, Evaluation
+from mmlbench.study import config as configs
 from mmlbench.testing import FEW_EPOCHS, PLUGINS, tiny_spec
 from mmlbench.train.build import axes_of, build_method
 from mmlbench.train.data import PartData

@@ -15,14 +15,14 @@ from pathlib import Path
 import fake_runs
 import pytest
 
-from mmlbench import runfolder
-from mmlbench.cache import spot_digest
 from mmlbench.errors import DataError, LeaseLost
-from mmlbench.hashing import file_digest
-from mmlbench.index import load_index
-from mmlbench.lease import Lease
+from mmlbench.prepare.cache import spot_digest
+from mmlbench.registry.index import load_index
+from mmlbench.results import run_folder as runfolder
 from mmlbench.results.arrays import read_checked
-from mmlbench.store import NotPlainError, opened, read_arrays, read_bytes, read_json, read_text
+from mmlbench.storage.atomic import NotPlainError, opened, read_arrays, read_bytes, read_json, read_text
+from mmlbench.storage.hashing import file_digest
+from mmlbench.storage.lease import Lease
 from mmlbench.train.complete import completeness, stamp
 
 
@@ -209,7 +209,7 @@ def test_a_stamp_that_is_no_file(make, word: str, made, tmp_path: Path) -> None:
 
 
 def _spec(done):
-    from mmlbench.plan import from_config
+    from mmlbench.study.run_spec import from_config
 
     return from_config(done.record["config"], load_index())
 

@@ -19,8 +19,9 @@ from interrupted import content
 from refusing import environment
 from test_environment import checkout, load, tool  # noqa: F401 (fixtures)
 
-from mmlbench import lease, mapped, store
 from mmlbench.errors import RunError
+from mmlbench.storage import atomic as store
+from mmlbench.storage import lease, mapped
 
 NO_LINKS = [errno.EPERM, errno.ENOTSUP, errno.ENOSYS]
 NO_LOCKS = [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP]
@@ -172,7 +173,7 @@ def test_the_environment_is_made_without_locks(number, tool, checkout, monkeypat
 
 START = """
 import sys, time
-from mmlbench import workflow
+from mmlbench.study import workflow
 workflow.free_stale_lock(sys.argv[1])
 sys.stdout.write("ready\\n")
 sys.stdout.flush()
@@ -204,7 +205,7 @@ def test_locks_of_a_killed_snakemake_are_removed_and_those_of_a_living_one_are_n
     third = start(0)
     assert "An earlier snakemake was killed here" in third.communicate()[1]
     assert not stale.exists()
-    assert not (folder / "mmlbench.lease" / "lease.json").exists()
+    assert not (folder / "mmlbench.storage.lease" / "lease.json").exists()
 
 
 @pytest.mark.parametrize("number", [0, errno.ENOLCK], ids=["locks", "no locks"])

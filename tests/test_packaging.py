@@ -30,7 +30,7 @@ PROBE = """
 import datasets
 assert datasets.STUB, datasets
 import mmlbench.datasets, mmlbench.methods.joint
-from mmlbench.paths import config_folder
+from mmlbench.storage.paths import config_folder
 import sys
 assert sys.modules["datasets"].STUB and "datasets.avdigits" not in sys.modules
 assert mmlbench.methods.joint.__name__ == "mmlbench.methods.joint"

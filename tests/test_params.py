@@ -11,8 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mmlbench.errors import ConfigError, brief
-from mmlbench.hashing import digest
 from mmlbench.params import MethodParams, bounded, check, choice, describe, epoch_of, expected, moment
+from mmlbench.storage.hashing import digest
 
 
 class Many(MethodParams):

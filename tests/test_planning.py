@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from bad_input import refused
 
-from mmlbench import config as configs
 from mmlbench.cli.run import make_run
 from mmlbench.errors import ConfigError, MmlbenchError
-from mmlbench.index import load_index
-from mmlbench.plan import Request, resolve
+from mmlbench.registry.index import load_index
+from mmlbench.study import config as configs
 from mmlbench.study import tryout
+from mmlbench.study.run_spec import Request, resolve
 from mmlbench.testing import PLUGINS, tiny_spec
 
 FOLDER = Path(__file__).parent / "plugins"

@@ -13,13 +13,13 @@ import pytest
 from bad_input import refused
 from interrupted import content, kill_when, no_workers_left, run
 
-from mmlbench.cache import Cache
 from mmlbench.cli import main
 from mmlbench.cli.run import prepare_dataset
 from mmlbench.dataset import Options
 from mmlbench.errors import DataError
-from mmlbench.index import load_index
-from mmlbench.unfinished import JOURNAL
+from mmlbench.prepare.cache import Cache
+from mmlbench.prepare.unfinished import JOURNAL
+from mmlbench.registry.index import load_index
 
 SMALL = {"size": 24}
 
@@ -242,7 +242,7 @@ def test_a_folder_without_the_raw_files_is_told(minis, tmp_path, capsys):
 
 
 def test_too_small_a_disk_is_told_before_the_start(minis, tmp_path, capsys, monkeypatch):
-    from mmlbench.raw import archives
+    from mmlbench.prepare import archives
 
     monkeypatch.setattr(archives.shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10**9, 10**9, 10**5))
     line = one_line(minis["cremad"].words(tmp_path), capsys)

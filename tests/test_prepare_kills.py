@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from interrupted import content, no_workers_left, run
 
-from mmlbench.hashing import digest
+from mmlbench.storage.hashing import digest
 
 log = logging.getLogger("mmlbench.tests")
 

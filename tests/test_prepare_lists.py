@@ -15,14 +15,15 @@ import mini_views
 import pytest
 from bad_input import refused
 
-from mmlbench.audit import KNOWN, known
-from mmlbench.audit.known import Known
-from mmlbench.cache import Cache
+from mmlbench.audit import KNOWN
 from mmlbench.cli import main
 from mmlbench.dataset import Split
-from mmlbench.index import load_index
-from mmlbench.raw import seen
-from mmlbench.raw.lists import hashes
+from mmlbench.frontends.lists import hashes
+from mmlbench.prepare import official_lists as known
+from mmlbench.prepare import source_check as seen
+from mmlbench.prepare.cache import Cache
+from mmlbench.prepare.official_lists import Known
+from mmlbench.registry.index import load_index
 
 SMALL = ["--dataset-set", "size=24", "--workers", "1"]
 FEW = ["--dataset-set", "size=16", "--dataset-set", "frames=2", "--workers", "1"]

@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 
 from mmlbench.audit import KNOWN
-from mmlbench.audit.known import Known
-from mmlbench.cache import Cache
 from mmlbench.cli import main
 from mmlbench.dataset import Split
+from mmlbench.decode import flow
 from mmlbench.frontends import objects
-from mmlbench.index import load_index
-from mmlbench.raw import flow
+from mmlbench.prepare.cache import Cache
+from mmlbench.prepare.official_lists import Known
+from mmlbench.registry.index import load_index
 
 FEW = ["--dataset-set", "size=16", "--dataset-set", "frames=3", "--dataset-set", "rgb_frames=2"]
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 12345\n"
@@ -66,7 +66,7 @@ def test_splits_of_ucf101(ucf_cache: Cache) -> None:
 
 
 def test_flow_and_frames_are_those_of_the_video(ucf: tuple[Path, Path], ucf_cache: Cache) -> None:
-    from mmlbench.raw.video import pick_frames
+    from mmlbench.decode.video import pick_frames
 
     part = ucf_cache.part("split1", "test")
     assert ucf_cache.array("flow").shape == (36, 3, 2, 16, 21)

@@ -11,11 +11,15 @@ import mini_av
 import numpy as np
 import pytest
 
-from mmlbench import raw as raw_package
+from mmlbench import decode as raw_package
+from mmlbench.decode import sound, video
+from mmlbench.decode.fault import Fault
+from mmlbench.decode.image import read_image, square
 from mmlbench.errors import DataError
-from mmlbench.raw import archives, faults, lists, sound, video, work
-from mmlbench.raw.fault import Fault
-from mmlbench.raw.image import read_image, square
+from mmlbench.frontends import lists
+from mmlbench.prepare import archives
+from mmlbench.prepare import file_checks as faults
+from mmlbench.prepare import items as work
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
 

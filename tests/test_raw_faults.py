@@ -17,13 +17,15 @@ import numpy as np
 import pytest
 from bad_input import refused
 
-from mmlbench.cache import Cache
 from mmlbench.cli import main
+from mmlbench.decode import video
+from mmlbench.decode.fault import Fault, Found
 from mmlbench.errors import DataError, RunError
-from mmlbench.raw import archives, faults, video
-from mmlbench.raw.crew import crew
-from mmlbench.raw.fault import Fault, Found
-from mmlbench.raw.task import Done, Item, Task
+from mmlbench.prepare import archives
+from mmlbench.prepare import file_checks as faults
+from mmlbench.prepare.cache import Cache
+from mmlbench.prepare.task import Done, Item, Task
+from mmlbench.prepare.workers import crew
 
 SMALL = ["--dataset-set", "size=24", "--workers", "1"]
 

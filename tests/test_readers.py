@@ -10,18 +10,18 @@ import pytest
 from fake_runs import small
 from rich.console import Console
 
+from mmlbench.analysis.pareto import TOLERANCE, on_front
+from mmlbench.analysis.rows import Row
+from mmlbench.analysis.view import View
 from mmlbench.audit import audit_lists
 from mmlbench.cli.parser import make_parser
 from mmlbench.dataset import Sample
 from mmlbench.report import make_all
-from mmlbench.report.front import TOLERANCE, on_front
 from mmlbench.report.leaderboard import show
 from mmlbench.report.numbers import interval, p_text
-from mmlbench.report.rows import Row
 from mmlbench.report.sheets import gap_row, level_note, resolved, worst_level
 from mmlbench.report.story import headline_of
 from mmlbench.report.tables import ABSENT
-from mmlbench.report.view import View
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from mmlbench.cache import Cache
 from mmlbench.errors import ConfigError
+from mmlbench.prepare.cache import Cache
 from mmlbench.train.data import Noise, PartData
 from mmlbench.train.energy import EnergyMeter
 

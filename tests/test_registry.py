@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from mmlbench import describe, index, paths, registry
+from mmlbench import registry
 from mmlbench.cli import main
 from mmlbench.errors import ConfigError
+from mmlbench.registry import describe, index
+from mmlbench.storage import paths
 
 ROOT = Path(__file__).resolve().parents[1]
 DATASET = '''

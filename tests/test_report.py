@@ -15,18 +15,18 @@ import pytest
 from fake_runs import FakeMethod, small
 from rich.console import Console
 
+from mmlbench.analysis.frame import Group, make_frame
+from mmlbench.analysis.gaps import ratio
+from mmlbench.analysis.rows import Row, parse_rows
+from mmlbench.analysis.view import View
 from mmlbench.errors import DataError
 from mmlbench.report import make_all
-from mmlbench.report.frame import Group, make_frame
-from mmlbench.report.gaps import ratio
 from mmlbench.report.leaderboard import show
-from mmlbench.report.rows import Row, parse_rows
 from mmlbench.report.sheets import ONE_OF_ALL, accuracy_sheet
 from mmlbench.report.story import headline_of
-from mmlbench.report.view import View
+from mmlbench.results.verify import verify_run
 from mmlbench.stats import all_pairs_groups, cross_fit_optimism, paired_difference, proportion, two_part
-from mmlbench.store import read_arrays, read_json, write_arrays, write_json
-from mmlbench.verify import verify_run
+from mmlbench.storage.atomic import read_arrays, read_json, write_arrays, write_json
 
 
 @pytest.fixture(scope="module")

@@ -13,12 +13,12 @@ import fake_runs
 import pytest
 from fake_runs import gabor, small
 
-from mmlbench.index import load_index
+from mmlbench.analysis.frame import make_frame
+from mmlbench.analysis.view import View
+from mmlbench.registry.index import load_index
 from mmlbench.report import make_all
 from mmlbench.report.curves import drawing
-from mmlbench.report.frame import make_frame
-from mmlbench.report.load import read_plan
-from mmlbench.report.view import View
+from mmlbench.results.load import read_plan
 
 ROOT = Path(__file__).resolve().parents[1]
 VENDOR = ROOT / "mmlbench" / "report" / "vendor"
@@ -120,7 +120,7 @@ def test_details_tell_runs_curves_classes_configuration_and_how_to_make_it_again
 def test_recall_of_a_class_is_counted_from_the_predictions(results: Path, page: str) -> None:
     import numpy as np
 
-    from mmlbench.runfolder import RunFolder
+    from mmlbench.results.run_folder import RunFolder
 
     recalls, accuracies = [], []
     for cell in read_plan(results)["cells"]:

@@ -10,15 +10,15 @@ import pytest
 from fake_runs import FakeMethod, gabor, small
 from test_robustness import add_curves, switch_on
 
+from mmlbench.analysis.frame import make_frame
+from mmlbench.analysis.rows import Row
+from mmlbench.analysis.view import View
 from mmlbench.report import make_all, page
 from mmlbench.report.details import Detail, detail_html
-from mmlbench.report.frame import make_frame
 from mmlbench.report.more_sheets import measures_sheet, robustness_sheet
 from mmlbench.report.numbers import figure_of, interval, with_sd
-from mmlbench.report.rows import Row
 from mmlbench.report.sheets import accuracy_sheet, cost_sheet, resolved
-from mmlbench.report.view import View
-from mmlbench.store import read_json
+from mmlbench.storage.atomic import read_json
 
 
 @pytest.fixture(scope="module")

@@ -14,15 +14,15 @@ import fake_runs
 import pytest
 from fake_runs import FakeMethod, gabor, small
 
+from mmlbench.analysis.frame import make_frame
+from mmlbench.analysis.rows import COLUMNS, Row, number, parse_rows, rows_text
+from mmlbench.analysis.view import View
 from mmlbench.errors import DataError
 from mmlbench.report import make_all
-from mmlbench.report.frame import make_frame
 from mmlbench.report.latex import latex_text
-from mmlbench.report.rows import COLUMNS, Row, number, parse_rows, rows_text
 from mmlbench.report.story import overall
 from mmlbench.report.tables import markdown_text
-from mmlbench.report.view import View
-from mmlbench.store import read_json
+from mmlbench.storage.atomic import read_json
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +145,7 @@ def test_the_terminal_shows_what_the_page_shows(made: Path, tmp_path: Path) -> N
 def test_no_torch(written: Path) -> None:
     code = (
         "import sys\nfrom pathlib import Path\nfrom mmlbench.report import make_all\n"
-        "from mmlbench.report.frame import make_frame\nimport mmlbench.score, mmlbench.report.leaderboard\n"
+        "from mmlbench.analysis.frame import make_frame\nimport mmlbench.results.score, mmlbench.report.leaderboard\n"
         "make_frame(Path(sys.argv[1]), Path('cache'))\n"
         "print([m for m in ('torch', 'pandas', 'matplotlib', 'mmlbench.train') if m in sys.modules])\n"
         "import mmlbench.report.figures\nmmlbench.report.figures._style().__enter__()\nprint('torch' in sys.modules)"
@@ -156,7 +156,7 @@ def test_no_torch(written: Path) -> None:
 
 def test_plan_of_the_study_is_what_the_tables_read(written: Path) -> None:
     """The fixture's cells have the keys of a real plan."""
-    from mmlbench.config import study
+    from mmlbench.study.config import study
 
     real = study({"grid": [{"dataset": "avdigits", "seeds": [0], "methods": ["joint"]}]}).plan()
     fake = read_json(written / "plan.json")

@@ -12,15 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from mmlbench import config as configs
-from mmlbench import plugins, store
+from mmlbench import plugins
+from mmlbench.analysis.frame import make_frame
+from mmlbench.analysis.rows import Row
 from mmlbench.cli import main, reproduce
 from mmlbench.cli.reproduce import find_row, read_rows
 from mmlbench.cli.run import make_run
-from mmlbench.index import load_index
-from mmlbench.report.frame import make_frame
-from mmlbench.report.load import ROW_IDS, studies_of_rows
-from mmlbench.report.rows import Row
+from mmlbench.registry.index import load_index
+from mmlbench.results.load import ROW_IDS, studies_of_rows
+from mmlbench.storage import atomic as store
+from mmlbench.study import config as configs
 from mmlbench.testing import FEW_EPOCHS, PLUGINS
 
 

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 import soxr
 
-from mmlbench.cache import Cache
 from mmlbench.cli.run import prepare_dataset
 from mmlbench.dataset import Options
-from mmlbench.frontends.spectrograms import FRONT_ENDS, PADS
-from mmlbench.index import load_index
-from mmlbench.raw import sound
-from mmlbench.raw.resampling import RESAMPLING, resample
+from mmlbench.decode import sound
+from mmlbench.decode.resampling import RESAMPLING, resample
+from mmlbench.decode.spectrograms import FRONT_ENDS, PADS
+from mmlbench.prepare.cache import Cache
+from mmlbench.registry.index import load_index
 
 RECORDED = json.loads(Path(__file__).with_name("resampling.json").read_text())
 EACH, ROWS, COLUMNS = 997, 16, 17

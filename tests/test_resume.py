@@ -21,9 +21,9 @@ import pytest
 import torch
 from warm import Command, Warm
 
-from mmlbench.cache import Cache
-from mmlbench.index import load_index, use_plugins
-from mmlbench.plan import RunSpec
+from mmlbench.prepare.cache import Cache
+from mmlbench.registry.index import load_index, use_plugins
+from mmlbench.study.run_spec import RunSpec
 from mmlbench.testing import FEW_EPOCHS, PLUGINS, takes, tiny_spec
 from mmlbench.train import Stopped, runner
 from mmlbench.train.loop import Trainer

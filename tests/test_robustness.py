@@ -13,17 +13,17 @@ from fake_runs import FakeMethod, small
 from test_report import one
 from test_trust import repacked
 
-from mmlbench import config as configs
+from mmlbench.analysis.frame import make_frame
+from mmlbench.analysis.robustness import area_weights
+from mmlbench.analysis.rows import parse_rows
 from mmlbench.cli import main
 from mmlbench.errors import ConfigError, DataError
-from mmlbench.report.frame import make_frame
-from mmlbench.report.robust import area_weights
-from mmlbench.report.rows import parse_rows
 from mmlbench.results.curve import check_curve, content_hash, curve_file, sealed
 from mmlbench.stats import two_part
-from mmlbench.store import read_arrays, read_json, write_arrays, write_json
+from mmlbench.storage.atomic import read_arrays, read_json, write_arrays, write_json
+from mmlbench.study import config as configs
+from mmlbench.study.workflow import Plan
 from mmlbench.testing import FEW_EPOCHS, PLUGINS
-from mmlbench.workflow import Plan
 
 
 def test_logits_under_noise_come_from_the_stored_weights(tiny, tmp_path: Path, capsys) -> None:

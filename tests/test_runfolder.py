@@ -9,11 +9,12 @@ import fake_runs
 import numpy as np
 import pytest
 
-from mmlbench import runfolder, score
 from mmlbench.errors import DataError
-from mmlbench.hashing import digest
-from mmlbench.runfolder import RunFolder, verify
-from mmlbench.store import read_arrays, write_arrays
+from mmlbench.results import run_folder as runfolder
+from mmlbench.results import score
+from mmlbench.results.run_folder import RunFolder, verify
+from mmlbench.storage.atomic import read_arrays, write_arrays
+from mmlbench.storage.hashing import digest
 
 
 @pytest.fixture

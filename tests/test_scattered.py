@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from bad_input import refused
 
-from mmlbench.cache import Cache
 from mmlbench.cli.run import prepare_dataset
 from mmlbench.dataset import Options
 from mmlbench.frontends.clips import frame_files
-from mmlbench.index import load_index
+from mmlbench.prepare.cache import Cache
+from mmlbench.registry.index import load_index
 
 #: Where a clip's frames and WAV lie below the raw folder: by OGM-GE's scripts for this dataset, for AVE; as CREMA-D.
 LAYOUTS = {

@@ -8,15 +8,15 @@ import fake_runs
 import pytest
 from rich.console import Console
 
-from mmlbench import workflow
 from mmlbench.errors import RunError
-from mmlbench.hashing import digest
 from mmlbench.methods.joint import Joint
 from mmlbench.report import make_all
 from mmlbench.report.leaderboard import show
-from mmlbench.report.load import outdated
-from mmlbench.runfolder import RunFolder
-from mmlbench.store import read_json, write_json
+from mmlbench.results.load import outdated
+from mmlbench.results.run_folder import RunFolder
+from mmlbench.storage.atomic import read_json, write_json
+from mmlbench.storage.hashing import digest
+from mmlbench.study import workflow
 
 
 def bytes_of(folder: Path) -> dict[str, bytes]:

@@ -12,8 +12,9 @@ from snakemake_executor_plugin_submitit import batch, executor, script
 from snakemake_executor_plugin_submitit.settings import ExecutorSettings
 from snakemake_interface_common.exceptions import WorkflowError
 
-from mmlbench import pythonpath, workflow
 from mmlbench.cli import doctor
+from mmlbench.study import workflow
+from mmlbench.system import pythonpath
 
 NOBODY = 65534
 

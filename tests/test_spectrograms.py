@@ -7,9 +7,9 @@ import pytest
 import scipy.signal
 import torch
 
-from mmlbench import compat
-from mmlbench.frontends import spectrograms
-from mmlbench.frontends.spectrograms import FRONT_ENDS
+from mmlbench.decode import spectrograms
+from mmlbench.decode.spectrograms import FRONT_ENDS
+from mmlbench.system import compat
 
 TOLERANCE = 1e-4
 # fmt: off

@@ -12,10 +12,10 @@ from pathlib import Path
 import fake_runs
 import pytest
 
-from mmlbench import interrupt
 from mmlbench.cli import main
 from mmlbench.errors import ConfigError
-from mmlbench.tuning import MOST_DRAWS, read_tune
+from mmlbench.study.tuning import MOST_DRAWS, read_tune
+from mmlbench.system import interrupt
 
 
 @pytest.mark.parametrize("option", ["--difference", "--seed-sd", "--disagreement", "--shared"])

@@ -12,9 +12,9 @@ from test_config import WHOLE, changed, error_of
 from mmlbench.errors import ConfigError, DataError, MmlbenchError, brief, visible
 from mmlbench.method import Method
 from mmlbench.registry import RESERVED, register
-from mmlbench.report.facts import LOGIT_MEAN
-from mmlbench.store import read_json
-from mmlbench.study.texts import why_not
+from mmlbench.results.facts import LOGIT_MEAN
+from mmlbench.storage.atomic import read_json
+from mmlbench.storage.texts import why_not
 from mmlbench.train.meter import remedy
 
 FORMULAS = ["=1+1", "+1", "-1", "@x", "\tx", "\rx", "=HYPERLINK('x')"]

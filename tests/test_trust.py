@@ -16,15 +16,15 @@ import pytest
 from bad_input import refused, run
 from fake_runs import small
 
-from mmlbench import archive
+from mmlbench.analysis.rows import parse_rows, rows_text
 from mmlbench.cli import main
 from mmlbench.errors import DataError
 from mmlbench.report import make_all
 from mmlbench.report.difference import compare
-from mmlbench.report.rows import parse_rows, rows_text
-from mmlbench.runfolder import verify
-from mmlbench.store import read_arrays, read_json, write_arrays, write_json
-from mmlbench.verify import equal_seeds, verify_run
+from mmlbench.results import archive
+from mmlbench.results.run_folder import verify
+from mmlbench.results.verify import equal_seeds, verify_run
+from mmlbench.storage.atomic import read_arrays, read_json, write_arrays, write_json
 
 
 @pytest.fixture(scope="module")

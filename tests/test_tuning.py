@@ -7,25 +7,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmlbench import config as configs
-from mmlbench import store
-from mmlbench.archive import pack
-from mmlbench.chosen import choose
+from mmlbench.analysis.frame import make_frame
+from mmlbench.analysis.rows import parse_rows
+from mmlbench.analysis.view import View
 from mmlbench.cli import main
 from mmlbench.cli.parser import make_parser
 from mmlbench.cli.run import _spec, make_run
 from mmlbench.errors import ConfigError, DataError
-from mmlbench.index import load_index
 from mmlbench.params import MethodParams, bounded, choice, describe
+from mmlbench.registry.index import load_index
 from mmlbench.report.details import detail_html, gather
-from mmlbench.report.frame import make_frame
-from mmlbench.report.load import read_plan
-from mmlbench.report.rows import parse_rows
-from mmlbench.report.view import View
-from mmlbench.runfolder import RunFolder
+from mmlbench.results.archive import pack
+from mmlbench.results.chosen import choose
+from mmlbench.results.load import read_plan
+from mmlbench.results.run_folder import RunFolder
+from mmlbench.storage import atomic as store
+from mmlbench.study import config as configs
+from mmlbench.study.tuning import draw, draws_of
+from mmlbench.study.workflow import Plan
 from mmlbench.testing import FEW_EPOCHS, PLUGINS
-from mmlbench.tuning import draw, draws_of
-from mmlbench.workflow import Plan
 
 
 class Wide(MethodParams):

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmlbench.raw import video
-from mmlbench.raw.image import read_image
+from mmlbench.decode import video
+from mmlbench.decode.image import read_image
 
 ONE = 2**16
 #: What a display matrix says -> (its a, b, c, d, what becomes of a picture).

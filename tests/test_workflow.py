@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from clone import METHODS, TABLES, Answer, Clone, study
 
-from mmlbench.report.rows import parse_rows
-from mmlbench.store import read_arrays
+from mmlbench.analysis.rows import parse_rows
+from mmlbench.storage.atomic import read_arrays
 
 #: The four runs of the study.
 ALL = ["ensemble 0", "joint 0", "joint 1", "unimodal 0"]

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from clone import MOMENTS, ROOT, TABLES, Clone, study
 
-from mmlbench.config import read_study
+from mmlbench.study.config import read_study
 
 sys.path.insert(0, str(ROOT / "tools"))
 import lint_workflow

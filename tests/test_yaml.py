@@ -14,11 +14,11 @@ import yaml
 from bad_input import ROOT, refused
 from clone import environment
 
-from mmlbench import config as configs
+from mmlbench.analysis.literature import read_source
 from mmlbench.cli import main
 from mmlbench.cli.doctor import study_findings
 from mmlbench.errors import MmlbenchError
-from mmlbench.literature import read_source
+from mmlbench.study import config as configs
 from mmlbench.study import guard
 from mmlbench.study.yaml import DEEPEST, EXPONENT, LARGEST, parse_yaml, read_yaml
 

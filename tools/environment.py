@@ -245,7 +245,7 @@ def locked(venv: Path, state: TextIO) -> AbstractContextManager[object]:
         if error.errno not in NO_LOCKS:
             raise
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-    from mmlbench.lease import Lease
+    from mmlbench.storage.lease import Lease
 
     return Lease(venv.with_name(venv.name + ".lease"), say, passing=True)
 

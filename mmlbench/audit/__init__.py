@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from ..cache import Cache
 from ..dataset import PARTS, Sample
 from ..errors import DataError
-from ..hashing import digest, file_digest
-from ..store import read_json, write_json
+from ..prepare.cache import Cache
+from ..prepare.list_counts import figures
+from ..prepare.official_lists import KNOWN, check_known, is_official
+from ..storage.atomic import read_json, write_json
+from ..storage.hashing import digest, file_digest
 from .content import audit_content, frame_findings, groups_of
 from .findings import COLUMNS, LEVELS, Finding, as_json, from_csv, from_json, to_csv
-from .known import KNOWN, check_known, is_official
-from .listed import figures
 from .lists import audit_lists
 
 __all__ = [

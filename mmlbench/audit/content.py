@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..cache import Cache, Part
 from ..dataset import PARTS
-from ..words import plural
+from ..prepare.cache import Cache, Part
+from ..prepare.list_counts import pairs
+from ..storage.words import plural
 from .findings import Finding, some
-from .listed import pairs
 
 #: Side of the thumbnail (length of the outline, for signals) that near-identical rows are first looked for with.
 THUMB, OUTLINE = 12, 96

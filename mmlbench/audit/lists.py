@@ -6,9 +6,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
 from ..dataset import Sample
-from ..words import plural
+from ..prepare.list_counts import Parts, by_part, pairs
+from ..storage.words import plural
 from .findings import Finding, some
-from .listed import Parts, by_part, pairs
 
 
 def audit_lists(samples: Sequence[Sample], classes: Sequence[str], group: str | None = None) -> list[Finding]:

@@ -8,9 +8,10 @@ import logging
 import sys
 from pathlib import Path
 
-from .. import interrupt, paths, pythonpath
 from ..errors import MmlbenchError, fault
-from ..store import storage_error
+from ..storage import paths
+from ..storage.atomic import storage_error
+from ..system import interrupt, pythonpath
 from . import streams
 from .parser import make_parser
 from .streams import OutputError

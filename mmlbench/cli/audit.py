@@ -9,14 +9,14 @@ import sys
 from pathlib import Path
 
 from ..audit import KNOWN, Finding, audit_lists, audited, check_known, groups_of, is_official, to_csv
-from ..cache import Cache, cache_key
 from ..dataset import Dataset, Listed
 from ..errors import ConfigError, DataError, nearest
-from ..index import Entry, Index, load_index, use_plugins
 from ..params import check
-from ..report.regroup import GROUP_COLUMNS
-from ..store import write_text
-from ..words import plural
+from ..prepare.cache import Cache, cache_key
+from ..registry.index import Entry, Index, load_index, use_plugins
+from ..storage.atomic import write_text
+from ..storage.words import plural
+from ..study.regroup import GROUP_COLUMNS
 from . import say
 from .parser import settings
 

@@ -18,13 +18,15 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from .. import __version__, paths, pythonpath
-from ..config import Study, read_study
-from ..device import ON_PURPOSE, VARIABLE, asked_for, present, why_unusable
+from .. import __version__
 from ..errors import MmlbenchError
-from ..index import load_index
-from ..store import read_json
-from ..words import plural
+from ..registry.index import load_index
+from ..storage import paths
+from ..storage.atomic import read_json
+from ..storage.words import plural
+from ..study.config import Study, read_study
+from ..system import pythonpath
+from ..system.device import ON_PURPOSE, VARIABLE, asked_for, present, why_unusable
 from .finding import Finding
 
 #: Without these nothing trains; without the others a part of the work is not to be had.

@@ -16,20 +16,20 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from ..device import ON_PURPOSE
 from ..errors import ConfigError, MmlbenchError
-from ..pythonpath import MEND
-from ..words import plural
+from ..storage.words import plural
+from ..system.device import ON_PURPOSE
+from ..system.pythonpath import MEND
 from .finding import Finding
 from .slurm_profile import Profile, read_profile, with_defaults
 
 PROFILE = "slurm"
 #: What the test job does on the node: it imports what a run imports, and says who and where it is.
 PROBE = (
-    "import json, os, sys; import mmlbench.device, numpy, submitit; import torch; "
-    "from mmlbench import pythonpath; "
+    "import json, os, sys; import mmlbench.system.device, numpy, submitit; import torch; "
+    "from mmlbench.system import pythonpath; "
     "facts = {'node': os.environ.get('SLURMD_NODENAME'), 'cuda': torch.cuda.device_count(), "
-    "'trouble': mmlbench.device.trouble(torch), 'hidden': pythonpath.warning()}; "
+    "'trouble': mmlbench.system.device.trouble(torch), 'hidden': pythonpath.warning()}; "
     "open(sys.argv[1], 'w').write(json.dumps(facts))"
 )
 PENDING_S = 120.0

@@ -13,15 +13,15 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..config import read_study
-from ..device import choose_device
 from ..errors import ConfigError, MmlbenchError
-from ..hashing import digest
-from ..index import load_index, use_plugins
-from ..plan import RunSpec
-from ..runfolder import RunFolder
-from ..store import read_json
-from ..words import plural
+from ..registry.index import load_index, use_plugins
+from ..results.run_folder import RunFolder
+from ..storage.atomic import read_json
+from ..storage.hashing import digest
+from ..storage.words import plural
+from ..study.config import read_study
+from ..study.run_spec import RunSpec
+from ..system.device import choose_device
 from . import say
 from .doctor import _default_config
 from .run import prepare_command

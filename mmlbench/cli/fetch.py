@@ -14,11 +14,11 @@ from typing import Any
 
 from ..dataset import Download
 from ..errors import ConfigError, DataError
-from ..hashing import file_digest
-from ..index import load_index, use_plugins
-from ..raw.archives import is_archive, unpack
-from ..raw.lists import is_official
-from ..store import storage_error
+from ..frontends.lists import is_official
+from ..prepare.archives import is_archive, unpack
+from ..registry.index import load_index, use_plugins
+from ..storage.atomic import storage_error
+from ..storage.hashing import file_digest
 from . import say
 
 _CHUNK = 2**20

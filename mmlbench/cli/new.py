@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 from string import Template
 
-from .. import paths
 from ..errors import ConfigError
-from ..index import load_index
 from ..registry import NAME, RESERVED, why_reserved
-from ..store import write_text
+from ..registry.index import load_index
+from ..storage import paths
+from ..storage.atomic import write_text
 from . import say
 
 TEMPLATES = Path(__file__).parent / "templates"

@@ -8,8 +8,8 @@ import json
 import sys
 
 from ..errors import ConfigError, nearest
-from ..index import Entry, Index, load_index, use_plugins
 from ..params import expected
+from ..registry.index import Entry, Index, load_index, use_plugins
 
 KINDS = {"methods": "method", "datasets": "dataset", "encoders": "encoder"}
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 def _spread_of(results: Path, cache: Path) -> tuple[Spread, str]:
     """Return the spread of a study's own differences to its baseline, and where it is from."""
-    from ..report.accuracy import paired, ranked_entries
-    from ..report.load import load
+    from ..analysis.accuracy import paired, ranked_entries
+    from ..results.load import load
     from ..stats import MIN_CLUSTERS, Spread
 
     loaded = load(results, cache)

@@ -10,17 +10,17 @@ from pathlib import Path
 
 from .. import files
 from ..errors import DataError, MmlbenchError
-from ..index import Index, load_index, use_plugins
-from ..plan import from_config
-from ..store import read_json
-from ..words import be, plural
+from ..registry.index import Index, load_index, use_plugins
+from ..storage.atomic import read_json
+from ..storage.words import be, plural
+from ..study.run_spec import from_config
 from . import say
 
 
 def score(arguments: argparse.Namespace) -> int:
     """Print the metrics of run folders as JSON lines."""
-    from ..runfolder import RunFolder
-    from ..score import score_run
+    from ..results.run_folder import RunFolder
+    from ..results.score import score_run
 
     for path in arguments.runs:
         for row in score_run(RunFolder.open(path)):

@@ -13,21 +13,21 @@ from pathlib import Path
 from typing import Any
 
 from .. import files
-from ..config import plugin_facts
+from ..analysis.frame import make_frame
+from ..analysis.robustness import TRAINED
+from ..analysis.rows import Row, number, parse_rows
 from ..dataset import base_split
 from ..errors import ConfigError, DataError
-from ..hashing import file_digest
-from ..index import Index, load_index, use_plugins
-from ..plan import RunSpec, from_config
-from ..report.facts import ALONE, CONTROL, JOINT, LOGIT_MEAN
-from ..report.frame import make_frame
-from ..report.load import read_made_plan, regroup_of, studies_of_rows
-from ..report.robust import TRAINED
-from ..report.rows import Row, number, parse_rows
-from ..runfolder import verify
-from ..store import read_json, read_text, write_json
-from ..temporaries import temporary_folder
-from ..words import plural
+from ..registry.index import Index, load_index, use_plugins
+from ..results.facts import ALONE, CONTROL, JOINT, LOGIT_MEAN
+from ..results.load import read_made_plan, regroup_of, studies_of_rows
+from ..results.run_folder import verify
+from ..storage.atomic import read_json, read_text, write_json
+from ..storage.hashing import file_digest
+from ..storage.temporaries import temporary_folder
+from ..storage.words import plural
+from ..study.config import plugin_facts
+from ..study.run_spec import RunSpec, from_config
 from . import say
 from .robustness import measure
 from .run import make_run, seen_files

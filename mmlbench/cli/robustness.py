@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from .. import files
-from ..cache import Cache
-from ..device import choose_device
 from ..errors import DataError, LeaseLost
-from ..index import Index, load_index, use_plugins
-from ..lease import Lease
+from ..prepare.cache import Cache
+from ..registry.index import Index, load_index, use_plugins
 from ..results.curve import curve_file
-from ..runfolder import RunFolder
+from ..results.run_folder import RunFolder
+from ..storage.lease import Lease
+from ..system.device import choose_device
 from . import say
 from .run import prepare_dataset, seen_files
 

@@ -13,23 +13,23 @@ from pathlib import Path
 from typing import Any
 
 from .. import files
-from ..cache import Cache, cache_key
-from ..cache import prepare as prepare_cache
-from ..chosen import choose
 from ..dataset import Dataset, Options
-from ..device import choose_device
 from ..errors import ConfigError, DataError, MmlbenchError, RunError, fault
-from ..hashing import digest
-from ..index import Entry, Index, load_index, use_plugins
-from ..lease import Lease
 from ..params import check, value_text
-from ..plan import Request, RunSpec, from_config, resolve
-from ..store import UNWRITABLE, read_json, storage_error, write_text
+from ..prepare.cache import Cache, cache_key
+from ..prepare.cache import prepare as prepare_cache
+from ..prepare.unfinished import lease_folder, tidy
+from ..registry.index import Entry, Index, load_index, use_plugins
+from ..results.chosen import choose
+from ..storage.atomic import UNWRITABLE, read_json, storage_error, write_text
+from ..storage.hashing import digest
+from ..storage.lease import Lease
+from ..storage.words import plural
+from ..study.run_spec import Request, RunSpec, from_config, resolve
+from ..study.tuning import read_tune, tuned
+from ..system.device import choose_device
 from ..train import Stopped
 from ..train.complete import completeness, stamp
-from ..tuning import read_tune, tuned
-from ..unfinished import lease_folder, tidy
-from ..words import plural
 from . import say
 from .parser import settings
 
@@ -78,7 +78,7 @@ def prepare_dataset(
         began = time.time_ns()
         prepare_cache(kind(kind.Params(**resolved)), key, root, say, raw, options)
         if raw is not None and kind.needs_raw:
-            from ..raw.seen import remember
+            from ..prepare.source_check import remember
 
             with Lease(lease_folder(folder), say, passing=True) as lease:
                 remember(folder, raw, began, [one["name"] for one in entry.facts["downloads"]], lease.whole)
@@ -103,8 +103,8 @@ def _check_same(cache: Cache, entry: Entry, index: Index, raw: Path | None, opti
     given = options.lists if options is not None else None
     if not facts or (raw is None and given is None):
         return
-    from ..raw.lists import check_same
-    from ..raw.seen import check_raw
+    from ..frontends.lists import check_same
+    from ..prepare.source_check import check_raw
 
     mend = f"Remove {cache.folder} to prepare it anew, or name another folder with --cache"
     there: dict[str, str] = {}
@@ -129,7 +129,7 @@ def prepare(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"the folder of split lists {arguments.lists} does not exist", "Correct --lists")
     left_out: tuple[str, ...] = ()
     if arguments.allow_missing is not None:
-        from ..raw.lists import read_ids
+        from ..frontends.lists import read_ids
 
         left_out = read_ids(arguments.allow_missing)
     options = Options(arguments.workers or _cores(), left_out, arguments.lists, say)
@@ -276,8 +276,8 @@ def train(arguments: argparse.Namespace) -> int:
 
 def _accuracy(folder: Path) -> str:
     """Return what a complete run reached, in a line."""
-    from ..runfolder import RunFolder
-    from ..score import score_run
+    from ..results.run_folder import RunFolder
+    from ..results.score import score_run
 
     found = [
         row for row in score_run(RunFolder.open(folder)) if row["metric"] == "accuracy" and row["part"] == "test"

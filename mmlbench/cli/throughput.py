@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..dataset import Dataset
-from ..hashing import digest
-from ..index import Index
-from ..plan import RunSpec
+from ..registry.index import Index
+from ..storage.hashing import digest
+from ..study.run_spec import RunSpec
 
 #: A forward pass alone costs about a third of a training step.
 FORWARD = 1 / 3

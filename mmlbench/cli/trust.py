@@ -7,12 +7,12 @@ import shlex
 import sys
 from pathlib import Path
 
-from ..chosen import planned_runs
 from ..errors import DataError
 from ..files import Change, changed
-from ..store import read_json
+from ..results.chosen import planned_runs
+from ..storage.atomic import read_json
+from ..storage.words import be, plural
 from ..study.plan import parse_plan
-from ..words import be, plural
 from . import say
 
 
@@ -29,7 +29,7 @@ def _all_runs(results: Path) -> list[Path]:
 
 def verify(arguments: argparse.Namespace) -> int:
     """Check run folders byte by byte and against their own predictions; exit code 1 where one is not as written."""
-    from ..verify import curve_faults, equal_seeds, loose_curves, verify_run
+    from ..results.verify import curve_faults, equal_seeds, loose_curves, verify_run
 
     runs = arguments.runs or _all_runs(arguments.results)
     if not runs:
@@ -71,7 +71,7 @@ def diff(arguments: argparse.Namespace) -> int:
 
 def export(arguments: argparse.Namespace) -> int:
     """Pack a study into one archive."""
-    from ..archive import pack
+    from ..results.archive import pack
 
     count = pack(arguments.results, arguments.to)
     say(f"{plural(count, 'run')} packed into {arguments.to} ({arguments.to.stat().st_size / 1e6:.1f} MB)")
@@ -80,7 +80,7 @@ def export(arguments: argparse.Namespace) -> int:
 
 def import_(arguments: argparse.Namespace) -> int:
     """Merge the runs of an archive into a results folder."""
-    from ..archive import unpack
+    from ..results.archive import unpack
 
     new, known = unpack(arguments.archive, arguments.results, say)
     where = f" --results {shlex.quote(str(arguments.results))}" if arguments.results != Path("results") else ""

@@ -4,6 +4,6 @@ The folder itself has no `__init__.py`: with one, a root package `datasets` woul
 `import datasets` of Hugging Face.
 """
 
-from mmlbench.paths import plugin_folders
+from mmlbench.storage.paths import plugin_folders
 
 __path__[:] = [str(folder) for folder in plugin_folders("datasets")]

@@ -12,17 +12,17 @@ from typing import ClassVar
 import numpy as np
 
 from ..dataset import CacheWriter, Dataset, Modality
+from ..decode import video
+from ..decode.fault import Fault
+from ..decode.image import read_image, square
+from ..decode.resampling import RESAMPLING
+from ..decode.sound import SILENCE, read_sound, seconds
+from ..decode.spectrograms import FRONT_ENDS, PADS
 from ..errors import DataError
 from ..params import DatasetParams, bounded, choice
-from ..raw import video
-from ..raw.archives import archive_in, is_archive, unpack
-from ..raw.fault import Fault
-from ..raw.faults import check_file
-from ..raw.image import read_image, square
-from ..raw.resampling import RESAMPLING
-from ..raw.sound import SILENCE, read_sound, seconds
-from ..raw.task import PIXELS, Item, Stored
-from .spectrograms import FRONT_ENDS, PADS
+from ..prepare.archives import archive_in, is_archive, unpack
+from ..prepare.file_checks import check_file
+from ..prepare.task import PIXELS, Item, Stored
 
 #: How the two modalities are kept.
 STORED = {"audio": Stored("float16"), "visual": PIXELS}

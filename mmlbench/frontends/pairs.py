@@ -10,12 +10,13 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from ..dataset import Sample
+from ..decode import video
+from ..decode.fault import Fault
+from ..decode.flow import cover, fitted, grey, rescaled, to_bytes, tvl1
+from ..decode.image import read_image
 from ..errors import DataError
-from ..raw import lists, video
-from ..raw.fault import Fault
-from ..raw.faults import spelt
-from ..raw.flow import cover, fitted, grey, rescaled, to_bytes, tvl1
-from ..raw.image import read_image
+from ..prepare.file_checks import spelt
+from . import lists
 
 #: Seed that the released loaders set before every draw, so that a clip's length alone decides.
 SEED = 999

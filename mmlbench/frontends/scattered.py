@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import DataError
-from ..raw.task import Item
+from ..prepare.task import Item
 from .clips import PICTURES, frame_files
 
 VIDEOS = (".mp4", ".mkv", ".webm", ".avi")

@@ -4,6 +4,6 @@ The folder itself has no `__init__.py`: its neighbour `datasets/` with one would
 `import datasets` of Hugging Face, and both folders follow one rule.
 """
 
-from mmlbench.paths import plugin_folders
+from mmlbench.storage.paths import plugin_folders
 
 __path__[:] = [str(folder) for folder in plugin_folders("methods")]

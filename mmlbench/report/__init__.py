@@ -21,16 +21,16 @@ def make_all(
         DataError: a planned run is missing, stale or corrupt, or plan.json holds another study than expected, or
             was exchanged meanwhile (nothing is written then); a full disk, a read-only folder.
     """
-    from ..store import write_json, write_text
-    from ..verify import equal_seeds
-    from ..words import plural
-    from .audit import audit_plan
+    from ..analysis.audit import audit_plan
+    from ..analysis.frame import make_frame
+    from ..analysis.view import View
+    from ..results.load import MADE, keep_row_ids, read_plan, regroup_of, stored_key
+    from ..results.verify import equal_seeds
+    from ..storage.atomic import write_json, write_text
+    from ..storage.words import plural
     from .figures import write_figures
-    from .frame import make_frame
     from .leaderboard import write_leaderboard
-    from .load import MADE, keep_row_ids, read_plan, regroup_of, stored_key
     from .tables import write_tables
-    from .view import View
 
     key = stored_key(results, expect)
     plan = read_plan(results)

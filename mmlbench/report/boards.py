@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from .. import selection
+from ..analysis.rows import Row, number
+from ..analysis.view import GroupKey, View
+from ..results.facts import CONTROL, LOGIT_MEAN
+from ..study import selection
 from . import html
-from .facts import CONTROL, LOGIT_MEAN
 from .html import Scale, text
 from .numbers import far_words, figure_of, interval, p_text, percent, with_sd
-from .rows import Row, number
 from .sheets import gap_row, named, points, worst_level
-from .view import GroupKey, View
 
 FamilyOf = Callable[[str], str]
 #: Selection rules in the words of the page.

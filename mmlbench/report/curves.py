@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ..words import plural
+from ..storage.words import plural
 from .html import text
 
 #: Epoch -> accuracy in percent, of one seed.

@@ -8,19 +8,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..analysis.rows import Row
+from ..analysis.view import GroupKey, View
 from ..dataset import base_split
-from ..runfolder import RunFolder
-from ..score import correct
-from ..store import read_json
+from ..results.load import read_plan
+from ..results.run_folder import RunFolder
+from ..results.score import correct
+from ..storage.atomic import read_json
 from . import html
 from .boards import RULES, anchor
 from .curves import Series, drawing
 from .html import text
-from .load import read_plan
 from .numbers import figure_of, interval, percent, with_sd
-from .rows import Row
 from .sheets import level_note, named
-from .view import GroupKey, View
 
 #: So many classes are listed; of more, those with the lowest recall.
 CLASSES = 40

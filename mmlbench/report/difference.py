@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..analysis.rows import KEY, Row, parse_rows
 from ..errors import DataError
-from ..store import read_text
-from ..temporaries import temporary_folder
-from ..words import be, plural
-from .load import read_made_plan
+from ..results.load import read_made_plan
+from ..storage.atomic import read_text
+from ..storage.temporaries import temporary_folder
+from ..storage.words import be, plural
 from .numbers import figure_of, interval, signed
-from .rows import KEY, Row, parse_rows
 
 #: Columns of a row that say what made it, and how they are called.
 MADE = {
@@ -77,7 +77,7 @@ def read_side(place: Path) -> Side:
         DataError: it is neither, or has no tables.
     """
     if place.is_file():
-        from ..archive import open_archive
+        from ..results.archive import open_archive
 
         with temporary_folder(Path(tempfile.gettempdir()), "mmlbench-diff") as held:
             open_archive(place, held)

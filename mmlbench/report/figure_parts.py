@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .rows import Row
+from ..analysis.rows import Row
 from .sheets import named
 
 #: Wong's palette, readable with the common kinds of colour blindness; blue and vermilion also differ in grey.

@@ -14,15 +14,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..runfolder import RunFolder
-from ..store import whole
+from ..analysis.pareto import on_front
+from ..analysis.rows import Row
+from ..analysis.view import GroupKey, View
+from ..results.load import read_plan
+from ..results.run_folder import RunFolder
+from ..storage.atomic import whole
 from .figure_parts import BLUE, GREY, MARKERS, PALETTE, VERMILION, WIDTH, error, marks, short, title
-from .front import on_front
-from .load import read_plan
 from .noise_figure import draw_robustness
-from .rows import Row
 from .sheets import gap_row
-from .view import GroupKey, View
 
 FORMS = ("png", "pdf", "svg")
 NAMES = ("accuracy-", "gap-", "pareto-", "curves-", "robustness-")

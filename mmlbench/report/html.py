@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .rows import Row
+from ..analysis.rows import Row
 from .sheets import Sheet
 
 #: Size in pixels of an interval drawn in a cell, and the room left at its ends.

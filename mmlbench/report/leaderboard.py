@@ -5,17 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..store import write_text
+from ..analysis.view import GroupKey, View
+from ..results.facts import Facts
+from ..results.load import outdated, read_plan, regroup_of, so_far
+from ..storage.atomic import write_text
 from . import story
 from .details import gather
-from .facts import Facts
-from .load import outdated, read_plan, regroup_of, so_far
 from .more_sheets import measures_sheet, overall_sheet, reliance_sheet, robustness_sheet
 from .numbers import figure_of, interval, percent, with_sd
 from .page import Figures, write_page
 from .sheets import ONE_OF_ALL, TARGET, Sheet, accuracy_sheet, far_notes, gap_row, gap_sheet, named, points
 from .tables import markdown_table, markdown_text
-from .view import GroupKey, View
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -112,7 +112,7 @@ def show_so_far(results: Path, cache: Path, console: Console, measures: bool = F
     """
     from rich.text import Text
 
-    from .frame import make_frame
+    from ..analysis.frame import make_frame
 
     plan, lines = so_far(results)
     _show(View.parse(plan, *make_frame(results, cache, plan, regroup_of(plan))), console, measures)

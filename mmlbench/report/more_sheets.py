@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from .measures import BEST
+from ..analysis.measures import BEST
+from ..analysis.rows import Row
+from ..analysis.view import GroupKey, View
 from .noise_figure import curves_of
 from .numbers import figure_of, notes_of
-from .rows import Row
 from .sheets import TARGET, Sheet, mixed_notes, named, points, resolved, said, without_empty_columns, worst_level
-from .view import GroupKey, View
 
 
 def measures_sheet(view: View, group: GroupKey) -> Sheet | None:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..analysis.rows import Row
+from ..analysis.view import GroupKey, View
 from .figure_parts import MARKERS, PALETTE, WIDTH, error, short, title
-from .rows import Row
-from .view import GroupKey, View
 
 #: How the noise was given, as the metrics call it -> in words.
 WHEN = {"noise": "at test", "noise_in_training": "in training and test"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .rows import Row
+from ..analysis.rows import Row
 
 MINUS = "\N{MINUS SIGN}"
 

@@ -12,17 +12,17 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
-from ..literature import Figure, read_figures
-from ..words import plural
+from ..analysis.literature import Figure, read_figures
+from ..analysis.rows import Row
+from ..analysis.view import GroupKey, View
+from ..storage.words import plural
 from . import html, spread, story
 from .boards import RULES, FamilyOf, accuracy_board, gap_board, overall_board, rules_of
 from .details import Detail, detail_html
 from .html import text
 from .more_sheets import measures_sheet, overall_sheet, reliance_sheet, robustness_sheet
 from .numbers import interval, with_sd
-from .rows import Row
 from .sheets import ONE_OF_ALL, TARGET, Sheet, accuracy_sheet, cost_sheet, far_notes, gap_sheet, named
-from .view import GroupKey, View
 
 Figures = dict[GroupKey, dict[str, Path]]
 Details = Mapping[tuple[GroupKey, str], Detail]

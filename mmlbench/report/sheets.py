@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ..analysis.rows import Row
+from ..analysis.view import GroupKey, View
+from ..results.facts import ALONE, JOINT, LOGIT_MEAN
 from ..stats import FAR, INFERENCE_TARGET
-from .facts import ALONE, JOINT, LOGIT_MEAN
 from .numbers import far_words, figure_of, interval, notes_of, p_text, signed, with_sd
-from .rows import Row
-from .view import GroupKey, View
 
 HOLM = "p (Holm)"
 #: Under every ranking, so that an interval that excludes zero within a group surprises nobody.

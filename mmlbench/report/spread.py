@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..literature import Figure, cells, compare
+from ..analysis.literature import Figure, cells, compare
+from ..analysis.published import ours_of
+from ..analysis.rows import Row
+from ..analysis.view import GroupKey, View
 from . import html
 from .html import Scale, text
 from .numbers import interval, percent, signed
-from .published import ours_of
-from .rows import Row
-from .view import GroupKey, View
 
 INTRODUCTION = (
     "Accuracy in % as papers and repositories print it for one dataset and method, with the source of each number. "

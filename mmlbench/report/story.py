@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..analysis.rows import Row
+from ..analysis.view import GroupKey, View
 from .numbers import figure_of, interval
-from .rows import Row
 from .sheets import gap_row, worst_level
-from .view import GroupKey, View
 
 APART, TOGETHER, UNDECIDED = "apart", "together", "undecided"
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from ..store import write_text
+from ..analysis.rows import COLUMNS, Row, to_csv
+from ..analysis.view import GroupKey, View
+from ..storage.atomic import write_text
 from .latex import latex
 from .more_sheets import measures_sheet, overall_sheet, reliance_sheet, robustness_sheet
-from .rows import COLUMNS, Row, to_csv
 from .sheets import Sheet, accuracy_sheet, cost_sheet, gap_row, gap_sheet
-from .view import GroupKey, View
 
 _GROUP = ("dataset", "split", "recipe", "encoder", "label", "method", "params")
 _VALUE = ("value", "sd", "ci_low", "ci_high")

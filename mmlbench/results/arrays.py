@@ -15,9 +15,9 @@ from typing import IO, Any
 import numpy as np
 
 from ..errors import DataError, brief
-from ..form import WORD
-from ..selection import NAMES
-from ..store import plain, read_arrays
+from ..storage.form import WORD
+from ..study.selection import NAMES
+from ..storage.atomic import plain, read_arrays
 from .record import LOGITS
 
 #: Characters of an id or a group.

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError
-from ..hashing import canonical, file_digest
-from ..store import read_json
+from ..storage.hashing import canonical, file_digest
+from ..storage.atomic import read_json
 from .arrays import CURVE, curves
 
 #: What the file holds beside logits.

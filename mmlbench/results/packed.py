@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import IO
 
 from ..errors import DataError, brief
-from ..form import RUN
-from ..selection import NAMES
-from ..tars import StudyHeader, members
+from ..storage.form import RUN
+from ..study.selection import NAMES
+from ..storage.tars import StudyHeader, members
 
 MEND = "Ask for the archive again; nothing of it was taken over"
 #: No sensible study has more files or bytes; an archive that says so wants to fill a disk or the memory.

@@ -10,11 +10,11 @@ from typing import Any
 
 from ..dataset import PARTS
 from ..errors import brief
-from ..evaluation import FEATURES, INPUTS, NOTHING, Evaluation
-from ..form import EXACT, HEX16, RUN, SHA256, WORD, Item
-from ..plan import RUN_SCHEMA
-from ..selection import NAMES
-from ..study.runconfig import RunConfig, parse_config
+from .evaluation import FEATURES, INPUTS, NOTHING, Evaluation
+from ..storage.form import EXACT, HEX16, RUN, SHA256, WORD, Item
+from ..study.run_spec import RUN_SCHEMA
+from ..study.selection import NAMES
+from ..study.run_config import RunConfig, parse_config
 
 #: What a complete folder has beside run.json.
 FILES = ("history.csv", "predictions.npz", "epochs.npz", "probe.npz")

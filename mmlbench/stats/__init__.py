@@ -1,13 +1,7 @@
 """Statistics of the benchmark: intervals for crossed seeds and items, and comparisons of many methods."""
 
 from .best import LEAST_ITEMS, LEAST_SEEDS, probability_best, resampled_means
-from .compare import (
-    CrossFit,
-    Ranked,
-    all_pairs_groups,
-    cross_fit_optimism,
-    holm,
-)
+from .compare import CrossFit, Ranked, all_pairs_groups, cross_fit_optimism, holm
 from .intervals import (
     INFERENCE_TARGET,
     MIN_CLUSTERS,

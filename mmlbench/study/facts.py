@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ..errors import ConfigError, DataError
-from ..index import Entry, Index
+from ..registry.index import Entry, Index
 from .plan import MethodFacts
 
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..form import HEX10, HEX16, RUN, SPLIT, WORD, Item
-from ..hashing import digest
-from ..plan import stamp_name
-from ..selection import HEADLINES
-from .runconfig import RunConfig, Scalar, parameters, parse_config
+from ..storage.form import HEX10, HEX16, RUN, SPLIT, WORD, Item
+from ..storage.hashing import digest
+from .run_config import RunConfig, Scalar, parameters, parse_config
+from .run_spec import stamp_name
+from .selection import HEADLINES
 
 CACHE = rf"{WORD}-{HEX10}"
 #: The stamp of a tuning, which a tuned cell names until its run is chosen.

@@ -19,8 +19,8 @@ from pathlib import Path
 from statistics import fmean
 
 from ..errors import DataError
-from ..store import read_json
-from ..words import be, plural
+from ..storage.atomic import read_json
+from ..storage.words import be, plural
 
 #: Seconds between two lines, and between two looks at the stamps (longer where there are many files to look for).
 LINE_S, LOOK_S, FILES_A_SECOND = 20.0, 2.0, 200

@@ -16,18 +16,21 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .. import files, interrupt, paths, plugins
+from .. import files, plugins
 from ..errors import ConfigError, DataError
-from ..hashing import digest, file_digest
-from ..plan import RunSpec
-from ..store import read_json, write_json
+from ..storage import paths
+from ..storage.atomic import read_json, write_json
+from ..storage.hashing import digest, file_digest
+from ..system import interrupt
+from .run_spec import RunSpec
 
 #: Seconds that the child may take: to import torch, and for each setting.
 LIMIT_S, EACH_S = 120.0, 5.0
 #: Parts of a configuration that decide what is built; the seed does not.
 BUILT = ("dataset", "dataset_params", "split", "recipe", "method", "params")
 _CHILD = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from mmlbench.train.tryout import main; main()"
-_ENGINE = ("method.py", "encoder.py", "fusion.py", "train/tryout.py", "train/loop.py", "train/evaluate.py")
+#: What builds and tries a setting; an edit there has every setting tried again.
+_ENGINE = ("", "train")
 
 
 def check_runs(runs: Iterable[RunSpec]) -> None:
@@ -36,7 +39,7 @@ def check_runs(runs: Iterable[RunSpec]) -> None:
     Raises:
         ConfigError: the first that training would refuse, with its dataset, method and the fix.
     """
-    engine = digest([file_digest(paths.PACKAGE / name) for name in _ENGINE])
+    engine = digest([file_digest(path) for path in paths.sources(*_ENGINE)])
     settings: dict[str, RunSpec] = {}
     for run in runs:
         settings.setdefault(_key(run, engine), run)

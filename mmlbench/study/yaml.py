@@ -9,7 +9,7 @@ It takes less than YAML allows, so that a file has one meaning, for people as fo
 - One document in UTF-8, at most `LARGEST` bytes; at most `DEEPEST` levels; anchors, aliases and `<<` as long as
   what they expand to stays below `MOST` values and `LONGEST` characters.
 
-Whatever passes, Snakemake can read as well: `mmlbench.workflow` then puts our reading in the place of its own.
+Whatever passes, Snakemake can read as well: `mmlbench.study.workflow` then puts our reading in the place of its own.
 """
 
 from __future__ import annotations

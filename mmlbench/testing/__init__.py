@@ -13,9 +13,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..index import load_index, use_plugins
-from ..plan import Request, RunSpec, resolve
-from ..runfolder import RunFolder
+from ..registry.index import load_index, use_plugins
+from ..results.run_folder import RunFolder
+from ..study.run_spec import Request, RunSpec, resolve
 
 #: The folder with the tiny datasets: `mmlbench train --plugins ...`, or `plugins:` in a config.
 PLUGINS = Path(__file__).parent / "plugins"

@@ -9,13 +9,13 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from ..cache import Cache
 from ..encoder import Encoder
 from ..errors import ConfigError, RunError
-from ..index import Index
 from ..method import Method
-from ..plan import RunSpec
-from ..store import read_arrays
+from ..prepare.cache import Cache
+from ..registry.index import Index
+from ..storage.atomic import read_arrays
+from ..study.run_spec import RunSpec
 from .opened import only_named
 from .rng import seeded
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import DataError
-from ..store import Through, read_arrays, whole, write_arrays
+from ..storage.atomic import Through, read_arrays, whole, write_arrays
 
 
 def pack(tree: Any, arrays: dict[str, np.ndarray]) -> Any:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..errors import DataError
-from ..hashing import file_digest
-from ..lease import Lease
-from ..plan import RUN_SCHEMA, RunSpec
-from ..store import NotPlainError, read_bytes, read_json, write_text
+from ..storage.atomic import NotPlainError, read_bytes, read_json, write_text
+from ..storage.hashing import file_digest
+from ..storage.lease import Lease
+from ..study.run_spec import RUN_SCHEMA, RunSpec
 
 
 def completeness(folder: Path, spec: RunSpec, data_fingerprint: str) -> str:

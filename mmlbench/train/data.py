@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..cache import Cache
 from ..method import Batch
-from .looks import Drawn, Look, Pixels, draw, fixed_views
+from ..prepare.cache import Cache
+from .augmentation import Drawn, Look, Pixels, draw, fixed_views
 from .rng import generator
 from .stream import Streamed, ahead
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, cross_entropy, one_hot
 
 from ..errors import RunError
-from ..evaluation import FEATURES, INPUTS, NOTHING, Evaluation
 from ..method import Batch, Logits, Method
+from ..results.evaluation import FEATURES, INPUTS, NOTHING, Evaluation
 from .data import EVALUATION_BATCH, PartData
 
 

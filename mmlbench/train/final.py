@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ..errors import RunError
-from ..evaluation import FEATURES, INPUTS, NOTHING
 from ..method import Method
+from ..results.evaluation import FEATURES, INPUTS, NOTHING
 from .data import PartData
 from .evaluate import (
     Evaluator,

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from ..errors import ConfigError, RunError
 from ..method import EpochContext, Features, Method, Stage, Step
-from ..selection import NAMES
+from ..study.selection import NAMES
 from . import Stopped
 from .data import PartData, cuts
 from .evaluate import Evaluator, features, fetch, figures

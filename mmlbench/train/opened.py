@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .. import files, paths
+from .. import files
 from ..errors import ConfigError
+from ..storage import paths
 
 #: Code, which has fingerprints and versions of its own.
 _CODE = (".py", ".pyc", ".so")

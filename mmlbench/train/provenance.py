@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from ..paths import checkout
+from ..storage.paths import checkout
 
 
 def hardware(device: torch.device) -> str:

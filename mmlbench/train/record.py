@@ -11,29 +11,19 @@ from importlib.metadata import PackageNotFoundError, version
 import numpy as np
 import torch
 
-from .. import paths
-from ..hashing import code_digest, digest
+from ..storage import paths
+from ..storage.hashing import code_digest, digest
 from .meter import History
 
-#: The part of the engine that makes numbers: single files, and the training loop. Plug-ins have fingerprints of
-#: their own; the command line, the workflow and the tables only ask for numbers or show them.
-NUMBERS = (
-    "cache.py",
-    "dataset.py",
-    "encoder.py",
-    "fusion.py",
-    "method.py",
-    "params.py",
-    "plan.py",
-    "recipe.py",
-    "weights.py",
-)
+#: The folders of the engine that make numbers: the contracts and the training loop. Plug-ins and front ends have
+#: fingerprints of their own; the command line, the workflow and the tables only ask for numbers or show them.
+NUMBERS = ("", "train")
 
 
 @cache
 def engine_fingerprint() -> str:
     """Return the fingerprint of the engine's own code; an edit re-runs nothing but is named in the tables."""
-    files = [paths.PACKAGE / name for name in NUMBERS] + sorted((paths.PACKAGE / "train").glob("*.py"))
+    files = paths.sources(*NUMBERS)
     found = {str(p.relative_to(paths.PACKAGE)): code_digest(p.read_text(encoding="utf-8")) for p in files}
     return digest(found)[:16]
 

@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..cache import Cache
 from ..errors import ConfigError, DataError, RunError
-from ..index import Index
+from ..prepare.cache import Cache
+from ..registry.index import Index
 from ..results.curve import check_curve, curve_file, sealed
-from ..runfolder import RunFolder
-from ..store import Through, read_arrays, whole, write_arrays
+from ..results.run_folder import RunFolder
+from ..storage.atomic import Through, read_arrays, whole, write_arrays
+from .augmentation import looks_of
 from .build import axes_of, build_method, on_device
 from .data import Noise, PartData
 from .evaluate import Evaluator
-from .looks import looks_of
 from .machine import set_up_torch
 
 

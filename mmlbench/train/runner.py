@@ -12,16 +12,17 @@ import numpy as np
 import torch
 
 from .. import __version__
-from ..cache import Cache
 from ..errors import DataError, LeaseLost
 from ..files import places_of
-from ..hashing import digest, file_digest
-from ..index import Index
-from ..lease import Lease
 from ..method import Method
-from ..plan import RUN_SCHEMA, RunSpec
-from ..store import storage_error, write_arrays, write_json, write_text
+from ..prepare.cache import Cache
+from ..registry.index import Index
+from ..storage.atomic import storage_error, write_arrays, write_json, write_text
+from ..storage.hashing import digest, file_digest
+from ..storage.lease import Lease
+from ..study.run_spec import RUN_SCHEMA, RunSpec
 from . import Stopped, checkpoint
+from .augmentation import looks_of
 from .build import axes_of, build_method, on_device, parameter_counts, sources
 from .complete import completeness, stamp
 from .data import PartData, noise_of
@@ -29,7 +30,6 @@ from .energy import EnergyMeter
 from .evaluate import Evaluator, check_apart, check_features, check_shapes
 from .final import Final, packed_bits
 from .flops import FlopCounter
-from .looks import looks_of
 from .loop import Outcome, Trainer, check_deeds, check_judges, check_schedule
 from .machine import set_up_torch
 from .progress import Progress

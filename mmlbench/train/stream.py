@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import mapped
-from ..cache import Cache
+from ..prepare.cache import Cache
+from ..storage import mapped
 
 #: Set to 1 or 0 it decides; else the memory that is free does.
 VARIABLE = "MMLBENCH_STREAM"

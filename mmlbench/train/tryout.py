@@ -15,9 +15,9 @@ import torch
 from .. import files
 from ..encoder import Encoder
 from ..errors import ConfigError, MmlbenchError, fault
-from ..index import Index, load_index
 from ..method import Method
-from ..selection import RULES
+from ..registry.index import Index, load_index
+from ..study.selection import RULES
 from .build import check_convolutions
 from .evaluate import check_features, check_shapes
 from .loop import check_judges, check_schedule

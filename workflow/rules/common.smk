@@ -1,4 +1,4 @@
-# Reads the config and plans the runs; nothing here decides anything (see mmlbench/workflow.py), and no torch.
+# Reads the config and plans the runs; nothing here decides anything (see mmlbench/study/workflow.py), and no torch.
 study.own_folders(".snakemake", ".snakemake/locks", ".snakemake/metadata", "results")
 study.free_stale_lock(".snakemake")
 study.reread(config, workflow)

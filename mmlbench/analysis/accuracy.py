@@ -1,0 +1,217 @@
+"""Tables `accuracy`, `groups` and `subsets`: accuracies, differences, rank groups, values per group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import combinations
+
+import numpy as np
+
+from ..results.evaluation import INPUTS
+from ..results.facts import CONTROL, LOGIT_MEAN
+from ..results.groups import Entry, Group
+from ..stats import (
+    LEAST_ITEMS,
+    LEAST_SEEDS,
+    MIN_CLUSTERS,
+    all_pairs_groups,
+    far_seeds,
+    holm,
+    probability_best,
+    proportion,
+    two_part,
+)
+from .make import POINTS, What, blank, common_seeds, fill, mean_row, seeds_note
+from .missing import evaluation_of, filled, no_subsets
+from .resolution import between
+from .rows import Row
+
+
+def entry_notes(entry: Entry, rule: str) -> list[str]:
+    """Return what must stand beside every accuracy of an entry."""
+    notes = [note for run in entry.runs for source in run.sources for note in source.record["notes"]]
+    if entry.method == LOGIT_MEAN:
+        notes.append("mean of the logits of joint and unimodal models: what combining alone gives, not ranked")
+    if entry.method == CONTROL:
+        notes.insert(0, "control, not ranked")
+    return notes
+
+
+def keys_of(entry: Entry, group: Group) -> Iterator[tuple[str, str, str]]:
+    """Yield (logits, modality, kind) of what an entry may have, in the order of the tables."""
+    yield "fused", "fused", "fused"
+    for kind in ("own_head", "sliced", "probe"):
+        for modality in group.modalities:
+            yield f"{kind}/{modality}", modality, kind
+
+
+def accuracy_rows(group: Group, headline: str, baseline: str) -> Iterator[Row]:
+    """Yield the accuracies, the differences to the baseline and to the ensemble, and what can be resolved."""
+    places = rank_groups(group, headline)
+    for entry in group.entries:
+        for rule in entry.rules:
+            for name, modality, kind in keys_of(entry, group):
+                matrix = entry.matrix(f"{rule}/{name}")
+                if matrix is None:
+                    continue
+                what = What("accuracy", modality, "accuracy", kind, rule, unit="fraction")
+                row = mean_row(group, entry, what, matrix, entry_notes(entry, rule))
+                row.far_seeds = far_from_others(group, entry, f"{rule}/{name}")
+                if kind == "fused" and rule == headline:
+                    row.rank_group = places.get(entry.label)
+                yield row
+    for reference in references(group, baseline):
+        for entry in group.entries:
+            yield from _differences(group, entry, reference)
+    yield from _best(group, headline)
+    yield from _resolution(group, headline)
+
+
+def far_from_others(group: Group, entry: Entry, key: str) -> str:
+    """Return the seeds of an entry whose accuracy lies far from that of its others, as `Row.far_seeds` has them.
+
+    What is usual over seeds is the median over the group's rows, where there are three of them or more.
+    """
+    matrix = entry.matrix(key)
+    if matrix is None:
+        return ""
+    there = [m for one in group.entries if (m := one.matrix(key)) is not None and len(m) > 1]
+    usual = float(np.median([m.mean(axis=1).std(ddof=1) for m in there])) if len(there) > 2 else 0.0
+    return " ".join(str(entry.seeds[place]) for place in far_seeds(matrix, usual))
+
+
+def far_in_either(group: Group, entry: Entry, reference: Entry, key: str) -> str:
+    """Return the common seeds that lie far from the others in either of two entries whose difference is taken."""
+    found = {seed for one in (entry, reference) for seed in far_from_others(group, one, key).split()}
+    return " ".join(str(seed) for seed in common_seeds(entry, reference) if str(seed) in found)
+
+
+def references(group: Group, baseline: str) -> list[Entry]:
+    """Return the entries that the others are compared with: baseline, ensemble, joint and unimodal models' mean."""
+    found = [group.baseline(baseline), group.ensemble, group.together]
+    unique = {entry.label: entry for entry in found if entry is not None}
+    return list(unique.values())
+
+
+def ranked_entries(group: Group, headline: str) -> list[Entry]:
+    """Return the entries that take part in the ranking: methods with a fused prediction, the control excepted."""
+    key = f"{headline}/fused"
+    apart = (CONTROL, LOGIT_MEAN)
+    return [e for e in group.entries if e.method not in apart and e.runs and all(key in r.bits for r in e.runs)]
+
+
+def rank_groups(group: Group, headline: str) -> dict[str, int]:
+    """Return label -> rank group by all-pairs Holm on the fused accuracy of the headline rule."""
+    entries = ranked_entries(group, headline)
+    if len({entry.seeds for entry in entries}) > 1:
+        return _unequal_groups(group, entries, f"{headline}/fused")
+    matrices = [entry.matrix(f"{headline}/fused") for entry in entries]
+    names = [entry.label for entry in entries]
+    data = [matrix for matrix in matrices if matrix is not None]
+    return {ranked.name: ranked.group for ranked in all_pairs_groups(names, data, group.clusters)}
+
+
+def _unequal_groups(group: Group, entries: list[Entry], key: str) -> dict[str, int]:
+    """Do the same where the seeds differ: each pair over its common seeds, so that one short row spoils no other."""
+    raw, differences = [], []
+    for a, b in combinations(entries, 2):
+        found = paired(a, b, key)
+        p = two_part(found[0], group.clusters).p_value if found and len(found[1]) > 1 else 1.0
+        raw.append(p if np.isfinite(p) else 1.0)
+        differences.append((a, b, float(found[0].mean()) if found else 0.0))
+    places = dict.fromkeys((entry.label for entry in entries), 1)
+    for (a, b, difference), p in zip(differences, holm(raw), strict=True):
+        if p < 0.05 and difference:  # of the common seeds: means over other seeds may point the other way
+            places[(a if difference < 0 else b).label] += 1
+    return places
+
+
+def paired(entry: Entry, reference: Entry, key: str) -> tuple[np.ndarray, tuple[int, ...]] | None:
+    """Return the difference entry - reference in points (seeds, n) over the common seeds, and these."""
+    seeds = common_seeds(entry, reference)
+    ours, theirs = entry.matrix(key, seeds), reference.matrix(key, seeds)
+    if ours is None or theirs is None or not seeds:
+        return None
+    return POINTS * (ours - theirs), seeds
+
+
+def _differences(group: Group, entry: Entry, reference: Entry) -> Iterator[Row]:
+    if entry is reference:
+        return
+    for rule in entry.rules:
+        found = paired(entry, reference, f"{rule}/fused")
+        if found is None:
+            continue
+        what = What("accuracy", "fused", "difference", "fused", rule, reference.label)
+        notes = [*entry_notes(entry, rule), seeds_note(found[1], entry, reference)]
+        row = mean_row(group, entry, what, found[0], notes, [reference])
+        row.far_seeds = far_in_either(group, entry, reference, f"{rule}/fused")
+        yield row
+
+
+def _best(group: Group, headline: str) -> Iterator[Row]:
+    """Yield each ranked entry's probability of being best, where seeds and samples are enough to know it."""
+    entries = ranked_entries(group, headline)
+    seeds = common_seeds(*entries) if entries else ()
+    few = len(entries) < 2 or len(seeds) < LEAST_SEEDS or len(group.groups) < LEAST_ITEMS
+    kinds = 0 if group.clusters is None else len(set(group.clusters.tolist()))
+    if few or kinds >= MIN_CLUSTERS:
+        return
+    data = [matrix for entry in entries if (matrix := entry.matrix(f"{headline}/fused", seeds)) is not None]
+    for entry, value in zip(entries, probability_best(data), strict=True):
+        row = blank(group, entry, What("accuracy", "fused", "probability_best", "fused", headline, unit="fraction"))
+        row.value, row.n_seeds, row.n_test = float(value), len(seeds), len(group.groups)
+        said = f"share of 2,000 resamplings of seeds and samples in which it is best of {len(entries)}; no test"
+        only = f"conditional on these {kinds} {group.group_name}s" if kinds else ""
+        row.note = "; ".join(n for n in (said, only, seeds_note(seeds, *entries), row.note) if n)
+        yield row
+
+
+def _resolution(group: Group, headline: str) -> Iterator[Row]:
+    """Yield the smallest difference between two rows that is found with 80 % power among all pairs.
+
+    Its variances are the mean of all pairs': those of the pairs with the baseline hang on the baseline's few seeds.
+    """
+    entries = ranked_entries(group, headline)
+    values = [(e, POINTS * matrix) for e in entries if (matrix := e.matrix(f"{headline}/fused")) is not None]
+    pairs = max(1, len(entries) * (len(entries) - 1) // 2)
+    row = between(group, ("accuracy", "fused", "resolution", headline), values, None, "difference", pairs)
+    if row is not None:
+        yield row
+
+
+def group_rows(group: Group, headline: str) -> Iterator[Row]:
+    """Yield the fused accuracy on each group of test samples, such as a speaker."""
+    if group.clusters is None or group.regrouped:  # near-duplicates: a thousand groups of one or two
+        return
+    names = sorted(set(group.groups.tolist()) - {""})
+    for entry in group.entries:
+        matrix = entry.matrix(f"{headline}/fused")
+        if matrix is None:
+            continue
+        for name in names:
+            what = What("groups", f"{group.group_name}={name}", "accuracy", "fused", headline, unit="fraction")
+            estimate = proportion(matrix[:, group.groups == name])
+            notes = [f"this {group.group_name} only; says nothing about others", *entry_notes(entry, headline)]
+            yield fill(blank(group, entry, what), estimate, notes)
+
+
+def subset_rows(group: Group) -> Iterator[Row]:
+    """Yield the fused accuracy where only some modalities are there, by how the others are filled in."""
+    words = {"mean": "features of the missing ones at their train mean", "zero": "features of the missing ones at 0"}
+    for entry in group.entries:
+        yield from no_subsets(group, entry)
+        by_inputs = evaluation_of(entry).missing == INPUTS
+        keys = sorted({key for run in entry.runs for key in run.bits if "/fused@" in key})
+        for key in sorted(keys, key=lambda k: (entry.rules.index(k.split("/", 1)[0]), k)):
+            matrix = entry.matrix(key)
+            if matrix is None:
+                continue
+            rule, name = key.split("/", 1)
+            filling, present = name.removeprefix("fused@").split(":", 1)
+            what = What("subsets", present, f"accuracy@{filling}", "subset", rule, unit="fraction")
+            notes = [
+                "no modality is there" if present == "none" else f"only {present} is there",
+                filled(entry, filling) if by_inputs else words.get(filling, ""),
+            ]
+            yield mean_row(group, entry, what, matrix, [*notes, *entry_notes(entry, rule)])

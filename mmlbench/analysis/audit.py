@@ -1,0 +1,93 @@
+"""The audit beside the results that it concerns: results/tables/audit.csv, and lines per dataset and split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..audit import Finding, audited, from_csv, to_csv
+from ..errors import DataError
+from ..prepare.cache import Cache
+from ..results.facts import Facts
+from ..results.load import read_plan
+from ..storage.atomic import read_text, write_text
+
+#: (dataset, split) -> what the audit found.
+Findings = Mapping[tuple[str, str], list[Finding]]
+#: How many a table of the page or a paragraph can take.
+LINES = 6
+
+
+def audit_plan(results: Path, cache: Path, say: Callable[[str], None]) -> dict[tuple[str, str], list[Finding]]:
+    """Audit every dataset and split of a plan whose cache is at hand; write results/tables/audit.csv.
+
+    A cache that is not there (results copied from another machine) leaves its data out and that is said.
+    """
+    plan = read_plan(results)
+    facts = Facts.of_plan(plan)
+    found: dict[tuple[str, str], list[Finding]] = {}
+    for folder, wanted in _wanted(plan).items():
+        dataset = next(iter(wanted))[0]
+        try:
+            opened = Cache.open(cache / folder)
+        except DataError as error:
+            say(f"no audit of {dataset}: {error.what}")
+            continue
+        groups = {split: facts.group_of(name, split) for name, split in wanted}
+        for split, findings in audited(opened, groups, results, say).items():
+            found[dataset, split] = findings
+    rows = [(dataset, split, finding) for (dataset, split), findings in found.items() for finding in findings]
+    write_text(results / "tables" / "audit.csv", to_csv(rows))
+    return found
+
+
+def read_audit(results: Path) -> dict[tuple[str, str], list[Finding]]:
+    """Return what results/tables/audit.csv holds; {} where there is none."""
+    found: dict[tuple[str, str], list[Finding]] = {}
+    path = results / "tables" / "audit.csv"
+    if path.exists():
+        try:
+            rows = from_csv(read_text(path))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            raise DataError(f"{path} is no table of an audit", "Make it again with: mmlbench tables") from None
+        for dataset, split, finding in rows:
+            found.setdefault((dataset, split), []).append(finding)
+    return found
+
+
+def _wanted(plan: Mapping[str, Any]) -> dict[str, dict[tuple[str, str], None]]:
+    """Return cache folder -> (dataset, split), both in the plan's order."""
+    wanted: dict[str, dict[tuple[str, str], None]] = {}
+    for cell in plan["cells"]:
+        config = cell["config"]
+        wanted.setdefault(cell["cache"], {})[config["dataset"], config["split"]] = None
+    return wanted
+
+
+def audit_lines(found: Findings, dataset: str, split: str) -> list[str]:
+    """Return what a reader of the results has to know of a split's data, gravest first, as sentences.
+
+    [] where the data were not audited.
+    """
+    findings = found.get((dataset, split))
+    if findings is None:
+        return []
+    grave = [f for level in ("leak", "fault") for f in findings if f.level == level]
+    if not grave:
+        groups = [f.of for f in findings if f.check == "groups"]
+        shared = ", ".join(dict.fromkeys(["id", *groups, "row, byte or near-identical content"]))
+        return [f"Audit of the data: no {shared} is in two parts; every id has one label."]
+    lines = [_sentence(f) for f in grave[:LINES]]
+    if len(grave) > LINES:
+        lines.append(f"{len(grave) - LINES} more in tables/audit.csv.")
+    return [f"Audit of the data: {lines[0]}", *lines[1:]]
+
+
+def _sentence(finding: Finding) -> str:
+    said = finding.said[:1].upper() + finding.said[1:]
+    if finding.check == "groups" and finding.parts == "train+test":
+        return f"{said}; the accuracy here speaks about a {finding.of} known from training."
+    if finding.level == "leak" and finding.parts == "train+test":
+        return f"{said}; accuracy here is in part memory."
+    return f"{said}."

@@ -1,0 +1,259 @@
+"""all_tables.csv and cost.csv from a plan and its run folders: checked dense, then computed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import DataError
+from ..results.facts import CONTROL, LOGIT_MEAN
+from ..results.groups import Entry, Group, Loaded
+from ..results.load import load
+from ..results.scored import Run
+from ..stats import Estimate
+from ..study.regroup import Regroup
+from .accuracy import accuracy_rows, entry_notes, group_rows, subset_rows
+from .gaps import gap_rows
+from .literature import read_figures
+from .make import POINTS, What, blank, corrected, fill, group_estimate, known, mean_row
+from .measures import class_rows, fusion_gain_rows, measure_rows, reliance_rows
+from .overall import overall_rows
+from .pareto import on_front
+from .published import fill_published
+from .robustness import robustness_rows
+from .rows import Row, rows_text, to_csv
+from .view import View
+
+COST_COLUMNS = (
+    "dataset", "split", "recipe", "encoder", "label", "method", "params", "n_seeds", "epochs", "sample_passes",
+    "parameters", "forward_flops_per_sample", "train_flops", "train_seconds", "train_seconds_sd", "total_seconds",
+    "peak_memory_bytes", "device_memory_bytes", "energy_joules", "tuning_trials", "reuses", "hardware",
+    "accuracy", "train_flops_with_reused", "pareto_front",
+)  # fmt: skip
+
+
+def make_frame(
+    results: Path, cache: Path, plan: dict[str, Any] | None = None, regroup: Regroup | None = None
+) -> tuple[str, str]:
+    """Check a study's runs; return the text of all_tables.csv and of cost.csv.
+
+    Args:
+        plan: that of plan.json by default. regroup: groups of test samples in place of the runs' own.
+
+    Raises:
+        DataError: a planned run is missing, stale or corrupt; see `load`.
+    """
+    loaded = load(results, cache, plan, regroup)
+    rows = corrected([*all_rows(loaded), *robustness_rows(loaded, results)])
+    fill_published(View(loaded.name, loaded.headline, loaded.baseline, rows, []), read_figures())
+    return rows_text(rows), to_csv(COST_COLUMNS, cost_rows(loaded))
+
+
+def all_rows(loaded: Loaded) -> Iterator[Row]:
+    """Yield the rows of all tables, table by table within a group, then what lies across groups."""
+    for group in loaded.groups:
+        yield from accuracy_rows(group, loaded.headline, loaded.baseline)
+        yield from gap_rows(group, loaded.headline)
+        yield from selection_rows(group)
+        yield from group_rows(group, loaded.headline)
+        yield from subset_rows(group)
+        yield from measure_rows(group, loaded.headline, loaded.baseline)
+        yield from class_rows(group, loaded.headline)
+        yield from fusion_gain_rows(group)
+        yield from reliance_rows(group, loaded.headline)
+        yield from bayes_rows(group, loaded.headline)
+        yield from mixed_rows(group)
+    yield from leak_rows(loaded)
+    yield from overall_rows(loaded)
+
+
+def selection_rows(group: Group) -> Iterator[Row]:
+    """Yield what picking the epoch on the test set buys, by cross-fit; it can't be negative, so no interval."""
+    for entry in group.entries:
+        for modality, kind in entry.runs[0].optimism:
+            if any((modality, kind) not in run.optimism for run in entry.runs):
+                continue
+            fits = [run.optimism[modality, kind] for run in entry.runs]
+            several = len(entry.runs[0].sources[0].stage_epochs) > 1 and kind == "fused"
+            notes = "cross-fit over halves of the test set; no interval" + ("; epochs of the last stage" * several)
+            for metric, unit, values in (
+                ("optimism", "points", [POINTS * fit.optimism for fit in fits]),
+                ("accuracy_cross_fit", "fraction", [fit.cross_fit for fit in fits]),
+            ):
+                row = blank(group, entry, What("selection", modality, metric, kind, "test", unit=unit))
+                row.value, row.n_seeds, row.note = float(np.mean(values)), len(values), notes
+                row.sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
+                yield row
+
+
+def bayes_rows(group: Group, headline: str) -> Iterator[Row]:
+    """Yield the Bayes accuracy where the dataset knows it, and how far each label stays below it."""
+    for modality, value in group.bayes.items():
+        row = blank(group, None, What("bayes", modality, "accuracy", "bayes", "", unit="fraction"))
+        row.value, row.note = float(value), "closed form: no classifier does better"
+        yield row
+    for entry in group.entries:
+        names = [("fused", "fused", "fused"), *((f"own_head/{m}", m, "own_head") for m in group.modalities)]
+        for name, modality, kind in names:
+            matrix = entry.matrix(f"{headline}/{name}")
+            if matrix is None or modality not in group.bayes:
+                continue
+            what = What("bayes", modality, "difference", kind, headline, "bayes")
+            notes = entry_notes(entry, headline)
+            yield mean_row(group, entry, what, POINTS * (matrix - group.bayes[modality]), notes)
+
+
+def mixed_rows(group: Group) -> Iterator[Row]:
+    """Yield a row where the runs of a group were made by several versions of the engine, of packages, or from several
+    states of the data; none where all are alike. Kinds of hardware are in their own column.
+    """
+    records = [source.record for entry in group.entries for run in entry.runs for source in run.sources]
+    engines = {record["code"]["engine"] for record in records}
+    found = [("code_versions", len(engines), f"runs of {len(engines)} versions of the engine")]
+    for name in sorted({name for record in records for name in record.get("packages", {})}):
+        versions = sorted({str(record.get("packages", {}).get(name, "none")) for record in records})
+        found.append((f"versions_of_{name}", len(versions), f"runs of {name} {' and '.join(versions)}"))
+    prints = {record["data_fingerprint"] for record in records}
+    found.append(("data_fingerprints", len(prints), f"runs from {len(prints)} states of the prepared data"))
+    for metric, count, note in found:
+        if count > 1:
+            row = blank(group, None, What("mixed", "", metric, "", "", unit="count"), group.entries)
+            row.value, row.note, row.n_test = float(count), note, None
+            yield row
+
+
+def leak_rows(loaded: Loaded) -> Iterator[Row]:
+    """Yield the difference of one label's accuracies between two splits of a dataset, later split minus earlier."""
+    for first, second in combinations(loaded.groups, 2):
+        if (first.dataset, first.recipe, first.encoder) != (second.dataset, second.recipe, second.encoder):
+            continue
+        if first.note or second.note:  # folds put together test on samples of the other split
+            continue
+        for entry in second.entries:
+            partner = next((one for one in first.entries if one.label == entry.label), None)
+            if partner is None or (partner.method, partner.params) != (entry.method, entry.params):
+                continue
+            yield from _leaks(first, partner, second, entry, loaded.headline)
+
+
+def _leaks(first: Group, before: Entry, second: Group, after: Entry, rule: str) -> Iterator[Row]:
+    names = [("fused", "fused", "fused"), *((f"own_head/{m}", m, "own_head") for m in second.modalities)]
+    for name, modality, kind in names:
+        a, b = before.matrix(f"{rule}/{name}"), after.matrix(f"{rule}/{name}")
+        if a is None or b is None:
+            continue
+        what = What("leak", modality, "difference", kind, rule, f"split {first.split}")
+        notes = [f"{second.split} minus {first.split}; two test sets, taken as independent"]
+        estimate = unpaired(
+            group_estimate(first, POINTS * a), group_estimate(second, POINTS * b), (first.split, second.split)
+        )
+        yield fill(blank(second, after, what, [before]), estimate, [*notes, *entry_notes(after, rule)])
+
+
+def unpaired(a: Estimate, b: Estimate, names: tuple[str, str]) -> Estimate:
+    """Return b - a for independent test sets: variances add, and so do squared half-widths."""
+    value, nan = b.value - a.value, float("nan")
+    width, se = math.hypot(a.half_width, b.half_width), math.hypot(a.se, b.se)
+    note = "; ".join(f"{name}: {one.note}" for name, one in zip(names, (a, b), strict=True) if one.note)
+    seeds, items = min(a.n_seeds, b.n_seeds), min(a.n_items, b.n_items)
+    return Estimate(value, nan, value - width, value + width, seeds, items, se, nan, note)
+
+
+def cost_rows(loaded: Loaded) -> list[list[Any]]:
+    """Return the rows of cost.csv: one per label."""
+    lines = []
+    for group in loaded.groups:
+        made = {entry.label: _cost(group, entry) for entry in group.entries}
+        front = pareto(group, loaded.headline)
+        lines += [[*line, *front[label]] for label, line in made.items()]
+    return lines
+
+
+def pareto(group: Group, headline: str) -> dict[str, tuple[float | None, float | None, int | None]]:
+    """Return label -> (fused accuracy, training FLOPs with those of the reused runs, 1 on the Pareto front else 0).
+
+    On the front is what no other row beats in accuracy at the same cost or less, nor in cost at the same accuracy or
+    more, costs within 1 % being equal (`front.py`); no interval enters, so neighbours on the front need not be
+    separable. The control has no place on it.
+    """
+    found: dict[str, tuple[float | None, float | None]] = {}
+    for entry in group.entries:
+        own = _mean([sum(_train_flops(s.record, s.stage_epochs) for s in run.sources) for run in entry.runs])
+        reused = {name for run in entry.runs for source in run.sources for name in source.record["requires"]}
+        others = [found_cost(group, name) for name in sorted(reused)] if entry.method != LOGIT_MEAN else []
+        matrix = entry.matrix(f"{headline}/fused")
+        cost = None if own is None or None in others else own + sum(other or 0.0 for other in others)
+        found[entry.label] = (None if matrix is None else float(matrix.mean()), cost)
+    there = {label: (v, c, 0.0) for label, (v, c) in found.items() if v is not None and c is not None}
+    judged = {e.label: there[e.label] for e in group.entries if e.method != CONTROL and e.label in there}
+    front = dict(zip(judged, map(int, on_front(list(judged.values()))), strict=True))
+    return {label: (*pair, front.get(label)) for label, pair in found.items()}
+
+
+def found_cost(group: Group, method: str) -> float | None:
+    """Return the training FLOPs of the runs of a method, None where the group has none."""
+    entry = group.entry(method)
+    if entry is None:
+        return None
+    return _mean([sum(_train_flops(s.record, s.stage_epochs) for s in run.sources) for run in entry.runs])
+
+
+def _mean(values: list[Any]) -> float | None:
+    known_values = [float(value) for value in values if value is not None]
+    return known(float(np.mean(known_values))) if known_values else None
+
+
+def _train_flops(record: dict[str, Any], stage_epochs: dict[str, int]) -> float:
+    per_sample = record["flops"]["train_per_sample"]
+    samples = record["counts"]["train"]
+    lost = [stage for stage in per_sample if stage not in stage_epochs]
+    if lost:
+        what = f"{record['run']}: nothing is stored of the epochs of stage {lost[0]!r}, so that its cost is unknown"
+        raise DataError(what, "Name the stage with letters, digits and _ . -, and train the run again")
+    return sum(float(flops) * samples * stage_epochs[stage] for stage, flops in per_sample.items())
+
+
+def _summed(values: list[Any]) -> float | None:
+    """Return the sum over a run's folders, None where one of them does not know."""
+    return None if any(value is None for value in values) else float(sum(values))
+
+
+def _at_once(run: Run, entry: Entry, key: str, name: str) -> float:
+    """Return what one prediction needs: of folds one model's share, of models that are averaged the sum of theirs."""
+    values = [float(source.record[key][name]) for source in run.sources]
+    return sum(values) if entry.method == LOGIT_MEAN else sum(values) / len(values)
+
+
+def _seconds(run: Run, phase: str) -> float | None:
+    return _summed([source.provenance.get("seconds", {}).get(phase) for source in run.sources])
+
+
+def _cost(group: Group, entry: Entry) -> list[Any]:
+    records = [source.record for run in entry.runs for source in run.sources]
+    provenance = [source.provenance for run in entry.runs for source in run.sources]
+    train = [seconds for run in entry.runs if (seconds := _seconds(run, "train")) is not None]
+    memory = [found.get("peak_memory_bytes") for found in provenance]
+    device = [found.get("device_memory_bytes") for found in provenance]
+    return [
+        *(group.dataset, group.split, group.recipe, group.encoder, entry.label, entry.method, entry.params),
+        len(entry.runs),
+        _mean([sum(s.record["epochs"] for s in run.sources) for run in entry.runs]),
+        _mean([sum(s.record["sample_passes"] for s in run.sources) for run in entry.runs]),
+        _mean([_at_once(run, entry, "parameters", "total") for run in entry.runs]),
+        _mean([_at_once(run, entry, "flops", "forward_per_sample") for run in entry.runs]),
+        _mean([sum(_train_flops(s.record, s.stage_epochs) for s in run.sources) for run in entry.runs]),
+        _mean(train),
+        float(np.std(train, ddof=1)) if len(train) > 1 else None,
+        _mean([_seconds(run, "total") for run in entry.runs]),
+        max((float(value) for value in memory if value is not None), default=None),
+        max((float(value) for value in device if value is not None), default=None),
+        _mean([_summed([s.provenance.get("energy_joules") for s in run.sources]) for run in entry.runs]),
+        entry.trials,
+        "+".join(sorted({name for record in records for name in record["requires"]})),
+        " | ".join(sorted({str(found.get("hardware") or "unknown") for found in provenance})),
+    ]

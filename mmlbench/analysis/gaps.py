@@ -1,0 +1,157 @@
+"""Table `competition_gap`: what training together cost each modality's encoder, measured by probes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ..results.evaluation import INPUTS
+from ..results.facts import CONTROL
+from ..results.groups import Entry, Group
+from ..stats import Estimate
+from .accuracy import far_in_either
+from .make import POINTS, What, blank, common_seeds, fill, group_estimate, mean_row, seeds_note, worst_of
+from .missing import MASKED, evaluation_of, no_gap
+from .resolution import resolution_row
+from .rows import Row
+
+TABLE = "competition_gap"
+BY_CONSTRUCTION = "0 by construction: its encoders are those trained alone; not ranked"
+
+
+def gap_rows(group: Group, headline: str) -> Iterator[Row]:
+    """Yield the gaps of every entry; none where the group has no encoders trained alone."""
+    alone = group.alone
+    if alone is None:
+        return
+    for entry in group.entries:
+        for rule in (rule for rule in alone.rules if rule in entry.rules):
+            if entry.zero_gap:
+                yield from _zero(group, entry, alone, rule)
+            else:
+                yield from _gaps(group, entry, alone, rule)
+    yield from _resolution(group, alone, headline)
+
+
+def _zero(group: Group, entry: Entry, alone: Entry, rule: str) -> Iterator[Row]:
+    """Yield the gap of zero and the retained share of one."""
+    if alone.matrix(f"{rule}/probe/{group.modalities[0]}") is None:
+        return
+    for modality in (*group.modalities, "mean", "worst"):
+        row = blank(group, entry, What(TABLE, modality, "gap", "probe", rule, alone.label))
+        row.value, row.n_seeds, row.note = 0.0, len(entry.runs), BY_CONSTRUCTION
+        yield row
+    for modality in group.modalities:
+        row = blank(group, entry, What(TABLE, modality, "retained", "probe", rule, alone.label, "fraction"))
+        row.value, row.n_seeds = 1.0, len(entry.runs)
+        row.note = BY_CONSTRUCTION.replace("0 by", "1 by", 1)
+        yield row
+
+
+def probe_gap(group: Group, entry: Entry, reference: Entry, rule: str, kind: str = "probe") -> dict[str, np.ndarray]:
+    """Return modality -> reference - entry in points, (common seeds, n): what the entry's probe lost.
+
+    Args:
+        kind: of the reference's prediction, `probe` or `own_head`.
+    """
+    seeds = common_seeds(entry, reference)
+    found = {}
+    for modality in group.modalities:
+        better = reference.matrix(f"{rule}/{kind}/{modality}", seeds)
+        after = entry.matrix(f"{rule}/probe/{modality}", seeds)
+        if better is not None and after is not None:
+            found[modality] = POINTS * (better - after)
+    return found
+
+
+def _gaps(group: Group, entry: Entry, alone: Entry, rule: str) -> Iterator[Row]:
+    gaps = probe_gap(group, entry, alone, rule)
+    if len(gaps) < len(group.modalities):
+        yield from no_gap(group, entry, alone, rule)
+        return
+    notes = [seeds_note(common_seeds(entry, alone), entry, alone)]
+    notes += [MASKED] if evaluation_of(entry).probe == INPUTS else []
+    if entry.method == CONTROL:
+        notes.append("control: the partner modality is shuffled")
+    for modality, matrix in gaps.items():
+        what = What(TABLE, modality, "gap", "probe", rule, alone.label)
+        row = mean_row(group, entry, what, matrix, notes, [alone])
+        row.far_seeds = far_in_either(group, entry, alone, f"{rule}/probe/{modality}")
+        yield row
+    mean = np.mean(list(gaps.values()), axis=0)
+    yield mean_row(group, entry, What(TABLE, "mean", "gap", "probe", rule, alone.label), mean, notes, [alone])
+    worst = max(gaps, key=lambda modality: float(gaps[modality].mean()))
+    count = len(gaps)
+    level = f": interval at .05/{count}" if rule != "test" else ""
+    said = [f"{worst}, the largest of {count}{level}", *notes]
+    what = What(TABLE, "worst", "gap", "probe", rule, alone.label)
+    yield worst_of(count, mean_row(group, entry, what, gaps[worst], said, [alone], level=1 - 0.05 / count))
+    yield from _beyond_control(group, entry, rule)
+    for modality, matrix in probe_gap(group, entry, alone, rule, "own_head").items():
+        what = What(TABLE, modality, "gap_head", "own_head", rule, alone.label)
+        yield mean_row(group, entry, what, matrix, ["own head trained alone minus probe", *notes], [alone])
+    yield from _retained(group, entry, alone, rule)
+
+
+def _beyond_control(group: Group, entry: Entry, rule: str) -> Iterator[Row]:
+    """Yield gap minus the control's gap: the encoders trained alone cancel, control's probe - entry's remains."""
+    control = group.control
+    if control is None or entry is control:
+        return
+    more = probe_gap(group, entry, control, rule)
+    if not more:
+        return
+    notes = [seeds_note(common_seeds(entry, control), entry, control)]
+    more["mean"] = np.mean(list(more.values()), axis=0)
+    for modality, matrix in more.items():
+        what = What(TABLE, modality, "gap_minus_control", "probe", rule, control.label)
+        yield mean_row(group, entry, what, matrix, notes, [control])
+
+
+def _retained(group: Group, entry: Entry, alone: Entry, rule: str) -> Iterator[Row]:
+    seeds = common_seeds(entry, alone)
+    for modality in group.modalities:
+        after = entry.matrix(f"{rule}/probe/{modality}", seeds)
+        best = alone.matrix(f"{rule}/probe/{modality}", seeds)
+        floor = group.initial(modality, seeds)
+        if after is None or best is None or floor is None:
+            continue
+        what = What(TABLE, modality, "retained", "probe", rule, alone.label, "fraction")
+        row = blank(group, entry, what, [alone])
+        estimate, note = ratio(after - floor, best - floor, group)
+        yield fill(row, estimate, [note, seeds_note(seeds, entry, alone)])
+
+
+def ratio(top: np.ndarray, bottom: np.ndarray, group: Group) -> tuple[Estimate, str]:
+    """Return the ratio of the means of two matrices (seeds, n), with the two-part interval of its linearisation.
+
+    The value is mean(top) / mean(bottom); its error is that of (top - value * bottom) / mean(bottom), to first
+    order. There is no interval where the denominator's own interval comes near zero, and no value where the
+    denominator is not shown to be above zero: such a share is noise over noise, of any size and sign.
+    """
+    below = group_estimate(group, bottom)
+    if below.value <= 0 or below.value <= below.half_width:
+        nan = float("nan")
+        nothing = Estimate(nan, nan, nan, nan, below.n_seeds, below.n_items, nan, nan)
+        return nothing, "no value: training alone is not shown to improve on the untrained encoder"
+    value = float(top.mean()) / below.value
+    error = group_estimate(group, (top - value * bottom) / below.value)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        by_seed = top.mean(axis=1) / bottom.mean(axis=1)
+    sd = float(by_seed.std(ddof=1)) if len(by_seed) > 1 and np.isfinite(by_seed).all() else float("nan")
+    width, note = error.half_width, "share of what training alone adds to the untrained encoder; linearised interval"
+    if not abs(below.value) > 2 * below.half_width:
+        width, note = float("nan"), "no interval: training alone adds too little to the untrained encoder"
+    found = Estimate(value, sd, value - width, value + width, error.n_seeds, error.n_items, error.se, float("nan"))
+    return found, "; ".join(part for part in (error.note, note) if part)
+
+
+def _resolution(group: Group, alone: Entry, headline: str) -> Iterator[Row]:
+    """Yield the smallest gap that is found with 80 % power."""
+    measured = [entry for entry in group.entries if not entry.zero_gap]
+    gaps = [m for entry in measured for m in probe_gap(group, entry, alone, headline).values()]
+    what = What(TABLE, "mean", "resolution", "probe", headline, alone.label)
+    row = resolution_row(group, what, gaps, [*measured, alone], "gap")
+    if row is not None:
+        yield row

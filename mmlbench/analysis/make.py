@@ -1,0 +1,221 @@
+"""How a row of the tables comes from a group's matrices: the estimate, its unit, its notes, and what made it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..results.groups import Entry, Group
+from ..results.scored import Run
+from ..stats import Estimate, holm, proportion, two_part
+from ..storage.hashing import digest
+from .rows import SELECTED_ON_TEST, Row
+
+POINTS = 100.0
+ON_TEST = "epoch picked on the test set: not a result, no interval"
+
+
+def known(value: float | None) -> float | None:
+    """Return a number, or None for NaN and infinity."""
+    return None if value is None or not math.isfinite(value) else value
+
+
+def join(notes: Iterable[str]) -> str:
+    """Return notes as one text, each once."""
+    return "; ".join(dict.fromkeys(note for note in notes if note))
+
+
+def common_seeds(*entries: Entry) -> tuple[int, ...]:
+    """Return the seeds that all entries have, in order."""
+    shared = set(entries[0].seeds).intersection(*(entry.seeds for entry in entries[1:]))
+    return tuple(sorted(shared))
+
+
+@dataclass(frozen=True)
+class Made:
+    """What made a value: hash over the configs, version of the code, hardware, and what the row must say of it."""
+
+    config_hash: str
+    code_version: str
+    hardware: str
+    notes: tuple[str, ...]
+
+
+def made_by(runs: Sequence[Run]) -> Made:
+    """Return what made a value that comes from some runs."""
+    sources = [source for run in runs for source in run.sources]
+    records = [source.record for source in sources]
+    versions = sorted({record["code"]["version"] for record in records})
+    engines = {record["code"]["engine"] for record in records}
+    codes = sorted({f"{record['code']['method']}{record['code']['engine']}" for record in records})
+    notes = [f"runs of {len(engines)} versions of the engine"] if len(engines) > 1 else []
+    return Made(
+        digest(sorted(record["config_hash"] for record in records))[:12],
+        f"{'/'.join(versions)}+{digest(codes)[:8]}",
+        " | ".join(sorted({str(source.provenance.get("hardware") or "unknown") for source in sources})),
+        tuple(notes),
+    )
+
+
+@dataclass(frozen=True)
+class What:
+    """What a row is about: the naming columns beside the group and the label."""
+
+    table: str
+    modality: str
+    metric: str
+    kind: str
+    selection: str
+    baseline: str = ""
+    unit: str = "points"
+
+
+def blank(group: Group, entry: Entry | None, what: What, partners: Sequence[Entry] = ()) -> Row:
+    """Return a row without a value; `partners` are the entries that took part beside `entry`."""
+    entries = [*([entry] if entry else []), *partners]
+    runs = [run for one in entries for run in one.runs]
+    made = made_by(runs) if runs else Made("", "", "", ())
+    return Row(
+        table=what.table,
+        dataset=group.dataset,
+        split=group.split,
+        recipe=group.recipe,
+        encoder=group.encoder,
+        label=entry.label if entry else "",
+        method=entry.method if entry else "",
+        params=entry.params if entry else "",
+        modality=what.modality,
+        metric=what.metric,
+        kind=what.kind,
+        selection=what.selection,
+        baseline=what.baseline,
+        n_test=len(group.groups),
+        unit=what.unit,
+        note=join([group.note, *made.notes]),
+        config_hash=made.config_hash,
+        data_fingerprint=group.data_fingerprint,
+        code_version=made.code_version,
+        hardware=made.hardware,
+        tuning_trials=entry.trials if entry else None,
+    )
+
+
+def fill(row: Row, estimate: Estimate, notes: Iterable[str] = (), test: bool = False, level: float = 0.95) -> Row:
+    """Put an estimate into a row, with its p-value against zero where `test` is set.
+
+    Under the rule `test` a number is biased upwards by its selection: its interval would hold the truth in 79 % of
+    cases and not in 95, so there is neither interval nor p-value.
+    """
+    row.value, row.sd = known(estimate.value), known(estimate.sd)
+    if row.sd is not None and row.sd < 1e-12 * max(1.0, abs(row.value or 0.0)):
+        row.sd = 0.0  # equal seeds: what is left is rounding
+    row.n_seeds, row.n_test = estimate.n_seeds, estimate.n_items
+    if row.selection == "test":
+        row.no_interval = SELECTED_ON_TEST
+        row.note = join([*notes, ON_TEST, row.note])
+        return row
+    row.ci_low, row.ci_high = within(row, known(estimate.ci_low), known(estimate.ci_high))
+    row.level = level if row.has_interval else None
+    row.p_value = known(estimate.p_value) if test and estimate.n_seeds > 1 else None  # one seed separates nothing
+    row.se = known(estimate.se)
+    row.note = join([estimate.note, *notes, row.note])
+    return row
+
+
+#: What a metric lies between by its meaning, by the start of its name, and else by its unit.
+BOUNDS = {
+    "accuracy": (0.0, 1.0),
+    "area": (0.0, 1.0),
+    "macro_f1": (0.0, 1.0),
+    "balanced_accuracy": (0.0, 1.0),
+    "nll": (0.0, math.inf),
+}
+UNIT_BOUNDS = {"points": (-POINTS, POINTS)}
+
+
+def within(row: Row, low: float | None, high: float | None) -> tuple[float | None, float | None]:
+    """Return the ends of a row's interval within the bounds of its metric, which costs no coverage."""
+    least, most = next(
+        (bounds for name, bounds in BOUNDS.items() if row.metric.startswith(name)),
+        UNIT_BOUNDS.get(row.unit, (-math.inf, math.inf)),
+    )
+    if low is None or high is None:
+        return low, high
+    return max(low, least), min(high, most)
+
+
+def without_interval(row: Row, why: str, note: str) -> Row:
+    """Return a row without interval, standard error and p-value, saying why."""
+    row.ci_low = row.ci_high = row.se = row.p_value = row.level = None
+    row.no_interval, row.note = why, join([note, row.note])
+    return row
+
+
+def worst_of(count: int, row: Row) -> Row:
+    """Return the row of the most extreme of `count` values, whose interval is at .05/count, its p-value to match."""
+    row.p_value = None if row.p_value is None else min(1.0, count * row.p_value)
+    return row
+
+
+def corrected(rows: Iterable[Row]) -> list[Row]:
+    """Return the rows with their adjusted p-values: Holm over all labels compared with one reference by one measure.
+
+    The interval and `p_value` of a row are those of this one comparison; `p_adjusted` is for who reads a column.
+    """
+    rows = list(rows)
+    families: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        if row.p_value is not None:
+            key = (*row.group, row.table, row.modality, row.metric, row.kind, row.selection, row.baseline)
+            families.setdefault(key, []).append(row)
+    for family in families.values():
+        for row, value in zip(family, holm([row.p_value or 0.0 for row in family]), strict=True):
+            row.p_adjusted = float(value)
+    return rows
+
+
+def in_words(note: str, name: str) -> str:
+    """Call the groups of a statistical note by their name: 'conditional on these 2 speakers; says nothing ...'."""
+    found = re.sub(r"\b(\d+) group(s?)\b", rf"\1 {name}\2", note)
+    return re.sub(r"(conditional on th\w+ \d+ [^;]*)", r"\1; says nothing about others", found)
+
+
+def seeds_note(used: tuple[int, ...], *entries: Entry) -> str:
+    """Say which seeds were used where an entry has more than the common ones."""
+    if all(entry.seeds == used for entry in entries):
+        return ""
+    return f"over the common seeds {', '.join(map(str, used))}"
+
+
+def group_estimate(
+    group: Group, matrix: np.ndarray, level: float = 0.95, where: np.ndarray | None = None, bits: bool = False
+) -> Estimate:
+    """Return the two-part estimate of a matrix (seeds, n) over the group's test samples, its note in words.
+
+    Args:
+        where: which of the group's samples the columns are, bool (samples,); all of them by default.
+        bits: the values are an accuracy's, so that near 0 and 1 its interval is Wilson's.
+    """
+    clusters = group.clusters
+    of = proportion if bits else two_part
+    estimate = of(matrix, clusters if clusters is None or where is None else clusters[where], level)
+    return dataclasses.replace(estimate, note=in_words(estimate.note, group.group_name))
+
+
+def mean_row(
+    group: Group,
+    entry: Entry,
+    what: What,
+    matrix: np.ndarray,
+    notes: Iterable[str] = (),
+    partners: Sequence[Entry] = (),
+    level: float = 0.95,
+) -> Row:
+    """Return the row of the mean of a matrix (seeds, n); a row in points is tested against zero."""
+    estimate = group_estimate(group, matrix, level, bits=what.metric.startswith("accuracy"))
+    return fill(blank(group, entry, what, partners), estimate, notes, test=what.unit == "points", level=level)

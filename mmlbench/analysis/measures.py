@@ -1,0 +1,256 @@
+"""Tables `measures`, `classes`, `fusion_gain` and `reliance`: what else the stored predictions say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from ..results.groups import Entry, Group
+from ..results.score import adaptive_ece, balanced_of, f1_of
+from ..stats import MOST_PLAYERS, shapley, subset_name, table_pseudo_values
+from ..storage.words import plural
+from .accuracy import entry_notes, ranked_entries
+from .make import (
+    POINTS,
+    What,
+    blank,
+    common_seeds,
+    fill,
+    group_estimate,
+    known,
+    mean_row,
+    seeds_note,
+    without_interval,
+    worst_of,
+)
+from .missing import filled
+from .resolution import Values, between, resolution_row
+from .rows import SMALL_CLASS, Row
+
+TABLE_METRICS = {"macro_f1": f1_of, "balanced_accuracy": balanced_of}
+BEST = "best unimodal"
+
+
+def names_of(group: Group) -> list[tuple[str, str, str]]:
+    """Return (logits, modality, kind) of fused and own-head predictions."""
+    return [("fused", "fused", "fused"), *((f"own_head/{m}", m, "own_head") for m in group.modalities)]
+
+
+def measure_rows(group: Group, headline: str, baseline: str) -> Iterator[Row]:
+    """Yield macro-F1, balanced accuracy, NLL and calibration error of fused and own-head predictions, and what
+    difference of each to the baseline the table can resolve.
+    """
+    classes = len(group.class_names)
+    absent = sorted(set(range(classes)) - set(group.label.tolist()))
+    lacking = f"{len(absent)} of {classes} classes are not in the test part" if absent else ""
+    compared: dict[str, list[Values]] = {}
+    ranked = ranked_entries(group, headline)
+    for entry in group.entries:
+        for rule in (rule for rule in entry.rules if rule != "test"):
+            for name, modality, kind in names_of(group):
+                key, notes = f"{rule}/{name}", [lacking, *entry_notes(entry, rule)]
+                nll = entry.values("nll", key)
+                if nll is None:
+                    continue
+                values = {"nll": nll.astype(np.float64)}
+                for metric, found, row in _table_metrics(group, entry, rule, key, modality, kind, notes):
+                    if not row.no_interval:
+                        values[metric] = POINTS * found
+                    yield row
+                what = What("measures", modality, "nll", kind, rule, unit="nats")
+                yield mean_row(group, entry, what, values["nll"], notes)
+                if key == f"{headline}/fused" and entry in ranked:
+                    for metric, found in values.items():
+                        compared.setdefault(metric, []).append((entry, found))
+                yield _calibration(group, entry, rule, key, modality, kind, notes)
+
+    for metric, several in compared.items():
+        place, unit = ("measures", "fused", f"resolution@{metric}", headline), "nats" if metric == "nll" else "points"
+        resolved = between(group, place, several, group.baseline(baseline), "difference", unit=unit)
+        yield from [resolved] if resolved is not None else []
+
+
+def _table_metrics(
+    group: Group, entry: Entry, rule: str, key: str, modality: str, kind: str, notes: list[str]
+) -> Iterator[tuple[str, np.ndarray, Row]]:
+    predicted = entry.values("predicted", key)
+    if predicted is None or predicted.shape[1] < 2:
+        return
+    never = [np.setdiff1d(group.label, row).size for row in predicted]
+    count = max(never)
+    which = "which counts 0" if count == 1 else "which count 0"
+    said = f"up to {plural(count, 'class')} never predicted, {which}" if count else ""
+    for metric, function in TABLE_METRICS.items():
+        values = table_pseudo_values(function, group.label, predicted, len(group.class_names))
+        what = What("measures", modality, metric, kind, rule, unit="fraction")
+        row = mean_row(group, entry, what, values, ["on jackknife values", said, *notes])
+        small = small_class(group)
+        yield metric, values, without_interval(row, SMALL_CLASS, small) if small else row
+
+
+#: A class with fewer test samples than this, and any, leaves macro-F1 and balanced accuracy without an interval.
+SMALL = 10
+
+
+def small_class(group: Group) -> str:
+    """Say which present class is too small for an interval of a mean over classes, '' where none is.
+
+    With a class of about five samples the interval holds the truth in 88 to 91 % of cases and not in 95.
+    """
+    counts = np.bincount(group.label, minlength=len(group.class_names))
+    small = [(int(count), name) for count, name in zip(counts, group.class_names, strict=True) if 0 < count < SMALL]
+    if not small:
+        return ""
+    count, name = min(small)
+    more = f" ({len(small)} classes have fewer than {SMALL})" if len(small) > 1 else ""
+    return f"no interval: class {name} has {count} test sample{'s' * (count > 1)}{more}"
+
+
+def _calibration(group: Group, entry: Entry, rule: str, key: str, modality: str, kind: str, notes: list[str]) -> Row:
+    """Return the ECE; it is biased upwards by sampling, and no interval for it has been shown to hold."""
+    bits, sure = entry.matrix(key), entry.values("confidence", key)
+    assert bits is not None and sure is not None
+    values = [adaptive_ece(c, b) for c, b in zip(sure, bits, strict=True)]
+    row = blank(group, entry, What("measures", modality, "ece", kind, rule, unit="fraction"))
+    row.value, row.n_seeds = known(float(np.mean(values))), len(values)
+    row.sd = known(float(np.std(values, ddof=1))) if len(values) > 1 else None
+    row.note = "; ".join(n for n in ("15 bins of equal size; biased upwards, no interval", *notes, row.note) if n)
+    return row
+
+
+def class_rows(group: Group, headline: str) -> Iterator[Row]:
+    """Yield the fused accuracy on each class under the headline rule."""
+    for entry in group.entries:
+        matrix = entry.matrix(f"{headline}/fused")
+        if matrix is None:
+            continue
+        for k, name in enumerate(group.class_names):
+            mine = group.label == k
+            what = What("classes", f"class={name}", "accuracy", "fused", headline, unit="fraction")
+            if not mine.any():
+                row = blank(group, entry, what)
+                row.n_test, row.note = 0, "not in the test part"
+                yield row
+                continue
+            estimate = group_estimate(group, matrix[:, mine], where=mine, bits=True)
+            never = entry.values("predicted", f"{headline}/fused")
+            said = "never predicted" if never is not None and not (never == k).any() else ""
+            yield fill(blank(group, entry, what), estimate, [said, *entry_notes(entry, headline)])
+
+
+# ---- fusion gain -----------------------------------------------------------------------------------------------
+def fusion_gain_rows(group: Group) -> Iterator[Row]:
+    """Yield fused accuracy minus the best unimodal model's, and minus the ensemble's: does training jointly pay?"""
+    alone = group.alone
+    for entry in group.entries:
+        for rule in entry.rules:
+            if alone is not None:
+                yield from _over_best(group, entry, alone, rule)
+            if group.ensemble is not None and entry is not group.ensemble:
+                yield from _over(group, entry, group.ensemble, rule)
+
+
+def _over(group: Group, entry: Entry, ensemble: Entry, rule: str) -> Iterator[Row]:
+    seeds = common_seeds(entry, ensemble)
+    ours, theirs = (one.matrix(f"{rule}/fused", seeds) for one in (entry, ensemble))
+    if ours is not None and theirs is not None and seeds:
+        what = What("fusion_gain", "fused", "fusion_gain", "fused", rule, ensemble.label)
+        notes = [*entry_notes(entry, rule), seeds_note(seeds, entry, ensemble)]
+        yield mean_row(group, entry, what, POINTS * (ours - theirs), notes, [ensemble])
+
+
+def _over_best(group: Group, entry: Entry, alone: Entry, rule: str) -> Iterator[Row]:
+    """The best of M is picked on these samples, so the interval is at .05/M: it then holds for whichever is best."""
+    seeds = common_seeds(entry, alone)
+    fused = entry.matrix(f"{rule}/fused", seeds) if seeds else None
+    heads = {m: alone.matrix(f"{rule}/own_head/{m}", seeds) for m in group.modalities}
+    there = {m: matrix for m, matrix in heads.items() if matrix is not None}
+    if fused is None or len(there) < len(heads):
+        return
+    best = max(there, key=lambda m: float(there[m].mean()))
+    what = What("fusion_gain", "fused", "fusion_gain", "fused", rule, BEST)
+    count = len(there)
+    level = f": interval at .05/{count}" if rule != "test" else ""
+    notes = [f"over {alone.label} {best}, the best of {count}{level}", *entry_notes(entry, rule)]
+    matrix = POINTS * (fused - there[best])
+    notes.append(seeds_note(seeds, entry, alone))
+    yield worst_of(count, mean_row(group, entry, what, matrix, notes, [alone], level=1 - 0.05 / count))
+
+
+# ---- reliance --------------------------------------------------------------------------------------------------
+def subset_rule(record: Mapping[str, Any]) -> str:
+    """Say what a missing modality means for a run's head; heads of different rules are not comparable."""
+    fusion, logits = record["config"]["params"].get("fusion"), record.get("logits", ())
+    if fusion == "film":
+        return "FiLM head: a filled-in first modality still modulates the others; not comparable across heads"
+    if fusion == "gated":
+        return "gated head: a filled-in modality still opens its gates; not comparable across heads"
+    if any(name.startswith("sliced/") for name in logits):
+        return "additive head: a filled-in modality adds a constant to the logits; not comparable across heads"
+    if any(name.startswith("own_head/") for name in logits):
+        return "branches: a filled-in modality's branch still votes, the same for all; not comparable across heads"
+    return "the head sees the filled-in features; not comparable across heads"
+
+
+def reliance_rows(group: Group, headline: str) -> Iterator[Row]:
+    """Yield exact Shapley values of the head over modality subsets; for two modalities also what each adds."""
+    found: list[Values] = []
+    for entry in group.entries:
+        keys = {key for run in entry.runs for key in run.bits if "/fused@" in key}
+        terms = sorted({(key.split("/")[0], key.split("@")[1].split(":")[0]) for key in keys})
+        for rule, filling in terms:
+            for metric, matrix, row in _reliance(group, entry, rule, filling):
+                if metric == "shapley@mean" and rule == headline:
+                    found.append((entry, matrix))
+                yield row
+    what = What("reliance", "mean", "resolution", "subset", headline)
+    resolved = resolution_row(group, what, [m for _, m in found], [e for e, _ in found], "Shapley value")
+    yield from [resolved] if resolved is not None else []
+
+
+def _reliance(group: Group, entry: Entry, rule: str, filling: str) -> Iterator[tuple[str, np.ndarray, Row]]:
+    players = group.modalities
+    if not 2 <= len(players) <= MOST_PLAYERS or not filled(entry, filling):
+        return
+    subsets = [chosen for size in range(len(players) + 1) for chosen in combinations(players, size)]
+    full = subset_name(players)
+    keys = {subset_name(s): f"{rule}/fused@{filling}:{subset_name(s)}" for s in subsets}
+    keys[full] = f"{rule}/fused"
+    notes = [filled(entry, filling), subset_rule(entry.runs[0].record), *entry_notes(entry, rule)]
+    for metric, unit in (("accuracy", "points"), ("nll", "nats")):
+        found = {name: _value(entry, metric, key) for name, key in keys.items()}
+        value = {name: matrix for name, matrix in found.items() if matrix is not None}
+        if len(value) < len(keys):
+            continue
+        suffix = f"@{filling}" if metric == "accuracy" else f"_nll@{filling}"
+        for player, matrix in shapley(value, players).items():
+            what = What("reliance", player, f"shapley{suffix}", "subset", rule, "", unit)
+            yield _reliance_row(group, entry, what, matrix, notes)
+        if len(players) == 2:
+            one, other = players
+            for player, rest in ((one, other), (other, one)):
+                what = What("reliance", player, f"added{suffix}", "subset", rule, rest, unit)
+                yield _reliance_row(group, entry, what, value[full] - value[rest], notes)
+            mixed = value[full] - value[one] - value[other] + value["none"]
+            what = What("reliance", "fused", f"interaction{suffix}", "subset", rule, "", unit)
+            yield _reliance_row(group, entry, what, mixed, notes)
+
+
+def _reliance_row(
+    group: Group, entry: Entry, what: What, matrix: np.ndarray, notes: list[str]
+) -> tuple[str, np.ndarray, Row]:
+    row = mean_row(group, entry, what, matrix, notes)
+    row.p_value = None  # how much a head leans on something is no hypothesis
+    return what.metric, matrix, row
+
+
+def _value(entry: Entry, metric: str, key: str) -> np.ndarray | None:
+    """Return a subset's value (seeds, n): correctness in points, or NLL with its sign turned: more is better."""
+    if metric == "accuracy":
+        bits = entry.matrix(key)
+        return None if bits is None else POINTS * bits
+    nll = entry.values("nll", key)
+    return None if nll is None else -nll.astype(np.float64)

@@ -1,0 +1,51 @@
+"""What a row of missing modalities, or of a probe, is measured on; or why there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..results.evaluation import INPUTS, NOTHING, Evaluation
+from ..results.groups import Entry, Group
+from .make import What, blank
+from .rows import Row
+
+_FILLED = {
+    ("features", "mean"): "missing features at their train mean",
+    ("features", "zero"): "missing features at 0 (sensitivity)",
+    (INPUTS, "mean"): "missing inputs at their train mean",
+    (INPUTS, "zero"): "missing inputs at 0 (sensitivity)",
+}
+#: Why a gap of a method that mixes modalities is not that of features as they are.
+MASKED = "its encoders mix modalities: the probe sees each with the inputs of the others at their train mean"
+
+
+def evaluation_of(entry: Entry) -> Evaluation:
+    """Return how an entry's runs answered for one modality at a time."""
+    return Evaluation.of(entry.runs[0].record)
+
+
+def filled(entry: Entry, filling: str) -> str:
+    """Say what takes the place of a missing modality; '' for an unknown filling."""
+    return _FILLED.get((evaluation_of(entry).missing, filling), "")
+
+
+def no_subsets(group: Group, entry: Entry) -> Iterator[Row]:
+    """Yield a blank row for each modality alone, with the reason, where a method has no answer without the others."""
+    found = evaluation_of(entry)
+    if found.missing != NOTHING or not any(key.endswith("/fused") for run in entry.runs for key in run.bits):
+        return
+    for modality in group.modalities:
+        row = blank(group, entry, What("subsets", modality, "accuracy@mean", "subset", "last", unit="fraction"))
+        row.n_seeds, row.note = len(entry.runs), f"no value: {found.reason}"
+        yield row
+
+
+def no_gap(group: Group, entry: Entry, alone: Entry, rule: str) -> Iterator[Row]:
+    """Yield blank gaps with the reason where nothing tells what a modality's encoder alone has kept."""
+    found = evaluation_of(entry)
+    if found.probe != NOTHING:
+        return
+    for modality in (*group.modalities, "mean", "worst"):
+        row = blank(group, entry, What("competition_gap", modality, "gap", "probe", rule, alone.label))
+        row.n_seeds, row.note = len(entry.runs), f"no value: {found.reason}"
+        yield row

@@ -1,0 +1,56 @@
+"""Our row for a number that a paper prints: same dataset, method, head and selection rule."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .literature import Figure, Ours, compare, head_of
+from .rows import Row
+from .view import GroupKey, View
+
+
+def ours_of(view: View, group: GroupKey, figure: Figure) -> tuple[Row, Ours] | None:
+    """Return our row for a published number, under the source's selection rule where it is known and there."""
+    if figure.dataset != group[0]:
+        return None
+    modality = figure.metric.partition("/")[2]
+    where = (modality, "own_head") if modality else ("fused", "fused")
+    rules = [rule for rule in (figure.source.selection, view.headline) if rule != "unknown"]
+    entries = [row for row in view.entries(group) if row.method == figure.method]
+    # The same head first, then the method as it comes: never the variant of ours that happens to be best.
+    entries.sort(key=lambda row: (not modality and head(row) != head_of(figure), bool(row.params)))
+    for rule in rules:
+        for entry in entries:
+            row = view.find(group, entry.label, "accuracy", *where, selection=rule)
+            if row is not None and row.value is not None:
+                se, sd = (None if value is None else 100 * value for value in (row.se, row.sd))
+                own = "" if modality else head(row)
+                seeds = row.n_seeds or 1
+                made = Ours(*group[:3], rule, 100 * row.value, se, sd, row.n_test or 1, seeds, figure.metric, own)
+                return row, made
+    return None
+
+
+def head(row: Row) -> str:
+    """Return the fusion head of a row: its parameter `fusion`, concatenation where it is not set otherwise."""
+    params = dict(part.partition("=")[::2] for part in row.params.split(";"))
+    return params.get("fusion", "concat")
+
+
+def fill_published(view: View, figures: Sequence[Figure]) -> None:
+    """Put into the rows of a view what the literature prints for the same dataset, method and head.
+
+    The source names every number; the value is there only where one number is meant: the only one that may be
+    compared, or else the only one.
+    """
+    for group in view.groups():
+        found: dict[str, tuple[Row, list[tuple[Figure, bool]]]] = {}
+        for figure in figures:
+            pair = ours_of(view, group, figure)
+            if pair is not None and head_of(figure) == pair[1].head:
+                fair = compare(figure, pair[1]).ci_low is not None
+                found.setdefault(pair[0].row_id, (pair[0], []))[1].append((figure, fair))
+        for row, several in found.values():
+            meant = [figure for figure, fair in several if fair] or [figure for figure, _ in several]
+            row.published_value = meant[0].value / 100 if len(meant) == 1 else None
+            row.published_source = "; ".join(f"{f.source.key}: {f.value:g} % ({f.place})" for f, _ in several)

@@ -1,0 +1,188 @@
+"""all_tables.csv as tables, page and figures read it: looked up by name, never by row number."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError
+from ..results.facts import CONTROL, ENSEMBLE, LOGIT_MEAN
+from ..results.load import read_made_plan
+from ..storage.atomic import read_text
+from .audit import Findings, audit_lines, read_audit
+from .rows import Row, parse_rows
+
+GroupKey = tuple[str, str, str, str]
+Cost = dict[str, str]
+
+
+@dataclass
+class View:
+    """The rows of a study, with its headline rule and its baseline's name.
+
+    Attributes:
+        cost: the rows of cost.csv, as text. audit: what the audit of each dataset and split found.
+    """
+
+    name: str
+    headline: str
+    baseline: str
+    rows: list[Row]
+    cost: list[Cost]
+    audit: Findings = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._found = {self._key(row): row for row in self.rows}
+        self._of: dict[GroupKey, list[Row]] = {}
+        for row in self.rows:
+            if row.dataset:  # others lie across groups
+                self._of.setdefault(row.group, []).append(row)
+
+    @classmethod
+    def open(cls, results: Path) -> View:
+        """Read a results folder.
+
+        Raises:
+            DataError: no plan, no tables, or tables of another version.
+        """
+        texts = []
+        for name in ("all_tables.csv", "cost.csv"):
+            try:
+                texts.append(read_text(results / name))
+            except (OSError, UnicodeDecodeError):
+                said = "is missing" if not (results / name).exists() else "can't be read"
+                raise DataError(f"{results / name} {said}", "Make it with: mmlbench tables") from None
+        view = cls.parse(read_made_plan(results), *texts)
+        view.audit = read_audit(results)
+        return view
+
+    @classmethod
+    def parse(cls, plan: Mapping[str, Any], all_tables: str, cost: str) -> View:
+        """Take the texts of all_tables.csv and cost.csv."""
+        costs = list(csv.DictReader(io.StringIO(cost, newline="")))
+        return cls(
+            plan.get("title") or plan["name"], plan["headline"], plan["baseline"], parse_rows(all_tables), costs
+        )
+
+    @staticmethod
+    def _key(row: Row) -> tuple[str, ...]:
+        return (*row.group, row.table, row.label, row.modality, row.metric, row.kind, row.selection, row.baseline)
+
+    def groups(self) -> list[GroupKey]:
+        """Return the groups in the order of the plan."""
+        return list(self._of)
+
+    def of(self, group: GroupKey, table: str, metric: str = "", selection: str | None = None) -> list[Row]:
+        """Return the rows of a table of a group, in order."""
+        return [
+            row
+            for row in self._of.get(group, ())
+            if row.table == table
+            and (not metric or row.metric == metric)
+            and (selection is None or row.selection == selection)
+        ]
+
+    def find(
+        self,
+        group: GroupKey,
+        label: str,
+        metric: str,
+        modality: str = "fused",
+        kind: str = "fused",
+        baseline: str = "",
+        table: str = "accuracy",
+        selection: str | None = None,
+    ) -> Row | None:
+        """Return one row under the headline rule, or None."""
+        rule = self.headline if selection is None else selection
+        return self._found.get((*group, table, label, modality, metric, kind, rule, baseline))
+
+    def title(self, group: GroupKey) -> str:
+        """Return a group's name: dataset and split, and recipe and encoder where they tell groups apart."""
+        dataset, split, recipe, encoder = group
+        alike = [other for other in self.groups() if other[:2] == group[:2]]
+        return f"{dataset} / {split}" + (f" / {recipe} / {encoder}" if len(alike) > 1 else "")
+
+    def modalities(self, group: GroupKey) -> list[str]:
+        """Return the modalities of a group, in the dataset's order."""
+        rows = [row for row in self._of.get(group, ()) if row.table in ("accuracy", "competition_gap")]
+        names = [row.modality for row in rows if row.modality not in ("fused", "mean", "worst")]
+        return list(dict.fromkeys(names))
+
+    def entries(self, group: GroupKey) -> list[Row]:
+        """Return one accuracy row per label, best first: ranked ones, then those without a fused prediction,
+        then the control. A label without a fused accuracy is stood for by its first row.
+        """
+        first: dict[str, Row] = {}
+        for row in self.of(group, "accuracy", "accuracy"):
+            fused = row.kind == "fused" and row.selection == self.headline
+            if row.label not in first or fused:
+                first[row.label] = row
+        order = list(first)
+
+        def place(row: Row) -> tuple[int, float, int]:
+            fused = row.kind == "fused" and row.selection == self.headline
+            apart = 2 if row.method == CONTROL else 1 if row.method == LOGIT_MEAN else 0 if fused else 1
+            return apart, -(row.value or 0.0) if fused else 0.0, order.index(row.label)
+
+        return sorted(first.values(), key=place)
+
+    def references(self, group: GroupKey) -> list[str]:
+        """Return the labels that the others are compared with."""
+        return list(dict.fromkeys(row.baseline for row in self.of(group, "accuracy", "difference", self.headline)))
+
+    def alone(self, group: GroupKey) -> str:
+        """Return the label from which gaps are measured, '' where there is none."""
+        return next((row.baseline for row in self.of(group, "competition_gap", "gap")), "")
+
+    def control(self, group: GroupKey) -> str:
+        """Return the label of the control, '' where there is none."""
+        return next((row.label for row in self.of(group, "accuracy") if row.method == CONTROL), "")
+
+    def ensemble(self, group: GroupKey) -> str:
+        """Return the label of the ensemble, '' where there is none."""
+        found = [row.label for row in self.of(group, "accuracy", "difference") if row.method == ENSEMBLE]
+        return next(iter(found), "")
+
+    def bayes(self, group: GroupKey) -> dict[str, float]:
+        """Return the Bayes accuracies that are known, modality -> fraction."""
+        rows = self.of(group, "bayes", "accuracy")
+        return {row.modality: row.value for row in rows if row.value is not None}
+
+    def about(self, group: GroupKey, label: str) -> list[Row]:
+        """Return all rows of a label in a group, in the order of the tables."""
+        return [row for row in self._of.get(group, ()) if row.label == label]
+
+    def rule_words(self, words: Mapping[str, str]) -> str:
+        """Return the headline rule in words."""
+        return words.get(self.headline, self.headline)
+
+    def cost_of(self, group: GroupKey, label: str) -> Cost:
+        """Return the cost row of a label, {} where there is none."""
+        where = dict(zip(("dataset", "split", "recipe", "encoder", "label"), (*group, label), strict=True))
+        return next((row for row in self.cost if all(row[name] == value for name, value in where.items())), {})
+
+    def seconds(self, group: GroupKey, label: str) -> tuple[float | None, list[str]]:
+        """Return the training seconds of one seed with those of the runs that it reuses, and whose they are."""
+        own = self.cost_of(group, label)
+        if not own.get("train_seconds"):
+            return None, []
+        total, reused = float(own["train_seconds"]), []
+        for method in filter(None, own.get("reuses", "").split("+")):
+            found = [row for row in self.cost if row["method"] == method and self.cost_of(group, row["label"]) is row]
+            if found and found[0]["train_seconds"]:
+                total += float(found[0]["train_seconds"])
+                reused.append(found[0]["label"])
+        return total, reused
+
+    def audited(self, group: GroupKey) -> list[str]:
+        """Return what the audit of a group's data found, gravest first; [] where nothing was audited."""
+        return audit_lines(self.audit, *group[:2])
+
+    def resolution(self, group: GroupKey, table: str = "accuracy") -> Row | None:
+        """Return the row with the smallest difference that the group can resolve."""
+        return next(iter(self.of(group, table, "resolution")), None)

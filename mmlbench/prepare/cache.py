@@ -1,0 +1,366 @@
+"""The prepared cache: memory-mapped arrays, split tables, a manifest and a fingerprint.
+
+`prepare` makes it from a dataset's raw files, once; `Cache.open` checks and maps it. Layout of a cache folder
+`<dataset>-<key>/` (the key hashes the dataset's name, parameters and code)::
+
+    manifest.json         written last: arrays, splits, standardisation, fingerprint
+    <modality>.npy        (rows, views, *shape), stored dtype; real value = stored * scale + offset
+    valid-<modality>.npy  how many views of each row are its own, where rows differ
+    raw.csv               the raw files that were read, with size and hash, where the user brought them
+    extra-<name>.npy      further facts per row of the first modality
+    split-<name>.csv      id, part, label, group, row_<modality> ...
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import hashlib
+import inspect
+import io
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..dataset import PARTS, CacheWriter, Dataset, Options, base_split
+from ..errors import DataError, LeaseLost, MmlbenchError, RunError, fault
+from ..storage import mapped
+from ..storage.atomic import plain, read_json, storage_error, write_json
+from ..storage.hashing import digest, file_digest
+from ..storage.lease import Lease
+from . import unfinished
+from .unfinished import JOURNAL
+
+SCHEMA = 1
+#: Larger files are checked by their size and by evenly spaced blocks, to stay at disk speed.
+FULL_CHECK_BYTES = 256 * 2**20
+_BLOCK = 2**20
+
+
+def cache_key(name: str, params: dict[str, Any], code: str) -> str:
+    """Return the key in a cache folder's name."""
+    return digest({"dataset": name, "params": params, "code": code, "schema": SCHEMA})[:10]
+
+
+def spot_digest(path: Path) -> str:
+    """Return a digest of a large file's size and of 64 evenly spaced blocks of 1 MiB."""
+    with plain(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        found = hashlib.sha256(str(size).encode())
+        for k in range(64):
+            file.seek((size - _BLOCK) * k // 63 if size > _BLOCK else 0)
+            found.update(file.read(_BLOCK))
+    return found.hexdigest()
+
+
+def _file_facts(path: Path) -> dict[str, Any]:
+    return {"bytes": path.stat().st_size, "sha256": file_digest(path), "spot": spot_digest(path)}
+
+
+def _moments(stored: np.ndarray, rows: np.ndarray, scale: float, offset: float) -> dict[str, float]:
+    """Return mean and standard deviation of the real values of some rows, all views, in float64 and in order."""
+    total = squares = 0.0
+    count = 0
+    for start in range(0, len(rows), 256):
+        block = stored[rows[start : start + 256]].astype(np.float64) * scale + offset
+        total += float(block.sum())
+        squares += float(np.square(block).sum())
+        count += block.size
+    mean = total / count
+    return {"mean": mean, "std": max(squares / count - mean * mean, 1e-12) ** 0.5}
+
+
+def _write_split(out: CacheWriter, name: str) -> dict[str, Any]:
+    """Write a split's table; return its entry of the manifest, standardisation by its train part included."""
+    samples, modalities = out.splits[name], out.dataset.modalities
+    path = out.folder / f"split-{name}.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["id", "part", "label", "group", *(f"row_{m.name}" for m in modalities)])
+        writer.writerows([s.id, s.part, s.label, s.group, *s.rows] for s in samples)
+    train = [sample for sample in samples if sample.part == "train"]
+    standard = {}
+    for k, modality in enumerate(modalities):
+        facts = out.arrays[modality.name]
+        stored = mapped.read(out.folder / f"{modality.name}.npy")
+        rows = np.unique([sample.rows[k] for sample in train])
+        standard[modality.name] = _moments(stored, rows, facts["scale"], facts["offset"])
+    counts = {part: sum(sample.part == part for sample in samples) for part in PARTS}
+    return {"counts": counts, "standardise": standard, **_file_facts(path)}
+
+
+def _check_folds(out: CacheWriter) -> None:
+    """Refuse folds that test on the same sample: put together, it would count twice."""
+    tested: dict[tuple[str, str], str] = {}
+    for name, samples in out.splits.items():
+        base = base_split(name)
+        for sample in samples if base != name else ():
+            if sample.part != "test":
+                continue
+            first = tested.setdefault((base, sample.id), name)
+            if first != name:
+                what = f"{out.dataset.name}: {sample.id} is in the test parts of the folds {first} and {name}"
+                raise DataError(what, "Test each sample in one fold, or name the splits otherwise than NAME.<number>")
+
+
+def _check_finite(name: str, path: Path, rows_in_block: int = 256) -> None:
+    """Refuse an array with NaN or infinite values, which would spoil every run that is made from it."""
+    stored = mapped.read(path)
+    if stored.dtype.kind != "f":
+        return
+    for start in range(0, len(stored), rows_in_block):
+        bad = ~np.isfinite(stored[start : start + rows_in_block]).reshape(-1, stored[0].size).all(axis=1)
+        if bad.any():
+            what = f"{name}: row {start + int(bad.argmax())} is NaN or infinite"
+            raise DataError(what, "Check the raw files, or mend the dataset's prepare")
+
+
+def _finish(out: CacheWriter, key: str) -> dict[str, Any]:
+    """Hash what `prepare` wrote and return the manifest."""
+    dataset = out.dataset
+    missing = [m.name for m in dataset.modalities if m.name not in out.arrays]
+    missing += [name for name in dataset.splits if name not in out.splits]
+    if missing:
+        raise DataError(f"{dataset.name}: prepare wrote no {', '.join(missing)}", "Mend the dataset's prepare")
+    _check_folds(out)
+    for modality in dataset.modalities:
+        _check_finite(f"{dataset.name}/{modality.name}", out.folder / f"{modality.name}.npy")
+    arrays = {m.name: out.arrays[m.name] | _file_facts(out.folder / f"{m.name}.npy") for m in dataset.modalities}
+    for name, facts in arrays.items():
+        if facts.get("valid"):
+            facts["valid"] = _file_facts(out.folder / f"valid-{name}.npy")
+    manifest: dict[str, Any] = {
+        "schema": SCHEMA,
+        "dataset": dataset.name,
+        "key": key,
+        "class_names": list(dataset.class_names),
+        "modalities": [modality.facts() for modality in dataset.modalities],
+        "arrays": arrays,
+        "extras": {name: _file_facts(out.folder / f"extra-{name}.npy") for name in out.extras},
+        "splits": {name: _write_split(out, name) for name in dataset.splits},
+        "bayes": {name: round(float(value), 6) for name, value in dataset.bayes().items()},
+    }
+    if out.raw:  # the recipe's other half: what was read, with which libraries, what was left out
+        raw_list = out.folder / "raw.csv"
+        listed = {"list": _file_facts(raw_list)} if raw_list.exists() else {}
+        manifest["raw"] = out.raw | listed | ({"notes": out.notes} if out.notes else {})
+    manifest["fingerprint"] = digest(manifest)[:16]
+    return manifest
+
+
+def _fill(out: CacheWriter, key: str, raw: Path | None) -> dict[str, Any]:
+    """Let the dataset fill the cache and return the manifest; a fault of its file is told as one.
+
+    Raises:
+        DataError: as `prepare`. RunError: the dataset's code raised something of its own.
+    """
+    try:
+        out.dataset.prepare(raw, out)
+        return _finish(out, key)
+    except MmlbenchError:
+        raise
+    except OSError as error:
+        place = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else None
+        if place is None or out.folder in place.parents:
+            raise  # of writing
+        what = f"{out.dataset.name}: {place} can't be read ({error.strerror})"
+        raise DataError(what, "Check the folder of raw files") from error
+    except Exception as error:
+        files = [inspect.getsourcefile(kind) or "" for kind in type(out.dataset).__mro__[:-1]]
+        what, mend = fault(error, files)
+        raise RunError(f"the dataset {out.dataset.name!r} failed to prepare: {what}", mend) from error
+
+
+def prepare(
+    dataset: Dataset,
+    key: str,
+    root: Path,
+    say: Callable[[str], None],
+    raw: Path | None = None,
+    options: Options | None = None,
+) -> dict[str, Any]:
+    """Make the cache of a dataset below `root` unless it is there; safe under concurrent processes.
+
+    A killed preparation that keeps a journal (see `mmlbench.prepare.items`) is taken up where it was.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        DataError: raw files missing, corrupt or changed, an existing cache that fails its check, a full disk.
+    """
+    folder = root / f"{dataset.name}-{key}"
+    if (folder / "manifest.json").exists():
+        with contextlib.suppress(OSError):  # left by a kill in the last moment, or by nobody
+            (folder / JOURNAL).unlink(missing_ok=True)
+        return Cache.open(folder).manifest
+    lease = Lease(unfinished.lease_folder(folder), say, passing=True)
+    try:
+        with lease:
+            building = unfinished.take_up(folder, lease)
+            if not (folder / "manifest.json").exists():  # else the process that we waited for made it
+                return _build(dataset, key, folder, building, options or Options(say=say), raw, lease)
+    except LeaseLost as lost:
+        unfinished.forget(folder, lease)
+        if not (folder / "manifest.json").exists():
+            raise
+        say(f"{lost.what}; the cache is complete there, and nothing of this process is kept")
+    return Cache.open(folder).manifest
+
+
+def _build(
+    dataset: Dataset,
+    key: str,
+    folder: Path,
+    building: Path,
+    options: Options,
+    raw: Path | None,
+    lease: Lease,
+) -> dict[str, Any]:
+    """Make the cache in `building`, then let it be `folder`; where that fails, a journal's work is kept."""
+    try:
+        building.mkdir(exist_ok=True)
+        for left in building.glob(".*.tmp"):  # a kill while the manifest was written
+            left.unlink()
+        manifest = _fill(CacheWriter(building, dataset, options, lease), key, raw)
+        write_json(building / "manifest.json", manifest, lease.whole)
+        lease.rename(building, folder)
+        (folder / JOURNAL).unlink(missing_ok=True)
+    except MmlbenchError:
+        if not (building / JOURNAL).exists():  # nothing was decoded: what was unpacked is not what is wanted
+            shutil.rmtree(building.with_suffix(".unpacked"), ignore_errors=True)
+        raise
+    except OSError as error:
+        raise storage_error(error, folder) from error
+    finally:
+        if lease.held():
+            unfinished.leave_in_order(folder, building)
+    shutil.rmtree(building.with_suffix(".unpacked"), ignore_errors=True)
+    return manifest
+
+
+@dataclass
+class Part:
+    """The samples of one part of a split, in the order of the split's table.
+
+    Attributes:
+        ids, groups: strings, shape (n,). label: int64 (n,). rows: modality -> int64 (n,).
+    """
+
+    ids: np.ndarray
+    groups: np.ndarray
+    label: np.ndarray
+    rows: dict[str, np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+
+@dataclass
+class Cache:
+    """An opened and checked cache folder."""
+
+    folder: Path
+    manifest: dict[str, Any]
+    _parts: dict[tuple[str, str], Part] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, folder: Path) -> Cache:
+        """Open a cache and check every file against the manifest.
+
+        Raises:
+            DataError: no cache, another schema, a file missing, truncated or changed.
+        """
+        mend = f"Remove {folder} and prepare the dataset again"
+        if not (folder / "manifest.json").exists():
+            raise DataError(f"no prepared cache at {folder}", "Run: mmlbench prepare NAME")
+        try:
+            manifest = read_json(folder / "manifest.json")
+        except DataError as error:
+            raise DataError(error.what, mend) from None
+        if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
+            raise DataError(f"{folder}/manifest.json has an unknown schema, not {SCHEMA}", mend)
+        claimed = manifest.get("fingerprint")
+        if digest({name: value for name, value in manifest.items() if name != "fingerprint"})[:16] != claimed:
+            raise DataError(f"{folder}/manifest.json was changed after it was made", mend)
+        files = {f"{name}.npy": facts for name, facts in manifest["arrays"].items()}
+        files |= {f"extra-{name}.npy": facts for name, facts in manifest["extras"].items()}
+        files |= {f"split-{name}.csv": facts for name, facts in manifest["splits"].items()}
+        for name, facts in manifest["arrays"].items():
+            files |= {f"valid-{name}.npy": facts["valid"]} if "valid" in facts else {}
+        files |= {"raw.csv": manifest["raw"]["list"]} if "list" in manifest.get("raw", {}) else {}
+        for name, facts in files.items():
+            cls._check_file(folder / name, facts, mend)
+        return cls(folder, manifest)
+
+    @staticmethod
+    def _check_file(path: Path, facts: dict[str, Any], mend: str) -> None:
+        if not path.exists():
+            raise DataError(f"{path} is missing from the cache", mend)
+        if path.stat().st_size != facts["bytes"]:
+            raise DataError(f"{path} has {path.stat().st_size} bytes instead of {facts['bytes']}", mend)
+        small = facts["bytes"] <= FULL_CHECK_BYTES
+        if (file_digest(path) if small else spot_digest(path)) != facts["sha256" if small else "spot"]:
+            raise DataError(f"{path} was changed after the cache was made", mend)
+
+    @property
+    def modalities(self) -> list[str]:
+        """Names of the modalities, in the dataset's order."""
+        return [modality["name"] for modality in self.manifest["modalities"]]
+
+    def shape(self, modality: str) -> tuple[int, ...]:
+        """Return the shape of one view."""
+        return next(tuple(m["shape"]) for m in self.manifest["modalities"] if m["name"] == modality)
+
+    def array(self, modality: str) -> np.ndarray:
+        """Return the memory map (rows, views, *shape) of a modality."""
+        return mapped.read(self.folder / f"{modality}.npy")
+
+    def valid(self, modality: str) -> np.ndarray | None:
+        """Return how many views of each row are its own, (rows,), or None where all are."""
+        if "valid" not in self.manifest["arrays"][modality]:
+            return None
+        return np.load(self.folder / f"valid-{modality}.npy", allow_pickle=False)
+
+    @property
+    def notes(self) -> list[str]:
+        """Return what every table made from this cache has to say."""
+        return list(self.manifest.get("raw", {}).get("notes", ()))
+
+    def extra(self, name: str) -> np.ndarray:
+        """Return an extra array, first axis the rows of the first modality."""
+        return np.load(self.folder / f"extra-{name}.npy", allow_pickle=False)
+
+    def affine(self, split: str, modality: str) -> tuple[float, float]:
+        """Return (gain, bias) with which stored * gain + bias is standardised by the split's train part."""
+        facts, moments = (
+            self.manifest["arrays"][modality],
+            self.manifest["splits"][split]["standardise"][modality],
+        )
+        return facts["scale"] / moments["std"], (facts["offset"] - moments["mean"]) / moments["std"]
+
+    def part(self, split: str, part: str) -> Part:
+        """Return the samples of a part of a split."""
+        if split not in self.manifest["splits"]:
+            known = ", ".join(self.manifest["splits"])
+            raise DataError(f"{self.folder} has no split {split!r}", f"It has: {known}")
+        if not self._parts or (split, part) not in self._parts:
+            self._read_split(split)
+        return self._parts[split, part]
+
+    def _read_split(self, split: str) -> None:
+        with io.TextIOWrapper(plain(self.folder / f"split-{split}.csv"), encoding="utf-8", newline="") as file:
+            table = list(csv.DictReader(file))
+        for part in PARTS:
+            chosen = [row for row in table if row["part"] == part]
+            self._parts[split, part] = Part(
+                ids=np.array([row["id"] for row in chosen], dtype=np.str_),
+                groups=np.array([row["group"] for row in chosen], dtype=np.str_),
+                label=np.array([row["label"] for row in chosen], dtype=np.int64),
+                rows={m: np.array([row[f"row_{m}"] for row in chosen], dtype=np.int64) for m in self.modalities},
+            )

@@ -1,0 +1,114 @@
+"""Registration of methods, datasets and encoders: one decorator, one table.
+
+Discovery and everything that can be known without importing a plug-in is in `index`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import keyword
+import re
+import sys
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from ..errors import ConfigError
+from ..storage import paths
+
+KINDS = ("method", "dataset", "encoder")
+#: What a plug-in may be called: it becomes a folder, a table's label and part of a workflow's path.
+NAME = r"[a-z][a-z0-9_]{0,39}"
+#: Names that YAML reads as truth or nothing, so that no config could name them, and those that Python keeps.
+_MEANT_OTHERWISE = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n", *keyword.kwlist})
+#: Rows that the tables make themselves: a plug-in's row of that name would be taken for theirs.
+OF_THE_TABLES = frozenset({"logit_mean"})
+RESERVED = _MEANT_OTHERWISE | OF_THE_TABLES
+_registered: dict[tuple[str, str], type[Plugin]] = {}
+_by_module: dict[str, list[type[Plugin]]] = {}
+
+#: The index's child process sets this to describe both sides of a clash instead of stopping at the second.
+collect_clashes = False
+
+
+def why_reserved(name: str) -> str:
+    """Return why a name of `RESERVED` is."""
+    return "it is a row that the tables make" if name in OF_THE_TABLES else "YAML or Python reads it otherwise"
+
+
+class Plugin:
+    """What methods, datasets and encoders share: a kind, a name and a description."""
+
+    kind: ClassVar[str]
+    #: Name in configs and tables; default: the stem of the file.
+    name: ClassVar[str]
+
+    @classmethod
+    def describe(cls) -> dict[str, Any]:
+        """Return the facts of the class as plain data for the plug-in index."""
+        return {}
+
+
+T = TypeVar("T", bound=type[Plugin])
+
+
+def _source(cls: type) -> Path:
+    return Path(inspect.getsourcefile(cls) or "?").resolve()
+
+
+def _check_module(cls: type, path: Path) -> None:
+    """Refuse a plug-in file that was imported under a second name: its classes would exist twice."""
+    for folder in ("methods", "datasets", "encoders", "plugins"):
+        package = sys.modules.get(f"mmlbench.{folder}")
+        known = {Path(entry).resolve() for entry in getattr(package, "__path__", [])}
+        if folder != "plugins":  # the package itself may not have been imported yet
+            known |= {place.resolve() for place in paths.plugin_folders(folder)}
+        proper = f"mmlbench.{folder}.{path.stem}"
+        if path.parent in known and cls.__module__ != proper:
+            raise ConfigError(
+                f"{path} was imported as {cls.__module__!r}, a second name of {proper!r}",
+                f"Import it as {proper}",
+            )
+
+
+def register(cls: T) -> T:
+    """Register a Method, Dataset or Encoder class under its name.
+
+    Raises:
+        ConfigError: the class is none of the three, its name is no identifier of small letters, digits and
+            underscores, the name is taken by another file, or the file was imported under a second name.
+    """
+    kind = getattr(cls, "kind", None)
+    if kind not in KINDS:
+        raise ConfigError(f"{cls.__qualname__} is no Method, Dataset or Encoder", "Derive it from one of the three")
+    path = _source(cls)
+    if "name" not in cls.__dict__:
+        cls.name = path.stem
+    if not re.fullmatch(NAME, cls.name):
+        raise ConfigError(
+            f"{path}: {cls.name!r} can't name a {kind}",
+            "Use up to 40 small letters, digits and underscores, a letter first",
+        )
+    if cls.name in RESERVED:
+        raise ConfigError(f"{path}: {cls.name!r} can't name a {kind}: {why_reserved(cls.name)}", "Rename it")
+    _check_module(cls, path)
+    _by_module.setdefault(cls.__module__, []).append(cls)
+    other = _registered.get((kind, cls.name))
+    if collect_clashes:
+        return cls
+    if other is not None and (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
+        raise ConfigError(
+            f"the {kind} name {cls.name!r} is registered twice, in {_source(other)} and in {path}",
+            "Rename one of the two",
+        )
+    _registered[kind, cls.name] = cls
+    return cls
+
+
+def registered() -> dict[tuple[str, str], type[Plugin]]:
+    """Return what has been registered in this process so far: (kind, name) -> class."""
+    return dict(_registered)
+
+
+def registered_in(module: str) -> list[type[Plugin]]:
+    """Return the classes that a module has registered, in its order."""
+    return list(_by_module.get(module, []))

@@ -1,0 +1,90 @@
+"""Child process of the index: import the modules named on standard input, answer with their plug-ins as JSON."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import re
+import sys
+import traceback
+from typing import Any
+
+from .. import registry
+from ..errors import ConfigError, MmlbenchError, brief, fault
+from ..storage.texts import why_not
+
+#: What the tables write in the column of the modality for something else.
+RESERVED = ("fused", "mean", "worst", "none")
+_WORD, _PATH = re.compile(r"[a-z][a-z0-9_]{0,39}"), re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,39}")
+
+
+def _where(error: BaseException, path: str) -> str:
+    """Return ' (line n)', the line of the plug-in file at which an error arose, or ''."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
+    return f" (line {lines[-1]})" if lines else ""
+
+
+def _faults_of_dataset(facts: dict[str, Any]) -> list[str]:
+    """Return what the names and numbers of a dataset break: file names, table columns, workflow paths."""
+    names = [modality["name"] for modality in facts["modalities"]]
+    faults = [f"the modality {n!r} is not of small letters, digits and _" for n in names if not _WORD.fullmatch(n)]
+    faults += [f"{n!r} can't name a modality: the tables use it" for n in names if n in RESERVED]
+    faults += [
+        f"the split {n!r} is not of letters, digits and _ . -" for n in facts["splits"] if not _PATH.fullmatch(n)
+    ]
+    faults += ["it has no modality"] * (not names) + ["two modalities share a name"] * (len(set(names)) < len(names))
+    for modality in facts["modalities"]:
+        sizes = [*modality["shape"], modality["views"]]
+        if len(modality["shape"]) not in (2, 3) or not all(isinstance(n, int) and n > 0 for n in sizes):
+            faults.append(
+                f"the modality {modality['name']!r} has the shape {modality['shape']}, not (C, L) or (C, H, W)"
+            )
+    faults += [f"the class {brief(name)} {why_not(name)}" for name in facts["class_names"] if why_not(name)]
+    if len(set(facts["class_names"])) < max(2, len(facts["class_names"])):
+        faults.append("its class names are fewer than two, or repeat")
+    for name, split in facts["splits"].items():
+        if not split["counts"].get("train") or not split["counts"].get("test"):
+            faults.append(f"the split {name!r} has no train or no test part")
+    return faults
+
+
+def describe_module(module: str, path: str) -> list[dict[str, Any]]:
+    """Import a module and describe the plug-ins that it registers, or say why it can't be used."""
+    try:
+        importlib.import_module(module)
+        described: list[dict[str, Any]] = [
+            {
+                "kind": cls.kind,
+                "name": cls.name,
+                "module": module,
+                "doc": cls.__doc__ or "",
+                "facts": cls.describe(),
+            }
+            for cls in registry.registered_in(module)
+        ]
+        json.dumps(described)
+        for facts in described:
+            faults = _faults_of_dataset(facts["facts"]) if facts["kind"] == "dataset" else []
+            if faults:
+                raise ConfigError(f"{facts['name']}: {'; '.join(faults)}")
+        return described
+    except MmlbenchError as error:
+        return [{"error": f"{error}{_where(error, path)}"}]
+    except BaseException as error:  # a plug-in may raise anything, SystemExit included
+        return [{"error": f"{fault(error)[0]}{_where(error, path)}"}]
+
+
+def main() -> None:
+    """Answer on the real standard output; what plug-ins print while they are imported goes to standard error."""
+    answer = os.dup(1)
+    os.dup2(2, 1)
+    registry.collect_clashes = True
+    modules = json.load(sys.stdin)
+    described = {module: describe_module(module, path) for module, path in modules.items()}
+    with os.fdopen(answer, "w") as out:
+        out.write(json.dumps(described) + "\n")
+
+
+if __name__ == "__main__":
+    main()

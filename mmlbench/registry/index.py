@@ -1,0 +1,399 @@
+"""What can be known of every plug-in without importing it.
+
+Each plug-in file is imported once, in a child process, and described; the description is kept under the hash
+of the file, of the plug-in files it imports and of the engine's contracts. So `mmlbench list`, the check of a
+config and Snakemake's parsing need no torch, and a new or edited file costs one import.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import json
+import os
+import pkgutil
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from .. import plugins
+from ..errors import ConfigError, DataError, UnknownPluginError, nearest
+from ..storage import paths
+from ..storage.atomic import write_json
+from ..storage.hashing import code_fingerprint, digest, file_digest, imported
+from ..system import interrupt
+from . import Plugin, registered
+
+#: Folders of the engine that shape a description ('' are the contracts); an edit there makes every description anew.
+SHAPING = ("", "registry")
+#: Folders whose files decide what bytes a dataset prepares: they count as the code of a dataset that imports them.
+DECIDING = ("decode", "frontends")
+#: Folder or entry-point group -> kind of the plug-ins in it; a folder named in a config may hold any kind.
+GROUPS = {"methods": "method", "datasets": "dataset", "encoders": "encoder", "plugins": "plugin"}
+
+#: An import that takes longer (and 10 s more for each further file) is given up; torch from a slow disk takes 30.
+LIMIT_S = 60
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file that may hold plug-ins; `label` names it where it can't be imported."""
+
+    module: str
+    path: Path
+    kind: str
+    label: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One plug-in as the index knows it; `error` is set where its file could not be imported."""
+
+    kind: str
+    name: str
+    module: str
+    path: str
+    doc: str = ""
+    facts: dict[str, Any] = field(default_factory=dict)
+    fingerprint: str = ""
+    error: str = ""
+    clash: str = ""
+
+    @property
+    def summary(self) -> str:
+        """The first line of the docstring."""
+        return self.doc.strip().splitlines()[0] if self.doc.strip() else ""
+
+
+def _folder_sources() -> list[Source]:
+    found = []
+    for package, kind in GROUPS.items():
+        module = importlib.import_module(f"mmlbench.{package}")
+        for folder in module.__path__ if package == "plugins" else ():  # those of the environment, too
+            _check_apart(folder)
+        for info in sorted(pkgutil.iter_modules(module.__path__), key=lambda info: info.name):
+            if info.name.startswith("_") or info.ispkg:
+                continue
+            location = Path(getattr(info.module_finder, "path", ".")) / f"{info.name}.py"
+            found.append(Source(f"mmlbench.{package}.{info.name}", location.resolve(), kind, info.name))
+    return found
+
+
+def _locate(module: str) -> Path:
+    """Return the file of a module of another distribution, without importing anything."""
+    top, *rest = module.split(".")
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        spec = None
+    places = list(spec.submodule_search_locations or []) if spec else []
+    origin = Path(spec.origin) if spec and spec.origin else Path(top)
+    options = [Path(place, *rest).with_suffix(".py") for place in places] if rest else [origin]
+    options += [Path(place, *rest, "__init__.py") for place in places]
+    return next((option for option in options if option.is_file()), options[0] if options else origin)
+
+
+def _entry_point_sources() -> list[Source]:
+    """Plug-ins that other distributions announce."""
+    announced = entry_points()
+    return [
+        Source(point.module, _locate(point.module), kind, point.name)
+        for group, kind in GROUPS.items()
+        if kind != "plugin"
+        for point in announced.select(group=f"mmlbench.{group}")
+    ]
+
+
+def sources() -> list[Source]:
+    """Return every place where a plug-in may be, each module once."""
+    unique: dict[str, Source] = {}
+    for source in [*_folder_sources(), *_entry_point_sources()]:
+        unique.setdefault(source.module, source)
+    return list(unique.values())
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """What counts as a plug-in's code where it imports it.
+
+    These are the other plug-in files, the front ends, the files beside one that came by an entry point, and the
+    modules of the packages among all these.
+
+    Attributes:
+        files: module -> file. roots: package -> the folders in which packages of its own may lie.
+    """
+
+    files: Mapping[str, Path]
+    roots: Mapping[str, tuple[Path, ...]]
+
+    def find(self, module: str) -> Path | None:
+        """Return the file of a module; None where it is none of these."""
+        if module in self.files:
+            return self.files[module]
+        for root, folders in self.roots.items():
+            if module.startswith(f"{root}."):
+                inner = module[len(root) + 1 :].split(".")
+                for folder in folders:
+                    place = folder.joinpath(*inner)
+                    for file in (place / "__init__.py", *([place.with_suffix(".py")] if inner[1:] else [])):
+                        if file.is_file():
+                            return file.resolve()
+        return None
+
+
+def _neighbours(found: Iterable[Source]) -> Neighbours:
+    located = {source.module: source.path for source in found}
+    for package in (*GROUPS, *DECIDING):
+        for place in importlib.import_module(f"mmlbench.{package}").__path__:
+            located |= {f"mmlbench.{package}.{file.stem}": file.resolve() for file in Path(place).glob("*.py")}
+    roots = {
+        f"mmlbench.{package}": tuple(map(Path, importlib.import_module(f"mmlbench.{package}").__path__))
+        for package in GROUPS
+    }
+    for source in found:
+        parent = source.module.rpartition(".")[0]
+        if parent and not source.module.startswith("mmlbench."):
+            located |= {f"{parent}.{file.stem}": file for file in source.path.parent.glob("*.py")}
+            roots[parent] = (source.path.parent,)
+    return Neighbours(located, roots)
+
+
+@cache
+def _engine_file(module: str) -> str:
+    """Return the digest of the engine file that a plug-in imports names from (such as a list of fusion heads)."""
+    if not module.startswith("mmlbench."):
+        return ""
+    place = paths.PACKAGE.joinpath(*module.split(".")[1:])
+    files = [path for path in (place.with_suffix(".py"), place / "__init__.py") if path.is_file()]
+    return file_digest(files[0]) if files else ""
+
+
+@cache
+def _contract_digest() -> str:
+    return digest([sys.version_info[:2], *map(file_digest, paths.sources(*SHAPING))])
+
+
+@cache
+def _imports(text: str, module: str, path: Path) -> tuple[str, ...]:
+    try:
+        return tuple(imported(text, module, path))
+    except (SyntaxError, ValueError):
+        return ()
+
+
+def _key(source: Source, located: Neighbours) -> str:
+    """Hash a file with the files that it imports, byte for byte (docstrings are shown, so they count)."""
+    seen: dict[str, str] = {}
+    waiting = [(source.module, source.path)]
+    while waiting:
+        name, path = waiting.pop()
+        if name in seen:
+            continue
+        text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+        seen[name] = digest(text)
+        for module in _imports(text, name, path):
+            place = located.find(module)
+            if place is not None:
+                waiting.append((module, place))
+            else:
+                seen[module] = _engine_file(module)
+    return digest([source.module, str(source.path), source.kind, source.label, _contract_digest(), seen])
+
+
+@cache
+def _surroundings() -> str:
+    """Return a digest that changes with what is installed and with the engine: what an import error may hang on."""
+    stamps = []
+    for place in [*map(Path, sys.path), *sorted(paths.PACKAGE.rglob("*.py"))]:
+        with contextlib.suppress(OSError):
+            stamps.append([str(place), place.stat().st_mtime_ns])
+    return digest(stamps)
+
+
+_CHILD = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from mmlbench.registry.describe import main; main()"
+)
+
+
+def _describe_in_child(wanted: list[Source]) -> dict[str, list[dict[str, Any]]]:
+    """Import the modules in a child process; where it dies, each module gets a child of its own."""
+    call = ["-P", "-c", _CHILD]  # -P: no json.py of the present folder
+    command = [sys.executable, *call, json.dumps(sys.path), interrupt.CHILD]
+    environment = os.environ | {plugins.VARIABLE: os.pathsep.join(plugins.__path__)}
+    modules = {source.module: str(source.path) for source in wanted}
+    limit = LIMIT_S + 10 * len(wanted)
+    options: dict[str, Any] = {"capture_output": True, "text": True, "env": environment, "check": False}
+    try:
+        done = subprocess.run(command, input=json.dumps(modules), timeout=limit, **options)
+        tail = (done.stderr.strip().splitlines() or ["without a word"])[-1]
+        what = f"the import ended the process with status {done.returncode} ({tail})"
+        with contextlib.suppress(ValueError, IndexError):
+            answer = json.loads(done.stdout.splitlines()[-1])
+            if set(answer) == set(modules):
+                return answer
+    except subprocess.TimeoutExpired:
+        what = f"the import took more than {limit} s: it should only define things"
+    if len(wanted) > 1:
+        return {source.module: _describe_in_child([source])[source.module] for source in wanted}
+    return {wanted[0].module: [{"error": what}]}
+
+
+def _entries(source: Source, described: Iterable[dict[str, Any]], located: Neighbours) -> list[Entry]:
+    found = []
+    for facts in described:
+        if "error" in facts:
+            found.append(Entry(source.kind, source.label, source.module, str(source.path), error=facts["error"]))
+            continue
+        fingerprint = code_fingerprint(source.path, source.module, located.find)
+        found.append(Entry(path=str(source.path), fingerprint=fingerprint, **facts))
+    if not found:
+        what = "it registers nothing: put @register above its class, or start the file's name with _"
+        found.append(Entry(source.kind, source.label, source.module, str(source.path), error=what))
+    return found
+
+
+class Index:
+    """All plug-ins: look one up by kind and name, or list them."""
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        named: dict[tuple[str, str], Entry] = {}
+        broken = []
+        for entry in sorted(entries, key=lambda e: (e.kind, e.name, e.path)):
+            if entry.error:
+                broken.append(entry)
+                continue
+            first = named.setdefault((entry.kind, entry.name), entry)
+            if first is not entry:
+                both = f"in {first.path} and in {entry.path}"
+                clash = f"the {entry.kind} name {entry.name!r} is registered twice, {both}"
+                named[entry.kind, entry.name] = replace(entry, clash=clash)
+        self.entries = sorted([*named.values(), *broken], key=lambda e: (e.kind, e.name, e.path))
+
+    def of(self, kind: str) -> list[Entry]:
+        """Return the entries of a kind, those that failed to import included."""
+        return [entry for entry in self.entries if entry.kind == kind]
+
+    def find(self, kind: str, name: str) -> Entry:
+        """Return the entry of a name.
+
+        Raises:
+            UnknownPluginError: unknown (with the nearest names).
+            ConfigError: registered twice, or its file fails to import.
+        """
+        fitting = [e for e in self.entries if e.kind == kind or (e.error and e.kind == "plugin")]
+        found = sorted((e for e in fitting if e.name == name), key=lambda e: bool(e.error))
+        if not found:
+            broken = sum(bool(e.error) for e in fitting)
+            more = f" ({broken} plug-in file{'s fail' if broken > 1 else ' fails'} to import: mmlbench list)"
+            hint = nearest(name, {e.name for e in fitting if not e.error})
+            raise UnknownPluginError(f"unknown {kind} {name!r}", hint + (more if broken else ""))
+        if found[0].clash:
+            raise ConfigError(found[0].clash, "Rename one of the two")
+        if found[0].error:
+            raise ConfigError(f"{found[0].path} can't be used: {found[0].error}", "Mend the file")
+        return found[0]
+
+    def load(self, kind: str, name: str) -> type[Plugin]:
+        """Import and return a plug-in class."""
+        entry = self.find(kind, name)
+        try:
+            importlib.import_module(entry.module)
+            return registered()[kind, name]
+        except ConfigError:
+            raise
+        except (Exception, SystemExit) as error:
+            what = f"{entry.path} can't be used: {type(error).__name__}: {error}"
+            raise ConfigError(what, "Mend the file") from error
+
+
+def _check_apart(folder: str | Path) -> None:
+    """Refuse a plug-in folder among results or caches: what lies there is data, also that of strangers.
+
+    Raises:
+        ConfigError: it, or a file of it, lies in or below such a folder, whatever the spelling.
+    """
+    for place in (Path(folder), *sorted(Path(folder).glob("*.py"))):
+        above = paths.data_above(place)
+        if above is not None:
+            what = f"the plug-in folder {folder} can't be used: {place} lies in {above}, among results or caches"
+            raise ConfigError(what, "Data never chooses what is run: keep plug-ins in a folder of their own")
+
+
+def use_plugins(folders: Iterable[str | Path]) -> None:
+    """Add folders with plug-in files, for this process and its children.
+
+    Only what the user has typed or written into a config may come here, never what a plan or a record says.
+
+    Raises:
+        ConfigError: a folder does not exist, lies among results or caches, or two folders hold a file of one name.
+    """
+    for folder in folders:
+        _check_apart(folder)
+        place = str(Path(folder).resolve())
+        if not Path(place).is_dir():
+            raise ConfigError(
+                f"the plug-in folder {folder} does not exist", "Correct --plugins, or `plugins` in the config"
+            )
+        if place not in plugins.__path__:
+            for file in Path(place).glob("[!_]*.py"):
+                for other in plugins.__path__:
+                    if Path(other, file.name).exists():
+                        raise ConfigError(
+                            f"{file} and {Path(other, file.name)} share a name", "Rename one of the two"
+                        )
+            plugins.__path__.append(place)
+    os.environ[plugins.VARIABLE] = os.pathsep.join(plugins.__path__)
+
+
+def _kept(source: Source, key: str) -> list[Entry] | None:
+    """Return what the index has kept of a file as it is now, None where it has to be imported."""
+    try:
+        kept = json.loads((paths.index_folder() / f"{key}.json").read_text(encoding="utf-8"))
+        if kept["surroundings"] not in ("", _surroundings()):
+            return None
+        return [Entry(**entry) for entry in kept["entries"]]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return None
+
+
+def known_index() -> Index:
+    """Return the index of those plug-ins that were described before; nothing is imported for it."""
+    found = sources()
+    located = _neighbours(found)
+    kept = (_kept(source, _key(source, located)) for source in found)
+    return Index(entry for entries in kept for entry in entries or ())
+
+
+def load_index() -> Index:
+    """Return the index of all plug-ins, importing (in a child process) only what is new or edited.
+
+    What failed is kept too, until the file, what is installed or the engine changes.
+    """
+    found = sources()
+    located = _neighbours(found)
+    folder = paths.index_folder()
+    entries: list[Entry] = []
+    missing: list[tuple[Source, str]] = []
+    for source in found:
+        key = _key(source, located)
+        kept = _kept(source, key)
+        if kept is None:
+            missing.append((source, key))
+        else:
+            entries += kept
+    if missing:
+        described = _describe_in_child([source for source, _ in missing])
+        for source, key in missing:
+            fresh = _entries(source, described[source.module], located)
+            entries += fresh
+            outer = _surroundings() if any(entry.error for entry in fresh) else ""
+            with contextlib.suppress(DataError):  # a read-only home costs time, nothing else
+                content = {"surroundings": outer, "entries": [entry.__dict__ for entry in fresh]}
+                write_json(folder / f"{key}.json", content)
+    return Index(entries)

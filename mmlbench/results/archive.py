@@ -1,0 +1,308 @@
+"""A study in one file: what `mmlbench export` packs and `mmlbench import` merges, refusing what does not verify.
+
+The archive is a gzipped tar with equal bytes for equal content::
+
+    archive.json      schema, version, sha256 of every other file
+    plan.json         as the study was planned
+    environment.json  versions of what is installed where it was packed
+    runs/...          the run folders of the plan and those that they reuse
+    robustness/...    their logits under noise, where the plan asks for them
+    all_tables.csv  cost.csv  tables/...     as they were made; only for readers, importing makes them anew
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Callable, Iterator
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from .. import __version__
+from ..errors import DataError, brief
+from ..storage.form import SHA256, Item
+from ..storage.hashing import file_digest
+from ..storage.lease import Lease
+from ..prepare.archives import check_space
+from .facts import Facts
+from .load import MADE, read_made_plan, read_plan
+from .curve import check_curve, curve_file
+from .packed import MEND, extract, listed, most_bytes
+from .record import parse_record
+from ..storage.atomic import json_text, read_json, storage_error, whole, write_json
+from ..storage.temporaries import temporary_folder
+from .verify import verify_run
+
+SCHEMA = 1
+
+
+# ---- packing ---------------------------------------------------------------------------------------------------
+def runs_of(results: Path, plan: dict[str, Any]) -> list[str]:
+    """Return the run folders that a plan needs, below the results folder, those reused included."""
+    found: dict[str, None] = {}
+    waiting = [str(cell["run"]) for cell in plan["cells"]]
+    waiting += [str(trial) for cell in plan["cells"] for trial in cell.get("tuned", {}).get("trials", ())]
+    while waiting:
+        run = waiting.pop(0)
+        if run not in found:
+            found[run] = None
+            record = results / run / "run.json"
+            if record.exists():
+                waiting += [used.run for used in parse_record(read_json(record), record).requires.values()]
+    return sorted(found)
+
+
+def _environment() -> dict[str, Any]:
+    installed = {
+        str(dist.metadata["Name"]).lower(): dist.version for dist in distributions() if dist.metadata["Name"]
+    }
+    return {"mmlbench": __version__, "packages": dict(sorted(installed.items()))}
+
+
+def _curves(plan: dict[str, Any], results: Path, runs: list[str]) -> dict[str, str]:
+    """Return run -> name of its logits under noise, for those of a plan that were measured and that it shows."""
+    names = {run: str(curve_file(Path(), run).as_posix()) for run in runs} if plan.get("robustness") else {}
+    return {run: name for run, name in names.items() if (results / name).exists()}
+
+
+def _files(results: Path, plan: dict[str, Any], runs: list[str]) -> Iterator[tuple[str, Path]]:
+    """Yield (name in the archive, file) of what is packed, in a fixed order."""
+    for name in ("all_tables.csv", "cost.csv"):
+        if (results / name).exists():
+            yield name, results / name
+    yield "plan.json", results / (MADE if (results / MADE).exists() else "plan.json")
+    for file in sorted((results / "tables").glob("*")):
+        if file.is_file() and most_bytes(f"tables/{file.name}"):
+            yield f"tables/{file.name}", file
+    for run in runs:
+        for file in sorted((results / run).iterdir()):
+            if file.is_file() and not file.name.startswith("."):
+                yield f"{run}/{file.name}", file
+    for name in _curves(plan, results, runs).values():
+        yield name, results / name
+
+
+def pack(results: Path, to: Path) -> int:
+    """Pack a study; return the number of its runs.
+
+    Raises:
+        DataError: a planned run is missing or does not verify; logits under noise are of other weights; a full disk.
+    """
+    plan = read_made_plan(results)
+    runs = runs_of(results, plan)
+    faults = [fault for run in runs for fault in verify_run(results / run, results)]
+    if faults:
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        raise DataError(
+            f"the study does not verify: {faults[0]}{more}", "Make the runs again; mmlbench verify lists all"
+        )
+    for run in _curves(plan, results, runs):
+        check_curve(results, run, plan["robustness"])
+    files = dict(_files(results, plan, runs))
+    environment = json_text(_environment()).encode()
+    hashes = {name: file_digest(path) for name, path in files.items()}
+    hashes["environment.json"] = hashlib.sha256(environment).hexdigest()
+    head = {"schema": SCHEMA, "version": __version__, "files": hashes}
+    with whole(to) as temporary, temporary.open("wb") as raw:
+        _write(raw, {"archive.json": json_text(head).encode(), "environment.json": environment}, files)
+    return len(runs)
+
+
+def _write(raw: BinaryIO, texts: dict[str, bytes], files: dict[str, Path]) -> None:
+    with (
+        gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0, compresslevel=6) as zipped,
+        tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as tar,
+    ):
+        for name, text in texts.items():
+            tar.addfile(_member(name, len(text)), io.BytesIO(text))
+        for name, path in files.items():
+            with path.open("rb") as file:
+                tar.addfile(_member(name, path.stat().st_size), file)
+
+
+def _member(name: str, size: int) -> tarfile.TarInfo:
+    """Return the header of a file, without the time, owner and rights that it happens to have."""
+    member = tarfile.TarInfo(name)
+    member.size, member.mode, member.mtime = size, 0o644, 0
+    return member
+
+
+# ---- unpacking -------------------------------------------------------------------------------------------------
+def unpack(archive: Path, results: Path, say: Callable[[str], None] = lambda line: None) -> tuple[int, int]:
+    """Merge an archive into a results folder; return how many runs are new, and how many were there already.
+
+    Nothing is written before all has been listed, and nothing taken over before everything has been checked. Folders
+    of plug-ins that its plan names are left out: what is imported is for the user alone to say.
+
+    Raises:
+        DataError: no archive of a study; a name that no study has; a file that is not the one that was packed; a plan
+            or record of another form; a run that does not verify, or that is there with other content; a plan that
+            speaks of other terms; a disk without room for it.
+    """
+    sizes = listed(archive)
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+        check_space(results, sum(sizes.values()), f"to unpack {archive}", "Free some space, or name another folder")
+        with temporary_folder(results, "import") as held:
+            try:
+                _open(archive, sizes, held)
+                return _merge(archive, held, results, say)
+            except DataError as error:  # of a file that is gone when the message is read
+                if f"{held}/" not in error.what:
+                    raise
+                raise DataError(error.what.replace(f"{held}/", f"{archive}: "), MEND) from None
+    except OSError as error:
+        raise storage_error(error, results) from error
+
+
+def open_archive(archive: Path, folder: Path) -> None:
+    """Unpack an archive into an empty folder and compare every file with its hash.
+
+    Raises:
+        DataError: as `unpack`.
+    """
+    sizes = listed(archive)
+    check_space(folder, sum(sizes.values()), f"to unpack {archive}", "Free some space, or set TMPDIR")
+    _open(archive, sizes, folder)
+
+
+def _open(archive: Path, sizes: dict[str, int], folder: Path) -> None:
+    extract(archive, sizes, folder)
+    _check_hashes(archive, folder)
+
+
+def _check_hashes(archive: Path, folder: Path) -> None:
+    """Compare every file with the hash that was packed with it."""
+    if not (folder / "archive.json").exists():
+        raise DataError(f"{archive} has no archive.json", "Name an archive that mmlbench export has written")
+    head = _head(archive, read_json(folder / "archive.json"))
+    there = {str(p.relative_to(folder).as_posix()) for p in folder.rglob("*") if p.is_file()} - {"archive.json"}
+    for name in sorted(there ^ set(head)):
+        said = "is in no list of the archive" if name in there else "is missing from the archive"
+        raise DataError(f"{archive}: {brief(name)} {said}", MEND)
+    for name, wanted in head.items():
+        if file_digest(folder / name) != wanted:
+            raise DataError(f"{archive}: {name} was changed after it was packed", MEND)
+
+
+def _head(archive: Path, value: Any) -> dict[str, str]:
+    """Return file -> sha256 of what archive.json lists."""
+    schema = value.get("schema") if isinstance(value, dict) else None
+    if type(schema) is not int or schema != SCHEMA:
+        raise DataError(f"{archive} has the unknown schema {brief(schema)}; this version reads {SCHEMA}", MEND)
+    found = Item(value, f"{archive}: archive.json", mend=MEND).fields(("schema", "version", "files"))
+    return {name: one.text("a sha256", SHA256) for name, one in found["files"].named(r"[^\0]+", "a name").items()}
+
+
+def _merge(archive: Path, folder: Path, results: Path, say: Callable[[str], None]) -> tuple[int, int]:
+    plan = read_plan(folder)
+    if plan["plugins"]:
+        named = ", ".join(brief(name) for name in plan["plugins"][:5])
+        say(f"{archive} names plug-in folders ({named}); they are not taken over, name your own where you need some")
+    if groups := plan.pop("groups", ""):
+        say(
+            f"{archive} names groups of test samples ({brief(groups)}); to have them name your own file in the config"
+        )
+    runs = runs_of(folder, plan)
+    packed = {str(p.parent.relative_to(folder).as_posix()) for p in folder.glob("runs/**/*") if p.is_file()}
+    if packed != set(runs):
+        odd = sorted(packed ^ set(runs))[0]
+        raise DataError(f"{archive}: {odd} is {'not planned' if odd in packed else 'planned and missing'}", MEND)
+    for run in runs:
+        for fault in verify_run(folder / run, folder):
+            raise DataError(f"{archive} does not verify: {fault.replace(f'{folder}/', '')}", MEND)
+    curves = _checked_curves(archive, plan, folder, runs)
+    new = []
+    for run in runs:
+        there = results / run / "run.json"
+        if not there.exists():
+            new.append(run)
+        elif file_digest(there) != file_digest(folder / run / "run.json"):
+            mend = f"Import it into another folder by --results, or remove {results / run}"
+            raise DataError(f"{there.parent} is there with another outcome than in {archive}", mend)
+    for name in curves.values():
+        if (results / name).exists() and file_digest(results / name) != file_digest(folder / name):
+            mend = f"Import it into another folder by --results, or remove {results / name}"
+            raise DataError(f"{results / name} is there with another measurement than in {archive}", mend)
+    merged = _merged_plan({**plan, "plugins": []}, results, archive)
+    for run in new:
+        _put(folder / run, results / run)
+    for name in curves.values():
+        (results / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).replace(results / name)
+    write_json(results / "plan.json", merged)
+    return len(new), len(runs) - len(new)
+
+
+def _checked_curves(archive: Path, plan: dict[str, Any], folder: Path, runs: list[str]) -> dict[str, str]:
+    """Return the logits under noise of an archive, each looked at; nothing else may lie there."""
+    curves = _curves(plan, folder, runs)
+    there = {path.relative_to(folder).as_posix() for path in folder.glob("robustness/**/*") if path.is_file()}
+    for name in sorted(there - set(curves.values())):
+        raise DataError(f"{archive}: {name} is not planned", MEND)
+    for run in curves:
+        check_curve(folder, run, plan["robustness"])
+    return curves
+
+
+def _merged_plan(plan: dict[str, Any], results: Path, archive: Path) -> dict[str, Any]:
+    """Return the plan of both studies: the cells that are here, then those of the archive that are not."""
+    if not (results / "plan.json").exists():
+        return plan
+    ours = read_plan(results)
+    for key in ("headline", "baseline", "robustness"):
+        mine, theirs = ours.get(key), plan.get(key)
+        if mine != theirs:
+            what = f"{archive} has the {key} {theirs!r} and {results} has {mine!r}"
+            raise DataError(what, "Import it into a folder of its own by --results")
+
+    def key_of(cell: dict[str, Any]) -> str:
+        recipe = cell["config"]["recipe"]["name"]
+        return json.dumps([cell[k] for k in ("label", "encoder")] + [cell["config"][k] for k in ("dataset", "split")]
+                          + [recipe, cell["config"]["seed"]])  # fmt: skip
+
+    known = {key_of(cell): cell for cell in ours["cells"]}
+    for cell in plan["cells"]:
+        mine = known.get(key_of(cell))
+        if mine is not None and any(mine[key] != cell[key] for key in ("config_hash", "code")):
+            dataset = cell["config"]["dataset"]
+            what = f"{cell['label']!r} on {dataset} is another setting in {archive} than in {results}"
+            raise DataError(what, "Import it into a folder of its own by --results")
+    cells = ours["cells"] + [cell for cell in plan["cells"] if key_of(cell) not in known]
+    return {**ours, **_merged_facts(ours, plan), "cells": cells}
+
+
+def _merged_facts(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
+    """Return what both plans say of their methods and datasets, ours first; {} where neither says it.
+
+    Raises:
+        DataError: one plan is of before plans said it, and the index has not kept what it needs.
+    """
+    if "methods" not in ours and "methods" not in theirs:
+        return {}
+    mine, other = Facts.of_plan(ours), Facts.of_plan(theirs)
+    groups = {
+        name: {**other.groups.get(name, {}), **mine.groups.get(name, {})} for name in (*mine.groups, *other.groups)
+    }
+    methods = {name: facts.plain() for name, facts in {**other.methods, **mine.methods}.items()}
+    return {"methods": methods, "datasets": groups}
+
+
+def _put(run: Path, place: Path) -> None:
+    """Put a complete run where it belongs, under the lease on that folder; what an unfinished run left goes.
+
+    Raises:
+        RunError: a process works on that very run.
+    """
+    with Lease(place, lambda line: None, wait=0) as lease:
+        if (place / "run.json").exists():  # whoever worked on it has completed it since
+            return
+        for left in sorted(place.iterdir()):
+            if left.name != "lease.json" and not left.name.startswith(".lease."):
+                lease.remove(left)
+        for file in sorted(run.iterdir(), key=lambda path: path.name == "run.json"):  # which comes last
+            lease.bring(file, place / file.name)

@@ -1,0 +1,122 @@
+"""Rows that no single run stands behind: folds put together, and the mean of joint and unimodal models' logits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..dataset import base_split
+from ..storage.hashing import digest
+from ..study.selection import NAMES
+from ..stats import CrossFit
+from .scored import Run, Values
+from .facts import ALONE, JOINT, LOGIT_MEAN
+
+if TYPE_CHECKING:
+    from .groups import Entry, Group
+
+FOLDS_NOTE = "{} folds put together: approximate, since they share training samples"
+
+
+# ---- folds -----------------------------------------------------------------------------------------------------
+def join_folds(groups: Sequence[Group]) -> list[Group]:
+    """Return the groups with the folds of a split put together, in the place of the first; a lone fold stays."""
+    by_base: dict[tuple[str, ...], list[Group]] = {}
+    for group in groups:
+        key = (group.dataset, base_split(group.split), group.recipe, group.encoder)
+        by_base.setdefault(key, []).append(group)
+    return [_joined(key[1], folds) if len(folds) > 1 else folds[0] for key, folds in by_base.items()]
+
+
+def _joined(split: str, folds: list[Group]) -> Group:
+    first = folds[0]
+    joined = type(first)(
+        first.dataset,
+        split,
+        first.recipe,
+        first.encoder,
+        group_name=first.group_name,
+        modalities=first.modalities,
+        groups=np.concatenate([fold.groups for fold in folds]),
+        label=np.concatenate([fold.label for fold in folds]),
+        class_names=first.class_names,
+        bayes={},
+        data_fingerprint="+".join(dict.fromkeys(fold.data_fingerprint for fold in folds)),
+        note=FOLDS_NOTE.format(len(folds)),
+    )
+    for entry in first.entries:
+        parts = [next((e for e in fold.entries if e.label == entry.label), None) for fold in folds]
+        found = [part for part in parts if part is not None]
+        seeds = set(entry.seeds).intersection(*(part.seeds for part in found))
+        if len(found) == len(folds) and seeds:
+            runs = [_joined_run([_of_seed(part, seed) for part in found]) for seed in sorted(seeds)]
+            joined.entries.append(
+                type(entry)(entry.label, entry.method, entry.params, entry.zero_gap, runs, entry.trials)
+            )
+    return joined
+
+
+def _of_seed(entry: Entry, seed: int) -> Run:
+    return next(run for run in entry.runs if run.seed == seed)
+
+
+def _joined_run(parts: list[Run]) -> Run:
+    """Put the test samples of several folds' runs one after another."""
+
+    def joined(of: list[dict[str, Any]]) -> Values:
+        common = [key for key in of[0] if all(key in one for one in of)]
+        return {key: np.concatenate([one[key] for one in of]) for key in common}
+
+    sizes = [len(next(iter(part.bits.values()), ())) for part in parts]
+    optimism = {}
+    for key in parts[0].optimism:
+        fits = [part.optimism[key] for part in parts if key in part.optimism]
+        if len(fits) == len(parts):
+            naive, honest, gain = (  # as the accuracy is: by the number of test samples of each fold
+                float(np.average([getattr(fit, name) for fit in fits], weights=sizes))
+                for name in ("naive", "cross_fit", "optimism")
+            )
+            optimism[key] = CrossFit(naive, honest, gain, -1)
+    return Run(
+        parts[0].seed,
+        tuple(source for part in parts for source in part.sources),
+        joined([part.bits for part in parts]),
+        optimism,
+        *(joined([getattr(part, name) for part in parts]) for name in ("nll", "predicted", "confidence", "logits")),
+    )
+
+
+# ---- joint and unimodal models together ------------------------------------------------------------------------
+def logit_mean(group: Group) -> Entry | None:
+    """Return the mean of the logits of joint and of the M unimodal models, seed by seed, as an entry.
+
+    z = (z_joint + sum of z_m) / (M + 1): as many models as a detached method with a fusion branch combines, none of
+    them trained by it. None where a seed has not both.
+    """
+    joint, alone = group.entry(JOINT), group.entry(ALONE)
+    if joint is None or alone is None or len(group.modalities) < 2 or joint.params:
+        return None
+    runs = []
+    for seed in sorted(set(joint.seeds) & set(alone.seeds)):
+        runs.append(_averaged(_of_seed(joint, seed), _of_seed(alone, seed), group))
+    if not runs or any(not run.bits for run in runs):
+        return None
+    label = f"{joint.label} + {alone.label}"
+    taken = {entry.label for entry in group.entries}
+    label = label if label not in taken else f"{label} {digest(sorted(taken))[:4]}"
+    return type(joint)(label, LOGIT_MEAN, "", False, runs)
+
+
+def _averaged(joint: Run, alone: Run, group: Group) -> Run:
+    run = Run(joint.seed, (*joint.sources, *alone.sources), {})
+    where = f"the mean of {joint.record['run']} and {alone.record['run']}"
+    for rule in NAMES:
+        parts = [joint.logits.get(f"{rule}/fused")]
+        parts += [alone.logits.get(f"{rule}/own_head/{m}") for m in group.modalities]
+        known = [part for part in parts if part is not None]
+        if len(known) == len(parts):
+            mean = np.mean([part.astype(np.float64) for part in known], axis=0)
+            run.add(f"{rule}/fused", mean, group.label, where)
+    return run

@@ -1,0 +1,126 @@
+"""The scored runs of a study: entries (one label, several seeds) in groups that are compared on one test set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from ..study.selection import NAMES
+from .scored import Run
+from .facts import ALONE, CONTROL, ENSEMBLE, LOGIT_MEAN
+
+
+@dataclass
+class Entry:
+    """The runs of one label within a group, sorted by seed."""
+
+    label: str
+    method: str
+    params: str
+    zero_gap: bool
+    runs: list[Run]
+    trials: int = 0
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Its seeds, in order."""
+        return tuple(run.seed for run in self.runs)
+
+    @cached_property
+    def rules(self) -> tuple[str, ...]:
+        """Selection rules that every run has."""
+        found = ({key.split("/", 1)[0] for key in run.bits} for run in self.runs)
+        return tuple(rule for rule in NAMES if all(rule in rules for rules in found))
+
+    def matrix(self, key: str, seeds: tuple[int, ...] | None = None) -> np.ndarray | None:
+        """Return correctness (seeds, n) as float64, or None where a run lacks it."""
+        chosen = [run for run in self.runs if seeds is None or run.seed in seeds]
+        if not chosen or any(key not in run.bits for run in chosen):
+            return None
+        return np.stack([run.bits[key] for run in chosen]).astype(np.float64)
+
+    def values(self, what: str, key: str, seeds: tuple[int, ...] | None = None) -> np.ndarray | None:
+        """Return `nll`, `predicted` or `confidence` of named logits (seeds, n), or None where a run lacks it."""
+        chosen = [getattr(run, what) for run in self.runs if seeds is None or run.seed in seeds]
+        if not chosen or any(key not in found for found in chosen):
+            return None
+        return np.stack([found[key] for found in chosen])
+
+
+@dataclass
+class Group:
+    """What is compared: the entries of one dataset, split, recipe and encoder, on one test set."""
+
+    dataset: str
+    split: str
+    recipe: str
+    encoder: str
+    group_name: str
+    modalities: list[str]
+    groups: np.ndarray
+    bayes: dict[str, float]
+    data_fingerprint: str
+    label: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    class_names: list[str] = field(default_factory=list)
+    note: str = ""
+    entries: list[Entry] = field(default_factory=list)
+    regrouped: bool = False
+
+    @property
+    def clusters(self) -> np.ndarray | None:
+        """Each test sample's group, or None where the split has none; a sample without one is a group of its own."""
+        if not (self.groups != "").any():
+            return None
+        alone = np.array([f"sample {k} alone" for k in range(len(self.groups))])
+        return np.where(self.groups == "", alone, self.groups)
+
+    def entry(self, method: str) -> Entry | None:
+        """Return the entry of a method; of several the one with default parameters, else the first."""
+        found = [entry for entry in self.entries if entry.method == method]
+        return next((entry for entry in found if not entry.params), found[0] if found else None)
+
+    @property
+    def alone(self) -> Entry | None:
+        """The encoders trained alone."""
+        return self.entry(ALONE)
+
+    @property
+    def control(self) -> Entry | None:
+        """Joint training with the partner shuffled."""
+        return self.entry(CONTROL)
+
+    @property
+    def ensemble(self) -> Entry | None:
+        """The ensemble of the models trained alone."""
+        return self.entry(ENSEMBLE)
+
+    @property
+    def together(self) -> Entry | None:
+        """The mean of the logits of joint and unimodal models."""
+        return self.entry(LOGIT_MEAN)
+
+    def initial(self, modality: str, seeds: tuple[int, ...]) -> np.ndarray | None:
+        """Return correctness (seeds, n) of the probes of the untrained encoders, which all methods share."""
+        key = f"initial/probe/{modality}"
+        found = {run.seed: run.bits[key] for entry in self.entries for run in entry.runs if key in run.bits}
+        if any(seed not in found for seed in seeds):
+            return None
+        return np.stack([found[seed] for seed in seeds]).astype(np.float64)
+
+    def baseline(self, name: str) -> Entry | None:
+        """Return the entry that the config calls the baseline: by label, else by method."""
+        by_label = next((entry for entry in self.entries if entry.label == name), None)
+        return by_label or self.entry(name)
+
+
+@dataclass
+class Loaded:
+    """A study's runs, checked and boiled down."""
+
+    name: str
+    headline: str
+    baseline: str
+    groups: list[Group]
+    robustness: tuple[float, ...] = ()

@@ -1,0 +1,324 @@
+"""From a plan and its run folders to matrices of correctness; stops where a planned run can't be used."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .chosen import resolved
+from ..errors import DataError, brief, runs_error
+from ..files import Change, changed
+from ..storage.hashing import digest, file_digest
+from ..study.run_spec import stamp_name
+from .run_folder import RunFolder
+from ..storage.atomic import read_json, write_json
+from ..study.plan import parse_plan, plan_key
+from ..storage.texts import why_not
+from .verify import label_faults
+from ..storage.words import be, plural
+from .scored import Run, boil
+from .facts import Facts
+from .groups import Entry, Group, Loaded
+from .folds import join_folds, logit_mean
+from ..study.regroup import REGROUPED, Regroup, read_groups
+
+
+def read_plan(results: Path) -> dict[str, Any]:
+    """Read plan.json.
+
+    Raises:
+        DataError: there is none, or it is no plan; naming the key that is of another form.
+    """
+    path, mend = results / "plan.json", "Run: snakemake --cores all results/all_tables.csv"
+    if not path.exists():
+        raise DataError(f"{results} holds no plan.json", mend)
+    plan = read_json(path)
+    parse_plan(plan, path, mend)
+    cells = [cell for cell in plan["cells"] if isinstance(cell, dict)]
+    named = [plan.get("name"), plan.get("title"), *(cell.get("label") for cell in cells)]
+    for text in dict.fromkeys(text for text in named if isinstance(text, str)):
+        if why_not(text):  # a plan may come from elsewhere
+            raise DataError(f"{path}: {brief(text)} {why_not(text)}", "Plan the study with another name")
+    return {**plan, "cells": [resolved(cell, results) for cell in plan["cells"]]}
+
+
+def stored_key(results: Path, expect: str | None = None) -> str:
+    """Return the key of the study that plan.json holds (`plan_key`).
+
+    Raises:
+        DataError: there is no plan.json, or it holds another study than the expected one.
+    """
+    path = results / "plan.json"
+    read_plan(results)  # says what is wrong with one that can't be read
+    plan: dict[str, Any] = read_json(path)
+    key = plan_key(plan)
+    if expect and key != expect:
+        what = f"{path} now holds another study ({brief(plan['name'])}): a second command exchanged it meanwhile"
+        raise DataError(what, "The runs are kept. Type the command of the study that you want again")
+    return key
+
+
+#: What the tables in a results folder were made from; plan.json may have moved on to another study.
+MADE = "tables/plan.json"
+
+
+#: Row ids of all tables that were ever made in a results folder -> the study that they were of when last made.
+ROW_IDS = "row_ids.json"
+
+
+def studies_of_rows(results: Path) -> dict[str, str]:
+    """Return row id -> name of the study in whose tables it stood last; {} where nobody kept it."""
+    try:
+        found = read_json(results / ROW_IDS)
+    except DataError:
+        return {}
+    rows = found.get("rows") if isinstance(found, dict) else None
+    if not isinstance(rows, dict):
+        return {}
+    return {row: name for row, name in rows.items() if isinstance(name, str) and not why_not(name)}
+
+
+def keep_row_ids(results: Path, name: str, row_ids: Iterable[str]) -> None:
+    """Remember of which study rows are, for when the tables show another one."""
+    write_json(results / ROW_IDS, {"rows": {**studies_of_rows(results), **dict.fromkeys(row_ids, name)}})
+
+
+def read_made_plan(results: Path) -> dict[str, Any]:
+    """Read the plan that the tables were made from; without tables of a plan of their own, plan.json.
+
+    Raises:
+        DataError: as `read_plan`.
+    """
+    made = results / MADE
+    if not made.exists():
+        return read_plan(results)
+    plan: dict[str, Any] = read_json(made)
+    parse_plan(plan, made, "Make the tables again: mmlbench tables")
+    return plan
+
+
+def outdated(results: Path) -> str:
+    """Return a sentence where plan.json plans another study than the tables show, else ''."""
+    if not (results / "plan.json").exists():
+        return ""
+    made, planned = read_made_plan(results), read_plan(results)
+    if all(made.get(key) == planned.get(key) for key in ("name", "headline", "baseline", "groups", "cells")):
+        return ""
+    done = sum((results / cell["run"] / "run.json").exists() for cell in planned["cells"])
+    these, total = f"These tables are of study {made['name']!r} as it was", len(planned["cells"])
+    return f"{these}; {results}/plan.json now plans {planned['name']!r} ({done} of {plural(total, 'run')} there)."
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Why a planned run can't be used; `change` where the reason is a file that holds something else now.
+
+    Such a run is not made by the command of the plan, which takes the file as it is and so makes another run.
+    """
+
+    what: str
+    change: Change | None = None
+
+
+def _trouble(cell: Mapping[str, Any], folder: Path, run: RunFolder, results: Path, cache: Path) -> Trouble | None:
+    """Return why a run that is there and whole is not the planned one, None where it is."""
+    if run.record["run"] != cell["run"]:
+        return Trouble(f"it holds another run, {run.record['run']}")
+    if run.record["config_hash"] != cell["config_hash"]:
+        return Trouble("stale, made by another configuration")
+    if run.record["code"]["method"] != cell["code"]:
+        return Trouble("stale, made by other code of the method")
+    manifest = cache / cell["cache"] / "manifest.json"
+    if not manifest.exists():
+        if not (folder / stamp_name(cell["code"], cell["cache"])).exists():
+            return Trouble(f"perhaps stale: {manifest.parent} is gone, and no stamp says that it was made from it")
+    elif read_json(manifest).get("fingerprint") != run.record["data_fingerprint"]:
+        return Trouble("stale, made from other data than the prepared cache")
+    for method, used in run.record["requires"].items():
+        source = results / used["run"] / "run.json"
+        if source.exists() and file_digest(source) != used["run_hash"]:
+            return Trouble(f"stale, its {method} run was made anew")
+    change = changed(run.record["config"])
+    return Trouble(f"stale: {change.what}", change) if change else None
+
+
+def _state(cell: Mapping[str, Any], results: Path, cache: Path) -> tuple[Trouble | None, RunFolder | None]:
+    """Return (None, the run) where a planned run can be used, else what is the matter."""
+    folder = results / cell["run"]
+    if not (folder / "run.json").exists():
+        begun = any((folder / name).exists() for name in ("checkpoint.npz", "lease.json"))
+        return Trouble("unfinished" if begun else "missing"), None
+    try:
+        run = RunFolder.open(folder)
+    except DataError as error:
+        return Trouble(error.what), None
+    trouble = _trouble(cell, folder, run, results, cache)
+    return trouble, None if trouble else run
+
+
+def _fail(faults: list[tuple[Mapping[str, Any], Trouble]], total: int, options: list[str]) -> None:
+    shown, changes = [], dict[Change, None]()
+    for cell, trouble in faults:
+        config = cell["config"]
+        where = f"{config['dataset']}/{config['split']} {cell['label']} seed {config['seed']}"
+        if trouble.change:
+            changes[trouble.change] = None
+            shown.append(f"{where}: {trouble.what}")
+        else:
+            command = shlex.join([*cell["command"], *options])
+            shown.append(f"{where}: {trouble.what} (mmlbench train {command})")
+    error = runs_error(f"{len(faults)} of {plural(total, 'planned run')} can't be used", shown)
+    mends = [change.mend for change in changes]
+    if mends:
+        others = [error.mend] if any(not trouble.change for _, trouble in faults) else []
+        error.mend = ". ".join([*mends, *others])
+    raise error
+
+
+def _terms(run: RunFolder) -> tuple[list[np.ndarray], dict[str, str]]:
+    """Return id, label and group of the test samples, and hashes of what must be equal within a comparison."""
+    facts = [run.predictions[f"test/{name}"] for name in ("id", "label", "group")]
+    config = run.record["config"]
+    return facts, {
+        "different test samples or labels": digest([values.tolist() for values in facts]),
+        "different data": run.record["data_fingerprint"],
+        "different recipes of one name": digest([config["recipe"], config["dataset_params"]]),
+    }
+
+
+def regroup_of(plan: Mapping[str, Any]) -> Regroup | None:
+    """Return the groups of test samples that a plan names, None where it names none.
+
+    Raises:
+        DataError: as `read_groups`.
+    """
+    return read_groups(Path(plan["groups"])) if plan.get("groups") else None
+
+
+def regrouped(ids: np.ndarray, given: Mapping[str, str], where: tuple[str, ...]) -> np.ndarray:
+    """Return the given group of each test sample.
+
+    Raises:
+        DataError: a sample has none.
+    """
+    lacking = [name for name in ids.tolist() if name not in given]
+    if lacking:
+        count = f"{len(lacking)} of {plural(len(ids), 'test sample')}"
+        what = f"{count} of {'/'.join(where)} without a group, such as {lacking[0]}"
+        raise DataError(what, "Make the groups anew from the same data: mmlbench audit NAME --groups FILE")
+    return np.array([given[name] for name in ids.tolist()], dtype=np.str_)
+
+
+class _Collector:
+    """Puts the runs into groups and entries, and refuses those of another test set."""
+
+    def __init__(self, facts: Facts, cache: Path, regroup: Regroup) -> None:
+        self.facts, self.cache, self.regroup = facts, cache, regroup
+        self.groups: dict[tuple[str, ...], Group] = {}
+        self.terms: dict[tuple[str, ...], tuple[str, dict[str, str]]] = {}
+        self.kept: dict[str, tuple[Run, list[np.ndarray], dict[str, str]]] = {}
+
+    def add(self, cell: Mapping[str, Any], folder: RunFolder) -> None:
+        """Take one cell with its run."""
+        name, config = folder.name, folder.record["config"]
+        if name not in self.kept:
+            self.kept[name] = (boil(folder), *_terms(folder))
+        run, samples, terms = self.kept[name]
+        key = (config["dataset"], config["split"], config["recipe"]["name"], cell["encoder"])
+        first, wanted = self.terms.setdefault(key, (name, terms))
+        for what, value in terms.items():
+            if value != wanted[what]:
+                mend = "Make both alike, or give the recipe another name, so that they are not compared"
+                raise DataError(f"{name} and {first} are compared but were made with {what}", mend)
+        if key not in self.groups:
+            record = folder.record
+            for fault in label_faults(folder, self.cache):
+                raise DataError(f"{name}: {fault}", "Remove the run and make it again, or restore the prepared cache")
+            given = self.regroup.get(key[:2])
+            self.groups[key] = Group(
+                *key,
+                group_name=REGROUPED if given else self.facts.group_name(config["dataset"], config["split"]),
+                modalities=list(record["modalities"]),
+                groups=regrouped(samples[0], given, key[:2]) if given else samples[2],
+                regrouped=bool(given),
+                bayes=record["bayes"],
+                data_fingerprint=record["data_fingerprint"],
+                label=samples[1],
+                class_names=list(record["class_names"]),
+            )
+        self._entry(self.groups[key], cell, config, run).runs.append(run)
+
+    def _entry(self, group: Group, cell: Mapping[str, Any], config: Mapping[str, Any], run: Run) -> Entry:
+        for entry in group.entries:
+            if entry.label == cell["label"]:
+                return entry
+        params = self.facts.shown_params(config["method"], config["params"])
+        zero = self.facts.zero_gap(config["method"])
+        trials = len(cell.get("tuned", {}).get("trials", ()))
+        group.entries.append(Entry(cell["label"], config["method"], params, zero, [], trials))
+        return group.entries[-1]
+
+
+def so_far(results: Path) -> tuple[dict[str, Any], list[str]]:
+    """Return the plan of the datasets whose runs are all made, without robustness; and a line on each of the others.
+
+    Raises:
+        DataError: there is no plan, or no dataset is complete.
+    """
+    plan = read_plan(results)
+    missing: dict[str, list[bool]] = {}
+    for cell in plan["cells"]:
+        found = missing.setdefault(cell["config"]["dataset"], [])
+        found.append(not (results / cell["run"] / "run.json").exists())
+    lines = []
+    for name, runs in missing.items():
+        made = runs.count(False)
+        lines += [f"{name}: {made} of {plural(len(runs), 'run')} {be(made)} made"] * any(runs)
+    cells = [cell for cell in plan["cells"] if not any(missing[cell["config"]["dataset"]])]
+    if not cells:
+        raise DataError(f"no dataset of the study is complete ({'; '.join(lines)})", "Wait, or type snakemake again")
+    return {**plan, "robustness": [], "cells": cells}, lines
+
+
+def load(results: Path, cache: Path, plan: dict[str, Any] | None = None, regroup: Regroup | None = None) -> Loaded:
+    """Check that every planned run is there, whole and fresh; score them.
+
+    Args:
+        plan: that of plan.json by default. regroup: groups of test samples in place of the runs' own.
+
+    Raises:
+        DataError: listing the runs that are missing, stale or corrupt, each with the command that makes it; runs
+            of a group scored on different test samples; logits that are not finite.
+    """
+    plan = read_plan(results) if plan is None else plan
+    collector = _Collector(Facts.of_plan(plan), cache, regroup or {})
+    faults: list[tuple[Mapping[str, Any], Trouble]] = []
+    opened: dict[str, tuple[Trouble | None, RunFolder | None]] = {}
+    for cell in plan["cells"]:
+        if cell["run"] not in opened:
+            opened[cell["run"]] = _state(cell, results, cache)
+        trouble, _ = opened[cell["run"]]
+        if trouble:
+            faults.append((cell, trouble))
+    if faults:
+        options = [word for folder in plan.get("plugins", ()) for word in ("--plugins", str(folder))]
+        options += ["--results", str(results)] if results != Path("results") else []
+        options += ["--cache", str(cache)] if cache != Path("cache") else []
+        _fail(faults, len(plan["cells"]), options)
+    for cell in plan["cells"]:
+        folder = opened[cell["run"]][1]
+        assert folder is not None
+        collector.add(cell, folder)
+        opened[cell["run"]] = (None, RunFolder(folder.path, folder.record))  # lets the arrays go
+    groups = join_folds(list(collector.groups.values()))
+    for group in groups:
+        for entry in group.entries:
+            entry.runs.sort(key=lambda run: run.seed)
+        together = logit_mean(group)
+        group.entries += [together] if together else []
+    return Loaded(plan["name"], plan["headline"], plan["baseline"], groups, tuple(plan.get("robustness") or ()))

@@ -1,0 +1,188 @@
+"""A run folder as it is read: checked against its own hashes, numpy only (docs/run-folder.md)."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from ..errors import DataError
+from ..storage.hashing import digest, file_digest
+from . import arrays
+from .record import FILES, STAMP, WORKING, circumstances, parse_record
+from ..storage.atomic import NotPlainError, json_text, plain, read_bytes, read_json
+
+#: Files that no table reads are hashed on opening only up to this size; `verify` hashes all.
+OPEN_CHECK_BYTES = 64 * 2**20
+
+
+@dataclass
+class RunFolder:
+    """A complete run. `open` it; arrays are read when they are asked for, and kept.
+
+    Attributes:
+        path: the folder. record: run.json.
+    """
+
+    path: Path
+    record: dict[str, Any]
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """Open a run folder and check its files.
+
+        Raises:
+            DataError: not complete, an unknown schema, a file missing, truncated or changed.
+        """
+        faults = _faults(path, everything=False)
+        if faults:
+            more = f" ({len(faults) - 1} more)" if len(faults) > 1 else ""
+            raise DataError(f"{faults[0]}{more}", f"Remove {path} and make the run again")
+        return cls(path, read_json(path / "run.json"))
+
+    @property
+    def name(self) -> str:
+        """How messages name the run."""
+        return str(self.record["run"])
+
+    @cached_property
+    def predictions(self) -> dict[str, np.ndarray]:
+        """The arrays of predictions.npz."""
+        return arrays.predictions(self.path / "predictions.npz", self.record)
+
+    @cached_property
+    def probe(self) -> dict[str, np.ndarray]:
+        """The arrays of probe.npz."""
+        return arrays.probes(self.path / "probe.npz", self.record)
+
+    @cached_property
+    def provenance(self) -> dict[str, Any]:
+        """The circumstances; empty where they are lost, since no result depends on them."""
+        try:
+            return circumstances(read_json(self.path / "provenance.json"), self.path / "provenance.json")
+        except DataError:
+            return {}
+
+    def epoch_bits(self, part: str = "test") -> dict[str, np.ndarray]:
+        """Return per-epoch correctness, '<stage>/<logits>' -> bool (epochs, n)."""
+        return arrays.epoch_bits(self.path / "epochs.npz", self.record, part)
+
+    def history(self) -> list[tuple[str, int, str, str, float]]:
+        """Return the rows (stage, epoch, part, name, value) of history.csv."""
+        try:
+            with io.TextIOWrapper(plain(self.path / "history.csv"), encoding="utf-8", newline="") as file:
+                rows = list(csv.reader(file))[1:]
+            return [(stage, int(epoch), part, name, float(value)) for stage, epoch, part, name, value in rows]
+        except (ValueError, csv.Error) as error:
+            raise DataError(f"{self.path}/history.csv is corrupt ({error})", "Make the run again") from None
+
+
+def _there(file: Path) -> bool:
+    """Whether anything lies under a name, a link that leads nowhere among it."""
+    return file.exists() or file.is_symlink()
+
+
+def _record_faults(path: Path) -> tuple[dict[str, Any], list[str]]:
+    """Read run.json; return it with what is wrong with it."""
+    if not _there(path / "run.json"):
+        return {}, [f"{path} is no complete run: run.json is missing"]
+    try:
+        record = read_json(path / "run.json")
+        parse_record(record, path / "run.json")
+    except DataError as error:
+        return {}, [error.what]
+    faults = []
+    own = {key: value for key, value in record.items() if key != "record_hash"}
+    if "record_hash" in record and digest(own)[:16] != record["record_hash"]:
+        faults.append(f"{path}/run.json was changed after it was written")
+    return record, faults
+
+
+def _faults(path: Path, everything: bool) -> list[str]:
+    record, faults = _record_faults(path)
+    if not record:
+        return faults
+    for name, wanted in sorted(record["files"].items()):
+        file = path / name
+        if not _there(file):
+            faults.append(f"{file} is missing")
+            continue
+        try:
+            if not everything and name not in FILES and file.stat().st_size > OPEN_CHECK_BYTES:
+                continue
+            if file_digest(file) != wanted:
+                faults.append(f"{file} is truncated or was changed: its hash is not the one in run.json")
+        except NotPlainError as error:
+            faults.append(error.what)
+    return faults
+
+
+def _form_faults(path: Path, name: str) -> list[str]:
+    """Return a fault where a JSON file has another form than `write_json` gives it: an edit that no hash sees."""
+    try:
+        text = read_bytes(path / name)
+    except NotPlainError as error:
+        return [error.what]
+    try:
+        found = json_text(json.loads(text)).encode()
+    except (ValueError, RecursionError):
+        return [f"{path / name} can't be read: it was changed"]
+    return [] if found == text else [f"{path / name} was changed: it has not the form in which it was written"]
+
+
+def _provenance_faults(file: Path, record: dict[str, Any]) -> list[str]:
+    """Check the hash that provenance.json holds of itself, and that it is this run's."""
+    try:
+        facts = circumstances(read_json(file), file)
+    except DataError as error:
+        return [error.what]
+    rest = {key: value for key, value in facts.items() if key != "record_hash"}
+    if digest(rest)[:16] != facts.get("record_hash"):
+        return [
+            f"{file} {'was changed after it was written' if 'record_hash' in facts else 'has no hash of its own'}"
+        ]
+    of = facts.get("run_record_hash")  # runs of before this was stored have none
+    return [f"{file} is that of another run"] if of not in (None, record.get("record_hash")) else []
+
+
+def _circumstance_faults(path: Path, record: dict[str, Any]) -> list[str]:
+    """Check what run.json holds no hash of: provenance.json, the workflow's stamp, and what does not belong here."""
+    faults, own = [], path / "provenance.json"
+    if not _there(own):
+        faults.append(f"{own} is missing")
+    else:
+        faults += _form_faults(path, own.name) or _provenance_faults(own, record)
+    for file in sorted(path.iterdir()):
+        if file.name in (*record["files"], "run.json", own.name) or WORKING.fullmatch(file.name):
+            continue
+        if not STAMP.fullmatch(file.name):
+            faults.append(f"{file} does not belong to the run")
+            continue
+        try:
+            if read_bytes(file) != f"{file_digest(path / 'run.json')}\n".encode():
+                faults.append(f"{file} was changed: it does not hold the hash of run.json")
+        except NotPlainError as error:
+            faults.append(error.what)
+    return faults
+
+
+def verify(path: Path) -> list[str]:
+    """Return what is wrong with a run folder, one line a fault; empty where every byte is as it was written."""
+    try:
+        record, faults = _record_faults(path)
+        if not record:
+            return faults
+        faults = _form_faults(path, "run.json") + _faults(path, everything=True)
+        if path.resolve().parts[-5:] != PurePosixPath(record["run"]).parts:
+            faults.append(f"{path} holds the run {record['run']}: its folder was moved, or swapped with another")
+        if "record_hash" not in record:
+            faults.append(f"{path}/run.json has no hash of its own")
+        return faults + _circumstance_faults(path, record)
+    except OSError as error:
+        return [f"{path} can't be read ({error.strerror or error})"]

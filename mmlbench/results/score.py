@@ -1,0 +1,141 @@
+"""Scores of stored predictions: pure functions of logits and labels, numpy only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError
+from .run_folder import RunFolder
+
+Bits = NDArray[np.bool_]
+
+
+def check_logits(logits: np.ndarray, label: np.ndarray, where: str) -> None:
+    """Check that logits (n, C) are finite and belong to the labels (n,).
+
+    Raises:
+        DataError: naming `where` they come from.
+    """
+    mend = "Remove the run and make it again; where it comes back, mend the method"
+    if logits.ndim != 2 or len(logits) != len(label):
+        raise DataError(f"{where} has shape {logits.shape} for {len(label)} samples", mend)
+    bad = int((~np.isfinite(logits).all(axis=1)).sum())
+    if bad:
+        raise DataError(f"{where} is NaN or infinite for {bad} of {len(label)} samples", mend)
+
+
+def correct(logits: np.ndarray, label: np.ndarray, where: str = "logits") -> Bits:
+    """Return whether the largest logit is the label's, bool (n,); of equal logits the first class counts.
+
+    Raises:
+        DataError: logits that are not finite, or of another length than the labels.
+    """
+    check_logits(logits, label, where)
+    return logits.argmax(axis=1) == label
+
+
+def accuracy(bits: Bits) -> float:
+    """Return the share of True, NaN for none at all."""
+    return float(bits.mean()) if bits.size else float("nan")
+
+
+def macro_f1(predicted: np.ndarray, label: np.ndarray, classes: int) -> float:
+    """Return the mean over classes of F1 = 2 TP / (2 TP + FP + FN).
+
+    A class that is neither predicted nor there has no F1 and is left out; one that is there and never predicted
+    counts 0.
+    """
+    return f1_of(confusion(predicted, label, classes))
+
+
+def confusion(predicted: np.ndarray, label: np.ndarray, classes: int) -> np.ndarray:
+    """Return how often each class (row) was taken for each (column), int64 (C, C)."""
+    flat = label.astype(np.int64) * classes + predicted
+    return np.bincount(flat, minlength=classes * classes).reshape(classes, classes)
+
+
+def balanced_accuracy(predicted: np.ndarray, label: np.ndarray, classes: int) -> float:
+    """Return the mean over the classes that are there of the share of theirs that is right."""
+    return balanced_of(confusion(predicted, label, classes))
+
+
+def f1_of(table: np.ndarray) -> float:
+    """Return macro-F1 of a confusion table (C, C); see `macro_f1`."""
+    hits, size = np.diag(table), table.sum(axis=0) + table.sum(axis=1)
+    there = size > 0
+    return float((2 * hits[there] / size[there]).mean()) if there.any() else float("nan")
+
+
+def balanced_of(table: np.ndarray) -> float:
+    """Return balanced accuracy of a confusion table (C, C)."""
+    size = table.sum(axis=1)
+    there = size > 0
+    return float((np.diag(table)[there] / size[there]).mean()) if there.any() else float("nan")
+
+
+def _log_sum(z: np.ndarray) -> np.ndarray:
+    top = z.max(axis=1)
+    return top + np.log(np.exp(z - top[:, None]).sum(axis=1))
+
+
+def item_nll(logits: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """Return each sample's negative log-likelihood in nats of softmax(logits), float64 (n,)."""
+    z = logits.astype(np.float64)
+    return _log_sum(z) - z[np.arange(len(label)), label]
+
+
+def confidence(logits: np.ndarray) -> np.ndarray:
+    """Return each sample's greatest softmax probability, float64 (n,)."""
+    z = logits.astype(np.float64)
+    return np.exp(z.max(axis=1) - _log_sum(z))
+
+
+def nll(logits: np.ndarray, label: np.ndarray) -> float:
+    """Return the mean negative log-likelihood in nats of softmax(logits), logits (n, C), label (n,)."""
+    return float(item_nll(logits, label).mean())
+
+
+def adaptive_ece(confidences: np.ndarray, right: np.ndarray, bins: int = 15) -> float:
+    """Return the expected calibration error with adaptive bins: sum of n_b / n |accuracy_b - confidence_b|.
+
+    Samples are sorted by confidence and cut into `bins` groups of equal size (give or take one; fewer where there are
+    fewer samples). Source: Nixon et al., CVPR workshops 2019, for the top class. It is biased upwards on few samples.
+    """
+    order = np.argsort(confidences, kind="stable")
+    if not len(order):
+        return float("nan")
+    pieces = np.array_split(order, min(bins, len(order)))
+    gaps = (abs(float(right[p].mean()) - float(confidences[p].mean())) * len(p) for p in pieces if len(p))
+    return float(sum(gaps) / len(order))
+
+
+def score_run(folder: RunFolder) -> list[dict[str, Any]]:
+    """Return the metrics of a run: one dict (selection, part, logits, metric, value, n) a number.
+
+    Raises:
+        DataError: logits that are not finite.
+    """
+    classes = len(folder.record["class_names"])
+    rows: list[dict[str, Any]] = []
+    named = {key: values for key, values in folder.predictions.items() if key.count("/") >= 2}
+    probes = {}
+    for key, values in folder.probe.items():
+        rule, modality, part = key.split("/")
+        probes[f"{rule}/{part}/probe/{modality}"] = values
+    for key, logits in {**named, **probes}.items():
+        rule, part, name = key.split("/", 2)
+        label = folder.predictions[f"{part}/label"]
+        bits = correct(logits, label, f"{folder.name}: {key}")
+        found = {
+            "accuracy": accuracy(bits),
+            "macro_f1": macro_f1(logits.argmax(axis=1), label, classes),
+            "balanced_accuracy": balanced_accuracy(logits.argmax(axis=1), label, classes),
+            "ece": adaptive_ece(confidence(logits), bits),
+            "nll": nll(logits, label),
+        }
+        facts = {"selection": rule, "part": part, "logits": name}
+        rows += [{**facts, "metric": metric, "value": value, "n": len(label)} for metric, value in found.items()]
+    return rows

@@ -1,0 +1,106 @@
+"""A run boiled down to what the tables need; its logits are let go."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .run_folder import RunFolder
+from .score import Bits, confidence, correct, item_nll
+from ..stats import CrossFit, cross_fit_optimism
+
+#: Methods whose logits are kept, because the mean of their logits is a row of its own.
+KEPT = ("joint", "unimodal")
+Values = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A run folder behind a row: its record, its circumstances, and stage -> epochs trained."""
+
+    record: dict[str, Any]
+    provenance: dict[str, Any]
+    stage_epochs: dict[str, int]
+
+
+@dataclass
+class Run:
+    """One seed of one row; of several run folders where folds or models are put together.
+
+    Attributes:
+        bits: '<rule>/<logits>' -> correct on test, bool (n,); probes as '<rule>/probe/<modality>'.
+        nll: the same of fused and own-head logits and of subsets: nats of each sample (n,).
+        predicted, confidence: of fused and own-head logits: class, and greatest probability, of each sample (n,).
+        logits: of the methods in `KEPT`: fused and own-head logits (n, classes).
+        optimism: (modality, kind) that judged a stage -> cross-fit of its best epoch on test.
+    """
+
+    seed: int
+    sources: tuple[Source, ...]
+    bits: dict[str, Bits]
+    optimism: dict[tuple[str, str], CrossFit] = field(default_factory=dict)
+    nll: Values = field(default_factory=dict)
+    predicted: Values = field(default_factory=dict)
+    confidence: Values = field(default_factory=dict)
+    logits: Values = field(default_factory=dict)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """run.json of the first of its run folders."""
+        return self.sources[0].record
+
+    def add(self, key: str, logits: np.ndarray, label: np.ndarray, where: str) -> None:
+        """Score named logits (n, classes) of the test part.
+
+        Raises:
+            DataError: they are not finite, or of another length than the labels.
+        """
+        self.bits[key] = correct(logits, label, where)
+        name = key.split("/", 1)[1]
+        if name.startswith(("sliced/", "probe/")):
+            return
+        self.nll[key] = item_nll(logits, label).astype(np.float32)
+        if "@" not in name:
+            self.predicted[key] = logits.argmax(axis=1).astype(np.uint16)
+            self.confidence[key] = confidence(logits).astype(np.float32)
+
+
+def _judged(run: RunFolder, bits: Mapping[str, Bits]) -> dict[tuple[str, str], CrossFit]:
+    """Cross-fit the test-picked epoch of each logits that judged a stage; of several stages the last counts."""
+    found = {}
+    for entry in run.record["selected"].get("test") or ():
+        key = f"{entry['stage']}/{entry['judge']}"
+        if key in bits and bits[key].shape[1] >= 2:
+            kind, _, modality = entry["judge"].partition("/")
+            found[modality or "fused", kind] = cross_fit_optimism(bits[key])
+    return found
+
+
+def boil(folder: RunFolder) -> Run:
+    """Score a run's test part.
+
+    Raises:
+        DataError: logits that are not finite, or of another length than the labels.
+    """
+    label = folder.predictions["test/label"]
+    epochs = folder.epoch_bits()
+    lengths = {key.split("/", 1)[0]: len(rows) for key, rows in epochs.items()}
+    source = Source(folder.record, folder.provenance, lengths)
+    run = Run(folder.record["config"]["seed"], (source,), {}, _judged(folder, epochs))
+    kept = folder.record["config"]["method"] in KEPT
+    for key, logits in folder.predictions.items():
+        if key.count("/") >= 2:
+            rule, part, name = key.split("/", 2)
+            if part == "test":
+                run.add(f"{rule}/{name}", logits, label, f"{folder.name}: {key}")
+                if kept and f"{rule}/{name}" in run.predicted:
+                    run.logits[f"{rule}/{name}"] = logits
+    for key, logits in folder.probe.items():
+        rule, modality, part = key.split("/")
+        if part == "test":
+            run.add(f"{rule}/probe/{modality}", logits, label, f"{folder.name}: probe {key}")
+    return run

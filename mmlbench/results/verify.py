@@ -1,0 +1,198 @@
+"""Is a run folder what was written, and do its numbers follow from its predictions? Numpy only.
+
+`runfolder.verify` answers the first question byte by byte. Here the second: counts, labels and shapes are what
+run.json says, what it says it measured is measured again from the stored predictions, and the labels are those of the
+prepared cache where that is at hand. A forger who recomputes every hash still has to forge consistent numbers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import DataError
+from ..storage.hashing import digest, file_digest
+from .curve import check_curve, curve_file
+from .record import parse_record
+from .run_folder import RunFolder, verify
+from ..storage.atomic import read_json
+
+PARTS = ("val", "test")
+#: A stored accuracy may differ by one sample: it was taken from logits before they were rounded to float32.
+SLACK = 1.5
+
+
+def verify_run(path: Path, results: Path | None = None, cache: Path | None = None) -> list[str]:
+    """Return what is wrong with a run folder, one line a fault.
+
+    Args:
+        path: the folder. results: where the runs lie that it reuses. cache: prepared caches, for its labels.
+    """
+    faults = verify(path)
+    if faults:
+        return faults
+    run = RunFolder(path, read_json(path / "run.json"))
+    try:
+        found = [*_counts(run), *_shapes(run)] or [*_measured(run), *_probes(run)]
+        faults = [f"{path}: {fault}" for fault in found]
+    except (DataError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        return [f"{path} can't be checked against its own numbers ({type(error).__name__}: {error})"]
+    faults += [f"{path}: {fault}" for fault in _reused(run, results)] if results else []
+    return faults + ([f"{path}: {fault}" for fault in label_faults(run, cache)] if cache else [])
+
+
+def _counts(run: RunFolder) -> Iterator[str]:
+    classes = len(run.record["class_names"])
+    for part in PARTS:
+        label, ids = run.predictions[f"{part}/label"], run.predictions[f"{part}/id"]
+        wanted = run.record["counts"][part]
+        for name in ("id", "label", "group"):
+            found = len(run.predictions[f"{part}/{name}"])
+            if found != wanted:
+                yield f"predictions.npz has {found} {part} {name}s, run.json says {wanted}"
+        if len(np.unique(ids)) != len(ids):
+            yield f"predictions.npz has {part} ids twice"
+        if label.size and not 0 <= label.min() <= label.max() < classes:
+            yield f"predictions.npz has {part} labels beyond the {classes} classes"
+
+
+def _shapes(run: RunFolder) -> Iterator[str]:
+    classes = len(run.record["class_names"])
+    for name, arrays in (("predictions.npz", run.predictions), ("probe.npz", run.probe)):
+        for key, logits in arrays.items():
+            if key.count("/") < 2:
+                continue
+            part = key.split("/")[2 if name == "probe.npz" else 1]
+            if logits.shape != (run.record["counts"][part], classes):
+                yield f"{name}: {key} has shape {logits.shape}"
+            elif not np.isfinite(logits).all():
+                yield f"{name}: {key} has NaN or infinite logits"
+
+
+def _accuracy(logits: np.ndarray, label: np.ndarray) -> float:
+    return float((logits.argmax(axis=1) == label).mean())
+
+
+def _measured(run: RunFolder) -> Iterator[str]:
+    """Compare history, per-epoch bits, selected accuracies and predictions with each other."""
+    told: dict[tuple[str, str, str], dict[int, float]] = {}
+    for stage, epoch, part, name, value in run.history():
+        if name.startswith("accuracy/") and part in PARTS:
+            told.setdefault((stage, part, name.removeprefix("accuracy/")), {})[epoch] = value
+    for part in PARTS:
+        n = run.record["counts"][part]
+        for key, bits in run.epoch_bits(part).items() if n else ():
+            stage, logits = key.split("/", 1)
+            values = told.get((stage, part, logits), {})
+            if any(abs(values.get(epoch, -1.0) - row.mean()) > 1e-6 for epoch, row in enumerate(bits)):
+                yield f"history.csv and epochs.npz disagree about {part} accuracy of {logits} in stage {stage}"
+    for rule, picks in run.record["selected"].items():
+        part = "test" if rule == "last" else rule
+        for pick in picks:
+            of_epoch = told.get((pick["stage"], part, pick["judge"]), {}).get(pick["epoch"])
+            if of_epoch is None or abs(of_epoch - pick["accuracy"]) > 1e-6:
+                yield f"run.json says that rule {rule} picked accuracy {pick['accuracy']}, history.csv {of_epoch}"
+        fault = _predicted(run, rule, part, picks[-1]) if picks else ""
+        if fault:
+            yield fault
+
+
+def _predicted(run: RunFolder, rule: str, part: str, pick: dict[str, Any]) -> str:
+    """Return '' where the predictions of a rule reach what its last stage's pick did."""
+    key = f"{rule}/{part}/{pick['judge']}"
+    if key not in run.predictions:
+        return f"predictions.npz lacks {key}, by which run.json says that an epoch was picked"
+    label = run.predictions[f"{part}/label"]
+    reached = _accuracy(run.predictions[key], label)
+    if abs(reached - pick["accuracy"]) * len(label) > SLACK:
+        return f"predictions.npz reaches {reached:.4f} with {key}, run.json says {pick['accuracy']:.4f}"
+    bits = run.epoch_bits(part).get(f"{pick['stage']}/{pick['judge']}")
+    if bits is None:
+        return f"epochs.npz lacks {pick['stage']}/{part}/{pick['judge']}, by which an epoch was picked"
+    differing = int((bits[pick["epoch"]] != (run.predictions[key].argmax(axis=1) == label)).sum())
+    if differing > max(SLACK, 0.01 * len(label)):
+        return f"epochs.npz and predictions.npz disagree about {differing} samples of {key}"
+    return ""
+
+
+def _probes(run: RunFolder) -> Iterator[str]:
+    for rule, modalities in run.record.get("probe", {}).items():
+        for modality, facts in modalities.items():
+            for part, told in facts["accuracy"].items():
+                if part not in PARTS or not run.record["counts"][part]:
+                    continue
+                label = run.predictions[f"{part}/label"]
+                reached = _accuracy(run.probe[f"{rule}/{modality}/{part}"], label)
+                if abs(reached - told) * len(label) > SLACK:
+                    yield f"probe.npz reaches {reached:.4f} for {rule}/{modality}/{part}, run.json says {told:.4f}"
+
+
+def _reused(run: RunFolder, results: Path) -> Iterator[str]:
+    for method, used in run.record["requires"].items():
+        source = results / used["run"] / "run.json"
+        if not source.exists():
+            yield f"the {method} run that it reuses, {used['run']}, is not there"
+        elif file_digest(source) != used["run_hash"]:
+            yield f"the {method} run that it reuses, {used['run']}, is not the one it was made from"
+
+
+def curve_faults(path: Path, results: Path) -> list[str]:
+    """Return what is wrong with the logits under noise of a run that is as it was written; [] where it has none."""
+    run = str(read_json(path / "run.json")["run"])
+    if not curve_file(results, run).exists():
+        return []
+    try:
+        check_curve(results, run)
+    except DataError as error:
+        return [str(error)]
+    return []
+
+
+def loose_curves(results: Path) -> list[str]:
+    """Return a sentence for each file of logits under noise whose run is not there; no table reads it."""
+    found = (path for path in sorted(results.glob("robustness/*/*/*/*.npz")) if not path.name.startswith("."))
+    runs = {path: results / "runs" / path.relative_to(results / "robustness").with_suffix("") for path in found}
+    return [f"{path} belongs to no run here" for path, run in runs.items() if not (run / "run.json").exists()]
+
+
+def equal_seeds(runs: Iterable[Path]) -> list[str]:
+    """Return a sentence for each two runs of one setting and two seeds whose predictions are equal, byte by byte.
+
+    That is no fault of a folder, but a seed that changes nothing, or a run that was copied, is no second seed.
+    """
+    first: dict[tuple[str, str], tuple[Path, int]] = {}
+    found = []
+    for path in runs:
+        with contextlib.suppress(DataError):
+            record = read_json(path / "run.json")
+            facts = parse_record(record, path / "run.json")
+            setting = digest({key: value for key, value in record["config"].items() if key != "seed"})
+            seed = record["config"]["seed"]
+            other, its = first.setdefault((setting, facts.files["predictions.npz"]), (path, seed))
+            if its != seed:  # a run that is named twice has one
+                found.append(f"{path} and {other} are of two seeds and predict the same, byte by byte")
+    return found
+
+
+def label_faults(run: RunFolder, cache: Path) -> list[str]:
+    """Return how a run's test samples differ from the prepared cache of the same data; [] where none is at hand."""
+    config = run.record["config"]
+    for manifest in sorted(cache.glob(f"{config['dataset']}-*/manifest.json")):
+        facts = read_json(manifest)
+        table = manifest.parent / f"split-{config['split']}.csv"
+        if facts.get("fingerprint") != run.record["data_fingerprint"] or not table.exists():
+            continue
+        with table.open(newline="", encoding="utf-8") as file:
+            rows = [row for row in csv.DictReader(file) if row["part"] == "test"]
+        faults = []
+        for name, column in (("id", "ids"), ("label", "labels"), ("group", "groups")):
+            wanted = [row[name] for row in rows]
+            if list(map(str, run.predictions[f"test/{name}"].tolist())) != wanted:
+                faults.append(f"its test {column} are not those of the dataset ({table})")
+        return faults
+    return []

@@ -1,0 +1,217 @@
+"""Files that are whole or not there."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import json
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import DataError
+from .temporaries import owned, tidy
+
+if TYPE_CHECKING:  # half of the time of `mmlbench list` would go into importing it
+    import numpy as np
+
+#: What the system says of a place where nothing can be written now.
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+#: What it says where it does not know how to do a thing at all, as some file systems do not.
+UNSUPPORTED = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)
+#: Takes a path, gives a temporary name for it, and puts what is there under the path at the end: `whole` does.
+Through = Callable[[Path], AbstractContextManager[Path]]
+
+
+#: What may lie where a file should be, as `stat` tells it.
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe (fifo)"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+class NotPlainError(DataError):
+    """What lies under a name is no file whose bytes can be read: a folder, a pipe, a link in a circle, no right.
+
+    Attributes:
+        reason: what lies there, without the path.
+    """
+
+    def __init__(self, path: Path, reason: str, mend: str) -> None:
+        super().__init__(f"{path} can't be read ({reason})", mend)
+        self.reason = reason
+
+
+def _kind(mode: int) -> str:
+    return next((word for fits, word in _KINDS if fits(mode)), "something else")
+
+
+def _not_plain(path: Path, kind: str) -> NotPlainError:
+    return NotPlainError(path, f"it is {kind}, not a file", "Move it away, then type the command again")
+
+
+def _refused(path: Path, error: OSError) -> OSError | NotPlainError:
+    """Return the error for a name that can't be opened: what lies there, where that is the reason."""
+    if error.errno == errno.ELOOP:
+        return _not_plain(path, "a link that leads in a circle")
+    if error.errno == errno.ENOENT and path.is_symlink():
+        return _not_plain(path, "a link that leads nowhere")
+    if error.errno in (errno.EACCES, errno.EPERM):
+        mend = "Make it readable (chmod u+r), and the folders above it (chmod u+rx)"
+        return NotPlainError(path, str(error.strerror), mend)
+    with contextlib.suppress(OSError):  # a socket can't be opened at all, a folder not for writing
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            return _not_plain(path, _kind(mode))
+    return error
+
+
+def opened(path: Path, flags: int = os.O_RDONLY) -> int:
+    """Return a descriptor of a plain file; never waits, as opening or reading a pipe would.
+
+    Raises:
+        NotPlainError: something else lies there, or it can't be read. FileNotFoundError: nothing does.
+        OSError: of the disk.
+    """
+    try:
+        descriptor = os.open(path, flags | os.O_NONBLOCK)  # which changes nothing for a plain file
+    except OSError as error:
+        if (refused := _refused(path, error)) is error:
+            raise
+        raise refused from error
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            raise _not_plain(path, _kind(mode))
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def plain(path: Path) -> io.BufferedReader:
+    """Open a plain file for reading; raises as `opened` does."""
+    return os.fdopen(opened(path), "rb")
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return the bytes of a plain file; raises as `opened` does."""
+    with plain(path) as file:
+        return file.read()
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a plain file with the line ends of Python; raises as `opened` does."""
+    with io.TextIOWrapper(plain(path), encoding="utf-8") as file:
+        return file.read()
+
+
+def flush(path: Path) -> None:
+    """Have a file's bytes on the disk, where the file system knows how to say so."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Yield a temporary name beside `path`; on success it is flushed to disk and renamed, else removed."""
+    temporary = path.with_name(owned(path.name))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tidy(path.parent, path.name)
+        yield temporary
+        flush(temporary)
+        temporary.replace(path)
+    except OSError as error:
+        raise storage_error(error, path) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def storage_error(error: OSError, path: Path) -> DataError:
+    """Return the user's error for a failed write: full disk, read-only folder, or what the system says."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DataError(f"no space left while writing {path}", "Free some space, then type the same command again")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return DataError(f"{path} can't be written ({error.strerror})", "Make the folder writable or name another")
+    if error.errno == errno.ENAMETOOLONG:
+        return DataError(
+            f"a name or path is longer than the file system takes: {path}",
+            "Choose shorter names, or a folder nearer to the root",
+        )
+    return DataError(f"{path} can't be written ({error.strerror or error})", "Mend that, then type the command again")
+
+
+def write_text(path: Path, text: str, through: Through = whole) -> None:
+    """Write a text file whole."""
+    with through(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def json_text(value: Any) -> str:
+    """Return the text of a value as `write_json` writes it."""
+    return json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n"
+
+
+def write_json(path: Path, value: Any, through: Through = whole) -> None:
+    """Write a JSON file whole: keys sorted, so that equal values are equal bytes."""
+    write_text(path, json_text(value), through)
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        NotPlainError: it is no plain file, or can't be read. DataError: it is missing or no JSON.
+    """
+    try:
+        return json.loads(read_text(path))
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing", "Make it again with the command that wrote it") from None
+    except RecursionError:
+        raise DataError(f"{path} can't be read (it nests too deep)", "Remove it and make it again") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} can't be read ({error})", "Remove it and make it again") from None
+
+
+def write_arrays(path: Path, arrays: dict[str, np.ndarray], compress: bool = True, through: Through = whole) -> None:
+    """Write arrays as .npz whole; equal arrays in equal order are equal bytes."""
+    import numpy as np
+
+    save = np.savez_compressed if compress else np.savez
+    with through(path) as temporary, temporary.open("wb") as file:
+        save(file, allow_pickle=False, **arrays)
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Read an .npz file.
+
+    Raises:
+        NotPlainError: it is no plain file, or can't be read. DataError: it is missing, truncated or holds pickles.
+    """
+    import numpy as np
+
+    try:
+        with plain(path) as file, np.load(file, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing", "Make it again with the command that wrote it") from None
+    except NotPlainError:
+        raise
+    except Exception as error:  # a damaged zip or npy raises anything
+        why = " ".join(str(error).split())[:80]
+        raise DataError(f"{path} is corrupt ({why})", "Remove it and make it again") from None

@@ -1,0 +1,93 @@
+"""Hashes: of configs, of files, and of code without its comments."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from .atomic import plain
+
+
+def canonical(value: Any) -> str:
+    """Return the one JSON text of a value: sorted keys, no spaces, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
+
+
+def digest(value: Any) -> str:
+    """Return the sha256 of a value's canonical JSON."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """Return the sha256 of a file's bytes; raises as `store.opened` does."""
+    with plain(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class _Strip(ast.NodeTransformer):
+    """Removes docstrings; comments and layout are gone once the text is parsed."""
+
+    def _body(self, node: Any) -> Any:
+        self.generic_visit(node)
+        first = node.body[0] if node.body else None
+        if (
+            isinstance(first, ast.Expr)
+            and isinstance(first.value, ast.Constant)
+            and isinstance(first.value.value, str)
+        ):
+            node.body = node.body[1:] or [ast.Pass()]
+        return node
+
+    visit_Module = visit_ClassDef = visit_FunctionDef = visit_AsyncFunctionDef = _body
+
+
+def code_digest(source: str) -> str:
+    """Return the sha256 of Python source without docstrings, comments and layout."""
+    return hashlib.sha256(ast.unparse(_Strip().visit(ast.parse(source))).encode()).hexdigest()
+
+
+def _imported(source: str, module: str) -> Iterable[str]:
+    """Yield the absolute names of the modules that `source`, itself the module `module`, imports."""
+    parts = module.split(".")
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = parts[: len(parts) - node.level] if node.level else []
+            prefix = ".".join([*base, node.module] if node.module else base)
+            yield prefix
+            yield from (f"{prefix}.{alias.name}" for alias in node.names)
+
+
+def imported(source: str, module: str, path: Path) -> Iterable[str]:
+    """Yield the names that the file of a module may import from, the packages that they lie in included."""
+    home = f"{module}.__init__" if path.name == "__init__.py" else module  # by which `from .` is meant
+    for name in _imported(source, home):
+        parts = name.split(".")
+        yield from (".".join(parts[:count]) for count in range(len(parts), 0, -1))
+
+
+def code_fingerprint(path: Path, module: str, locate: Callable[[str], Path | None]) -> str:
+    """Return the fingerprint of a plug-in file and of the plug-in and front-end files that it imports.
+
+    Args:
+        path: the file.
+        module: its full module name, such as `mmlbench.methods.ogm_ge`.
+        locate: returns the file of a module that is to be followed, None for any other.
+    """
+    seen: dict[str, str] = {}
+    waiting = [(module, path)]
+    while waiting:
+        name, file = waiting.pop()
+        if name in seen:
+            continue
+        source = file.read_text(encoding="utf-8")
+        seen[name] = code_digest(source)
+        for found in imported(source, name, file):
+            if found not in seen and (place := locate(found)) is not None:
+                waiting.append((found, place))
+    return digest(seen)

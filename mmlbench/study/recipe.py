@@ -1,0 +1,220 @@
+"""Recipes: what all methods of a table share (encoder, epochs, batch, optimiser), and where they are found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError, brief, nearest
+from ..params import Params, bounded, check, choice, describe, located, value_text
+from ..registry.index import Entry, Index
+from ..storage.paths import config_folder
+from .yaml import read_mapping
+
+
+class Recipe(Params):
+    """The fields of a recipe; `config/recipes/<name>.yaml` sets them."""
+
+    epochs: int = bounded(20, low=1, doc="passes over the train part")
+    batch_size: int = bounded(64, low=2, doc="samples a step")
+    optimizer: str = choice("sgd", ("sgd", "adam", "adamw"))
+    lr: float = bounded(0.02, low=1e-12, high=10, doc="initial learning rate")
+    momentum: float = bounded(0.9, low=0, high=1, doc="of SGD")
+    weight_decay: float = bounded(1e-4, low=0, high=10)
+    drop_at: float = bounded(
+        0.75, low=0, high=1, doc="fraction of a stage's epochs at which the rate drops; 1: never"
+    )
+    drop_factor: float = bounded(0.1, low=0, high=1, doc="factor of the drop")
+    threads: int = bounded(1, low=1, high=256, doc="CPU threads of a run; another number gives other bits")
+    precision: str = choice("float32", ("float32", "bfloat16"), doc="of the forward pass (autocast)")
+    noise_std: float = bounded(0.0, low=0, high=100, doc="of noise on inputs of `noise_on`, in standard deviations")
+    drop_every: int = bounded(0, low=0, doc="epochs from drop to drop (StepLR) instead of drop_at; 0: drop_at")
+    frames: int = bounded(1, low=1, high=32, doc="frames of a clip that are shown at once; features are averaged")
+    flow_frames: int = bounded(1, low=1, high=32, doc="the same of optical flow")
+    frame_pick: str = choice("random", ("random", "first", "uniform", "seed999"), doc="random: anew in each epoch")
+    crop: str = choice("none", ("none", "resized", "random"), doc="of pictures in training; resized as torchvision's")
+    crop_size: int = bounded(0, low=0, high=1024, doc="pixels of `crop: random`; evaluation takes the middle")
+    flip: float = bounded(0.0, low=0, high=1, doc="probability of a horizontal flip in training")
+    augment_per: str = choice("frame", ("frame", "clip"), doc="crop and flip each frame apart, or a clip as one")
+    flow_flip: str = choice(
+        "negate_u", ("negate_u", "released"), doc="a flip negates horizontal flow; or as DI-MML has it"
+    )
+    image_noise: float = bounded(0.0, low=0, high=10, doc="standard deviation on pixels 0..1, in evaluation too")
+    noise_on: str | None = None  # modality whose inputs get additive noise, in training and in evaluation
+
+
+#: Fields that a resolved recipe has only where they are set: older runs, which lack them, keep their hashes.
+OPTIONAL = (
+    "noise_on", "noise_std", "drop_every", "frames", "flow_frames", "frame_pick", "crop", "crop_size", "flip",
+    "augment_per", "flow_flip", "image_noise",
+)  # fmt: skip
+#: Keys of a recipe file beside its fields: settings for single datasets, and how these are prepared.
+FOR, PREPARE = "for", "prepare"
+
+
+def recipe_path(name: str) -> Path:
+    """Return the file of a recipe, by name (in config/recipes) or by path."""
+    if name.endswith((".yaml", ".yml")):
+        return Path(name)
+    folder = config_folder() / "recipes"
+    path = folder / f"{name}.yaml"
+    if not path.exists():
+        hint = nearest(name, [file.stem for file in folder.glob("*.yaml")])
+        hint += "" if hint.endswith("?") else "."
+        raise ConfigError(f"unknown recipe {brief(name)}", f"{hint} A path that ends in .yaml is taken too")
+    return path
+
+
+def recipe_values(name: str, dataset: str) -> dict[str, Any]:
+    """Return what a recipe's file says for a dataset: its fields, those under `for` on top, and `prepare`.
+
+    Raises:
+        ConfigError: unknown recipe; a file that is no mapping of fields.
+    """
+    values = read_mapping(recipe_path(name), "See config/recipes/embedded.yaml")
+    where = f"recipe {brief(name)}"
+    special = values.pop(FOR, None) or {}
+    if not isinstance(special, Mapping) or not all(isinstance(value, Mapping) for value in special.values()):
+        raise ConfigError(f"{where}: `for` is no mapping of datasets to fields", "See config/recipes/dimml.yaml")
+    return {**values, **special.get(dataset, {})}
+
+
+def recipe_preparation(name: str, dataset: str) -> dict[str, Any]:
+    """Return the parameters of preparation that a recipe sets for a dataset."""
+    found = recipe_values(name, dataset).get(PREPARE) or {}
+    if not isinstance(found, Mapping):
+        raise ConfigError(f"recipe {brief(name)}: `prepare` is {brief(found)}, no mapping", "Write {name: value}")
+    return dict(found)
+
+
+def _encoders(value: Any, modalities: list[dict[str, Any]], index: Index, where: str) -> dict[str, Any]:
+    """Resolve `encoder`: a name for all, or modality -> name or {name, params}."""
+    names = [modality["name"] for modality in modalities]
+    chosen = value if isinstance(value, Mapping) and "name" not in value else dict.fromkeys(names, value)
+    for name in chosen:
+        if name not in names:
+            raise ConfigError(f"{where}: encoder of an unknown modality {brief(name)}", nearest(name, names))
+    resolved = {}
+    for modality in modalities:
+        want = chosen.get(modality["name"])
+        if want is None:
+            raise ConfigError(
+                f"{where}: no encoder for the modality {brief(modality['name'])}", "Add it under `encoder`"
+            )
+        want = want if isinstance(want, Mapping) else {"name": want}
+        for key in want:
+            if key not in ("name", "params", "pretrained"):
+                hint = nearest(key, ("name", "params"))
+                raise ConfigError(f"{where}: encoder of {modality['name']}: unknown key {brief(key)}", hint)
+        entry = index.find("encoder", str(want.get("name")))
+        if len(modality["shape"]) not in entry.facts["ranks"]:
+            raise ConfigError(
+                f"{where}: the encoder {entry.name!r} can't take {modality['name']!r} of shape {modality['shape']}",
+                "Choose another for that modality",
+            )
+        given = want.get("params") or {}
+        if not isinstance(given, Mapping):
+            raise ConfigError(
+                f"{where}: params of {entry.name} are {brief(given)}, no mapping", "Write {name: value}"
+            )
+        params = check(entry.facts["params"], given, f"{where}: encoder {entry.name}")
+        pretrained = _pretrained(entry, params, where)
+        if want.get("pretrained", pretrained) is not pretrained:
+            what = f"{where}: encoder of {modality['name']}: pretrained is {brief(want['pretrained'])}"
+            named = [field["name"] for field in entry.facts["params"] if field["type"] == "file"]
+            mend = f"Write `params: {{{named[0]}: FILE}}`" if named else f"{entry.name} takes no file of weights"
+            raise ConfigError(what, mend)
+        resolved[modality["name"]] = {"name": entry.name, "params": params, "pretrained": pretrained}
+    return resolved
+
+
+def _pretrained(entry: Entry, params: Mapping[str, Any], where: str) -> bool:
+    """Return whether an encoder's weights come from a file.
+
+    Raises:
+        ConfigError: it says so and names no file, so that nothing would tell two contents apart.
+    """
+    files = [field["name"] for field in entry.facts["params"] if field["type"] == "file"]
+    if entry.facts["pretrained"] and not any(name in params for name in files):
+        what = f"{where}: the encoder {entry.name!r} is pretrained and names no file, so that its weights are unknown"
+        mend = f"Write `params: {{{files[0]}: FILE}}`" if files else "Declare the file in its Params: file_field()"
+        raise ConfigError(what, mend)
+    return any(name in params for name in files)
+
+
+def _located(value: Any, folder: Path, index: Index) -> Any:
+    """Return `encoder` of a recipe file with the paths of weights starting at the file's folder."""
+    if not isinstance(value, Mapping):
+        return value
+    if "name" not in value:
+        return {modality: _located(chosen, folder, index) for modality, chosen in value.items()}
+    known = {entry.name: entry.facts["params"] for entry in index.of("encoder") if not entry.error}
+    given, fields = value.get("params"), known.get(str(value["name"]), [])
+    return {**value, "params": located(fields, given, folder)} if isinstance(given, Mapping) else value
+
+
+def resolve_recipe(
+    name: str, overrides: Mapping[str, Any], modalities: list[dict[str, Any]], index: Index, dataset: str = ""
+) -> dict[str, Any]:
+    """Return a recipe with all its fields, its encoders resolved per modality.
+
+    What is set otherwise becomes a part of its name, so that rows of two settings are never compared.
+
+    Args:
+        name: of the recipe. overrides: fields to set otherwise. modalities: the dataset's, as the index has them.
+        dataset: whose settings under `for` are taken.
+
+    Raises:
+        ConfigError: unknown recipe, field, encoder or modality; a wrong type or range.
+    """
+    where = f"recipe {brief(name)}"
+    values = {key: value for key, value in recipe_values(name, dataset).items() if key != PREPARE}
+    if "encoder" in values:
+        values["encoder"] = _located(values["encoder"], recipe_path(name).parent, index)
+    resolved = check_recipe(Path(name).stem, {**values, **overrides}, modalities, index, where)
+    before = check(describe(Recipe), {key: value for key, value in values.items() if key != "encoder"}, where)
+    default = {field["name"]: field["default"] for field in describe(Recipe)}
+    now = {key: resolved.get(key, default[key]) for key in before}
+    changed = {key: now[key] for key in before if now[key] != before[key]}
+    if "encoder" in overrides:  # its name has a column of its own, its parameters have none
+        changed |= _set_otherwise(resolved["encoder"], index)
+    words = [f"{key}={value_text(value)}" for key, value in changed.items()]
+    return {**resolved, "name": " ".join([resolved["name"], *words])}  # another recipe, so another name
+
+
+def _set_otherwise(encoders: Mapping[str, Any], index: Index) -> dict[str, Any]:
+    """Return 'modality.parameter' -> value of the encoders' parameters that are not at their default.
+
+    Files are left out: their content is a part of the encoder's label.
+    """
+    found = {}
+    for modality, chosen in encoders.items():
+        for field in index.find("encoder", chosen["name"]).facts["params"]:
+            if field["type"] != "file" and chosen["params"][field["name"]] != field["default"]:
+                found[f"{modality}.{field['name']}"] = chosen["params"][field["name"]]
+    return found
+
+
+def check_recipe(
+    name: str, values: Mapping[str, Any], modalities: list[dict[str, Any]], index: Index, where: str
+) -> dict[str, Any]:
+    """Return a recipe from its fields, all of them filled in; `resolve_recipe` says what is refused."""
+    rest = {key: value for key, value in values.items() if key != "encoder"}
+    resolved = check(describe(Recipe), rest, where)
+    encoder = values.get("encoder", "small_cnn")
+    _check_noise(resolved, [modality["name"] for modality in modalities], where)
+    if (resolved["crop"] == "random") != bool(resolved["crop_size"]):
+        raise ConfigError(f"{where}: `crop: random` and crop_size go together", "Set both, or neither")
+    default = {field["name"]: field["default"] for field in describe(Recipe)}
+    resolved = {key: value for key, value in resolved.items() if key not in OPTIONAL or value != default[key]}
+    return {"name": name, **resolved, "encoder": _encoders(encoder, modalities, index, where)}
+
+
+def _check_noise(resolved: Mapping[str, Any], names: list[str], where: str) -> None:
+    """Refuse noise on an unknown modality, or on none."""
+    on = resolved["noise_on"]
+    if on is not None and on not in names:
+        raise ConfigError(f"{where}: noise_on names an unknown modality {brief(on)}", nearest(on, names))
+    if bool(on) != bool(resolved["noise_std"]):
+        raise ConfigError(f"{where}: noise needs both noise_on and noise_std", "Set both, or neither")

@@ -1,0 +1,292 @@
+"""From a config to the runs that it asks for; no torch, no data.
+
+A run's identity is its configuration (`RunSpec.config`, hashed) and nothing else; the fingerprint of the code
+that makes it is kept beside it, so that an edited method makes its runs anew and no others.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
+from typing import Any
+
+from .. import files
+from ..errors import ConfigError, UnknownPluginError, brief, nearest
+from ..params import check, located, value_text
+from ..plugins import VARIABLE
+from ..prepare.cache import cache_key
+from ..registry.index import Index
+from ..storage.hashing import digest
+from .recipe import check_recipe, recipe_path, recipe_preparation, resolve_recipe
+
+#: Version of the run folder's schema; see docs/run-folder.md.
+RUN_SCHEMA = 1
+CONFIG_KEYS = ("schema", "dataset", "dataset_params", "split", "recipe", "method", "params", "seed")
+
+
+def stamp_name(code: str, cache: str) -> str:
+    """Return the name of a run's stamp: it changes with the code of the method and with that of the dataset."""
+    return f"done-{digest([code, cache])[:10]}"
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One run: what identifies it, where it lies, what it needs.
+
+    Attributes:
+        config: everything that determines the numbers, as plain data.
+        code: fingerprint of the method, its encoders and the methods whose runs it reuses.
+        cache: name of the prepared cache's folder.
+        requires: method name -> run of that method that is reused.
+        command: arguments of `mmlbench train` that make it.
+    """
+
+    config: dict[str, Any]
+    code: str
+    cache: str
+    requires: Mapping[str, RunSpec] = field(default_factory=dict)
+    command: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def config_hash(self) -> str:
+        """Hash of the configuration."""
+        return digest(self.config)[:16]
+
+    @property
+    def path(self) -> PurePosixPath:
+        """Folder of the run below the results folder."""
+        c = self.config
+        return PurePosixPath("runs", c["dataset"], c["split"], c["method"], f"s{c['seed']}-{self.config_hash[:10]}")
+
+    @property
+    def stamp(self) -> PurePosixPath:
+        """File that says the run was completed by the present code, of its dataset too."""
+        return self.path / stamp_name(self.code, self.cache)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a run is asked for by: names and overrides, not yet checked."""
+
+    dataset: str
+    method: str
+    seed: int
+    split: str | None = None
+    recipe: str = "embedded"
+    params: Mapping[str, Any] = field(default_factory=dict)
+    recipe_params: Mapping[str, Any] = field(default_factory=dict)
+    dataset_params: Mapping[str, Any] = field(default_factory=dict)
+
+
+def flags(flag: str, values: Mapping[str, Any]) -> list[str]:
+    """Return '<flag> name=value' for each value, as words of a command."""
+    return [word for name, value in values.items() for word in (flag, f"{name}={value_text(value)}")]
+
+
+def command_of(request: Request) -> tuple[str, ...]:
+    """Return the arguments of `mmlbench train` for a request."""
+    words = ["--dataset", request.dataset, "--method", request.method, "--seed", str(request.seed)]
+    words += ["--split", request.split] if request.split else []
+    words += ["--recipe", request.recipe]
+    words += flags("--set", request.params) + flags("--recipe-set", request.recipe_params)
+    return tuple(words + flags("--dataset-set", request.dataset_params))
+
+
+def _split_of(facts: Mapping[str, Any], dataset: str, split: str | None) -> str:
+    known = list(facts["splits"])
+    if split is None:
+        return str(facts["default_split"])
+    if split not in known:
+        raise ConfigError(f"{dataset} has no split {brief(split)}", nearest(split, known))
+    return split
+
+
+def _check_modalities(method: Any, dataset: Any) -> None:
+    count = len(dataset.facts["modalities"])
+    least, most = method.facts["min_modalities"], method.facts["max_modalities"]
+    if count < least or (most is not None and count > most):
+        takes = f"{least} or more" if most is None else str(least) if least == most else f"{least} to {most}"
+        raise ConfigError(
+            f"{method.name} takes {takes} modalities and {dataset.name} has {count}",
+            "Choose another method or dataset",
+        )
+
+
+def _check_parts(method: Any, dataset: Any, split: str) -> None:
+    """Refuse a split whose parts can't serve a method.
+
+    Raises:
+        ConfigError: it has fewer than two samples to train on, or lacks a validation part that the method needs.
+    """
+    counts, where = dataset.facts["splits"][split]["counts"], f"{dataset.name}/{split}"
+    if counts.get("train", 0) < 2:
+        what = f"{where} has {counts.get('train', 0)} training samples: batch norm and a probe need two at least"
+        raise ConfigError(what, "Choose another split")
+    if method.facts["needs_val"] and not counts.get("val"):
+        others = [name for name, facts in dataset.facts["splits"].items() if facts["counts"].get("val")]
+        mend = f"Choose a split with one: {', '.join(others)}" if others else "Choose another method or dataset"
+        raise ConfigError(f"{method.name} needs a validation part, and {where} has none", mend)
+
+
+def resolve(request: Request, index: Index, above: tuple[str, ...] = ()) -> RunSpec:
+    """Check a request and return its run; `above` are the methods that reuse it.
+
+    Raises:
+        ConfigError: unknown dataset, split, method, encoder, recipe or field; a wrong type or range; a method
+            that can't serve the dataset's number of modalities, or needs a validation part that the split lacks.
+    """
+    dataset = index.find("dataset", request.dataset)
+    modalities = dataset.facts["modalities"]
+    recipe = resolve_recipe(request.recipe, request.recipe_params, modalities, index, request.dataset)
+    folder = recipe_path(request.recipe).parent
+    prepared = located(dataset.facts["params"], recipe_preparation(request.recipe, request.dataset), folder)
+    request = replace(request, dataset_params={**prepared, **request.dataset_params})
+    config = _checked(request, recipe, index)
+    needed = {
+        name: resolve(replace(request, method=name, params={}), index, chain)
+        for name, chain in _required(request.method, index, above)
+    }
+    return _spec(config, index, needed, command_of(request))
+
+
+def _checked(request: Request, recipe: Mapping[str, Any], index: Index) -> dict[str, Any]:
+    """Return the configuration of a request whose recipe has been checked."""
+    dataset = index.find("dataset", request.dataset)
+    method = index.find("method", request.method)
+    split = _split_of(dataset.facts, request.dataset, request.split)
+    _check_modalities(method, dataset)
+    _check_parts(method, dataset, split)
+    if isinstance(request.seed, bool) or not isinstance(request.seed, int) or not 0 <= request.seed < 2**31:
+        raise ConfigError(f"seed {brief(request.seed)} is not valid", "It takes an int from 0 to 2147483647")
+    return {
+        "schema": RUN_SCHEMA,
+        "dataset": dataset.name,
+        "dataset_params": check(dataset.facts["params"], request.dataset_params, f"dataset {dataset.name}"),
+        "split": split,
+        "recipe": dict(recipe),
+        "method": method.name,
+        "params": _method_params(method, request.params, recipe),
+        "seed": request.seed,
+    }
+
+
+def _method_params(method: Any, values: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]:
+    fields = method.facts["params"]
+    for name in values:
+        if name in recipe and name not in {field["name"] for field in fields}:
+            what = f"method {method.name}: {brief(name)} is a field of the recipe, not a parameter of a method"
+            raise ConfigError(what, "Set it with --recipe-set, or under recipe_set: in a config")
+    return check(fields, values, f"method {method.name}")
+
+
+def _required(method: str, index: Index, above: tuple[str, ...]) -> list[tuple[str, tuple[str, ...]]]:
+    """Return the methods whose runs a method reuses, each with the chain of methods above it."""
+    chain = (*above, method)
+    names = index.find("method", method).facts["requires"]
+    for name in names:
+        if name in chain:
+            raise ConfigError(f"methods reuse each other: {' -> '.join((*chain, name))}", "Mend their `requires`")
+    return [(name, chain) for name in names]
+
+
+def _spec(config: dict[str, Any], index: Index, required: Mapping[str, RunSpec], command: tuple[str, ...]) -> RunSpec:
+    """Add the code's fingerprint and the cache's name to a checked configuration."""
+    dataset = index.find("dataset", config["dataset"])
+    encoders = sorted({choice["name"] for choice in config["recipe"]["encoder"].values()})
+    code = digest(
+        [index.find("method", config["method"]).fingerprint]
+        + [index.find("encoder", name).fingerprint for name in encoders]
+        + [run.code for _, run in sorted(required.items())]
+    )[:16]
+    cache = f"{dataset.name}-{cache_key(dataset.name, config['dataset_params'], dataset.fingerprint)}"
+    return RunSpec(config, code, cache, required, command)
+
+
+def _check_stored(config: Mapping[str, Any], index: Index) -> None:
+    """Refuse a stored configuration that names a file by its path; it may be a stranger's, so none is opened for it.
+
+    Raises:
+        ConfigError: it does; an unknown plug-in.
+    """
+    encoders = config["recipe"].get("encoder")
+    asked = [("method", config["method"], config["params"]), ("dataset", config["dataset"], config["dataset_params"])]
+    for one in encoders.values() if isinstance(encoders, Mapping) else ():
+        if isinstance(one, Mapping):
+            asked.append(("encoder", one.get("name"), one.get("params")))
+    for kind, name, values in asked:
+        known = index.find(kind, str(name)).facts["params"] if isinstance(values, Mapping) else ()
+        for key in [fact["name"] for fact in known if fact["type"] == "file"]:
+            if values.get(key) is not None and not files.is_content(values[key]):
+                raise ConfigError(
+                    f"the configuration names a file of the {kind} {name} by its path: {key} = {brief(values[key])}",
+                    "A stored one holds its content, sha256:<64 hex digits>; name the path by --file",
+                )
+
+
+def from_config(config: Mapping[str, Any], index: Index) -> RunSpec:
+    """Return the run of a stored configuration (of a run.json).
+
+    Raises:
+        ConfigError: another schema, or anything that the present code does not know or reads otherwise; of an
+            unknown plug-in it says how to name the folder that it may lie in, as no record may.
+    """
+    try:
+        return _from_config(config, index)
+    except UnknownPluginError as error:
+        mend = (
+            f"If it is of a plug-in folder that you trust, add --plugins FOLDER or set {VARIABLE}; else {error.mend}"
+        )
+        raise UnknownPluginError(error.what, mend) from None
+
+
+def _from_config(config: Mapping[str, Any], index: Index, above: tuple[str, ...] = ()) -> RunSpec:
+    if not isinstance(config, Mapping) or config.get("schema") != RUN_SCHEMA:
+        found = config.get("schema") if isinstance(config, Mapping) else config
+        raise ConfigError(
+            f"the configuration has the unknown schema {brief(found)}", f"This version reads {RUN_SCHEMA}"
+        )
+    lacking = [key for key in CONFIG_KEYS if key not in config]
+    if lacking or not isinstance(config["recipe"], Mapping):
+        raise ConfigError(f"the configuration lacks {', '.join(lacking) or 'a recipe'}", "Take the run.json of a run")
+    _check_stored(config, index)
+    request = Request(
+        dataset=config["dataset"],
+        method=config["method"],
+        seed=config["seed"],
+        split=config["split"],
+        params=config["params"],
+        dataset_params=config["dataset_params"],
+    )
+    fields = dict(config["recipe"])
+    name = str(fields.pop("name", "unnamed"))
+    modalities = index.find("dataset", request.dataset).facts["modalities"]
+    read = _checked(request, check_recipe(name, fields, modalities, index, f"recipe {brief(name)}"), index)
+    other = [key for key in read if read[key] != config.get(key)]
+    if other:
+        raise ConfigError(
+            f"the present code reads {', '.join(other)} of this {config['method']} configuration otherwise",
+            "Use the code that made it, or make the run anew by --dataset and --method",
+        )
+    needed = {}
+    for name, chain in _required(request.method, index, above):
+        params = check(index.find("method", name).facts["params"], {}, f"method {name}")
+        needed[name] = _from_config({**config, "method": name, "params": params}, index, chain)
+    return _spec(dict(config), index, needed, ())
+
+
+def encoder_label(config: Mapping[str, Any]) -> str:
+    """Return the tables' name of a run's encoders: one name, or modality=name joined by '+'.
+
+    The content of each file of weights is a part of it, so that no row of one file is compared with one of another.
+    """
+    named = {modality: _encoder_name(encoder) for modality, encoder in config["recipe"]["encoder"].items()}
+    if len(set(named.values())) == 1:
+        return next(iter(named.values()))
+    return "+".join(f"{modality}={name}" for modality, name in named.items())
+
+
+def _encoder_name(encoder: Mapping[str, Any]) -> str:
+    weights = [f"{name}={files.short(value)}" for name, value in encoder["params"].items() if files.is_content(value)]
+    return ":".join([encoder["name"], *(weights or ["pretrained"] * bool(encoder["pretrained"]))])

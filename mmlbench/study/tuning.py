@@ -1,0 +1,128 @@
+"""Equal tuning: the same number of random draws for every method, chosen on the validation part alone.
+
+`tune: {draws: n, seed: s}` in a config draws n settings per method from the ranges that its parameters declare
+(`tune=`), trains each once with seed s under the recipe that all share, and trains the final runs, of other seeds,
+with the one that did best on the validation part. Trials are ordinary runs. What is drawn for a parameter depends on
+the method's and the parameter's name and the number of the draw: another parameter or method moves no draw.
+"""
+
+from __future__ import annotations
+
+import functools
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+from typing import Any
+
+from ..errors import ConfigError, brief
+from ..registry.index import Index
+from ..storage.hashing import digest
+from .run_spec import Request, RunSpec, resolve
+from .selection import VAL
+
+#: Every draw is a run of each method: more are a slip of the keyboard, and would take minutes to plan.
+MOST_DRAWS = 1000
+
+
+@dataclass(frozen=True)
+class Tune:
+    """How many draws a method gets, and the seed of their runs."""
+
+    draws: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """The tuning behind a final run: the settings drawn, and the run of each."""
+
+    draws: tuple[dict[str, Any], ...]
+    trials: tuple[RunSpec, ...]
+    rule: str
+
+    @functools.cached_property
+    def key(self) -> str:
+        """Hash of what the choice depends on."""
+        return digest([self.rule, *([str(run.path), run.code, run.cache] for run in self.trials)])[:10]
+
+    def stamp(self, final: RunSpec) -> PurePosixPath:
+        """Return the file that says that a final run was chosen and made."""
+        c = final.config
+        return PurePosixPath(
+            "tuned", c["dataset"], c["split"], c["method"], f"s{c['seed']}-{self.key}-{final.code[:6]}"
+        )
+
+    def facts(self) -> dict[str, Any]:
+        """Return it as plain data, for the plan."""
+        trials = [str(run.path) for run in self.trials]
+        return {"key": self.key, "rule": self.rule, "draws": list(self.draws), "trials": trials}
+
+    @property
+    def options(self) -> list[str]:
+        """Options of `mmlbench train` by which it chooses among the trials, and makes those that are not there."""
+        seed = self.trials[0].config["seed"]
+        return ["--tune", str(len(self.draws)), "--tune-seed", str(seed), "--tune-rule", self.rule]
+
+
+def read_tune(value: Any) -> Tune | None:
+    """Read `tune:` of a config; None where it is not there.
+
+    Raises:
+        ConfigError: another key, or no sensible number.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, Mapping) or set(value) - {"draws", "seed"} or "draws" not in value:
+        raise ConfigError(f"config: tune is {brief(value)}", "Write `tune: {draws: 8, seed: 1000}`")
+    numbers = {"seed": 1000, **value}
+    for key, least, most in (("draws", 2, MOST_DRAWS), ("seed", 0, 2**31 - 1)):
+        number = numbers[key]
+        if isinstance(number, bool) or not isinstance(number, int) or not least <= number <= most:
+            raise ConfigError(f"config: tune: {key} is {brief(number)}", f"It takes an int from {least} to {most}")
+    return Tune(numbers["draws"], numbers["seed"])
+
+
+def draw(method: str, field: Mapping[str, Any], number: int) -> Any:
+    """Return the value that a parameter takes in the draw of a number."""
+    import numpy as np  # not when a plan without tuning is read
+
+    rng = np.random.default_rng([zlib.crc32(f"{method}.{field['name']}".encode()), number])
+    span = field["tune"]
+    if field["type"] == "str":
+        return span[int(rng.integers(len(span)))]
+    low, high = float(span[0]), float(span[1])
+    share = float(rng.random())
+    value = low * (high / low) ** share if span[2:] == ["log"] else low + (high - low) * share
+    return round(value) if field["type"] == "int" else float(f"{value:.3g}")
+
+
+def draws_of(method: str, fields: Sequence[Mapping[str, Any]], fixed: Mapping[str, Any], count: int) -> list[dict]:
+    """Return `count` drawn settings of what a method lets be tuned and the config does not fix; [] for nothing."""
+    open_fields = [field for field in fields if field.get("tune") and field["name"] not in fixed]
+    if not open_fields:
+        return []
+    return [{field["name"]: draw(method, field, k) for field in open_fields} for k in range(count)]
+
+
+def tuned(request: Request, tune: Tune, rule: str, index: Index) -> Tuned | None:
+    """Return the tuning of a final run, or None where its method has nothing to tune.
+
+    Raises:
+        ConfigError: the split has no validation part; the final run has the seed of the trials.
+    """
+    fields = index.find("method", request.method).facts["params"]
+    drawn = draws_of(request.method, fields, request.params, tune.draws)
+    if not drawn:
+        return None
+    dataset = index.find("dataset", request.dataset).facts
+    split = request.split or dataset["default_split"]
+    VAL.check(dataset["splits"][split]["counts"], f"{request.dataset}/{split}", "tune")
+    if request.seed == tune.seed:
+        raise ConfigError(
+            f"seed {request.seed} is that of the trials", "Give `tune:` another seed than the final runs"
+        )
+    trials = [
+        resolve(replace(request, seed=tune.seed, params={**request.params, **values}), index) for values in drawn
+    ]
+    return Tuned(tuple(drawn), tuple(trials), rule)

@@ -1,0 +1,360 @@
+"""What the Snakemake rules ask: which files, which options. No torch, no data, no decisions."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import fcntl
+import math
+import os
+import pwd
+import shlex
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from snakemake.exceptions import WorkflowError
+from snakemake.utils import update_config
+
+from ..errors import DataError, MmlbenchError, RunError, runs_error
+from ..files import places_of
+from ..params import value_text
+from ..storage.atomic import read_json, write_json
+from ..storage.hashing import digest
+from ..storage.lease import Lease
+from ..storage.paths import set_data_folders
+from ..storage.words import be, plural
+from ..system import pythonpath
+from . import config as configs
+from .plan import plan_key
+from .progress import Job, Progress, show_first_table, to_terminal
+from .run_spec import RunSpec
+from .tuning import Tuned
+from .yaml import read_mapping, readable
+
+_held: list[int] = []
+#: Whether another start works in this folder, or this one is a child of a start: then results/plan.json is not ours.
+_beside: list[bool] = []
+#: Is set in what a start starts, to that start's process id and folder.
+_STARTED = "MMLBENCH_SNAKEMAKE"
+_ANOTHER = (
+    b"mmlbench: another snakemake is open in this folder. Where both make the same files this one ends: wait for "
+    b"the other, or stop it there (Ctrl-C)\n"
+)
+
+
+def free_stale_lock(folder: str | Path) -> None:
+    """Remove the locks of a killed Snakemake, so that the same command typed again continues.
+
+    Every start shares a kernel lock on a file for as long as it lives. Who gets it alone knows that no other start is
+    alive here, so that whatever lock files are left belong to the dead. On a file system without such locks a
+    lease does the same: who does not get it takes it as soon as the holder, which may be a mere dry run, has ended.
+    """
+    folder = Path(folder)
+    if _of_a_start(folder):
+        _beside.append(True)
+        return
+    try:
+        folder.mkdir(exist_ok=True)
+        descriptor = os.open(folder / "mmlbench.lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError:
+        return  # a read-only folder: Snakemake itself says so
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        _beside.append(True)
+        os.write(2, _ANOTHER)
+        _share(descriptor)
+    except OSError:
+        os.close(descriptor)
+        if _only_start(folder):
+            _remove_locks(folder)
+        else:
+            _beside.append(True)
+    else:
+        _remove_locks(folder)
+        _share(descriptor)
+
+
+def _of_a_start(folder: Path) -> bool:
+    """Return whether a start in this folder started this process: the locks are its own, not to be kept after it."""
+    place, mine = str(folder.resolve()), str(os.getpid())
+    parent, _, there = os.environ.get(_STARTED, "").partition(" ")
+    os.environ[_STARTED] = f"{mine} {place}"
+    return there == place and parent != mine
+
+
+def _share(descriptor: int) -> None:
+    """Share the lock until this process ends; who has it alone has it for a moment, or is of an earlier version."""
+    _held.append(descriptor)
+    for _ in range(20):
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return
+        time.sleep(0.05)
+
+
+def _remove_locks(folder: Path) -> None:
+    """Remove Snakemake's locks, which are all of the dead, and say so."""
+    stale = sorted((folder / "locks").glob("*.lock"))
+    for lock in stale:
+        with contextlib.suppress(OSError):
+            lock.unlink()
+    if stale:
+        os.write(2, b"An earlier snakemake was killed here; its lock is removed and its work goes on.\n")
+
+
+def _only_start(folder: Path) -> bool:
+    """Take the lease on Snakemake's folder until this process ends; return False where another start has it."""
+    lease = Lease(folder / "mmlbench.storage.lease", lambda line: None, wait=0)
+    try:
+        lease.__enter__()
+    except RunError as error:
+        if any((folder / "locks").glob("*.lock")):
+            line = f"mmlbench: {error}. A killed snakemake on another machine is forgotten after 90 s of silence.\n"
+            os.write(2, line.encode())
+        threading.Thread(target=_take_when_free, args=(folder,), daemon=True).start()
+        return False
+    except MmlbenchError:
+        return False  # a read-only folder: Snakemake itself says so
+    atexit.register(lease.__exit__)
+    return True
+
+
+def _take_when_free(folder: Path) -> None:
+    """Wait for the lease, so that a third start finds this one where the holder has ended."""
+    lease = Lease(folder / "mmlbench.storage.lease", lambda line: None, wait=math.inf)
+    with contextlib.suppress(MmlbenchError):
+        lease.__enter__()
+        atexit.register(lease.__exit__)
+
+
+def own_folders(*folders: str) -> None:
+    """Stop where a folder in which this start writes is another user's, and say what PYTHONPATH hides.
+
+    Raises:
+        SystemExit: as `read`.
+    """
+    for folder in folders:
+        if os.path.isdir(folder) and not os.access(folder, os.W_OK | os.X_OK):  # noqa: PTH112 (as os.access)
+            uid = Path(folder).stat().st_uid
+            try:
+                owner = pwd.getpwuid(uid).pw_name
+            except KeyError:
+                owner = str(uid)
+            whose = "belongs to " + owner if uid != os.getuid() else "can't be written"
+            _stop(f"{Path(folder).resolve()} {whose}. Work in a clone of your own: git clone, make env", 2)
+    if line := pythonpath.warning():
+        os.write(2, f"mmlbench: {line}. {pythonpath.MEND}\n".encode(errors="replace"))
+
+
+class Plan:
+    """A study as the rules see it."""
+
+    def __init__(self, study: configs.Study) -> None:
+        self.study = study
+        #: What the tables must be made from; plan.json on disk may be exchanged while the runs are trained.
+        self.key = plan_key(study.plan())
+        self.runs = {str(Path("results") / run.stamp): run for run in study.runs}
+        cells = [cell for cell in study.cells if cell.tuned]
+        self.tuned = {str(Path("results") / cell.tuned.stamp(cell.run)): cell for cell in cells if cell.tuned}
+        self.caches = {run.cache: run for run in study.runs}
+        # Once, as Snakemake asks for each job.
+        order = list(dict.fromkeys(cell.run.config["dataset"] for cell in study.cells))
+        self._priorities = {dataset: 1 + len(order) - place for place, dataset in enumerate(order)}
+        self.plugins = [word for folder in study.plugins for word in ("--plugins", str(folder))]
+
+    def _run(self, wildcards: Any) -> RunSpec:
+        path = f"results/runs/{wildcards.dataset}/{wildcards.split}/{wildcards.method}/{wildcards.run}"
+        stamp = f"{path}/done-{wildcards.stamp}"
+        if stamp not in self.runs:
+            raise WorkflowError(f"{stamp} is no run of this config. Ask for results/all_tables.csv")
+        return self.runs[stamp]
+
+    def stamps(self) -> list[str]:
+        """Return the stamps of all runs of the study."""
+        return [*self.runs, *self.tuned]
+
+    def _cell(self, wildcards: Any) -> tuple[configs.Cell, Tuned]:
+        stamp = f"results/tuned/{wildcards.dataset}/{wildcards.split}/{wildcards.method}/{wildcards.tuned}"
+        cell = self.tuned.get(stamp)
+        if cell is None or cell.tuned is None:
+            raise WorkflowError(f"{stamp} is no run of this config. Ask for results/all_tables.csv")
+        return cell, cell.tuned
+
+    def trials(self, wildcards: Any) -> list[str]:
+        """Return the stamps of what a tuned run needs: its trials, and the runs that it reuses."""
+        cell, tuning = self._cell(wildcards)
+        return [str(Path("results") / run.stamp) for run in (*tuning.trials, *cell.run.requires.values())]
+
+    def groups(self) -> list[str]:
+        """Return the file of groups of test samples that the tables take; [] where the config names none."""
+        return [self.study.groups] if self.study.groups else []
+
+    def noise_files(self) -> dict[str, RunSpec]:
+        """Return the files with logits under noise, each with its run; {} where the config does not ask for them."""
+        if not self.study.robustness:
+            return {}
+        cells = [cell for cell in self.study.cells if not cell.tuned]
+        specs = [cell.run for cell in cells if not cell.run.config["recipe"].get("noise_std")]
+        return {f"results/robustness/{'/'.join(spec.path.parts[1:])}.npz": spec for spec in specs}
+
+    def _noise_run(self, wildcards: Any) -> RunSpec:
+        path = f"results/robustness/{wildcards.dataset}/{wildcards.split}/{wildcards.method}/{wildcards.run}.npz"
+        found = self.noise_files().get(path)
+        if found is None:
+            raise WorkflowError(f"{path} is asked for by nothing in this config. Ask for results/all_tables.csv")
+        return found
+
+    def noise_run(self, wildcards: Any) -> str:
+        """Return the stamp of the run that is measured under noise."""
+        return str(Path("results") / self._noise_run(wildcards).stamp)
+
+    def noise_options(self, wildcards: Any) -> str:
+        """Return the options of `mmlbench robustness` that measure a run."""
+        strengths = ",".join(f"{strength:g}" for strength in self.study.robustness)
+        folder = str(Path("results") / self._noise_run(wildcards).path)
+        return shlex.join([folder, "--noise", strengths, *self.plugins])
+
+    def tuned_options(self, wildcards: Any) -> str:
+        """Return the options of `mmlbench train` that choose among the trials and make a tuned run."""
+        cell, tuning = self._cell(wildcards)
+        return shlex.join([*cell.run.command, *self.plugins, *tuning.options, "--expect", tuning.key])
+
+    def name_missing(self) -> None:
+        """Tell in one line which runs are not made, each with the command that makes it."""
+        missing = []
+        for run in (run for stamp, run in self.runs.items() if not Path(stamp).exists()):
+            c, command = run.config, shlex.join(["mmlbench", "train", *run.command, *self.plugins])
+            missing.append(f"{c['dataset']}/{c['split']} {c['method']} seed {c['seed']} ({command})")
+        if missing:
+            count = f"{len(missing)} of {plural(len(self.runs), 'planned run')}"
+            error = runs_error(f"{count} {be(len(missing))} not made", missing)
+            os.write(2, f"mmlbench: {error}\n".encode())
+
+    def watch(self) -> None:
+        """Tell, while Snakemake works, how far the study is and how long it will take; show the first table."""
+        jobs = [
+            Job(
+                Path(stamp),
+                run.config["dataset"],
+                run.config["method"],
+                Path("results") / run.path / "provenance.json",
+            )
+            for stamp, run in self.runs.items()
+        ]
+        needed: dict[str, set[Path]] = {}
+        for stamp, cell in self.tuned.items():
+            jobs.append(Job(Path(stamp), cell.run.config["dataset"], cell.run.config["method"]))
+        for job in jobs:
+            needed.setdefault(job.dataset, set()).add(job.stamp)
+        Progress(jobs, needed, to_terminal, show_first_table).start()
+
+    def priority(self, dataset: str) -> int:
+        """Return the priority of a dataset's jobs: datasets are finished in the order of the config."""
+        return self._priorities[dataset]
+
+    def prepare_priority(self, cache: str) -> int:
+        """Return the priority of preparing a cache, that of the runs that wait for it."""
+        return self.priority(self.caches[cache].config["dataset"]) if cache in self.caches else 0
+
+    def manifest(self, wildcards: Any) -> str:
+        """Return the manifest of the run's prepared cache."""
+        return f"cache/{self._run(wildcards).cache}/manifest.json"
+
+    def reused(self, wildcards: Any) -> list[str]:
+        """Return the stamps of the runs that a run reuses."""
+        return [str(Path("results") / run.stamp) for run in self._run(wildcards).requires.values()]
+
+    def threads(self, wildcards: Any) -> int:
+        """Return the CPU threads that the run's recipe asks for."""
+        return int(self._run(wildcards).config["recipe"]["threads"])
+
+    def train_options(self, wildcards: Any) -> str:
+        """Return the options of `mmlbench train` that make a run."""
+        run = self._run(wildcards)
+        words = [*run.command, *self.plugins, "--expect", digest([str(run.path), run.code])[:10]]
+        return shlex.join(words)
+
+    def prepare_options(self, cache: str) -> str:
+        """Return the options of `mmlbench prepare` that make a cache."""
+        if cache not in self.caches:
+            raise WorkflowError(f"cache/{cache} belongs to no dataset of this config")
+        config = self.caches[cache].config
+        words = [config["dataset"], *self.plugins, "--expect", cache]
+        places = places_of(config["dataset_params"])
+        for name, value in config["dataset_params"].items():
+            words += ["--dataset-set", f"{name}={value_text(places.get(value, value))}"]
+        return shlex.join(words)
+
+
+def check_file(path: str) -> None:
+    """Refuse a config file that our reader refuses, before Snakemake parses it; one that is not there passes.
+
+    Raises:
+        SystemExit: as `read`.
+    """
+    error = readable(Path(path)) if Path(path).exists() else None
+    if error is not None:
+        _stop(str(error), error.exit_code)
+
+
+def reread(config: dict[str, Any], workflow: Any) -> None:
+    """Put what our reader finds in the config files in the place of what Snakemake found, as it would merge them.
+
+    Snakemake reads dates as dates and 1e-3 as text, `mmlbench` on the command line does not: one file, one study.
+
+    Raises:
+        SystemExit: as `read`.
+    """
+    given = [Path(path) for path in workflow.config_settings.configfiles]
+    own = [] if workflow.config_settings.replace_workflow_config else workflow.configfiles[len(given) :]
+    found: dict[str, Any] = {}
+    try:
+        for path in [*map(Path, own), *given]:
+            update_config(found, read_mapping(path, "A study has a grid: see config/config.yaml"))
+    except MmlbenchError as error:
+        _stop(str(error), error.exit_code)
+    update_config(found, workflow.config_settings.config)
+    config.clear()
+    config.update(found)
+
+
+def _stop(line: str, code: int) -> NoReturn:
+    """Print the line that `mmlbench` would print and end; an exception would get places in the code printed below."""
+    os.write(2, f"mmlbench: {line}\n".encode(errors="replace"))
+    raise SystemExit(code)
+
+
+def read(config: Mapping[str, Any], results: str | Path, files: Sequence[str | Path] = ()) -> Plan:
+    """Check a config, write results/plan.json where it changed, and return the plan.
+
+    A start beside one that is at work writes nothing: a look at another study (`--dry-run`), or a start that
+    Snakemake's lock refuses, would take the plan away under the first one's runs.
+
+    Snakemake does not miss what lies before a target that is there. So where tables are there and a run of the plan
+    is not, the plan gets a new `round`: it is an input of the tables, and they ask for their runs again.
+
+    Raises:
+        SystemExit: after the one line that `mmlbench` would print, which names the first of the config `files`, with
+            its exit code. An exception would get the places in the code printed below it.
+    """
+    try:
+        set_data_folders([results, "cache"])
+        study = configs.study(config)
+        results, plan, before = Path(results), study.plan(), {}
+        with contextlib.suppress(DataError):
+            before = read_json(results / "plan.json")
+        known = before.get("round") if isinstance(before, dict) else 0
+        plan["round"] = known if isinstance(known, int) and 0 <= known < 2**53 else 0
+        if (results / "all_tables.csv").exists():
+            wanted = [*(run.stamp for run in study.runs), *(c.tuned.stamp(c.run) for c in study.cells if c.tuned)]
+            plan["round"] += any(not (results / stamp).exists() for stamp in wanted)
+        if plan != before and not (_beside and before):
+            write_json(results / "plan.json", plan)
+        return Plan(study)
+    except MmlbenchError as error:
+        where = f"{os.path.relpath(files[0])}: " if files else ""  # those of the command line come first
+        _stop(f"{where}{error}", error.exit_code)

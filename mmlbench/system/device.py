@@ -1,0 +1,100 @@
+"""The device that a run computes on: a GPU that was asked for and can't be used is an error, not a slow CPU run."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError
+
+#: What `--device auto` stands for; so a study on the CPU says it once.
+VARIABLE = "MMLBENCH_DEVICE"
+#: What SLURM sets in a job or step that was given GPUs.
+_GRANTED = ("SLURM_STEP_GPUS", "SLURM_JOB_GPUS", "SLURM_GPUS_ON_NODE")
+#: How SLURM, and a user who hides them on purpose, say that there are none. A list '0' is the first GPU.
+_HIDDEN = ("", "-1", "none", "nodevfiles", "(null)", "void")
+ON_PURPOSE = f"To compute on the CPU on purpose: --device cpu, or {VARIABLE}=cpu"
+
+
+def asked_for(environment: Mapping[str, str] | None = None) -> str:
+    """Return what says that this process was given or asks for a GPU, '' where nothing does."""
+    env = os.environ if environment is None else environment
+    visible = env.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None and visible.strip().lower() in _HIDDEN:
+        return ""  # whatever was granted
+    granted = [name for name in _GRANTED if env.get(name, "").strip().lower() not in _HIDDEN]
+    granted = [name for name in granted if (name, env[name].strip()) != ("SLURM_GPUS_ON_NODE", "0")]
+    if "SLURM_JOB_ID" in env and granted:
+        return f"the job {env['SLURM_JOB_ID']} was given a GPU ({granted[0]}={env[granted[0]]})"
+    return f"CUDA_VISIBLE_DEVICES={visible} names a GPU" if visible is not None else ""
+
+
+def _driver_files() -> tuple[Path, ...]:
+    return Path("/dev/nvidia0"), Path("/proc/driver/nvidia/version"), Path("/dev/kfd")
+
+
+def present() -> str:
+    """Return what shows that this machine has a GPU, '' where nothing does."""
+    found = next((str(path) for path in _driver_files() if path.exists()), "")
+    return found or (shutil.which("nvidia-smi") or "")
+
+
+def why_unusable(torch: Any) -> tuple[str, str]:
+    """Return why torch can use no GPU, in its own words, and the mend."""
+    if not torch.version.cuda and not getattr(torch.version, "hip", None):
+        return f"this torch {torch.__version__} is built for the CPU only", "Install one for its driver: make env"
+    build = f"torch {torch.__version__} for CUDA {torch.version.cuda}"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.cuda.init()
+        said = "it finds no device"
+    except Exception as error:  # a driver may raise anything
+        said = re.split(r"(?<=[a-z)])\. ", " ".join(str(error).split()))[0]
+    if "driver" in said.lower() and "old" in said.lower():
+        return f"{build}: {said}", "Install a torch for that driver, for example: TORCH=cu126 make env"
+    return f"{build}: {said}", "Load the driver's module, or ask for a GPU that is there"
+
+
+def trouble(torch: Any) -> str:
+    """Return why a run that names no device would end here, '' where it would not."""
+    if os.environ.get(VARIABLE) or torch.cuda.is_available() or not asked_for():
+        return ""
+    return f"{asked_for()}, and torch can't use it: {why_unusable(torch)[0]}"
+
+
+def choose_device(name: str, say: Callable[[str], None]) -> Any:
+    """Return the torch device of a name; 'auto' is CUDA where there is any, else the CPU.
+
+    Args:
+        say: takes one line where there is a GPU that nobody asked for by name and that can't be used.
+
+    Raises:
+        ConfigError: no such device here; under 'auto', a GPU was given to this process and torch can't use it.
+    """
+    import torch
+
+    name = os.environ.get(VARIABLE) or name if name == "auto" else name
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+        asked = asked_for() if name == "cpu" else ""
+        if name == "cpu" and (asked or present()):
+            why, mend = why_unusable(torch)
+            if asked:
+                raise ConfigError(f"{asked}, and torch can't use it: {why}", f"{mend}. {ON_PURPOSE}")
+            say(f"WARNING: there is a GPU ({present()}) and torch can't use it, so that this runs on the CPU: {why}")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason, mend = str(error).splitlines()[0], "Use --device cpu or auto"
+        if name.startswith("cuda") and not torch.cuda.is_available():
+            reason, mend = why_unusable(torch)
+            mend = f"{mend}. {ON_PURPOSE}"
+        raise ConfigError(f"device {name!r} can't be used ({reason})", mend) from None
+    return device

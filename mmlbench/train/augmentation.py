@@ -1,0 +1,288 @@
+"""How a clip is shown: which of its frames, cropped and flipped how; drawn for a whole part at once, on any device.
+
+What training sees of a sample in an epoch follows from (dataset, seed, epoch, sample) alone: it is the same for every
+method, every batch size and every device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import grid_sample, interpolate
+
+from ..errors import ConfigError
+from ..prepare.cache import Cache
+from .rng import generator
+
+#: torchvision's RandomResizedCrop: share of the area, aspect ratio, tries before the centre is taken.
+AREA, RATIO, TRIES = (0.08, 1.0), (3 / 4, 4 / 3), 10
+#: Kinds of modalities that are pictures.
+PICTURES = ("image", "flow")
+
+
+@dataclass(frozen=True)
+class Look:
+    """How the views of one modality are shown.
+
+    Args:
+        frames: shown at once; their features are averaged. pick: which: 'random', 'first', 'uniform' or 'seed999'.
+        crop: 'none', 'resized' (RandomResizedCrop back to the stored size) or 'random' (a window of `crop_size`
+            pixels; the middle one in evaluation).
+        flip: probability of a horizontal flip. together: one crop and flip for all frames of a clip.
+        negate: a flip changes the sign of channel 0, which is the horizontal flow. released: as DI-MML's loader has
+            it, a flip leaves that sign, and channel 1, the vertical flow, unflipped.
+        noise: standard deviation of the noise on pixel values 0..1, in training and evaluation; one fixed pattern.
+        aspect: width / height before the frames were stored. key: what crops and flips are drawn by; modalities of
+            one scene share it.
+    """
+
+    frames: int = 1
+    pick: str = "random"
+    crop: str = "none"
+    crop_size: int = 0
+    flip: float = 0.0
+    together: bool = False
+    negate: bool = False
+    released: bool = False
+    noise: float = 0.0
+    aspect: float = 1.0
+    key: str = ""
+
+    @property
+    def plain(self) -> bool:
+        """Whether pictures stay as they are stored."""
+        return self.crop == "none" and not self.flip and not self.noise
+
+
+@dataclass
+class Drawn:
+    """What one modality shows of every sample of a part.
+
+    Attributes:
+        views: places of the frames, int64 (n, T). boxes: int64 (n, T or 1, 4): top, left, height, width in stored
+            pixels; None: the whole. flips: bool (n, T or 1).
+    """
+
+    views: Tensor
+    boxes: Tensor | None = None
+    flips: Tensor | None = None
+
+
+def looks_of(recipe: Mapping[str, Any], cache: Cache) -> dict[str, Look]:
+    """Return modality -> how a recipe shows it.
+
+    Raises:
+        ConfigError: more frames than are kept, or a crop larger than the frames.
+    """
+    found = {}
+    kinds = [facts["kind"] for facts in cache.manifest["modalities"]]
+    for facts in cache.manifest["modalities"]:
+        name, kind = facts["name"], facts["kind"]
+        if kind not in PICTURES:
+            found[name] = Look()
+            continue
+        flow = kind == "flow"
+        together = recipe.get("augment_per", "frame") == "clip"
+        look = Look(
+            frames=recipe.get("flow_frames" if flow else "frames", 1),
+            pick=recipe.get("frame_pick", "random"),
+            crop=recipe.get("crop", "none"),
+            crop_size=recipe.get("crop_size", 0),
+            flip=recipe.get("flip", 0.0),
+            together=together,
+            negate=flow and recipe.get("flow_flip", "negate_u") == "negate_u",
+            released=flow and recipe.get("flow_flip") == "released",
+            noise=0.0 if flow else recipe.get("image_noise", 0.0),
+            aspect=facts.get("aspect", 1.0),
+            key="scene" if together and "flow" in kinds else name,
+        )
+        _check(look, facts, cache.manifest["dataset"])
+        found[name] = look
+    return found
+
+
+def _check(look: Look, facts: Mapping[str, Any], dataset: str) -> None:
+    where, mend = f"{dataset}: {facts['name']}", "Prepare it with more, or set less"
+    if look.frames > facts["views"]:
+        raise ConfigError(f"{where} keeps {facts['views']} frames, the recipe asks for {look.frames}", mend)
+    if look.crop == "random" and look.crop_size > min(facts["shape"][1:]):
+        raise ConfigError(f"{where} is {facts['shape'][1:]} pixels, the recipe crops {look.crop_size}", mend)
+
+
+def fixed_picks(count: int, frames: int, pick: str) -> list[int]:
+    """Return which of `count` frames are shown where nothing is drawn: always in evaluation.
+
+    A clip with fewer frames than are asked for shows some again. `random` is evaluated as `uniform`, or as view 0
+    where one frame is asked for. `seed999` is DI-MML's: `np.random.seed(999); choice(count, frames, replace=False)`.
+    """
+    if count < frames or pick == "first" or (pick == "random" and frames == 1):
+        return [k % count for k in range(frames)]
+    if pick == "seed999":
+        return sorted(np.random.RandomState(999).choice(count, frames, replace=False).tolist())
+    return [(2 * k + 1) * count // (2 * frames) for k in range(frames)]
+
+
+def fixed_views(valid: Tensor, look: Look) -> Tensor:
+    """Return the views shown of rows with `valid` frames each, int64 (n, T)."""
+    most = int(valid.max()) if len(valid) else 0  # a part may be empty
+    table = torch.tensor([fixed_picks(max(1, n), look.frames, look.pick) for n in range(most + 1)])
+    return table.to(valid.device)[valid]
+
+
+def random_views(valid: Tensor, look: Look, rng: torch.Generator) -> Tensor:
+    """Return views drawn without replacement, in their order, int64 (n, T); `valid` and `rng` are on the CPU."""
+    if look.frames == 1:
+        uniform = torch.rand(len(valid), generator=rng)
+        return torch.minimum((uniform * valid).long(), valid - 1)[:, None]
+    most = max(int(valid.max()), look.frames)
+    keys = torch.rand(len(valid), most, generator=rng)
+    beyond = torch.arange(most) >= valid[:, None]
+    order = (keys + 2 * beyond).argsort(1)[:, : look.frames]
+    return (order % valid[:, None]).sort(1).values
+
+
+def random_boxes(shape: tuple[int, int], size: tuple[int, int], look: Look, rng: torch.Generator) -> Tensor:
+    """Return crop windows in whole pixels, int64 (n, T, 4).
+
+    Args:
+        shape: (n, T). size: (height, width) of the stored frames. look: which crop. rng: on the CPU.
+    """
+    if look.crop == "random":
+        sides = torch.full((*shape, 2), look.crop_size)
+    else:
+        area = torch.empty(*shape, TRIES).uniform_(*AREA, generator=rng)
+        ratio = torch.empty(*shape, TRIES).uniform_(*np.log(RATIO).tolist(), generator=rng).exp()
+        height, width = (area / ratio * look.aspect).sqrt(), (area * ratio / look.aspect).sqrt()
+        fits = (width <= 1) & (height <= 1)
+        first = fits.int().argmax(-1, keepdim=True)
+        drawn = torch.cat([height.gather(-1, first), width.gather(-1, first)], -1)
+        middle = torch.tensor([min(1.0, look.aspect / RATIO[0]), min(1.0, RATIO[1] / look.aspect)])
+        shares = torch.where(fits.any(-1, keepdim=True), drawn, middle)
+        sides = (shares * torch.tensor(size)).round().long().clamp_(min=1)
+    room = torch.tensor(size) - sides + 1
+    corner = (torch.rand(*shape, 2, generator=rng) * room).long().minimum(room - 1)
+    return torch.cat([corner, sides], -1)
+
+
+def middle_box(size: tuple[int, int], look: Look) -> Tensor | None:
+    """Return the window of evaluation, (4,), or None for the whole frame."""
+    if look.crop != "random":
+        return None
+    return torch.tensor([*((side - look.crop_size) // 2 for side in size), look.crop_size, look.crop_size])
+
+
+def draw(
+    valid: Tensor, size: tuple[int, int] | None, look: Look, axes: tuple[str, int], name: str, epoch: int
+) -> Drawn:
+    """Return what training sees of every sample in an epoch, on the CPU.
+
+    Args:
+        valid: frames that each sample has, int64 (n,). size: (height, width) where the modality is a picture.
+        axes: (dataset, seed). name: of the modality.
+    """
+    n = len(valid)
+    rng = generator(*axes, "views", name, epoch)
+    views = random_views(valid, look, rng) if look.pick == "random" else fixed_views(valid, look)
+    drawn = Drawn(views)
+    frames = 1 if look.together else look.frames
+    if size is not None and look.crop != "none":
+        drawn.boxes = random_boxes((n, frames), size, look, generator(*axes, "crops", look.key, epoch))
+    if look.flip:
+        drawn.flips = torch.rand(n, frames, generator=generator(*axes, "flips", look.key, epoch)) < look.flip
+    return drawn
+
+
+def mirror(pictures: Tensor, flips: Tensor | None) -> Tensor:
+    """Return pictures (N, ..., W), those where `flips` (N,) says so mirrored left to right."""
+    if flips is None:
+        return pictures
+    return torch.where(flips.view(-1, *[1] * (pictures.dim() - 1)), pictures.flip(-1), pictures)
+
+
+def crop(pictures: Tensor, boxes: Tensor, out: tuple[int, int], flips: Tensor | None = None) -> Tensor:
+    """Return windows of pictures at a size, float32: torchvision's resized_crop, for a whole batch.
+
+    Bytes on the CPU take the kernel for 8-bit pictures, five times as fast, which rounds as PIL does; everything
+    else is sampled at once, as a GPU likes it. The two differ by that rounding. A window is never shrunk here, since
+    frames are stored at the size at which they are shown.
+
+    Args:
+        pictures: (N, C, H, W). boxes: int64 (N, 4) in pixels. out: (height, width). flips: bool (N,): which windows
+            are mirrored left to right.
+    """
+    if pictures.dtype == torch.uint8 and pictures.device.type == "cpu":
+        made = torch.empty(len(pictures), pictures.shape[1], *out)
+        turned = [False] * len(pictures) if flips is None else flips.tolist()
+        for k, ((top, left, height, width), turn) in enumerate(zip(boxes.tolist(), turned, strict=True)):
+            shown = pictures[k : k + 1, :, top : top + height, left : left + width]
+            if (height, width) != out:
+                shown = interpolate(shown, out, mode="bilinear", antialias=True)
+            made[k] = (shown.flip(-1) if turn else shown)[0]  # bytes: a quarter of what floats would move
+        return made
+    axes = []
+    for start, length, side, count in ((0, 2, pictures.shape[2], out[0]), (1, 3, pictures.shape[3], out[1])):
+        first, extent = boxes[:, start, None], boxes[:, length, None]
+        step = torch.arange(count, device=pictures.device) + 0.5
+        place = first + torch.minimum((step * extent / count).clamp(min=0.5), extent - 0.5)
+        axes.append(place * 2 / side - 1)
+    down, across = axes[0], mirror(axes[1], flips)
+    grid = torch.stack([across[:, None].expand(-1, out[0], -1), down[:, :, None].expand(-1, -1, out[1])], -1)
+    return grid_sample(pictures.to(torch.float32), grid, mode="bilinear", align_corners=False)
+
+
+@dataclass
+class Pixels:
+    """Turns stored pictures into what an encoder sees, before standardisation.
+
+    Args:
+        look: how. shape: (C, H, W) of the stored pictures. scale, offset: real value = stored * scale + offset.
+    """
+
+    look: Look
+    shape: tuple[int, ...]
+    scale: float
+    offset: float
+    _patterns: dict[torch.device, Tensor] = field(default_factory=dict)
+
+    @property
+    def out(self) -> tuple[int, int]:
+        """Size of what is shown."""
+        size = self.look.crop_size
+        return (size, size) if self.look.crop == "random" else (self.shape[1], self.shape[2])
+
+    def show(self, stored: Tensor, boxes: Tensor | None, flips: Tensor | None) -> Tensor:
+        """Return pictures (B, T, C, h, w) float32, in stored units.
+
+        Args:
+            stored: (B, T, C, H, W). boxes: (B, T or 1, 4). flips: (B, T or 1).
+        """
+        batch, frames = stored.shape[:2]
+        shown, middle = stored.flatten(0, 1), middle_box(self.shape[1:], self.look)  # type: ignore[arg-type]
+        if boxes is None and middle is not None:
+            boxes = middle.to(stored.device).expand(batch, 1, 4)
+        if flips is not None:
+            flips = flips.expand(batch, frames).flatten()
+        if boxes is None:
+            shown = mirror(shown, flips).to(torch.float32)
+        else:
+            shown = crop(shown, boxes.expand(batch, frames, 4).flatten(0, 1), self.out, flips)
+        shown = shown.unflatten(0, (batch, frames))
+        if flips is not None and (self.look.negate or self.look.released):
+            back = flips.view(batch, frames, 1, 1)
+            if self.look.negate:
+                shown[:, :, 0] = torch.where(back, -shown[:, :, 0] - 2 * self.offset / self.scale, shown[:, :, 0])
+            else:
+                shown[:, :, 1] = torch.where(back, shown[:, :, 1].flip(-1), shown[:, :, 1])
+        return shown if not self.look.noise else shown + self._pattern(shown)
+
+    def _pattern(self, shown: Tensor) -> Tensor:
+        """Return the noise (T, C, h, w) in stored units: one pattern for all samples, as the released code has it."""
+        if shown.device not in self._patterns:
+            drawn = torch.randn(shown.shape[1:], generator=generator("image noise", 999))
+            self._patterns[shown.device] = drawn.to(shown.device) * (self.look.noise / self.scale)
+        return self._patterns[shown.device]
