@@ -237,15 +237,40 @@ def survive(methods: list[str], kills: int, warm: Warm, plugins: list[Path], pla
     return phases
 
 
+def kill_in(wanted: str, method: str, warm: Warm, plugins: list[Path], place: Path) -> Counter:
+    """Kill runs of a method as soon as what lies there says that they are in a phase, until one was in it."""
+    spec, _ = whole_run(method, warm, plugins, place / "whole")
+    for trial in range(30):
+        here = place / str(trial)
+        here.mkdir()
+        run = warm.start(words(method, here, plugins), here / "log")
+        while (now := phase(here, spec)) not in (wanted, "after run.json"):
+            time.sleep(0.0005)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(run.pid, signal.SIGKILL)
+        hit = run.wait() and phase(here, spec) == wanted
+        assert warm.run(words(method, here, plugins), here / "log") == 0, (here / "log").read_text()
+        assert differing(place / "whole" / "results" / spec.path, here / "results" / spec.path) == [], now
+        if hit:
+            return Counter({wanted: 1})
+    raise AssertionError(f"no kill in 30 hit {wanted}")
+
+
 def test_runs_killed_at_random_moments_end_with_the_same_bytes(warm, plugins, tmp_path):
     phases = survive(["di_mml", "joint", "ensemble"], 3, warm, plugins, tmp_path, seed=1)
     assert phases.total() >= 9, phases
+
+
+def test_a_run_killed_while_it_writes_its_files_ends_with_the_same_bytes(warm, plugins, tmp_path):
+    assert kill_in("writing", "joint", warm, plugins, tmp_path)["writing"] == 1
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_fifty_kills_over_all_methods_and_phases(warm, plugins, tmp_path, capsys):
     phases = survive(OURS + THEIRS, 10, warm, plugins, tmp_path, seed=2)
+    for wanted in {"preparing", "training or evaluating", "writing"} - phases.keys():  # what chance has left out
+        phases += kill_in(wanted, "joint", warm, plugins, tmp_path / wanted.replace(" ", "-"))
     with capsys.disabled():
         sys.stdout.write(f"\n{phases.total()} kills, 0 differing files: {dict(phases)}\n")
     assert phases.total() >= 50
