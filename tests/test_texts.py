@@ -66,6 +66,11 @@ def test_the_name_of_a_row_that_the_tables_make_names_no_plugin(plugin_folder, c
         register(type("Odd", (Method,), {"name": LOGIT_MEAN, "__module__": __name__, "__doc__": "Odd."}))
 
 
+@pytest.mark.parametrize(("kind", "said"), [("encoder", "an encoder"), ("method", "a method")])
+def test_the_article_fits_the_kind(kind, said, plugin_folder, capsys):
+    assert f"'null' can't name {said}:" in refused(capsys, "new", kind, "null")
+
+
 def test_json_that_nests_without_end_is_one_line(tmp_path):
     path = tmp_path / "run.json"
     path.write_text("[" * 200_000)

@@ -13,6 +13,7 @@ from ..registry import NAME, RESERVED, why_reserved
 from ..registry.index import load_index
 from ..storage import paths
 from ..storage.atomic import write_text
+from ..storage.words import a
 from . import say
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -39,18 +40,18 @@ def check_name(kind: str, name: str) -> None:
         near = re.sub(r"\W+", "_", name.lower()).strip("_0123456789")
         if name in RESERVED:
             raise ConfigError(
-                f"{name!r} can't name a {kind}: {why_reserved(name)}",
+                f"{name!r} can't name {a(kind)}: {why_reserved(name)}",
                 f"Choose another, such as {name}_{kind}",
             )
         mend = "Use up to 40 small letters, digits and underscores, a letter first"
         fits = bool(re.fullmatch(NAME, near)) and near not in RESERVED
-        raise ConfigError(f"{name!r} can't name a {kind}", f"{mend}, such as {near}" if fits else mend)
+        raise ConfigError(f"{name!r} can't name {a(kind)}", f"{mend}, such as {near}" if fits else mend)
     if name in sys.stdlib_module_names:
-        what = f"{name!r} can't name a {kind}: Python's library has a module of that name, which its file would hide"
+        what = f"{name!r} can't name {a(kind)}: Python's library has a module of that name, which its file would hide"
         raise ConfigError(what, f"Choose another, such as {name}_{kind}")
     for entry in load_index().of(kind):
         if entry.name == name:
-            raise ConfigError(f"there is a {kind} {name!r} already, in {entry.path}", "Choose another name")
+            raise ConfigError(f"there is {a(kind)} {name!r} already, in {entry.path}", "Choose another name")
 
 
 def new(arguments: argparse.Namespace) -> int:

@@ -315,7 +315,7 @@ def _report_commands(commands: Any) -> None:
         "reproduce",
         "train the runs behind a row again and compare",
         "reproduce",
-        "mmlbench reproduce 1a2b3c4d",
+        "mmlbench reproduce 1a2b3c4d5e",
     )
     again.add_argument("row_id")
     again.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")

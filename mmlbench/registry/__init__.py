@@ -14,6 +14,7 @@ from typing import Any, ClassVar, TypeVar
 
 from ..errors import ConfigError
 from ..storage import paths
+from ..storage.words import a
 
 KINDS = ("method", "dataset", "encoder")
 #: What a plug-in may be called: it becomes a folder, a table's label and part of a workflow's path.
@@ -85,11 +86,11 @@ def register(cls: T) -> T:
         cls.name = path.stem
     if not re.fullmatch(NAME, cls.name):
         raise ConfigError(
-            f"{path}: {cls.name!r} can't name a {kind}",
+            f"{path}: {cls.name!r} can't name {a(kind)}",
             "Use up to 40 small letters, digits and underscores, a letter first",
         )
     if cls.name in RESERVED:
-        raise ConfigError(f"{path}: {cls.name!r} can't name a {kind}: {why_reserved(cls.name)}", "Rename it")
+        raise ConfigError(f"{path}: {cls.name!r} can't name {a(kind)}: {why_reserved(cls.name)}", "Rename it")
     _check_module(cls, path)
     _by_module.setdefault(cls.__module__, []).append(cls)
     other = _registered.get((kind, cls.name))

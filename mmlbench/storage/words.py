@@ -14,3 +14,8 @@ def plural(count: int, word: str) -> str:
 def be(count: int) -> str:
     """Return 'is' for one, 'are' for any other number."""
     return "is" if count == 1 else "are"
+
+
+def a(noun: str) -> str:
+    """Return 'a method', 'an encoder'."""
+    return f"{'an' if noun[:1] in 'aeiou' else 'a'} {noun}"
