@@ -169,6 +169,13 @@ def check_apart(method: Method, batch: Batch) -> None:
                 raise RunError(what, mend)
 
 
+def _piece(batch: Batch, piece: slice) -> Batch:
+    """Return some samples of a batch."""
+    inputs = {name: values[piece] for name, values in batch.inputs.items()}
+    extra = {name: values[piece] for name, values in batch.extra.items()}
+    return replace(batch, index=batch.index[piece], inputs=inputs, label=batch.label[piece], extra=extra)
+
+
 @torch.no_grad()
 def check_pure(method: Method, data: PartData, count: int = 16) -> None:
     """Check that a prediction is a function of its sample alone: not of the batch it lies in, the call, or chance.
@@ -179,18 +186,20 @@ def check_pure(method: Method, data: PartData, count: int = 16) -> None:
     Raises:
         RunError: naming the logits that differ, and when.
     """
-    few = torch.arange(min(count, len(data)), device=data.device)
-    if len(few) < 2:
+    few = data.batch(torch.arange(min(count, len(data)), device=data.device))
+    half = len(few) // 2
+    if not half:
         return
     method.eval()
     share = 1e-3 if data.device.type == "cpu" else 3e-2  # a GPU may compute in half precision, by other kernels
 
-    def answer(*pieces: Tensor) -> dict[str, Tensor]:
-        found = [check_shapes(method, method.infer(data.batch(piece)), len(piece)) for piece in pieces]
+    def answer(*pieces: slice) -> dict[str, Tensor]:
+        batches = [_piece(few, piece) for piece in pieces]  # of one batch: noise of a recipe is drawn for each
+        found = [check_shapes(method, method.infer(batch), len(batch)) for batch in batches]
         return {name: torch.cat([logits[name] for logits in found]).float() for name in found[0]}
 
-    whole = answer(few)
-    others = {"predicted again": answer(few), "in two halves": answer(few[: len(few) // 2], few[len(few) // 2 :])}
+    whole = answer(slice(None))
+    others = {"predicted again": answer(slice(None)), "in two halves": answer(slice(half), slice(half, None))}
     for when, other in others.items():
         for name, logits in whole.items():
             size = logits.abs().max().clamp(min=1e-6)
