@@ -63,6 +63,11 @@ def test_a_terminal_without_the_letters_gets_question_marks() -> None:
 
 
 # ---- standard output that takes nothing ------------------------------------------------------------------------
+def hear_ctrl_c() -> None:
+    """Hear Ctrl-C in a child, also where the tests run in the background of a shell, which ignores it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 WRITING = [["list"], ["--help"], ["--version"], ["list", "--json"], ["power", "--difference", "6"]]
 
 
@@ -119,7 +124,9 @@ def test_ctrl_c_at_any_moment_of_the_start_ends_without_a_traceback(way: list[st
         pytest.skip("mmlbench is not installed as a script")
     wrong = []
     for milliseconds in range(0, 400, 10):
-        process = subprocess.Popen([*way, "list"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            [*way, "list"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, preexec_fn=hear_ctrl_c
+        )
         time.sleep(milliseconds / 1000)
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
@@ -133,7 +140,11 @@ def test_ctrl_c_at_any_moment_of_the_start_ends_without_a_traceback(way: list[st
 def test_a_child_that_imports_plugins_ends_at_ctrl_c_without_a_word() -> None:
     code = "import sys, time; import mmlbench; sys.stdout.write('x'); sys.stdout.flush(); time.sleep(60)"
     process = subprocess.Popen(
-        [sys.executable, "-c", code, "[]", interrupt.CHILD], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, "[]", interrupt.CHILD],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=hear_ctrl_c,
     )
     assert process.stdout is not None and process.stdout.read(1) == "x"
     process.send_signal(signal.SIGINT)
@@ -142,4 +153,5 @@ def test_a_child_that_imports_plugins_ends_at_ctrl_c_without_a_word() -> None:
 
 def test_a_program_that_imports_mmlbench_keeps_its_ctrl_c() -> None:
     code = "import signal, mmlbench; assert signal.getsignal(signal.SIGINT) is signal.default_int_handler"
-    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+    words = [sys.executable, "-c", code]
+    assert subprocess.run(words, check=False, timeout=60, preexec_fn=hear_ctrl_c).returncode == 0
