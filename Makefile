@@ -42,9 +42,9 @@ help:
 env:
 	@found=`$(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null` || found='no Python that runs'; \
 	case " $(SUPPORTED) " in *" $$found "*) exit 0 ;; esac; \
-	mend='Install one with its venv module, then name it'; name=python3.12; \
-	for version in $(SUPPORTED); do ! python$$version -c "" >/dev/null 2>&1 || { name=python$$version; mend='There is one here'; }; done; \
-	echo "mmlbench: $(PYTHON) is $$found; Python 3.11, 3.12 or 3.13 is needed. $$mend: make $(firstword $(MAKECMDGOALS)) PYTHON=$$name" >&2; \
+	fix='Install one with its venv module, then name it'; name=python3.12; \
+	for version in $(SUPPORTED); do ! python$$version -c "" >/dev/null 2>&1 || { name=python$$version; fix='There is one here'; }; done; \
+	echo "mmlbench: $(PYTHON) is $$found; Python 3.11, 3.12 or 3.13 is needed. $$fix: make $(firstword $(MAKECMDGOALS)) PYTHON=$$name" >&2; \
 	exit 2
 	@$(PYTHON) tools/environment.py --venv '$(VENV)' --torch '$(TORCH)'
 

@@ -45,9 +45,9 @@ from mmlbench.registry.index import Index, load_index
 from mmlbench.study.run_spec import Request, resolve
 from mmlbench.system.device import choose_device
 from mmlbench.train import Stopped
-from mmlbench.train.augmentation import looks_of
-from mmlbench.train.build import axes_of, build_method, on_device
-from mmlbench.train.data import PartData, cuts
+from mmlbench.train.augmentation import augmentations_of
+from mmlbench.train.build import build_method, on_device, seed_key_of
+from mmlbench.train.data import PartData, batch_bounds
 from mmlbench.train.loop import Trainer
 from mmlbench.train.machine import set_up_torch
 from mmlbench.train.rng import generator
@@ -127,7 +127,7 @@ def lay_out(
     recipe = resolve(Request("cremad", "joint", 0, "official", "dimml", {}, {"image_noise": 0.0}), index).config[
         "recipe"
     ]
-    train = PartData(cache, "official", "train", device, ("cremad", 0), None, looks_of(recipe, cache))
+    train = PartData(cache, "official", "train", device, ("cremad", 0), None, augmentations_of(recipe, cache))
     return Work(cache, index, train, miniature(folder, files), files, workers, encoder)
 
 
@@ -161,7 +161,7 @@ def random_side(work: Work, config: dict[str, Any]) -> Callable[[], float]:
         inputs["visual"] = torch.randn(size, FRAMES, *work.cache.shape("visual"), device=device)
         label = torch.randint(6, (size,), device=device)
         batches.append(Batch(torch.arange(k * size, (k + 1) * size, device=device), inputs, label, {}))
-    steps = len(cuts(len(work.train), size))
+    steps = len(batch_bounds(len(work.train), size))
 
     def run() -> float:
         wait(device)
@@ -241,7 +241,7 @@ def measure(work: Work, method: str, batch: int, passes: int) -> dict[str, Any]:
     stop = {"asked_to_stop": lambda: len(rates["official"]) > passes, "lap": lap}
     model = on_device(work.model(config), work.device)
     with contextlib.suppress(Stopped):
-        Trainer(model, data, config["recipe"], axes_of(config), **stop).run()
+        Trainer(model, data, config["recipe"], seed_key_of(config), **stop).run()
     rates = {name: values[1:] for name, values in rates.items()}
     ratios = {name: [a / b for a, b in zip(rates["ours"], rates[name], strict=True)] for name in sides}
     medians = {name: statistics.median(values) for name, values in rates.items()}

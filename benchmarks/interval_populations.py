@@ -22,7 +22,7 @@ import numpy as np
 from interval_coverage import two_part_bounds
 
 from mmlbench.analysis.gaps import probe_gap
-from mmlbench.analysis.make import common_seeds
+from mmlbench.analysis.row_builders import common_seeds
 from mmlbench.results.groups import Group
 from mmlbench.results.load import load
 from mmlbench.results.score import confusion, f1_of

@@ -36,8 +36,8 @@ from mmlbench.registry.index import load_index
 from mmlbench.study.run_spec import Request, resolve
 from mmlbench.system.compat import torchvision
 from mmlbench.system.device import choose_device
-from mmlbench.train.augmentation import looks_of
-from mmlbench.train.data import PartData, cuts
+from mmlbench.train.augmentation import augmentations_of
+from mmlbench.train.data import PartData, batch_bounds
 
 log = logging.getLogger("loader")
 AUDIO, FRAMES, BATCH = "psd_257x1004", 3, 16
@@ -118,7 +118,7 @@ def official_pass(data: Official) -> Iterator[tuple[torch.Tensor, torch.Tensor]]
 def our_pass(train: PartData, epoch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Yield (audio, frames) of one epoch."""
     order, views = train.order(epoch), train.views(epoch)
-    for start, stop in cuts(len(train), BATCH):
+    for start, stop in batch_bounds(len(train), BATCH):
         inputs = train.batch(order[start:stop], views).inputs
         yield inputs["audio"], inputs["visual"]
 
@@ -145,8 +145,8 @@ def measure(clips: int, passes: int, device: torch.device, folder: Path) -> dict
     config = resolve(Request("cremad", "joint", 0, "official", "dimml", {}, fields), index).config
     options = Options(lists=folder / "lists")
     cache = prepare_dataset("cremad", config["dataset_params"], folder / "cache", index, raw, options=options)
-    looks = looks_of(config["recipe"], cache)
-    train = PartData(cache, "official", "train", device, ("cremad", 0), None, looks)
+    augmentations = augmentations_of(config["recipe"], cache)
+    train = PartData(cache, "official", "train", device, ("cremad", 0), None, augmentations)
     ids, labels = train.ids.tolist(), train.label.tolist()
     sides: dict[str, Callable[[int], Any]] = {"ours": lambda k: our_pass(train, k)}
     for sound in ("stored", "computed"):

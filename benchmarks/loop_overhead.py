@@ -32,7 +32,7 @@ from mmlbench.prepare.cache import Cache
 from mmlbench.registry.index import Index, load_index
 from mmlbench.study.run_spec import Request, resolve
 from mmlbench.system.device import choose_device
-from mmlbench.train.build import axes_of, build_method
+from mmlbench.train.build import build_method, seed_key_of
 from mmlbench.train.data import PartData
 from mmlbench.train.loop import Trainer
 from mmlbench.train.machine import set_up_torch
@@ -64,7 +64,7 @@ def prepare(arguments: argparse.Namespace, cache: Path) -> Work:
     spec = resolve(Request(arguments.dataset, "joint", 0, recipe_params=fields), index)
     set_up_torch(device, spec.config["recipe"]["threads"])
     opened = prepare_dataset(arguments.dataset, {}, cache, index)
-    train = PartData(opened, spec.config["split"], "train", device, axes_of(spec.config))
+    train = PartData(opened, spec.config["split"], "train", device, seed_key_of(spec.config))
     return Work(spec.config, opened, index, train)
 
 
@@ -72,7 +72,7 @@ def ours(work: Work) -> tuple[Callable[[], None], Any]:
     """Return our loop, ready to start, and its model."""
     model = work.model()
     data: dict[str, Any] = {"train": work.train, "val": (), "test": ()}
-    return Trainer(model, data, work.config["recipe"], axes_of(work.config)).run, model
+    return Trainer(model, data, work.config["recipe"], seed_key_of(work.config)).run, model
 
 
 def batches(work: Work, order: Tensor, views: dict[str, Tensor]) -> Iterator[tuple[list[Tensor], Tensor]]:

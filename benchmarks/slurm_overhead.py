@@ -65,8 +65,8 @@ def snakemake(cluster: MiniCluster, program: str, words: list[str], jobs: int, s
     try:
         done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=600)
     except subprocess.TimeoutExpired as error:  # a fact about it; the others go on
-        said = (error.stderr or b"").decode()
-        done = subprocess.CompletedProcess(command, 124, "", f"{said}\nit did not end within {error.timeout} s")
+        message = (error.stderr or b"").decode()
+        done = subprocess.CompletedProcess(command, 124, "", f"{message}\nit did not end within {error.timeout} s")
         cluster.run("scancel", "-u", "root", check=False)
     wall = time.monotonic() - began
     made = len(list((folder / "out").glob("*"))) if (folder / "out").exists() else 0

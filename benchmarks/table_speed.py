@@ -45,7 +45,7 @@ def main() -> None:
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if options.child:
-        from mmlbench.analysis.frame import make_frame
+        from mmlbench.analysis.all_tables import make_frame
 
         began, busy = time.monotonic(), time.process_time()
         text, _ = make_frame(options.folder, options.folder / "cache")

@@ -17,7 +17,7 @@ from mmlbench.prepare.checksums import check_files, read_sums
 from mmlbench.registry import register
 
 FOLDER = Path(__file__).resolve().parent / "fsdd"
-MEND = "Restore the shipped files with `git checkout -- datasets/fsdd`, or install the package again"
+FIX = "Restore the shipped files with `git checkout -- datasets/fsdd`, or install the package again"
 CLASSES = 10
 TEST_SPEAKERS = ("george", "lucas")
 RECIPE = AudioRecipe(8000, n_fft=256, win_length=200, hop_length=160, n_mels=32, f_min=60, f_max=3900, frames=48)
@@ -55,7 +55,7 @@ def _recordings(folder: Path) -> list[Recording]:
 def _spectrograms(folder: Path, recordings: list[Recording]) -> Iterator[tuple[int, np.ndarray]]:
     """Yield (first row, the one noisy view of up to CHUNK recordings (n, 32, 48)), in order."""
     speakers = sorted({r.speaker for r in recordings})
-    voices = {name: read_audio(folder / f"{name}.flac", RECIPE.sample_rate, MEND) for name in speakers}
+    voices = {name: read_audio(folder / f"{name}.flac", RECIPE.sample_rate, FIX) for name in speakers}
     samples = round(SECONDS * RECIPE.sample_rate)
     for first in range(0, len(recordings), CHUNK):
         waveforms = []
@@ -139,7 +139,7 @@ class AVDigits(Dataset):
         from sklearn.datasets import load_digits
 
         folder = raw or FOLDER
-        check_files(folder, read_sums(FOLDER / "SHA256SUMS", MEND), self.name, MEND)
+        check_files(folder, read_sums(FOLDER / "SHA256SUMS", FIX), self.name, FIX)
         recordings = _recordings(folder)
         audio = out.array("audio", len(recordings), "float16")
         for first, block in _spectrograms(folder, recordings):

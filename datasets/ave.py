@@ -12,7 +12,7 @@ from mmlbench.frontends import clips, lists
 from mmlbench.frontends.clips import AUDIO, STORED, ClipDataset, ClipParams, folder_with, modalities, open_raw
 from mmlbench.frontends.events import Event, clean, read_events
 from mmlbench.params import bounded, choice
-from mmlbench.prepare.counts import check_counts
+from mmlbench.prepare.declared_counts import check_counts
 from mmlbench.prepare.items import fill
 from mmlbench.prepare.task import Item
 from mmlbench.registry import register

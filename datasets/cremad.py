@@ -20,7 +20,7 @@ from mmlbench.frontends.clips import (
 )  # fmt: skip
 from mmlbench.frontends.divide import by_group
 from mmlbench.params import bounded
-from mmlbench.prepare.counts import check_counts
+from mmlbench.prepare.declared_counts import check_counts
 from mmlbench.prepare.file_checks import spelt
 from mmlbench.prepare.items import fill
 from mmlbench.prepare.task import Item

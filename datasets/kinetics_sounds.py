@@ -14,7 +14,7 @@ from mmlbench.frontends.clips import AUDIO, STORED, ClipDataset, ClipParams, dec
 from mmlbench.frontends.divide import hold_out
 from mmlbench.frontends.scattered import Scattered
 from mmlbench.params import bounded, choice
-from mmlbench.prepare.counts import check_counts
+from mmlbench.prepare.declared_counts import check_counts
 from mmlbench.prepare.items import fill
 from mmlbench.prepare.task import Item
 from mmlbench.registry import register

@@ -13,7 +13,7 @@ from mmlbench.decode.meshes import VIEWS, read_off, render
 from mmlbench.frontends import lists, objects
 from mmlbench.frontends.clips import open_raw
 from mmlbench.params import DatasetParams, bounded
-from mmlbench.prepare.counts import check_counts
+from mmlbench.prepare.declared_counts import check_counts
 from mmlbench.prepare.items import fill
 from mmlbench.prepare.task import PIXELS, Item
 from mmlbench.registry import register

@@ -12,7 +12,7 @@ from mmlbench.decode.flow import OFFSET, SCALE
 from mmlbench.frontends import lists, pairs
 from mmlbench.frontends.clips import folder_with, open_raw
 from mmlbench.params import DatasetParams, bounded, choice
-from mmlbench.prepare.counts import check_counts
+from mmlbench.prepare.declared_counts import check_counts
 from mmlbench.prepare.items import fill
 from mmlbench.prepare.task import PIXELS, Item, Stored
 from mmlbench.registry import register

@@ -135,8 +135,8 @@ class DIMML(Method):
                 train=parts,
                 loss=self.detached_loss,
                 before_epoch=self.find_dimensions,
-                judge=own[0],
-                reports=own,
+                select_on=own[0],
+                evaluates=own,
             ),
             Stage("fusion", epochs, train=[self.fusion], loss=self.fusion_loss),
         ]
@@ -190,7 +190,7 @@ class DIMML(Method):
         ]
         loss = torch.stack(terms).sum()
         self.record(contrast_loss=loss)
-        self.acted("contrast", self.masks.sum())
+        self.count_mechanism("contrast", self.masks.sum())
         return loss
 
     # ---- stage 2 and prediction --------------------------------------------------------------------------
@@ -198,7 +198,7 @@ class DIMML(Method):
         """Return the loss of stage `fusion`; the features come from frozen encoders."""
         features = self.encode(batch)
         loss = cross_entropy(self.fusion(features).fused, batch.label)
-        self.acted("fusion")
+        self.count_mechanism("fusion")
         with torch.no_grad():
             return loss, self.predict(features)
 

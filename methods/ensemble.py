@@ -49,12 +49,12 @@ class Ensemble(Method):
     trains_encoders = False
 
     def build(self) -> None:
-        """Add the heads that `adopt` fills, and the one that `learned` trains."""
+        """Add the heads that `load_required` fills, and the one that `learned` trains."""
         self.own = own_heads(self.dims, self.classes)
         if self.params.combine == "learned":
             self.head = Concat(self.dims, self.classes)
 
-    def adopt(self, sources: Mapping[str, Mapping[str, Tensor]]) -> None:
+    def load_required(self, sources: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Take over the encoders and heads of the unimodal run.
 
         Raises:

@@ -67,8 +67,8 @@ class JointShuffledPartner(Method):
                 self.epochs,
                 train=[self.encoders[m], self.partners[m], self.heads[m]],
                 loss=partial(self._beside_noise, m),
-                judge=f"sliced/{m}",
-                reports=(f"sliced/{m}",),
+                select_on=f"sliced/{m}",
+                evaluates=(f"sliced/{m}",),
             )
             for m in self.modalities
         ]
@@ -82,7 +82,7 @@ class JointShuffledPartner(Method):
         for other in self._others(modality):
             order = derangement(len(batch), self.step.rng)
             moved[other] = batch.inputs[other][order]
-            self.acted(f"rows_moved/{modality}", (order != here).sum())
+            self.count_mechanism(f"rows_moved/{modality}", (order != here).sum())
         features = self.encode(batch, only=[modality])
         partners = cast(nn.ModuleDict, self.partners[modality])
         features |= self.encode(replace(batch, inputs=moved), only=list(moved), encoders=partners)

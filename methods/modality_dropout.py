@@ -59,7 +59,7 @@ class ModalityDropout(Joint):
         count, p = len(self.modalities), self.params.p
         keep = keep_mask(len(batch), count, p, self.step.rng)
         self.record(fraction_dropped=(~keep).double().mean())
-        self.acted("dropped", (~keep).sum())
+        self.count_mechanism("dropped", (~keep).sum())
         scale = 1 / (1 - p + p**count / count) if self.params.rescale else 1.0
         factors = dict(zip(self.modalities, (keep * scale).unbind(1), strict=True))
         if self.params.where == "input":

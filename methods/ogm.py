@@ -88,7 +88,7 @@ class OGM(Joint):
                     self.modulate(grad, k, step.rng)
                 self.record(**{f"coefficient/{m}": k})
                 self.record(**{f"tensors_touched/{m}": len(grads)})
-                self.acted("modulation", (k < 1) * len(grads))
+                self.count_mechanism("modulation", (k < 1) * len(grads))
 
     def modulated(self, modality: str) -> list[nn.Parameter]:
         """Return the weights whose gradient is changed."""

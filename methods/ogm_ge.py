@@ -53,4 +53,4 @@ class OGMGE(OGM):
             return
         noise = ge_noise(grad, rng)
         grad.mul_(coefficient).add_(noise)
-        self.acted("noise")
+        self.count_mechanism("noise")

@@ -41,8 +41,8 @@ class Unimodal(Method):
                 self.epochs,
                 train=[self.encoders[m], self.own[m]],
                 loss=partial(self._alone, m),
-                judge=f"own_head/{m}",
-                reports=(f"own_head/{m}",),
+                select_on=f"own_head/{m}",
+                evaluates=(f"own_head/{m}",),
             )
             for m in self.modalities
         ]

@@ -142,13 +142,13 @@ class Options:
         workers: processes that decode; 1 decodes in this one.
         allow_missing: ids that are left out on purpose.
         lists: folder with split lists to use instead of the official ones.
-        say: takes a line of progress.
+        log: takes a line of progress.
     """
 
     workers: int = 1
     allow_missing: tuple[str, ...] = ()
     lists: Path | None = None
-    say: Callable[[str], None] = lambda line: None
+    log: Callable[[str], None] = lambda line: None
 
 
 class Dataset(Plugin):
@@ -278,7 +278,7 @@ class CacheWriter:
         """
         modality = self._modality(name)
         if rows < 1:
-            raise DataError(f"{self.dataset.name}: {name!r} has {rows} rows", "Check the raw files, or mend prepare")
+            raise DataError(f"{self.dataset.name}: {name!r} has {rows} rows", "Check the raw files, or fix prepare")
         shape = (rows, modality.views, *modality.shape)
         self.arrays[name] = {"rows": rows, "dtype": dtype, "scale": float(scale), "offset": float(offset)}
         path = self.folder / f"{name}.npy"
@@ -287,7 +287,7 @@ class CacheWriter:
             return kept
         made = mapped.create(path, np.dtype(dtype), shape)
         if isinstance(made, mapped.RowFile):
-            self.options.say(f"{path} can't be mapped into memory on this file system: it is written row by row")
+            self.options.log(f"{path} can't be mapped into memory on this file system: it is written row by row")
         return made
 
     @staticmethod
@@ -348,9 +348,7 @@ class CacheWriter:
         for sample in samples:
             inside = len(sample.rows) == len(rows) and all(0 <= r < n for r, n in zip(sample.rows, rows, strict=True))
             if sample.part not in counts or not 0 <= sample.label < len(self.dataset.class_names) or not inside:
-                raise DataError(
-                    f"{self.dataset.name}/{name}: {sample} has a wrong part, label or row", "Mend prepare"
-                )
+                raise DataError(f"{self.dataset.name}/{name}: {sample} has a wrong part, label or row", "Fix prepare")
             counts[sample.part] += 1
         expected = {part: declared.counts.get(part, 0) for part in PARTS}
         if counts != expected and declared.exact and "other_lists" not in self.raw:

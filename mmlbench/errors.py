@@ -1,4 +1,4 @@
-"""Errors that a user sees: one line that names the thing, and the mend."""
+"""Errors that a user sees: one line that names the thing, and the fix."""
 
 from __future__ import annotations
 
@@ -52,25 +52,25 @@ def shorten(text: str, most: int) -> str:
 
 
 class MmlbenchError(Exception):
-    """A fault with its mend; the command line prints it as one line.
+    """A fault with its fix; the command line prints it as one line.
 
     The line is bounded and holds nothing that a terminal obeys, whatever names and values went into it.
 
     Args:
         what: what is wrong, naming the file, key or run.
-        mend: what to do about it, as an imperative sentence.
+        fix: what to do about it, as an imperative sentence.
     """
 
     exit_code = 1
     longest = LONGEST
 
-    def __init__(self, what: str, mend: str = "") -> None:
-        self.what, self.mend = shorten(visible(what), self.longest), shorten(visible(mend), self.longest)
+    def __init__(self, what: str, fix: str = "") -> None:
+        self.what, self.fix = shorten(visible(what), self.longest), shorten(visible(fix), self.longest)
         super().__init__(self.what)
 
     def __str__(self) -> str:
-        what, mend = self.what, self.mend
-        return f"{what.rstrip('.')}. {mend[:1].upper()}{mend[1:]}" if mend else what
+        what, fix = self.what, self.fix
+        return f"{what.rstrip('.')}. {fix[:1].upper()}{fix[1:]}" if fix else what
 
 
 class ConfigError(MmlbenchError):
@@ -113,14 +113,14 @@ def runs_error(what: str, runs: list[str], limit: int = 10) -> RunsError:
 
 
 def fault(error: BaseException, files: Iterable[str] = ()) -> tuple[str, str]:
-    """Return an exception in one line, with the last line of the plug-in `files` that it passed; and a mend."""
+    """Return an exception in one line, with the last line of the plug-in `files` that it passed; and a fix."""
     what = shorten(visible(f"{type(error).__name__}: {error}"), LONGEST).rstrip(": ")
     known = set(files)
     places = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in known]
     if places:
         return (
             f"{what} ({places[-1].filename}, line {places[-1].lineno})",
-            "Mend the file; `mmlbench train` with --debug shows more",
+            "Fix the file; `mmlbench train` with --debug shows more",
         )
     return what, "Run it again with --debug to see where"
 

@@ -195,13 +195,13 @@ def content_of(path: str | Path) -> str:
         ConfigError: it does not exist, is a folder, can't be read, or is being written.
     """
     place = _absolute(path)
-    mend = "Correct the path: one in a recipe starts at the recipe's folder, others at the working folder"
+    fix = "Correct the path: one in a recipe starts at the recipe's folder, others at the working folder"
     try:
         return _hashed(place)
     except (FileNotFoundError, NotADirectoryError):
-        raise ConfigError(f"the file {place} does not exist", mend) from None
+        raise ConfigError(f"the file {place} does not exist", fix) from None
     except IsADirectoryError:
-        raise ConfigError(f"{place} is a folder, not a file", mend) from None
+        raise ConfigError(f"{place} is a folder, not a file", fix) from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise ConfigError(f"the file {place} can't be read ({reason})", "Make it readable, or name another") from None
@@ -236,7 +236,7 @@ class Change:
         return f"{self.path} has changed: it holds {short(self.holds)}, the run was made from {short(self.wanted)}"
 
     @property
-    def mend(self) -> str:
+    def fix(self) -> str:
         """How to get the runs of either content, and what becomes of those that are there."""
         return (
             f"For the runs that are there put the file with {short(self.wanted)} back at {self.path}; for runs from "
@@ -263,18 +263,18 @@ def look_up(content: str) -> tuple[Path | None, Change | None]:
     return None, change
 
 
-def find(content: str, told: str = "") -> Path:
+def find(content: str, recorded: str = "") -> Path:
     """Return where a content lies on this machine.
 
     Args:
-        content: of the file. told: where a run's provenance says that it lay, for the message alone.
+        content: of the file. recorded: where a run's provenance says that it lay, for the message alone.
 
     Raises:
         DataError: no known place has it (any more).
     """
     place, change = look_up(content)
     if place is None:
-        lay = f" (where the run was made it was {shorten(visible(told), LONGEST_PATH)})" if told else ""
+        lay = f" (where the run was made it was {shorten(visible(recorded), LONGEST_PATH)})" if recorded else ""
         what = change.what if change else f"no file with {content} is known on this machine{lay}"
         raise DataError(what, f"Bring the file with that content and name it: --file PATH ({content})")
     return place
@@ -286,17 +286,17 @@ def places_of(config: Mapping[str, Any]) -> dict[str, str]:
     return {content: str(path) for content, path in found.items() if path is not None}
 
 
-def require(config: Mapping[str, Any], told: Mapping[str, str] | None = None) -> None:
+def require(config: Mapping[str, Any], recorded: Mapping[str, str] | None = None) -> None:
     """Check that every file that a configuration names is at hand, before hours are spent.
 
     Args:
-        config: of a run. told: content -> path, as a run's provenance says; it is shown, never opened.
+        config: of a run. recorded: content -> path, as a run's provenance says; it is shown, never opened.
 
     Raises:
         DataError: naming the first that is not.
     """
     for content in contents(config):
-        find(content, str((told or {}).get(content, "")))
+        find(content, str((recorded or {}).get(content, "")))
 
 
 def changed(config: Mapping[str, Any]) -> Change | None:

@@ -89,8 +89,8 @@ class Stage:
         train: the modules that train; the others are frozen and in evaluation mode. None: all.
         loss: of a batch; default the method's `loss`.
         before_epoch: hook of this stage; default the method's `before_epoch`.
-        judge: the named logits whose accuracy picks the best epoch under the rules `val` and `test`.
-        reports: the named logits that this stage is answerable for; None: all.
+        select_on: the named logits whose accuracy picks the best epoch under the rules `val` and `test`.
+        evaluates: the named logits that this stage is answerable for; None: all.
     """
 
     name: str
@@ -98,8 +98,8 @@ class Stage:
     train: Sequence[nn.Module] | None = None
     loss: Loss | None = None
     before_epoch: Callable[[EpochContext], None] | None = None
-    judge: str = "fused"
-    reports: tuple[str, ...] | None = None
+    select_on: str = "fused"
+    evaluates: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ class Method(nn.Module, Plugin):
         self.modalities = tuple(encoders)
         self.dims = {name: encoder.dim for name, encoder in encoders.items()}
         self.diagnostics: dict[str, tuple[Any, int]] = {}
-        self.deeds: dict[str, Any] = {}
+        self.mechanism_counts: dict[str, Any] = {}
 
     # ---- what a method overrides -------------------------------------------------------------------------
     def build(self) -> None:
@@ -243,7 +243,7 @@ class Method(nn.Module, Plugin):
         """
         return self.predict(self.encode(batch))
 
-    def adopt(self, sources: Mapping[str, Mapping[str, Tensor]]) -> None:
+    def load_required(self, sources: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Take over the weights of the required runs: method name -> its state dict."""
 
     # ---- what a method uses ------------------------------------------------------------------------------
@@ -269,10 +269,10 @@ class Method(nn.Module, Plugin):
             total, count = self.diagnostics.get(name, (0.0, 0))
             self.diagnostics[name] = (total + value, count + 1)
 
-    def acted(self, mechanism: str, amount: Tensor | float = 1.0) -> None:
+    def count_mechanism(self, mechanism: str, amount: Tensor | float = 1.0) -> None:
         """Count that a mechanism acted; the amounts are summed over the run."""
         amount = amount.detach().double() if isinstance(amount, Tensor) else float(amount)
-        self.deeds[mechanism] = self.deeds.get(mechanism, 0.0) + amount
+        self.mechanism_counts[mechanism] = self.mechanism_counts.get(mechanism, 0.0) + amount
 
     @classmethod
     def describe(cls) -> dict[str, Any]:

@@ -266,7 +266,7 @@ def check(fields: Sequence[Field], values: Mapping[str, Any], where: str) -> dic
         try:
             resolved[name] = _coerce(field, value)
         except ConfigError as error:
-            raise ConfigError(f"{where}: {name}: {error.what}", error.mend) from None
+            raise ConfigError(f"{where}: {name}: {error.what}", error.fix) from None
         except ValueError:
             what = f"{where}: {name} = {brief(value)} is not valid"
             raise ConfigError(what, f"It takes {expected(field)}{_hint(field, value)}") from None

@@ -212,7 +212,7 @@ def _selected(group: FakeGroup, method: FakeMethod, seed: int) -> dict[str, list
             j: float((arrays[f"{rule}/{part}/{j}"].argmax(1) == arrays[f"{part}/label"]).mean()) for _, j in stages
         }
         found[rule] = [
-            {"stage": s, "judge": j, "epoch": group.picks(rule), "accuracy": reached[j]} for s, j in stages
+            {"stage": s, "select_on": j, "epoch": group.picks(rule), "accuracy": reached[j]} for s, j in stages
         ]
     return found
 

@@ -100,10 +100,10 @@ def _stop_at(root: str, at: int, ops: str) -> None:
 def until(run: Command, words: str, seconds: float = 90) -> bool:
     """Wait until a command has said something; return whether it did before it ended."""
     end = time.monotonic() + seconds
-    while words not in run.said:
+    while words not in run.message:
         if gone(run.pid):
-            return words in run.said
-        assert time.monotonic() < end, run.said
+            return words in run.message
+        assert time.monotonic() < end, run.message
         time.sleep(0.01)
     return True
 
@@ -131,7 +131,7 @@ def taken_over(
         return one, one, one.wait()
     other = second.start(words, place / "b.log", host="b")
     code = other.wait()
-    assert code == 0, other.said
+    assert code == 0, other.message
     finished = _files(place)
     code = go_on(one)
     assert _files(place) == finished  # not even written again with the same bytes

@@ -83,17 +83,17 @@ class Answers(commands.Slurm):
 
 def look(lives, slurm, times=2, latency=0.0, **settings):
     """Return what a watch says of jobs: those that went well, failures with their text, those made again."""
-    told = SimpleNamespace(well=[], ill=[], again=[], over=[], lines=[])
+    output = SimpleNamespace(well=[], ill=[], again=[], over=[], lines=[])
     found = watch.Watch(
         ExecutorSettings(squeue_interval=0.0, **settings),
         slurm,
         latency,
-        succeed=told.well.append,
-        fail=lambda one, text: told.ill.append(text),
-        again=told.again.append,
-        over=told.over.append,
+        succeed=output.well.append,
+        fail=lambda one, text: output.ill.append(text),
+        again=output.again.append,
+        over=output.over.append,
         bigger=lambda one: True,
-        say=told.lines.append,
+        log=output.lines.append,
     )
     found.add(lives)
     slurm.meant_for(lives)
@@ -103,8 +103,8 @@ def look(lives, slurm, times=2, latency=0.0, **settings):
             one.gone = one.gone and one.gone - 60
             one.stuck = one.stuck and one.stuck - 100
             one.pulse = one.pulse and (one.pulse[0], one.pulse[1] - 100)
-    told.retries = found.retries
-    return told
+    output.retries = found.retries
+    return output
 
 
 def end(one, code, **facts):

@@ -26,7 +26,7 @@ from bad_input import refused
 from fake_runs import small
 from test_attack import joint_of, read_files, reseal, write_archive
 
-from mmlbench.analysis.frame import make_frame
+from mmlbench.analysis.all_tables import make_frame
 from mmlbench.errors import DataError
 from mmlbench.prepare import archives
 from mmlbench.results import archive, packed
@@ -108,8 +108,8 @@ def test_a_small_archive_takes_neither_memory_nor_disk(tmp_path: Path, name: str
     done = subprocess.run(
         [sys.executable, "-c", CHILD, bomb, tmp_path / "in"], capture_output=True, text=True, check=True, timeout=200
     )
-    said, used = done.stdout.strip().splitlines()
-    assert str(bomb) in said and "nothing of it was taken over" in said, said
+    message, used = done.stdout.strip().splitlines()
+    assert str(bomb) in message and "nothing of it was taken over" in message, message
     assert int(used) < 64 * 1024, f"{int(used) / 1024:.0f} MiB"
     assert not (tmp_path / "in").exists()
 
@@ -214,7 +214,7 @@ def test_a_zip_by_a_method_that_python_does_not_read(tmp_path: Path, method: int
     with pytest.raises(DataError) as error:
         archives.unpack(path, tmp_path / "in", lambda line: None)
     assert f"(method {method})" in error.value.what and name in error.value.what
-    assert "is not damaged" in error.value.what and "7z x a.zip" in error.value.mend and "--raw" in error.value.mend
+    assert "is not damaged" in error.value.what and "7z x a.zip" in error.value.fix and "--raw" in error.value.fix
     assert "ownload" not in str(error.value) and not (tmp_path / "in").exists()
 
 

@@ -24,7 +24,7 @@ from mmlbench.audit import (
     is_official,
     to_csv,
 )
-from mmlbench.audit.content import boil_down
+from mmlbench.audit.content import downsample
 from mmlbench.cli import main
 from mmlbench.dataset import CacheWriter, Dataset, Modality, Sample, Split
 from mmlbench.errors import DataError
@@ -68,7 +68,7 @@ def one(findings: list[Finding], check: str, parts: str, level: str = "") -> Fin
 def test_clean_lists_have_nothing_grave() -> None:
     found = audit_lists(listed(CLEAN), CLASSES, "speaker")
     assert {f.level for f in found} == {"ok", "note"}
-    assert one(found, "groups", "train+test").said == "no speaker in both train and test"
+    assert one(found, "groups", "train+test").message == "no speaker in both train and test"
     assert one(found, "labels", "train+val+test").found == 0
 
 
@@ -83,7 +83,7 @@ def test_a_shared_group_is_a_leak_and_counted_against_the_later_part() -> None:
     found = audit_lists(listed(CLEAN + "test c2 0 ann\ntest c3 1 ann"), CLASSES, "speaker")
     leak = one(found, "groups", "train+test")
     assert (leak.found, leak.among, leak.examples) == (1, 2, ("ann",))
-    assert leak.said == "1 of the 2 speakers of test is also in train (2 of 4 samples)"
+    assert leak.message == "1 of the 2 speakers of test is also in train (2 of 4 samples)"
     assert one(found, "groups", "train+val").level == "ok"
 
 
@@ -111,8 +111,8 @@ def test_a_lacking_class_a_wrong_label_and_a_sample_without_group() -> None:
 
 def test_balance_names_the_rarest_and_the_commonest_class() -> None:
     found = audit_lists(listed("train a 0 -\ntrain b 1 -\ntrain c 1 -\ntrain d 1 -\ntest e 0 -\ntest f 1 -"), CLASSES)
-    said = one(found, "balance", "train").said
-    assert said == "train: 1 (cat) to 3 (dog) samples per class, the commonest 75.0% of the part"
+    message = one(found, "balance", "train").message
+    assert message == "train: 1 (cat) to 3 (dog) samples per class, the commonest 75.0% of the part"
 
 
 def test_frames_that_pickers_treat_differently() -> None:
@@ -120,7 +120,7 @@ def test_frames_that_pickers_treat_differently() -> None:
     three = found[2]
     assert (three.of, three.found, three.among) == ("visual x 3", 3, 4)
     assert (three.level, three.examples) == ("note", ("one",))
-    assert "2 clips have more" in three.said and "1 have exactly these; 1 have fewer" in three.said
+    assert "2 clips have more" in three.message and "1 have exactly these; 1 have fewer" in three.message
     assert found[0].level == "note"
 
 
@@ -190,19 +190,19 @@ def test_planted_content_is_found(planted: Cache) -> None:
 def test_flow_without_motion_is_a_fault_only_where_nothing_moves_at_all() -> None:
     flow = np.random.default_rng(0).integers(0, 256, (2, 3, 2, 16, 16), dtype=np.uint8)
     flow[0, 1], flow[1] = 128, 128
-    assert boil_down(flow, np.arange(2)).blank == {0, 1}
-    found = boil_down(flow, np.arange(2), still=True)
+    assert downsample(flow, np.arange(2)).blank == {0, 1}
+    found = downsample(flow, np.arange(2), still=True)
     assert found.blank == {1} and [len(found.bytes[row]) for row in (0, 1)] == [2, 0]
 
 
 def test_findings_are_kept_under_the_fingerprint_and_the_code(planted: Cache, tmp_path: Path) -> None:
-    said: list[str] = []
-    first = audited(planted, {"s": "scene"}, tmp_path, said.append)
-    again = audited(planted, {"s": "scene"}, tmp_path, said.append)
-    assert first == again and len(said) == 1
+    message: list[str] = []
+    first = audited(planted, {"s": "scene"}, tmp_path, message.append)
+    again = audited(planted, {"s": "scene"}, tmp_path, message.append)
+    assert first == again and len(message) == 1
     (kept,) = (tmp_path / "audit").iterdir()
     kept.write_text(kept.read_text().replace('"code": "', '"code": "0'))
-    assert audited(planted, {"s": "scene"}, tmp_path, said.append) == first and len(said) == 2
+    assert audited(planted, {"s": "scene"}, tmp_path, message.append) == first and len(message) == 2
 
 
 def test_the_table_survives_its_csv(planted: Cache, tmp_path: Path) -> None:
@@ -278,8 +278,8 @@ def test_the_command(
     monkeypatch.chdir(tmp_path)
     words = ["audit", "tiny", "--results", str(tmp_path), "--plugins", str(PLUGINS)]
     assert main([*words, "--cache", str(tiny.cache)]) == 0
-    said = capsys.readouterr()
-    assert "checks found nothing (repeats, ids, labels" in " ".join(said.out.split())
+    message = capsys.readouterr()
+    assert "checks found nothing (repeats, ids, labels" in " ".join(message.out.split())
     assert (tmp_path / "tables" / "audit-tiny.csv").exists()
     assert main([*words, "--cache", str(tiny.cache), "--split", "nothing"]) == 2
     assert "tiny has no split 'nothing'" in capsys.readouterr().err
@@ -292,9 +292,9 @@ def test_the_command(
 def test_the_shipped_lists(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folders = ["--results", str(tmp_path), "--cache", str(tmp_path)]
     assert main(["audit", "cremad", *folders]) == 0
-    said = capsys.readouterr()
-    assert "cremad / official: the official lists" in said.err
-    assert "cremad / speaker: made of the official lists" in said.err
+    message = capsys.readouterr()
+    assert "cremad / official: the official lists" in message.err
+    assert "cremad / speaker: made of the official lists" in message.err
     rows = list(csv.DictReader((tmp_path / "tables" / "audit-cremad.csv").open()))
     shared = {
         r["split"]: (r["found"], r["among"]) for r in rows if (r["check"], r["parts"]) == ("groups", "train+test")

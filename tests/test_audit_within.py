@@ -73,10 +73,10 @@ def test_alike_rows_of_one_part_are_found(alike: Cache) -> None:
     near, same = by["near", "test", "picture"], by["bytes", "test", "picture"]
     assert (near.examples, near.found, near.among, near.level) == (("t0~t1",), 1, 9, "fault")
     independent = "which the intervals take as independent"
-    assert near.said == f"1 row of picture in test nearly the same as another there, {independent}"
+    assert near.message == f"1 row of picture in test nearly the same as another there, {independent}"
     shared = by["rows", "test", "picture"]
     assert (shared.examples, shared.level, shared.found) == (("t4=t5",), "fault", 1)
-    assert shared.said == f"1 sample of test with a row of picture that another there has too, {independent}"
+    assert shared.message == f"1 sample of test with a row of picture that another there has too, {independent}"
     assert by["rows", "test", "signal"].level == "ok" and ("rows", "train", "picture") not in by
     assert (same.examples, same.level) == (("t2=t3",), "fault")
     assert by["near", "test", "signal"].examples == ("t6~t7",)

@@ -135,7 +135,7 @@ def test_a_full_disk_while_training(small_disk, tiny, capsys):
     assert "no space left while writing" in line and "results/runs/tiny/speaker/joint" in line
     assert not list(small_disk.rglob("run.json")) and left_over(small_disk) == []
     remount(small_disk, options=b"size=16m")
-    assert run(capsys, "train", *tiny.words("joint", small_disk / "results")) == (0, [])  # the mend
+    assert run(capsys, "train", *tiny.words("joint", small_disk / "results")) == (0, [])  # the fix
 
 
 def test_a_disk_that_is_full_to_the_last_byte(small_disk, tiny, capsys):
@@ -195,7 +195,7 @@ def test_a_write_that_fails_late_leaves_the_old_file_and_nothing_else(number, tm
     for write in (lambda: store.write_json(path, {"new": 1}), lambda: store.write_arrays(path, {"a": np.zeros(3)})):
         with pytest.raises(DataError) as caught:
             write()
-        assert str(path) in str(caught.value) and caught.value.mend
+        assert str(path) in str(caught.value) and caught.value.fix
     assert [p.name for p in tmp_path.iterdir()] == ["kept.json"] and store.read_json(path) == {"old": 1}
 
 
@@ -218,13 +218,13 @@ def holder_of(folder: Path, **facts: object) -> Path:
 
 
 def test_a_folder_that_another_process_works_in(tmp_path):
-    said: list[str] = []
+    message: list[str] = []
     folder = holder_of(tmp_path / "run")
     with pytest.raises(RunError, match=rf"is held by process {os.getppid()} on .*\. Wait for it to end, or stop it"):
-        lease.Lease(folder, said.append, wait=0).__enter__()
+        lease.Lease(folder, message.append, wait=0).__enter__()
     with pytest.raises(RunError, match="is held by"):
-        lease.Lease(folder, said.append, wait=0.6).__enter__()
-    assert len(said) == 1 and said[0].startswith(f"waiting for {folder}: process {os.getppid()}")
+        lease.Lease(folder, message.append, wait=0.6).__enter__()
+    assert len(message) == 1 and message[0].startswith(f"waiting for {folder}: process {os.getppid()}")
     assert json.loads((folder / "lease.json").read_text())["token"] == "other" and left_over(folder) == []
 
 
@@ -239,7 +239,7 @@ def gone() -> int:
     "case", ["process gone", "id used again", "silent elsewhere", "garbage", "empty", "no mapping"]
 )
 def test_a_dead_holder_is_taken_over_and_that_is_said(case, tmp_path):
-    said: list[str] = []
+    message: list[str] = []
     facts = {
         "process gone": {"pid": gone()},
         "id used again": {"start": "1"},
@@ -250,12 +250,12 @@ def test_a_dead_holder_is_taken_over_and_that_is_said(case, tmp_path):
     if case in ("garbage", "empty", "no mapping"):
         path.write_text({"garbage": "{", "empty": "", "no mapping": "[1]"}[case])
         with pytest.raises(RunError, match=r"is held by somebody whose lease\.json can't be read"):
-            lease.Lease(folder, said.append, wait=0).__enter__()  # it may be half of what is being written
+            lease.Lease(folder, message.append, wait=0).__enter__()  # it may be half of what is being written
     if case not in ("process gone", "id used again"):
         os.utime(path, (time.time() - lease.EXPIRY_S - 5,) * 2)
-    with lease.Lease(folder, said.append, wait=0):
+    with lease.Lease(folder, message.append, wait=0):
         assert json.loads(path.read_text())["pid"] == os.getpid()
-    assert len(said) == 1 and said[0].startswith(f"taking over {folder}: its holder")
+    assert len(message) == 1 and message[0].startswith(f"taking over {folder}: its holder")
     assert list(folder.iterdir()) == []
 
 
@@ -279,11 +279,11 @@ def test_two_writers_make_cache_and_run_once_and_both_end_well(tiny, tmp_path):
     words = [sys.executable, "-m", "mmlbench", "train", *options]
     load_index()
     both = [subprocess.Popen(words, stderr=subprocess.PIPE, text=True, cwd=ROOT) for _ in range(2)]
-    told = [process.communicate(timeout=120)[1] for process in both]
-    assert [process.returncode for process in both] == [0, 0], told
-    assert sum("is complete\n" in text for text in told) == 1
-    assert sum("is complete already\n" in text for text in told) == 1
-    assert "Traceback" not in "".join(told) and left_over(tmp_path) == []
+    output = [process.communicate(timeout=120)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], output
+    assert sum("is complete\n" in text for text in output) == 1
+    assert sum("is complete already\n" in text for text in output) == 1
+    assert "Traceback" not in "".join(output) and left_over(tmp_path) == []
     assert not list(tmp_path.rglob("lease.json"))
     assert len(list(tmp_path.glob("cache/tiny-*/manifest.json"))) == 1
 
@@ -298,8 +298,8 @@ def test_a_stop_signal_ends_with_a_checkpoint_and_its_own_exit_code(tiny, tmp_pa
     while not list(tmp_path.glob("runs/*/*/*/*/checkpoint.npz")) and time.monotonic() < limit:
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
-    told = process.communicate(timeout=60)[1]
-    assert process.returncode == 128 + signal.SIGTERM, told
-    assert "was asked to stop by signal 15" in told and "Traceback" not in told
+    output = process.communicate(timeout=60)[1]
+    assert process.returncode == 128 + signal.SIGTERM, output
+    assert "was asked to stop by signal 15" in output and "Traceback" not in output
     folder = next(tmp_path.glob("runs/*/*/*/*"))
     assert (folder / "checkpoint.npz").exists() and not (folder / "lease.json").exists()

@@ -1,4 +1,4 @@
-"""What goes wrong outside the program: each gets one line that names the thing and the mend, nothing half-written.
+"""What goes wrong outside the program: each gets one line that names the thing and the fix, nothing half-written.
 
 Faults of the config are in test_config.py, of parameters in test_params.py, of plug-ins' imports in
 test_registry.py, while they run in test_bad_plugins.py, of disks in test_bad_disks.py, of recordings in
@@ -61,17 +61,17 @@ CACHE_DAMAGE: list[tuple[str, str, Callable[[Path], object], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("damage", "name", "do", "said"), CACHE_DAMAGE, ids=[case[0] for case in CACHE_DAMAGE])
-def test_a_damaged_cache_is_refused(damage, name, do, said, caches, tiny, tmp_path, capsys):
+@pytest.mark.parametrize(("damage", "name", "do", "message"), CACHE_DAMAGE, ids=[case[0] for case in CACHE_DAMAGE])
+def test_a_damaged_cache_is_refused(damage, name, do, message, caches, tiny, tmp_path, capsys):
     folder = cache_of(caches)
     do(folder / name)
     line = refused(capsys, "train", *tiny.words("joint", tmp_path / "results", cache=caches))
-    assert str(folder / name) in line and said in line
+    assert str(folder / name) in line and message in line
     assert f"Remove {folder} and prepare the dataset again" in line
     assert not (tmp_path / "results").exists()
     line = refused(capsys, "prepare", "tiny", "--cache", caches, "--plugins", PLUGINS)
-    assert said in line
-    shutil.rmtree(folder)  # the mend
+    assert message in line
+    shutil.rmtree(folder)  # the fix
     assert run(capsys, "prepare", "tiny", "--cache", caches, "--plugins", PLUGINS) == (0, [])
     assert Cache.open(folder).manifest == Cache.open(cache_of(tiny.cache)).manifest
 
@@ -161,7 +161,7 @@ def test_a_damaged_checkpoint_is_thrown_away_and_the_run_starts_again(damage, ma
 
 
 def test_a_run_that_reuses_another_follows_it(tiny, tmp_path, capsys):
-    """Where the reused run came out otherwise, 'complete already' would be a lie that nothing could mend."""
+    """Where the reused run came out otherwise, 'complete already' would be a lie that nothing could fix."""
     ensemble = tiny.run("ensemble", tmp_path)
     source = next(tmp_path.glob("runs/*/*/unimodal/*/run.json"))
     facts = json.loads(source.read_text())

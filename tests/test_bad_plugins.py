@@ -1,4 +1,4 @@
-"""Methods, encoders and datasets at fault while they run: one line that names the thing, the line and the mend."""
+"""Methods, encoders and datasets at fault while they run: one line that names the thing, the line and the fix."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ PREDICT, BUILD = "return self.head(features)", "def build(self):"
 NARROW = "return Logits(fused=self.head(features).fused[:, :2])"
 CENTRED = "z = self.head(features).fused\n        return Logits(fused=z - z.mean(0, keepdim=True))"
 CHANCE = "z = self.head(features).fused\n        import torch\n        return Logits(fused=z + torch.rand_like(z))"
-JUDGE = "def stages(self):\n        return [Stage('train', 2, judge='magic')]\n    def build(self):"
+JUDGE = "def stages(self):\n        return [Stage('train', 2, select_on='magic')]\n    def build(self):"
 NAN_LATER = "z = self.head(features).fused\n        return Logits(fused=z if self.training else z * float('nan'))"
 MECHANISM = "def mechanisms(self):\n        return [Mechanism('magic'{})]\n    def build(self):"
-#: what, exit code, old text, new text, said, mend
+#: what, exit code, old text, new text, said, fix
 METHOD_FAULTS = [
-    ("raises", 1, LOSS, "raise IndexError('the reason')", "IndexError: the reason (", "Mend the file"),
+    ("raises", 1, LOSS, "raise IndexError('the reason')", "IndexError: the reason (", "Fix the file"),
     ("looks at its batch", 1, PREDICT, CENTRED, "logits that 'odd", "each sample's own features"),
     ("predicts by chance", 1, PREDICT, CHANCE, "logits that 'odd", "each sample's own features"),
-    ("exits", 1, LOSS, "raise SystemExit(0)", "SystemExit: 0 (", "Mend the file"),
-    ("exits while it is built", 1, BUILD, BUILD + "\n        import sys; sys.exit()", "SystemExit", "Mend the file"),
+    ("exits", 1, LOSS, "raise SystemExit(0)", "SystemExit: 0 (", "Fix the file"),
+    ("exits while it is built", 1, BUILD, BUILD + "\n        import sys; sys.exit()", "SystemExit", "Fix the file"),
     (
         "NaN loss",
         1,
@@ -48,11 +48,11 @@ METHOD_FAULTS = [
     ),
     ("loss of no number", 1, LOSS, LOSS + ".expand(3)", "the loss has the shape (3,)", "take its mean"),
     ("no loss at all", 1, LOSS, "return None", "failed: AttributeError", "--debug"),
-    ("wrong shape", 1, PREDICT, NARROW, "returned fused logits of shape (4, 2), not (4, 3)", "Mend its predict"),
-    ("no logits", 1, PREDICT, "return 3", "predicts int, not Logits", "Mend its predict"),
-    ("none to judge by", 2, BUILD, JUDGE, "is judged by the logits 'magic', which it has not", "mend its `judge`"),
-    ("NaN predictions", 1, PREDICT, NAN_LATER, "epoch 0: the val loss/fused is nan", "mend the method"),
-    ("never acts", 1, BUILD, MECHANISM.format(""), "'magic' was scheduled and never acted", "Mend the method"),
+    ("wrong shape", 1, PREDICT, NARROW, "returned fused logits of shape (4, 2), not (4, 3)", "Fix its predict"),
+    ("no logits", 1, PREDICT, "return 3", "predicts int, not Logits", "Fix its predict"),
+    ("none to judge by", 2, BUILD, JUDGE, "is judged by the logits 'magic', which it has not", "fix its `select_on`"),
+    ("NaN predictions", 1, PREDICT, NAN_LATER, "epoch 0: the val loss/fused is nan", "fix the method"),
+    ("never acts", 1, BUILD, MECHANISM.format(""), "'magic' was scheduled and never acted", "Fix the method"),
     ("can't be reached", 2, BUILD, MECHANISM.format(", first=9"), "can't act in the 2 epochs", "Start it earlier"),
     (
         "no heads",
@@ -60,7 +60,7 @@ METHOD_FAULTS = [
         "self.head = ",
         "raise ValueError('no heads')\n        ",
         "ValueError: no heads (",
-        "Mend the file",
+        "Fix the file",
     ),
 ]
 ENCODER = """
@@ -81,10 +81,10 @@ ENCODER_FAULTS = [
         "return self.layer",
         "raise IndexError('the reason')\n        ",
         "IndexError: the reason (",
-        "Mend the",
+        "Fix the",
     ),
-    ("wrong width", 1, "self.dim = 4", "self.dim = 5", "(4, 4), not features of shape (4, 5)", "Mend its views"),
-    ("NaN", 1, ".flatten(1))", ".flatten(1)) / 0 * 0", "of 'audio' returned NaN or infinite features", "Mend the"),
+    ("wrong width", 1, "self.dim = 4", "self.dim = 5", "(4, 4), not features of shape (4, 5)", "Fix its views"),
+    ("NaN", 1, ".flatten(1))", ".flatten(1)) / 0 * 0", "of 'audio' returned NaN or infinite features", "Fix the"),
     ("no width", 1, "        self.dim = 4\n", "", "has no attribute 'dim'", "--debug"),
 ]
 DATASET = (PLUGINS / "tiny.py").read_text().split("@register\nclass Tiny3")[0].replace("class Tiny(", "class Odd(")
@@ -96,7 +96,7 @@ DATASET_FAULTS = [
         "stored.flush()",
         "raise KeyError('the reason')",
         "failed to prepare: KeyError: 'the reason' (",
-        "Mend",
+        "Fix",
     ),
     (
         "wrong shape",
@@ -104,9 +104,9 @@ DATASET_FAULTS = [
         "= patterns[label]",
         "= np.zeros((2, 2)) + patterns[label]",
         "could not be broadcast",
-        "Mend the",
+        "Fix the",
     ),
-    ("NaN", 2, "stored.flush()", "stored[9] = np.nan", "odd2/audio: row 9 is NaN or infinite", "mend the dataset's"),
+    ("NaN", 2, "stored.flush()", "stored[9] = np.nan", "odd2/audio: row 9 is NaN or infinite", "fix the dataset's"),
     (
         "no array",
         2,
@@ -125,14 +125,14 @@ DATASET_FAULTS = [
     ),
     ("a raw file missing", 2, "stored.flush()", "open('/nowhere/raw.wav')", RAW, "Check the folder of raw files"),
     ("ids that repeat", 2, 'f"t{i:02d}"', '"t"', "sample ids repeat", "Give each sample an id"),
-    ("labels out of range", 2, "int(label[i])", "7", "has a wrong part, label or row", "Mend prepare"),
+    ("labels out of range", 2, "int(label[i])", "7", "has a wrong part, label or row", "Fix prepare"),
     (
         "no split",
         2,
         '        out.split("plain"',
         '        () and ("plain"',
         "prepare wrote no plain",
-        "Mend the dataset's",
+        "Fix the dataset's",
     ),
     (
         "folds that share",
@@ -177,9 +177,9 @@ def odd(tmp_path_factory) -> Iterator[Path]:
 
 @cases(METHOD_FAULTS)
 def test_a_method_at_fault_stops_in_one_line(k, odd, tiny, tmp_path, capsys):
-    _, code, _, _, said, mend = METHOD_FAULTS[k]
+    _, code, _, _, message, fix = METHOD_FAULTS[k]
     line = refused(capsys, "train", *tiny.words(f"odd{k}", tmp_path), "--plugins", odd, code=code)
-    assert said in line and mend in line and f"odd{k}" in line
+    assert message in line and fix in line and f"odd{k}" in line
     folder = next(tmp_path.glob(f"runs/*/*/odd{k}/*"))
     assert not (folder / "run.json").exists() and not (folder / "lease.json").exists()
     assert left_over(folder) == []
@@ -187,16 +187,16 @@ def test_a_method_at_fault_stops_in_one_line(k, odd, tiny, tmp_path, capsys):
 
 @cases(ENCODER_FAULTS)
 def test_an_encoder_at_fault_stops_in_one_line(k, odd, tiny, tmp_path, capsys):
-    _, code, _, _, said, mend = ENCODER_FAULTS[k]
+    _, code, _, _, message, fix = ENCODER_FAULTS[k]
     words = [*tiny.words("joint", tmp_path), "--plugins", odd, "--recipe-set", f"encoder=odd{k}"]
     line = refused(capsys, "train", *words, code=code)
-    assert (said in line and mend in line and f"Odd{k}" in line) or "odd_encoders.py" in line
+    assert (message in line and fix in line and f"Odd{k}" in line) or "odd_encoders.py" in line
     assert not list(tmp_path.glob("runs/*/*/*/*/run.json"))
 
 
 @cases(DATASET_FAULTS)
 def test_a_dataset_at_fault_stops_in_one_line(k, odd, tmp_path, capsys):
-    _, code, _, _, said, mend = DATASET_FAULTS[k]
+    _, code, _, _, message, fix = DATASET_FAULTS[k]
     line = refused(capsys, "prepare", f"odd{k}", "--cache", tmp_path, "--plugins", odd, code=code)
-    assert said in line and mend in line and f"odd{k}" in line
+    assert message in line and fix in line and f"odd{k}" in line
     assert not list(tmp_path.rglob("*.npy"))

@@ -1,6 +1,6 @@
 """Every fault of a raw file, for each dataset that it can befall, as a user meets it: `mmlbench prepare NAME --raw`.
 
-One line that names the file and the mend, exit code 2, no cache and nothing half-written; the file put right, the
+One line that names the file and the fix, exit code 2, no cache and nothing half-written; the file put right, the
 same command goes on.
 """
 

@@ -11,7 +11,7 @@ import pytest
 from fake_runs import FakeMethod, small
 from test_report import folder_of, one
 
-from mmlbench.analysis.frame import make_frame
+from mmlbench.analysis.all_tables import make_frame
 from mmlbench.analysis.rows import Row, parse_rows
 from mmlbench.errors import ConfigError, DataError
 from mmlbench.registry.index import load_index

@@ -53,8 +53,8 @@ def run_script(name: str, out: Path, *words: str) -> tuple[str, dict]:
 
 
 def test_the_loader_is_measured_against_the_official_way(tmp_path):
-    said, found = run_script("loader.py", tmp_path / "out.json", "--clips", "12", "--passes", "1")
-    assert found["target"] == 4 and found["samples"] == 10 and "(target 4)" in said
+    message, found = run_script("loader.py", tmp_path / "out.json", "--clips", "12", "--passes", "1")
+    assert found["target"] == 4 and found["samples"] == 10 and "(target 4)" in message
     assert set(found["ratio"]) == {"official, sound stored", "official, sound computed"}
     assert min(found["ratio"].values()) > 0
 
@@ -65,8 +65,8 @@ def test_on_a_gpu_the_loader_has_to_spare_the_host_more():
 
 def test_training_is_measured_against_random_tensors_and_the_official_loop(tmp_path):
     small = ["--encoder", "small_cnn", "--side", "32", "--batches", "4", "--device", "cpu"]
-    said, found = run_script("gpu.py", tmp_path / "out.json", *small)
-    assert "no GPU was at hand" in said and not found["gpu"]
+    message, found = run_script("gpu.py", tmp_path / "out.json", *small)
+    assert "no GPU was at hand" in message and not found["gpu"]
     settings = [(one["method"], one["batch"]) for one in found["found"]]
     assert settings == [("joint", 4), ("di_mml", 4)]
     for one in found["found"]:

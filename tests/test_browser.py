@@ -264,8 +264,8 @@ def test_export_is_what_is_shown(visit: Visit, results: Path) -> None:
 def test_the_corrected_p_is_on_the_page_at_any_width(browser: Any, results: Path, width: int) -> None:
     one = Visit(browser, results, viewport={"width": width, "height": 844})
     page = one.go()
-    said = page.locator(f"{ACCURACY} tr[data-label=di_mml]:visible td:has-text('p ')").all_inner_texts()
-    assert len(said) == 3 and all(re.search(r"\]\s+p (<\.001|\.\d{3}|1)$", text.strip()) for text in said)
+    message = page.locator(f"{ACCURACY} tr[data-label=di_mml]:visible td:has-text('p ')").all_inner_texts()
+    assert len(message) == 3 and all(re.search(r"\]\s+p (<\.001|\.\d{3}|1)$", text.strip()) for text in message)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     widths = page.locator(f"{ACCURACY} thead th").evaluate_all("heads => heads.map(head => head.offsetWidth)")
     assert max(widths) < 200, "no heading stretches its column"

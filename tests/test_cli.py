@@ -75,7 +75,7 @@ def test_a_command_that_stands_in_no_group_is_a_fault(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         ("", "mmlbench: the following arguments are required: COMMAND"),
         ("lst", "unknown command 'lst'. Did you mean list or stale? See mmlbench --help"),
@@ -95,10 +95,10 @@ def test_a_command_that_stands_in_no_group_is_a_fault(monkeypatch):
         ("describe", "the following arguments are required: name"),
     ],
 )
-def test_a_wrong_command_gets_one_line_and_exit_code_2(words, said, capsys):
+def test_a_wrong_command_gets_one_line_and_exit_code_2(words, message, capsys):
     code, out, err = run(capsys, *words.split())
     assert (code, out) == (2, "")
-    assert said in err and err.count("\n") == 1 and err.startswith("mmlbench")
+    assert message in err and err.count("\n") == 1 and err.startswith("mmlbench")
 
 
 def test_a_fault_of_the_program_is_one_line_and_exit_code_1(capsys, monkeypatch):
@@ -287,16 +287,16 @@ def test_doctor_names_what_is_wrong_with_its_mend(tmp_path, capsys, plugin_folde
 
     use_plugins([plugin_folder])
     code, out, _ = run(capsys, *words)
-    assert code == 1 and "5 to mend" in out
+    assert code == 1 and "5 to fix" in out
     wrong = [line for line in out.splitlines() if line.startswith("wrong")]
-    for about, said in (
+    for about, message in (
         ("soundfile", "not installed; needed for recordings. Type: make env"),
-        ("plug-in", "broken.py: ValueError: the reason (line 1). Mend or rename the file"),
+        ("plug-in", "broken.py: ValueError: the reason (line 1). Fix or rename the file"),
         ("results", "GiB free. Free some space"),
         ("cache", "is no folder. Move it away, or name another by --cache"),
         ("config", "grid is [], not a list with at least one block"),
     ):
-        assert any(line.split()[1] == about and said in line for line in wrong), about
+        assert any(line.split()[1] == about and message in line for line in wrong), about
     assert re.search(r"note +scipy +0\.0\.1; tested with", out)
 
 
@@ -321,4 +321,4 @@ def test_doctor_counts_the_runs_and_says_what_is_the_matter(tmp_path, capsys, ti
 def test_doctor_sees_a_folder_that_cannot_be_written(monkeypatch, tmp_path):
     monkeypatch.setattr(doctor, "_writable", lambda folder: False)
     (finding,) = doctor.folder_findings("results", tmp_path)
-    assert (finding.verdict, finding.mend) == ("wrong", "Make it writable, or name another by --results")
+    assert (finding.verdict, finding.fix) == ("wrong", "Make it writable, or name another by --results")

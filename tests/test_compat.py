@@ -1,4 +1,4 @@
-"""torchvision and torchaudio beside a CPU build of torch: what is mended, and what is let through."""
+"""torchvision and torchaudio beside a CPU build of torch: what is fixed, and what is let through."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def error_of(config: object) -> ConfigError:
     with pytest.raises(ConfigError) as caught:
         configs.study(config)
     error = caught.value
-    assert error.exit_code == 2 and error.mend
+    assert error.exit_code == 2 and error.fix
     assert "\n" not in str(error) and len(str(error)) < 400
     return error
 
@@ -162,7 +162,7 @@ def test_a_recipe_may_be_a_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("path", "value", "said"),
+    ("path", "value", "message"),
     [
         ("grid 0 dataset", "tinny", "unknown dataset 'tinny'. Did you mean tiny"),
         ("grid 0 dataset", 3, "grid block 1 names no dataset"),
@@ -240,9 +240,9 @@ def test_a_recipe_may_be_a_file(tmp_path):
         ("plugins", ["/nowhere/at/all"], "/nowhere/at/all does not exist"),
     ],
 )  # fmt: skip
-def test_each_fault_gets_one_line_that_names_it(path, value, said):
+def test_each_fault_gets_one_line_that_names_it(path, value, message):
     error = error_of(changed(path, value))
-    assert said in str(error)
+    assert message in str(error)
 
 
 @pytest.mark.parametrize("config", [None, [], "grid", 3])
@@ -312,7 +312,7 @@ def test_methods_that_reuse_each_other_are_refused(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("a: [1\n", "line 2: while parsing a flow sequence"),
         ("\tx: 1\n", "Indent with spaces, not tabs"),
@@ -321,12 +321,12 @@ def test_methods_that_reuse_each_other_are_refused(monkeypatch):
         ("epochs: 1e-1\n", "It takes an int, at least 1"),
     ],
 )
-def test_a_recipe_file_that_is_wrong(text, said, tmp_path):
+def test_a_recipe_file_that_is_wrong(text, message, tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text(text)
     with pytest.raises(ConfigError) as caught:
         resolve(Request("avdigits", "joint", 0, recipe=str(path)), load_index())
-    assert said in str(caught.value) and "mine" in str(caught.value) and "\n" not in str(caught.value)
+    assert message in str(caught.value) and "mine" in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_config_file_that_is_no_text(tmp_path):
@@ -339,7 +339,7 @@ def test_a_config_file_that_is_no_text(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"schema": 99}, "unknown schema 99. This version reads 1"),
         ({"seed": "0"}, "seed '0' is not valid"),
@@ -351,12 +351,12 @@ def test_a_config_file_that_is_no_text(tmp_path):
         ({"recipe": 3}, "lacks a recipe"),
     ],
 )
-def test_a_stored_configuration_that_the_present_code_reads_otherwise(change, said):
+def test_a_stored_configuration_that_the_present_code_reads_otherwise(change, message):
     index = load_index()
     stored = {**resolve(Request("avdigits", "joint", 0), index).config, **change}
     with pytest.raises(ConfigError) as caught:
         from_config(stored, index)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     with pytest.raises(ConfigError, match="lacks seed"):
         from_config({key: value for key, value in stored.items() if key != "seed"} | {"schema": 1}, index)
 
@@ -367,13 +367,13 @@ def test_groups_of_a_config_are_a_file_about_its_grid(tmp_path):
     found = configs.study({**copy.deepcopy(WHOLE), "groups": str(file)})
     assert found.groups == str(file) and parse_plan(found.plan(), "plan.json").groups == str(file)
     assert "groups" not in configs.study(copy.deepcopy(WHOLE)).plan()
-    for text, said in (
+    for text, message in (
         ("dataset,split,id,group\nother,speaker,a,one\n", "other/speaker"),
         ("dataset,split\n", "columns"),
         ("dataset,split,id,group\ntiny,speaker,,one\n", "line 2"),
     ):
         file.write_text(text)
-        with pytest.raises(ConfigError, match=said):
+        with pytest.raises(ConfigError, match=message):
             configs.study({**copy.deepcopy(WHOLE), "groups": str(file)})
     for wrong in (3, [], str(tmp_path / "none.csv")):
         with pytest.raises(ConfigError, match="groups"):

@@ -139,9 +139,9 @@ def check_selection(run: RunFolder) -> None:
     """Check that the stored predictions of a rule are those of the epoch that it picked."""
     record = run.record
     for rule, picks in record["selected"].items():
-        judge, label = picks[-1]["judge"], run.predictions["test/label"]
+        select_on, label = picks[-1]["select_on"], run.predictions["test/label"]
         if rule != "val":
-            reached = (run.predictions[f"{rule}/test/{judge}"].argmax(1) == label).mean()
+            reached = (run.predictions[f"{rule}/test/{select_on}"].argmax(1) == label).mean()
             assert picks[-1]["accuracy"] == pytest.approx(reached), rule
     last = record["selected"].get("last", [])
     assert all(pick["epoch"] == max(p["epoch"] for p in last if p["stage"] == pick["stage"]) for pick in last)

@@ -11,20 +11,20 @@ import pytest
 from fake_runs import FakeMethod, small
 
 from mmlbench.analysis.accuracy import rank_groups
-from mmlbench.analysis.frame import make_frame
-from mmlbench.analysis.make import corrected
+from mmlbench.analysis.all_tables import make_frame
+from mmlbench.analysis.result_set import ResultSet
+from mmlbench.analysis.row_builders import corrected
 from mmlbench.analysis.rows import Row
-from mmlbench.analysis.view import View
 from mmlbench.report.sheets import accuracy_sheet
 from mmlbench.report.tables import accuracy_csv, gap_csv
 from mmlbench.results.groups import Entry, Group
-from mmlbench.results.scored import Run
+from mmlbench.results.scored_run import Run
 from mmlbench.stats import holm
 from mmlbench.storage.atomic import read_json
 
 
 @pytest.fixture(scope="module")
-def view(tmp_path_factory: pytest.TempPathFactory) -> View:
+def view(tmp_path_factory: pytest.TempPathFactory) -> ResultSet:
     """A study in which the worst gap of one method lies near zero."""
     results = tmp_path_factory.mktemp("corrections")
     methods = fake_runs.default_methods()
@@ -32,10 +32,10 @@ def view(tmp_path_factory: pytest.TempPathFactory) -> View:
         probe = {"audio": 0.66, "visual": 0.85 - lost}
         methods.append(FakeMethod(f"near{k}", "joint", {"fused": 0.8 + lost}, probe, params={"fusion": f"f{k}"}))
     fake_runs.write_study(results, [small(methods=methods, groups=(), seeds=(0, 1, 2, 3, 4))])
-    return View.parse(read_json(results / "plan.json"), *make_frame(results, results))
+    return ResultSet.parse(read_json(results / "plan.json"), *make_frame(results, results))
 
 
-def test_a_p_value_says_what_its_interval_says(view: View) -> None:
+def test_a_p_value_says_what_its_interval_says(view: ResultSet) -> None:
     tested = [row for row in view.rows if row.p_value is not None and row.ci_low is not None]
     assert {"gap", "difference", "fusion_gain"} <= {row.metric for row in tested}
     near = [row for row in tested if row.modality == "worst" and row.label.startswith("near")]
@@ -44,7 +44,7 @@ def test_a_p_value_says_what_its_interval_says(view: View) -> None:
         assert (row.p_value < 0.05) == (row.ci_low > 0 or row.ci_high < 0), row
 
 
-def test_p_values_of_one_reference_are_corrected_together(view: View) -> None:
+def test_p_values_of_one_reference_are_corrected_together(view: ResultSet) -> None:
     rows = view.of(view.groups()[0], "accuracy", "difference", "last")
     for name in {row.baseline for row in rows}:
         family = [row for row in rows if row.baseline == name]
@@ -56,7 +56,7 @@ def test_p_values_of_one_reference_are_corrected_together(view: View) -> None:
     assert alone[0].p_adjusted == 0.03
 
 
-def test_tables_print_the_corrected_one_and_say_so(view: View) -> None:
+def test_tables_print_the_corrected_one_and_say_so(view: ResultSet) -> None:
     sheet = accuracy_sheet(view, view.groups()[0])
     assert "p (Holm)" in sheet.columns and "p" not in sheet.columns
     assert any("p (Holm) is corrected for the rows of its own column" in note for note in sheet.notes)
@@ -64,7 +64,7 @@ def test_tables_print_the_corrected_one_and_say_so(view: View) -> None:
     assert "gap_p_value,gap_p_adjusted" in gap_csv(view)
 
 
-def test_the_standard_error_is_that_of_both_parts(view: View) -> None:
+def test_the_standard_error_is_that_of_both_parts(view: ResultSet) -> None:
     row = view.find(view.groups()[0], "joint", "accuracy")
     assert row is not None and row.se is not None and row.sd is not None and row.ci_high is not None
     assert row.sd / 5**0.5 <= row.se < (row.ci_high - row.ci_low) / 2 / 1.96
@@ -91,8 +91,8 @@ def test_a_row_that_is_left_out_and_groups_of_samples_are_named(tmp_path: Path) 
         replace(m, params={"fusion": "film"}) if m.label == "joint" else m for m in fake_runs.default_methods()
     ]
     fake_runs.write_study(tmp_path, [small(methods=methods, groups=("a", "b", "c"))])
-    view = View.parse(read_json(tmp_path / "plan.json"), *make_frame(tmp_path, tmp_path))
+    view = ResultSet.parse(read_json(tmp_path / "plan.json"), *make_frame(tmp_path, tmp_path))
     notes = accuracy_sheet(view, view.groups()[0]).notes
     assert any(note.startswith("No row of joint and unimodal models' mean logits") for note in notes)
-    said = {row.note for row in view.of(view.groups()[0], "classes") if row.label == "joint"}
-    assert any("these 3 speakers; says nothing about others" in note for note in said)
+    message = {row.note for row in view.of(view.groups()[0], "classes") if row.label == "joint"}
+    assert any("these 3 speakers; says nothing about others" in note for note in message)

@@ -276,8 +276,8 @@ def test_a_wav_beside_its_video_or_frames_is_compared(tmp_path):
         try:
             clips.check_frames(tmp_path, count, tmp_path / "a.wav")
             assert not fault
-        except Fault as told:
-            assert fault and f"has {count} frames, 1 a second, beside 2.0 s" in told.reason
+        except Fault as output:
+            assert fault and f"has {count} frames, 1 a second, beside 2.0 s" in output.reason
 
 
 # ---- good files that look odd ------------------------------------------------------------------------------------

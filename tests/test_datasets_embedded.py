@@ -297,7 +297,7 @@ def test_all_damaged_files_are_named_at_once(copied):
     (copied / "lucas.flac").write_bytes(b"fLaC")
     sums = raw.read_sums(copied / "SHA256SUMS", "")
     with pytest.raises(DataError, match=r"theo\.flac missing; lucas\.flac changed"):
-        raw.check_files(copied, sums, "avdigits", "Mend it")
+        raw.check_files(copied, sums, "avdigits", "Fix it")
 
 
 # --- shared front ends -----------------------------------------------------------------------------------

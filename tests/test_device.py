@@ -36,18 +36,18 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device.shutil, "which", lambda name: None)
 
 
-def cuda_build(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+def cuda_build(monkeypatch: pytest.MonkeyPatch, message: str) -> None:
     """Let torch be a build for CUDA 13.0 whose start ends with a message, as it stands in torch."""
 
     def fail() -> None:
-        raise RuntimeError(said)
+        raise RuntimeError(message)
 
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     monkeypatch.setattr(torch.cuda, "init", fail)
 
 
 @pytest.mark.parametrize(
-    ("environment", "said"),
+    ("environment", "message"),
     [
         ({}, ""),
         ({"SLURM_JOB_ID": "7"}, ""),
@@ -64,8 +64,8 @@ def cuda_build(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
         ({"CUDA_VISIBLE_DEVICES": ""}, ""),
     ],
 )
-def test_what_asks_for_a_gpu(environment: dict[str, str], said: str) -> None:
-    assert asked_for(environment) == said
+def test_what_asks_for_a_gpu(environment: dict[str, str], message: str) -> None:
+    assert asked_for(environment) == message
 
 
 def test_without_a_gpu_nothing_is_said() -> None:
@@ -74,7 +74,7 @@ def test_without_a_gpu_nothing_is_said() -> None:
 
 
 def reasons(monkeypatch: pytest.MonkeyPatch):
-    """Yield (reason in the message, mend) after setting torch up for each."""
+    """Yield (reason in the message, fix) after setting torch up for each."""
     monkeypatch.setattr(torch.version, "cuda", None)
     yield "is built for the CPU only", "make env"
     cuda_build(monkeypatch, OLD)
@@ -88,12 +88,12 @@ def reasons(monkeypatch: pytest.MonkeyPatch):
 def test_in_an_allocation_with_a_gpu_it_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in ONE.items():
         monkeypatch.setenv(name, value)
-    for reason, mend in reasons(monkeypatch):
+    for reason, fix in reasons(monkeypatch):
         with pytest.raises(ConfigError) as caught:
             choose_device("auto", pytest.fail)
         text = str(caught.value)
         assert "the job 7 was given a GPU (SLURM_JOB_GPUS=0), and torch can't use it" in text
-        assert reason in text and mend in text and "--device cpu, or MMLBENCH_DEVICE=cpu" in text
+        assert reason in text and fix in text and "--device cpu, or MMLBENCH_DEVICE=cpu" in text
         assert "http" not in text and "\n" not in text and trouble(torch) in text
         assert choose_device("cpu", pytest.fail).type == "cpu", "on purpose"
     monkeypatch.setenv("MMLBENCH_DEVICE", "cpu")
@@ -101,11 +101,11 @@ def test_in_an_allocation_with_a_gpu_it_is_an_error(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_device_by_name_says_why_it_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    for reason, mend in reasons(monkeypatch):
+    for reason, fix in reasons(monkeypatch):
         for name in ("cuda", "cuda:1"):
             with pytest.raises(ConfigError, match=f"device '{name}' can't be used") as caught:
                 choose_device(name, pytest.fail)
-            assert reason in str(caught.value) and mend in str(caught.value)
+            assert reason in str(caught.value) and fix in str(caught.value)
     monkeypatch.setenv("MMLBENCH_DEVICE", "cuda")
     with pytest.raises(ConfigError, match="device 'cuda' can't be used"):
         choose_device("auto", pytest.fail)
@@ -115,11 +115,14 @@ def test_a_gpu_that_is_there_and_idle_gets_a_loud_line(monkeypatch: pytest.Monke
     node = tmp_path / "nvidia0"
     node.write_text("")
     monkeypatch.setattr(device, "_driver_files", lambda: (node,))
-    said: list[str] = []
+    message: list[str] = []
     for reason, _ in reasons(monkeypatch):
-        assert choose_device("auto", said.append).type == "cpu"
-        assert said[-1].startswith(f"WARNING: there is a GPU ({node}) and torch can't use it") and reason in said[-1]
-    assert len(said) == 4
+        assert choose_device("auto", message.append).type == "cpu"
+        assert (
+            message[-1].startswith(f"WARNING: there is a GPU ({node}) and torch can't use it")
+            and reason in message[-1]
+        )
+    assert len(message) == 4
 
 
 def test_doctor_says_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -130,7 +133,7 @@ def test_doctor_says_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
     assert found().verdict == "ok"
     (tmp_path / "nvidia0").write_text("")
     monkeypatch.setattr(device, "_driver_files", lambda: (tmp_path / "nvidia0",))
-    assert found().verdict == "note" and "too old" in found().what and "TORCH=cu126" in found().mend
+    assert found().verdict == "note" and "too old" in found().what and "TORCH=cu126" in found().fix
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     assert found().verdict == "wrong" and "runs end with an error" in found().what
     monkeypatch.setenv("MMLBENCH_DEVICE", "cpu")

@@ -193,8 +193,8 @@ def test_the_copy_through_an_entry_point_gives_the_same_numbers(world):
 def test_the_plugins_reach_the_tables(method, world):
     (row,) = world.rows(table="accuracy", metric="accuracy", label=method, kind="fused", selection="last")
     assert 0 <= float(row["value"]) <= 1 and row["n_test"] == "60"
-    acted = world.record(method)["mechanisms"]
-    assert acted and all(amount > 0 for amount in acted.values())
+    count_mechanism = world.record(method)["mechanisms"]
+    assert count_mechanism and all(amount > 0 for amount in count_mechanism.values())
 
 
 def test_a_recipe_uses_the_example_encoder(world):

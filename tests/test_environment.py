@@ -62,7 +62,7 @@ def our_lines(done: subprocess.CompletedProcess[str]) -> list[str]:
 
 @needs_make
 @pytest.mark.parametrize(
-    ("script", "said"),
+    ("script", "message"),
     [
         ("echo 3.9", "python3 is 3.9;"),
         ("echo 3.14", "python3 is 3.14;"),
@@ -70,11 +70,11 @@ def our_lines(done: subprocess.CompletedProcess[str]) -> list[str]:
         ("exit 127", "python3 is no Python that runs;"),
     ],
 )
-def test_unsupported_python_is_one_line_with_the_mend(checkout: Path, script: str, said: str) -> None:
+def test_unsupported_python_is_one_line_with_the_mend(checkout: Path, script: str, message: str) -> None:
     done = make(checkout, script)
     assert done.returncode == 2
     (line,) = our_lines(done)
-    assert said in line
+    assert message in line
     assert "3.11, 3.12 or 3.13 is needed" in line
     assert "make results PYTHON=python3." in line
     assert not (checkout / ".venv").exists()

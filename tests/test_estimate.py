@@ -29,7 +29,7 @@ def study(tiny, tmp_path):
     return config
 
 
-def told(capsys, config, folder, measure=0, **profile):
+def output(capsys, config, folder, measure=0, **profile):
     """Return the lines that are printed: the table, the sum, the disk, and what was measured."""
     path = folder / "profile.yaml"
     path.write_text(yaml.safe_dump(profile), encoding="utf-8")
@@ -39,7 +39,7 @@ def told(capsys, config, folder, measure=0, **profile):
 
 
 def test_other_seeds_cost_the_same_and_other_methods_as_the_dearest(study, tmp_path, capsys):
-    *rows, last, disk = told(capsys, study, tmp_path, **{"submitit-gpus": "a100:1"})
+    *rows, last, disk = output(capsys, study, tmp_path, **{"submitit-gpus": "a100:1"})
     assert " ".join(rows[1].split()) == f"tiny speaker {RECIPE} joint 1 60.0 min 60.0 min measured, n = 1"
     assert " ".join(rows[2].split()) == f"tiny speaker {RECIPE} ogm_ge 2 60.0 min 2.0 h as joint"
     assert last.startswith("3 of 4 runs to make, in 3 SLURM jobs; 3.0 h one after the other, 3.00 GPU h, waiting")
@@ -51,7 +51,7 @@ def test_other_seeds_cost_the_same_and_other_methods_as_the_dearest(study, tmp_p
 
 
 def test_runs_that_share_a_gpu_are_fewer_jobs(study, tmp_path, capsys):
-    last = told(capsys, study, tmp_path, **{"submitit-gpus": "1", "set-resources": {"train": {"runs_per_gpu": 3}}})[
+    last = output(capsys, study, tmp_path, **{"submitit-gpus": "1", "set-resources": {"train": {"runs_per_gpu": 3}}})[
         -2
     ]
     assert (
@@ -62,13 +62,13 @@ def test_runs_that_share_a_gpu_are_fewer_jobs(study, tmp_path, capsys):
 
 def test_nothing_measured_is_said_with_the_command_that_mends_it(study, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
-    last = told(capsys, study, tmp_path / "empty")[-2]
+    last = output(capsys, study, tmp_path / "empty")[-2]
     assert "nothing is measured yet: make one run there" in last and "mmlbench train --dataset tiny" in last
 
 
 def test_what_was_never_run_is_measured_here(study, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
-    _, joint, ogm_ge, total, _, caution = told(capsys, study, tmp_path / "empty", measure=0.01)
+    _, joint, ogm_ge, total, _, caution = output(capsys, study, tmp_path / "empty", measure=0.01)
     assert "samples/s on cpu here" in joint and "samples/s on cpu here" in ogm_ge and "on this machine" in caution
     assert "CPU h" in total  # the profile asks for a GPU, but this was measured without one
     assert "4 of 4 runs to make" in total and "not counted:" not in total
@@ -119,9 +119,9 @@ def test_what_has_to_be_prepared_before_is_said_with_its_command(tmp_path, capsy
     cache = tmp_path / "my cache"
     words = ["estimate", str(config), "--cache", str(cache), "--results", str(tmp_path / "r"), "--seconds", "0"]
     assert main(words) == 0
-    said = capsys.readouterr().out
-    assert "1 caches to prepare" in said and "Raw files have to be prepared before:" in said
-    command = said.splitlines()[-1].strip()
+    message = capsys.readouterr().out
+    assert "1 caches to prepare" in message and "Raw files have to be prepared before:" in message
+    command = message.splitlines()[-1].strip()
     assert command.startswith("mmlbench prepare ucf101 --raw FOLDER")
     assert command.endswith(f"--cache '{cache}' --plugins {PLUGINS}")
 
@@ -135,4 +135,4 @@ def test_what_costs_what():
 def test_doctor_without_slurm_says_what_is_missing(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     (finding,) = doctor_slurm.slurm_findings()
-    assert finding.verdict == "wrong" and "sbatch" in finding.what and "Log in" in finding.mend
+    assert finding.verdict == "wrong" and "sbatch" in finding.what and "Log in" in finding.fix

@@ -20,7 +20,7 @@ from mmlbench.prepare.cache import Cache
 from mmlbench.registry.index import load_index
 from mmlbench.testing import PLUGINS, takes, tiny_spec
 from mmlbench.train import loop
-from mmlbench.train.build import axes_of, build_method
+from mmlbench.train.build import build_method, seed_key_of
 from mmlbench.train.data import PartData
 from mmlbench.train.loop import Trainer
 
@@ -56,8 +56,8 @@ def watch(name: str, tiny, seed: int = 0, dataset: str = "tiny") -> Seen:
         name, dataset, seed=seed, recipe={"epochs": EPOCHS}, plugins=[PLUGINS, ROOT / "tests" / "plugins"]
     )
     cache = Cache.open(tiny.cache / spec.cache)
-    axes = axes_of(spec.config)
-    data = {part: PartData(cache, spec.config["split"], part, CPU, axes) for part in ("train", "val", "test")}
+    seed_key = seed_key_of(spec.config)
+    data = {part: PartData(cache, spec.config["split"], part, CPU, seed_key) for part in ("train", "val", "test")}
     method = build_method(spec.config, cache, load_index(), len(data["train"]))
     seen = Seen()
     seen.weights = {m: hashed(encoder.state_dict()) for m, encoder in method.encoders.items()}
@@ -70,7 +70,7 @@ def watch(name: str, tiny, seed: int = 0, dataset: str = "tiny") -> Seen:
         return step_of(batch, step, optimizers)
 
     method.train_step = train_step  # type: ignore[method-assign]
-    Trainer(method, data, spec.config["recipe"], axes).run()
+    Trainer(method, data, spec.config["recipe"], seed_key).run()
     return seen
 
 
@@ -140,7 +140,7 @@ def test_the_drawn_views_are_uniform_and_of_every_sample(tiny):
 def test_a_method_that_draws_from_the_process_disturbs_an_engine_that_does_so_too(joint, tiny, monkeypatch):
     """Order from the process's generator, as many training scripts have it: the comparison turns red."""
     monkeypatch.setattr(PartData, "order", lambda self, epoch: torch.randperm(len(self)))
-    monkeypatch.setattr(loop, "seed_process", lambda *axes: None)
+    monkeypatch.setattr(loop, "seed_process", lambda *seed_key: None)
     torch.manual_seed(0)
     reference = watch("joint", tiny)
     torch.manual_seed(0)

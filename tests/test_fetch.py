@@ -86,7 +86,7 @@ def test_a_download_that_breaks_off_is_not_taken_for_whole(facts, host, tmp_path
     for came in (300_000, 600_000, 900_000):
         with pytest.raises(DataError, match="broke off") as error:
             download(one, tmp_path)
-        assert "goes on from there" in error.value.mend
+        assert "goes on from there" in error.value.fix
         assert (tmp_path / "a.bin.part").stat().st_size == came and not (tmp_path / "a.bin").exists()
         assert f"missing ({came} bytes of an earlier try" in state(one, tmp_path)[1]
     download(one, tmp_path)
@@ -120,11 +120,11 @@ def test_what_lies_there_is_judged(tmp_path):
 @pytest.mark.parametrize("name", REAL)
 def test_what_to_download_is_printed_without_a_folder(name, capsys):
     assert main(["fetch", name]) == 0
-    said = capsys.readouterr().out
-    assert "from     http" in said and "licence  " in said and "facts    " in said
+    message = capsys.readouterr().out
+    assert "from     http" in message and "licence  " in message and "facts    " in message
     for one in load_index().find("dataset", name).facts["downloads"]:
-        assert one["name"] in said and bool(one["bytes"] or one["sha256"]) <= bool(one["source"])
-        assert all(digest in said for digest in one["lists"].values())
+        assert one["name"] in message and bool(one["bytes"] or one["sha256"]) <= bool(one["source"])
+        assert all(digest in message for digest in one["lists"].values())
 
 
 def make(folder: Path, names: str) -> Path:
@@ -188,8 +188,10 @@ def test_the_lists_of_ucf101_are_downloaded_checked_and_unpacked(host, tmp_path,
     served(monkeypatch, f"{host}/x", "UCF101TrainTestSplits-RecognitionTask.zip", packed.getvalue())
     raw = make(tmp_path / "raw", "UCF-101/")
     assert main(["fetch", "ucf101", "--into", str(raw)]) == 0
-    said = capsys.readouterr().err
-    assert "downloading " in said and "its checksum right" in said and "next: mmlbench prepare ucf101" in said
+    message = capsys.readouterr().err
+    assert (
+        "downloading " in message and "its checksum right" in message and "next: mmlbench prepare ucf101" in message
+    )
     found = raw / "ucfTrainTestlist"
     assert {p.name: p.read_bytes() for p in found.iterdir()} == {p.name: p.read_bytes() for p in lists.iterdir()}
     assert sorted(p.name for p in raw.iterdir())[1:] == [

@@ -322,7 +322,7 @@ def test_what_is_no_file_is_refused_in_words(place: Path, monkeypatch) -> None:
     os.mkfifo(place / "pipe")
     (place / "loop").symlink_to("loop")
     monkeypatch.chdir(place)
-    for value, said in (
+    for value, message in (
         ("absent.pt", "absent.pt does not exist"),
         ("audio.pt/inside.pt", "inside.pt does not exist"),
         (".", "is a folder, not a file"),
@@ -339,7 +339,7 @@ def test_what_is_no_file_is_refused_in_words(place: Path, monkeypatch) -> None:
         encoder = {"audio": {"name": "from_file", "params": {"weights": value}}, "visual": "small_cnn"}
         with pytest.raises(ConfigError) as caught:
             resolve(Request("tiny", "joint", 0, recipe_params={"encoder": encoder}), load_index())
-        assert said in caught.value.what and "encoder from_file: weights" in caught.value.what
+        assert message in caught.value.what and "encoder from_file: weights" in caught.value.what
         assert "\n" not in str(caught.value) and caught.value.exit_code == 2
 
 
@@ -395,7 +395,7 @@ def test_what_holds_no_plain_weights_is_refused(tmp_path: Path, kind: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda s: s.pop("bias"), "it lacks bias"),
         (lambda s: s.update(more=torch.ones(1)), "it has unknown more"),
@@ -403,11 +403,11 @@ def test_what_holds_no_plain_weights_is_refused(tmp_path: Path, kind: str) -> No
         (lambda s: s.update(bias=torch.tensor([0, 1, float("nan"), 2])), "NaN or infinite values in bias"),
     ],
 )
-def test_weights_that_do_not_fit_are_named(tmp_path: Path, change, said: str) -> None:
+def test_weights_that_do_not_fit_are_named(tmp_path: Path, change, message: str) -> None:
     state = dict(torch.nn.Linear(2, 4).state_dict())
     change(state)
     torch.save(state, tmp_path / "w.pt")
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         load_weights(torch.nn.Linear(2, 4), File.of(tmp_path / "w.pt"))
 
 

@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmlbench.analysis.frame import _train_flops
+from mmlbench.analysis.all_tables import _train_flops
 from mmlbench.errors import ConfigError, DataError
 from mmlbench.method import Method, Stage
 from mmlbench.prepare.cache import Cache
 from mmlbench.registry.index import load_index, use_plugins
 from mmlbench.testing import tiny_spec
-from mmlbench.train.build import axes_of, build_method
+from mmlbench.train.build import build_method, seed_key_of
 from mmlbench.train.data import PartData
 from mmlbench.train.flops import BLOCK, FlopMeter
 from mmlbench.train.loop import Trainer, check_schedule
@@ -52,7 +52,7 @@ class Heavy(Joint):
             weights = list(self.encoders["audio"].parameters())
             grads = torch.autograd.grad(loss, weights, create_graph=True)
             loss = loss + 1e-3 * sum(g.square().sum() for g in grads)
-            self.acted("second")
+            self.count_mechanism("second")
         return loss, logits
 
     def after_backward(self, step):
@@ -75,11 +75,11 @@ def train(tiny, monkeypatch, method: str, counted: bool = True, **options: objec
     spec = tiny_spec(method, plugins=[FOLDER], **options)
     cache = Cache.open(tiny.cache / spec.cache)
     data = {
-        part: PartData(cache, spec.config["split"], part, torch.device("cpu"), axes_of(spec.config))
+        part: PartData(cache, spec.config["split"], part, torch.device("cpu"), seed_key_of(spec.config))
         for part in ("train", "val", "test")
     }
     built = build_method(spec.config, cache, load_index(), len(data["train"]))
-    trainer = Trainer(built, data, spec.config["recipe"], axes_of(spec.config))
+    trainer = Trainer(built, data, spec.config["recipe"], seed_key_of(spec.config))
     evaluation, plain = 0, trainer._evaluate
 
     def evaluate(*words: object) -> None:
@@ -97,7 +97,7 @@ def train(tiny, monkeypatch, method: str, counted: bool = True, **options: objec
     return trainer, 0, built.state_dict()
 
 
-def told(trainer: Trainer) -> float:
+def output(trainer: Trainer) -> float:
     """Return the operations that the record tells, as the tables add them up."""
     lengths = {stage.name: stage.epochs for stage in trainer.stages}
     record = {"run": "r", "flops": {"train_per_sample": trainer.outcome.flops}, "counts": {"train": 40}}
@@ -109,7 +109,7 @@ def test_the_record_tells_what_torch_counts_over_the_whole_of_training(method, t
     """With batches of 6 an epoch of 40 samples has 7 steps, the last of 4 samples."""
     options = {"recipe": {"epochs": 5, "batch_size": 6}}
     trainer, wanted, _ = train(tiny, monkeypatch, method, **options)
-    assert told(trainer) == pytest.approx(wanted, rel=1e-9) and (wanted > 0 or not trainer.stages)
+    assert output(trainer) == pytest.approx(wanted, rel=1e-9) and (wanted > 0 or not trainer.stages)
 
 
 @pytest.mark.parametrize("batch_size", [2, 40])
@@ -122,8 +122,8 @@ def test_hooks_and_windows_of_mechanisms_are_counted(params, batch_size, tiny, m
     options = {"params": params, "recipe": {"epochs": 6, "batch_size": batch_size}}
     trainer, wanted, _ = train(tiny, monkeypatch, "heavy", **options)
     joint, plain, _ = train(tiny, monkeypatch, "joint", recipe=options["recipe"])
-    assert told(trainer) == pytest.approx(wanted, rel=1e-9)
-    assert wanted > 1.2 * plain == pytest.approx(1.2 * told(joint))
+    assert output(trainer) == pytest.approx(wanted, rel=1e-9)
+    assert wanted > 1.2 * plain == pytest.approx(1.2 * output(joint))
 
 
 def test_counting_changes_no_weight(tiny, monkeypatch, plugin_folder):

@@ -16,7 +16,7 @@ from mmlbench.decode.meshes import read_off, render
 from mmlbench.errors import DataError
 from mmlbench.frontends import pairs
 from mmlbench.frontends.divide import hold_out_exactly
-from mmlbench.train.augmentation import Look, Pixels
+from mmlbench.train.augmentation import Augmentation, Pixels
 
 
 def textured(shift: tuple[int, int]) -> np.ndarray:
@@ -111,7 +111,7 @@ def test_a_flip_gives_the_flow_of_mirrored_frames(cropped: bool) -> None:
     boxes = torch.tensor([[[0, 10, 40, 40]]]) if cropped else None  # the middle, so that both sides match
 
     def shown(**rule: bool) -> torch.Tensor:
-        pixels = Pixels(Look(flip=1.0, **crop, **rule), (2, 40, 60), flow.SCALE, flow.OFFSET)  # type: ignore[arg-type]
+        pixels = Pixels(Augmentation(flip=1.0, **crop, **rule), (2, 40, 60), flow.SCALE, flow.OFFSET)  # type: ignore[arg-type]
         made = pixels.show(torch.from_numpy(found)[:, None], boxes, torch.tensor([[True]]))[0, 0]
         return made * flow.SCALE + flow.OFFSET
 

@@ -354,8 +354,8 @@ def test_json_that_python_itself_refuses(
     if name != "archive.json":
         file = next(p for p in results.rglob("*.json") if p.name == name)
         file.write_text(text, encoding="latin-1")
-        said = run(capsys, "verify", "--results", results)
-        assert said[0] in (1, 2)
+        message = run(capsys, "verify", "--results", results)
+        assert message[0] in (1, 2)
         assert run(capsys, "tables", "--results", results)[0] == (0 if name == "provenance.json" else 2)
     whole = next(n for n in studied[1] if n.endswith(name))
     bad = tmp_path / "bad.tar.gz"

@@ -15,10 +15,10 @@ from test_bad_results import rewrite
 from test_interval_coverage import sim
 from test_report import folder_of, one
 
-from mmlbench.analysis.frame import make_frame
-from mmlbench.analysis.make import within
+from mmlbench.analysis.all_tables import make_frame
+from mmlbench.analysis.result_set import ResultSet
+from mmlbench.analysis.row_builders import within
 from mmlbench.analysis.rows import SELECTED_ON_TEST, SMALL_CLASS, Row, parse_rows
-from mmlbench.analysis.view import View
 from mmlbench.report.difference import _difference
 from mmlbench.report.leaderboard import markdown_page, show
 from mmlbench.report.numbers import with_sd
@@ -209,14 +209,14 @@ def test_a_collapsed_seed_stands_beside_the_number_everywhere(tmp_path: Path, mo
     assert one(rows, label="ogm_ge", metric="difference", baseline="joint").far_seeds == "3"
     assert one(rows, "competition_gap", label="ogm_ge", metric="gap", modality="visual").far_seeds == "3"
     assert not [row for row in rows if row.far_seeds and row.label != "ogm_ge"]
-    view = View.parse(read_json(tmp_path / "plan.json"), all_tables, cost)
+    view = ResultSet.parse(read_json(tmp_path / "plan.json"), all_tables, cost)
     group = view.groups()[0]
     assert with_sd(view.find(group, "ogm_ge", "accuracy")).endswith("(seed 3 far off)")
     assert "seed 3 far off" in str(accuracy_sheet(view, group).rows)
     (note,) = far_notes(view, group)
     assert "ogm_ge: seed 3 far off" in note and note in gap_sheet(view, group).notes
     assert ",far_seeds," in accuracy_csv(view) and "seed 3 far off" in markdown_page(view, tmp_path, {})
-    assert far_notes(View("x", "last", "joint", [r for r in rows if not r.far_seeds], []), group) == []
+    assert far_notes(ResultSet("x", "last", "joint", [r for r in rows if not r.far_seeds], []), group) == []
     (tmp_path / "all_tables.csv").write_text(all_tables)
     (tmp_path / "cost.csv").write_text(cost)
     console = Console(file=io.StringIO(), width=140)

@@ -58,8 +58,10 @@ def test_the_official_copys_faults_are_named_and_their_list_is_taken(official, t
     assert "12.0 s of picture beside 1.4 s of sound (a known fault" in reasons["1064_IEO_DIS_MD"]
     assert "can't be opened" in reasons["1076_MTI_NEU_XX"] and "a known fault" in reasons["1076_MTI_NEU_XX"]
     assert main([*words(official, tmp_path), "--allow-missing", str(report)]) == 0
-    said = capsys.readouterr().err
-    assert "1064_TIE_SAD_XX: the official copy has a known fault (its video names no duration); what is here" in said
+    message = capsys.readouterr().err
+    assert (
+        "1064_TIE_SAD_XX: the official copy has a known fault (its video names no duration); what is here" in message
+    )
 
 
 def test_what_is_not_there_is_no_known_fault(official, tmp_path, capsys):

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import yaml
 
-from mmlbench.analysis.frame import make_frame
-from mmlbench.analysis.literature import Figure, Ours, Source, cells, compare, read_figures, read_source
-from mmlbench.analysis.view import View
+from mmlbench.analysis.all_tables import make_frame
+from mmlbench.analysis.literature import Ours, PublishedResult, Source, cells, compare, read_published, read_source
+from mmlbench.analysis.result_set import ResultSet
 from mmlbench.errors import DataError
 from mmlbench.report import spread
 from mmlbench.storage.atomic import read_json
@@ -22,13 +22,13 @@ SOURCE = Source(
     "some", "A paper", "CONF 2020", "https://example.org/paper", "its authors", "the paper", {"cremad": "official"},
     "last", ("field",), "",
 )  # fmt: skip
-FIGURE = Figure(SOURCE, "cremad", "joint", "accuracy", 60.0, "Table 1, row Joint")
+FIGURE = PublishedResult(SOURCE, "cremad", "joint", "accuracy", 60.0, "Table 1, row Joint")
 BARE = {"dataset": "cremad", "method": "joint", "metric": "accuracy", "value": 61.2}
 OURS = Ours("cremad", "official", "field", "last", 66.0, 1.2, 1.0, 744, 5)
 
 
 def test_every_published_figure_has_a_source_that_a_reader_can_open() -> None:
-    figures = read_figures()
+    figures = read_published()
     assert len(figures) > 100 and len({figure.source.key for figure in figures}) == len(
         list(published_folder().glob("*.yaml"))
     )
@@ -108,21 +108,21 @@ def test_the_interval_to_a_published_number_holds_the_truth(seeds: int) -> None:
         (replace(FIGURE, metric="accuracy/audio"), OURS, "no counterpart"),
     ],
 )
-def test_what_does_not_match_gets_a_reason_and_no_verdict(figure: Figure, ours: Ours, why: str) -> None:
+def test_what_does_not_match_gets_a_reason_and_no_verdict(figure: PublishedResult, ours: Ours, why: str) -> None:
     made = compare(figure, ours)
     assert made.verdict.startswith("not comparable: ") and why in made.verdict
     assert made.ci_low is None and made.difference == pytest.approx(6.0)
 
 
 def test_the_spread_of_joint_on_cremad_is_that_of_the_sources() -> None:
-    found = cells(read_figures())["cremad", "joint"]
+    found = cells(read_published())["cremad", "joint"]
     assert [figure.value for figure in found][:1] == [53.2] and found[-1].value == 67.47
-    assert all(len({one.source.key for one in figures}) > 1 for figures in cells(read_figures()).values())
+    assert all(len({one.source.key for one in figures}) > 1 for figures in cells(read_published()).values())
 
 
 def test_ours_stand_beside_theirs_and_in_the_spread(tmp_path: Path) -> None:
     fake_runs.write_study(tmp_path, [fake_runs.small(dataset="cremad", split="official", seeds=(0, 1))])
-    view = View.parse(read_json(tmp_path / "plan.json"), *make_frame(tmp_path, tmp_path))
+    view = ResultSet.parse(read_json(tmp_path / "plan.json"), *make_frame(tmp_path, tmp_path))
     group = view.groups()[0]
     fair = replace(FIGURE, source=replace(SOURCE, recipes=("embedded",)))
     other = replace(FIGURE, value=67.0, source=replace(SOURCE, key="b", title="<b>B</b>", selection="unknown"))
@@ -131,13 +131,13 @@ def test_ours_stand_beside_theirs_and_in_the_spread(tmp_path: Path) -> None:
     assert "&lt;b&gt;B&lt;/b&gt;" in text and "<b>B" not in text
     page = spread.section(view, [fair, other])
     assert "joint on cremad: 60.0 to 67.0 % in 2 sources" in page and "this study, official, embedded, last" in page
-    assert "not run" in spread.section(View("x", "last", "joint", [], []), [fair, other])
+    assert "not run" in spread.section(ResultSet("x", "last", "joint", [], []), [fair, other])
 
 
 def test_the_standard_error_counts_not_the_width_of_few_seeds(tmp_path: Path) -> None:
     """At two seeds t is 12.7: an interval read as if normal would agree with anything."""
     fake_runs.write_study(tmp_path, [fake_runs.small(dataset="cremad", split="official", seeds=(0, 1))])
-    view = View.parse(read_json(tmp_path / "plan.json"), *make_frame(tmp_path, tmp_path))
+    view = ResultSet.parse(read_json(tmp_path / "plan.json"), *make_frame(tmp_path, tmp_path))
     row, ours = spread.ours_of(view, view.groups()[0], replace(FIGURE, source=replace(SOURCE, recipes=("embedded",))))
     assert ours.se == pytest.approx(100 * row.se) and ours.se < 100 * (row.ci_high - row.ci_low) / 2 / 1.96
 
@@ -146,7 +146,7 @@ def test_another_head_or_another_modality_is_no_counterpart(tmp_path: Path) -> N
     methods = fake_runs.default_methods()
     methods.append(fake_runs.FakeMethod("best", "joint", {"fused": 0.95}, params={"fusion": "film"}))
     fake_runs.write_study(tmp_path, [fake_runs.small(dataset="cremad", split="official", methods=methods)])
-    view = View.parse(read_json(tmp_path / "plan.json"), *make_frame(tmp_path, tmp_path))
+    view = ResultSet.parse(read_json(tmp_path / "plan.json"), *make_frame(tmp_path, tmp_path))
     group, fair = view.groups()[0], replace(FIGURE, source=replace(SOURCE, recipes=("embedded",)))
     row, ours = spread.ours_of(view, group, fair)
     assert row.label == "joint" and ours.head == "concat", "not the head that happens to be best"

@@ -17,13 +17,13 @@ from mmlbench.study.run_spec import Request, resolve
 from mmlbench.testing import tiny_spec
 from mmlbench.train import stream
 from mmlbench.train.augmentation import (
-    Look,
+    Augmentation,
     Pixels,
+    augmentations_of,
     crop,
     draw,
     fixed_picks,
     fixed_views,
-    looks_of,
     middle_box,
     random_boxes,
     random_views,
@@ -61,24 +61,24 @@ def test_seed_999_is_numpys():
 
 def test_random_frames_are_a_clips_own_and_differ():
     valid = torch.tensor([2, 3, 5, 8] * 500)
-    views = random_views(valid, Look(frames=3), generator("test"))
+    views = random_views(valid, Augmentation(frames=3), generator("test"))
     assert views.shape == (2000, 3) and (views < valid[:, None]).all() and (views >= 0).all()
     enough = views[valid >= 3]
     assert (enough.diff(dim=1) > 0).all()
     shown = torch.bincount(views[valid == 8].flatten(), minlength=8).double() / 500
     assert (shown - 3 / 8).abs().max() < 0.08
-    one = random_views(valid, Look(), generator("test"))
+    one = random_views(valid, Augmentation(), generator("test"))
     assert one.shape == (2000, 1) and (one[:, 0] < valid).all() and set(one[valid == 2].flatten().tolist()) == {0, 1}
 
 
 def test_rows_with_fewer_frames_take_from_their_own():
-    assert fixed_views(torch.tensor([1, 4]), Look(frames=2, pick="uniform")).tolist() == [[0, 0], [1, 3]]
+    assert fixed_views(torch.tensor([1, 4]), Augmentation(frames=2, pick="uniform")).tolist() == [[0, 0], [1, 3]]
 
 
 # --- crops and flips ----------------------------------------------------------------------------------------
 def test_crops_are_distributed_as_torchvisions():
-    look, size = Look(crop="resized", aspect=4 / 3), (360, 480)
-    boxes = random_boxes((4000, 1), size, look, generator("test"))[:, 0].double()
+    augmentation, size = Augmentation(crop="resized", aspect=4 / 3), (360, 480)
+    boxes = random_boxes((4000, 1), size, augmentation, generator("test"))[:, 0].double()
     assert (boxes >= 0).all() and (boxes[:, :2] + boxes[:, 2:] <= torch.tensor(size)).all()
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -95,7 +95,7 @@ def test_crops_are_distributed_as_torchvisions():
 
 
 def test_a_frame_that_fits_no_crop_gives_a_part_of_4_to_3():
-    boxes = random_boxes((500, 1), (64, 640), Look(crop="resized", aspect=10.0), generator("test"))[:, 0]
+    boxes = random_boxes((500, 1), (64, 640), Augmentation(crop="resized", aspect=10.0), generator("test"))[:, 0]
     assert (boxes[:, 2] <= 64).all() and (boxes[:, 3] <= 86).all() and (boxes[:, 3] > 1).all()
 
 
@@ -133,14 +133,14 @@ def test_values_are_scaled_the_same_in_pieces(size):
 
 
 def test_random_windows_lie_on_pixels_and_evaluation_takes_the_middle():
-    look = Look(crop="random", crop_size=8)
-    boxes = random_boxes((300, 2), (10, 14), look, generator("test"))
+    augmentation = Augmentation(crop="random", crop_size=8)
+    boxes = random_boxes((300, 2), (10, 14), augmentation, generator("test"))
     assert (boxes[..., 2:] == 8).all()
     assert boxes[..., 0].unique().tolist() == [0, 1, 2] and boxes[..., 1].unique().tolist() == [0, 1, 2, 3, 4, 5, 6]
     stored = torch.randint(0, 256, (1, 2, 3, 10, 14), generator=generator("test"), dtype=torch.uint8)
-    shown = Pixels(look, (3, 10, 14), 1.0, 0.0).show(stored, None, None)
+    shown = Pixels(augmentation, (3, 10, 14), 1.0, 0.0).show(stored, None, None)
     assert torch.equal(shown, stored[..., 1:9, 3:11].float())
-    assert middle_box((10, 14), Look()) is None
+    assert middle_box((10, 14), Augmentation()) is None
 
 
 @pytest.mark.parametrize("negate", [True, False])
@@ -148,14 +148,14 @@ def test_a_flip_negates_horizontal_flow_or_not(negate):
     scale, offset = 40 / 255, -20.0
     real = torch.stack([torch.full((4, 6), 8.0), torch.arange(6.0).expand(4, 6)])
     stored = ((real - offset) / scale)[None, None]
-    pixels = Pixels(Look(flip=1.0, negate=negate), (2, 4, 6), scale, offset)
+    pixels = Pixels(Augmentation(flip=1.0, negate=negate), (2, 4, 6), scale, offset)
     shown = pixels.show(stored, None, torch.tensor([[True]]))[0, 0] * scale + offset
     assert torch.allclose(shown[0], torch.full((4, 6), -8.0 if negate else 8.0), atol=1e-3)
     assert torch.allclose(shown[1], real[1].flip(-1), atol=1e-3)
 
 
 def test_pixel_noise_is_one_pattern_of_the_asked_size():
-    pixels = Pixels(Look(frames=2, noise=0.1), (3, 40, 40), 1 / 255, 0.0)
+    pixels = Pixels(Augmentation(frames=2, noise=0.1), (3, 40, 40), 1 / 255, 0.0)
     stored = torch.full((3, 2, 3, 40, 40), 100, dtype=torch.uint8)
     noise = (pixels.show(stored, None, None) - 100) / 255
     assert torch.equal(noise[0], noise[1]) and not torch.equal(noise[0, 0], noise[0, 1])
@@ -164,23 +164,23 @@ def test_pixel_noise_is_one_pattern_of_the_asked_size():
 
 # --- what is drawn ------------------------------------------------------------------------------------------
 def test_what_is_drawn_follows_from_seed_epoch_and_sample_alone():
-    look = Look(frames=2, crop="resized", flip=0.5, key="visual")
+    augmentation = Augmentation(frames=2, crop="resized", flip=0.5, key="visual")
     valid = torch.full((40,), 6)
-    first = draw(valid, (24, 24), look, ("a", 0), "visual", 3)
-    again = draw(valid, (24, 24), look, ("a", 0), "visual", 3)
+    first = draw(valid, (24, 24), augmentation, ("a", 0), "visual", 3)
+    again = draw(valid, (24, 24), augmentation, ("a", 0), "visual", 3)
     assert torch.equal(first.views, again.views) and torch.equal(first.boxes, again.boxes)
     assert first.boxes.shape == (40, 2, 4) and first.flips.shape == (40, 2)
-    for axes, epoch in ((("a", 1), 3), (("a", 0), 4), (("b", 0), 3)):
-        other = draw(valid, (24, 24), look, axes, "visual", epoch)
+    for seed_key, epoch in ((("a", 1), 3), (("a", 0), 4), (("b", 0), 3)):
+        other = draw(valid, (24, 24), augmentation, seed_key, "visual", epoch)
         assert not torch.equal(first.boxes, other.boxes) and not torch.equal(first.views, other.views)
-    clip = draw(valid, (24, 24), replace(look, together=True), ("a", 0), "visual", 3)
+    clip = draw(valid, (24, 24), replace(augmentation, together=True), ("a", 0), "visual", 3)
     assert clip.boxes.shape == (40, 1, 4) and clip.flips.shape == (40, 1)
 
 
 def tiny_data(tiny, **recipe) -> PartData:
     """Return the tiny train part under a recipe."""
     cache = Cache.open(tiny.cache / tiny_spec("joint").cache)
-    return PartData(cache, "speaker", "train", CPU, ("tiny", 0), None, looks_of(recipe, cache))
+    return PartData(cache, "speaker", "train", CPU, ("tiny", 0), None, augmentations_of(recipe, cache))
 
 
 def test_batches_do_not_depend_on_their_size(tiny):
@@ -198,8 +198,10 @@ def test_batches_do_not_depend_on_their_size(tiny):
 @pytest.mark.parametrize("recipe", [{}, {"frames": 2, "crop": "resized", "flip": 0.5, "image_noise": 0.1}])
 def test_streamed_batches_are_the_resident_ones(recipe, tiny):
     cache = Cache.open(tiny.cache / tiny_spec("joint").cache)
-    looks = looks_of(recipe, cache)
-    both = [PartData(cache, "speaker", "train", CPU, ("tiny", 0), None, looks, stream) for stream in (False, True)]
+    augmentations = augmentations_of(recipe, cache)
+    both = [
+        PartData(cache, "speaker", "train", CPU, ("tiny", 0), None, augmentations, stream) for stream in (False, True)
+    ]
     for epoch in (None, 3):
         resident, streamed = (list(data.in_order(epoch)) for data in both)
         for one, two in zip(resident, streamed, strict=True):

@@ -78,7 +78,7 @@ def whole(words: Any, hosts: tuple[Warm, Warm], place: Path, root: str) -> list[
     there.mkdir()
     ops = place / "ops"
     run = hosts[0].start(words(there), there / "log", host="a", root=str(there / root), ops=str(ops))
-    assert run.wait() == 0, run.said
+    assert run.wait() == 0, run.message
     return ops.read_text(encoding="utf-8").splitlines()
 
 
@@ -120,24 +120,24 @@ def cache_is_whole(place: Path, undisturbed: Path) -> None:
 
 def ended_well(one: Command, code: int) -> None:
     """Check what the one who lost said: one line that names the other, and no place in the code."""
-    told = one.said.partition("FROZEN")[2]
-    lost = [line for line in told.splitlines() if "took over" in line]
-    assert "Traceback" not in told and "unexpected" not in told
+    output = one.message.partition("FROZEN")[2]
+    lost = [line for line in output.splitlines() if "took over" in line]
+    assert "Traceback" not in output and "unexpected" not in output
     if code == LOST:
         assert len(lost) == 1 and lost[0].startswith("mmlbench: this process was not heard of for ")
         assert "the same command waits for the other, or goes on" in lost[0]
     else:
-        assert code == 0 and ("is complete" in one.said or "is ready" in one.said), one.said
+        assert code == 0 and ("is complete" in one.message or "is ready" in one.message), one.message
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_run_that_another_host_has_completed(moment, train, trained, hosts, tmp_path):
     one, other, code = taken_over(*hosts, train(tmp_path), tmp_path, **MOMENTS[moment])
-    assert other is not one, one.said
-    assert "taking over" in other.said or moment == "after completion"
+    assert other is not one, one.message
+    assert "taking over" in other.message or moment == "after completion"
     ended_well(one, code)
     assert code == 0  # what was asked for is there
-    assert "nothing of this process is kept" in one.said or moment == "after completion"
+    assert "nothing of this process is kept" in one.message or moment == "after completion"
     run_is_whole(tmp_path, trained[0])
 
 
@@ -149,15 +149,15 @@ def test_a_run_on_which_another_host_still_works(moment, train, trained, hosts, 
     assert until(other, "FROZEN")
     code = go_on(one)
     ended_well(one, code)
-    assert code == LOST and "on b took over" in one.said
-    assert go_on(other) == 0, other.said
+    assert code == LOST and "on b took over" in one.message
+    assert go_on(other) == 0, other.message
     run_is_whole(tmp_path, trained[0])
 
 
 @pytest.mark.parametrize("moment", PREPARING)
 def test_a_cache_that_another_host_has_completed(moment, cremad, prepared, hosts, tmp_path):
     one, other, code = taken_over(*hosts, cremad(tmp_path), tmp_path, **PREPARING[moment])
-    assert other is not one, one.said
+    assert other is not one, one.message
     ended_well(one, code)
     assert code == 0
     cache_is_whole(tmp_path, prepared[0])
@@ -172,8 +172,8 @@ def test_a_cache_on_which_another_host_still_works(moment, cremad, prepared, hos
     assert until(other, "FROZEN")
     code = go_on(one)
     ended_well(one, code)
-    assert code == LOST and "items were done before" in other.said
-    assert go_on(other) == 0, other.said
+    assert code == LOST and "items were done before" in other.message
+    assert go_on(other) == 0, other.message
     cache_is_whole(tmp_path, prepared[0])
 
 
@@ -185,8 +185,8 @@ def test_a_run_that_another_host_has_measured_under_noise(tiny, hosts, tmp_path)
         for path in (tmp_path / "results").glob("robustness/*/*/*/*.npz"):
             path.unlink()
         one, other, code = taken_over(*hosts, words, tmp_path, inside="mmlbench.train.robustness:Noise", count=count)
-        assert other is not one, one.said
-        assert code == 0 and "nothing of this process is kept" in one.said
+        assert other is not one, one.message
+        assert code == 0 and "nothing of this process is kept" in one.message
         place = tmp_path / "results" / "robustness" / run.name.removeprefix("runs/")
         assert [path.name for path in place.parent.iterdir()] == [f"{place.name}.npz"]
         for log in (tmp_path / "a.log", tmp_path / "b.log"):
@@ -254,26 +254,26 @@ def test_what_snakemake_makes_of_it(meanwhile, hosts, tmp_path):
     if frozen:
         assert until(other, "FROZEN")
     else:
-        assert other.wait() == 0, other.said
+        assert other.wait() == 0, other.message
         before = times(there)
     os.kill(int(pid.read_text()), signal.SIGCONT)
     if late:
         wait_for(f"FROZEN at {telling}")
-        assert go_on(other) == 0, other.said
+        assert go_on(other) == 0, other.message
         (stamp,), before = there.glob("done-*"), times(there)
-        said = stamp.read_bytes()
+        message = stamp.read_bytes()
         os.kill(int(pid.read_text()), signal.SIGCONT)
     text, _ = process.communicate(timeout=200)
     assert process.returncode == (1 if frozen else 0), text
     if frozen and not late:
-        assert go_on(other) == 0, other.said
+        assert go_on(other) == 0, other.message
     if late:
         assert not stamp.exists()
     elif not frozen:
         assert times(there) == before
     assert verify(there) == [] and clone.call("snakemake", "--cores", "1", TABLES).code == 0
     if late:
-        assert stamp.read_bytes() == said and times(there) == before
+        assert stamp.read_bytes() == message and times(there) == before
 
 
 def last(ops: list[str], words: str) -> int:
@@ -288,12 +288,12 @@ def test_a_stop_between_the_check_and_the_rename(train, trained, cremad, prepare
         place.mkdir()
         at = last([line if line.startswith("os.rename") else "" for line in trained[1]], words)
         one, _, code = taken_over(*hosts, train(place), place, root=str(place / "results"), at=at)
-        assert code == 0 and "FROZEN at os.rename" in one.said and "nothing of this process is kept" in one.said
+        assert code == 0 and "FROZEN at os.rename" in one.message and "nothing of this process is kept" in one.message
         run_is_whole(place, trained[0])
     place = tmp_path / "cache"
     at = last([line if line.startswith("os.rename") else "" for line in prepared[1]], ".part /cremad-")
     one, _, code = taken_over(*hosts, cremad(tmp_path), tmp_path, root=str(place), at=at)
-    assert code == 0 and "FROZEN at os.rename" in one.said and "nothing of this process is kept" in one.said
+    assert code == 0 and "FROZEN at os.rename" in one.message and "nothing of this process is kept" in one.message
     cache_is_whole(tmp_path, prepared[0])
 
 

@@ -12,11 +12,11 @@ import pytest
 from fake_runs import FakeMethod, small
 from test_report import bits, folder_of, groups_of, one
 
-from mmlbench.analysis.frame import make_frame
+from mmlbench.analysis.all_tables import make_frame
 from mmlbench.analysis.rows import Row, parse_rows
 from mmlbench.results import score
 from mmlbench.results.folds import _joined_run
-from mmlbench.results.scored import Run
+from mmlbench.results.scored_run import Run
 from mmlbench.stats import (
     CrossFit,
     holm,
@@ -60,8 +60,8 @@ def test_calibration_error_equals_scikit_learns_quantile_bins() -> None:
 
     logits, label = some_logits(n=600)
     sure, right = score.confidence(logits), logits.argmax(1) == label
-    accurate, said = calibration_curve(right, sure, n_bins=15, strategy="quantile")
-    assert score.adaptive_ece(sure, right) == pytest.approx(np.abs(accurate - said).mean())  # 600 = 15 x 40
+    accurate, message = calibration_curve(right, sure, n_bins=15, strategy="quantile")
+    assert score.adaptive_ece(sure, right) == pytest.approx(np.abs(accurate - message).mean())  # 600 = 15 x 40
 
 
 def test_calibration_error_of_corner_cases() -> None:

@@ -10,9 +10,9 @@ from toy import (
     SAMPLES,
     alone_gradients,
     context_of,
-    deeds,
     gradients,
     make,
+    mechanism_counts,
     scheduled,
     set_modes,
     sgd,
@@ -37,7 +37,7 @@ def test_dropout_of_nothing_is_joint_training():
     off = make(ModalityDropout, p=0.0)
     dropped, reference = gradients(off), gradients(make(Joint))
     assert all(torch.equal(dropped[name], gradient) for name, gradient in reference.items())
-    assert not scheduled(off) and not deeds(off)
+    assert not scheduled(off) and not mechanism_counts(off)
     on = gradients(make(ModalityDropout))
     assert any(not torch.equal(on[name], gradient) for name, gradient in reference.items())
 
@@ -60,7 +60,7 @@ def test_dropout_zeroes_what_it_says(where: str, rescale: bool, monkeypatch: pyt
     else:
         assert torch.equal(seen["audio"]["input"], data.inputs["audio"])
         torch.testing.assert_close(seen["head"]["audio"], seen["audio"]["feature"] * keep[:, :1] * scale)
-    assert deeds(method)["dropped"] == 16
+    assert mechanism_counts(method)["dropped"] == 16
     assert float(method.diagnostics["fraction_dropped"][0]) == pytest.approx(1 / 3)
 
 
@@ -75,7 +75,7 @@ def test_ogm_scales_the_convolutions_and_nothing_else(fusion: str):
         encoder = name.startswith("encoders.") and gradient.dim() == 4
         factor = k[name.split(".")[1]] if encoder else 1.0
         torch.testing.assert_close(modulated[name], gradient * factor)
-    assert deeds(method) == {"modulation": 4}
+    assert mechanism_counts(method) == {"modulation": 4}
 
 
 def test_ogm_switched_off_or_out_of_its_window_is_joint_training():
@@ -85,7 +85,7 @@ def test_ogm_switched_off_or_out_of_its_window_is_joint_training():
     for method, epoch in ((off, 0), (ended, 3), (make(OGMGE, alpha=0.0, noise="none"), 0)):
         found = gradients(method, epoch=epoch)
         assert all(torch.equal(found[name], gradient) for name, gradient in reference.items())
-        assert not deeds(method)
+        assert not mechanism_counts(method)
     assert not scheduled(off) and scheduled(ended) == ["modulation"]
     inside = gradients(make(OGM, end=2), epoch=2)
     assert any(not torch.equal(inside[name], gradient) for name, gradient in reference.items())
@@ -97,7 +97,7 @@ def test_ge_adds_noise_to_both_modalities_even_without_modulation():
     for name, gradient in reference.items():
         touched = name.startswith("encoders.") and gradient.dim() == 4
         assert torch.equal(found[name], gradient) != touched
-    assert scheduled(method) == ["noise"] and deeds(method)["noise"] == 8
+    assert scheduled(method) == ["noise"] and mechanism_counts(method)["noise"] == 8
     big = [n for n, g in reference.items() if g.dim() == 4 and g.numel() > 500]
     for name in big:
         spread = (found[name] - reference[name]).std() / reference[name].std()
@@ -141,7 +141,7 @@ def test_ogm_touches_twenty_tensors_of_each_resnet18():
     method = make(OGMGE, encoder=ResNet18)
     gradients(method)
     assert [float(method.diagnostics[f"tensors_touched/{m}"][0]) for m in NAMES[:2]] == [20, 20]
-    assert deeds(method) == {"modulation": 20, "noise": 40}
+    assert mechanism_counts(method) == {"modulation": 20, "noise": 40}
 
 
 # ---- DI-MML ----------------------------------------------------------------------------------------------

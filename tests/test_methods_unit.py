@@ -14,9 +14,9 @@ from toy import (
     NoSync,
     alone_gradients,
     context_of,
-    deeds,
     gradients,
     make,
+    mechanism_counts,
     plugin,
     scheduled,
     sgd,
@@ -79,11 +79,11 @@ def test_method_trains_predicts_and_acts(kind: type[Method], params: dict[str, A
     assert all(torch.isfinite(torch.tensor(losses)))
     for m in NAMES[:count]:
         assert not torch.equal(before[f"encoders.{m}.layers.0.weight"], method.encoders[m].layers[0].weight)
-    assert all(deeds(method)[name] > 0 for name in scheduled(method))
+    assert all(mechanism_counts(method)[name] > 0 for name in scheduled(method))
     method.eval()
     named = method.infer(data).named()
     for stage in method.stages():
-        assert stage.judge in named and set(stage.reports or named) <= set(named)
+        assert stage.select_on in named and set(stage.reports or named) <= set(named)
     assert all(logits.shape == (SAMPLES, CLASSES) and logits.isfinite().all() for logits in named.values())
     assert all(name == "fused" or name.split("/")[1] in NAMES[:count] for name in named)
 
@@ -134,7 +134,7 @@ def test_unimodal_stage_touches_its_own_modality_only():
     for m in NAMES[:2]:
         method.encoders[m].register_forward_hook(lambda *_, m=m: seen.append(m))
     stages = method.stages()
-    assert [(s.name, s.judge, s.reports) for s in stages] == [
+    assert [(s.name, s.select_on, s.reports) for s in stages] == [
         (m, f"own_head/{m}", (f"own_head/{m}",)) for m in NAMES[:2]
     ]
     stages[1].loss(data)[0].backward()
@@ -154,7 +154,7 @@ def test_shuffled_partner_starts_where_joint_does_and_differs_only_in_the_pairs(
         if name.startswith("encoders.visual."):
             torch.testing.assert_close(unshuffled[name.replace("encoders.", "partners.audio.")], gradient)
     assert not any(name.startswith(("encoders.visual.", "heads.visual.")) for name in unshuffled)
-    assert deeds(control)["rows_moved/audio"] == 0
+    assert mechanism_counts(control)["rows_moved/audio"] == 0
 
 
 def test_shuffled_partner_shows_other_samples_and_keeps_its_own(monkeypatch: pytest.MonkeyPatch):
@@ -189,7 +189,7 @@ def test_ensemble_reuses_the_unimodal_run(combine: str):
     data, source = toy_data(), make(Unimodal)
     train(source, data)
     method = make(Ensemble, combine=combine)
-    method.adopt({"unimodal": source.state_dict()})
+    method.load_required({"unimodal": source.state_dict()})
     assert [stage.name for stage in method.stages()] == (["fusion"] if combine == "learned" else [])
     train(method, data)
     for name, value in source.state_dict().items():
@@ -210,7 +210,7 @@ def test_ensemble_says_what_the_unimodal_run_lacks():
     weights = make(Unimodal).state_dict()
     del weights["own.visual.bias"]
     with pytest.raises(RunError, match=r"own\.visual\.bias"):
-        make(Ensemble).adopt({"unimodal": weights})
+        make(Ensemble).load_required({"unimodal": weights})
 
 
 # ---- out-of-tree methods ---------------------------------------------------------------------------------

@@ -91,8 +91,8 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> Tree:
     tree = Tree(tmp_path_factory.mktemp("minis") / "mmlbench")
     copy_tree(tree.folder)
     (tree.folder / "config" / "minis.yaml").write_text(yaml.safe_dump(config()), encoding="utf-8")
-    said = tree.type("mmlbench estimate config/minis.yaml --seconds 0")
-    prepare = dict(re.findall(r"^ *(mmlbench prepare (\w+) .*)$", said, re.MULTILINE))
+    message = tree.type("mmlbench estimate config/minis.yaml --seconds 0")
+    prepare = dict(re.findall(r"^ *(mmlbench prepare (\w+) .*)$", message, re.MULTILINE))
     assert set(prepare.values()) == set(MINIS)
     for line, name in prepare.items():
         raw, lists = MINIS[name][0](tree.folder.parent / name)

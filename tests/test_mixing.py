@@ -18,7 +18,7 @@ from mmlbench.registry.index import load_index, use_plugins
 from mmlbench.results.evaluation import FEATURES, INPUTS, NOTHING, Evaluation
 from mmlbench.study import config as configs
 from mmlbench.testing import FEW_EPOCHS, PLUGINS, tiny_spec
-from mmlbench.train.build import axes_of, build_method
+from mmlbench.train.build import build_method, seed_key_of
 from mmlbench.train.data import PartData
 from mmlbench.train.evaluate import check_apart, features_alone, masked_logits, mean_inputs
 
@@ -43,7 +43,9 @@ def built(tiny, method: str):
     """Return an untrained method and its parts."""
     spec = tiny_spec(method, plugins=[FOLDER])
     cache = Cache.open(tiny.cache / spec.cache)
-    parts = {part: PartData(cache, "speaker", part, CPU, axes_of(spec.config)) for part in ("train", "val", "test")}
+    parts = {
+        part: PartData(cache, "speaker", part, CPU, seed_key_of(spec.config)) for part in ("train", "val", "test")
+    }
     return build_method(spec.config, cache, load_index(), 40).eval(), parts
 
 

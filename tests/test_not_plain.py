@@ -85,7 +85,7 @@ def test_every_reader_names_what_lies_there(read, make, word: str, tmp_path: Pat
     make(tmp_path / "it")
     with pytest.raises(DataError, match=re.escape(str(tmp_path / "it"))) as error:
         read(tmp_path / "it")
-    assert word in error.value.what and error.value.mend
+    assert word in error.value.what and error.value.fix
 
 
 @kinds
@@ -117,7 +117,7 @@ def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
                 os.setuid(65534)
             read_json(file)
         except NotPlainError as error:
-            code = 0 if "Permission denied" in error.reason and "chmod" in error.mend else 2
+            code = 0 if "Permission denied" in error.reason and "chmod" in error.fix else 2
         finally:
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

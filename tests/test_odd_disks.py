@@ -48,10 +48,10 @@ def no_links(request, monkeypatch):
 
 
 def test_a_lease_without_hard_links_lets_one_in(no_links, tmp_path, monkeypatch):
-    said: list[str] = []
-    with lease.Lease(tmp_path, said.append, wait=0) as first:
+    message: list[str] = []
+    with lease.Lease(tmp_path, message.append, wait=0) as first:
         with pytest.raises(RunError, match="is held by process"):
-            lease.Lease(tmp_path, said.append, wait=0).__enter__()
+            lease.Lease(tmp_path, message.append, wait=0).__enter__()
         store.write_text(tmp_path / "a", "mine", first.whole)
         first.path.unlink()  # by mistake
         first.check()
@@ -59,10 +59,10 @@ def test_a_lease_without_hard_links_lets_one_in(no_links, tmp_path, monkeypatch)
     assert (tmp_path / "a").read_text() == "mine" and [path.name for path in tmp_path.iterdir()] == ["a"]
     (tmp_path / "lease.json").write_text('{"token": "x", "host": "elsewh')  # half of it is written
     with pytest.raises(RunError, match="can't be read"):
-        lease.Lease(tmp_path, said.append, wait=0).__enter__()
+        lease.Lease(tmp_path, message.append, wait=0).__enter__()
     os.utime(tmp_path / "lease.json", (time.time() - lease.EXPIRY_S - 5,) * 2)
-    with lease.Lease(tmp_path, said.append, wait=0):
-        assert "taking over" in said[-1]
+    with lease.Lease(tmp_path, message.append, wait=0):
+        assert "taking over" in message[-1]
 
 
 def test_a_lease_that_is_lost_without_hard_links_is_noticed(no_links, tmp_path, monkeypatch):
@@ -81,9 +81,9 @@ def test_two_writers_without_hard_links(tiny, tmp_path):
     words = tiny.words("joint", tmp_path / "results", cache=tmp_path / "cache")
     command = [sys.executable, "-m", "mmlbench", "train", *words]
     both = [subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True, cwd=ROOT) for _ in range(2)]
-    told = [process.communicate(timeout=120)[1] for process in both]
-    assert [process.returncode for process in both] == [0, 0], told
-    assert sum("is complete\n" in text for text in told) == 1 and left_over(tmp_path) == []
+    output = [process.communicate(timeout=120)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], output
+    assert sum("is complete\n" in text for text in output) == 1 and left_over(tmp_path) == []
     tiny.run("joint", tmp_path / "plain", cache=tmp_path / "cache")
     for made in (tmp_path / "plain").glob("runs/*/*/*/*/run.json"):
         assert made.read_bytes() == (tmp_path / "results" / made.relative_to(tmp_path / "plain")).read_bytes()
@@ -119,8 +119,8 @@ def test_a_cache_without_shared_memory_maps_has_the_same_bytes(refused, tiny, tm
     raw, lists = mini_av.cremad(tmp_path / "raw", 5)
     words = ["prepare", "cremad", "--raw", str(raw), "--lists", str(lists), "--dataset-set", "size=16"]
     env = environment(tmp_path, **refused)
-    said = said_by([*words, "--workers", "2", "--cache", str(tmp_path / "odd")], env)
-    assert "can't be mapped into memory on this file system: it is written row by row" in said
+    message = said_by([*words, "--workers", "2", "--cache", str(tmp_path / "odd")], env)
+    assert "can't be mapped into memory on this file system: it is written row by row" in message
     said_by([*words, "--workers", "1", "--cache", str(tmp_path / "plain")], dict(os.environ))
     (odd,), (plain,) = ((tmp_path / name).glob("cremad-*/") for name in ("odd", "plain"))
     assert content(odd) == content(plain)
@@ -234,8 +234,8 @@ def test_a_start_beside_a_dry_run_keeps_its_locks_after_the_dry_run_has_ended(nu
         dry_run.kill()
         dry_run.wait()
         time.sleep(2)  # a lease is looked at twice a second
-        said = start(0).communicate()[1]
-        assert lock.exists() and "killed here" not in said and said.count("\n") == 1
+        message = start(0).communicate()[1]
+        assert lock.exists() and "killed here" not in message and message.count("\n") == 1
     finally:
         for process in started:
             process.kill()

@@ -77,7 +77,7 @@ def test_a_value_is_taken_as_meant_or_refused_by_name(name, value):
     except ConfigError as error:
         assert not taken
         assert error.exit_code == 2 and str(error).count("\n") == 0
-        assert error.what.startswith(f"method many: {name} = ") and expected(field) in error.mend
+        assert error.what.startswith(f"method many: {name} = ") and expected(field) in error.fix
         return
     assert taken
     assert set(found) == set(BY_NAME), "every field is there, defaults filled in"
@@ -152,7 +152,7 @@ def make(annotation: object, default: object) -> type:
 
 
 @pytest.mark.parametrize(
-    ("annotation", "default", "said"),
+    ("annotation", "default", "message"),
     [
         (float, bounded(2.0, high=1), "its default 2.0 is not a float, at most 1"),
         (int, bounded(0.5), "its default 0.5 is not an int"),
@@ -165,10 +165,10 @@ def make(annotation: object, default: object) -> type:
         (bool, 1, "its default 1 is not a bool"),
     ],
 )
-def test_a_wrong_field_is_the_fault_of_its_class(annotation, default, said):
+def test_a_wrong_field_is_the_fault_of_its_class(annotation, default, message):
     with pytest.raises(TypeError) as caught:
         describe(make(annotation, default))
-    assert str(caught.value).startswith("P.x: ") and said in str(caught.value)
+    assert str(caught.value).startswith("P.x: ") and message in str(caught.value)
 
 
 def test_a_field_without_a_default_is_refused():

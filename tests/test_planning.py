@@ -12,7 +12,7 @@ from mmlbench.cli.run import make_run
 from mmlbench.errors import ConfigError, MmlbenchError
 from mmlbench.registry.index import load_index
 from mmlbench.study import config as configs
-from mmlbench.study import tryout
+from mmlbench.study import plan_check
 from mmlbench.study.run_spec import Request, resolve
 from mmlbench.testing import PLUGINS, tiny_spec
 
@@ -64,17 +64,17 @@ def study(methods: list[Any], folders: list[Path] | None = None, **block: Any) -
 def error_of(config: dict[str, Any]) -> str:
     with pytest.raises(ConfigError) as caught:
         configs.study(config)
-    assert caught.value.exit_code == 2 and caught.value.mend
+    assert caught.value.exit_code == 2 and caught.value.fix
     return str(caught.value)
 
 
 def test_a_modulation_with_nothing_to_modulate_is_refused(tiny, tmp_path, capsys):
-    said = "ogm_ge modulates 4-D weights, and the encoder 'flat' of 'audio' has none"
-    told = error_of(study(["joint", "ogm_ge"], [FOLDER], recipe_set={"encoder": "flat"}))
-    assert told.startswith("ogm_ge on tiny/speaker can't be trained: ") and said in told
+    message = "ogm_ge modulates 4-D weights, and the encoder 'flat' of 'audio' has none"
+    output = error_of(study(["joint", "ogm_ge"], [FOLDER], recipe_set={"encoder": "flat"}))
+    assert output.startswith("ogm_ge on tiny/speaker can't be trained: ") and message in output
     words = [*tiny.words("ogm_ge", tmp_path), "--plugins", FOLDER, "--recipe-set", "encoder=flat"]
-    told = refused(capsys, "train", *words)
-    assert f"{said}. Choose an encoder with 2-D convolutions for it, or leave this method out" in told
+    output = refused(capsys, "train", *words)
+    assert f"{message}. Choose an encoder with 2-D convolutions for it, or leave this method out" in output
     mixed = {"audio": "small_cnn", "visual": "flat"}
     assert "'flat' of 'visual' has none" in error_of(study(["ogm"], [FOLDER], recipe_set={"encoder": mixed}))
     assert configs.study(study(["joint"], [FOLDER], recipe_set={"encoder": "flat"})).runs
@@ -88,19 +88,19 @@ def test_a_method_that_needs_val_is_refused_on_a_split_without(declared, hook, p
     assert configs.study(study(["watcher"], [plugin_folder])).runs
     config = study(["watcher"], [plugin_folder], split="plain")
     if declared:
-        said = "watcher needs a validation part, and tiny/plain has none. Choose a split with one: speaker"
-        assert said in error_of(config)
+        message = "watcher needs a validation part, and tiny/plain has none. Choose a split with one: speaker"
+        assert message in error_of(config)
         with pytest.raises(ConfigError, match="watcher needs a validation part"):
             resolve(Request("tiny", "watcher", 0, "plain"), load_index())
         return
     (run,) = configs.study(config).runs
     with pytest.raises(MmlbenchError, match="watcher asks for the val part, and this split has none") as caught:
         make_run(run, load_index(), tmp_path, tiny.cache, device="cpu")
-    assert "sets `needs_val = True`" in caught.value.mend
+    assert "sets `needs_val = True`" in caught.value.fix
 
 
 @pytest.mark.parametrize(
-    ("methods", "block", "said"),
+    ("methods", "block", "message"),
     [
         ([{"method": "ogm", "params": {"start": 50}}], {}, "starts at epoch 50 and can't act in the 2 epochs"),
         ([{"method": "ogm_ge", "params": {"start": 0.9, "end": 0.1}}], {}, "starts at epoch 2 and can't act"),
@@ -112,8 +112,8 @@ def test_a_method_that_needs_val_is_refused_on_a_split_without(declared, hook, p
         ),
     ],
 )
-def test_what_a_method_refuses_is_refused_when_it_is_planned(methods, block, said):
-    assert said in error_of(study(methods, [FOLDER], **block))
+def test_what_a_method_refuses_is_refused_when_it_is_planned(methods, block, message):
+    assert message in error_of(study(methods, [FOLDER], **block))
 
 
 def test_a_tuned_study_is_tried_with_its_draws():
@@ -122,19 +122,22 @@ def test_a_tuned_study_is_tried_with_its_draws():
 
 
 @pytest.mark.parametrize(
-    ("code", "said"),
+    ("code", "message"),
     [
-        ("def stages(self): return [Stage('a', 1, judge='own_head/audio')]", "'own_head/audio', which it has not"),
+        (
+            "def stages(self): return [Stage('a', 1, select_on='own_head/audio')]",
+            "'own_head/audio', which it has not",
+        ),
         ("def stages(self): return [Stage('a', 1, train=[])]", "stage 'a' trains nothing"),
         ("def stages(self): return [Stage('a', 0)]", "stage 'a' has 0 epochs"),
         ("requires = ('joint',); stages = lambda self: []", "reuses joint, which keeps no weights of rule 'val'"),
         ("def predict(self, features): return Logits(features['audio'])", "returned fused logits of shape"),
     ],
-    ids=["judge", "nothing", "no epochs", "keeps", "shape"],
+    ids=["select_on", "nothing", "no epochs", "keeps", "shape"],
 )
-def test_a_method_that_cannot_train(code, said, plugin_folder):
+def test_a_method_that_cannot_train(code, message, plugin_folder):
     (plugin_folder / "bad.py").write_text(f"{HEAD}class Bad(Joint):\n    {code}\n")
-    assert said in error_of(study(["bad"], [plugin_folder]))
+    assert message in error_of(study(["bad"], [plugin_folder]))
 
 
 def test_a_fault_in_a_methods_own_code_is_left_to_the_run(plugin_folder):
@@ -145,16 +148,16 @@ def test_a_fault_in_a_methods_own_code_is_left_to_the_run(plugin_folder):
 
 def test_an_encoder_that_cannot_take_a_shape(plugin_folder):
     (plugin_folder / "wide.py").write_text(ENCODER)
-    told = error_of(study(["joint"], [plugin_folder], recipe_set={"encoder": "wide"}))
-    assert "the encoder 'wide' can't take 'audio' of shape [1, 8, 8]: RuntimeError: " in told
-    assert "Choose another encoder for that modality" in told
+    output = error_of(study(["joint"], [plugin_folder], recipe_set={"encoder": "wide"}))
+    assert "the encoder 'wide' can't take 'audio' of shape [1, 8, 8]: RuntimeError: " in output
+    assert "Choose another encoder for that modality" in output
 
 
 def test_what_was_tried_is_not_tried_again(monkeypatch, plugin_folder):
     """Only another setting or other code costs a child process."""
     asked: list[int] = []
-    ask = tryout._ask
-    monkeypatch.setattr(tryout, "_ask", lambda runs: asked.append(len(runs)) or ask(runs))
+    ask = plan_check._ask
+    monkeypatch.setattr(plan_check, "_ask", lambda runs: asked.append(len(runs)) or ask(runs))
     path = plugin_folder / "own.py"
     path.write_text(HEAD + "class Own(Joint):\n    pass\n")
     for seeds in ([0], [0, 1, 2]):
@@ -175,13 +178,13 @@ def test_a_child_that_dies_stops_nobody(plugin_folder):
 def test_too_few_training_samples_name_the_data(plugin_folder, tmp_path, capsys):
     """Declared, or found once the lists are read: not the encoder, whose batch norm can't take one sample."""
     (plugin_folder / "few.py").write_text(FEW)
-    told = error_of(study(["joint"], [plugin_folder], dataset="few", split="declared"))
-    assert "few/declared has 1 training samples: batch norm and a probe need two at least. Choose another" in told
+    output = error_of(study(["joint"], [plugin_folder], dataset="few", split="declared"))
+    assert "few/declared has 1 training samples: batch norm and a probe need two at least. Choose another" in output
     words = ["train", "--dataset", "few", "--method", "joint", "--seed", "0", "--results", tmp_path / "results"]
     words += ["--cache", tmp_path / "cache", "--plugins", PLUGINS, "--plugins", plugin_folder, "--device", "cpu"]
     assert "few/declared has 1 training samples" in refused(capsys, *words)
-    told = refused(capsys, *words, "--split", "found")
-    assert "the prepared few/found has 1 training samples" in told and "--allow-missing" in told
+    output = refused(capsys, *words, "--split", "found")
+    assert "the prepared few/found has 1 training samples" in output and "--allow-missing" in output
 
 
 @pytest.mark.parametrize("method", ["unimodal", "ensemble", "modality_dropout", "joint_unimodal_losses", "di_mml"])

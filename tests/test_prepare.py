@@ -155,9 +155,11 @@ def test_all_faults_are_listed_and_stop_it_and_what_is_left_out_is_said(broken, 
     assert "2 of 30 items" in one_line([*broken.words(root), "--allow-missing", str(few)], capsys)
     assert len(report.read_text().splitlines()) == 6  # what is left out already stays in the list
     assert main([*broken.words(root), "--allow-missing", str(report)]) == 0
-    said = capsys.readouterr().err
-    assert "25 of 30 items were done before" in said
-    assert "note: 5 of 30 items left out on purpose (1001_IEO_ANG_XX, 1001_IEO_DIS_XX, 1002_IEO_ANG_XX, ...)" in said
+    message = capsys.readouterr().err
+    assert "25 of 30 items were done before" in message
+    assert (
+        "note: 5 of 30 items left out on purpose (1001_IEO_ANG_XX, 1001_IEO_DIS_XX, 1002_IEO_ANG_XX, ...)" in message
+    )
     (folder,) = root.glob("cremad-*/")
     cache = Cache.open(folder)
     assert cache.manifest["raw"]["left_out"] == FAULTY
@@ -266,10 +268,10 @@ def test_a_killed_preparation_goes_on_and_leaves_no_worker(minis, tmp_path):
     with (part / JOURNAL).open("a") as file:
         file.write('[3, "torn')  # as a kill within a line would leave it
     done = len((part / JOURNAL).read_text().splitlines()) - 2
-    said: list[str] = []
-    cache = mini.prepare(tmp_path / "killed", workers=1, say=said.append)
+    message: list[str] = []
+    cache = mini.prepare(tmp_path / "killed", workers=1, log=message.append)
     assert content(cache.folder) == wanted
-    assert any(f"{done} of 30 items were done before" in line for line in said)
+    assert any(f"{done} of 30 items were done before" in line for line in message)
 
 
 def test_a_kill_while_the_manifest_was_written_leaves_nothing_in_the_cache(minis, tmp_path):
@@ -287,8 +289,8 @@ def test_a_row_or_raw_file_that_changed_after_a_kill_is_made_anew(minis, tmp_pat
     array = np.load(part / "visual.npy", mmap_mode="r+")
     array[2] = 255  # a power cut lost the page
     array.flush()
-    said: list[str] = []
-    assert content(mini.prepare(tmp_path / "c", say=said.append).folder) == wanted
+    message: list[str] = []
+    assert content(mini.prepare(tmp_path / "c", log=message.append).folder) == wanted
 
 
 def test_two_at_once_make_one(minis, tmp_path):

@@ -111,8 +111,8 @@ def test_lists_in_the_folder_of_modelnet40_are_read_and_known(tmp_path, monkeypa
 def test_other_lists_are_not_passed_over_once_a_cache_is_there(name, ave, ucf, tmp_path, monkeypatch, capsys):
     raw = ave.parent / "AVE_Dataset" if name == "ave" else ucf
     own = raw if name == "ave" else raw / "ucfTrainTestlist"
-    said = refused(capsys, *words(name, raw, tmp_path / "a"))  # not the official ones yet
-    assert "is not the official list" in said and f"--lists {own}" in said
+    message = refused(capsys, *words(name, raw, tmp_path / "a"))  # not the official ones yet
+    assert "is not the official list" in message and f"--lists {own}" in message
     official(monkeypatch, name, own)
     mine = tmp_path / "mine"
     mine.mkdir()

@@ -150,8 +150,8 @@ def test_published_frames(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
         path.unlink()
     words = ["prepare", "ucf101", "--raw", str(raw), "--lists", str(lists), "--cache", str(tmp_path / "d"), *FEW]
     assert main([*words, "--workers", "1"]) == 2
-    said = capsys.readouterr().err
-    assert "v_Archery_g01_c01: tvl1_flow/v/v_Archery_g01_c01/frame000007.jpg is missing" in said
+    message = capsys.readouterr().err
+    assert "v_Archery_g01_c01: tvl1_flow/v/v_Archery_g01_c01/frame000007.jpg is missing" in message
     (report,) = (tmp_path / "d").glob("*.faults.csv")
     reasons = {row["id"]: row["reason"] for row in csv.DictReader(report.open())}
     assert reasons["v_YoYo_g01_c01"] == "is missing" and "is cut short" in reasons["v_HandStandPushups_g01_c01"]
@@ -180,8 +180,8 @@ def test_faults_of_ucf101_are_listed_by_id(
     mini_views.write_video(silent, 0, 1, (None, "pcm_s16le"), sound=(16000, "mono"))
     words = ["prepare", "ucf101", "--raw", str(raw), "--lists", str(ucf[1]), "--cache", str(tmp_path / "c"), *FEW]
     assert main([*words, "--workers", "1"]) == 2
-    said = capsys.readouterr().err
-    assert "16 of 36 items can't be used" in said and "Traceback" not in said
+    message = capsys.readouterr().err
+    assert "16 of 36 items can't be used" in message and "Traceback" not in message
     (report,) = (tmp_path / "c").glob("*.faults.csv")
     reasons = {row["id"]: row["reason"] for row in csv.DictReader(report.open())}
     expected = {
@@ -206,7 +206,7 @@ def test_other_lists_of_ucf101_are_refused_without_the_flag(
 ) -> None:
     words = ["prepare", "ucf101", "--raw", str(ucf[0]), "--cache", str(tmp_path)]
     assert main(words) == 2
-    assert "trainlist01.txt" in (said := capsys.readouterr().err) and "is not the official list" in said
+    assert "trainlist01.txt" in (message := capsys.readouterr().err) and "is not the official list" in message
     bare = tmp_path / "bare"
     shutil.copytree(ucf[0] / "UCF-101", bare / "UCF-101")
     assert main(["prepare", "ucf101", "--raw", str(bare), "--cache", str(tmp_path)]) == 2

@@ -280,10 +280,10 @@ def test_a_member_does_not_pass_for_the_mark_of_a_finished_unpacking(tmp_path):
 def test_an_archive_is_unpacked_once(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
         file.writestr("x/y.txt", "1")
-    said: list[str] = []
-    first = archives.unpack(tmp_path / "a.zip", tmp_path / "into", said.append)
-    assert (first / "x" / "y.txt").read_text() == "1" and len(said) == 1
-    assert archives.unpack(tmp_path / "a.zip", tmp_path / "into", said.append) == first and len(said) == 1
+    message: list[str] = []
+    first = archives.unpack(tmp_path / "a.zip", tmp_path / "into", message.append)
+    assert (first / "x" / "y.txt").read_text() == "1" and len(message) == 1
+    assert archives.unpack(tmp_path / "a.zip", tmp_path / "into", message.append) == first and len(message) == 1
 
 
 def test_too_little_space_is_told_before_the_start(tmp_path, monkeypatch):
@@ -296,7 +296,7 @@ def test_a_missing_library_names_the_extra(monkeypatch):
     monkeypatch.setitem(raw_package.importlib.sys.modules, "av", None)
     with pytest.raises(DataError, match=r"'av', which is not installed") as error:
         raw_package.need("av")
-    assert "mmlbench[prepare]" in error.value.mend
+    assert "mmlbench[prepare]" in error.value.fix
 
 
 def test_lengths_of_time_read_well():

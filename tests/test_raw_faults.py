@@ -25,7 +25,7 @@ from mmlbench.prepare import archives
 from mmlbench.prepare import file_checks as faults
 from mmlbench.prepare.cache import Cache
 from mmlbench.prepare.task import Done, Item, Task
-from mmlbench.prepare.workers import crew
+from mmlbench.prepare.workers import run_workers
 
 SMALL = ["--dataset-set", "size=24", "--workers", "1"]
 
@@ -204,7 +204,7 @@ def results(names: list[str], folder: Path) -> dict[str, Done | Found]:
     np.save(folder / "cache" / "visual.npy", np.zeros((len(names), 1, 2), np.uint8))
     task = Task(folder / "raw", folder / "cache", Deadly(folder / "marks").decode, {"visual": 1})
     items = [(row, Item(name, ())) for row, name in enumerate(names)]
-    found = list(crew(task, items, 2))
+    found = list(run_workers(task, items, 2))
     return {names[one.row] if isinstance(one, Done) else one.id: one for one in found}
 
 
@@ -225,5 +225,5 @@ def test_an_item_that_crashes_the_decoder_twice_is_a_fault(tmp_path):
 def test_a_worker_that_is_killed_twice_is_no_fault_of_the_file(tmp_path):
     with pytest.raises(RunError, match=r"b-SIGKILL-always: its worker was killed twice") as error:
         results(["a", "b-SIGKILL-always", "c"], tmp_path)
-    assert "memory" in error.value.mend
+    assert "memory" in error.value.fix
     assert (np.load(tmp_path / "cache" / "visual.npy")[[0, 2]] == 7).all()

@@ -11,8 +11,8 @@ from fake_runs import small
 from rich.console import Console
 
 from mmlbench.analysis.pareto import TOLERANCE, on_front
+from mmlbench.analysis.result_set import ResultSet
 from mmlbench.analysis.rows import Row
-from mmlbench.analysis.view import View
 from mmlbench.audit import audit_lists
 from mmlbench.cli.parser import make_parser
 from mmlbench.dataset import Sample
@@ -36,8 +36,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def view(made: Path) -> View:
-    return View.open(made)
+def view(made: Path) -> ResultSet:
+    return ResultSet.open(made)
 
 
 def printed(results: Path, width: int = 200, measures: bool = False) -> str:
@@ -51,7 +51,7 @@ def said_alone(text: str) -> str:
     return " ".join(text.replace("\\", "").split())
 
 
-def test_the_worst_gap_says_its_level_wherever_it_stands(made: Path, view: View) -> None:
+def test_the_worst_gap_says_its_level_wherever_it_stands(made: Path, view: ResultSet) -> None:
     group = view.groups()[0]
     worst, alone = (gap_row(view, group, "joint", name) for name in ("worst", "visual"))
     assert worst is not None and alone is not None and worst.ci_low < alone.ci_low
@@ -74,7 +74,7 @@ def test_levels_of_the_worst_of_several(count: int, level: str) -> None:
     assert level_note(Row("", note="interval over 8 speakers")) == ""
 
 
-def test_the_corrected_p_stands_under_each_difference_of_the_page(made: Path, view: View) -> None:
+def test_the_corrected_p_stands_under_each_difference_of_the_page(made: Path, view: ResultSet) -> None:
     group = view.groups()[0]
     page = (made / "leaderboard.html").read_text(encoding="utf-8")
     differences = view.of(group, "accuracy", "difference", "last")
@@ -126,7 +126,7 @@ def test_the_audit_says_whose_groups_are_where() -> None:
     def findings(val: tuple[str, ...]) -> list[str]:
         parts = [("train", name) for name in ("a", "b", "c", "d")] + [("val", name) for name in val]
         samples = [Sample(f"{part}{k}", part, 0, (), group) for k, (part, group) in enumerate(parts)]
-        return [found.said for found in audit_lists(samples, ("one",), "speaker") if found.check == "groups"]
+        return [found.message for found in audit_lists(samples, ("one",), "speaker") if found.check == "groups"]
 
     assert findings(("a", "b", "c", "d")) == ["all 4 speakers of val are also in train (all 4 samples)"]
     assert findings(("a", "x", "x")) == ["1 of the 2 speakers of val is also in train (1 of 3 samples)"]
@@ -135,7 +135,7 @@ def test_the_audit_says_whose_groups_are_where() -> None:
     assert findings(("x",)) == ["no speaker in both train and val"]
 
 
-def test_hashes_of_code_are_said_to_be_one_a_method(made: Path, view: View) -> None:
+def test_hashes_of_code_are_said_to_be_one_a_method(made: Path, view: ResultSet) -> None:
     markdown = said_alone((made / "leaderboard.md").read_text(encoding="utf-8"))
     assert "so that each method has its own: ensemble " in markdown
     for row in view.entries(view.groups()[0]):
@@ -164,17 +164,17 @@ def test_a_method_that_lacks_seeds_is_named_in_the_headline(tmp_path: Path) -> N
     for form in ("html", "md"):
         assert lacking in said_alone((tmp_path / f"leaderboard.{form}").read_text(encoding="utf-8"))
     assert lacking in said_alone(printed(tmp_path))
-    view = View.open(tmp_path)
+    view = ResultSet.open(tmp_path)
     assert "1 seeds" not in " ".join(headline_of(view, view.groups()[0]))
 
 
-def test_a_resolution_beyond_every_difference_is_said_so(view: View) -> None:
+def test_a_resolution_beyond_every_difference_is_said_so(view: ResultSet) -> None:
     group = view.groups()[0]
     rows = [Row("accuracy", *group, metric="resolution", unit="points", value=value) for value in (564.5, 4.1)]
     for row, words in zip(
         rows, ("more than 100 points, so that none could be found.", "about 4.1 points."), strict=True
     ):
-        assert resolved(View("x", "last", "joint", [row], []), group, "accuracy").endswith(words)
+        assert resolved(ResultSet("x", "last", "joint", [row], []), group, "accuracy").endswith(words)
 
 
 # ---- README --------------------------------------------------------------------------------------------------------
@@ -195,11 +195,11 @@ def test_the_readme_prints_the_figures_of_the_measured_results() -> None:
         assert {name: cell for name, cell in row.items() if name != "method"} == {
             name: measured[label][name] for name in row if name != "method"
         }
-    (said,) = re.findall(r"di_mml is (\S+ \[.*?\]) above", readme)
-    assert said in results
+    (message,) = re.findall(r"di_mml is (\S+ \[.*?\]) above", readme)
+    assert message in results
     turned = table(results, "### `gabor_nuisance`")
-    told = readme.split("On `gabor_nuisance`", 1)[1].split("(3 seeds)", 1)[0]
-    pairs = re.findall(r"(ogm_ge|joint|di_mml|ensemble)\s+([\d.]+)", told)
+    output = readme.split("On `gabor_nuisance`", 1)[1].split("(3 seeds)", 1)[0]
+    pairs = re.findall(r"(ogm_ge|joint|di_mml|ensemble)\s+([\d.]+)", output)
     assert len(pairs) == 4
     for label, value in pairs:
         assert turned[label]["accuracy"].startswith(f"{value} ")
@@ -213,7 +213,7 @@ def test_the_figure_draws_the_front_of_costs_that_differ(made: Path) -> None:
 
     from mmlbench.report.figures import draw_pareto
 
-    view = View.open(made)
+    view = ResultSet.open(made)
     group = view.groups()[0]
     for name, seconds in (("joint", "10.9"), ("ensemble", "20")):  # ogm_ge: 11, and three points above joint
         view.cost_of(group, name)["train_seconds"] = seconds

@@ -188,7 +188,7 @@ def test_an_index_that_cannot_be_written_costs_time_only(plugin_folder, monkeypa
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("x = 1\nraise ValueError('the reason')\n", "ValueError: the reason (line 2)"),
         ("def f(:\n", "SyntaxError"),
@@ -204,16 +204,16 @@ def test_an_index_that_cannot_be_written_costs_time_only(plugin_folder, monkeypa
         ("\x00\n", "source code string cannot contain null bytes"),
     ],
 )
-def test_a_file_that_fails_is_listed_with_its_error_and_refused_when_used(text, said, plugin_folder, capsys):
+def test_a_file_that_fails_is_listed_with_its_error_and_refused_when_used(text, message, plugin_folder, capsys):
     path = plugin_folder / "broken.py"
     path.write_text(text)
     dataset(plugin_folder, "whole")
     out = listed(plugin_folder, capsys)
     line = next(line for line in out.splitlines() if line.split()[:2] == ["broken", "FAILS:"])
-    assert str(path) in line and said in line
+    assert str(path) in line and message in line
     assert "Made for a test." in out
     line = refused(capsys, "describe", "broken", "--plugins", str(plugin_folder))
-    assert str(path) in line and said in line and "Mend the file" in line
+    assert str(path) in line and message in line and "Fix the file" in line
 
 
 @pytest.mark.parametrize("kind", [ValueError, SyntaxError])
@@ -319,7 +319,7 @@ def test_plugin_folders_that_are_not_there_or_share_a_file_name(plugin_folder, c
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"modalities": []}, "no modality"),
         ({"modalities": [{"name": "Fused", "shape": [1, 2], "views": 1}]}, "small letters"),
@@ -334,14 +334,14 @@ def test_plugin_folders_that_are_not_there_or_share_a_file_name(plugin_folder, c
         ({}, ""),
     ],
 )
-def test_facts_of_a_dataset_that_would_break_later_are_refused_at_once(change, said):
+def test_facts_of_a_dataset_that_would_break_later_are_refused_at_once(change, message):
     whole = {
         "modalities": [{"name": "a", "shape": [1, 2, 2], "views": 1}],
         "class_names": ["x", "y"],
         "splits": {"iid": {"counts": {"train": 1, "val": 0, "test": 1}}},
     }
     faults = describe._faults_of_dataset({**whole, **change})
-    assert said in "; ".join(faults) and bool(faults) == bool(said)
+    assert message in "; ".join(faults) and bool(faults) == bool(message)
 
 
 # --- ways in ---------------------------------------------------------------------------------------------

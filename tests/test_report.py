@@ -15,10 +15,10 @@ import pytest
 from fake_runs import FakeMethod, small
 from rich.console import Console
 
-from mmlbench.analysis.frame import Group, make_frame
+from mmlbench.analysis.all_tables import Group, make_frame
 from mmlbench.analysis.gaps import ratio
+from mmlbench.analysis.result_set import ResultSet
 from mmlbench.analysis.rows import Row, parse_rows
-from mmlbench.analysis.view import View
 from mmlbench.errors import DataError
 from mmlbench.report import make_all
 from mmlbench.report.leaderboard import show
@@ -123,7 +123,7 @@ def edit(path: Path, **changes: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         (
             {"code": {"method": "a" * 16, "engine": "e" * 16, "version": "0"}},
@@ -133,12 +133,12 @@ def edit(path: Path, **changes: object) -> None:
         ({"requires": {"unimodal": {"run": "RUN", "run_hash": "0" * 64}}}, "its unimodal run was made anew"),
     ],
 )
-def test_stale_runs_are_refused(study: Path, changes: dict, said: str) -> None:
+def test_stale_runs_are_refused(study: Path, changes: dict, message: str) -> None:
     folder = folder_of(study, "joint", 0)
     if "requires" in changes:
         changes["requires"]["unimodal"]["run"] = str(folder_of(study, "unimodal", 0).relative_to(study))
     edit(folder / "run.json", **changes)
-    with pytest.raises(DataError, match=f"1 of 48.*{said}"):
+    with pytest.raises(DataError, match=f"1 of 48.*{message}"):
         make_frame(study, study / "cache")
 
 
@@ -182,7 +182,7 @@ def test_an_empty_results_folder_says_what_to_type(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"holds no plan\.json\. Run: snakemake"):
         make_frame(tmp_path, tmp_path)
     with pytest.raises(DataError, match=r"all_tables\.csv is missing\. Make it with: mmlbench tables"):
-        View.open(tmp_path)
+        ResultSet.open(tmp_path)
 
 
 # ---- values ----------------------------------------------------------------------------------------------------
@@ -318,7 +318,7 @@ def test_one_seed_claims_nothing(tmp_path: Path) -> None:
     assert row.sd is None and row.ci_low is not None and "this trained model" in row.note
     assert {r.rank_group for r in rows if r.rank_group} == {1}
     assert not [r for r in rows if r.p_value is not None]
-    view = View.parse(read_json(tmp_path / "r/plan.json"), *frame)
+    view = ResultSet.parse(read_json(tmp_path / "r/plan.json"), *frame)
     assert "nothing is separated" in " ".join(headline_of(view, view.groups()[0]))
     assert "takes two seeds" in " ".join(accuracy_sheet(view, view.groups()[0]).notes)
 

@@ -13,8 +13,8 @@ import fake_runs
 import pytest
 from fake_runs import gabor, small
 
-from mmlbench.analysis.frame import make_frame
-from mmlbench.analysis.view import View
+from mmlbench.analysis.all_tables import make_frame
+from mmlbench.analysis.result_set import ResultSet
 from mmlbench.registry.index import load_index
 from mmlbench.report import make_all
 from mmlbench.report.curves import drawing
@@ -99,7 +99,7 @@ def test_without_a_script_the_headline_is_shown(page: str) -> None:
 
 
 def test_details_tell_runs_curves_classes_configuration_and_how_to_make_it_again(results: Path, page: str) -> None:
-    view = View.parse(read_plan(results), *make_frame(results, results))
+    view = ResultSet.parse(read_plan(results), *make_frame(results, results))
     group = view.groups()[0]
     for entry in view.entries(group):
         body = page.split(f'<details class="one" id="row-{entry.row_id}"', 1)[1].split("\n</div>\n</details>", 1)[0]
@@ -129,11 +129,11 @@ def test_recall_of_a_class_is_counted_from_the_predictions(results: Path, page: 
             label = found["test/label"]
             accuracies.append(float((found["last/test/fused"].argmax(1) == label).mean()))
             recalls.append(float((found["last/test/fused"].argmax(1) == label)[label == 2].mean()))
-    said = f"{100 * np.mean(recalls):.1f} ± {100 * np.std(recalls, ddof=1):.1f}"
+    message = f"{100 * np.mean(recalls):.1f} ± {100 * np.std(recalls, ddof=1):.1f}"
     body = page.split('data-title="joint on avdigits / speaker"', 1)[1].split("\n</div>\n</details>", 1)[0]
     value = 100 * accuracies[0]
     assert f'<tr><th scope="row">0</th><td>{value:.1f} (epoch 6)</td>' in body
-    assert f'<th scope="row">c2</th><td>20</td><td>{said}</td>' in body.replace(' class="t"', "")
+    assert f'<th scope="row">c2</th><td>20</td><td>{message}</td>' in body.replace(' class="t"', "")
 
 
 def test_a_page_too_full_names_what_it_leaves_out(

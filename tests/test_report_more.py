@@ -10,9 +10,9 @@ import pytest
 from fake_runs import FakeMethod, gabor, small
 from test_robustness import add_curves, switch_on
 
-from mmlbench.analysis.frame import make_frame
+from mmlbench.analysis.all_tables import make_frame
+from mmlbench.analysis.result_set import ResultSet
 from mmlbench.analysis.rows import Row
-from mmlbench.analysis.view import View
 from mmlbench.report import make_all, page
 from mmlbench.report.details import Detail, detail_html
 from mmlbench.report.more_sheets import measures_sheet, robustness_sheet
@@ -33,8 +33,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def view(made: Path) -> View:
-    return View.open(made)
+def view(made: Path) -> ResultSet:
+    return ResultSet.open(made)
 
 
 def test_the_page_and_markdown_show_every_measure(made: Path) -> None:
@@ -49,7 +49,7 @@ def test_the_page_and_markdown_show_every_measure(made: Path) -> None:
     )
 
 
-def test_details_hold_all_numbers_of_a_row(view: View) -> None:
+def test_details_hold_all_numbers_of_a_row(view: ResultSet) -> None:
     group = view.groups()[0]
     entry = view.find(group, "joint", "accuracy")
     assert entry is not None
@@ -76,7 +76,7 @@ def test_numbers_are_printed_as_their_unit_asks(row: Row, shown: tuple[str, str,
     assert (figure_of(row), interval(row)) == shown[:2] and with_sd(row).endswith(shown[2])
 
 
-def test_each_table_says_what_it_can_resolve_in_its_own_measure(view: View) -> None:
+def test_each_table_says_what_it_can_resolve_in_its_own_measure(view: ResultSet) -> None:
     group = view.groups()[0]
     notes = {
         sheet.name: " ".join(sheet.notes) for sheet in (measures_sheet(view, group), robustness_sheet(view, group))
@@ -92,13 +92,13 @@ def test_each_table_says_what_it_can_resolve_in_its_own_measure(view: View) -> N
 def test_without_the_baseline_the_resolution_is_that_of_all_pairs(tmp_path: Path) -> None:
     methods = [FakeMethod(name, accuracy={"fused": level}) for name, level in (("ogm_ge", 0.8), ("di_mml", 0.7))]
     fake_runs.write_study(tmp_path, [small(methods=methods, groups=())])
-    view = View.parse(read_json(tmp_path / "plan.json"), *make_frame(tmp_path, tmp_path))
+    view = ResultSet.parse(read_json(tmp_path / "plan.json"), *make_frame(tmp_path, tmp_path))
     group = view.groups()[0]
-    said = resolved(view, group, "accuracy")
-    assert said.startswith("Smallest difference between two rows found with 80 % power (one comparison alone)")
+    message = resolved(view, group, "accuracy")
+    assert message.startswith("Smallest difference between two rows found with 80 % power (one comparison alone)")
     assert not any("takes two seeds" in note for note in accuracy_sheet(view, group).notes)
     fake_runs.write_study(tmp_path / "one", [small(methods=methods[:1], groups=())])
-    view = View.parse(read_json(tmp_path / "one/plan.json"), *make_frame(tmp_path / "one", tmp_path))
+    view = ResultSet.parse(read_json(tmp_path / "one/plan.json"), *make_frame(tmp_path / "one", tmp_path))
     assert "there is nothing to compare" in resolved(view, view.groups()[0], "accuracy")
 
 
@@ -111,20 +111,22 @@ def test_many_groups_of_samples_leave_the_page_small(tmp_path: Path) -> None:
     for study in studies:
         study.seeds, study.epochs = (0, 1), 2
     fake_runs.write_study(tmp_path, studies)
-    view = View.parse(read_json(tmp_path / "plan.json"), *make_frame(tmp_path, tmp_path))
+    view = ResultSet.parse(read_json(tmp_path / "plan.json"), *make_frame(tmp_path, tmp_path))
     assert len(view.of(view.groups()[0], "groups")) == 5 * 400
     text = page.write_page(view, tmp_path / "leaderboard.html", {}, {}, lambda method: "other")
     assert len(text.encode()) < 1_000_000
     assert "2000 lines, too many to show: all_tables.csv has them, where table = groups." in text
 
 
-def test_a_full_page_leaves_tables_to_the_folder(view: View, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_page_leaves_tables_to_the_folder(
+    view: ResultSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(page, "FOLD_BYTES", 10_000)
     text = page.write_page(view, tmp_path / "leaderboard.html", {}, {}, lambda method: "other")
     assert "The page is full: see all_tables.csv and the folder tables." in text and "All accuracy columns" in text
 
 
-def test_the_cost_table_prints_energy_and_the_cost_with_all_reused_runs(view: View) -> None:
+def test_the_cost_table_prints_energy_and_the_cost_with_all_reused_runs(view: ResultSet) -> None:
     group = view.groups()[0]
     joint = next(row for row in view.cost if row["label"] == "joint")
     joint |= {"energy_joules": "7200", "reuses": "unimodal+ensemble", "train_flops_with_reused": "5e12"}
@@ -133,7 +135,7 @@ def test_the_cost_table_prints_energy_and_the_cost_with_all_reused_runs(view: Vi
     assert line["energy Wh"] == "2.00" and line["TFLOP with reused runs"] == "5.000"
 
 
-def test_published_numbers_stand_in_the_table(view: View) -> None:
+def test_published_numbers_stand_in_the_table(view: ResultSet) -> None:
     row = view.find(view.groups()[0], "joint", "accuracy")
     assert row is not None and row.published_value is None, "several sources print it"
     assert "pmr: 53.2 % (main comparison" in row.published_source and "FiLM" not in row.published_source
@@ -141,7 +143,7 @@ def test_published_numbers_stand_in_the_table(view: View) -> None:
     assert alone is not None and "pmr: 54.4 %" in alone.published_source
 
 
-def test_a_grid_without_the_control_is_told_so(made: Path, view: View) -> None:
+def test_a_grid_without_the_control_is_told_so(made: Path, view: ResultSet) -> None:
     assert not view.control(view.groups()[0])
     text = (made / "tables/competition_gap.md").read_text(encoding="utf-8").replace("\\", "")
     assert "No control was asked for: add joint_shuffled_partner" in text

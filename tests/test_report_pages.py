@@ -14,9 +14,9 @@ import fake_runs
 import pytest
 from fake_runs import FakeMethod, gabor, small
 
-from mmlbench.analysis.frame import make_frame
+from mmlbench.analysis.all_tables import make_frame
+from mmlbench.analysis.result_set import ResultSet
 from mmlbench.analysis.rows import COLUMNS, Row, number, parse_rows, rows_text
-from mmlbench.analysis.view import View
 from mmlbench.errors import DataError
 from mmlbench.report import make_all
 from mmlbench.report.latex import latex_text
@@ -124,7 +124,7 @@ def test_the_overall_view_follows_the_intervals(tmp_path: Path) -> None:
         FakeMethod("joint", accuracy={"fused": 0.85}),
     ]
     fake_runs.write_study(tmp_path, [small(), gabor(counts=(0, 120), methods=together)])
-    view = View.parse(read_json(tmp_path / "plan.json"), *make_frame(tmp_path, tmp_path))
+    view = ResultSet.parse(read_json(tmp_path / "plan.json"), *make_frame(tmp_path, tmp_path))
     text = " ".join(overall(view))
     assert "The order of the methods differs between two kinds of data" in text
     assert "beat joint on avdigits / speaker by +" in text and "modalities repeat each other" in text
@@ -145,7 +145,8 @@ def test_the_terminal_shows_what_the_page_shows(made: Path, tmp_path: Path) -> N
 def test_no_torch(written: Path) -> None:
     code = (
         "import sys\nfrom pathlib import Path\nfrom mmlbench.report import make_all\n"
-        "from mmlbench.analysis.frame import make_frame\nimport mmlbench.results.score, mmlbench.report.leaderboard\n"
+        "from mmlbench.analysis.all_tables import make_frame\n"
+        "import mmlbench.results.score, mmlbench.report.leaderboard\n"
         "make_frame(Path(sys.argv[1]), Path('cache'))\n"
         "print([m for m in ('torch', 'pandas', 'matplotlib', 'mmlbench.train') if m in sys.modules])\n"
         "import mmlbench.report.figures\nmmlbench.report.figures._style().__enter__()\nprint('torch' in sys.modules)"

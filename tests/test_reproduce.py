@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mmlbench import plugins
-from mmlbench.analysis.frame import make_frame
+from mmlbench.analysis.all_tables import make_frame
 from mmlbench.analysis.rows import Row
 from mmlbench.cli import main, reproduce
 from mmlbench.cli.reproduce import find_row, read_rows
@@ -131,7 +131,7 @@ def test_reproduce_judges_another_value_by_the_interval(copied, tiny, capsys):
     table = copied / "all_tables.csv"
     row = next(row for row in rows(copied) if row["row_id"] == wanted)
     low, high = float(row["ci_low"]), float(row["ci_high"])
-    for value, bounds, code, said in (
+    for value, bounds, code, message in (
         ("0.111", (low, high), 0, "within interval"),
         ("0.111", (0.1, 0.12), 1, "different"),
         ("0.111", ("", ""), 1, "no interval to judge by"),
@@ -142,7 +142,7 @@ def test_reproduce_judges_another_value_by_the_interval(copied, tiny, capsys):
             writer.writeheader()
             writer.writerows(changed)
         found, out = again(capsys, copied, tiny.cache, wanted)
-        assert found == code and said in out, out
+        assert found == code and message in out, out
         assert "files not compared, as the first run is gone" in out and f"instead of {value}" in out
 
 
@@ -219,16 +219,16 @@ def test_reproduce_names_the_earlier_study_of_a_row_and_finds_it_again_there(cop
 
 
 def test_one_run_to_train_again_is_singular(copied, tiny, capsys):
-    code, _, said = run(capsys, "reproduce", row_id(copied, **ACCURACY), "--results", copied, "--cache", tiny.cache,
-                        "--plugins", PLUGINS)  # fmt: skip
-    assert code == 0 and "2 runs to" in said
+    words = ["--results", copied, "--cache", tiny.cache, "--plugins", PLUGINS]
+    code, _, message = run(capsys, "reproduce", row_id(copied, **ACCURACY), *words)
+    assert code == 0 and "2 runs to" in message
     plan = json.loads((copied / "plan.json").read_text())
     plan["cells"] = [cell for cell in plan["cells"] if cell["config"]["seed"] == 0]
     store.write_json(copied / "plan.json", plan)
     store.write_text(copied / "all_tables.csv", make_frame(copied, tiny.cache)[0])
-    code, _, said = run(capsys, "reproduce", row_id(copied, **ACCURACY), "--results", copied, "--cache", tiny.cache,
-                        "--plugins", PLUGINS)  # fmt: skip
-    assert "1 run to" in said
+    words = ["--results", copied, "--cache", tiny.cache, "--plugins", PLUGINS]
+    code, _, message = run(capsys, "reproduce", row_id(copied, **ACCURACY), *words)
+    assert "1 run to" in message
 
 
 def test_the_runs_behind_a_row():

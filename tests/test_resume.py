@@ -127,7 +127,7 @@ def test_the_optimiser_of_a_recipe_resumes_too(tiny, tmp_path):
         assert differing(tmp_path / "whole" / spec.path, tmp_path / "pieces" / spec.path) == []
 
 
-@pytest.mark.parametrize("forgotten", ["optimizers", "position", "history", "deeds", "meter"])
+@pytest.mark.parametrize("forgotten", ["optimizers", "position", "history", "mechanism_counts", "meter"])
 def test_a_trainer_that_forgets_part_of_its_state_is_noticed(forgotten, tiny, tmp_path, monkeypatch):
     """The counter-test: without any one of these the bytes differ, or the run fails."""
     spec = tiny_spec("ogm_ge", recipe={"epochs": 3})
@@ -139,7 +139,7 @@ def test_a_trainer_that_forgets_part_of_its_state_is_noticed(forgotten, tiny, tm
             "optimizers": [{**kept, "state": {}} for kept in state["optimizers"]],
             "position": (0, state["position"][1], 0),
             "history": {"rows": [], "bits": {}},
-            "deeds": {},
+            "mechanism_counts": {},
             "meter": {**state["meter"], "losses": torch.zeros_like(state["meter"]["losses"]), "correct": {}},
         }
         resume(self, {**state, forgotten: empty[forgotten]})
@@ -150,14 +150,14 @@ def test_a_trainer_that_forgets_part_of_its_state_is_noticed(forgotten, tiny, tm
 
 
 def test_a_checkpoint_of_another_engine_is_thrown_away_and_said(tiny, tmp_path, monkeypatch):
-    spec, said = tiny_spec("joint"), []
+    spec, message = tiny_spec("joint"), []
     opened, counter = Cache.open(tiny.cache / spec.cache), iter(range(99))
-    options = (spec, load_index(), tmp_path, opened, torch.device("cpu"), said.append)
+    options = (spec, load_index(), tmp_path, opened, torch.device("cpu"), message.append)
     with pytest.raises(Stopped):
         Runner(*options, asked_to_stop=lambda: next(counter) == 3).run()
     monkeypatch.setattr(runner, "engine_fingerprint", lambda: "another")
     Runner(*options).run()
-    assert any("thrown away: it was made with other engine" in line for line in said)
+    assert any("thrown away: it was made with other engine" in line for line in message)
 
 
 # --- real processes, really killed -----------------------------------------------------------------------------
@@ -202,7 +202,7 @@ def kill_and_finish(
         with contextlib.suppress(ProcessLookupError):  # it may have ended
             os.kill(run.pid, signal.SIGKILL)
         code = run.wait()
-        assert code in (0, -signal.SIGKILL), run.said
+        assert code in (0, -signal.SIGKILL), run.message
         if code:
             yield phase(place, spec)
     assert warm.run(command, place / "log") == 0, (place / "log").read_text()
@@ -294,11 +294,11 @@ def test_a_plain_process_killed_in_training_goes_on(plugins, tmp_path):
 
 
 # --- signals and leases -----------------------------------------------------------------------------------------
-def until(run: Command, said: str, seconds: float = 60) -> None:
+def until(run: Command, message: str, seconds: float = 60) -> None:
     """Wait until a command has said something."""
     end = time.monotonic() + seconds
-    while said not in run.said:
-        assert time.monotonic() < end, run.said
+    while message not in run.message:
+        assert time.monotonic() < end, run.message
         time.sleep(0.005)
 
 
@@ -336,9 +336,9 @@ def test_of_two_processes_on_one_run_the_second_waits(warm, plugins, tmp_path):
         second = other.start(command, tmp_path / "second")
         until(second, "waiting for")
         assert (first.wait(), second.wait()) == (0, 0)
-    assert f"process {first.pid} on {socket.gethostname()} works on it" in second.said
-    assert "is complete" in first.said
-    assert "complete already" in second.said or "is complete" in second.said
+    assert f"process {first.pid} on {socket.gethostname()} works on it" in second.message
+    assert "is complete" in first.message
+    assert "complete already" in second.message or "is complete" in second.message
     assert len((tmp_path / "results" / spec.path / "run.json").read_text()) > 0
 
 
@@ -367,5 +367,5 @@ def test_a_dead_holder_is_taken_over_and_that_is_said(dead, warm, plugins, tmp_p
     if dead != "its process is gone":
         os.utime(folder / "lease.json", (time.time() - 200,) * 2)
     assert warm.run(words("joint", tmp_path, plugins), tmp_path / "log") == 0
-    said = (tmp_path / "log").read_text()
-    assert f"its holder, process {gone.pid} on {holder['host']}, is gone" in said
+    message = (tmp_path / "log").read_text()
+    assert f"its holder, process {gone.pid} on {holder['host']}, is gone" in message

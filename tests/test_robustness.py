@@ -13,7 +13,7 @@ from fake_runs import FakeMethod, small
 from test_report import one
 from test_trust import repacked
 
-from mmlbench.analysis.frame import make_frame
+from mmlbench.analysis.all_tables import make_frame
 from mmlbench.analysis.robustness import area_weights
 from mmlbench.analysis.rows import parse_rows
 from mmlbench.cli import main

@@ -36,8 +36,8 @@ def test_a_whole_folder_opens(run: Path) -> None:
 def test_epoch_bits_are_the_histories_accuracies(run: Path) -> None:
     folder = RunFolder.open(run)
     bits = folder.epoch_bits()["train/fused"]
-    told = [row[4] for row in folder.history() if row[2:4] == ("test", "accuracy/fused")]
-    assert bits.mean(axis=1).tolist() == pytest.approx(told)
+    output = [row[4] for row in folder.history() if row[2:4] == ("test", "accuracy/fused")]
+    assert bits.mean(axis=1).tolist() == pytest.approx(output)
 
 
 @pytest.mark.parametrize("name", ["predictions.npz", "probe.npz", "epochs.npz", "history.csv"])

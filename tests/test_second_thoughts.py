@@ -73,6 +73,8 @@ def test_tables_of_another_study_say_so(tmp_path, capsys):
     plan = read_json(tmp_path / "plan.json")
     write_json(tmp_path / "plan.json", {**plan, "name": "another", "cells": plan["cells"][:1]})
     show(tmp_path, Console())
-    said = " ".join(capsys.readouterr().out.split())
-    assert said.startswith(f"These tables are of study {plan['name']!r}") and "now plans 'another' (1 of 1" in said
+    message = " ".join(capsys.readouterr().out.split())
+    assert (
+        message.startswith(f"These tables are of study {plan['name']!r}") and "now plans 'another' (1 of 1" in message
+    )
     assert RunFolder.open(tmp_path / plan["cells"][0]["run"])

@@ -25,7 +25,7 @@ SPEAKERS = {
 
 
 def pieces(node):
-    """Return the fixed parts of a string, up to where its mend or details begin."""
+    """Return the fixed parts of a string, up to where its fix or details begin."""
     if isinstance(node, ast.Constant):
         parts = [node.value]
     else:

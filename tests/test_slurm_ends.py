@@ -34,7 +34,7 @@ def test_preemptions_have_a_limit(tmp_path):
         allocation = node.Allocation(pack(one))
         allocation._remember_start()
         assert (allocation.past["preempted"], allocation.past["node"]) == (starts - 1, 0)
-        allocation._remember(told=True)  # SIGTERM came, and the job is killed
+        allocation._remember(output=True)  # SIGTERM came, and the job is killed
     assert status(one)["why"] == "preempted"
     assert "preempted more often than submitit-max-preemptions" in look([one], Answers()).ill[0]
 
@@ -44,7 +44,7 @@ def test_a_job_that_was_cancelled_was_not_preempted(tmp_path, monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     allocation = node.Allocation(pack(one))
     allocation._remember_start()
-    allocation.told, allocation.told_at = "SIGTERM", time.monotonic() - 2 * node.DOOMED_S
+    allocation.output, allocation.told_at = "SIGTERM", time.monotonic() - 2 * node.DOOMED_S
     assert allocation._leave()
     books = view.Books()
     books.close(one.batch)
@@ -68,7 +68,7 @@ def test_a_node_finds_what_it_is_to_run(tmp_path, monkeypatch, capfd):
     words = [sys.executable, "-P", "-S", "-u", node.__file__, "-u", "-m", "submitit.core._submit", str(folder)]
     done = subprocess.run(words, env={"SLURM_ARRAY_TASK_ID": "1", "PATH": os.environ["PATH"]}, check=False)
     assert done.returncode == 0 and status(two)["code"] == 0
-    assert "said" in (folder / "log" / "1.log").read_text(encoding="utf-8")
+    assert "message" in (folder / "log" / "1.log").read_text(encoding="utf-8")
 
 
 def test_one_process_works_however_many_slurm_starts(tmp_path):
@@ -87,8 +87,11 @@ def test_a_node_that_finds_nothing_to_run_says_so(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(node.signal, "pthread_sigmask", lambda how, signals: masks.append(how))
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
     assert node.main(str(tmp_path), 3) == 1
-    said = capfd.readouterr().err
-    assert "nothing to run in" in said and "pack/3.json can't be read. Is it on a disk that all nodes share?" in said
+    message = capfd.readouterr().err
+    assert (
+        "nothing to run in" in message
+        and "pack/3.json can't be read. Is it on a disk that all nodes share?" in message
+    )
 
 
 def test_doubled_memory_is_remembered_across_starts(tmp_path):
@@ -127,8 +130,8 @@ def test_what_can_not_be_requeued_is_submitted_again(tmp_path, monkeypatch, code
     one = live(tmp_path, tasks=1)[0]
     told_to_leave(one, monkeypatch, code)
     assert (status(one)["why"], status(one)["again"]) == ("timeout", True)
-    told = look([one], Answers(), max_timeouts=1)
-    assert told.again == [one] and told.retries == {"timeout": 1}
+    output = look([one], Answers(), max_timeouts=1)
+    assert output.again == [one] and output.retries == {"timeout": 1}
     one.batch = live(tmp_path, tasks=1)[0].batch
     told_to_leave(one, monkeypatch, code)
     assert "its time limit of 60 min was reached" in look([one], Answers(), max_timeouts=1).ill[0]
@@ -184,16 +187,16 @@ def test_a_command_that_the_kernel_killed_for_memory_is_known_at_once(tmp_path, 
     assert status(first)["why"] == "memory" and not allocation.dying
     killed(allocation, 1)  # by somebody else: the count has not grown
     assert 1 in allocation.dying
-    told = look([first], Answers())
-    assert told.again == [first] and told.retries["memory"] == 1
+    output = look([first], Answers())
+    assert output.again == [first] and output.retries["memory"] == 1
 
 
 def test_where_nothing_counts_slurm_is_asked_at_the_end_of_the_allocation(tmp_path):
     first, second = live(tmp_path, tasks=1, per_task=2)
     end(first, 137, unsure=True)
     log = first.batch.folder / "7_0_0_log.out"
-    told = look([first], Answers(j0=("RUNNING", "None")), times=4)
-    assert told.ill == told.again == []
+    output = look([first], Answers(j0=("RUNNING", "None")), times=4)
+    assert output.ill == output.again == []
     log.write_text("slurmstepd: error: Detected 1 oom_kill event in StepId=7.0")
     assert look([first], Answers(j0=("FAILED", "None"))).again == [first]
     log.write_text("")
@@ -210,16 +213,16 @@ def test_a_job_that_slurm_might_start_again_is_cancelled_before_it_is_submitted_
     one = live(tmp_path, tasks=1)[0]
     slurm = Answers(j0=(state, "None"))
     slurm.cancel = lambda name, jobs=None: "Unable to contact slurm controller"
-    told = look([one], slurm, times=4)
-    assert told.again == told.ill == []
+    output = look([one], slurm, times=4)
+    assert output.again == output.ill == []
 
 
 def test_a_job_of_another_name_with_its_id_is_not_the_job(tmp_path):
     """Ids are used again, where MaxJobId is small or the controller lost its state."""
     one = live(tmp_path, tasks=1)[0]
     slurm = Answers(j0=("RUNNING", "None", "n1", 9.0, "my other work"))
-    told = look([one], slurm)
-    assert "SLURM no longer knows it" in told.ill[0] and slurm.cancelled == []
+    output = look([one], slurm)
+    assert "SLURM no longer knows it" in output.ill[0] and slurm.cancelled == []
     one = live(tmp_path, tasks=1)[0]
     slurm = Answers(j0=("PENDING", "PartitionTimeLimit", "", 0.0, "my other work"))
     assert "PartitionTimeLimit" not in look([one], slurm).ill[0] and slurm.cancelled == []
@@ -232,14 +235,14 @@ def test_a_job_that_squeue_does_not_list_is_not_lost_while_the_controller_knows_
     one, two = live(tmp_path, tasks=2)
     slurm = Answers()
     slurm.unlisted = {"7_0": commands.Row("RUNNING", "None"), "7_1": commands.Row("PENDING", "Priority")}
-    told = look([one, two], slurm, times=5)
-    assert told.ill == told.again == [] and slurm.cancelled == []
-    assert "squeue does not list job 7_0 (rule train), but scontrol says RUNNING: it is waited for" in told.lines[0]
+    output = look([one, two], slurm, times=5)
+    assert output.ill == output.again == [] and slurm.cancelled == []
+    assert "squeue does not list job 7_0 (rule train), but scontrol says RUNNING: it is waited for" in output.lines[0]
     slurm.unlisted["7_0"] = commands.Row("FAILED", "NonZeroExitCode", name=one.batch.name)
     assert "(SLURM: FAILED, reason NonZeroExitCode)" in look([one, two], slurm, times=5).ill[0]
     slurm.look_up = lambda wanted: "Unable to contact slurm controller"
-    told = look([two], slurm, times=5)
-    assert told.ill == told.again == [] and "scontrol does not answer (Unable" in told.lines[0]
+    output = look([two], slurm, times=5)
+    assert output.ill == output.again == [] and "scontrol does not answer (Unable" in output.lines[0]
     orphans = adopt.Orphans(tmp_path, slurm, ExecutorSettings(), print)
     assert orphans.adopt([two]) is None  # it can't be known now
     slurm.look_up = lambda wanted: {"7_1": commands.Row("RUNNING", "None", name=two.batch.name)}
@@ -250,9 +253,9 @@ def test_a_job_that_slurm_forgot_is_not_lost_while_its_node_writes(tmp_path):
     one = live(tmp_path, tasks=1)[0]
     for held in (60.0, 120.0, 180.0):
         node.write_json(one.batch.folder / "task" / "0.json", {"starts": 1, "held": held})
-        told = look([one], Answers(), times=2)
-        assert told.ill == told.again == []
-    assert "its node still writes" in told.lines[0]
+        output = look([one], Answers(), times=2)
+        assert output.ill == output.again == []
+    assert "its node still writes" in output.lines[0]
     assert "SLURM no longer knows it" in look([one], Answers(), times=6).ill[0]
 
 
@@ -269,14 +272,14 @@ RECORDS = "\n".join(
 
 
 def test_the_controllers_records_are_read(monkeypatch):
-    slurm, said = commands.Slurm(), {"7": commands.Answer(True, RECORDS, "")}
+    slurm, message = commands.Slurm(), {"7": commands.Answer(True, RECORDS, "")}
     unknown = commands.Answer(False, "", "slurm_load_jobs error: Invalid job id specified")
-    monkeypatch.setattr(slurm, "_ask", lambda words: said.get(words[-1], unknown))
+    monkeypatch.setattr(slurm, "_ask", lambda words: message.get(words[-1], unknown))
     found = slurm.look_up({f"7_{k}": "train.ab" for k in range(6)} | {"8": "train.cd"})
     states = {job: row.state for job, row in found.items()}
     assert states == {"7_0": "RUNNING", "7_2": "FAILED", "7_3": "PENDING", "7_4": "PENDING"}
     assert found["7_0"] == commands.Row("RUNNING", "None", "n1", 61.0, "train.ab")
-    said["7"] = commands.Answer(True, "\n", "")
+    message["7"] = commands.Answer(True, "\n", "")
     assert slurm.look_up({"7_0": "train.ab"}) == "scontrol prints nothing"
 
 
@@ -292,9 +295,9 @@ def test_a_node_that_did_not_boot_is_slurms_affair_for_a_while(tmp_path):
 def test_a_held_job_waits_for_who_holds_it(tmp_path, state, reason):
     one = live(tmp_path, tasks=1)[0]
     slurm = Answers(j0=(state, reason))
-    told = look([one], slurm, times=5)
-    assert told.ill == told.again == [] and slurm.cancelled == []
-    assert len(told.lines) == 1 and reason in told.lines[0] and "scontrol release 7_0" in told.lines[0]
+    output = look([one], slurm, times=5)
+    assert output.ill == output.again == [] and slurm.cancelled == []
+    assert len(output.lines) == 1 and reason in output.lines[0] and "scontrol release 7_0" in output.lines[0]
 
 
 def test_no_question_for_each_job_where_no_books_are_kept(tmp_path, monkeypatch):
@@ -311,11 +314,11 @@ def test_a_submission_whose_last_job_is_made_again_is_counted(tmp_path):
     one = live(tmp_path, tasks=1)[0]
     batch = one.batch
     node.write_json(batch.folder / "task" / "0.json", {"held": 7200.0})
-    told = look([one], Answers(j0=("TIMEOUT", "None")))
-    assert told.again == [one] and told.over == [batch] and batch.left()
+    output = look([one], Answers(j0=("TIMEOUT", "None")))
+    assert output.again == [one] and output.over == [batch] and batch.left()
     books = view.Books()
     books.close(batch)
-    assert "2.00 GPU h" in books.summary(told.retries, {})
+    assert "2.00 GPU h" in books.summary(output.retries, {})
 
 
 def test_gpu_hours_count_before_the_whole_array_has_ended(tmp_path):

@@ -133,8 +133,8 @@ def test_gpus_that_take_one_process_are_said_with_the_mend(
     assert {end["why"] for end in ends.values()} == ({"exclusive"} if refused else {""})
     assert (tmp_path / "ran").exists() != refused
     if refused:
-        told = look(lives, Answers())
-        assert len(told.ill) == runs and "so runs can't share one: set runs_per_gpu: 1, or ask for" in told.ill[0]
+        output = look(lives, Answers())
+        assert len(output.ill) == runs and "so runs can't share one: set runs_per_gpu: 1, or ask for" in output.ill[0]
 
 
 def test_nvidias_service_for_sharing_makes_one_process_of_many(tools, monkeypatch, tmp_path):
@@ -159,7 +159,10 @@ def test_a_prefix_is_called_for_each_command_and_keeps_what_it_needs(tools, tmp_
 
 def test_a_prefix_that_is_not_there_is_named(tools, tmp_path):
     lives, _ = start(tmp_path, ["true"], prefix=("no-such-box",))
-    assert "the command could not be started: " in (said := look(lives, Answers()).ill[0]) and "no-such-box" in said
+    assert (
+        "the command could not be started: " in (message := look(lives, Answers()).ill[0])
+        and "no-such-box" in message
+    )
 
 
 def test_a_prefix_that_is_no_command_is_refused():
@@ -190,9 +193,9 @@ def test_a_command_whose_work_is_taken_over_for_ever_ends(tools, tmp_path):
 
 def test_the_end_that_a_later_start_has_told_stays(tools, tmp_path):
     """The node stood still; SLURM started the allocation elsewhere, where it has ended by now."""
-    told = tmp_path / "told"
-    command = f'cp {told} "$(dirname {tmp_path}/*/batch.json)/status/0.json"; exit {node.TAKEN_OVER}'
-    node.write_json(told, {"code": 0, "node": "elsewhere"})
+    output = tmp_path / "output"
+    command = f'cp {output} "$(dirname {tmp_path}/*/batch.json)/status/0.json"; exit {node.TAKEN_OVER}'
+    node.write_json(output, {"code": 0, "node": "elsewhere"})
     _, ends = start(tmp_path, [command])
     assert ends[0] == {"code": 0, "node": "elsewhere"}
 
@@ -213,7 +216,7 @@ def told_at(one, monkeypatch, after, limit=None, minutes=60, **most):
     allocation = node.Allocation(pack)
     allocation._remember_start()
     if allocation._unfinished():
-        allocation.told, allocation.told_at = "SIGUSR2", time.monotonic()
+        allocation.output, allocation.told_at = "SIGUSR2", time.monotonic()
         allocation.at = allocation.told_at - after
         asked = []
         monkeypatch.setattr(node.time, "sleep", lambda seconds: None)
@@ -235,8 +238,8 @@ def starts_until_the_end(one, monkeypatch, **facts):
 def test_a_limit_that_was_lowered_below_the_signals_delay_is_no_preemption(tmp_path, monkeypatch):
     one = live(tmp_path, tasks=1)[0]
     assert starts_until_the_end(one, monkeypatch, after=5.0, limit=60.0) == node.FUTILE
-    said = look([one], Answers()).ill[0]
-    assert "its time limit was lowered to 1 min (60 were asked for): ask who did that" in said
+    message = look([one], Answers()).ill[0]
+    assert "its time limit was lowered to 1 min (60 were asked for): ask who did that" in message
 
 
 def test_a_limit_that_was_lowered_counts_as_a_limit(tmp_path, monkeypatch):
@@ -271,16 +274,17 @@ def test_sigterm_at_once_again_and_again_ends_too(tmp_path, monkeypatch):
         allocation.told_at = allocation.at + 1.0
         allocation.past["futile"] = allocation.past["starts"] - 1
         allocation._count_futile()
-        allocation._remember(told=True)
+        allocation._remember(output=True)
     told_at(one, monkeypatch, after=100.0)
     assert json.loads((one.batch.folder / "status" / "0.json").read_text())["why"] == "futile"
 
 
 @pytest.mark.parametrize(
-    ("said", "seconds"), [("1-00:00:00", 86400), ("4:00:00", 14400), ("5:00", 300), ("UNLIMITED", None), ("", None)]
+    ("message", "seconds"),
+    [("1-00:00:00", 86400), ("4:00:00", 14400), ("5:00", 300), ("UNLIMITED", None), ("", None)],
 )
-def test_the_limit_of_now_is_asked_for(tools, said, seconds):
-    tools("squeue", f"echo '{said}'")
+def test_the_limit_of_now_is_asked_for(tools, message, seconds):
+    tools("squeue", f"echo '{message}'")
     assert node.limit_s("7") == seconds
 
 

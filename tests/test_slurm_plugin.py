@@ -109,14 +109,14 @@ def test_arrays_are_cut_by_both_limits(monkeypatch, parameters, most):
     config = (
         f"MaxArraySize = 1001\nMaxJobCount = 10000\nSchedulerParameters = {parameters}\nSelectType = select/linear"
     )
-    said = {"scontrol": config, "sinfo": "normal*|1:00:00|up|4|4000|(null)|(null)"}
-    monkeypatch.setattr(slurm, "_ask", lambda words: commands.Answer(True, said[words[0]], ""))
+    message = {"scontrol": config, "sinfo": "normal*|1:00:00|up|4|4000|(null)|(null)"}
+    monkeypatch.setattr(slurm, "_ask", lambda words: commands.Answer(True, message[words[0]], ""))
     offer = cluster.read_offer(slurm)
     assert (offer.max_array, offer.linear) == (most, True)
 
 
 @pytest.mark.parametrize(
-    ("said", "known", "job"),
+    ("message", "known", "job"),
     [
         ("17\n", None, "17"),
         ("17;mini\n", None, "17"),
@@ -129,7 +129,7 @@ def test_arrays_are_cut_by_both_limits(monkeypatch, parameters, most):
         ("", [], None),
     ],
 )
-def test_the_id_is_found_in_what_a_wrapped_sbatch_prints(tmp_path, monkeypatch, said, known, job):
+def test_the_id_is_found_in_what_a_wrapped_sbatch_prints(tmp_path, monkeypatch, message, known, job):
     monkeypatch.setattr(sbatch.SlurmExecutor, "affinity", classmethod(lambda cls: 2))
     executor = sbatch.Sbatch(
         tmp_path, lambda name: known, job_name="train.ab", leave_out=("requeue", "mem"), mem="5M"
@@ -138,10 +138,10 @@ def test_the_id_is_found_in_what_a_wrapped_sbatch_prints(tmp_path, monkeypatch, 
     assert "wckey" not in text and "--mem" not in text and "srun --unbuffered" in text and "--ntasks=1" in text
     assert executor._make_submission_command(tmp_path)[:2] == ["sbatch", "--parsable"]
     if job:
-        assert executor._get_job_id_from_submission_command(said) == job
+        assert executor._get_job_id_from_submission_command(message) == job
         return
     with pytest.raises(sbatch.FailedSubmissionError, match="which names no job that SLURM knows"):
-        executor._get_job_id_from_submission_command(said)
+        executor._get_job_id_from_submission_command(message)
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_packs_are_even():
 
 
 @pytest.mark.parametrize(
-    ("said", "words"),
+    ("message", "words"),
     [
         (
             "sbatch: error: invalid partition specified: x\nBatch job submission failed: Invalid partition name",
@@ -230,12 +230,12 @@ def test_packs_are_even():
         ("sbatch: error: cli_filter plugin terminated with error", "a filter of this site refuses it: leave a flag"),
     ],
 )
-def test_a_refusal_names_the_setting(said, words):
-    assert words in messages.refused(said, request(ExecutorSettings(partition="x", account="y")), OFFER)
+def test_a_refusal_names_the_setting(message, words):
+    assert words in messages.refused(message, request(ExecutorSettings(partition="x", account="y")), OFFER)
 
 
 @pytest.mark.parametrize(
-    ("said", "words"),
+    ("message", "words"),
     [
         (
             "sbatch: error: If munged is up, restart\nsbatch: error: Munge encode failed",
@@ -247,8 +247,8 @@ def test_a_refusal_names_the_setting(said, words):
         ),
     ],
 )
-def test_who_does_not_answer_is_said_and_waited_for(said, words):
-    assert messages.PASSING.search(said) and words in messages.absent(said)
+def test_who_does_not_answer_is_said_and_waited_for(message, words):
+    assert messages.PASSING.search(message) and words in messages.absent(message)
 
 
 def test_the_cause_is_found_in_slurms_log():
@@ -260,8 +260,8 @@ def test_the_cause_is_found_in_slurms_log():
     assert (
         messages.cause_of("FAILED", "slurmstepd: error: execve(): /x/python: No such file or directory") == "python"
     )
-    said = "/x/python: can't open file '/y/node.py': [Errno 2] No such file or directory"
-    assert messages.cause_of("FAILED", said) == "python"
+    message = "/x/python: can't open file '/y/node.py': [Errno 2] No such file or directory"
+    assert messages.cause_of("FAILED", message) == "python"
     assert messages.cause_of("FAILED", "nothing to run in /x: packs.json can't be read") == "folder"
     assert messages.cause_of("FAILED", "nothing") == "failed"
 
@@ -298,15 +298,15 @@ def test_status_files_decide(tmp_path):
     first, second = live(tmp_path)
     end(first, 0)
     end(second, 3)
-    told = look([first, second], Answers())
-    assert told.well == [first]
-    assert "SLURM job 7_1 on n1: the command ended with exit code 3 after 3 s." in told.ill[0]
+    output = look([first, second], Answers())
+    assert output.well == [first]
+    assert "SLURM job 7_1 on n1: the command ended with exit code 3 after 3 s." in output.ill[0]
 
 
 def test_running_and_waiting_jobs_are_left_alone(tmp_path):
     lives = live(tmp_path)
-    told = look(lives, Answers(j0=("RUNNING", "None"), j1=("PENDING", "Priority")), times=5)
-    assert told.well == told.ill == told.again == []
+    output = look(lives, Answers(j0=("RUNNING", "None"), j1=("PENDING", "Priority")), times=5)
+    assert output.well == output.ill == output.again == []
 
 
 @pytest.mark.parametrize(
@@ -327,11 +327,11 @@ def test_a_job_without_a_status_file(tmp_path, state, log, words):
     (one.batch.folder / "7_0_0_log.out").write_text(log)
     slurm = Answers(j0=(state, "None"))
     slurm.gone["7_0"] = commands.End(state)
-    told = look([one], slurm)
+    output = look([one], slurm)
     if words is None:
-        assert told.again == [one] and not told.ill
+        assert output.again == [one] and not output.ill
     else:
-        assert words in told.ill[0]
+        assert words in output.ill[0]
 
 
 def test_each_cause_has_a_limit_of_tries(tmp_path):
@@ -344,8 +344,8 @@ def test_each_cause_has_a_limit_of_tries(tmp_path):
 def test_a_status_file_that_comes_late_is_waited_for(tmp_path):
     one = live(tmp_path, tasks=1)[0]
     slurm = Answers(j0=("COMPLETED", "None"))
-    told = look([one], slurm, times=3, latency=200.0)
-    assert told.ill == []
+    output = look([one], slurm, times=3, latency=200.0)
+    assert output.ill == []
     end(one, 0)
     assert look([one], slurm, times=1, latency=200.0).well == [one]
 
@@ -389,10 +389,10 @@ def test_a_reason_that_waiting_does_not_cure(tmp_path):
 def test_reasons_for_pending_by_code_and_by_sentence(tmp_path, reason, found, words):
     assert reasons.kind(reason) == found
     one = live(tmp_path, tasks=1)[0]
-    told = look([one], Answers(j0=("PENDING", reason)), times=3)
-    assert bool(told.lines) == bool(found)
+    output = look([one], Answers(j0=("PENDING", reason)), times=3)
+    assert bool(output.lines) == bool(found)
     if found == "hopeless":
-        assert f"SLURM can never start it: pending with reason {reason}: " in told.ill[0] and words in told.ill[0]
+        assert f"SLURM can never start it: pending with reason {reason}: " in output.ill[0] and words in output.ill[0]
 
 
 # ---- on the node -----------------------------------------------------------------------------------------------
@@ -400,8 +400,8 @@ def test_a_pack_runs_each_command_by_itself(tmp_path):
     lives = live(tmp_path, tasks=1, per_task=3)
     folder = lives[0].batch.folder
     most = {"timeout": 1, "preempted": 1, "node": 1}
-    said = ("echo one", "echo two; exit 4", "echo $OMP_NUM_THREADS")
-    members = tuple(enumerate(said))
+    message = ("echo one", "echo two; exit 4", "echo $OMP_NUM_THREADS")
+    members = tuple(enumerate(message))
     pack = node.Pack(str(folder), 0, members, str(tmp_path), 3, 60, 10, most)
     code = f"from snakemake_executor_plugin_submitit.node import Pack; import sys; sys.exit({pack!r}())"
     clean = {k: v for k, v in os.environ.items() if not k.startswith("SLURM")}

@@ -161,7 +161,7 @@ def test_a_profile_that_is_not_there(tmp_path, monkeypatch):
 def test_what_a_profile_lacks_is_a_finding(write, text, words):
     write(f"{text}\n")
     found = list(doctor_slurm._profile("slurm"))
-    assert any(words in f"{one.what}. {one.mend}" and one.verdict == "wrong" for one in found)
+    assert any(words in f"{one.what}. {one.fix}" and one.verdict == "wrong" for one in found)
 
 
 def test_the_doctor_looks_at_every_rule_of_the_profile(write):

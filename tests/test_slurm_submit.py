@@ -54,21 +54,21 @@ def jobs(number, **resources):
 
 def submitter(folder, slurm, lives, **settings):
     """Return a submitter and what it told, after a first look at the jobs."""
-    told = SimpleNamespace(well=[], ill=[], lines=[])
+    output = SimpleNamespace(well=[], ill=[], lines=[])
     made = submit.Submitter(
         ExecutorSettings(**settings),
         slurm,
         folder,
-        accepted=told.well.extend,
-        refuse=lambda live, why: told.ill.append(why),
+        accepted=output.well.extend,
+        refuse=lambda live, why: output.ill.append(why),
         adopt=lambda found: found,
-        say=told.lines.append,
+        log=output.lines.append,
         crashed=lambda error: None,
     )
     made.offer = OFFER
     made._through_submitit = slurm.take
     made._submit(submit.Parcel(lives, 0.0))
-    return made, told
+    return made, output
 
 
 def go_on(made, seconds=10.0):
@@ -106,50 +106,50 @@ def test_only_plain_commands_run_without_snakemake(process, resources, plain, mo
 
 def test_a_submit_limit_is_waited_for_as_long_as_jobs_end(tmp_path):
     slurm = Cluster(most=10, ends=1)
-    made, told = submitter(tmp_path, slurm, jobs(40), patience=15.0)
+    made, output = submitter(tmp_path, slurm, jobs(40), patience=15.0)
     rounds = 0
     while go_on(made) and rounds < 100:
         rounds += 1
-    assert told.ill == [] and len(told.well) == 40
+    assert output.ill == [] and len(output.well) == 40
     assert rounds * 10 > 15.0  # longer than the patience, which is for what does not move
     assert len(slurm.submissions) < 120
 
 
 def test_as_many_go_out_as_have_ended(tmp_path):
     slurm = Cluster(most=10, ends=0)
-    made, told = submitter(tmp_path, slurm, jobs(40))
-    assert len(told.well) == 10
+    made, output = submitter(tmp_path, slurm, jobs(40))
+    assert len(output.well) == 10
     for job in list(slurm.rows)[:8]:
         del slurm.rows[job]
     before = len(slurm.submissions)
     go_on(made)
-    assert len(told.well) == 18 and slurm.submissions[before][0] == 8
+    assert len(output.well) == 18 and slurm.submissions[before][0] == 8
 
 
 def test_a_limit_without_jobs_that_could_end_is_refused(tmp_path):
-    made, told = submitter(tmp_path, Cluster(most=0), jobs(3))
-    assert told.ill == []
+    made, output = submitter(tmp_path, Cluster(most=0), jobs(3))
+    assert output.ill == []
     go_on(made)
-    assert "you may have no job in the queue there" in told.ill[0] and len(told.ill) == 3
+    assert "you may have no job in the queue there" in output.ill[0] and len(output.ill) == 3
 
 
 def test_an_empty_answer_of_squeue_does_not_make_a_limit_hopeless(tmp_path):
     slurm = Cluster(most=0, ends=0)
-    made, told = submitter(tmp_path, slurm, [])
+    made, output = submitter(tmp_path, slurm, [])
     running = jobs(1)
     made.ours = lambda: running
     made._submit(submit.Parcel(jobs(1), 0.0))
     for _ in range(5):
         go_on(made)
-    assert told.ill == [] and made.parcels
+    assert output.ill == [] and made.parcels
 
 
 def test_others_jobs_fill_a_group_limit_and_patience_ends(tmp_path):
     slurm = Cluster(most=0, error="sbatch: error: QOSGrpSubmitJobsLimit")
-    made, told = submitter(tmp_path, slurm, jobs(1), patience=25.0)
+    made, output = submitter(tmp_path, slurm, jobs(1), patience=25.0)
     for _ in range(5):
         go_on(made)
-    assert "a limit of the cluster is reached" in told.ill[0] and "given up after" in told.ill[0]
+    assert "a limit of the cluster is reached" in output.ill[0] and "given up after" in output.ill[0]
 
 
 @pytest.mark.parametrize(
@@ -172,8 +172,8 @@ def test_an_array_that_is_refused_is_cut(tmp_path):
     )
     taken = slurm.take
     slurm.take = lambda *words: (slurm.rows.clear(), taken(*words))[1]
-    _, told = submitter(tmp_path, slurm, jobs(20))
-    assert told.ill == [] and len(told.well) == 20
+    _, output = submitter(tmp_path, slurm, jobs(20))
+    assert output.ill == [] and len(output.well) == 20
 
 
 def test_a_full_disk_is_said_and_nothing_stays_in_the_queue(tmp_path, monkeypatch):
@@ -182,8 +182,8 @@ def test_a_full_disk_is_said_and_nothing_stays_in_the_queue(tmp_path, monkeypatc
 
     slurm = Cluster()
     monkeypatch.setattr(batches, "write_json", full)
-    _, told = submitter(tmp_path, slurm, jobs(2))
-    assert "no space is left where the job files lie" in told.ill[0] and slurm.submissions == []
+    _, output = submitter(tmp_path, slurm, jobs(2))
+    assert "no space is left where the job files lie" in output.ill[0] and slurm.submissions == []
     assert list(tmp_path.iterdir()) == []
 
 
@@ -195,8 +195,8 @@ def test_ids_that_can_not_be_written_are_cancelled(tmp_path, monkeypatch):
     slurm, names = Cluster(), []
     slurm.cancel = lambda name, jobs=None: names.append(name) or ""
     monkeypatch.setattr(batches, "write_json", full)
-    made, told = submitter(tmp_path, slurm, jobs(2))
-    assert "the quota is used up where the job files lie" in told.ill[0] and not made.doubtful
+    made, output = submitter(tmp_path, slurm, jobs(2))
+    assert "the quota is used up where the job files lie" in output.ill[0] and not made.doubtful
     assert len(names) == 1 and names[0].startswith("train.") and list(tmp_path.iterdir()) == []
 
 
@@ -208,11 +208,11 @@ def test_an_sbatch_that_was_killed_may_have_submitted(tmp_path):
 
 def test_what_can_not_be_cancelled_is_not_submitted_again(tmp_path, monkeypatch):
     slurm = Cluster(most=0, error="")
-    made, told = submitter(tmp_path, slurm, jobs(1))
+    made, output = submitter(tmp_path, slurm, jobs(1))
     slurm.most, slurm.named = 10, lambda name: ["7"]
     monkeypatch.setattr(submit, "wait_gone", lambda *words: False)
     made._submit(submit.Parcel(jobs(1), 0.0))
-    assert told.well == [] and len(made.doubtful) == 1 and made.parcels
+    assert output.well == [] and len(made.doubtful) == 1 and made.parcels
 
 
 def test_more_memory_is_for_one_run_alone(tmp_path):
@@ -220,8 +220,8 @@ def test_more_memory_is_for_one_run_alone(tmp_path):
     lives = jobs(4, mem_mb=8000, runs_per_gpu=4)
     for live in lives:
         live.memory = 2
-    _, told = submitter(tmp_path, slurm, lives)
-    assert told.ill == [] and slurm.submissions[0][0] == 4
+    _, output = submitter(tmp_path, slurm, lives)
+    assert output.ill == [] and slurm.submissions[0][0] == 4
     assert lives[0].asked.sbatch(1)["mem"] == "16000M"
 
 

@@ -40,8 +40,8 @@ def as_nobody(call, folder):
             os.write(2, f"{type(error).__name__}: {error}".encode())
         os._exit(code)
     os.close(into)
-    with os.fdopen(out) as said:
-        text = said.read()
+    with os.fdopen(out) as message:
+        text = message.read()
     return text, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
@@ -139,12 +139,12 @@ def test_nothing_is_hidden_by_other_packages_and_by_ourselves(tmp_path, monkeypa
 def test_it_is_said_at_the_start_before_anything_breaks(site):
     words = [sys.executable, "-m", "mmlbench", "doctor"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
-    said = f"PYTHONPATH names {site}, whose numpy, yaml hide what {sys.prefix} has. Type: unset PYTHONPATH"
-    assert f"mmlbench: {said}" in done.stderr.splitlines()[0]
+    message = f"PYTHONPATH names {site}, whose numpy, yaml hide what {sys.prefix} has. Type: unset PYTHONPATH"
+    assert f"mmlbench: {message}" in done.stderr.splitlines()[0]
 
 
 def test_the_doctor_and_the_workflow_say_it(site, capfd):
     (finding,) = doctor.pythonpath_findings()
-    assert finding.verdict == "wrong" and "whose numpy, yaml hide" in finding.what and "unset" in finding.mend
+    assert finding.verdict == "wrong" and "whose numpy, yaml hide" in finding.what and "unset" in finding.fix
     workflow.own_folders()
-    assert f"mmlbench: {finding.what}. {finding.mend}" in capfd.readouterr().err
+    assert f"mmlbench: {finding.what}. {finding.fix}" in capfd.readouterr().err

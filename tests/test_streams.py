@@ -75,7 +75,7 @@ def hear_ctrl_c() -> None:
 WRITING = [["list"], ["--help"], ["--version"], ["list", "--json"], ["power", "--difference", "6"]]
 
 
-def told(shell: str, *words: object) -> tuple[int, list[str]]:
+def output(shell: str, *words: object) -> tuple[int, list[str]]:
     """Run a shell line in which `mmlbench` calls this checkout; return exit code and what standard error got."""
     line = f'set -o pipefail; mmlbench() {{ {sys.executable} -m mmlbench "$@"; }}; {shell}'
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False, timeout=120)
@@ -85,35 +85,35 @@ def told(shell: str, *words: object) -> tuple[int, list[str]]:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 @pytest.mark.parametrize("words", WRITING, ids=" ".join)
 def test_a_full_standard_output_is_told_in_one_line(words: list[str]) -> None:
-    code, lines = told(f"mmlbench {' '.join(words)} > /dev/full")
+    code, lines = output(f"mmlbench {' '.join(words)} > /dev/full")
     assert code == 1 and len(lines) == 1 and "standard output" in lines[0] and "unexpected" not in lines[0]
 
 
 @pytest.mark.parametrize("words", WRITING, ids=" ".join)
 def test_a_closed_standard_output_is_told_in_one_line(words: list[str]) -> None:
-    code, lines = told(f"mmlbench {' '.join(words)} >&-")
+    code, lines = output(f"mmlbench {' '.join(words)} >&-")
     assert code == 1 and len(lines) == 1 and "standard output" in lines[0] and "unexpected" not in lines[0]
 
 
 @pytest.mark.parametrize("words", WRITING, ids=" ".join)
 def test_a_closed_pipe_is_quiet(words: list[str]) -> None:
-    assert told(f"mmlbench {' '.join(words)} | head -c 0; exit ${{PIPESTATUS[0]}}") == (141, [])
+    assert output(f"mmlbench {' '.join(words)} | head -c 0; exit ${{PIPESTATUS[0]}}") == (141, [])
 
 
 def test_all_three_streams_closed_end_with_an_exit_code(tmp_path: Path) -> None:
-    assert told("mmlbench list <&- >&- 2>&-") == (1, [])
-    assert told(f"mmlbench score {tmp_path / 'none'} <&- >&- 2>&-")[0] == 2
+    assert output("mmlbench list <&- >&- 2>&-") == (1, [])
+    assert output(f"mmlbench score {tmp_path / 'none'} <&- >&- 2>&-")[0] == 2
 
 
 def test_a_failed_command_keeps_its_exit_code_where_nobody_reads(tmp_path: Path) -> None:
-    code, lines = told(f"mmlbench score {tmp_path / 'none'} > /dev/full")
+    code, lines = output(f"mmlbench score {tmp_path / 'none'} > /dev/full")
     assert code == 2 and len(lines) == 1
 
 
 def test_a_closed_standard_output_gives_its_place_to_no_file(tmp_path: Path) -> None:
     """File 1 would be the next that is opened: what is printed would go into it."""
     results = fake_runs.write_study(tmp_path / "results", [fake_runs.small(seeds=(0, 1))])
-    assert told(f"mmlbench tables --results {results} --cache {tmp_path} >&-")[0] in (0, 1)
+    assert output(f"mmlbench tables --results {results} --cache {tmp_path} >&-")[0] in (0, 1)
     assert main(["verify", "--results", str(results)]) == 0
     assert (results / "all_tables.csv").read_text().startswith("table,")
 
@@ -135,12 +135,12 @@ def test_ctrl_c_at_any_moment_of_the_start_ends_without_a_traceback(way: list[st
         )
         time.sleep(whole * moment / 40)
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=60)
-        if "Fatal Python error: init" in said or ("Traceback" in said and str(PACKAGE) not in said):
+        _, message = process.communicate(timeout=60)
+        if "Fatal Python error: init" in message or ("Traceback" in message and str(PACKAGE) not in message):
             continue
         ours += process.returncode in (0, 130)
-        if process.returncode not in (0, 130, -signal.SIGINT) or len(said.splitlines()) > 1:
-            wrong.append((moment, process.returncode, said))
+        if process.returncode not in (0, 130, -signal.SIGINT) or len(message.splitlines()) > 1:
+            wrong.append((moment, process.returncode, message))
     assert wrong == [] and ours >= 5
 
 

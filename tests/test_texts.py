@@ -12,7 +12,7 @@ from test_config import WHOLE, changed, error_of
 from mmlbench.errors import ConfigError, DataError, MmlbenchError, brief, visible
 from mmlbench.method import Method
 from mmlbench.registry import RESERVED, register
-from mmlbench.results.facts import LOGIT_MEAN
+from mmlbench.results.plugin_facts import LOGIT_MEAN
 from mmlbench.storage.atomic import read_json
 from mmlbench.storage.texts import why_not
 from mmlbench.train.meter import remedy
@@ -52,10 +52,10 @@ def test_messages_are_one_bounded_line_without_what_a_terminal_obeys():
 @pytest.mark.parametrize("name", ["null", "yes", "no", "on", "off", "true", "false", "y", "n", "class", "import"])
 def test_a_name_that_yaml_reads_otherwise_names_nothing(name, plugin_folder, capsys):
     assert name in RESERVED
-    told = refused(capsys, "new", "method", name)
+    output = refused(capsys, "new", "method", name)
     assert (
         f"'{name}' can't name a method: YAML or Python reads it otherwise. Choose another, such as {name}_method"
-        in told
+        in output
     )
 
 
@@ -66,9 +66,9 @@ def test_the_name_of_a_row_that_the_tables_make_names_no_plugin(plugin_folder, c
         register(type("Odd", (Method,), {"name": LOGIT_MEAN, "__module__": __name__, "__doc__": "Odd."}))
 
 
-@pytest.mark.parametrize(("kind", "said"), [("encoder", "an encoder"), ("method", "a method")])
-def test_the_article_fits_the_kind(kind, said, plugin_folder, capsys):
-    assert f"'null' can't name {said}:" in refused(capsys, "new", kind, "null")
+@pytest.mark.parametrize(("kind", "message"), [("encoder", "an encoder"), ("method", "a method")])
+def test_the_article_fits_the_kind(kind, message, plugin_folder, capsys):
+    assert f"'null' can't name {message}:" in refused(capsys, "new", kind, "null")
 
 
 def test_json_that_nests_without_end_is_one_line(tmp_path):
@@ -84,8 +84,8 @@ def test_json_that_nests_without_end_is_one_line(tmp_path):
 
 
 def test_names_longer_than_the_file_system_takes(tiny, tmp_path, capsys):
-    told = refused(capsys, "train", *tiny.words("joint", tmp_path / ("x" * 300)))
-    assert "longer than the file system takes" in told and "unexpected" not in told
+    output = refused(capsys, "train", *tiny.words("joint", tmp_path / ("x" * 300)))
+    assert "longer than the file system takes" in output and "unexpected" not in output
 
 
 @pytest.mark.parametrize(
@@ -98,4 +98,4 @@ def test_names_longer_than_the_file_system_takes(tiny, tmp_path, capsys):
     ],
 )
 def test_what_diverged_names_the_setting_that_is_out_of_the_ordinary(recipe, first):
-    assert remedy(recipe).startswith(first) and remedy(recipe).endswith("or mend the method")
+    assert remedy(recipe).startswith(first) and remedy(recipe).endswith("or fix the method")

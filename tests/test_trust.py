@@ -104,9 +104,9 @@ def test_two_seeds_with_equal_predictions_get_a_note(study: Path, capsys) -> Non
     folders = _seed_that_changes_nothing(study)
     (note,) = equal_seeds(runs)
     assert all(str(folder) in note for folder in folders)
-    said: list[str] = []
-    make_all(study, study / "cache", said.append)
-    assert sum(all(str(folder) in line for folder in folders) for line in said) == 1
+    message: list[str] = []
+    make_all(study, study / "cache", message.append)
+    assert sum(all(str(folder) in line for folder in folders) for line in message) == 1
     capsys.readouterr()
     main(["verify", "--results", str(study)])
     err = capsys.readouterr().err.splitlines()
@@ -181,7 +181,7 @@ def _roll(key: str):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (_edit_arrays("predictions.npz", _roll("last/test/fused")), "predictions.npz reaches 0.*run.json says"),
         (_edit_arrays("epochs.npz", _roll("train/test/fused")), "epochs.npz and predictions.npz disagree about"),
@@ -201,8 +201,8 @@ def _roll(key: str):
         ),
     ],
 )
-def test_numbers_that_do_not_follow_from_the_predictions(study: Path, change, said: str) -> None:
-    assert re.search(said, _forged(joint(study), change))
+def test_numbers_that_do_not_follow_from_the_predictions(study: Path, change, message: str) -> None:
+    assert re.search(message, _forged(joint(study), change))
 
 
 def test_labels_that_are_not_the_datasets(tiny, tmp_path: Path) -> None:
@@ -347,7 +347,7 @@ def _change_plan(files: dict[str, bytes]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "rehash", "said"),
+    ("change", "rehash", "message"),
     [
         (_change_run, False, "history.csv was changed after it was packed"),
         (_change_run, True, "does not verify: runs/.*history.csv is truncated or was changed"),
@@ -361,11 +361,11 @@ def _change_plan(files: dict[str, bytes]) -> None:
     ],
 )
 def test_an_archive_that_does_not_verify(
-    study: Path, tmp_path: Path, capsys, change, rehash: bool, said: str
+    study: Path, tmp_path: Path, capsys, change, rehash: bool, message: str
 ) -> None:
     archive.pack(study, tmp_path / "s.tar.gz")
     bad = repacked(tmp_path / "s.tar.gz", tmp_path / "bad.tar.gz", change, rehash=rehash)
-    assert re.search(said, refused(capsys, "import", bad, "--results", tmp_path / "in"))
+    assert re.search(message, refused(capsys, "import", bad, "--results", tmp_path / "in"))
     assert not (tmp_path / "in").exists() or list((tmp_path / "in").iterdir()) == []
 
 

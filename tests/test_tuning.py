@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmlbench.analysis.frame import make_frame
+from mmlbench.analysis.all_tables import make_frame
+from mmlbench.analysis.result_set import ResultSet
 from mmlbench.analysis.rows import parse_rows
-from mmlbench.analysis.view import View
 from mmlbench.cli import main
 from mmlbench.cli.parser import make_parser
 from mmlbench.cli.run import _spec, make_run
@@ -95,7 +95,7 @@ def test_a_tuned_run_that_is_missing_is_named_with_what_makes_it(tiny, tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("more", "said"),
+    ("more", "message"),
     [
         ({"tune": {"draws": 1}}, "draws is 1"),
         ({"tune": {"draws": 3, "sed": 1}}, "tune is"),
@@ -104,11 +104,11 @@ def test_a_tuned_run_that_is_missing_is_named_with_what_makes_it(tiny, tmp_path:
         ({"grid": [{"dataset": "gabor_nuisance", "seeds": [0], "methods": ["joint"]}]}, "asks for a validation part"),
     ],
 )
-def test_what_cannot_be_tuned_is_said_before_training(tiny, more: dict, said: str) -> None:
+def test_what_cannot_be_tuned_is_said_before_training(tiny, more: dict, message: str) -> None:
     facts = load_index().find("dataset", "gabor_nuisance").facts["splits"].values()
     if "grid" in more and all(split["counts"].get("val") for split in facts):
         pytest.skip("every split has a validation part")
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         study(**more)
 
 
@@ -144,7 +144,7 @@ def test_a_tuned_study_from_trials_to_tables(tiny, tmp_path: Path, capsys) -> No
     row = next(r for r in rows if r.label == "modality_dropout" and r.metric == "accuracy" and r.kind == "fused")
     assert row.tuning_trials == 3 and f"p={cells[0]['tuned']['draws'][best]['p']}" in row.params
     assert {r.tuning_trials for r in rows if r.label == "plain"} == {0}, "untuned rows say so"
-    view = View.parse(read_plan(results), *make_frame(results, tiny.cache))
+    view = ResultSet.parse(read_plan(results), *make_frame(results, tiny.cache))
     entry = view.find(view.groups()[0], "modality_dropout", "accuracy")
     page = detail_html(view, view.groups()[0], entry, gather(view, results)[view.groups()[0], entry.label], [])
     assert "<dt>tuning trials</dt><dd>3</dd>" in page and f"--set p={fields['p']}" in page

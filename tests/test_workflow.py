@@ -205,7 +205,7 @@ def test_a_changed_dataset_is_prepared_and_all_its_runs_are_made_anew(lost, clon
 
 @pytest.mark.slow
 def test_raw_files_that_changed_under_a_prepared_cache_make_the_runs_anew(clone):
-    """The cache's name is the same, its content another: the tables refuse until the one command mends it."""
+    """The cache's name is the same, its content another: the tables refuse until the one command fixes it."""
     before = clone.made()
     shutil.rmtree(clone.folder / "cache")
     script = "import sys; from mmlbench.cli import main; import numpy as np; rng = np.random.default_rng\n"

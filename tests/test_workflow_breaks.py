@@ -33,8 +33,8 @@ class Fragile(Joint):
 
     def build(self):
         super().build()
-        if not Path("mended").exists():
-            raise ValueError("not mended yet")
+        if not Path("fixed").exists():
+            raise ValueError("not fixed yet")
 '''
 
 
@@ -121,7 +121,7 @@ def test_a_failed_run_lets_the_others_go_on_and_is_named_with_its_command(clone)
     answer = clone.call("snakemake", "--cores", "1", "--keep-going", TABLES)
     assert answer.code == 1 and answer.jobs == ["fragile 0", "joint 0", "prepare"]
     assert re.search(
-        r"^mmlbench: runs/\S+ failed: ValueError: not mended yet \(.*fragile.py, line 13\)", answer.text, re.M
+        r"^mmlbench: runs/\S+ failed: ValueError: not fixed yet \(.*fragile.py, line 13\)", answer.text, re.M
     )
     assert "Traceback" not in answer.text
     named = r"1 of 2 planned runs .*: tiny/speaker fragile seed 0.* \((mmlbench train [^)]*)\)"
@@ -129,7 +129,7 @@ def test_a_failed_run_lets_the_others_go_on_and_is_named_with_its_command(clone)
     assert refused.code == 2 and refused.text.count("\n") == 1
     commands = {re.findall(named, text)[0] for text in (answer.text, refused.text)}
     assert len(commands) == 1
-    (clone.folder / "mended").touch()
+    (clone.folder / "fixed").touch()
     assert clone.call(*shlex.split(commands.pop())).code == 0
     assert clone.call("mmlbench", "tables").code == 0 and clone.seeds("fragile") == {"1"}
     assert clone.planned() in ([], ["tables"])

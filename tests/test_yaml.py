@@ -95,27 +95,29 @@ def written(folder: Path, content: str | bytes, name: str = "study.yaml") -> Pat
     return path
 
 
-@pytest.mark.parametrize(("content", "line", "said", "fix"), REFUSED, ids=range(len(REFUSED)))
-def test_what_is_refused_names_file_line_and_fix_within_a_second(content, line, said, fix, tmp_path, capsys):
+@pytest.mark.parametrize(("content", "line", "message", "fix"), REFUSED, ids=range(len(REFUSED)))
+def test_what_is_refused_names_file_line_and_fix_within_a_second(content, line, message, fix, tmp_path, capsys):
     path = written(tmp_path, content)
     began = time.process_time()
-    told = refused(capsys, "estimate", path, "--seconds", "0")
+    output = refused(capsys, "estimate", path, "--seconds", "0")
     assert time.process_time() - began < 10
-    assert (f"{path}, line {line}: " in told) if line else (str(path) in told), told
-    assert said in told and fix in told and len(told) < 500
+    assert (f"{path}, line {line}: " in output) if line else (str(path) in output), output
+    assert message in output and fix in output and len(output) < 500
 
 
 def test_each_place_that_reads_yaml_has_the_same_reader(tmp_path, capsys, monkeypatch):
     """Config, recipe, profile of SLURM, published figures: one sentence for a key that stands twice."""
     twice = written(tmp_path, "a: 1\na: 2\n")
-    said = f"{twice}, line 2: the key 'a' stands twice in one mapping"
+    message = f"{twice}, line 2: the key 'a' stands twice in one mapping"
     words = ["--dataset", "avdigits", "--method", "joint", "--seed", "0", "--results", tmp_path, "--cache", tmp_path]
-    assert said in refused(capsys, "train", *words, "--recipe", twice)
-    assert said in refused(capsys, "estimate", ROOT / "config" / "quick.yaml", "--seconds", "0", "--profile", twice)
+    assert message in refused(capsys, "train", *words, "--recipe", twice)
+    assert message in refused(
+        capsys, "estimate", ROOT / "config" / "quick.yaml", "--seconds", "0", "--profile", twice
+    )
     with pytest.raises(MmlbenchError, match="stands twice in one mapping"):
         read_source(twice)
     (finding,) = study_findings(twice, tmp_path, tmp_path)
-    assert finding.verdict == "wrong" and said in finding.what
+    assert finding.verdict == "wrong" and message in finding.what
     named = [p for p in (ROOT / "mmlbench").rglob("*.py") if "yaml.safe_load" in p.read_text(encoding="utf-8")]
     assert named == []
 
@@ -248,7 +250,7 @@ def test_whatever_is_taken_snakemake_reads_alike():
         try:
             found = parse_yaml(content, "study.yaml")
         except MmlbenchError as error:
-            assert error.exit_code == 2 and error.mend and "study.yaml" in error.what and "\n" not in str(error)
+            assert error.exit_code == 2 and error.fix and "study.yaml" in error.what and "\n" not in str(error)
             continue
         taken += 1
         theirs = as_snakemake_reads(yaml.load(content.decode(), Loader=yaml.FullLoader))
@@ -284,7 +286,7 @@ def called(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("name: 2024-13-01\n", "line 1: '2024-13-01' looks like a date and is none"),
         ("a: " + "9" * 5000, "line 1: a number of 5,000 digits"),
@@ -296,7 +298,7 @@ def called(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]
     ids=["date", "digits", "bomb", "deep", "twice", "template"],
 )
 @pytest.mark.parametrize("how", ["configfile", "default", "profile"])
-def test_under_snakemake_it_is_the_same_line(how, content, said, tmp_path):
+def test_under_snakemake_it_is_the_same_line(how, content, message, tmp_path):
     """For the config that the Snakefile names, for one of the command line, and for a profile."""
     for name in ("Snakefile", "config", "workflow", "pyproject.toml", "methods", "datasets"):
         (tmp_path / name).symlink_to(ROOT / name)
@@ -316,7 +318,9 @@ def test_under_snakemake_it_is_the_same_line(how, content, said, tmp_path):
     )
     lines = done.stderr.splitlines()
     assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
-    assert [line for line in lines if said in line] == lines[-1:] and lines[-1].startswith("mmlbench: "), done.stderr
+    assert [line for line in lines if message in line] == lines[-1:] and lines[-1].startswith("mmlbench: "), (
+        done.stderr
+    )
 
 
 def test_a_value_on_the_command_line_is_no_config_file(tmp_path, monkeypatch, capsys):

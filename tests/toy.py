@@ -148,6 +148,6 @@ def scheduled(method: Method) -> list[str]:
     return [mechanism.name for mechanism in method.mechanisms() if not mechanism.off]
 
 
-def deeds(method: Method) -> dict[str, float]:
+def mechanism_counts(method: Method) -> dict[str, float]:
     """Return what the mechanisms did."""
-    return {name: float(amount) for name, amount in method.deeds.items()}
+    return {name: float(amount) for name, amount in method.mechanism_counts.items()}

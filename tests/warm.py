@@ -30,7 +30,7 @@ class Command:
         return self.warm.answer()
 
     @property
-    def said(self) -> str:
+    def message(self) -> str:
         """What it has said so far."""
         return self.log.read_text(encoding="utf-8") if self.log.exists() else ""
 
@@ -70,9 +70,9 @@ class Warm:
 
 def _be(words: list[str], log: str, circumstances: dict[str, Any]) -> None:
     """Be the command's process."""
-    said = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    message = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for descriptor in (1, 2):
-        os.dup2(said, descriptor)
+        os.dup2(message, descriptor)
     from mmlbench.cli import main
 
     if circumstances:

@@ -44,15 +44,15 @@ class InstallError(Exception):
         self.code = code
 
 
-def say(line: str) -> None:
+def log(line: str) -> None:
     """Write one line to the terminal (rich is not installed yet)."""
     sys.stderr.write(f"mmlbench: {line}\n")
     sys.stderr.flush()
 
 
 def stop(line: str) -> NoReturn:
-    """Write one line, the fault with its mend, and end with exit code 2."""
-    say(line)
+    """Write one line, the fault with its fix, and end with exit code 2."""
+    log(line)
     raise SystemExit(2)
 
 
@@ -132,21 +132,21 @@ def fit_torch(venv: Path, torch: str) -> None:
     if run(command, quiet=True):
         run(command)
         shim.unlink()
-        mend = "Type: make clean env TORCH=cpu" if torch == "cpu" else "Type: make env TORCH=cpu"
-        raise InstallError(f"torchvision or torchaudio doesn't fit torch here (the error is above). {mend}", 1)
-    say("torchvision and torchaudio lack their compiled parts here, which nothing in mmlbench needs: nothing to type")
+        fix = "Type: make clean env TORCH=cpu" if torch == "cpu" else "Type: make env TORCH=cpu"
+        raise InstallError(f"torchvision or torchaudio doesn't fit torch here (the error is above). {fix}", 1)
+    log("torchvision and torchaudio lack their compiled parts here, which nothing in mmlbench needs: nothing to type")
 
 
 def create(venv: Path, afresh: bool) -> None:
     """Make the bare virtual environment with the running Python."""
-    say(f"making the environment {venv} with Python {sys.version.split()[0]}")
+    log(f"making the environment {venv} with Python {sys.version.split()[0]}")
     command: list[str | Path] = [sys.executable, "-m", "venv", *(["--clear"] if afresh else []), venv]
     code = run(command)
     if code:
-        raise InstallError(f"Python's venv module could not make {venv}. {missing_venv_mend()}", code)
+        raise InstallError(f"Python's venv module could not make {venv}. {missing_venv_fix()}", code)
 
 
-def missing_venv_mend() -> str:
+def missing_venv_fix() -> str:
     """Return how to get the venv module for the running Python."""
     package = "python{}.{}-venv".format(*sys.version_info[:2])
     return (
@@ -157,9 +157,9 @@ def missing_venv_mend() -> str:
 def check(venv: Path, unfinished: bool) -> bool:
     """Return whether the environment must be made afresh; stop where it may not be touched."""
     if any(importlib.util.find_spec(module) is None for module in ("venv", "ensurepip")):
-        stop(f"{sys.executable} lacks the venv module. {missing_venv_mend()}")
+        stop(f"{sys.executable} lacks the venv module. {missing_venv_fix()}")
     if unfinished:
-        say(f"the last installation into {venv} was cut off; starting it afresh")
+        log(f"the last installation into {venv} was cut off; starting it afresh")
         return True
     if not venv.exists() or not any(venv.iterdir()):
         return False
@@ -170,10 +170,10 @@ def check(venv: Path, unfinished: bool) -> bool:
         return False
     was = "a Python that does not run" if version is None else "Python {}.{}".format(*version)
     if (venv / ".stamp").is_file():  # made here, so it may be thrown away
-        say(f"{venv} has {was}; making it afresh")
+        log(f"{venv} has {was}; making it afresh")
         return True
-    mend = "Remove it, or name another: make env VENV=.venv2"
-    stop(f"{venv} was not made by this project and has {was}, not {{}}.{{}}. {mend}".format(*sys.version_info[:2]))
+    fix = "Remove it, or name another: make env VENV=.venv2"
+    stop(f"{venv} was not made by this project and has {was}, not {{}}.{{}}. {fix}".format(*sys.version_info[:2]))
 
 
 def install(venv: Path, torch: str, change_torch: bool) -> None:
@@ -195,17 +195,17 @@ def install(venv: Path, torch: str, change_torch: bool) -> None:
         command += [f"--reinstall-package={name}" for name in ("torch", "torchvision", "torchaudio")]
     code = run(command, env)
     if code:
-        mend = "Read uv's message above, then type the same command again: what was downloaded is kept."
+        fix = "Read uv's message above, then type the same command again: what was downloaded is kept."
         if torch:
-            mend += f" If the index of TORCH={torch} is out of reach, leave TORCH out: any build runs on a CPU."
-        raise InstallError(f"the packages could not be installed. {mend}", code)
+            fix += f" If the index of TORCH={torch} is out of reach, leave TORCH out: any build runs on a CPU."
+        raise InstallError(f"the packages could not be installed. {fix}", code)
     fit_torch(venv, torch)
     # Fills the index of the plug-ins, so that the user's first call is quick; a fault will be seen there.
     run([venv / "bin" / "mmlbench", "list"], quiet=True)
 
 
 def bring_up_to_date(venv: Path, torch: str, state: TextIO) -> None:
-    """Make or mend the environment under the lock, unless it is as it should be."""
+    """Make or fix the environment under the lock, unless it is as it should be."""
     stamp, wanted = venv / ".stamp", key()
     unfinished = bool(state.read().strip())
     found, _, had = stamp.read_text(encoding="utf-8").partition(" ") if stamp.is_file() else ("", "", "")
@@ -226,7 +226,7 @@ def bring_up_to_date(venv: Path, torch: str, state: TextIO) -> None:
             state.truncate(0)
         stop(str(error))
     state.truncate(0)
-    say(f"environment {venv} is ready ({time.monotonic() - started:.0f} s)")
+    log(f"environment {venv} is ready ({time.monotonic() - started:.0f} s)")
 
 
 def locked(venv: Path, state: TextIO) -> AbstractContextManager[object]:
@@ -238,7 +238,7 @@ def locked(venv: Path, state: TextIO) -> AbstractContextManager[object]:
         fcntl.flock(state, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return nullcontext()
     except BlockingIOError:
-        say("another make is installing the environment; waiting for it")
+        log("another make is installing the environment; waiting for it")
         fcntl.flock(state, fcntl.LOCK_EX)
         return nullcontext()
     except OSError as error:
@@ -247,7 +247,7 @@ def locked(venv: Path, state: TextIO) -> AbstractContextManager[object]:
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
     from mmlbench.storage.lease import Lease
 
-    return Lease(venv.with_name(venv.name + ".lease"), say, passing=True)
+    return Lease(venv.with_name(venv.name + ".lease"), log, passing=True)
 
 
 def main() -> None:

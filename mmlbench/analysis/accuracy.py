@@ -8,8 +8,8 @@ from itertools import combinations
 import numpy as np
 
 from ..results.evaluation import INPUTS
-from ..results.facts import CONTROL, LOGIT_MEAN
 from ..results.groups import Entry, Group
+from ..results.plugin_facts import CONTROL, LOGIT_MEAN
 from ..stats import (
     LEAST_ITEMS,
     LEAST_SEEDS,
@@ -21,9 +21,9 @@ from ..stats import (
     proportion,
     two_part,
 )
-from .make import POINTS, What, blank, common_seeds, fill, mean_row, seeds_note
 from .missing import evaluation_of, filled, no_subsets
 from .resolution import between
+from .row_builders import POINTS, What, blank, common_seeds, fill, mean_row, seeds_note
 from .rows import Row
 
 
@@ -161,9 +161,9 @@ def _best(group: Group, headline: str) -> Iterator[Row]:
     for entry, value in zip(entries, probability_best(data), strict=True):
         row = blank(group, entry, What("accuracy", "fused", "probability_best", "fused", headline, unit="fraction"))
         row.value, row.n_seeds, row.n_test = float(value), len(seeds), len(group.groups)
-        said = f"share of 2,000 resamplings of seeds and samples in which it is best of {len(entries)}; no test"
+        message = f"share of 2,000 resamplings of seeds and samples in which it is best of {len(entries)}; no test"
         only = f"conditional on these {kinds} {group.group_name}s" if kinds else ""
-        row.note = "; ".join(n for n in (said, only, seeds_note(seeds, *entries), row.note) if n)
+        row.note = "; ".join(n for n in (message, only, seeds_note(seeds, *entries), row.note) if n)
         yield row
 
 

@@ -9,8 +9,8 @@ from typing import Any
 from ..audit import Finding, audited, from_csv, to_csv
 from ..errors import DataError
 from ..prepare.cache import Cache
-from ..results.facts import Facts
 from ..results.load import read_plan
+from ..results.plugin_facts import Facts
 from ..storage.atomic import read_text, write_text
 
 #: (dataset, split) -> what the audit found.
@@ -19,7 +19,7 @@ Findings = Mapping[tuple[str, str], list[Finding]]
 LINES = 6
 
 
-def audit_plan(results: Path, cache: Path, say: Callable[[str], None]) -> dict[tuple[str, str], list[Finding]]:
+def audit_plan(results: Path, cache: Path, log: Callable[[str], None]) -> dict[tuple[str, str], list[Finding]]:
     """Audit every dataset and split of a plan whose cache is at hand; write results/tables/audit.csv.
 
     A cache that is not there (results copied from another machine) leaves its data out and that is said.
@@ -32,10 +32,10 @@ def audit_plan(results: Path, cache: Path, say: Callable[[str], None]) -> dict[t
         try:
             opened = Cache.open(cache / folder)
         except DataError as error:
-            say(f"no audit of {dataset}: {error.what}")
+            log(f"no audit of {dataset}: {error.what}")
             continue
         groups = {split: facts.group_of(name, split) for name, split in wanted}
-        for split, findings in audited(opened, groups, results, say).items():
+        for split, findings in audited(opened, groups, results, log).items():
             found[dataset, split] = findings
     rows = [(dataset, split, finding) for (dataset, split), findings in found.items() for finding in findings]
     write_text(results / "tables" / "audit.csv", to_csv(rows))
@@ -85,9 +85,9 @@ def audit_lines(found: Findings, dataset: str, split: str) -> list[str]:
 
 
 def _sentence(finding: Finding) -> str:
-    said = finding.said[:1].upper() + finding.said[1:]
+    message = finding.message[:1].upper() + finding.message[1:]
     if finding.check == "groups" and finding.parts == "train+test":
-        return f"{said}; the accuracy here speaks about a {finding.of} known from training."
+        return f"{message}; the accuracy here speaks about a {finding.of} known from training."
     if finding.level == "leak" and finding.parts == "train+test":
-        return f"{said}; accuracy here is in part memory."
-    return f"{said}."
+        return f"{message}; accuracy here is in part memory."
+    return f"{message}."

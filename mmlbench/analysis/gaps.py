@@ -7,13 +7,13 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..results.evaluation import INPUTS
-from ..results.facts import CONTROL
 from ..results.groups import Entry, Group
+from ..results.plugin_facts import CONTROL
 from ..stats import Estimate
 from .accuracy import far_in_either
-from .make import POINTS, What, blank, common_seeds, fill, group_estimate, mean_row, seeds_note, worst_of
 from .missing import MASKED, evaluation_of, no_gap
 from .resolution import resolution_row
+from .row_builders import POINTS, What, blank, common_seeds, fill, group_estimate, mean_row, seeds_note, worst_of
 from .rows import Row
 
 TABLE = "competition_gap"
@@ -84,9 +84,9 @@ def _gaps(group: Group, entry: Entry, alone: Entry, rule: str) -> Iterator[Row]:
     worst = max(gaps, key=lambda modality: float(gaps[modality].mean()))
     count = len(gaps)
     level = f": interval at .05/{count}" if rule != "test" else ""
-    said = [f"{worst}, the largest of {count}{level}", *notes]
+    message = [f"{worst}, the largest of {count}{level}", *notes]
     what = What(TABLE, "worst", "gap", "probe", rule, alone.label)
-    yield worst_of(count, mean_row(group, entry, what, gaps[worst], said, [alone], level=1 - 0.05 / count))
+    yield worst_of(count, mean_row(group, entry, what, gaps[worst], message, [alone], level=1 - 0.05 / count))
     yield from _beyond_control(group, entry, rule)
     for modality, matrix in probe_gap(group, entry, alone, rule, "own_head").items():
         what = What(TABLE, modality, "gap_head", "own_head", rule, alone.label)

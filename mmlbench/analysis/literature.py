@@ -84,7 +84,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Figure:
+class PublishedResult:
     """One printed number, in percent, with its place in the source; `sd` over seeds where it is printed."""
 
     source: Source
@@ -97,7 +97,7 @@ class Figure:
     variant: str = ""
 
 
-def read_figures(folder: Path | None = None) -> list[Figure]:
+def read_published(folder: Path | None = None) -> list[PublishedResult]:
     """Return every published number, file by file.
 
     Raises:
@@ -107,7 +107,7 @@ def read_figures(folder: Path | None = None) -> list[Figure]:
     return [figure for path in sorted(folder.glob("*.yaml")) for figure in read_source(path)]
 
 
-def read_source(path: Path) -> list[Figure]:
+def read_source(path: Path) -> list[PublishedResult]:
     """Return the numbers of one file.
 
     Raises:
@@ -115,15 +115,15 @@ def read_source(path: Path) -> list[Figure]:
     """
     import jsonschema
 
-    mend = "Every figure needs its source: see docs/leaderboard.md"
+    fix = "Every figure needs its source: see docs/leaderboard.md"
     try:
         found = read_yaml(path)
         jsonschema.validate(found, SCHEMA)
     except ConfigError as error:
-        raise DataError(error.what, error.mend) from None
+        raise DataError(error.what, error.fix) from None
     except jsonschema.ValidationError as error:
         where = "/".join(map(str, error.absolute_path)) or "the file"
-        raise DataError(f"{path}: {where}: {error.message}", mend) from None
+        raise DataError(f"{path}: {where}: {error.message}", fix) from None
     protocol = found["protocol"]
     texts = [found[key] for key in ("title", "venue", "measured_by", "read")]
     texts += [figure[key] for figure in found["figures"] for key in ("place", "variant") if key in figure]
@@ -144,13 +144,14 @@ def read_source(path: Path) -> list[Figure]:
         recipes=tuple(protocol["recipes"]),
         why_not=protocol["why_not"],
     )
-    return [Figure(source, **figure) for figure in found["figures"]]
+    return [PublishedResult(source, **figure) for figure in found["figures"]]
 
 
 @dataclass(frozen=True)
 class Ours:
     """Our number beside a published one, in percent: mean over seeds, its standard error (seeds and samples), sd
-    over seeds, test samples and seeds; the metric as `Figure` has it, and the fusion head, '' for one modality's own.
+    over seeds, test samples and seeds; the metric as `PublishedResult` has it, and the fusion head, '' for one
+    modality's own.
     """
 
     dataset: str
@@ -180,12 +181,12 @@ class Comparison:
 HEADS = {"": "concat", "concatenation": "concat", "summation": "sum", "FiLM": "film", "gated": "gated"}
 
 
-def head_of(figure: Figure) -> str:
+def head_of(figure: PublishedResult) -> str:
     """Return our name of the fusion head behind a published number; '' for one modality's own head."""
     return HEADS.get(figure.variant, figure.variant) if figure.metric == "accuracy" else ""
 
 
-def obstacle(figure: Figure, ours: Ours) -> str:
+def obstacle(figure: PublishedResult, ours: Ours) -> str:
     """Return why ours and theirs can't be compared, '' where they can."""
     source, dataset, split, recipe = figure.source, ours.dataset, ours.split, ours.recipe
     if source.test_set.get(figure.dataset) != split or figure.dataset != dataset:
@@ -201,7 +202,7 @@ def obstacle(figure: Figure, ours: Ours) -> str:
     return ""
 
 
-def compare(figure: Figure, ours: Ours) -> Comparison:
+def compare(figure: PublishedResult, ours: Ours) -> Comparison:
     """Compare our number with a published one.
 
     A verdict is given only under the source's own selection rule, test set and front end. Theirs is one run, so its
@@ -235,9 +236,9 @@ def _t(degrees: int) -> float:
     return float(-special.stdtrit(degrees, 0.025))
 
 
-def cells(figures: list[Figure]) -> dict[tuple[str, str], list[Figure]]:
+def cells(figures: list[PublishedResult]) -> dict[tuple[str, str], list[PublishedResult]]:
     """Return (dataset, method) -> the fused accuracies that at least two sources print, widest spread first."""
-    found: dict[tuple[str, str], list[Figure]] = {}
+    found: dict[tuple[str, str], list[PublishedResult]] = {}
     for figure in figures:
         if figure.metric == "accuracy" and head_of(figure) == "concat":
             found.setdefault((figure.dataset, figure.method), []).append(figure)

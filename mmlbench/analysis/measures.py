@@ -13,7 +13,9 @@ from ..results.score import adaptive_ece, balanced_of, f1_of
 from ..stats import MOST_PLAYERS, shapley, subset_name, table_pseudo_values
 from ..storage.words import plural
 from .accuracy import entry_notes, ranked_entries
-from .make import (
+from .missing import filled
+from .resolution import Values, between, resolution_row
+from .row_builders import (
     POINTS,
     What,
     blank,
@@ -26,8 +28,6 @@ from .make import (
     without_interval,
     worst_of,
 )
-from .missing import filled
-from .resolution import Values, between, resolution_row
 from .rows import SMALL_CLASS, Row
 
 TABLE_METRICS = {"macro_f1": f1_of, "balanced_accuracy": balanced_of}
@@ -82,11 +82,11 @@ def _table_metrics(
     never = [np.setdiff1d(group.label, row).size for row in predicted]
     count = max(never)
     which = "which counts 0" if count == 1 else "which count 0"
-    said = f"up to {plural(count, 'class')} never predicted, {which}" if count else ""
+    message = f"up to {plural(count, 'class')} never predicted, {which}" if count else ""
     for metric, function in TABLE_METRICS.items():
         values = table_pseudo_values(function, group.label, predicted, len(group.class_names))
         what = What("measures", modality, metric, kind, rule, unit="fraction")
-        row = mean_row(group, entry, what, values, ["on jackknife values", said, *notes])
+        row = mean_row(group, entry, what, values, ["on jackknife values", message, *notes])
         small = small_class(group)
         yield metric, values, without_interval(row, SMALL_CLASS, small) if small else row
 
@@ -137,8 +137,8 @@ def class_rows(group: Group, headline: str) -> Iterator[Row]:
                 continue
             estimate = group_estimate(group, matrix[:, mine], where=mine, bits=True)
             never = entry.values("predicted", f"{headline}/fused")
-            said = "never predicted" if never is not None and not (never == k).any() else ""
-            yield fill(blank(group, entry, what), estimate, [said, *entry_notes(entry, headline)])
+            message = "never predicted" if never is not None and not (never == k).any() else ""
+            yield fill(blank(group, entry, what), estimate, [message, *entry_notes(entry, headline)])
 
 
 # ---- fusion gain -----------------------------------------------------------------------------------------------

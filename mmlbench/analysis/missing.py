@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ..results.evaluation import INPUTS, NOTHING, Evaluation
 from ..results.groups import Entry, Group
-from .make import What, blank
+from .row_builders import What, blank
 from .rows import Row
 
 _FILLED = {

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..results.groups import Entry, Group, Loaded
 from .accuracy import ranked_entries
-from .make import join, made_by
+from .row_builders import join, made_by
 from .rows import Row
 
 RANK = "of {} rows by their accuracies, also within a rank group; equal ones share a place"
@@ -40,7 +40,7 @@ def overall_rows(loaded: Loaded) -> Iterator[Row]:
     ranks = (above + (level + 1) / 2).mean(axis=0)  # ties share the mean of their places
     names = ", ".join(f"{name}/{group.split}" for name, group in first.items())
     for k, label in enumerate(labels):
-        for metric, value, said in (
+        for metric, value, message in (
             (
                 "mean_rank",
                 ranks[k],
@@ -48,7 +48,9 @@ def overall_rows(loaded: Loaded) -> Iterator[Row]:
             ),
             ("mean_normalised_score", scores[k], SCORE),
         ):
-            yield _row(loaded, [ranked[name][label] for name in first], metric, float(value), [said, f"over {names}"])
+            yield _row(
+                loaded, [ranked[name][label] for name in first], metric, float(value), [message, f"over {names}"]
+            )
 
 
 def _accuracy(entry: Entry, rule: str) -> float:

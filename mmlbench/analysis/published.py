@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .literature import Figure, Ours, compare, head_of
+from .literature import Ours, PublishedResult, compare, head_of
+from .result_set import GroupKey, ResultSet
 from .rows import Row
-from .view import GroupKey, View
 
 
-def ours_of(view: View, group: GroupKey, figure: Figure) -> tuple[Row, Ours] | None:
+def ours_of(view: ResultSet, group: GroupKey, figure: PublishedResult) -> tuple[Row, Ours] | None:
     """Return our row for a published number, under the source's selection rule where it is known and there."""
     if figure.dataset != group[0]:
         return None
@@ -37,14 +37,14 @@ def head(row: Row) -> str:
     return params.get("fusion", "concat")
 
 
-def fill_published(view: View, figures: Sequence[Figure]) -> None:
+def fill_published(view: ResultSet, figures: Sequence[PublishedResult]) -> None:
     """Put into the rows of a view what the literature prints for the same dataset, method and head.
 
     The source names every number; the value is there only where one number is meant: the only one that may be
     compared, or else the only one.
     """
     for group in view.groups():
-        found: dict[str, tuple[Row, list[tuple[Figure, bool]]]] = {}
+        found: dict[str, tuple[Row, list[tuple[PublishedResult, bool]]]] = {}
         for figure in figures:
             pair = ours_of(view, group, figure)
             if pair is not None and head_of(figure) == pair[1].head:

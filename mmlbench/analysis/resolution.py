@@ -9,7 +9,7 @@ import numpy as np
 
 from ..results.groups import Entry, Group
 from ..stats import resolution
-from .make import What, blank, common_seeds, known
+from .row_builders import What, blank, common_seeds, known
 from .rows import Row
 
 #: A row's values of each seed on each test sample (seeds, n), its seeds in order.
@@ -37,7 +37,7 @@ def resolution_row(
     what: What,
     matrices: Sequence[np.ndarray],
     entries: Sequence[Entry],
-    said: str,
+    message: str,
     comparisons: int = 1,
 ) -> Row | None:
     """Return the row with the smallest true value that is found with 80 % power, from matrices (seeds, n).
@@ -51,7 +51,7 @@ def resolution_row(
     row.value = known(found.value) if found else None
     row.n_seeds = found.seeds if found else min(matrix.shape[0] for matrix in matrices)
     over = "single comparison" if comparisons == 1 else f"corrected for {comparisons} comparisons"
-    row.note = f"smallest true {said} found with 80 % power, {over}"
+    row.note = f"smallest true {message} found with 80 % power, {over}"
     if found:
         row.note += f"; from the mean variances of {found.count}"
         row.note += f", singly {found.low:.3g} to {found.high:.3g}" if found.count > 1 else ""
@@ -63,7 +63,7 @@ def between(
     what: tuple[str, str, str, str],
     values: Sequence[Values],
     baseline: Entry | None,
-    said: str,
+    message: str,
     comparisons: int = 1,
     unit: str = "points",
 ) -> Row | None:
@@ -76,4 +76,4 @@ def between(
     name = baseline.label if baseline is not None and baseline in entries else ""
     table, modality, metric, rule = what
     described = What(table, modality, metric, "fused", rule, name, unit)
-    return resolution_row(group, described, differences(values, baseline), entries, said, comparisons)
+    return resolution_row(group, described, differences(values, baseline), entries, message, comparisons)

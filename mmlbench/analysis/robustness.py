@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from ..results.curve import check_curve, curve_file
-from ..results.facts import LOGIT_MEAN
 from ..results.groups import Entry, Group, Loaded
+from ..results.plugin_facts import LOGIT_MEAN
 from ..results.score import Bits, correct
-from ..results.scored import Run
+from ..results.scored_run import Run
 from .accuracy import entry_notes
-from .make import POINTS, What, mean_row, seeds_note
 from .resolution import Values, between
+from .row_builders import POINTS, What, mean_row, seeds_note
 from .rows import Row
 
 #: Noise of each modality and strength, in standard deviations of its inputs.
@@ -101,12 +101,12 @@ def _curve(
     modality: str,
     strengths: list[float],
     points: list[np.ndarray],
-    said: str,
+    message: str,
     notes: list[str],
 ) -> Iterator[Point]:
     """Yield a row a strength, and the area under the curve: its mean height over the range of strengths."""
-    how = "noise" if "test only" in said else "noise_in_training"
-    where = f"{said}, on {modality}, in standard deviations of its inputs"
+    how = "noise" if "test only" in message else "noise_in_training"
+    where = f"{message}, on {modality}, in standard deviations of its inputs"
     for strength, matrix in zip(strengths, points, strict=True):
         what = What("robustness", modality, f"accuracy@{how}={strength:g}", "fused", "last", unit="fraction")
         yield modality, None, mean_row(group, entry, what, matrix, [where, *notes, *entry_notes(entry, "last")])

@@ -126,14 +126,14 @@ def parse_rows(text: str, where: str = "all_tables.csv") -> list[Row]:
     Raises:
         DataError: it has other columns, or a field that is no number; the message names `where` it is from.
     """
-    mend = "Make it with: mmlbench tables"
+    fix = "Make it with: mmlbench tables"
     table = csv.reader(io.StringIO(text, newline=""))
     if tuple(next(table, ())) != COLUMNS:
-        raise DataError(f"{where} does not have the columns of this version", mend)
+        raise DataError(f"{where} does not have the columns of this version", fix)
     try:
         return [_row(dict(zip(COLUMNS, line, strict=True))) for line in table]
     except ValueError as error:
-        raise DataError(f"{where} can't be read ({error})", mend) from None
+        raise DataError(f"{where} can't be read ({error})", fix) from None
 
 
 def _row(line: dict[str, str]) -> Row:

@@ -12,7 +12,7 @@ from pathlib import Path
 from ..dataset import PARTS, Sample
 from ..errors import DataError
 from ..prepare.cache import Cache
-from ..prepare.list_counts import figures
+from ..prepare.list_counts import list_counts
 from ..prepare.official_lists import KNOWN, check_known, is_official
 from ..storage.atomic import read_json, write_json
 from ..storage.hashing import digest, file_digest
@@ -29,11 +29,11 @@ __all__ = [
     "audit_lists",
     "audited",
     "check_known",
-    "figures",
     "frame_findings",
     "from_csv",
     "groups_of",
     "is_official",
+    "list_counts",
     "to_csv",
 ]
 
@@ -66,13 +66,13 @@ def _code() -> str:
 
 
 def audited(
-    cache: Cache, groups: Mapping[str, str | None], results: Path, say: Callable[[str], None]
+    cache: Cache, groups: Mapping[str, str | None], results: Path, log: Callable[[str], None]
 ) -> dict[str, list[Finding]]:
     """Return split -> findings of a prepared cache, kept in results/audit.
 
     Args:
         groups: split -> what its groups are called, for the splits that are wanted.
-        results: the results folder. say: takes one line of progress.
+        results: the results folder. log: takes one line of progress.
     """
     name, fingerprint = cache.manifest["dataset"], cache.manifest["fingerprint"]
     path = results / "audit" / f"{name}-{fingerprint}.json"
@@ -86,7 +86,7 @@ def audited(
             kept = {}
     fresh = [s for s, group in groups.items() if s not in kept or kept[s].get("group") != group]
     for split in fresh:
-        say(f"auditing {name} / {split}")
+        log(f"auditing {name} / {split}")
         kept[split] = {"group": groups[split], "findings": as_json(audit_cache(cache, split, groups[split]))}
     if fresh:
         write_json(path, {"stamp": stamp, "splits": kept})

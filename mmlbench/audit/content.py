@@ -70,7 +70,7 @@ def unit(values: np.ndarray) -> np.ndarray:
     return np.divide(values, norm, out=np.zeros_like(values), where=norm > FLAT * values.shape[1] ** 0.5)
 
 
-def boil_down(stored: np.ndarray, rows: np.ndarray, valid: np.ndarray | None = None, still: bool = False) -> Views:
+def downsample(stored: np.ndarray, rows: np.ndarray, valid: np.ndarray | None = None, still: bool = False) -> Views:
     """Read the views of some rows of a map (rows, views, *shape).
 
     Args:
@@ -104,7 +104,7 @@ def audit_content(cache: Cache, split: str) -> list[Finding]:
         stored = cache.array(modality)
         used = {name: np.unique(part.rows[modality]) for name, part in parts.items()}
         rows = np.unique(np.concatenate(list(used.values())))
-        views = boil_down(stored, rows, cache.valid(modality), facts["kind"] == "flow")
+        views = downsample(stored, rows, cache.valid(modality), facts["kind"] == "flow")
         names = {
             name: {int(r): str(i) for r, i in zip(part.rows[modality], part.ids, strict=True)}
             for name, part in parts.items()
@@ -127,17 +127,19 @@ Names = dict[str, dict[int, str]]
 def _blank(modality: str, part: str, rows: np.ndarray, views: Views, names: dict[int, str]) -> Iterator[Finding]:
     empty = [names[int(row)] for row in rows if int(row) in views.blank]
     if empty:
-        said = f"{plural(len(empty), 'row')} of {modality} in {part} hold one value only (silent or black) in a view"
-        yield Finding("blank", part, modality, len(empty), len(rows), "fault", said, some(empty))
+        message = (
+            f"{plural(len(empty), 'row')} of {modality} in {part} hold one value only (silent or black) in a view"
+        )
+        yield Finding("blank", part, modality, len(empty), len(rows), "fault", message, some(empty))
 
 
 def _shared(modality: str, a: str, b: str, used: Used, names: Names) -> Iterator[Finding]:
     both = np.intersect1d(used[a], used[b])
     examples = [names[b][int(row)] for row in both]
-    said = f"{plural(len(both), 'row')} of {modality} in both {a} and {b}" if len(both) else ""
-    said = said or f"no row of {modality} in both {a} and {b}"
+    message = f"{plural(len(both), 'row')} of {modality} in both {a} and {b}" if len(both) else ""
+    message = message or f"no row of {modality} in both {a} and {b}"
     level = "leak" if len(both) else "ok"
-    yield Finding("rows", f"{a}+{b}", modality, len(both), len(used[b]), level, said, some(examples))
+    yield Finding("rows", f"{a}+{b}", modality, len(both), len(used[b]), level, message, some(examples))
 
 
 def _same_bytes(modality: str, a: str, b: str, used: Used, views: Views, names: Names) -> Iterator[Finding]:
@@ -150,10 +152,10 @@ def _same_bytes(modality: str, a: str, b: str, used: Used, views: Views, names: 
     twins = {row: min(known[content] for content in same)
              for row in used[b].tolist() if row not in own and (same := views.bytes[row] & known.keys())}  # fmt: skip
     examples = [f"{names[a][twin]}={names[b][row]}" for row, twin in twins.items()]
-    said = f"{plural(len(twins), 'row')} of {modality} in {b} byte for byte as one in {a}"
-    said = said if twins else f"no row of {modality} in {b} byte for byte as one in {a}"
+    message = f"{plural(len(twins), 'row')} of {modality} in {b} byte for byte as one in {a}"
+    message = message if twins else f"no row of {modality} in {b} byte for byte as one in {a}"
     level = "leak" if twins else "ok"
-    yield Finding("bytes", f"{a}+{b}", modality, len(twins), len(used[b]), level, said, some(examples))
+    yield Finding("bytes", f"{a}+{b}", modality, len(twins), len(used[b]), level, message, some(examples))
 
 
 def _near(
@@ -177,11 +179,11 @@ def _near(
             if twin is not None:
                 found[row] = twin
     examples = [f"{names[a][twin]}~{names[b][row]}" for row, twin in found.items()]
-    said = f"{plural(len(found), 'row')} of {modality} in {b} nearly the same as one in {a}"
-    said = said if found else f"no row of {modality} in {b} nearly the same as one in {a}"
-    said += f" (correlation {NEAR} or more)"
+    message = f"{plural(len(found), 'row')} of {modality} in {b} nearly the same as one in {a}"
+    message = message if found else f"no row of {modality} in {b} nearly the same as one in {a}"
+    message += f" (correlation {NEAR} or more)"
     level = "leak" if found else "ok"
-    yield Finding("near", f"{a}+{b}", modality, len(found), len(used[b]), level, said, some(examples))
+    yield Finding("near", f"{a}+{b}", modality, len(found), len(used[b]), level, message, some(examples))
 
 
 def twins_within(rows: np.ndarray, views: Views, stored: np.ndarray) -> dict[str, list[tuple[int, int]]]:
@@ -221,11 +223,13 @@ def _shared_within(modality: str, facts: Part) -> Iterator[Finding]:
         twin = first.setdefault(row, k)
         if twin != k and (not facts.groups[k] or facts.groups[k] != facts.groups[twin]):
             shared.append(f"{facts.ids[twin]}={facts.ids[k]}")
-    said = f"no two samples of test with one row of {modality}"
+    message = f"no two samples of test with one row of {modality}"
     if shared:
-        said = f"{plural(len(shared), 'sample')} of test with a row of {modality} that another there has too, "
-        said += "which the intervals take as independent"
-    yield Finding("rows", "test", modality, len(shared), len(facts), "fault" if shared else "ok", said, some(shared))
+        message = f"{plural(len(shared), 'sample')} of test with a row of {modality} that another there has too, "
+        message += "which the intervals take as independent"
+    yield Finding(
+        "rows", "test", modality, len(shared), len(facts), "fault" if shared else "ok", message, some(shared)
+    )
 
 
 def _within(modality: str, part: str, facts: Part, views: Views, stored: np.ndarray) -> Iterator[Finding]:
@@ -238,13 +242,13 @@ def _within(modality: str, part: str, facts: Part, views: Views, stored: np.ndar
         apart = [(a, b) for a, b in twins if not groups[a] or groups[a] != groups[b]]
         count, (alike, sign) = len({b for _, b in apart}), words[check]
         if not apart:
-            said = f"no row of {modality} in {part} {alike} another there"
+            message = f"no row of {modality} in {part} {alike} another there"
         else:
-            said = f"{plural(count, 'row')} of {modality} in {part} {alike} another there"
-            said += ", which the intervals take as independent" if part == "test" else ""
+            message = f"{plural(count, 'row')} of {modality} in {part} {alike} another there"
+            message += ", which the intervals take as independent" if part == "test" else ""
         level = "ok" if not apart else "fault" if part == "test" else "note"
         examples = some(f"{ids[a]}{sign}{ids[b]}" for a, b in apart)
-        yield Finding(check, part, modality, count, len(rows), level, said, examples)
+        yield Finding(check, part, modality, count, len(rows), level, message, examples)
 
 
 def groups_of(cache: Cache, split: str) -> dict[str, str]:
@@ -280,7 +284,7 @@ def groups_of(cache: Cache, split: str) -> dict[str, str]:
         for members in of_row.values():
             join(members)
         rows, stored = np.unique(part.rows[modality]), cache.array(modality)
-        views = boil_down(stored, rows, cache.valid(modality), facts["kind"] == "flow")
+        views = downsample(stored, rows, cache.valid(modality), facts["kind"] == "flow")
         for a, b in (pair for twins in twins_within(rows, views, stored).values() for pair in twins):
             join([of_row[a][0], of_row[b][0]])
     names: dict[int, dict[str, None]] = defaultdict(dict)
@@ -340,10 +344,10 @@ def frame_findings(part: str, modality: str, frames: dict[str, int], most: int) 
         short = [name for count in lengths if count < wanted for name in by_length[count]]
         longer = sum(times for count, times in lengths.items() if count > wanted)
         same = len(frames) - len(short) - longer
-        said = (
+        message = (
             f"{modality} in {part}, {plural(wanted, 'frame')} asked for: {longer:,} clips have more, so every picker "
             f"takes others; {same:,} have exactly these; {len(short):,} have fewer"
         )
         yield Finding(
-            "frames", part, f"{modality} x {wanted}", len(frames) - same, len(frames), "note", said, some(short)
+            "frames", part, f"{modality} x {wanted}", len(frames) - same, len(frames), "note", message, some(short)
         )

@@ -10,7 +10,7 @@ from typing import Any
 
 #: From harmless to grave. 'leak': something of the test is known in training; 'fault': the lists or files are wrong.
 LEVELS = ("ok", "note", "fault", "leak")
-COLUMNS = ("dataset", "split", "check", "parts", "of", "found", "among", "level", "said", "examples")
+COLUMNS = ("dataset", "split", "check", "parts", "of", "found", "among", "level", "message", "examples")
 EXAMPLES = 5
 
 
@@ -24,7 +24,7 @@ class Finding:
         parts: the part, or the two joined by '+', as in 'train+test'.
         of: what is counted, such as 'speaker' or a modality.
         found: how many. among: of how many (for two parts: those of the later part).
-        level: one of LEVELS. said: a sentence. examples: up to five ids.
+        level: one of LEVELS. message: a sentence. examples: up to five ids.
     """
 
     check: str
@@ -33,7 +33,7 @@ class Finding:
     found: int
     among: int
     level: str
-    said: str
+    message: str
     examples: tuple[str, ...] = ()
 
 
@@ -49,7 +49,7 @@ def to_csv(findings: Iterable[tuple[str, str, Finding]]) -> str:
     writer.writerow(COLUMNS)
     for dataset, split, f in findings:
         joined = " ".join(f.examples)
-        writer.writerow([dataset, split, f.check, f.parts, f.of, f.found, f.among, f.level, f.said, joined])
+        writer.writerow([dataset, split, f.check, f.parts, f.of, f.found, f.among, f.level, f.message, joined])
     return text.getvalue()
 
 
@@ -58,7 +58,7 @@ def from_csv(text: str) -> list[tuple[str, str, Finding]]:
     rows = []
     for row in csv.DictReader(io.StringIO(text, newline="")):
         found, among, examples = int(row["found"]), int(row["among"]), tuple(row["examples"].split())
-        finding = Finding(row["check"], row["parts"], row["of"], found, among, row["level"], row["said"], examples)
+        finding = Finding(row["check"], row["parts"], row["of"], found, among, row["level"], row["message"], examples)
         rows.append((row["dataset"], row["split"], finding))
     return rows
 

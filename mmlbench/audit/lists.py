@@ -31,10 +31,12 @@ def _repeats(parts: Parts) -> Iterator[Finding]:
     for part, samples in parts.items():
         counts = Counter(s.id for s in samples)
         again = [name for name, times in counts.items() if times > 1]
-        said = (
+        message = (
             f"{plural(len(again), 'id')} of {part} listed more than once" if again else f"{part} lists each id once"
         )
-        yield Finding("repeats", part, "id", len(again), len(counts), "fault" if again else "ok", said, some(again))
+        yield Finding(
+            "repeats", part, "id", len(again), len(counts), "fault" if again else "ok", message, some(again)
+        )
 
 
 def _ids(parts: Parts) -> Iterator[Finding]:
@@ -42,8 +44,8 @@ def _ids(parts: Parts) -> Iterator[Finding]:
     for a, b in pairs(parts):
         before, after = {s.id for s in parts[a]}, {s.id for s in parts[b]}
         both = before & after
-        said = f"{plural(len(both), 'id')} in both {a} and {b}" if both else f"no id in both {a} and {b}"
-        yield Finding("ids", f"{a}+{b}", "id", len(both), len(after), "leak" if both else "ok", said, some(both))
+        message = f"{plural(len(both), 'id')} in both {a} and {b}" if both else f"no id in both {a} and {b}"
+        yield Finding("ids", f"{a}+{b}", "id", len(both), len(after), "leak" if both else "ok", message, some(both))
 
 
 def _labels(parts: Parts, classes: Sequence[str]) -> Iterator[Finding]:
@@ -54,14 +56,14 @@ def _labels(parts: Parts, classes: Sequence[str]) -> Iterator[Finding]:
             seen[part][s.id].add(s.label)
     for part in parts:
         torn = [name for name, labels in seen[part].items() if len(labels) > 1]
-        said = f"{plural(len(torn), 'id')} of {part} listed with different labels"
+        message = f"{plural(len(torn), 'id')} of {part} listed with different labels"
         if torn:
-            yield Finding("labels", part, "id", len(torn), len(seen[part]), "fault", said, some(torn))
+            yield Finding("labels", part, "id", len(torn), len(seen[part]), "fault", message, some(torn))
     for a, b in pairs(parts):
         torn = [name for name in seen[a].keys() & seen[b].keys() if seen[a][name] != seen[b][name]]
-        said = f"{plural(len(torn), 'id')} labelled differently in {a} and in {b}"
+        message = f"{plural(len(torn), 'id')} labelled differently in {a} and in {b}"
         if torn:
-            yield Finding("labels", f"{a}+{b}", "id", len(torn), len(seen[b]), "fault", said, some(torn))
+            yield Finding("labels", f"{a}+{b}", "id", len(torn), len(seen[b]), "fault", message, some(torn))
     if all(len(labels) == 1 for names in seen.values() for labels in names.values()):
         whole: dict[str, set[int]] = defaultdict(set)
         for names in seen.values():
@@ -71,17 +73,17 @@ def _labels(parts: Parts, classes: Sequence[str]) -> Iterator[Finding]:
             yield Finding("labels", "+".join(parts), "id", 0, len(whole), "ok", "every id has one label")
     wrong = [s.id for samples in parts.values() for s in samples if not 0 <= s.label < len(classes)]
     if wrong:
-        said = f"{plural(len(wrong), 'sample')} with a label that is none of the {len(classes)} classes"
+        message = f"{plural(len(wrong), 'sample')} with a label that is none of the {len(classes)} classes"
         total = sum(map(len, parts.values()))
-        yield Finding("labels", "+".join(parts), "class", len(wrong), total, "fault", said, some(wrong))
+        yield Finding("labels", "+".join(parts), "class", len(wrong), total, "fault", message, some(wrong))
 
 
 def _ungrouped(parts: Parts, group: str) -> Iterator[Finding]:
     for part, samples in parts.items():
         bare = [s.id for s in samples if not s.group]
         if bare:
-            said = f"{plural(len(bare), 'sample')} of {part} without a {group}"
-            yield Finding("ungrouped", part, group, len(bare), len(samples), "note", said, some(bare))
+            message = f"{plural(len(bare), 'sample')} of {part} without a {group}"
+            yield Finding("ungrouped", part, group, len(bare), len(samples), "note", message, some(bare))
 
 
 def _groups(parts: Parts, group: str) -> Iterator[Finding]:
@@ -93,13 +95,13 @@ def _groups(parts: Parts, group: str) -> Iterator[Finding]:
         both = before & after
         some_samples = sum(s.group in both for s in parts[b])
         if not both:
-            said = f"no {group} in both {a} and {b}"
+            message = f"no {group} in both {a} and {b}"
         else:
-            said = f"{_which(len(both), plural(len(after), group), b)} also in {a}"
+            message = f"{_which(len(both), plural(len(after), group), b)} also in {a}"
             total = plural(len(parts[b]), "sample")
-            said += f" (all {total})" if some_samples == len(parts[b]) else f" ({some_samples:,} of {total})"
+            message += f" (all {total})" if some_samples == len(parts[b]) else f" ({some_samples:,} of {total})"
         level = "leak" if both else "ok"
-        yield Finding("groups", f"{a}+{b}", group, len(both), len(after), level, said, some(both))
+        yield Finding("groups", f"{a}+{b}", group, len(both), len(after), level, message, some(both))
 
 
 def _which(shared: int, named: str, part: str) -> str:
@@ -121,10 +123,10 @@ def _balance(parts: Parts, classes: Sequence[str]) -> Iterator[Finding]:
         )
         lacking = [classes[k] for k, count in per_class.items() if not count]
         ends = f"{per_class[least]:,} ({classes[least]}) to {per_class[most]:,} ({classes[most]})"
-        said = f"{part}: {ends} samples per class, the commonest {per_class[most] / len(samples):.1%} of the part"
+        message = f"{part}: {ends} samples per class, the commonest {per_class[most] / len(samples):.1%} of the part"
         if per_class[least] == per_class[most]:
-            said = f"{part}: {per_class[most]:,} samples of each class"
-        yield Finding("balance", part, "class", len(classes) - len(lacking), len(classes), "note", said)
+            message = f"{part}: {per_class[most]:,} samples of each class"
+        yield Finding("balance", part, "class", len(classes) - len(lacking), len(classes), "note", message)
         if lacking:
-            said = f"{part} has no sample of {plural(len(lacking), 'class')}"
-            yield Finding("balance", part, "class", len(lacking), len(classes), "fault", said, some(lacking))
+            message = f"{part} has no sample of {plural(len(lacking), 'class')}"
+            yield Finding("balance", part, "class", len(lacking), len(classes), "fault", message, some(lacking))

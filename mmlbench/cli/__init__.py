@@ -16,12 +16,12 @@ from . import streams
 from .parser import make_parser
 from .streams import OutputError
 
-log = logging.getLogger("mmlbench")
+logger = logging.getLogger("mmlbench")
 
 
-def say(line: str) -> None:
+def log(line: str) -> None:
     """Tell people one line of progress, on standard error."""
-    log.info(line)
+    logger.info(line)
 
 
 def write_error(line: str) -> None:
@@ -42,8 +42,8 @@ def _log_to_stderr() -> None:
     """Show progress; other packages' loggers stay as they are."""
     handler = _Stderr()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
-    log.handlers, log.propagate = [handler], False
-    log.setLevel(logging.INFO)
+    logger.handlers, logger.propagate = [handler], False
+    logger.setLevel(logging.INFO)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -85,7 +85,7 @@ def _run(argv: list[str] | None) -> int:
     paths.set_data_folders(getattr(arguments, name) for name in ("results", "cache") if hasattr(arguments, name))
     _log_to_stderr()
     if line := pythonpath.warning():  # before anything of it is imported
-        write_error(f"mmlbench: {line}. {pythonpath.MEND}")
+        write_error(f"mmlbench: {line}. {pythonpath.FIX}")
     try:
         return int(arguments.command(arguments) or 0)
     except OutputError:

@@ -17,7 +17,7 @@ from ..registry.index import Entry, Index, load_index, use_plugins
 from ..storage.atomic import write_text
 from ..storage.words import plural
 from ..study.regroup import GROUP_COLUMNS
-from . import say
+from . import log
 from .parser import settings
 
 Found = dict[str, list[Finding]]
@@ -42,11 +42,11 @@ def audit(arguments: argparse.Namespace) -> int:
     if arguments.lists or folder is None:
         found = _of_lists(entry, index, arguments.raw, groups, folder)
     else:
-        found = audited(Cache.open(folder), groups, arguments.results, say)
+        found = audited(Cache.open(folder), groups, arguments.results, log)
     path = arguments.results / "tables" / f"audit-{entry.name}.csv"
     write_text(path, to_csv((entry.name, split, finding) for split, some in found.items() for finding in some))
     _show(entry.name, found)
-    say(f"the table is {path}")
+    log(f"the table is {path}")
     if arguments.groups and folder is not None:
         _write_groups(Cache.open(folder), entry.name, list(groups), arguments.groups)
     grave = [finding for some in found.values() for finding in some if finding.level in ("leak", "fault")]
@@ -59,11 +59,11 @@ def _write_groups(cache: Cache, name: str, splits: list[str], path: Path) -> Non
     for split in splits:
         found = groups_of(cache, split)
         lines += [[name, split, id, group] for id, group in found.items()]
-        say(f"{name} / {split}: {plural(len(found), 'test sample')} in {plural(len(set(found.values())), 'group')}")
+        log(f"{name} / {split}: {plural(len(found), 'test sample')} in {plural(len(set(found.values())), 'group')}")
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows([GROUP_COLUMNS, *lines])
     write_text(path, text.getvalue())
-    say(f"the groups are {path}; intervals over them: mmlbench tables --groups {path}")
+    log(f"the groups are {path}; intervals over them: mmlbench tables --groups {path}")
 
 
 def _prepared(entry: Entry, arguments: argparse.Namespace) -> Path | None:
@@ -88,12 +88,12 @@ def _of_lists(entry: Entry, index: Index, raw: Path | None, groups: dict, folder
     for split, group in groups.items():
         lists: Listed | None = listed.get(split)
         if lists is None:
-            say(f"{entry.name} / {split}: its lists are not at hand, left out")
+            log(f"{entry.name} / {split}: its lists are not at hand, left out")
             continue
         official = check_known(f"{entry.name}/{split}", lists.samples, lists.hashes)
         known = official or any(is_official(key, lists.hashes) for key in KNOWN if key.startswith(f"{entry.name}/"))
         origin = "the official lists" if official else "made of the official lists" if known else "other lists"
-        say(f"{entry.name} / {split}: {origin}")
+        log(f"{entry.name} / {split}: {origin}")
         found[split] = audit_lists(lists.samples, kind.class_names, group)
     return found
 
@@ -113,7 +113,7 @@ def _show(name: str, found: Found) -> None:
         for f in findings:
             if f.level != "ok":
                 examples = f" e.g. {', '.join(f.examples)}" if f.examples and f.level != "note" else ""
-                table.add_row(Text(f.level, style=colours[f.level]), Text(f.check), Text(f.said + examples))
+                table.add_row(Text(f.level, style=colours[f.level]), Text(f.check), Text(f.message + examples))
         clean = [f for f in findings if f.level == "ok"]
         checks = ", ".join(dict.fromkeys(f.check for f in clean))
         table.add_row(

@@ -1,4 +1,4 @@
-"""`mmlbench doctor`: what is installed, what would run, what is missing; each line with a verdict and a mend."""
+"""`mmlbench doctor`: what is installed, what would run, what is missing; each line with a verdict and a fix."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ LEAST_BYTES, FEW_BYTES = 200 * 2**20, 4 * 2**30
 def python_findings() -> Iterator[Finding]:
     """Yield the Python, and where mmlbench comes from."""
     supported = (3, 11) <= sys.version_info[:2] <= (3, 13)
-    mend = "" if supported else "Install Python 3.11, 3.12 or 3.13, then type: make env PYTHON=python3.12"
-    yield Finding("ok" if supported else "wrong", "python", f"{platform.python_version()} in {sys.prefix}", mend)
+    fix = "" if supported else "Install Python 3.11, 3.12 or 3.13, then type: make env PYTHON=python3.12"
+    yield Finding("ok" if supported else "wrong", "python", f"{platform.python_version()} in {sys.prefix}", fix)
     root = paths.checkout()
     yield Finding(
         "ok", "mmlbench", f"{__version__}, {f'checkout {root}' if root else f'installed in {paths.PACKAGE}'}"
@@ -60,7 +60,7 @@ def python_findings() -> Iterator[Finding]:
 def pythonpath_findings() -> Iterator[Finding]:
     """Yield what PYTHONPATH hides of this environment."""
     if line := pythonpath.warning():
-        yield Finding("wrong", "PYTHONPATH", line, pythonpath.MEND)
+        yield Finding("wrong", "PYTHONPATH", line, pythonpath.FIX)
 
 
 def _pins() -> dict[str, str]:
@@ -119,10 +119,10 @@ def torch_findings() -> Iterator[Finding]:
     if os.environ.get(VARIABLE) == "cpu":
         yield Finding("ok", "cuda", f"{VARIABLE}=cpu: runs go to the CPU")
     elif asked or there:
-        why, mend = why_unusable(torch)
+        why, fix = why_unusable(torch)
         ends = "runs end with an error" if asked else "runs go to the CPU"
         what = f"{asked or f'there is a GPU ({there})'}, and torch can't use it: {why}; {ends}"
-        yield Finding("wrong" if asked else "note", "cuda", what, f"{mend}. {ON_PURPOSE}")
+        yield Finding("wrong" if asked else "note", "cuda", what, f"{fix}. {ON_PURPOSE}")
     else:
         yield Finding("ok", "cuda", "no GPU; runs go to the CPU")
 
@@ -138,8 +138,8 @@ def machine_findings() -> Iterator[Finding]:
     words = ["git", "-C", str(root), "status", "--porcelain=v1", "--branch"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode:
-        mend = f"Type: git config --global --add safe.directory {root}" if "dubious" in done.stderr else ""
-        yield Finding("note", "git", "no commit can be named: " + done.stderr.strip().split("\n")[0], mend)
+        fix = f"Type: git config --global --add safe.directory {root}" if "dubious" in done.stderr else ""
+        yield Finding("note", "git", "no commit can be named: " + done.stderr.strip().split("\n")[0], fix)
         return
     branch, *changed = done.stdout.splitlines()
     more = f", {plural(len(changed), 'file')} changed or new" if changed else ", clean"
@@ -151,14 +151,12 @@ def index_findings() -> Iterator[Finding]:
     entries = load_index().entries
     for entry in entries:
         if entry.error or entry.clash:
-            yield Finding(
-                "wrong", "plug-in", entry.clash or f"{entry.path}: {entry.error}", "Mend or rename the file"
-            )
+            yield Finding("wrong", "plug-in", entry.clash or f"{entry.path}: {entry.error}", "Fix or rename the file")
     kinds = Counter(entry.kind for entry in entries if not entry.error)
     yield Finding("ok", "plug-ins", ", ".join(f"{count} {kind}s" for kind, count in sorted(kinds.items())))
     if not _writable(paths.index_folder()):
-        mend = "Name a folder in MMLBENCH_INDEX"
-        yield Finding("note", "plug-ins", f"{paths.index_folder()} can't be written: every start imports them", mend)
+        fix = "Name a folder in MMLBENCH_INDEX"
+        yield Finding("note", "plug-ins", f"{paths.index_folder()} can't be written: every start imports them", fix)
 
 
 def _nearest_existing(folder: Path) -> Path:
@@ -220,7 +218,7 @@ def study_findings(config: Path | None, results: Path, cache: Path) -> Iterator[
         study = read_study(path)
     except MmlbenchError as error:
         what = error.what if str(path) in error.what else f"{path}: {error.what}"
-        yield Finding("wrong", "config", what, error.mend)
+        yield Finding("wrong", "config", what, error.fix)
         return
     other = "" if config else "; for another study: mmlbench doctor --configfile FILE"
     rows = plural(len({cell.label for cell in study.cells}), "row")
@@ -228,9 +226,9 @@ def study_findings(config: Path | None, results: Path, cache: Path) -> Iterator[
     found = _state(study, results, cache)
     done = len(found.pop("", []))
     named = "" if path.resolve() == _default_config().resolve() else f" --configfile {path}"
-    mend = "" if not found else f"Type: snakemake --cores all results/all_tables.csv{named}"
+    fix = "" if not found else f"Type: snakemake --cores all results/all_tables.csv{named}"
     todo = len(study.runs) - done
-    yield Finding("ok" if not found else "note", "runs", f"{done} done, {todo} to do", mend)
+    yield Finding("ok" if not found else "note", "runs", f"{done} done, {todo} to do", fix)
     for why, runs in sorted(found.items()):
         if why != "not made yet":
             more = f" and {len(runs) - 1} more" if len(runs) > 1 else ""
@@ -264,9 +262,9 @@ def doctor(arguments: argparse.Namespace) -> int:
     wrong = 0
     for finding in findings(arguments):
         wrong += finding.verdict == "wrong"
-        mend = f". {finding.mend}" if finding.mend else ""
+        fix = f". {finding.fix}" if finding.fix else ""
         what = re.sub(r"\s+", " ", finding.what).rstrip(".")
-        sys.stdout.write(f"{finding.verdict:<6}{finding.about:<13}{what}{mend}\n")
+        sys.stdout.write(f"{finding.verdict:<6}{finding.about:<13}{what}{fix}\n")
         sys.stdout.flush()
-    sys.stdout.write("nothing is wrong\n" if not wrong else f"{wrong} to mend\n")
+    sys.stdout.write("nothing is wrong\n" if not wrong else f"{wrong} to fix\n")
     return int(bool(wrong))

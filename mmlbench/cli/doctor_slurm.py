@@ -1,4 +1,4 @@
-"""`mmlbench doctor --slurm`: does this cluster take our jobs? Each line with a verdict and a mend; one test job."""
+"""`mmlbench doctor --slurm`: does this cluster take our jobs? Each line with a verdict and a fix; one test job."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from typing import Any
 from ..errors import ConfigError, MmlbenchError
 from ..storage.words import plural
 from ..system.device import ON_PURPOSE
-from ..system.pythonpath import MEND
+from ..system.pythonpath import FIX
 from .finding import Finding
 from .slurm_profile import Profile, read_profile, with_defaults
 
@@ -47,8 +47,8 @@ def slurm_findings(profile: str = PROFILE, wait: float = PENDING_S) -> Iterator[
     commands = _part("commands")
     missing = commands.missing()
     if missing:
-        mend = "Log in to a node of the cluster from which jobs are submitted"
-        yield Finding("wrong", "slurm", f"no {', '.join(missing)} here", mend)
+        fix = "Log in to a node of the cluster from which jobs are submitted"
+        yield Finding("wrong", "slurm", f"no {', '.join(missing)} here", fix)
         return
     slurm = commands.Slurm()
     offer = _part("cluster").read_offer(slurm)
@@ -85,7 +85,7 @@ def _gpus(kind: Any) -> str:
 
 def _limits(slurm: Any, offer: Any) -> Iterator[Finding]:
     yield Finding("ok", "limits", f"arrays of up to {offer.max_array} jobs, {offer.max_jobs} jobs in the queue")
-    if slurm.keeps_books():
+    if slurm.has_accounting():
         who = _part("commands").user_name(str(os.getuid()))  # not $USER, which may be unset, or another's after su
         words = ["sacctmgr", "-n", "-P", "show", "assoc", "where", f"user={who}", "format=account,qos,maxsubmitjobs"]
         lines = [line.split("|") for line in _part("commands").ask(words).out.splitlines()]
@@ -101,12 +101,12 @@ def _profile(name: str) -> Any:
     try:
         found = read_profile(name)
     except ConfigError as error:
-        yield Finding("wrong", "profile", error.what, error.mend)
+        yield Finding("wrong", "profile", error.what, error.fix)
         return None, None
     files = " and ".join(found.files)
     if found.executor != "submitit":
-        mend = f"Write executor: submitit in {found.files[0]}"
-        yield Finding("wrong", "profile", f"{files}: its executor is {found.executor or 'none'}", mend)
+        fix = f"Write executor: submitit in {found.files[0]}"
+        yield Finding("wrong", "profile", f"{files}: its executor is {found.executor or 'none'}", fix)
     if found.jobs is None:
         yield Finding("wrong", "profile", f"{files}: no line says jobs", f"Write jobs: 500 in {found.files[0]}")
     else:
@@ -167,8 +167,8 @@ def _test_job(settings: Any, offer: Any, profile: str, wait: float) -> Iterator[
     try:
         done = subprocess.run(words, input=script, capture_output=True, text=True, check=False)
         if done.returncode:
-            said = " ".join(done.stderr.replace("sbatch: error: ", "").split())
-            yield Finding("wrong", "test job", f"sbatch refuses it: {said}", f"Correct {profile}")
+            message = " ".join(done.stderr.replace("sbatch: error: ", "").split())
+            yield Finding("wrong", "test job", f"sbatch refuses it: {message}", f"Correct {profile}")
             return
         job = _part("commands").job_in(done.stdout, folder.name, _part("commands").Slurm().ids_of)
         if not job:
@@ -208,19 +208,19 @@ def _verdict(job: str, result: Path, log: Path, request: Any, wait: float) -> Fi
             late = time.monotonic() - ended if ended else 0.0
             facts = json.loads(result.read_text(encoding="utf-8"))
             if facts["hidden"]:
-                return Finding("wrong", "test job", f"on {facts['node']} {facts['hidden']}", MEND)
+                return Finding("wrong", "test job", f"on {facts['node']} {facts['hidden']}", FIX)
             if facts["trouble"]:
-                mend = f"Mend the setup above, or install a torch for the node's driver. {ON_PURPOSE}"
-                return Finding("wrong", "test job", f"{facts['node']}: {facts['trouble']}", mend)
+                fix = f"Fix the setup above, or install a torch for the node's driver. {ON_PURPOSE}"
+                return Finding("wrong", "test job", f"{facts['node']}: {facts['trouble']}", fix)
             gpus = f"sees {plural(facts['cuda'], 'GPU')}" if facts["cuda"] else "sees no GPU"
             told = f", its file showed up {late:.0f} s late" if late > 2 else ""
-            mend = "Raise latency-wait in the profile above that" if late > 30 else ""
+            fix = "Raise latency-wait in the profile above that" if late > 30 else ""
             what = f"{facts['node']} sees this folder and this Python, torch {gpus}{told}"
-            return Finding("note" if mend else "ok", "test job", what, mend)
+            return Finding("note" if fix else "ok", "test job", what, fix)
         row = commands.ask(["squeue", "-h", "-j", job, "-t", "all", "-o", "%T|%N|%r"]).out.strip()
         state, node, reason = [*row.split("|", 2), "", "", ""][:3]
         if state == "PENDING" and reasons.kind(reason) == "hopeless" and time.monotonic() - began > HOPELESS_S:
-            return Finding("wrong", "test job", f"SLURM can never start it: {reason}", reasons.mend(reason))
+            return Finding("wrong", "test job", f"SLURM can never start it: {reason}", reasons.fix(reason))
         over = not state or state in watch.OVER | watch.LIMBO
         ended = ended or (time.monotonic() if over else 0.0)
         if ended and time.monotonic() - ended > 60 / (1 if state == "COMPLETED" else 6):
@@ -235,9 +235,9 @@ def _verdict(job: str, result: Path, log: Path, request: Any, wait: float) -> Fi
 def _failed(job: str, log: Path, request: Any, state: str, node: str) -> Finding:
     """Say why the test job failed, by its log; a node that left none is asked what it sees, as such jobs ask."""
     messages, script = _part("messages"), _part("script")
-    said = messages.tail(log, 15)
-    cause = messages.cause_of(state, said)
-    if not said:
+    message = messages.tail(log, 15)
+    cause = messages.cause_of(state, message)
+    if not message:
         sight = _part("sight").Sight(_part("commands").Slurm())
         cause, until = "", time.monotonic() + 60.0
         while not cause and time.monotonic() < until:
@@ -245,7 +245,7 @@ def _failed(job: str, log: Path, request: Any, state: str, node: str) -> Finding
             time.sleep(1.0)
     where = f"job {job} on {node or 'no node'} failed: "
     if cause in ("setup", "srun", "folder", "python", "write"):
-        what, _, mend = messages.on_node(cause, script.told(said), str(log.parent)).rpartition(": ")
-        return Finding("wrong", "test job", where + what, mend[:1].upper() + mend[1:])
-    last = " ".join(said.splitlines()[-2:]) or f"{state or 'gone'}, and it left no log"
+        what, _, fix = messages.on_node(cause, script.told(message), str(log.parent)).rpartition(": ")
+        return Finding("wrong", "test job", where + what, fix[:1].upper() + fix[1:])
+    last = " ".join(message.splitlines()[-2:]) or f"{state or 'gone'}, and it left no log"
     return Finding("wrong", "test job", where + last, "Install this where all nodes see it")

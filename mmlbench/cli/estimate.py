@@ -22,7 +22,7 @@ from ..storage.words import plural
 from ..study.config import read_study
 from ..study.run_spec import RunSpec
 from ..system.device import choose_device
-from . import say
+from . import log
 from .doctor import _default_config
 from .run import prepare_command
 from .throughput import dataset_of, gigabytes, seconds_of, throughput, weights_gigabytes
@@ -82,10 +82,10 @@ class Rates:
         """Return what the run would take here."""
         if not self.least:
             return Cost(None, "nothing measured")
-        index, device, config = load_index(), choose_device(self.device, say), spec.config
+        index, device, config = load_index(), choose_device(self.device, log), spec.config
         dataset, key = dataset_of(spec, index), (config["dataset"], digest(config["recipe"]))
         if key not in self.found:
-            say(f"measuring {config['dataset']} / {config['recipe']['name']} on {device}")
+            log(f"measuring {config['dataset']} / {config['recipe']['name']} on {device}")
             self.found[key] = throughput(dataset, config["recipe"], index, device, self.least)
         each = self.found[key]
         basis = f"{1 / sum(each.values()):.1f} samples/s on {device} here"
@@ -160,7 +160,7 @@ def estimate(arguments: argparse.Namespace) -> int:
     for line in table(rows) if todo else []:
         sys.stdout.write(line + "\n")
     share, gpus = share_of(arguments.profile)
-    if rates.found and choose_device(arguments.device, say).type == "cpu":
+    if rates.found and choose_device(arguments.device, log).type == "cpu":
         gpus = 0  # hours of this processor say nothing of a GPU's
     sys.stdout.write(summary(len(study.runs), todo, total, unknown, allocations(todo, share), share, gpus) + "\n")
     sys.stdout.write(disk(list(study.runs), todo, arguments.cache) + "\n")

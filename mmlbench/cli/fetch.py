@@ -19,7 +19,7 @@ from ..prepare.archives import is_archive, unpack
 from ..registry.index import load_index, use_plugins
 from ..storage.atomic import storage_error
 from ..storage.hashing import file_digest
-from . import say
+from . import log
 
 _CHUNK = 2**20
 _AGAIN = "Run the same command again: it goes on from there"
@@ -151,7 +151,7 @@ def download(one: Download, into: Path) -> None:
 
 def _take_out(one: Download, into: Path) -> None:
     """Unpack the folder of an archive that `prepare` wants as a folder."""
-    made = unpack(into / one.name, into / f".{one.name}.unpacked", say)
+    made = unpack(into / one.name, into / f".{one.name}.unpacked", log)
     if not (made / one.unpacks).is_dir():
         raise DataError(f"{into / one.name} holds no {one.unpacks}", "It changed: do not use it")
     (made / one.unpacks).replace(into / one.unpacks)
@@ -172,8 +172,8 @@ def fetch(arguments: argparse.Namespace) -> int:
     facts: Mapping[str, Any] = entry.facts
     wanted = [Download(**one) for one in facts["downloads"]]
     if not wanted:
-        mend = f"Read about it: mmlbench describe {entry.name}" if facts["needs_raw"] else "Just use it"
-        raise ConfigError(f"{entry.name} needs no download that is listed here", mend)
+        fix = f"Read about it: mmlbench describe {entry.name}" if facts["needs_raw"] else "Just use it"
+        raise ConfigError(f"{entry.name} needs no download that is listed here", fix)
     into = arguments.into
     for one in wanted:
         sys.stdout.write("\n".join(_lines(one, into)) + "\n")
@@ -182,11 +182,11 @@ def fetch(arguments: argparse.Namespace) -> int:
     lacking = _lacking(wanted, into)
     for one in min(lacking, key=len):  # of the form that is nearest to whole
         if one.direct:
-            say(f"downloading {one.url}")
+            log(f"downloading {one.url}")
             download(one, into)
             if one.unpacks and is_archive(into / one.name):
                 _take_out(one, into)
-            say(f"{into / one.name}: {state(one, into)[1]}")
+            log(f"{into / one.name}: {state(one, into)[1]}")
     lacking = _lacking(wanted, into)
     if all(lacking):
         names = list(dict.fromkeys(" and ".join(one.name for one in some) for some in lacking))
@@ -194,5 +194,5 @@ def fetch(arguments: argparse.Namespace) -> int:
             f"{', or '.join(names)} must be fetched by hand (see above)",
             f"Then run: mmlbench prepare {entry.name} --raw {into}",
         )
-    say(f"next: mmlbench prepare {entry.name} --raw {into}")
+    log(f"next: mmlbench prepare {entry.name} --raw {into}")
     return 0

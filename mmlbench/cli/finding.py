@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Finding:
-    """One line: 'ok', 'note' (worth knowing) or 'wrong' (something will fail), about what, and the mend."""
+    """One line: 'ok', 'note' (worth knowing) or 'wrong' (something will fail), about what, and the fix."""
 
     verdict: str
     about: str
     what: str
-    mend: str = ""
+    fix: str = ""

@@ -14,7 +14,7 @@ from ..registry.index import load_index
 from ..storage import paths
 from ..storage.atomic import write_text
 from ..storage.words import a
-from . import say
+from . import log
 
 TEMPLATES = Path(__file__).parent / "templates"
 #: Without a checkout: a folder to be named by --plugins or `plugins:`.
@@ -43,9 +43,9 @@ def check_name(kind: str, name: str) -> None:
                 f"{name!r} can't name {a(kind)}: {why_reserved(name)}",
                 f"Choose another, such as {name}_{kind}",
             )
-        mend = "Use up to 40 small letters, digits and underscores, a letter first"
+        fix = "Use up to 40 small letters, digits and underscores, a letter first"
         fits = bool(re.fullmatch(NAME, near)) and near not in RESERVED
-        raise ConfigError(f"{name!r} can't name {a(kind)}", f"{mend}, such as {near}" if fits else mend)
+        raise ConfigError(f"{name!r} can't name {a(kind)}", f"{fix}, such as {near}" if fits else fix)
     if name in sys.stdlib_module_names:
         what = f"{name!r} can't name {a(kind)}: Python's library has a module of that name, which its file would hide"
         raise ConfigError(what, f"Choose another, such as {name}_{kind}")
@@ -75,7 +75,7 @@ def new(arguments: argparse.Namespace) -> int:
         text = (TEMPLATES / f"{template}.txt").read_text(encoding="utf-8")
         write_text(path, Template(text).substitute(words))
     options = f" --plugins {OUTSIDE}" if outside else ""
-    say(f"wrote {plugin}")
-    say(f"wrote {test}")
-    say(f"it works as it is; look: mmlbench describe {name}{options}    test: pytest {test}")
+    log(f"wrote {plugin}")
+    log(f"wrote {test}")
+    log(f"it works as it is; look: mmlbench describe {name}{options}    test: pytest {test}")
     return 0

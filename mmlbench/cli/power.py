@@ -51,14 +51,16 @@ def _range(spread: Spread, matrices: list[NDArray[np.float64]]) -> str:
     for matrix in matrices:
         with contextlib.suppress(ValueError):  # one seed, or a row and its copy
             single.append(Spread.of_data([matrix]))
-    said = []
+    message = []
     for word, of in (
         ("over seeds", lambda s: s.seed**0.5),
         ("over samples", lambda s: (s.item + s.noise) ** 0.5),
     ):
         values = [of(one) for one in single]
-        said.append(f"{of(spread):.1f} points {word} ({min(values):.1f} to {max(values):.1f})")
-    return f"a difference deviates by {said[0]} and {said[1]}, the mean variances of {len(single)} and their range"
+        message.append(f"{of(spread):.1f} points {word} ({min(values):.1f} to {max(values):.1f})")
+    return (
+        f"a difference deviates by {message[0]} and {message[1]}, the mean variances of {len(single)} and their range"
+    )
 
 
 def _habits(arguments: argparse.Namespace) -> tuple[Spread, str]:

@@ -14,7 +14,7 @@ from ..registry.index import Index, load_index, use_plugins
 from ..storage.atomic import read_json
 from ..storage.words import be, plural
 from ..study.run_spec import from_config
-from . import say
+from . import log
 
 
 def score(arguments: argparse.Namespace) -> int:
@@ -32,7 +32,7 @@ def tables(arguments: argparse.Namespace) -> int:
     """Make all tables, the leaderboard and the figures of results/plan.json."""
     from ..report import make_all
 
-    make_all(arguments.results, arguments.cache, say, arguments.groups, arguments.expect)
+    make_all(arguments.results, arguments.cache, log, arguments.groups, arguments.expect)
     return 0
 
 
@@ -59,7 +59,7 @@ def _open_page(page: Path) -> int:
         raise DataError(f"{page} is missing", "Make it with: mmlbench tables")
     display = sys.platform in ("darwin", "win32") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     opened = bool(display) and webbrowser.open(page.resolve().as_uri())
-    say(f"opened {page}" if opened else f"no display here; open this file in a browser: {page.resolve()}")
+    log(f"opened {page}" if opened else f"no display here; open this file in a browser: {page.resolve()}")
     return 0
 
 
@@ -79,8 +79,8 @@ def stale(arguments: argparse.Namespace) -> int:
         if isinstance(why, files.Change):
             changes[why] = None
     for change in changes:
-        say(change.mend)
-    say(f"{found or 'none'} of {plural(len(paths), 'run')} {be(found or 1)} stale")
+        log(change.fix)
+    log(f"{found or 'none'} of {plural(len(paths), 'run')} {be(found or 1)} stale")
     return int(bool(found))
 
 

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from .. import files
-from ..analysis.frame import make_frame
+from ..analysis.all_tables import make_frame
 from ..analysis.robustness import TRAINED
 from ..analysis.rows import Row, number, parse_rows
 from ..dataset import base_split
 from ..errors import ConfigError, DataError
 from ..registry.index import Index, load_index, use_plugins
-from ..results.facts import ALONE, CONTROL, JOINT, LOGIT_MEAN
 from ..results.load import read_made_plan, regroup_of, studies_of_rows
+from ..results.plugin_facts import ALONE, CONTROL, JOINT, LOGIT_MEAN
 from ..results.run_folder import verify
 from ..storage.atomic import read_json, read_text, write_json
 from ..storage.hashing import file_digest
@@ -28,9 +28,9 @@ from ..storage.temporaries import temporary_folder
 from ..storage.words import plural
 from ..study.config import plugin_facts
 from ..study.run_spec import RunSpec, from_config
-from . import say
+from . import log
 from .robustness import measure
-from .run import make_run, seen_files
+from .run import make_run, recorded_files
 
 Cell = Mapping[str, Any]
 GONE = "files not compared, as the first run is gone"
@@ -70,12 +70,12 @@ def find_row(rows: list[Row], row_id: str, shown: str = "", earlier: Mapping[str
         study = earlier[row_id]
         if study == shown:
             what = f"row {row_id} is of an earlier plan of the study {study!r}; its tables were made anew since"
-            mend = "Put its config back as it was"
+            fix = "Put its config back as it was"
         else:
             what = f"row {row_id} is of an earlier study, {study!r}; the tables are now those of {shown!r}"
-            mend = "Go back to its config"
+            fix = "Go back to its config"
         again = "type its snakemake command again, which takes seconds, since runs are kept"
-        raise ConfigError(what, f"{mend}: {again}. Then this command finds the row")
+        raise ConfigError(what, f"{fix}: {again}. Then this command finds the row")
     close = difflib.get_close_matches(row_id[:100], known, n=1, cutoff=SLIP)
     where = (
         "They are in the column row_id of all_tables.csv and on the page, under What made these numbers; a row of "
@@ -209,8 +209,8 @@ def _spec(cell: Cell, index: Index, named: Sequence[str]) -> RunSpec:
         if not named:
             raise
         words = shlex.join([word for folder in named for word in ("--plugins", folder)])
-        mend = f"The study was planned with plug-in folders; if they are yours or you trust them, add: {words}"
-        raise ConfigError(error.what, mend) from None
+        fix = f"The study was planned with plug-in folders; if they are yours or you trust them, add: {words}"
+        raise ConfigError(error.what, fix) from None
 
 
 def reproduce(arguments: argparse.Namespace) -> int:
@@ -234,14 +234,14 @@ def reproduce(arguments: argparse.Namespace) -> int:
         sys.stdout.write(f"{row.row_id} ({name}) is a closed form: no run is behind it\n")
         return 0
     cells = [(cell, _spec(cell, index, plan["plugins"])) for cell in chosen]
-    say(f"{row.row_id} is {name}: {plural(len(cells), 'run')} to train again")
+    log(f"{row.row_id} is {name}: {plural(len(cells), 'run')} to train again")
     with _place(arguments.into) as work:
         if work.resolve() == results.resolve():
             raise ConfigError(f"--into names the results folder {results} itself", "Name another folder")
         same = True
         for place, (cell, spec) in enumerate(cells, 1):
             before, after = results / cell["run"], work / spec.path
-            files.require(spec.config, seen_files(before))
+            files.require(spec.config, recorded_files(before))
             make_run(spec, index, work, cache, arguments.device)
             wrong = differing(before, after)
             same = same and not wrong

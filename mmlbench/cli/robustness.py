@@ -15,8 +15,8 @@ from ..results.curve import curve_file
 from ..results.run_folder import RunFolder
 from ..storage.lease import Lease
 from ..system.device import choose_device
-from . import say
-from .run import prepare_dataset, seen_files
+from . import log
+from .run import prepare_dataset, recorded_files
 
 
 def robustness(arguments: argparse.Namespace) -> int:
@@ -34,19 +34,19 @@ def robustness(arguments: argparse.Namespace) -> int:
 
 def measure(runs: Sequence[Path], results: Path, cache: Path, noise: Sequence[float], device: str) -> None:
     """Measure run folders under noise of some strengths; those that are measured already are left alone."""
-    index, where = load_index(), choose_device(device, say)
+    index, where = load_index(), choose_device(device, log)
     from ..train.robustness import measured  # from here on torch is needed
 
     for path in runs:
         run = RunFolder.open(path)
         config = run.record["config"]
         if config["recipe"].get("noise_std"):
-            say(f"{path} has noise in training and test already: left out")
+            log(f"{path} has noise in training and test already: left out")
             continue
         if measured(run, results, noise):
-            say(f"{path} is measured already")
+            log(f"{path} is measured already")
             continue
-        files.require(config, seen_files(path))
+        files.require(config, recorded_files(path))
         opened = prepare_dataset(config["dataset"], config["dataset_params"], cache, index)
         if opened.manifest["fingerprint"] != run.record["data_fingerprint"]:
             raise DataError(f"{path} was made from other data than the prepared cache", "Make the run anew")
@@ -59,11 +59,11 @@ def _measure(run: RunFolder, results: Path, cache: Cache, index: Index, noise: S
 
     path = curve_file(results, run.name)
     try:
-        with Lease(path.with_name(f".{path.name}.lease"), say, passing=True) as lease:
+        with Lease(path.with_name(f".{path.name}.lease"), log, passing=True) as lease:
             if not measured(run, results, noise):
                 under_noise(run, results, cache, index, noise, where, lease.whole)
-            say(f"{path} is written")
+            log(f"{path} is written")
     except LeaseLost as lost:
         if not measured(run, results, noise):
             raise
-        say(f"{lost.what}; the run is measured there, and nothing of this process is kept")
+        log(f"{lost.what}; the run is measured there, and nothing of this process is kept")

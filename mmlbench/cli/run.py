@@ -30,7 +30,7 @@ from ..study.tuning import read_tune, tuned
 from ..system.device import choose_device
 from ..train import Stopped
 from ..train.complete import completeness, stamp
-from . import say
+from . import log
 from .parser import settings
 
 _stopped_by = 0
@@ -74,17 +74,17 @@ def prepare_dataset(
         if kind.needs_raw and raw is None:
             what = f"{name} is not prepared" + (" with these parameters" if resolved else "")
             raise DataError(what, f"Run: {prepare_command(name, resolved, entry.facts['params'])}")
-        say(f"preparing {name} into {folder}")
+        log(f"preparing {name} into {folder}")
         began = time.time_ns()
-        prepare_cache(kind(kind.Params(**resolved)), key, root, say, raw, options)
+        prepare_cache(kind(kind.Params(**resolved)), key, root, log, raw, options)
         if raw is not None and kind.needs_raw:
             from ..prepare.source_check import remember
 
-            with Lease(lease_folder(folder), say, passing=True) as lease:
+            with Lease(lease_folder(folder), log, passing=True) as lease:
                 remember(folder, raw, began, [one["name"] for one in entry.facts["downloads"]], lease.whole)
     opened = Cache.open(folder)
     if there and raw is not None:
-        tidy(folder, say)
+        tidy(folder, log)
     if there:
         _check_same(opened, entry, index, raw, options)
     return opened
@@ -106,19 +106,19 @@ def _check_same(cache: Cache, entry: Entry, index: Index, raw: Path | None, opti
     from ..frontends.lists import check_same
     from ..prepare.source_check import check_raw
 
-    mend = f"Remove {cache.folder} to prepare it anew, or name another folder with --cache"
+    fix = f"Remove {cache.folder} to prepare it anew, or name another folder with --cache"
     there: dict[str, str] = {}
     if given is None and raw is not None and raw.is_dir():
         kind = index.load("dataset", entry.name)
         assert issubclass(kind, Dataset)
         there = {name: found for split in kind().listed(raw).values() for name, found in split.hashes.items()}
-    check_same(facts, given, there, str(cache.folder), mend)
+    check_same(facts, given, there, str(cache.folder), fix)
     if raw is None:
         return
     if options is not None and sorted(options.allow_missing) != facts.get("left_out", []):
         count = plural(len(facts.get("left_out", [])), "item")
-        raise DataError(f"{cache.folder} was made with {count} left out, --allow-missing says otherwise", mend)
-    check_raw(cache.folder, raw, say, [one["name"] for one in entry.facts["downloads"]])
+        raise DataError(f"{cache.folder} was made with {count} left out, --allow-missing says otherwise", fix)
+    check_raw(cache.folder, raw, log, [one["name"] for one in entry.facts["downloads"]])
 
 
 def prepare(arguments: argparse.Namespace) -> int:
@@ -132,16 +132,16 @@ def prepare(arguments: argparse.Namespace) -> int:
         from ..frontends.lists import read_ids
 
         left_out = read_ids(arguments.allow_missing)
-    options = Options(arguments.workers or _cores(), left_out, arguments.lists, say)
+    options = Options(arguments.workers or _cores(), left_out, arguments.lists, log)
     opened = prepare_dataset(
         arguments.dataset, params, arguments.cache, load_index(), arguments.raw, arguments.expect, options
     )
     if opened.manifest.get("raw"):
         for split, facts in opened.manifest["splits"].items():
-            say(f"split {split}: " + ", ".join(f"{count} {part}" for part, count in facts["counts"].items()))
+            log(f"split {split}: " + ", ".join(f"{count} {part}" for part, count in facts["counts"].items()))
     for note in opened.notes:
-        say(f"note: {note}")
-    say(f"{opened.folder} is ready, fingerprint {opened.manifest['fingerprint']}")
+        log(f"note: {note}")
+    log(f"{opened.folder} is ready, fingerprint {opened.manifest['fingerprint']}")
     return 0
 
 
@@ -189,24 +189,24 @@ def make_run(
     if not completeness(results / spec.path, spec, opened.manifest["fingerprint"]):
         stamp(results, spec)
         return False
-    files.require(config, seen_files(results / spec.path))
+    files.require(config, recorded_files(results / spec.path))
     from ..train.runner import Runner  # from here on torch is needed
 
-    where = choose_device(device, say)
+    where = choose_device(device, log)
     for required in spec.requires.values():
         make_run(required, index, results, cache, device, save_every)
     try:
-        return Runner(spec, index, results, opened, where, say, lambda: bool(_stopped_by), save_every).run()
+        return Runner(spec, index, results, opened, where, log, lambda: bool(_stopped_by), save_every).run()
     except (MmlbenchError, Stopped, KeyboardInterrupt):
         raise
     except BaseException as error:  # a plug-in's sys.exit() would end the command as if the run were made
         if isinstance(error, OSError) and error.errno in UNWRITABLE:
             raise storage_error(error, results / spec.path) from error
-        what, mend = fault(error, [entry.path for entry in index.entries])
-        raise RunError(f"{spec.path} failed: {what}", mend) from error
+        what, fix = fault(error, [entry.path for entry in index.entries])
+        raise RunError(f"{spec.path} failed: {what}", fix) from error
 
 
-def seen_files(folder: Path) -> dict[str, str]:
+def recorded_files(folder: Path) -> dict[str, str]:
     """Return content -> path of the files that a run folder's provenance names; {} where it is lost."""
     try:
         found = read_json(folder / "provenance.json")
@@ -224,7 +224,7 @@ def _made(spec: RunSpec, arguments: argparse.Namespace, index: Index) -> bool | 
     try:
         return make_run(spec, index, arguments.results, arguments.cache, arguments.device, arguments.save_every)
     except Stopped:
-        say(f"{spec.path} was asked to stop by signal {_stopped_by}; type the same command to go on")
+        log(f"{spec.path} was asked to stop by signal {_stopped_by}; type the same command to go on")
         return None
 
 
@@ -242,12 +242,12 @@ def _train_tuned(arguments: argparse.Namespace, index: Index) -> int:
             return 128 + _stopped_by
     best, scores = choose(arguments.results, [str(trial.path) for trial in found.trials], arguments.tune_rule)
     values = found.draws[best]
-    say(f"{request.method}: draw {best + 1} of {tune.draws} is best on val ({scores[best]:.3f}): {values}")
+    log(f"{request.method}: draw {best + 1} of {tune.draws} is best on val ({scores[best]:.3f}): {values}")
     spec = resolve(replace(request, params={**request.params, **values}), index)
     if _made(spec, arguments, index) is None:
         return 128 + _stopped_by
     write_text(arguments.results / found.stamp(spec), f"{spec.path}\n")
-    say(f"{arguments.results / spec.path} is complete")
+    log(f"{arguments.results / spec.path} is complete")
     return 0
 
 
@@ -269,8 +269,8 @@ def train(arguments: argparse.Namespace) -> int:
     made = _made(spec, arguments, index)
     if made is None:
         return 128 + _stopped_by
-    say(f"{arguments.results / spec.path} is {'complete' if made else 'complete already'}")
-    say(_accuracy(arguments.results / spec.path))
+    log(f"{arguments.results / spec.path} is {'complete' if made else 'complete already'}")
+    log(_accuracy(arguments.results / spec.path))
     return 0
 
 

@@ -74,20 +74,20 @@ def read_profile(name: str) -> Profile:
 
     place = _found(name)
     check(place)
-    said = io.StringIO()
+    message = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+        with contextlib.redirect_stderr(message), contextlib.redirect_stdout(message):
             _, arguments = cli.parse_args(["--profile", name])
             settings = ExecutorPluginRegistry().get_plugin("submitit").get_settings(arguments)
             importlib.import_module("snakemake_executor_plugin_submitit.settings").as_written(settings)
     except SystemExit:
-        why = [line for line in said.getvalue().splitlines() if line.strip()]
+        why = [line for line in message.getvalue().splitlines() if line.strip()]
         text = re.sub(r"^\S+: error: ", "", why[-1]) if why else "it gives no reason"
         raise ConfigError(f"{place}: Snakemake refuses it: {text}", f"Correct {place}") from None
     except Exception as error:  # of the many that Snakemake and what it calls may raise
         text = " ".join(str(error).split()) or type(error).__name__
         raise ConfigError(f"{place}: Snakemake refuses it: {text}", f"Correct {place}") from None
-    more = re.findall(r"workflow specific profile (\S+)", said.getvalue())
+    more = re.findall(r"workflow specific profile (\S+)", message.getvalue())
     default = arguments.default_resources
     return Profile(
         files=(str(place), *more),

@@ -20,9 +20,9 @@ class OutputError(MmlbenchError):
         self.quiet = error.errno == errno.EPIPE
         if self.quiet:
             self.exit_code = 128 + signal.SIGPIPE
-        mends = {errno.ENOSPC: "Free some space", errno.EDQUOT: "Free some space", errno.EBADF: "Leave it open"}
+        fixes = {errno.ENOSPC: "Free some space", errno.EDQUOT: "Free some space", errno.EBADF: "Leave it open"}
         what = "is closed" if error.errno == errno.EBADF else f"can't be written ({error.strerror})"
-        super().__init__(f"standard output {what}", mends.get(error.errno or 0, "Write it elsewhere"))
+        super().__init__(f"standard output {what}", fixes.get(error.errno or 0, "Write it elsewhere"))
 
 
 class _Output(io.FileIO):

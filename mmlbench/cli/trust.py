@@ -13,7 +13,7 @@ from ..results.chosen import planned_runs
 from ..storage.atomic import read_json
 from ..storage.words import be, plural
 from ..study.plan import parse_plan
-from . import say
+from . import log
 
 
 def _all_runs(results: Path) -> list[Path]:
@@ -44,9 +44,9 @@ def verify(arguments: argparse.Namespace) -> int:
             sys.stdout.write(f"note: {path}: {change.what}\n")  # as it was written, but not to be made again
             changes[change] = None
     loose = [] if arguments.runs else loose_curves(arguments.results)
-    for line in (*equal_seeds(runs), *loose, *(change.mend for change in changes)):
-        say(f"note: {line}")
-    say(
+    for line in (*equal_seeds(runs), *loose, *(change.fix for change in changes)):
+        log(f"note: {line}")
+    log(
         f"{bad} of {plural(len(runs), 'run')} {be(bad)} not as written ({plural(faults, 'fault')})"
         if bad
         else f"{len(runs)} verified"
@@ -74,7 +74,7 @@ def export(arguments: argparse.Namespace) -> int:
     from ..results.archive import pack
 
     count = pack(arguments.results, arguments.to)
-    say(f"{plural(count, 'run')} packed into {arguments.to} ({arguments.to.stat().st_size / 1e6:.1f} MB)")
+    log(f"{plural(count, 'run')} packed into {arguments.to} ({arguments.to.stat().st_size / 1e6:.1f} MB)")
     return 0
 
 
@@ -82,8 +82,8 @@ def import_(arguments: argparse.Namespace) -> int:
     """Merge the runs of an archive into a results folder."""
     from ..results.archive import unpack
 
-    new, known = unpack(arguments.archive, arguments.results, say)
+    new, known = unpack(arguments.archive, arguments.results, log)
     where = f" --results {shlex.quote(str(arguments.results))}" if arguments.results != Path("results") else ""
     there = f"{known} {'was' if known == 1 else 'were'} there already"
-    say(f"{plural(new, 'run')} imported into {arguments.results}, {there}. Next: mmlbench tables{where}")
+    log(f"{plural(new, 'run')} imported into {arguments.results}, {there}. Next: mmlbench tables{where}")
     return 0

@@ -19,7 +19,7 @@ def need(module: str) -> types.ModuleType:
     """Import a library that only preparing needs.
 
     Raises:
-        DataError: it is not installed; the mend names the extra that brings it.
+        DataError: it is not installed; the fix names the extra that brings it.
     """
     try:
         return importlib.import_module(module)

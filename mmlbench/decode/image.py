@@ -32,10 +32,10 @@ def read_image(path: Path, mode: str = "RGB") -> np.ndarray:
             opened.load()
             shown = np.asarray(_shown(opened, mode))
     except (OSError, SyntaxError, ValueError, struct.error, zlib.error, image.DecompressionBombError) as error:
-        told = (getattr(error, "strerror", None) or str(error)).split("\n", 1)[0].partition(": <")[0]
-        told = "in no form that is known" if "cannot identify" in told else told[:80]
-        reason = "is cut short" if "truncated" in told.lower() else "can't be read as a picture"
-        raise Fault(path, f"{reason} ({told})") from error
+        reason = (getattr(error, "strerror", None) or str(error)).split("\n", 1)[0].partition(": <")[0]
+        reason = "in no form that is known" if "cannot identify" in reason else reason[:80]
+        reason = "is cut short" if "truncated" in reason.lower() else "can't be read as a picture"
+        raise Fault(path, f"{reason} ({reason})") from error
     why = _damage(data)
     if why:
         raise Fault(path, f"is damaged ({why})")

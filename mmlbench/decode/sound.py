@@ -60,8 +60,8 @@ def _plain(path: Path) -> tuple[np.ndarray, int]:
             expected, rate = file.frames, file.samplerate
             values = file.read(dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, OSError, RuntimeError) as error:
-        told = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
-        raise Fault(path, f"can't be read as sound ({told.rstrip('.')[:80]})") from error
+        reason = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
+        raise Fault(path, f"can't be read as sound ({reason.rstrip('.')[:80]})") from error
     if len(values) < expected:
         raise Fault(path, f"is cut short: {len(values)} of {expected} samples")
     if start:

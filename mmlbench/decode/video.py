@@ -33,7 +33,7 @@ def open_container(path: Path) -> Iterator[Any]:
     av.logging.set_level(av.logging.ERROR)
     av.logging.set_skip_repeated(False)
     try:
-        with av.logging.Capture() as said:
+        with av.logging.Capture() as messages:
             try:
                 container = av.open(str(path), **_lenient(av))
             except broken() as error:
@@ -41,9 +41,9 @@ def open_container(path: Path) -> Iterator[Any]:
             with container:
                 yield container
                 reader = container.format.name
-        told = next((text for _, name, text in said if name == reader), None)
-        if told is not None:
-            raise Fault(path, f"is damaged between its packets ({' '.join(told.split())[:80]})")
+        reason = next((text for _, name, text in messages if name == reader), None)
+        if reason is not None:
+            raise Fault(path, f"is damaged between its packets ({' '.join(reason.split())[:80]})")
     finally:
         av.logging.set_level(av.logging.PANIC)  # faults are told by `Fault`, once
 

@@ -42,7 +42,7 @@ class AudioRecipe:
     floor: float = 1e-4
 
 
-def read_audio(path: Path, sample_rate: int, mend: str = "Fetch the file again") -> np.ndarray:
+def read_audio(path: Path, sample_rate: int, fix: str = "Fetch the file again") -> np.ndarray:
     """Return a mono FLAC or WAV file as float32 in -1..1, shape (samples,).
 
     Raises:
@@ -51,17 +51,17 @@ def read_audio(path: Path, sample_rate: int, mend: str = "Fetch the file again")
     import soundfile
 
     if not path.is_file():
-        raise DataError(f"{path}: no such file", mend)
+        raise DataError(f"{path}: no such file", fix)
     try:
         with soundfile.SoundFile(path) as file:
             expected, rate, channels = file.frames, file.samplerate, file.channels
             values = file.read(dtype="float32")
     except (soundfile.SoundFileError, OSError, RuntimeError) as error:
-        raise DataError(f"{path}: can't be read as sound ({error})", mend) from error
+        raise DataError(f"{path}: can't be read as sound ({error})", fix) from error
     if len(values) < expected or _riff_cut_short(path):
-        raise DataError(f"{path}: cut short, {len(values)} samples could be read", mend)
+        raise DataError(f"{path}: cut short, {len(values)} samples could be read", fix)
     if rate != sample_rate or channels != 1:
-        raise DataError(f"{path}: {rate} Hz and {channels} channels instead of {sample_rate} Hz mono", mend)
+        raise DataError(f"{path}: {rate} Hz and {channels} channels instead of {sample_rate} Hz mono", fix)
     return values
 
 

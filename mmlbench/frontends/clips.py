@@ -228,10 +228,10 @@ def open_raw(raw: Path | None, out: CacheWriter, holds: Sequence[str]) -> Path:
         try:
             check_file(raw.parent, raw.name)
         except Fault as fault:
-            reason, _, mend = fault.reason.partition(": ")
-            raise DataError(f"{raw} {reason}", f"{mend[:1].upper()}{mend[1:]}" or "Fetch it again") from None
+            reason, _, fix = fault.reason.partition(": ")
+            raise DataError(f"{raw} {reason}", f"{fix[:1].upper()}{fix[1:]}" or "Fetch it again") from None
         into = out.folder.with_name(out.folder.name.removesuffix(".part") + ".unpacked")
-        raw = unpack(raw, into, out.options.say, _cache_bytes(out), f"for the cache of {name}")
+        raw = unpack(raw, into, out.options.log, _cache_bytes(out), f"for the cache of {name}")
         out.check()
     folder = folder_with(raw, holds)
     if folder is not None:

@@ -101,7 +101,7 @@ def note(out: CacheWriter, folder: Path, names: Iterable[str], sha256: Mapping[s
     out.raw["lists"] = out.raw.get("lists", {}) | hashes(folder, names, sha256)
 
 
-def check_same(facts: Mapping[str, Any], given: Path | None, there: Mapping[str, str], cache: str, mend: str) -> None:
+def check_same(facts: Mapping[str, Any], given: Path | None, there: Mapping[str, str], cache: str, fix: str) -> None:
     """Refuse lists other than those that a finished cache was made of.
 
     Args:
@@ -115,14 +115,14 @@ def check_same(facts: Mapping[str, Any], given: Path | None, there: Mapping[str,
     if given is None:
         if "other_lists" in facts:
             raise DataError(f"{cache} was made of other split lists than the official ones, and --lists is not given",
-                            f"Give the same --lists. {mend}")  # fmt: skip
+                            f"Give the same --lists. {fix}")  # fmt: skip
         other = [name for name, found in there.items() if made.get(name, found) != found]
     else:
         if not made:
-            raise DataError(f"{cache} was made without split lists, and --lists is given", mend)
+            raise DataError(f"{cache} was made without split lists, and --lists is given", fix)
         other = [name for name in made if not (given / name).is_file() or not is_official(given / name, made[name])]
     if other:
-        raise DataError(f"{cache} was made of other split lists: {', '.join(sorted(other))} differs", mend)
+        raise DataError(f"{cache} was made of other split lists: {', '.join(sorted(other))} differs", fix)
 
 
 def read_rows(path: Path, delimiter: str = ",", columns: int = 0) -> list[list[str]]:
@@ -154,7 +154,7 @@ def read_rows(path: Path, delimiter: str = ",", columns: int = 0) -> list[list[s
             continue
         if len(cells) < columns:
             what = f"{path}, line {number}: {delimiter.join(cells)!r} has {len(cells)} of {columns} columns"
-            raise DataError(what, "Mend the line, or fetch the list again")
+            raise DataError(what, "Fix the line, or fetch the list again")
         rows.append(cells)
     return rows
 

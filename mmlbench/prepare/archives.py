@@ -69,7 +69,7 @@ def _check_whole(archive: Path) -> None:
     """Refuse one part of a zip that was split: Python says of it that it is damaged.
 
     Raises:
-        DataError: it is such a part; the mend joins them.
+        DataError: it is such a part; the fix joins them.
     """
     with archive.open("rb") as file:
         start = file.read(4)
@@ -123,7 +123,7 @@ def _tar_members(
         yield path, member.size, read
 
 
-def unpack(archive: Path, into: Path, say: Callable[[str], None], more: int = 0, purpose: str = "") -> Path:
+def unpack(archive: Path, into: Path, log: Callable[[str], None], more: int = 0, purpose: str = "") -> Path:
     """Unpack an archive below `into`, unless that is done; return the folder.
 
     All names are checked before the first byte is written; a kill leaves no folder that passes for whole.
@@ -142,7 +142,7 @@ def unpack(archive: Path, into: Path, say: Callable[[str], None], more: int = 0,
     done.unlink(missing_ok=True)
     shutil.rmtree(target, ignore_errors=True)
     try:
-        _unpack(archive, target, say, more, purpose)
+        _unpack(archive, target, log, more, purpose)
         write_text(done, archive.name + "\n")
     except BaseException:  # Ctrl-C, too; a SIGKILL leaves its half to the next call
         shutil.rmtree(target, ignore_errors=True)
@@ -152,18 +152,18 @@ def unpack(archive: Path, into: Path, say: Callable[[str], None], more: int = 0,
     return target
 
 
-def _unpack(archive: Path, target: Path, say: Callable[[str], None], more: int, purpose: str) -> None:
+def _unpack(archive: Path, target: Path, log: Callable[[str], None], more: int, purpose: str) -> None:
     try:
         if archive.suffix.lower() == ".zip":
             _check_whole(archive)
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as file:
-                _write(archive, list(_zip_members(archive, file)), target, say, more, purpose)
+                _write(archive, list(_zip_members(archive, file)), target, log, more, purpose)
         else:
             if archive.suffix.lower() == ".zip":
                 raise zipfile.BadZipFile("its directory, the end of a zip, is missing")
             with tarfile.open(archive, tarinfo=BoundedHeader) as tar:
-                _write(archive, list(_tar_members(archive, tar)), target, say, more, purpose)
+                _write(archive, list(_tar_members(archive, tar)), target, log, more, purpose)
                 while tar.fileobj is not None and tar.fileobj.read(2**20):
                     pass  # to the end, where the checksum of the whole is
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, NotImplementedError) as error:
@@ -182,14 +182,14 @@ def _write(
     archive: Path,
     members: list[tuple[PurePosixPath, int, Callable[[], IO[bytes]]]],
     target: Path,
-    say: Callable[[str], None],
+    log: Callable[[str], None],
     more: int,
     purpose: str,
 ) -> None:
     total = sum(size for _, size, _ in members)
     target.mkdir(parents=True)
     check_space(target, total + more, f"to unpack {archive}" + (f" and {purpose}" if more else ""))
-    say(f"unpacking {archive}: {len(members)} files, {total / 2**20:.0f} MiB")
+    log(f"unpacking {archive}: {len(members)} files, {total / 2**20:.0f} MiB")
     for path, _, read in members:
         place = target / path
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -198,7 +198,7 @@ def _write(
 
 
 def check_space(
-    folder: Path, needed: int, purpose: str, mend: str = "Free some space, or name another folder with --cache"
+    folder: Path, needed: int, purpose: str, fix: str = "Free some space, or name another folder with --cache"
 ) -> None:
     """Refuse to start what the disk can't hold (1 % is kept free).
 
@@ -209,5 +209,5 @@ def check_space(
     if needed > usage.free - usage.total // 100:
         raise DataError(
             f"{needed / 2**30:.2f} GiB are needed {purpose} and {folder} has {usage.free / 2**30:.2f} GiB left",
-            mend,
+            fix,
         )

@@ -117,7 +117,7 @@ def _check_finite(name: str, path: Path, rows_in_block: int = 256) -> None:
         bad = ~np.isfinite(stored[start : start + rows_in_block]).reshape(-1, stored[0].size).all(axis=1)
         if bad.any():
             what = f"{name}: row {start + int(bad.argmax())} is NaN or infinite"
-            raise DataError(what, "Check the raw files, or mend the dataset's prepare")
+            raise DataError(what, "Check the raw files, or fix the dataset's prepare")
 
 
 def _finish(out: CacheWriter, key: str) -> dict[str, Any]:
@@ -126,7 +126,7 @@ def _finish(out: CacheWriter, key: str) -> dict[str, Any]:
     missing = [m.name for m in dataset.modalities if m.name not in out.arrays]
     missing += [name for name in dataset.splits if name not in out.splits]
     if missing:
-        raise DataError(f"{dataset.name}: prepare wrote no {', '.join(missing)}", "Mend the dataset's prepare")
+        raise DataError(f"{dataset.name}: prepare wrote no {', '.join(missing)}", "Fix the dataset's prepare")
     _check_folds(out)
     for modality in dataset.modalities:
         _check_finite(f"{dataset.name}/{modality.name}", out.folder / f"{modality.name}.npy")
@@ -172,15 +172,15 @@ def _fill(out: CacheWriter, key: str, raw: Path | None) -> dict[str, Any]:
         raise DataError(what, "Check the folder of raw files") from error
     except Exception as error:
         files = [inspect.getsourcefile(kind) or "" for kind in type(out.dataset).__mro__[:-1]]
-        what, mend = fault(error, files)
-        raise RunError(f"the dataset {out.dataset.name!r} failed to prepare: {what}", mend) from error
+        what, fix = fault(error, files)
+        raise RunError(f"the dataset {out.dataset.name!r} failed to prepare: {what}", fix) from error
 
 
 def prepare(
     dataset: Dataset,
     key: str,
     root: Path,
-    say: Callable[[str], None],
+    log: Callable[[str], None],
     raw: Path | None = None,
     options: Options | None = None,
 ) -> dict[str, Any]:
@@ -199,17 +199,17 @@ def prepare(
         with contextlib.suppress(OSError):  # left by a kill in the last moment, or by nobody
             (folder / JOURNAL).unlink(missing_ok=True)
         return Cache.open(folder).manifest
-    lease = Lease(unfinished.lease_folder(folder), say, passing=True)
+    lease = Lease(unfinished.lease_folder(folder), log, passing=True)
     try:
         with lease:
             building = unfinished.take_up(folder, lease)
             if not (folder / "manifest.json").exists():  # else the process that we waited for made it
-                return _build(dataset, key, folder, building, options or Options(say=say), raw, lease)
+                return _build(dataset, key, folder, building, options or Options(log=log), raw, lease)
     except LeaseLost as lost:
         unfinished.forget(folder, lease)
         if not (folder / "manifest.json").exists():
             raise
-        say(f"{lost.what}; the cache is complete there, and nothing of this process is kept")
+        log(f"{lost.what}; the cache is complete there, and nothing of this process is kept")
     return Cache.open(folder).manifest
 
 
@@ -276,18 +276,18 @@ class Cache:
         Raises:
             DataError: no cache, another schema, a file missing, truncated or changed.
         """
-        mend = f"Remove {folder} and prepare the dataset again"
+        fix = f"Remove {folder} and prepare the dataset again"
         if not (folder / "manifest.json").exists():
             raise DataError(f"no prepared cache at {folder}", "Run: mmlbench prepare NAME")
         try:
             manifest = read_json(folder / "manifest.json")
         except DataError as error:
-            raise DataError(error.what, mend) from None
+            raise DataError(error.what, fix) from None
         if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
-            raise DataError(f"{folder}/manifest.json has an unknown schema, not {SCHEMA}", mend)
+            raise DataError(f"{folder}/manifest.json has an unknown schema, not {SCHEMA}", fix)
         claimed = manifest.get("fingerprint")
         if digest({name: value for name, value in manifest.items() if name != "fingerprint"})[:16] != claimed:
-            raise DataError(f"{folder}/manifest.json was changed after it was made", mend)
+            raise DataError(f"{folder}/manifest.json was changed after it was made", fix)
         files = {f"{name}.npy": facts for name, facts in manifest["arrays"].items()}
         files |= {f"extra-{name}.npy": facts for name, facts in manifest["extras"].items()}
         files |= {f"split-{name}.csv": facts for name, facts in manifest["splits"].items()}
@@ -295,18 +295,18 @@ class Cache:
             files |= {f"valid-{name}.npy": facts["valid"]} if "valid" in facts else {}
         files |= {"raw.csv": manifest["raw"]["list"]} if "list" in manifest.get("raw", {}) else {}
         for name, facts in files.items():
-            cls._check_file(folder / name, facts, mend)
+            cls._check_file(folder / name, facts, fix)
         return cls(folder, manifest)
 
     @staticmethod
-    def _check_file(path: Path, facts: dict[str, Any], mend: str) -> None:
+    def _check_file(path: Path, facts: dict[str, Any], fix: str) -> None:
         if not path.exists():
-            raise DataError(f"{path} is missing from the cache", mend)
+            raise DataError(f"{path} is missing from the cache", fix)
         if path.stat().st_size != facts["bytes"]:
-            raise DataError(f"{path} has {path.stat().st_size} bytes instead of {facts['bytes']}", mend)
+            raise DataError(f"{path} has {path.stat().st_size} bytes instead of {facts['bytes']}", fix)
         small = facts["bytes"] <= FULL_CHECK_BYTES
         if (file_digest(path) if small else spot_digest(path)) != facts["sha256" if small else "spot"]:
-            raise DataError(f"{path} was changed after the cache was made", mend)
+            raise DataError(f"{path} was changed after the cache was made", fix)
 
     @property
     def modalities(self) -> list[str]:

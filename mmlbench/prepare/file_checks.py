@@ -128,7 +128,7 @@ def _known(out: CacheWriter, fault: Found) -> str:
     return ""
 
 
-def told_well(out: CacheWriter, there: Iterable[str]) -> list[str]:
+def named_well(out: CacheWriter, there: Iterable[str]) -> list[str]:
     """Return a line for each item that is known to be bad in the official copy, by its id, and was read here."""
     ids = set(there)
     return [
@@ -138,8 +138,8 @@ def told_well(out: CacheWriter, there: Iterable[str]) -> list[str]:
     ]
 
 
-def _mend(out: CacheWriter, faults: Sequence[Found], known: int, path: Path) -> str:
-    """Return what to do about some faults, `known` of which nobody can mend by fetching the files again."""
+def _fix(out: CacheWriter, faults: Sequence[Found], known: int, path: Path) -> str:
+    """Return what to do about some faults, `known` of which nobody can fix by fetching the files again."""
     leave = f"leave them out on purpose with --allow-missing {path} (the tables will say so)"
     mirrors = dict.fromkeys(one.mirror for one in out.dataset.downloads if one.mirror)
     if mirrors and any(_IS_POINTER in fault.reason for fault in faults):
@@ -175,4 +175,4 @@ def settle(out: CacheWriter, faults: Sequence[Found], total: int, count: Callabl
     more += f"; known faults of the official copy: {known} of {len(faults)}" if known and len(faults) > 1 else ""
     kept = f" {count()}" if count else ""
     what = f"{out.dataset.name}: {len(faults)} of {total} items can't be used: {shown}{more}"
-    raise DataError(what, f"{_mend(out, faults, known, path)}.{kept}")
+    raise DataError(what, f"{_fix(out, faults, known, path)}.{kept}")

@@ -27,7 +27,7 @@ from .task import Decode, Done, Item, Stored, Task
 from .unfinished import JOURNAL
 
 #: Seconds between two lines of progress.
-SAY_EVERY = 15.0
+LOG_EVERY_S = 15.0
 LIBRARIES = (
     "av",
     "pillow",
@@ -120,22 +120,22 @@ class Progress:
     name: str
     total: int
     workers: int
-    say: Callable[[str], None]
+    log: Callable[[str], None]
     done: int = 0
     began: float = field(default_factory=time.monotonic)
-    said: float = 0.0
+    logged_at: float = 0.0
 
     def step(self) -> None:
-        """Count an item; say a line after the first batch, then every `SAY_EVERY` seconds."""
+        """Count an item; say a line after the first batch, then every `LOG_EVERY_S` seconds."""
         self.done += 1
         now = time.monotonic()
-        first = self.said == 0 and (self.done >= 8 * self.workers or now - self.began > 5)
-        if first or (self.said and now - self.said >= SAY_EVERY):
-            self.said = now
+        first = self.logged_at == 0 and (self.done >= 8 * self.workers or now - self.began > 5)
+        if first or (self.logged_at and now - self.logged_at >= LOG_EVERY_S):
+            self.logged_at = now
             spent = now - self.began
             left = spent / self.done * (self.total - self.done)
             rate = self.done / spent if spent else 0.0
-            self.say(f"{self.name}: {self.done} of {self.total} items, {rate:.1f} a second with {self.workers} "
+            self.log(f"{self.name}: {self.done} of {self.total} items, {rate:.1f} a second with {self.workers} "
                      f"worker{'s' if self.workers > 1 else ''}, {duration(left)} to go")  # fmt: skip
 
 
@@ -178,9 +178,9 @@ def fill(out: CacheWriter, raw: Path, items: Sequence[Item], decode: Decode, sto
     done = {one.row: one for one in kept if one.row in usable and _still(task, one, items)}
     journal.start([done[row] for row in sorted(done)])
     if done:
-        out.options.say(f"{out.dataset.name}: {len(done)} of {len(items)} items were done before")
+        out.options.log(f"{out.dataset.name}: {len(done)} of {len(items)} items were done before")
     waiting = [(row, item) for row, item in todo if row in usable and row not in done]
-    progress = Progress(out.dataset.name, len(waiting), max(1, out.options.workers), out.options.say)
+    progress = Progress(out.dataset.name, len(waiting), max(1, out.options.workers), out.options.log)
     for result in _results(task, waiting, out.options.workers):
         progress.step()
         if out.lease is not None and out.lease.lost:
@@ -193,8 +193,8 @@ def fill(out: CacheWriter, raw: Path, items: Sequence[Item], decode: Decode, sto
     order = {item.id: row for row, item in enumerate(items)}
     bad.sort(key=lambda fault: order[fault.id])
     faults.settle(out, bad, len(items), lambda: f"{len(done)} decoded items are kept for that")
-    for line in faults.told_well(out, (items[row].id for row in done)):
-        out.options.say(line)
+    for line in faults.named_well(out, (items[row].id for row in done)):
+        out.options.log(line)
     _finish(out, items, done, arrays)
 
 
@@ -222,9 +222,9 @@ def _results(task: Task, waiting: list[tuple[int, Item]], workers: int) -> Itera
         for row, item in waiting:
             yield task.do(row, item)
         return
-    from .workers import crew
+    from .workers import run_workers
 
-    yield from crew(task, waiting, workers)
+    yield from run_workers(task, waiting, workers)
 
 
 def _finish(out: CacheWriter, items: Sequence[Item], done: dict[int, Done], arrays: Mapping[str, np.memmap]) -> None:

@@ -21,7 +21,7 @@ def pairs(parts: Mapping[str, object]) -> list[tuple[str, str]]:
     return [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
 
 
-def figures(samples: Sequence[Sample]) -> dict[str, int]:
+def list_counts(samples: Sequence[Sample]) -> dict[str, int]:
     """Return the bare counts that known lists are checked by.
 
     Keys: rows/<part>, ids/<part>, groups/<part>, torn/<part> (ids with different labels), and for two parts

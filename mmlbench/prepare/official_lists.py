@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ..dataset import Sample
 from ..errors import DataError
-from .list_counts import figures
+from .list_counts import list_counts
 
 
 @dataclass(frozen=True)
@@ -19,13 +19,13 @@ class Known:
 
     Attributes:
         files: name -> SHA-256 of the lists as they are published.
-        figures: what `lists.figures` gives for them; keys that are not named are not checked.
-        said: the faults in words, for the report; '' where there is none.
+        list_counts: what `lists.list_counts` gives for them; keys that are not named are not checked.
+        message: the faults in words, for the report; '' where there is none.
     """
 
     files: Mapping[str, str]
-    figures: Mapping[str, int]
-    said: str = ""
+    list_counts: Mapping[str, int]
+    message: str = ""
 
 
 KNOWN: dict[str, Known] = {
@@ -93,9 +93,9 @@ def check_known(key: str, samples: Sequence[Sample], hashes: Mapping[str, str]) 
     """
     if not is_official(key, hashes):
         return False
-    found = figures(samples)
-    wrong = {name: value for name, value in KNOWN[key].figures.items() if found.get(name) != value}
+    found = list_counts(samples)
+    wrong = {name: value for name, value in KNOWN[key].list_counts.items() if found.get(name) != value}
     if wrong:
-        said = ", ".join(f"{name} is {found.get(name)} instead of {value}" for name, value in wrong.items())
-        raise DataError(f"{key}: the lists are the official ones, yet {said}", "Mend the reader of these lists")
+        message = ", ".join(f"{name} is {found.get(name)} instead of {value}" for name, value in wrong.items())
+        raise DataError(f"{key}: the lists are the official ones, yet {message}", "Fix the reader of these lists")
     return True

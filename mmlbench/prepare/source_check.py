@@ -77,7 +77,7 @@ def remember(cache: Path, raw: Path, began: int, archives: Sequence[str] = (), t
     write_json(_beside(cache), facts, through)
 
 
-def check_raw(cache: Path, raw: Path, say: Callable[[str], None], archives: Sequence[str] = ()) -> None:
+def check_raw(cache: Path, raw: Path, log: Callable[[str], None], archives: Sequence[str] = ()) -> None:
     """Compare raw files, or the archive of them, with what a finished cache was made from.
 
     All sizes are compared; the content of the first `READ_BYTES` (of large files by blocks), and beyond that of every
@@ -93,19 +93,19 @@ def check_raw(cache: Path, raw: Path, say: Callable[[str], None], archives: Sequ
         facts = read_json(_beside(cache))
     except (DataError, OSError):
         facts = {}
-    mend = f"Bring the files back, or remove {cache} and prepare anew"
+    fix = f"Bring the files back, or remove {cache} and prepare anew"
     archive = _archive(raw, [row["file"] for row in rows[:100]], archives)
     if archive is not None:
         if "archive" not in facts:
-            say(f"{archive} is not compared: {cache} was not made from an archive that is remembered")
+            log(f"{archive} is not compared: {cache} was not made from an archive that is remembered")
         elif facts["archive"] != [archive.stat().st_size, spot_digest(archive)]:
-            raise DataError(f"{archive} is not the archive that {cache} was prepared from", mend)
+            raise DataError(f"{archive} is not the archive that {cache} was prepared from", fix)
         return
     changed = _changed(raw, rows, facts.get("written", []))
     if changed:
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
         what = f"{raw} was changed after {cache} was prepared from it: {', '.join(changed[:3])}{more}"
-        raise DataError(what, mend)
+        raise DataError(what, fix)
 
 
 def _changed(raw: Path, rows: Sequence[dict[str, str]], written: Sequence[int]) -> list[str]:

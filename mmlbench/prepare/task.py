@@ -35,7 +35,7 @@ class Item:
     about: tuple[Any, ...] = ()
 
     def made_of(self) -> str:
-        """Return a digest of what decides beside the files' content; not of their names, which a mend may change."""
+        """Return a digest of what decides beside the files' content; not of their names, which a fix may change."""
         return digest([self.id, self.about])[:16]
 
 
@@ -108,8 +108,8 @@ class Task:
         except NotPlainError as error:
             return Found(item.id, ", ".join(item.files[:1]), error.reason)
         except (OSError, MemoryError) as error:
-            told = getattr(error, "strerror", None) or str(error)  # without the path, whose length hides the rest
-            return Found(item.id, ", ".join(item.files[:1]), f"can't be read ({told})")
+            reason = getattr(error, "strerror", None) or str(error)  # without the path, whose length hides the rest
+            return Found(item.id, ", ".join(item.files[:1]), f"can't be read ({reason})")
 
     def _store(self, row: int, item: Item, made: dict[str, np.ndarray]) -> tuple[str, dict[str, int]]:
         valid = {}
@@ -117,7 +117,7 @@ class Task:
             views = made[name]
             if not 1 <= len(views) <= self.views[name] or views.shape[1:] != array.shape[2:]:
                 what = f"{item.id}: {name} came out as {views.shape}, not as views of {array.shape[2:]}"
-                raise RunError(what, "Mend the dataset's decode")
+                raise RunError(what, "Fix the dataset's decode")
             valid[name] = len(views)
             array[row] = views[np.arange(self.views[name]) % len(views)]
         return self.row_sum(row), valid

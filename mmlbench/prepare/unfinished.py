@@ -64,7 +64,7 @@ def _own_copies(folder: Path, lease: Lease) -> None:
             with lease.whole(path) as temporary:
                 shutil.copyfile(path, temporary)
     except DataError as error:
-        lease.say(f"what was decoded before can't be copied ({error.what}): it is decoded again")
+        lease.log(f"what was decoded before can't be copied ({error.what}): it is decoded again")
         lease.remove(folder)
 
 
@@ -92,14 +92,14 @@ def left_beside(folder: Path) -> list[Path]:
     return sorted(found | {path for path in (folder / JOURNAL,) if path.exists()})
 
 
-def tidy(folder: Path, say: Callable[[str], None]) -> None:
+def tidy(folder: Path, log: Callable[[str], None]) -> None:
     """Remove what a kill in the last moment left beside a finished cache: what was unpacked, parts of small files."""
     if not left_beside(folder):
         return
     try:
-        with Lease(lease_folder(folder), say, passing=True) as lease:
+        with Lease(lease_folder(folder), log, passing=True) as lease:
             for path in left_beside(folder):
                 lease.remove(path)
     except (MmlbenchError, OSError) as error:  # a cache that can only be read is none the worse for it
         names = ", ".join(str(path) for path in left_beside(folder))
-        say(f"what a killed preparation left can't be removed now ({error}); remove it by hand: {names}")
+        log(f"what a killed preparation left can't be removed now ({error}); remove it by hand: {names}")

@@ -34,9 +34,9 @@ def _serve(pipe: Connection, task: Task) -> None:
             except MmlbenchError as error:
                 pipe.send(error)
             except Exception as error:
-                what, mend = fault(error, [sys.modules[type(task.decode.__self__).__module__].__file__ or ""]
+                what, fix = fault(error, [sys.modules[type(task.decode.__self__).__module__].__file__ or ""]
                                    if hasattr(task.decode, "__self__") else ())  # fmt: skip
-                pipe.send(RunError(f"{item.id} can't be decoded: {what}", mend))
+                pipe.send(RunError(f"{item.id} can't be decoded: {what}", fix))
 
 
 class _Worker:
@@ -112,7 +112,7 @@ def _handed(worker: _Worker, work: tuple[int, Item], task: Task) -> _Worker:
     return worker
 
 
-def crew(task: Task, waiting: list[tuple[int, Item]], workers: int) -> Iterator[Done | Found]:
+def run_workers(task: Task, waiting: list[tuple[int, Item]], workers: int) -> Iterator[Done | Found]:
     """Yield the results of all items as they come, from several processes.
 
     An item at which a worker dies is tried once more when all others are done: the worker next to it may have taken

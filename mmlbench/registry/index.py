@@ -296,7 +296,7 @@ class Index:
         if found[0].clash:
             raise ConfigError(found[0].clash, "Rename one of the two")
         if found[0].error:
-            raise ConfigError(f"{found[0].path} can't be used: {found[0].error}", "Mend the file")
+            raise ConfigError(f"{found[0].path} can't be used: {found[0].error}", "Fix the file")
         return found[0]
 
     def load(self, kind: str, name: str) -> type[Plugin]:
@@ -309,7 +309,7 @@ class Index:
             raise
         except (Exception, SystemExit) as error:
             what = f"{entry.path} can't be used: {type(error).__name__}: {error}"
-            raise ConfigError(what, "Mend the file") from error
+            raise ConfigError(what, "Fix the file") from error
 
 
 def _check_apart(folder: str | Path) -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 
 def make_all(
-    results: Path, cache: Path, say: Callable[[str], None], groups: Path | None = None, expect: str | None = None
+    results: Path, cache: Path, log: Callable[[str], None], groups: Path | None = None, expect: str | None = None
 ) -> None:
     """Make everything that a reader sees from a study's runs: tables, leaderboard, figures.
 
     Args:
-        results: the results folder, with plan.json. cache: the folder of prepared caches. say: takes one line.
+        results: the results folder, with plan.json. cache: the folder of prepared caches. log: takes one line.
         groups: a file of `mmlbench audit --groups`: the intervals are over these groups of test samples; by default
             the one that the study names.
         expect: the key (`plan_key`) of the study that plan.json has to hold.
@@ -21,9 +21,9 @@ def make_all(
         DataError: a planned run is missing, stale or corrupt, or plan.json holds another study than expected, or
             was exchanged meanwhile (nothing is written then); a full disk, a read-only folder.
     """
+    from ..analysis.all_tables import make_frame
     from ..analysis.audit import audit_plan
-    from ..analysis.frame import make_frame
-    from ..analysis.view import View
+    from ..analysis.result_set import ResultSet
     from ..results.load import MADE, keep_row_ids, read_plan, regroup_of, stored_key
     from ..results.verify import equal_seeds
     from ..storage.atomic import write_json, write_text
@@ -37,18 +37,18 @@ def make_all(
     plan |= {"groups": str(groups)} if groups else {}
     all_tables, cost = make_frame(results, cache, regroup=regroup_of(plan))
     for line in equal_seeds(results / run for run in dict.fromkeys(cell["run"] for cell in plan["cells"])):
-        say(f"note: {line}")
+        log(f"note: {line}")
     stored_key(results, key)
-    view = View.parse(plan, all_tables, cost)
-    view.audit = audit_plan(results, cache, say)
+    view = ResultSet.parse(plan, all_tables, cost)
+    view.audit = audit_plan(results, cache, log)
     write_tables(view, results / "tables")
-    say(f"tables in {results / 'tables'}")
+    log(f"tables in {results / 'tables'}")
     figures = write_figures(view, results)
-    say(f"figures in {results / 'figures'}")
+    log(f"figures in {results / 'figures'}")
     write_leaderboard(view, results, figures)
-    say(f"leaderboard in {results / 'leaderboard.html'}")
+    log(f"leaderboard in {results / 'leaderboard.html'}")
     write_json(results / MADE, plan)
     keep_row_ids(results, view.name, (row.row_id for row in view.rows))
     write_text(results / "cost.csv", cost)
     write_text(results / "all_tables.csv", all_tables)  # last: where it is new, so is everything else
-    say(f"{plural(len(view.rows), 'row')} in {results / 'all_tables.csv'}")
+    log(f"{plural(len(view.rows), 'row')} in {results / 'all_tables.csv'}")

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from ..analysis.result_set import GroupKey, ResultSet
 from ..analysis.rows import Row, number
-from ..analysis.view import GroupKey, View
-from ..results.facts import CONTROL, LOGIT_MEAN
+from ..results.plugin_facts import CONTROL, LOGIT_MEAN
 from ..study import selection
 from . import html
 from .html import Scale, text
@@ -94,7 +94,7 @@ def bar(row: Row | None, scale: Scale, css: str) -> str:
     return f'<td class="bar" data-order="{order}">{html.drawn(row, scale, css)}</td>'
 
 
-def shades(view: View, group: GroupKey) -> dict[str, str]:
+def shades(view: ResultSet, group: GroupKey) -> dict[str, str]:
     """Return label -> css class of its rank group: the first group, and the others by turns."""
     found: dict[str, str] = {}
     order = sorted({row.rank_group for row in view.entries(group) if row.rank_group})
@@ -105,13 +105,13 @@ def shades(view: View, group: GroupKey) -> dict[str, str]:
     return found
 
 
-def rules_of(view: View, group: GroupKey) -> list[str]:
+def rules_of(view: ResultSet, group: GroupKey) -> list[str]:
     """Return the selection rules of a group's accuracies, the headline first."""
     there = {row.selection for row in view.of(group, "accuracy", "accuracy")}
     return sorted(there, key=lambda rule: (rule != view.headline, list(RULES).index(rule) if rule in RULES else 9))
 
 
-def _line(view: View, line: Line, family_of: FamilyOf) -> str:
+def _line(view: ResultSet, line: Line, family_of: FamilyOf) -> str:
     entry, family = line.entry, family_of(line.entry.method)
     find = f"{entry.label} {entry.method} {entry.params} {family}".lower()
     facts = {
@@ -148,7 +148,7 @@ def _board(
     )
 
 
-def accuracy_board(view: View, group: GroupKey, family_of: FamilyOf) -> str:
+def accuracy_board(view: ResultSet, group: GroupKey, family_of: FamilyOf) -> str:
     """Return the ranking: rank group, accuracy, interval drawn, differences, worst gap, cost."""
     bayes = view.bayes(group).get("fused")
     rows = view.of(group, "accuracy", "accuracy")
@@ -183,7 +183,7 @@ def accuracy_board(view: View, group: GroupKey, family_of: FamilyOf) -> str:
 
 
 def _accuracy_line(
-    view: View, group: GroupKey, entry: Row, rule: str, scale: Scale, shade: dict[str, str]
+    view: ResultSet, group: GroupKey, entry: Row, rule: str, scale: Scale, shade: dict[str, str]
 ) -> Line | None:
     row = view.find(group, entry.label, "accuracy", selection=rule)
     own = [view.find(group, entry.label, "accuracy", m, "own_head", selection=rule) for m in view.modalities(group)]
@@ -217,7 +217,7 @@ def _accuracy_line(
     return Line(entry, rule, css, html.label(named(entry)), cells, extra)
 
 
-def gap_board(view: View, group: GroupKey, family_of: FamilyOf) -> str:
+def gap_board(view: ResultSet, group: GroupKey, family_of: FamilyOf) -> str:
     """Return the table of gaps, one line per method and modality, intervals drawn; '' where there is none."""
     modalities = view.modalities(group)
     rules = [rule for rule in rules_of(view, group) if view.of(group, "competition_gap", "gap", rule)]
@@ -243,7 +243,7 @@ def gap_board(view: View, group: GroupKey, family_of: FamilyOf) -> str:
     return _board(group, "competition_gap", f"competition gap on {view.title(group)}", columns, lines)
 
 
-def _gap_line(view: View, group: GroupKey, entry: Row, modality: str, rule: str, scale: Scale) -> Line:
+def _gap_line(view: ResultSet, group: GroupKey, entry: Row, modality: str, rule: str, scale: Scale) -> Line:
     row = gap_row(view, group, entry.label, modality, rule=rule)
     css = "apart" if entry.method == CONTROL else ""
     css += " rule" if modality == view.modalities(group)[0] else ""
@@ -263,7 +263,7 @@ def _gap_line(view: View, group: GroupKey, entry: Row, modality: str, rule: str,
     return Line(entry, rule, css.strip(), html.label(named(entry)), cells, extra, {"modality": modality})
 
 
-def overall_board(view: View, family_of: FamilyOf) -> str:
+def overall_board(view: ResultSet, family_of: FamilyOf) -> str:
     """Return rank group and accuracy of each method on each dataset; columns are not averaged."""
     groups = view.groups()
     places: dict[str, dict[GroupKey, Row]] = {}

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..analysis.result_set import GroupKey, ResultSet
 from ..analysis.rows import Row
-from ..analysis.view import GroupKey, View
 from ..dataset import base_split
 from ..results.load import read_plan
 from ..results.run_folder import RunFolder
@@ -46,7 +46,7 @@ class Detail:
     curves: dict[str, dict[str, list[Series]]] = field(default_factory=dict)
 
 
-def gather(view: View, results: Path) -> dict[tuple[GroupKey, str], Detail]:
+def gather(view: ResultSet, results: Path) -> dict[tuple[GroupKey, str], Detail]:
     """Read the runs of a study once more, for what the tables do not hold; they have been checked before."""
     found: dict[tuple[GroupKey, str], Detail] = {}
     plan, groups = read_plan(results), view.groups()
@@ -98,7 +98,7 @@ def _scores(run: RunFolder) -> dict[str, str]:
 
 
 # ---- as HTML ---------------------------------------------------------------------------------------------------
-def detail_html(view: View, group: GroupKey, entry: Row, detail: Detail, audit: list[str]) -> str:
+def detail_html(view: ResultSet, group: GroupKey, entry: Row, detail: Detail, audit: list[str]) -> str:
     """Return what is known of one label, as an element that opens by itself and in the page's dialog."""
     fused = view.find(group, entry.label, "accuracy")
     said = f"{figure_of(fused)} % {interval(fused)}" if fused is not None else "no fused prediction"
@@ -124,7 +124,7 @@ def _curves(detail: Detail) -> str:
     return f'<h4>Learning curves</h4><div class="curves">{drawings}</div>{html.paragraphs([said], "soft")}'
 
 
-def _numbers(view: View, group: GroupKey, entry: Row) -> str:
+def _numbers(view: ResultSet, group: GroupKey, entry: Row) -> str:
     """Return every number of the label under the headline rule."""
     rows = [row for row in view.about(group, entry.label) if row.selection in (view.headline, "", "test")]
     rows = [row for row in rows if row.selection != "test" or row.table == "selection"]
@@ -141,7 +141,7 @@ def _numbers(view: View, group: GroupKey, entry: Row) -> str:
     return f"<h4>Numbers</h4>{html.plain_table(head, cells, 'all numbers of this row')}" if cells else ""
 
 
-def _classes(view: View, group: GroupKey, entry: Row) -> str:
+def _classes(view: ResultSet, group: GroupKey, entry: Row) -> str:
     """Return the accuracy on each class with its interval, of many classes on those that are found least."""
     rows = [row for row in view.of(group, "classes") if row.label == entry.label]
     if not rows:

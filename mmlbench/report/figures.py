@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from ..analysis.pareto import on_front
+from ..analysis.result_set import GroupKey, ResultSet
 from ..analysis.rows import Row
-from ..analysis.view import GroupKey, View
 from ..results.load import read_plan
 from ..results.run_folder import RunFolder
 from ..storage.atomic import whole
@@ -40,7 +40,7 @@ STYLE: dict[str, Any] = {
 }
 
 
-def slug(view: View, group: GroupKey) -> str:
+def slug(view: ResultSet, group: GroupKey) -> str:
     """Return a group's part of a file name."""
     return "-".join(re.findall(r"[A-Za-z0-9_]+", view.title(group)))
 
@@ -61,9 +61,9 @@ def _style() -> Iterator[Any]:
     plt.close("all")
 
 
-def write_figures(view: View, results: Path) -> dict[GroupKey, dict[str, Path]]:
+def write_figures(view: ResultSet, results: Path) -> dict[GroupKey, dict[str, Path]]:
     """Draw every figure of a study; return group -> name -> the SVG's path."""
-    draw: dict[str, Callable[[Any, View, GroupKey, Path], Any]] = {
+    draw: dict[str, Callable[[Any, ResultSet, GroupKey, Path], Any]] = {
         "accuracy": draw_accuracy,
         "gap": draw_gap,
         "pareto": draw_pareto,
@@ -107,11 +107,11 @@ def _save(figure: Any, stem: Path) -> Path:
     return stem.with_name(f"{stem.name}.svg")
 
 
-def _ranked(view: View, group: GroupKey) -> list[Row]:
+def _ranked(view: ResultSet, group: GroupKey) -> list[Row]:
     return [row for row in view.entries(group) if row.kind == "fused" and row.value is not None]
 
 
-def draw_accuracy(plt: Any, view: View, group: GroupKey, results: Path) -> Any:
+def draw_accuracy(plt: Any, view: ResultSet, group: GroupKey, results: Path) -> Any:
     """Draw the fused accuracies with their intervals, best at the top; None where there is none."""
     del results
     rows = _ranked(view, group)
@@ -123,7 +123,7 @@ def draw_accuracy(plt: Any, view: View, group: GroupKey, results: Path) -> Any:
     return figure
 
 
-def _accuracy_on(axes: Any, view: View, group: GroupKey, rows: list[Row]) -> None:
+def _accuracy_on(axes: Any, view: ResultSet, group: GroupKey, rows: list[Row]) -> None:
     """Draw accuracies with intervals, a line each."""
     for place, row in enumerate(rows):
         axes.errorbar(100 * (row.value or 0.0), place, xerr=error(row), capsize=2, lw=1.2, **marks(row))
@@ -139,7 +139,7 @@ def _accuracy_on(axes: Any, view: View, group: GroupKey, rows: list[Row]) -> Non
     axes.set_xlabel("test accuracy in %, 95 % interval")
 
 
-def draw_pareto(plt: Any, view: View, group: GroupKey, results: Path) -> Any:
+def draw_pareto(plt: Any, view: ResultSet, group: GroupKey, results: Path) -> Any:
     """Draw accuracy against the seconds of training, reused runs included; None where fewer than two are known."""
     del results
     points = [(view.seconds(group, row.label)[0], row) for row in view.entries(group)]
@@ -172,8 +172,8 @@ def draw_pareto(plt: Any, view: View, group: GroupKey, results: Path) -> Any:
     return figure
 
 
-def _seconds_sd(view: View, group: GroupKey, label: str) -> float:
-    """Return the standard deviation over seeds of `View.seconds`, the reused runs' as if independent."""
+def _seconds_sd(view: ResultSet, group: GroupKey, label: str) -> float:
+    """Return the standard deviation over seeds of `ResultSet.seconds`, the reused runs' as if independent."""
     parts = [view.cost_of(group, name).get("train_seconds_sd") for name in (label, *view.seconds(group, label)[1])]
     return math.hypot(*(float(part) for part in parts if part))
 
@@ -204,13 +204,13 @@ def _name_points(axes: Any, points: list[tuple[float, float, str]]) -> None:
         axes.annotate(name, (x, y), xytext=places[best], textcoords="offset points", fontsize=6.5, ha=side)
 
 
-def _measured(view: View, group: GroupKey) -> list[Row]:
+def _measured(view: ResultSet, group: GroupKey) -> list[Row]:
     """Return the labels whose gap is measured, not zero by construction."""
     gaps = {row.label: gap_row(view, group, row.label, "mean") for row in view.entries(group)}
     return [row for row in view.entries(group) if gaps[row.label] and not _is_zero(gaps[row.label])]
 
 
-def draw_gap(plt: Any, view: View, group: GroupKey, results: Path) -> Any:
+def draw_gap(plt: Any, view: ResultSet, group: GroupKey, results: Path) -> Any:
     """Draw the competition gap of each modality with its interval; None where there is none."""
     del results
     measured = _measured(view, group)
@@ -222,7 +222,7 @@ def draw_gap(plt: Any, view: View, group: GroupKey, results: Path) -> Any:
     return figure
 
 
-def _gap_on(axes: Any, view: View, group: GroupKey, measured: list[Row]) -> None:
+def _gap_on(axes: Any, view: ResultSet, group: GroupKey, measured: list[Row]) -> None:
     """Draw gaps with intervals, a line for each method and modality."""
     modalities, control = view.modalities(group), view.control(group)
     for k, modality in enumerate(modalities):
@@ -244,7 +244,7 @@ def _gap_on(axes: Any, view: View, group: GroupKey, measured: list[Row]) -> None
     axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=4, frameon=False, borderaxespad=0.1)
 
 
-def draw_overview(plt: Any, view: View) -> Any:
+def draw_overview(plt: Any, view: ResultSet) -> Any:
     """Draw accuracy and gap of every group beside each other: the study in one picture."""
     groups = view.groups()
     sizes = [max(3, len(_ranked(view, group)), len(_measured(view, group))) for group in groups]
@@ -295,7 +295,7 @@ def _heads(results: Path, group: GroupKey, label: str, modality: str) -> tuple[s
     return kind, found
 
 
-def draw_curves(plt: Any, view: View, group: GroupKey, results: Path) -> Any:
+def draw_curves(plt: Any, view: ResultSet, group: GroupKey, results: Path) -> Any:
     """Draw each modality's head over the epochs, trained alone and under the baseline: competition as it happens."""
     import pandas as pd
     import seaborn as sns

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..analysis.view import GroupKey, View
-from ..results.facts import Facts
+from ..analysis.result_set import GroupKey, ResultSet
 from ..results.load import outdated, read_plan, regroup_of, so_far
+from ..results.plugin_facts import Facts
 from ..storage.atomic import write_text
 from . import story
 from .details import gather
@@ -25,7 +25,7 @@ WIDE = 104
 FILES = ("all_tables.csv", "cost.csv", "leaderboard.html", "leaderboard.md", "tables", "figures")
 
 
-def write_leaderboard(view: View, results: Path, figures: Figures) -> None:
+def write_leaderboard(view: ResultSet, results: Path, figures: Figures) -> None:
     """Write results/leaderboard.html and results/leaderboard.md.
 
     Args:
@@ -37,7 +37,7 @@ def write_leaderboard(view: View, results: Path, figures: Figures) -> None:
     write_text(results / "leaderboard.md", markdown_page(view, results, figures))
 
 
-def markdown_page(view: View, results: Path, figures: Figures) -> str:
+def markdown_page(view: ResultSet, results: Path, figures: Figures) -> str:
     """Return the leaderboard as Markdown."""
     lines = [f"# mmlbench leaderboard: {markdown_text(view.name)}", "", markdown_text(TARGET), ""]
     lines += ["## All data", ""]
@@ -71,7 +71,7 @@ def _sheet_lines(heading: str, sheet: Sheet | None) -> list[str]:
 CODE_SAID = "The code of each row, a hash over the engine and the row's own method, so that each method has its own:"
 
 
-def _made(view: View, group: GroupKey) -> str:
+def _made(view: ResultSet, group: GroupKey) -> str:
     rows = view.entries(group)
     codes = ", ".join(f"{named(row)} {row.code_version.partition('+')[2]}" for row in rows)
     versions = "/".join(sorted({row.code_version.partition("+")[0] for row in rows}))
@@ -91,7 +91,7 @@ def show(results: Path, console: Console, measures: bool = False) -> None:
     """
     from rich.text import Text
 
-    view = View.open(results)
+    view = ResultSet.open(results)
     if outdated(results):
         console.print(Text(outdated(results), style="yellow"))
     _show(view, console, measures)
@@ -112,15 +112,15 @@ def show_so_far(results: Path, cache: Path, console: Console, measures: bool = F
     """
     from rich.text import Text
 
-    from ..analysis.frame import make_frame
+    from ..analysis.all_tables import make_frame
 
     plan, lines = so_far(results)
-    _show(View.parse(plan, *make_frame(results, cache, plan, regroup_of(plan))), console, measures)
+    _show(ResultSet.parse(plan, *make_frame(results, cache, plan, regroup_of(plan))), console, measures)
     for line in lines:
         console.print(Text(f"not shown yet: {line}", style="yellow"))
 
 
-def _show(view: View, console: Console, measures: bool) -> None:
+def _show(view: ResultSet, console: Console, measures: bool) -> None:
     """Print the groups of a view, each with its tables."""
     from rich.text import Text
 
@@ -156,7 +156,7 @@ def _sheet(sheet: Sheet) -> object:
     return table
 
 
-def _gaps(view: View, group: GroupKey) -> object:
+def _gaps(view: ResultSet, group: GroupKey) -> object:
     """Return what each method cost each modality, in points."""
     from rich.table import Table
     from rich.text import Text
@@ -179,7 +179,7 @@ def _gaps(view: View, group: GroupKey) -> object:
     return table
 
 
-def _table(view: View, group: GroupKey, width: int) -> object:
+def _table(view: ResultSet, group: GroupKey, width: int) -> object:
     """Return a group's ranking; a narrow terminal gets the difference to the baseline only."""
     from rich.table import Table
     from rich.text import Text

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from ..analysis.measures import BEST
+from ..analysis.result_set import GroupKey, ResultSet
 from ..analysis.rows import Row
-from ..analysis.view import GroupKey, View
 from .noise_figure import curves_of
 from .numbers import figure_of, notes_of
 from .sheets import TARGET, Sheet, mixed_notes, named, points, resolved, said, without_empty_columns, worst_level
 
 
-def measures_sheet(view: View, group: GroupKey) -> Sheet | None:
+def measures_sheet(view: ResultSet, group: GroupKey) -> Sheet | None:
     """Return macro-F1, balanced accuracy, NLL, calibration and fusion gain of a group, or None."""
     ensemble = view.ensemble(group)
     columns = ["method", "macro-F1", "balanced accuracy", "NLL", "ECE", "gain over best unimodal"]
@@ -45,7 +45,7 @@ def measures_sheet(view: View, group: GroupKey) -> Sheet | None:
     return without_empty_columns(sheet)
 
 
-def reliance_sheet(view: View, group: GroupKey) -> Sheet | None:
+def reliance_sheet(view: ResultSet, group: GroupKey) -> Sheet | None:
     """Return how much each fused head leans on each modality; None where no subsets are stored."""
     modalities = view.modalities(group)
     columns = ["method", *(f"{m} Shapley" for m in modalities), *(f"{m} adds" for m in modalities), "interaction"]
@@ -80,7 +80,7 @@ def reliance_sheet(view: View, group: GroupKey) -> Sheet | None:
     return without_empty_columns(sheet)
 
 
-def robustness_sheet(view: View, group: GroupKey) -> Sheet | None:
+def robustness_sheet(view: ResultSet, group: GroupKey) -> Sheet | None:
     """Return accuracy under noise: a line per method and modality; None where it was not measured."""
     curves = curves_of(view, group)
     if not curves:
@@ -106,7 +106,7 @@ def robustness_sheet(view: View, group: GroupKey) -> Sheet | None:
     return without_empty_columns(sheet)
 
 
-def overall_sheet(view: View) -> Sheet | None:
+def overall_sheet(view: ResultSet) -> Sheet | None:
     """Return mean rank and mean normalised score over datasets; None for one dataset."""
     rows = [row for row in view.rows if row.table == "overall"]
     ranks = sorted((row for row in rows if row.metric == "mean_rank"), key=lambda row: row.value or 0.0)

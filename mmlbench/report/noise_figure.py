@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..analysis.result_set import GroupKey, ResultSet
 from ..analysis.rows import Row
-from ..analysis.view import GroupKey, View
 from .figure_parts import MARKERS, PALETTE, WIDTH, error, short, title
 
 #: How the noise was given, as the metrics call it -> in words.
@@ -28,7 +28,7 @@ class Curve:
     area: Row | None = None
 
 
-def curves_of(view: View, group: GroupKey) -> list[Curve]:
+def curves_of(view: ResultSet, group: GroupKey) -> list[Curve]:
     """Return the curves of a group: by how the noise was given, by modality, best label first."""
     found: dict[tuple[str, str, str], Curve] = {}
     entries = {entry.label: entry for entry in view.entries(group)}
@@ -47,12 +47,12 @@ def curves_of(view: View, group: GroupKey) -> list[Curve]:
     return [found[key] for key in keys]
 
 
-def _place(view: View, group: GroupKey, modality: str) -> int:
+def _place(view: ResultSet, group: GroupKey, modality: str) -> int:
     known = view.modalities(group)
     return known.index(modality) if modality in known else len(known)
 
 
-def draw_robustness(plt: Any, view: View, group: GroupKey, results: Path) -> Any:
+def draw_robustness(plt: Any, view: ResultSet, group: GroupKey, results: Path) -> Any:
     """Draw accuracy over the strength of noise, a panel for each modality; None where none was measured."""
     del results
     curves = curves_of(view, group)

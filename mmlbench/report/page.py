@@ -12,9 +12,9 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
-from ..analysis.literature import Figure, read_figures
+from ..analysis.literature import PublishedResult, read_published
+from ..analysis.result_set import GroupKey, ResultSet
 from ..analysis.rows import Row
-from ..analysis.view import GroupKey, View
 from ..storage.words import plural
 from . import html, spread, story
 from .boards import RULES, FamilyOf, accuracy_board, gap_board, overall_board, rules_of
@@ -59,7 +59,7 @@ READING = (
 )
 
 
-def write_page(view: View, path: Path, figures: Figures, details: Details, family_of: FamilyOf) -> str:
+def write_page(view: ResultSet, path: Path, figures: Figures, details: Details, family_of: FamilyOf) -> str:
     """Return the page's HTML.
 
     Args:
@@ -70,7 +70,7 @@ def write_page(view: View, path: Path, figures: Figures, details: Details, famil
     page = Template((folder / "templates" / "leaderboard.html").read_text(encoding="utf-8"))
     scripts = [folder / "vendor" / "dataTables.min.js", folder / "templates" / "leaderboard.js"]
     sources = [script.read_text(encoding="utf-8").strip() for script in scripts]
-    published = read_figures()
+    published = read_published()
     room = {"pictures": PICTURE_BYTES, "details": DETAIL_BYTES}
     sections = [_overall(view, family_of)]
     sections += [
@@ -100,7 +100,7 @@ def _sha256(source: str) -> str:
     return base64.b64encode(hashlib.sha256(source.encode()).digest()).decode("ascii")
 
 
-def _filters(view: View, family_of: FamilyOf) -> str:
+def _filters(view: ResultSet, family_of: FamilyOf) -> str:
     """Return the filters; the script shows them."""
     groups = view.groups()
     families = sorted({family_of(row.method) for row in view.rows if row.method})
@@ -119,11 +119,11 @@ def _filters(view: View, family_of: FamilyOf) -> str:
     return "\n".join(parts)
 
 
-def _anchor(view: View, group: GroupKey) -> str:
+def _anchor(view: ResultSet, group: GroupKey) -> str:
     return f"data-{view.groups().index(group) + 1}"
 
 
-def _overall(view: View, family_of: FamilyOf) -> str:
+def _overall(view: ResultSet, family_of: FamilyOf) -> str:
     """Return the view over all data: words first, then accuracy with group per dataset, no average."""
     said = (
         "In each cell: the group (1 = no better method is separated from it there) and the accuracy in %, with its "
@@ -141,7 +141,7 @@ def _overall(view: View, family_of: FamilyOf) -> str:
     )
 
 
-def _over_datasets(view: View) -> str:
+def _over_datasets(view: ResultSet) -> str:
     """Return mean rank and mean normalised score, to unfold; '' for one dataset."""
     sheet = overall_sheet(view)
     return html.folded("Mean rank over datasets", _sheet_html(sheet)) if sheet else ""
@@ -152,14 +152,14 @@ def _sheet_html(sheet: Sheet) -> str:
 
 
 def _section(
-    view: View,
+    view: ResultSet,
     group: GroupKey,
     figures: dict[str, Path],
     details: Details,
     room: dict[str, int],
     path: Path,
     family_of: FamilyOf,
-    published: list[Figure],
+    published: list[PublishedResult],
 ) -> str:
     entries, audit = view.entries(group), view.audited(group)
     n_test = max((row.n_test or 0 for row in entries), default=0)
@@ -193,7 +193,7 @@ def _section(
     return "\n".join(part for part in parts if part)
 
 
-def _pictures(view: View, group: GroupKey, figures: dict[str, Path], room: dict[str, int], path: Path) -> str:
+def _pictures(view: ResultSet, group: GroupKey, figures: dict[str, Path], room: dict[str, int], path: Path) -> str:
     parts = ['<div class="figures">']
     for name, file in figures.items():
         size = file.stat().st_size * 4 // 3
@@ -205,7 +205,7 @@ def _pictures(view: View, group: GroupKey, figures: dict[str, Path], room: dict[
     return "\n".join([*parts, "</div>"])
 
 
-def _details(view: View, group: GroupKey, details: Details, audit: list[str], room: dict[str, int]) -> list[str]:
+def _details(view: ResultSet, group: GroupKey, details: Details, audit: list[str], room: dict[str, int]) -> list[str]:
     """Return each label's details; where the page is full, only how to get them."""
     parts = []
     for entry in view.entries(group):
@@ -218,7 +218,7 @@ def _details(view: View, group: GroupKey, details: Details, audit: list[str], ro
     return parts
 
 
-def _folds(view: View, group: GroupKey, room: int) -> list[str]:
+def _folds(view: ResultSet, group: GroupKey, room: int) -> list[str]:
     """Return what is there on demand: all columns, further measures, cost, what made it, then longer tables."""
     folds = {"All accuracy columns": _sheet_html(accuracy_sheet(view, group))}
     sheets = {
@@ -261,7 +261,7 @@ def _long_table(rows: list[Row], title: str) -> str:
     return html.plain_table(head, cells, title)
 
 
-def made_table(view: View, group: GroupKey) -> str:
+def made_table(view: ResultSet, group: GroupKey) -> str:
     """Return per label the hashes and versions behind its numbers, and the row's name for `mmlbench reproduce`."""
     cells = [
         [named(row), row.row_id, row.config_hash, row.data_fingerprint, row.code_version, row.hardware]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ..analysis.result_set import GroupKey, ResultSet
 from ..analysis.rows import Row
-from ..analysis.view import GroupKey, View
-from ..results.facts import ALONE, JOINT, LOGIT_MEAN
+from ..results.plugin_facts import ALONE, JOINT, LOGIT_MEAN
 from ..stats import FAR, INFERENCE_TARGET
 from .numbers import far_words, figure_of, interval, notes_of, p_text, signed, with_sd
 
@@ -61,7 +61,7 @@ SINGLE = {"competition_gap": "gap", "reliance": "Shapley value"}
 MEASURED = {"macro_f1": "macro-F1", "balanced_accuracy": "balanced accuracy", "nll": "NLL"}
 
 
-def resolved(view: View, group: GroupKey, table: str) -> str:
+def resolved(view: ResultSet, group: GroupKey, table: str) -> str:
     """Say the smallest difference that a table can resolve, of each number that it compares."""
     rows = [row for row in view.of(group, table) if row.metric.partition("@")[0] == "resolution"]
     if not rows:
@@ -109,7 +109,7 @@ def tuned_note(entries: list[Row]) -> str:
     return f"Tuned: {'; '.join(words)}." + (f" Untuned: {', '.join(trials[0])}." if 0 in trials else "")
 
 
-def mixed_notes(view: View, group: GroupKey) -> list[str]:
+def mixed_notes(view: ResultSet, group: GroupKey) -> list[str]:
     """Say where the rows of a group were made by several versions of the code, of packages, or kinds of hardware."""
     rows = [row for row in view.rows if row.group == group]
     notes = [f"Mixed: {row.note}." for row in rows if row.table == "mixed"]
@@ -127,7 +127,7 @@ def _no_logit_mean(entries: list[Row]) -> list[str]:
     return ["No row of joint and unimodal models' mean logits: it takes joint with default parameters."]
 
 
-def far_notes(view: View, group: GroupKey) -> list[str]:
+def far_notes(view: ResultSet, group: GroupKey) -> list[str]:
     """Say what a seed far off means, and where there is one, probes included; [] where there is none."""
     rows = [row for row in view.of(group, "accuracy", "accuracy", view.headline) if row.far_seeds]
     if not rows:
@@ -142,7 +142,7 @@ def far_notes(view: View, group: GroupKey) -> list[str]:
     ]
 
 
-def accuracy_sheet(view: View, group: GroupKey) -> Sheet:
+def accuracy_sheet(view: ResultSet, group: GroupKey) -> Sheet:
     """Return the accuracy table of a group under the headline rule."""
     modalities, references = view.modalities(group), view.references(group)
     columns = ["method", "group", "accuracy", "95 % interval"]
@@ -185,7 +185,7 @@ def accuracy_sheet(view: View, group: GroupKey) -> Sheet:
     return without_empty_columns(sheet)
 
 
-def gap_sheet(view: View, group: GroupKey) -> Sheet | None:
+def gap_sheet(view: ResultSet, group: GroupKey) -> Sheet | None:
     """Return the table of competition gaps of a group, or None where nothing was trained alone."""
     alone, control, modalities = view.alone(group), view.control(group), view.modalities(group)
     if not alone:
@@ -234,19 +234,19 @@ def gap_sheet(view: View, group: GroupKey) -> Sheet | None:
 
 
 def gap_row(
-    view: View, group: GroupKey, label: str, modality: str, metric: str = "gap", rule: str | None = None
+    view: ResultSet, group: GroupKey, label: str, modality: str, metric: str = "gap", rule: str | None = None
 ) -> Row | None:
     """Return a row of the gap table, under the headline rule where no other is named."""
     baseline = view.control(group) if metric == "gap_minus_control" else view.alone(group)
     return view.find(group, label, metric, modality, "probe", baseline, "competition_gap", rule)
 
 
-def gap_head(view: View, group: GroupKey, label: str, modality: str) -> Row | None:
+def gap_head(view: ResultSet, group: GroupKey, label: str, modality: str) -> Row | None:
     """Return the gap by heads: own head trained alone minus probe after the method."""
     return view.find(group, label, "gap_head", modality, "own_head", view.alone(group), "competition_gap")
 
 
-def cost_sheet(view: View, group: GroupKey) -> Sheet:
+def cost_sheet(view: ResultSet, group: GroupKey) -> Sheet:
     """Return the cost table of a group."""
     columns = ["method", "epochs", "sample passes", "parameters", "forward MFLOP/sample", "training TFLOP"]
     columns += ["TFLOP with reused runs"]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..analysis.literature import Figure, cells, compare
+from ..analysis.literature import PublishedResult, cells, compare
 from ..analysis.published import ours_of
+from ..analysis.result_set import GroupKey, ResultSet
 from ..analysis.rows import Row
-from ..analysis.view import GroupKey, View
 from . import html
 from .html import Scale, text
 from .numbers import interval, percent, signed
@@ -19,7 +19,7 @@ INTRODUCTION = (
 )
 
 
-def beside(view: View, group: GroupKey, figures: Sequence[Figure]) -> str:
+def beside(view: ResultSet, group: GroupKey, figures: Sequence[PublishedResult]) -> str:
     """Return the table of published numbers beside a group's, '' where none is known for its dataset."""
     lines = []
     for figure in figures:
@@ -41,7 +41,7 @@ def beside(view: View, group: GroupKey, figures: Sequence[Figure]) -> str:
     )
 
 
-def section(view: View, figures: Sequence[Figure]) -> str:
+def section(view: ResultSet, figures: Sequence[PublishedResult]) -> str:
     """Return the section with the spread of every cell that two sources print, ours included."""
     if not figures:
         return ""
@@ -56,7 +56,7 @@ def section(view: View, figures: Sequence[Figure]) -> str:
     return "\n".join([*parts, "</section>"])
 
 
-def _cell(view: View, dataset: str, method: str, found: Sequence[Figure]) -> str:
+def _cell(view: ResultSet, dataset: str, method: str, found: Sequence[PublishedResult]) -> str:
     """Return one cell: a line per source with its number drawn, then ours."""
     ours = [
         row

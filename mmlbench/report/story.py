@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..analysis.result_set import GroupKey, ResultSet
 from ..analysis.rows import Row
-from ..analysis.view import GroupKey, View
 from .numbers import figure_of, interval
 from .sheets import gap_row, worst_level
 
@@ -26,7 +26,7 @@ class Verdict:
 HOPELESS = 30
 
 
-def verdicts(view: View) -> list[Verdict]:
+def verdicts(view: ResultSet) -> list[Verdict]:
     """Return the verdict of each group that has both a baseline and an ensemble."""
     found = []
     for group in view.groups():
@@ -59,7 +59,7 @@ def _listed(found: list[Verdict], sign: int) -> str:
     return ", ".join(parts)
 
 
-def overall(view: View) -> list[str]:
+def overall(view: ResultSet) -> list[str]:
     """Return the sentences of the overall view; they come from the intervals, not from the datasets' names."""
     found = verdicts(view)
     if not found:
@@ -93,7 +93,7 @@ def overall(view: View) -> list[str]:
     return lines
 
 
-def headline_of(view: View, group: GroupKey) -> list[str]:
+def headline_of(view: ResultSet, group: GroupKey) -> list[str]:
     """Return the findings of one group in words: the best, the cost of competition, what can be resolved."""
     lines = []
     ranked = [row for row in view.entries(group) if row.rank_group is not None]
@@ -114,13 +114,13 @@ def headline_of(view: View, group: GroupKey) -> list[str]:
         what = f"A true difference {to} below about {row.value:.0f} points would often be missed."
         if row.value > HOPELESS:
             few = min((entry.n_seeds or 0 for entry in ranked), default=0) < 5
-            mend = "take five or more." if few else "take more of them, or more test samples."
-            what = f"So few seeds could show only very large differences: {mend}"
+            fix = "take five or more." if few else "take more of them, or more test samples."
+            what = f"So few seeds could show only very large differences: {fix}"
         lines.append(what)
     return lines
 
 
-def _unequal_seeds(view: View, group: GroupKey, ranked: list[Row]) -> list[str]:
+def _unequal_seeds(view: ResultSet, group: GroupKey, ranked: list[Row]) -> list[str]:
     """Say which rows were trained with other seeds than the rest, since their columns then don't subtract."""
     counts = {row.label: row.n_seeds for row in ranked}
     lone = [label for label, count in counts.items() if count == 1]
@@ -136,7 +136,7 @@ def _unequal_seeds(view: View, group: GroupKey, ranked: list[Row]) -> list[str]:
     return [said]
 
 
-def _competition(view: View, group: GroupKey) -> list[str]:
+def _competition(view: ResultSet, group: GroupKey) -> list[str]:
     """Say what the baseline's training together cost its worst modality."""
     gaps = {m: gap_row(view, group, view.baseline, m) for m in view.modalities(group)}
     values = {m: row for m, row in gaps.items() if row is not None and row.value is not None}

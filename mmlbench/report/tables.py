@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from ..analysis.result_set import GroupKey, ResultSet
 from ..analysis.rows import COLUMNS, Row, to_csv
-from ..analysis.view import GroupKey, View
 from ..storage.atomic import write_text
 from .latex import latex
 from .more_sheets import measures_sheet, overall_sheet, reliance_sheet, robustness_sheet
@@ -29,9 +29,9 @@ ABSENT = {
 }
 
 
-def write_tables(view: View, folder: Path) -> list[Path]:
+def write_tables(view: ResultSet, folder: Path) -> list[Path]:
     """Write the tables in three forms each; return their paths."""
-    makers: dict[str, tuple[Callable[[View, GroupKey], Sheet | None], str]] = {
+    makers: dict[str, tuple[Callable[[ResultSet, GroupKey], Sheet | None], str]] = {
         "accuracy": (accuracy_sheet, accuracy_csv(view)),
         "competition_gap": (gap_sheet, gap_csv(view)),
         "cost": (cost_sheet, _cost_csv(view)),
@@ -59,7 +59,7 @@ def _values(row: Row | None, names: tuple[str, ...] = _VALUE) -> list[float | No
     return [getattr(row, name) if row is not None else None for name in names]
 
 
-def accuracy_csv(view: View) -> str:
+def accuracy_csv(view: ResultSet) -> str:
     """Return one line per label: accuracy and the differences to baseline and ensemble, under the headline rule."""
     columns = [*_GROUP, "selection", "rank_group", *(f"accuracy_{v}" for v in _VALUE)]
     columns += [f"{to}_{v}" for to in ("baseline", "ensemble") for v in ("label", *_VALUE, *_P)]
@@ -83,7 +83,7 @@ def accuracy_csv(view: View) -> str:
     return to_csv(columns, lines)
 
 
-def gap_csv(view: View) -> str:
+def gap_csv(view: ResultSet) -> str:
     """Return one line per label and modality: gap, gap minus control, retained share."""
     metrics = ("gap", "gap_minus_control", "retained")
     columns = [*_GROUP, "modality", "selection", *(f"{metric}_{v}" for metric in metrics for v in _VALUE)]
@@ -103,12 +103,12 @@ def gap_csv(view: View) -> str:
     return to_csv(columns, lines)
 
 
-def long_csv(view: View, tables: tuple[str, ...]) -> str:
+def long_csv(view: ResultSet, tables: tuple[str, ...]) -> str:
     """Return the rows of some tables as all_tables.csv has them."""
     return to_csv(COLUMNS, ([getattr(r, name) for name in COLUMNS] for r in view.rows if r.table in tables))
 
 
-def _cost_csv(view: View) -> str:
+def _cost_csv(view: ResultSet) -> str:
     columns = list(view.cost[0]) if view.cost else []
     return to_csv(columns, [[row[name] for name in columns] for row in view.cost])
 

@@ -28,10 +28,10 @@ from ..storage.form import SHA256, Item
 from ..storage.hashing import file_digest
 from ..storage.lease import Lease
 from ..prepare.archives import check_space
-from .facts import Facts
+from .plugin_facts import Facts
 from .load import MADE, read_made_plan, read_plan
 from .curve import check_curve, curve_file
-from .packed import MEND, extract, listed, most_bytes
+from .packed import FIX, extract, listed, most_bytes
 from .record import parse_record
 from ..storage.atomic import json_text, read_json, storage_error, whole, write_json
 from ..storage.temporaries import temporary_folder
@@ -132,7 +132,7 @@ def _member(name: str, size: int) -> tarfile.TarInfo:
 
 
 # ---- unpacking -------------------------------------------------------------------------------------------------
-def unpack(archive: Path, results: Path, say: Callable[[str], None] = lambda line: None) -> tuple[int, int]:
+def unpack(archive: Path, results: Path, log: Callable[[str], None] = lambda line: None) -> tuple[int, int]:
     """Merge an archive into a results folder; return how many runs are new, and how many were there already.
 
     Nothing is written before all has been listed, and nothing taken over before everything has been checked. Folders
@@ -150,11 +150,11 @@ def unpack(archive: Path, results: Path, say: Callable[[str], None] = lambda lin
         with temporary_folder(results, "import") as held:
             try:
                 _open(archive, sizes, held)
-                return _merge(archive, held, results, say)
+                return _merge(archive, held, results, log)
             except DataError as error:  # of a file that is gone when the message is read
                 if f"{held}/" not in error.what:
                     raise
-                raise DataError(error.what.replace(f"{held}/", f"{archive}: "), MEND) from None
+                raise DataError(error.what.replace(f"{held}/", f"{archive}: "), FIX) from None
     except OSError as error:
         raise storage_error(error, results) from error
 
@@ -182,39 +182,39 @@ def _check_hashes(archive: Path, folder: Path) -> None:
     head = _head(archive, read_json(folder / "archive.json"))
     there = {str(p.relative_to(folder).as_posix()) for p in folder.rglob("*") if p.is_file()} - {"archive.json"}
     for name in sorted(there ^ set(head)):
-        said = "is in no list of the archive" if name in there else "is missing from the archive"
-        raise DataError(f"{archive}: {brief(name)} {said}", MEND)
+        message = "is in no list of the archive" if name in there else "is missing from the archive"
+        raise DataError(f"{archive}: {brief(name)} {message}", FIX)
     for name, wanted in head.items():
         if file_digest(folder / name) != wanted:
-            raise DataError(f"{archive}: {name} was changed after it was packed", MEND)
+            raise DataError(f"{archive}: {name} was changed after it was packed", FIX)
 
 
 def _head(archive: Path, value: Any) -> dict[str, str]:
     """Return file -> sha256 of what archive.json lists."""
     schema = value.get("schema") if isinstance(value, dict) else None
     if type(schema) is not int or schema != SCHEMA:
-        raise DataError(f"{archive} has the unknown schema {brief(schema)}; this version reads {SCHEMA}", MEND)
-    found = Item(value, f"{archive}: archive.json", mend=MEND).fields(("schema", "version", "files"))
+        raise DataError(f"{archive} has the unknown schema {brief(schema)}; this version reads {SCHEMA}", FIX)
+    found = Item(value, f"{archive}: archive.json", fix=FIX).fields(("schema", "version", "files"))
     return {name: one.text("a sha256", SHA256) for name, one in found["files"].named(r"[^\0]+", "a name").items()}
 
 
-def _merge(archive: Path, folder: Path, results: Path, say: Callable[[str], None]) -> tuple[int, int]:
+def _merge(archive: Path, folder: Path, results: Path, log: Callable[[str], None]) -> tuple[int, int]:
     plan = read_plan(folder)
     if plan["plugins"]:
         named = ", ".join(brief(name) for name in plan["plugins"][:5])
-        say(f"{archive} names plug-in folders ({named}); they are not taken over, name your own where you need some")
+        log(f"{archive} names plug-in folders ({named}); they are not taken over, name your own where you need some")
     if groups := plan.pop("groups", ""):
-        say(
+        log(
             f"{archive} names groups of test samples ({brief(groups)}); to have them name your own file in the config"
         )
     runs = runs_of(folder, plan)
     packed = {str(p.parent.relative_to(folder).as_posix()) for p in folder.glob("runs/**/*") if p.is_file()}
     if packed != set(runs):
         odd = sorted(packed ^ set(runs))[0]
-        raise DataError(f"{archive}: {odd} is {'not planned' if odd in packed else 'planned and missing'}", MEND)
+        raise DataError(f"{archive}: {odd} is {'not planned' if odd in packed else 'planned and missing'}", FIX)
     for run in runs:
         for fault in verify_run(folder / run, folder):
-            raise DataError(f"{archive} does not verify: {fault.replace(f'{folder}/', '')}", MEND)
+            raise DataError(f"{archive} does not verify: {fault.replace(f'{folder}/', '')}", FIX)
     curves = _checked_curves(archive, plan, folder, runs)
     new = []
     for run in runs:
@@ -222,12 +222,12 @@ def _merge(archive: Path, folder: Path, results: Path, say: Callable[[str], None
         if not there.exists():
             new.append(run)
         elif file_digest(there) != file_digest(folder / run / "run.json"):
-            mend = f"Import it into another folder by --results, or remove {results / run}"
-            raise DataError(f"{there.parent} is there with another outcome than in {archive}", mend)
+            fix = f"Import it into another folder by --results, or remove {results / run}"
+            raise DataError(f"{there.parent} is there with another outcome than in {archive}", fix)
     for name in curves.values():
         if (results / name).exists() and file_digest(results / name) != file_digest(folder / name):
-            mend = f"Import it into another folder by --results, or remove {results / name}"
-            raise DataError(f"{results / name} is there with another measurement than in {archive}", mend)
+            fix = f"Import it into another folder by --results, or remove {results / name}"
+            raise DataError(f"{results / name} is there with another measurement than in {archive}", fix)
     merged = _merged_plan({**plan, "plugins": []}, results, archive)
     for run in new:
         _put(folder / run, results / run)
@@ -243,7 +243,7 @@ def _checked_curves(archive: Path, plan: dict[str, Any], folder: Path, runs: lis
     curves = _curves(plan, folder, runs)
     there = {path.relative_to(folder).as_posix() for path in folder.glob("robustness/**/*") if path.is_file()}
     for name in sorted(there - set(curves.values())):
-        raise DataError(f"{archive}: {name} is not planned", MEND)
+        raise DataError(f"{archive}: {name} is not planned", FIX)
     for run in curves:
         check_curve(folder, run, plan["robustness"])
     return curves

@@ -24,7 +24,7 @@ from .record import LOGITS
 MOST_CHARACTERS = 1000
 #: Strengths of noise at which a run is measured.
 MOST_STRENGTHS = 10_000
-MEND = "Remove the run and make it again"
+FIX = "Remove the run and make it again"
 #: Takes name, shape and dtype of an array; returns what is wrong, '' for nothing.
 Wanted = Callable[[str, tuple[int, ...], np.dtype[Any]], str]
 _FACT = re.compile(r"(val|test)/(id|group|label)")
@@ -55,13 +55,13 @@ def read_checked(path: Path, wanted: Wanted) -> dict[str, np.ndarray]:
             for member in archive.infolist():
                 name = member.filename.removesuffix(".npy")
                 if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or name in seen:
-                    raise DataError(f"{path}: {brief(name)} is there twice, or compressed in another way", MEND)
+                    raise DataError(f"{path}: {brief(name)} is there twice, or compressed in another way", FIX)
                 seen.add(name)
                 with archive.open(member) as file:
                     shape, dtype = _header(file)
                 fault = wanted(name, shape, dtype)
                 if fault:
-                    raise DataError(f"{path}: {brief(name)} {fault}", MEND)
+                    raise DataError(f"{path}: {brief(name)} {fault}", FIX)
     except (OSError, DataError) as error:
         if isinstance(error, DataError):
             raise
@@ -98,7 +98,7 @@ def predictions(path: Path, record: Mapping[str, Any]) -> dict[str, np.ndarray]:
     for part in ("val", "test"):
         for what in ("id", "group", "label"):
             if f"{part}/{what}" not in found:
-                raise DataError(f"{path} lacks {part}/{what}", MEND)
+                raise DataError(f"{path} lacks {part}/{what}", FIX)
     return found
 
 

@@ -64,23 +64,23 @@ def check_curve(results: Path, run: str, strengths: Sequence[float] | None = Non
             or were measured on other weights than the run has now, or at other strengths.
     """
     path, record = curve_file(results, run), results / run / "run.json"
-    mend = f"Measure it: {curve_command(results, run, strengths)}"
+    fix = f"Measure it: {curve_command(results, run, strengths)}"
     if not path.exists():
-        raise DataError(f"{path} is missing, and the plan asks for accuracy under noise", mend)
+        raise DataError(f"{path} is missing, and the plan asks for accuracy under noise", fix)
     facts = read_json(record)
     arrays = curves(path, facts)
     if "run_hash" not in arrays or str(arrays["run_hash"]) != file_digest(record):
-        raise DataError(f"{path} is stale: the run was made anew since", mend)
+        raise DataError(f"{path} is stale: the run was made anew since", fix)
     lacking = [name for name in BOUND if name not in arrays]
     if lacking:
-        raise DataError(f"{path} has no {' and no '.join(lacking)}: it is of an earlier version, or forged", mend)
+        raise DataError(f"{path} has no {' and no '.join(lacking)}: it is of an earlier version, or forged", fix)
     if str(arrays["content_hash"]) != content_hash(arrays):
-        raise DataError(f"{path} was changed after it was written: it does not have its content_hash", mend)
-    told = [float(strength) for strength in arrays["strengths"]]
+        raise DataError(f"{path} was changed after it was written: it does not have its content_hash", fix)
+    recorded = [float(strength) for strength in arrays["strengths"]]
     logits = {name: value for name, value in arrays.items() if name not in BOUND}
-    wanted = {(modality, f"{strength:g}") for modality in facts["modalities"] for strength in told}
+    wanted = {(modality, f"{strength:g}") for modality in facts["modalities"] for strength in recorded}
     if wanted != {(found[1], found[2]) for name in logits if (found := CURVE.fullmatch(name)) is not None}:
-        raise DataError(f"{path} does not hold every modality at the strengths {told} that it names", mend)
-    if strengths is not None and told != [float(strength) for strength in strengths]:
-        raise DataError(f"{path} was measured at {told}, the plan asks for {list(strengths)}", mend)
+        raise DataError(f"{path} does not hold every modality at the strengths {recorded} that it names", fix)
+    if strengths is not None and recorded != [float(strength) for strength in strengths]:
+        raise DataError(f"{path} was measured at {recorded}, the plan asks for {list(strengths)}", fix)
     return logits

@@ -11,8 +11,8 @@ from ..dataset import base_split
 from ..storage.hashing import digest
 from ..study.selection import NAMES
 from ..stats import CrossFit
-from .scored import Run, Values
-from .facts import ALONE, JOINT, LOGIT_MEAN
+from .scored_run import Run, Values
+from .plugin_facts import ALONE, JOINT, LOGIT_MEAN
 
 if TYPE_CHECKING:
     from .groups import Entry, Group

@@ -8,8 +8,8 @@ from functools import cached_property
 import numpy as np
 
 from ..study.selection import NAMES
-from .scored import Run
-from .facts import ALONE, CONTROL, ENSEMBLE, LOGIT_MEAN
+from .scored_run import Run
+from .plugin_facts import ALONE, CONTROL, ENSEMBLE, LOGIT_MEAN
 
 
 @dataclass

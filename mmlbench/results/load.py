@@ -21,8 +21,8 @@ from ..study.plan import parse_plan, plan_key
 from ..storage.texts import why_not
 from .verify import label_faults
 from ..storage.words import be, plural
-from .scored import Run, boil
-from .facts import Facts
+from .scored_run import Run, score_run
+from .plugin_facts import Facts
 from .groups import Entry, Group, Loaded
 from .folds import join_folds, logit_mean
 from ..study.regroup import REGROUPED, Regroup, read_groups
@@ -34,11 +34,11 @@ def read_plan(results: Path) -> dict[str, Any]:
     Raises:
         DataError: there is none, or it is no plan; naming the key that is of another form.
     """
-    path, mend = results / "plan.json", "Run: snakemake --cores all results/all_tables.csv"
+    path, fix = results / "plan.json", "Run: snakemake --cores all results/all_tables.csv"
     if not path.exists():
-        raise DataError(f"{results} holds no plan.json", mend)
+        raise DataError(f"{results} holds no plan.json", fix)
     plan = read_json(path)
-    parse_plan(plan, path, mend)
+    parse_plan(plan, path, fix)
     cells = [cell for cell in plan["cells"] if isinstance(cell, dict)]
     named = [plan.get("name"), plan.get("title"), *(cell.get("label") for cell in cells)]
     for text in dict.fromkeys(text for text in named if isinstance(text, str)):
@@ -173,10 +173,10 @@ def _fail(faults: list[tuple[Mapping[str, Any], Trouble]], total: int, options: 
             command = shlex.join([*cell["command"], *options])
             shown.append(f"{where}: {trouble.what} (mmlbench train {command})")
     error = runs_error(f"{len(faults)} of {plural(total, 'planned run')} can't be used", shown)
-    mends = [change.mend for change in changes]
-    if mends:
-        others = [error.mend] if any(not trouble.change for _, trouble in faults) else []
-        error.mend = ". ".join([*mends, *others])
+    fixes = [change.fix for change in changes]
+    if fixes:
+        others = [error.fix] if any(not trouble.change for _, trouble in faults) else []
+        error.fix = ". ".join([*fixes, *others])
     raise error
 
 
@@ -227,14 +227,14 @@ class _Collector:
         """Take one cell with its run."""
         name, config = folder.name, folder.record["config"]
         if name not in self.kept:
-            self.kept[name] = (boil(folder), *_terms(folder))
+            self.kept[name] = (score_run(folder), *_terms(folder))
         run, samples, terms = self.kept[name]
         key = (config["dataset"], config["split"], config["recipe"]["name"], cell["encoder"])
         first, wanted = self.terms.setdefault(key, (name, terms))
         for what, value in terms.items():
             if value != wanted[what]:
-                mend = "Make both alike, or give the recipe another name, so that they are not compared"
-                raise DataError(f"{name} and {first} are compared but were made with {what}", mend)
+                fix = "Make both alike, or give the recipe another name, so that they are not compared"
+                raise DataError(f"{name} and {first} are compared but were made with {what}", fix)
         if key not in self.groups:
             record = folder.record
             for fault in label_faults(folder, self.cache):

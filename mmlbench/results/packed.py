@@ -16,7 +16,7 @@ from ..storage.form import RUN
 from ..study.selection import NAMES
 from ..storage.tars import StudyHeader, members
 
-MEND = "Ask for the archive again; nothing of it was taken over"
+FIX = "Ask for the archive again; nothing of it was taken over"
 #: No sensible study has more files or bytes; an archive that says so wants to fill a disk or the memory.
 MOST_FILES, MOST_BYTES = 500_000, 2 * 2**40
 #: How much larger than itself an archive may unpack: what a study packs is compressed already, or short.
@@ -59,7 +59,7 @@ def _walk(archive: Path) -> Iterator[tuple[tarfile.TarInfo, Callable[[], IO[byte
                 yield member, lambda member=member: tar.extractfile(member)  # type: ignore[misc]
     except damage as error:
         why = " ".join(str(error).split())[:120]
-        raise DataError(f"{archive} is no archive of a study, or is damaged ({why})", MEND) from None
+        raise DataError(f"{archive} is no archive of a study, or is damaged ({why})", FIX) from None
 
 
 def listed(archive: Path) -> dict[str, int]:
@@ -74,19 +74,19 @@ def listed(archive: Path) -> dict[str, int]:
     for member, _ in _walk(archive):
         name = member.name
         if not member.isreg():
-            raise DataError(f"{archive}: the name {brief(name)} is no plain file", MEND)
+            raise DataError(f"{archive}: the name {brief(name)} is no plain file", FIX)
         limit = most_bytes(name)
         if limit is None:
-            raise DataError(f"{archive}: the name {brief(name)} leads outside or belongs to no study", MEND)
+            raise DataError(f"{archive}: the name {brief(name)} leads outside or belongs to no study", FIX)
         if name in sizes:
-            raise DataError(f"{archive}: the name {brief(name)} is there twice", MEND)
+            raise DataError(f"{archive}: the name {brief(name)} is there twice", FIX)
         total += member.size
         if member.size > limit or len(sizes) >= MOST_FILES or total > most:
-            raise DataError(f"{archive} holds more than any study does ({brief(name)}: {member.size} bytes)", MEND)
+            raise DataError(f"{archive} holds more than any study does ({brief(name)}: {member.size} bytes)", FIX)
         sizes[name] = member.size
     runs = sum(name.endswith("/run.json") for name in sizes)
     if sizes.get("plan.json", 0) > PLAN_BYTES * runs + PLAN_SLACK:
-        raise DataError(f"{archive} holds a plan.json of {sizes['plan.json']} bytes for {runs} runs", MEND)
+        raise DataError(f"{archive} holds a plan.json of {sizes['plan.json']} bytes for {runs} runs", FIX)
     return sizes
 
 
@@ -111,4 +111,4 @@ def _check_density(archive: Path, place: Path, name: str) -> None:
     """Refuse JSON of nothing but brackets: each pair takes thirty times its bytes once it is read."""
     text = place.read_bytes()
     if text.count(b"[") + text.count(b"{") > 10_000 + len(text) // 20:
-        raise DataError(f"{archive}: {name} holds more brackets than text", MEND)
+        raise DataError(f"{archive}: {name} holds more brackets than text", FIX)

@@ -40,7 +40,7 @@ class Pick:
     """The epoch (from 0) that a rule picked within a stage, by which logits, and their accuracy."""
 
     stage: str
-    judge: str
+    select_on: str
     epoch: int
     accuracy: float
 
@@ -101,10 +101,10 @@ class RunRecord:
 
 
 def _pick(item: Item) -> Pick:
-    found = item.fields(("stage", "judge", "epoch", "accuracy"))
+    found = item.fields(("stage", "select_on", "epoch", "accuracy"))
     return Pick(
         found["stage"].text("the name of a stage", STAGE),
-        found["judge"].text("the name of logits", LOGITS),
+        found["select_on"].text("the name of logits", LOGITS),
         found["epoch"].integer(0, MOST_SAMPLES),
         found["accuracy"].number(0, 1),
     )
@@ -156,7 +156,7 @@ def parse_record(value: Any, file: Path) -> RunRecord:
         DataError: it has another schema, lacks or has an unknown key, or a value is of another form; naming the file,
             the path of keys, the value and what is wanted. The hashes of files are not compared with anything here.
     """
-    top = Item(value, file, mend=f"Remove {file.parent} and make the run again")
+    top = Item(value, file, fix=f"Remove {file.parent} and make the run again")
     schema = value.get("schema") if isinstance(value, dict) else None
     if type(schema) is not int or schema != RUN_SCHEMA:
         top.fail(f"has the unknown schema {brief(schema)}; this version reads {RUN_SCHEMA}")
@@ -243,7 +243,7 @@ def circumstances(value: Any, file: Path) -> dict[str, Any]:
     Raises:
         DataError: naming the file, the key, the value and what is wanted.
     """
-    top = Item(value, file, mend="Make the run again; no result depends on it")
+    top = Item(value, file, fix="Make the run again; no result depends on it")
     for key, one in top.named(r"\w{1,80}", "a short name").items():
         if key == "seconds":
             for phase in one.named(r"[\w-]{1,80}").values():

@@ -19,12 +19,12 @@ def check_logits(logits: np.ndarray, label: np.ndarray, where: str) -> None:
     Raises:
         DataError: naming `where` they come from.
     """
-    mend = "Remove the run and make it again; where it comes back, mend the method"
+    fix = "Remove the run and make it again; where it comes back, fix the method"
     if logits.ndim != 2 or len(logits) != len(label):
-        raise DataError(f"{where} has shape {logits.shape} for {len(label)} samples", mend)
+        raise DataError(f"{where} has shape {logits.shape} for {len(label)} samples", fix)
     bad = int((~np.isfinite(logits).all(axis=1)).sum())
     if bad:
-        raise DataError(f"{where} is NaN or infinite for {bad} of {len(label)} samples", mend)
+        raise DataError(f"{where} is NaN or infinite for {bad} of {len(label)} samples", fix)
 
 
 def correct(logits: np.ndarray, label: np.ndarray, where: str = "logits") -> Bits:

@@ -80,21 +80,21 @@ def _accuracy(logits: np.ndarray, label: np.ndarray) -> float:
 
 def _measured(run: RunFolder) -> Iterator[str]:
     """Compare history, per-epoch bits, selected accuracies and predictions with each other."""
-    told: dict[tuple[str, str, str], dict[int, float]] = {}
+    recorded: dict[tuple[str, str, str], dict[int, float]] = {}
     for stage, epoch, part, name, value in run.history():
         if name.startswith("accuracy/") and part in PARTS:
-            told.setdefault((stage, part, name.removeprefix("accuracy/")), {})[epoch] = value
+            recorded.setdefault((stage, part, name.removeprefix("accuracy/")), {})[epoch] = value
     for part in PARTS:
         n = run.record["counts"][part]
         for key, bits in run.epoch_bits(part).items() if n else ():
             stage, logits = key.split("/", 1)
-            values = told.get((stage, part, logits), {})
+            values = recorded.get((stage, part, logits), {})
             if any(abs(values.get(epoch, -1.0) - row.mean()) > 1e-6 for epoch, row in enumerate(bits)):
                 yield f"history.csv and epochs.npz disagree about {part} accuracy of {logits} in stage {stage}"
     for rule, picks in run.record["selected"].items():
         part = "test" if rule == "last" else rule
         for pick in picks:
-            of_epoch = told.get((pick["stage"], part, pick["judge"]), {}).get(pick["epoch"])
+            of_epoch = recorded.get((pick["stage"], part, pick["select_on"]), {}).get(pick["epoch"])
             if of_epoch is None or abs(of_epoch - pick["accuracy"]) > 1e-6:
                 yield f"run.json says that rule {rule} picked accuracy {pick['accuracy']}, history.csv {of_epoch}"
         fault = _predicted(run, rule, part, picks[-1]) if picks else ""
@@ -104,16 +104,16 @@ def _measured(run: RunFolder) -> Iterator[str]:
 
 def _predicted(run: RunFolder, rule: str, part: str, pick: dict[str, Any]) -> str:
     """Return '' where the predictions of a rule reach what its last stage's pick did."""
-    key = f"{rule}/{part}/{pick['judge']}"
+    key = f"{rule}/{part}/{pick['select_on']}"
     if key not in run.predictions:
         return f"predictions.npz lacks {key}, by which run.json says that an epoch was picked"
     label = run.predictions[f"{part}/label"]
     reached = _accuracy(run.predictions[key], label)
     if abs(reached - pick["accuracy"]) * len(label) > SLACK:
         return f"predictions.npz reaches {reached:.4f} with {key}, run.json says {pick['accuracy']:.4f}"
-    bits = run.epoch_bits(part).get(f"{pick['stage']}/{pick['judge']}")
+    bits = run.epoch_bits(part).get(f"{pick['stage']}/{pick['select_on']}")
     if bits is None:
-        return f"epochs.npz lacks {pick['stage']}/{part}/{pick['judge']}, by which an epoch was picked"
+        return f"epochs.npz lacks {pick['stage']}/{part}/{pick['select_on']}, by which an epoch was picked"
     differing = int((bits[pick["epoch"]] != (run.predictions[key].argmax(axis=1) == label)).sum())
     if differing > max(SLACK, 0.01 * len(label)):
         return f"epochs.npz and predictions.npz disagree about {differing} samples of {key}"
@@ -123,13 +123,13 @@ def _predicted(run: RunFolder, rule: str, part: str, pick: dict[str, Any]) -> st
 def _probes(run: RunFolder) -> Iterator[str]:
     for rule, modalities in run.record.get("probe", {}).items():
         for modality, facts in modalities.items():
-            for part, told in facts["accuracy"].items():
+            for part, recorded in facts["accuracy"].items():
                 if part not in PARTS or not run.record["counts"][part]:
                     continue
                 label = run.predictions[f"{part}/label"]
                 reached = _accuracy(run.probe[f"{rule}/{modality}/{part}"], label)
-                if abs(reached - told) * len(label) > SLACK:
-                    yield f"probe.npz reaches {reached:.4f} for {rule}/{modality}/{part}, run.json says {told:.4f}"
+                if abs(reached - recorded) * len(label) > SLACK:
+                    yield f"probe.npz reaches {reached:.4f} for {rule}/{modality}/{part}, run.json says {recorded:.4f}"
 
 
 def _reused(run: RunFolder, results: Path) -> Iterator[str]:

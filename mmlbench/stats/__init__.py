@@ -2,6 +2,7 @@
 
 from .best import LEAST_ITEMS, LEAST_SEEDS, probability_best, resampled_means
 from .compare import CrossFit, Ranked, all_pairs_groups, cross_fit_optimism, holm
+from .confusion_metrics import table_pseudo_values
 from .intervals import (
     INFERENCE_TARGET,
     MIN_CLUSTERS,
@@ -21,7 +22,6 @@ from .intervals import (
 from .power import SEED_CORRELATION, Smallest, Spread, plan_table, power, resolution, smallest_difference
 from .proportion import FAR, FEW, far_seeds, proportion, wilson
 from .reliance import MOST_PLAYERS, shapley, subset_name
-from .tables import table_pseudo_values
 
 __all__ = [
     "FAR",

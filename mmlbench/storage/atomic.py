@@ -44,8 +44,8 @@ class NotPlainError(DataError):
         reason: what lies there, without the path.
     """
 
-    def __init__(self, path: Path, reason: str, mend: str) -> None:
-        super().__init__(f"{path} can't be read ({reason})", mend)
+    def __init__(self, path: Path, reason: str, fix: str) -> None:
+        super().__init__(f"{path} can't be read ({reason})", fix)
         self.reason = reason
 
 
@@ -64,8 +64,8 @@ def _refused(path: Path, error: OSError) -> OSError | NotPlainError:
     if error.errno == errno.ENOENT and path.is_symlink():
         return _not_plain(path, "a link that leads nowhere")
     if error.errno in (errno.EACCES, errno.EPERM):
-        mend = "Make it readable (chmod u+r), and the folders above it (chmod u+rx)"
-        return NotPlainError(path, str(error.strerror), mend)
+        fix = "Make it readable (chmod u+r), and the folders above it (chmod u+rx)"
+        return NotPlainError(path, str(error.strerror), fix)
     with contextlib.suppress(OSError):  # a socket can't be opened at all, a folder not for writing
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode):
@@ -153,7 +153,7 @@ def storage_error(error: OSError, path: Path) -> DataError:
             f"a name or path is longer than the file system takes: {path}",
             "Choose shorter names, or a folder nearer to the root",
         )
-    return DataError(f"{path} can't be written ({error.strerror or error})", "Mend that, then type the command again")
+    return DataError(f"{path} can't be written ({error.strerror or error})", "Fix that, then type the command again")
 
 
 def write_text(path: Path, text: str, through: Through = whole) -> None:

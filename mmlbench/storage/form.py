@@ -37,14 +37,14 @@ class Item:
     """A value of a file.
 
     Attributes:
-        value: as JSON has it. file: where it was read. keys: the path that leads to it, '' at the top. mend: what the
+        value: as JSON has it. file: where it was read. keys: the path that leads to it, '' at the top. fix: what the
             user can do about a wrong one.
     """
 
     value: Any
     file: Path | str
     keys: str = ""
-    mend: str = ""
+    fix: str = ""
 
     def fail(self, what: str) -> NoReturn:
         """Refuse it.
@@ -52,7 +52,7 @@ class Item:
         Raises:
             DataError: always; the file, the path of keys, and `what` is the matter.
         """
-        raise DataError(f"{self.file}{':' if self.keys else ''} {self.keys} {what}".replace("  ", " "), self.mend)
+        raise DataError(f"{self.file}{':' if self.keys else ''} {self.keys} {what}".replace("  ", " "), self.fix)
 
     def wrong(self, wanted: str) -> NoReturn:
         """Refuse it, saying what it is and what was wanted instead."""
@@ -61,7 +61,7 @@ class Item:
     def at(self, key: str | int, value: Any) -> Item:
         """Return what lies under a key or at a place of it."""
         name = f"[{key}]" if isinstance(key, int) else key if re.fullmatch(r"[\w/.@+-]{1,80}", key) else brief(key)
-        return Item(value, self.file, f"{self.keys}{'.' if self.keys and name[0] != '[' else ''}{name}", self.mend)
+        return Item(value, self.file, f"{self.keys}{'.' if self.keys and name[0] != '[' else ''}{name}", self.fix)
 
     # ---- containers ----------------------------------------------------------------------------------------------
     def fields(self, required: Collection[str], optional: Collection[str] = ()) -> dict[str, Item]:

@@ -66,7 +66,7 @@ class Lease:
 
     Args:
         folder: the folder to work in; made if missing.
-        say: called with one line when the lease is waited for or taken over.
+        log: called with one line when the lease is waited for or taken over.
         wait: seconds to wait for a living holder; 0 raises at once.
         check: called while it waits; ends the wait by raising.
         passing: the folder is there for the lease alone and goes with it.
@@ -79,12 +79,12 @@ class Lease:
     def __init__(
         self,
         folder: Path,
-        say: Callable[[str], None],
+        log: Callable[[str], None],
         wait: float = 24 * 3600.0,
         check: Callable[[], None] = lambda: None,
         passing: bool = False,
     ) -> None:
-        self.folder, self.path, self.say, self.wait = folder, folder / "lease.json", say, wait
+        self.folder, self.path, self.log, self.wait = folder, folder / "lease.json", log, wait
         self._look, self._passing = check, passing
         self.token = uuid.uuid4().hex
         self.desk = folder / f".lease.{self.token}"
@@ -159,11 +159,11 @@ class Lease:
                     _place(gone, self.path)
             else:
                 self.sure = str(holder.get("token")) if near(holder) else ""
-                self.say(f"taking over {self.folder}: its holder, {who(holder)}, is gone")
+                self.log(f"taking over {self.folder}: its holder, {who(holder)}, is gone")
         gone.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
-        began, told = time.monotonic(), False
+        began, logged = time.monotonic(), False
         while not self._claim():
             found = self._holder()
             if found is None:
@@ -174,9 +174,9 @@ class Lease:
                 continue
             if time.monotonic() - began >= self.wait:
                 raise RunError(f"{self.folder} is held by {who(holder)}", "Wait for it to end, or stop it")
-            if not told:
-                self.say(f"waiting for {self.folder}: {who(holder)} works on it")
-                told = True
+            if not logged:
+                self.log(f"waiting for {self.folder}: {who(holder)} works on it")
+                logged = True
             self._look()
             time.sleep(0.5)
         self._heard = time.time()

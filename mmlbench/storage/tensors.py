@@ -50,8 +50,8 @@ def read_tensors(content: bytes, name: Path | str) -> dict[str, Tensor]:
         raise
     except Exception as error:  # a damaged file raises anything
         why = " ".join(str(error).split()).split(". ")[0][:120] or type(error).__name__
-        mend = "Save the state_dict() as safetensors, or by torch.save without anything else in it"
-        raise DataError(f"{name} can't be read as weights ({why})", mend) from None
+        fix = "Save the state_dict() as safetensors, or by torch.save without anything else in it"
+        raise DataError(f"{name} can't be read as weights ({why})", fix) from None
     return tensors
 
 

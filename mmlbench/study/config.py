@@ -14,9 +14,9 @@ from ..registry.index import Index, load_index, use_plugins
 from ..storage.hashing import digest
 from ..storage.texts import check_text
 from .facts import facts_of, group_names
+from .plan_check import check_runs
 from .run_spec import Request, RunSpec, encoder_label, resolve
 from .selection import Rule, headline_rule
-from .tryout import check_runs
 from .tuning import Tune, Tuned, read_tune, tuned
 from .yaml import read_mapping
 
@@ -285,7 +285,7 @@ def _groups(config: Mapping[str, Any], cells: list[Cell]) -> str:
     try:
         named = {"/".join(where) for where in read_groups(Path(path))}
     except DataError as error:
-        raise ConfigError(f"config: groups: {error.what}", error.mend) from None
+        raise ConfigError(f"config: groups: {error.what}", error.fix) from None
     planned = {"/".join(cell.group[:2]) for cell in cells}
     if not named & planned:
         what = f"config: groups: {path} is about {', '.join(sorted(named)) or 'nothing'}, and no block of the grid is"

@@ -13,7 +13,7 @@ def _entry(index: Index, kind: str, name: str) -> Entry:
     try:
         return index.find(kind, name)
     except ConfigError as error:
-        raise DataError(error.what, error.mend) from None
+        raise DataError(error.what, error.fix) from None
 
 
 def facts_of(index: Index, methods: Iterable[str]) -> dict[str, MethodFacts]:

@@ -22,7 +22,7 @@ OPTIONS = (
     "--tune-seed", "--tune-rule",
 )  # fmt: skip
 CELL = ("label", "encoder", "run", "config", "config_hash", "code", "cache", "command")
-MEND = "Type the snakemake command again: it writes the plan anew"
+FIX = "Type the snakemake command again: it writes the plan anew"
 
 
 @dataclass(frozen=True)
@@ -204,14 +204,14 @@ def plan_key(plan: Mapping[str, Any]) -> str:
     return digest({name: value for name, value in plan.items() if name != "round"})[:10]
 
 
-def parse_plan(value: Any, file: Path | str, mend: str = MEND) -> Plan:
+def parse_plan(value: Any, file: Path | str, fix: str = FIX) -> Plan:
     """Read the content of a plan.json.
 
     Raises:
         DataError: a key is missing or unknown, or a value is of another form, a path or hash does not follow from the
             configuration, a cell is there twice; naming the file, the path of keys, the value and what is wanted.
     """
-    item = Item(value, file, mend=mend)
+    item = Item(value, file, fix=fix)
     top = item.fields(
         ("name", "headline", "baseline", "plugins", "cells"),
         ("title", "robustness", "round", "methods", "datasets", "groups"),

@@ -86,17 +86,17 @@ class Progress:
     Args:
         jobs: all runs of the study, those that others reuse included.
         needed: dataset -> the stamps of everything that its tables need.
-        say: takes one line. first: called once, when a dataset is complete and others are not.
+        log: takes one line. first: called once, when a dataset is complete and others are not.
     """
 
     def __init__(
         self,
         jobs: Iterable[Job],
         needed: dict[str, set[Path]],
-        say: Callable[[str], None],
+        log: Callable[[str], None],
         first: Callable[[], None] = lambda: None,
     ) -> None:
-        self.total, self.say, self.first, self.needed = 0, say, first, needed
+        self.total, self.log, self.first, self.needed = 0, log, first, needed
         self.costs, self.made, self.waiting = Costs(), list[Job](), list[Job]()
         for job in jobs:
             self.total += 1
@@ -104,7 +104,7 @@ class Progress:
                 self.costs.add(job)
             else:
                 self.waiting.append(job)
-        self.began = self.told = time.monotonic()
+        self.began = self.logged_at = time.monotonic()
         self.shown = any(not self._missing(dataset) for dataset in needed)  # by an earlier start
 
     def _missing(self, dataset: str) -> bool:
@@ -121,12 +121,12 @@ class Progress:
         gone = {job.stamp for job in fresh}
         self.waiting = [job for job in self.waiting if job.stamp not in gone]
         first = len(self.made) == len(fresh)
-        if self.waiting and (first or now - self.told >= LINE_S):
-            self.told = now
+        if self.waiting and (first or now - self.logged_at >= LINE_S):
+            self.logged_at = now
             left = seconds_left(self.costs, self.made, self.waiting, now - self.began)
             made = self.total - len(self.waiting)
             counts = f"{made} of {plural(self.total, 'run')} {be(made)} made"
-            self.say(f"{counts}, about {duration(left)} left for the whole study")
+            self.log(f"{counts}, about {duration(left)} left for the whole study")
         if not self.shown and self.waiting and any(not self._missing(dataset) for dataset in self.needed):
             self.shown = True
             self.first()

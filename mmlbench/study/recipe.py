@@ -123,8 +123,8 @@ def _encoders(value: Any, modalities: list[dict[str, Any]], index: Index, where:
         if want.get("pretrained", pretrained) is not pretrained:
             what = f"{where}: encoder of {modality['name']}: pretrained is {brief(want['pretrained'])}"
             named = [field["name"] for field in entry.facts["params"] if field["type"] == "file"]
-            mend = f"Write `params: {{{named[0]}: FILE}}`" if named else f"{entry.name} takes no file of weights"
-            raise ConfigError(what, mend)
+            fix = f"Write `params: {{{named[0]}: FILE}}`" if named else f"{entry.name} takes no file of weights"
+            raise ConfigError(what, fix)
         resolved[modality["name"]] = {"name": entry.name, "params": params, "pretrained": pretrained}
     return resolved
 
@@ -138,8 +138,8 @@ def _pretrained(entry: Entry, params: Mapping[str, Any], where: str) -> bool:
     files = [field["name"] for field in entry.facts["params"] if field["type"] == "file"]
     if entry.facts["pretrained"] and not any(name in params for name in files):
         what = f"{where}: the encoder {entry.name!r} is pretrained and names no file, so that its weights are unknown"
-        mend = f"Write `params: {{{files[0]}: FILE}}`" if files else "Declare the file in its Params: file_field()"
-        raise ConfigError(what, mend)
+        fix = f"Write `params: {{{files[0]}: FILE}}`" if files else "Declare the file in its Params: file_field()"
+        raise ConfigError(what, fix)
     return any(name in params for name in files)
 
 

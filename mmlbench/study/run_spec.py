@@ -126,8 +126,8 @@ def _check_parts(method: Any, dataset: Any, split: str) -> None:
         raise ConfigError(what, "Choose another split")
     if method.facts["needs_val"] and not counts.get("val"):
         others = [name for name, facts in dataset.facts["splits"].items() if facts["counts"].get("val")]
-        mend = f"Choose a split with one: {', '.join(others)}" if others else "Choose another method or dataset"
-        raise ConfigError(f"{method.name} needs a validation part, and {where} has none", mend)
+        fix = f"Choose a split with one: {', '.join(others)}" if others else "Choose another method or dataset"
+        raise ConfigError(f"{method.name} needs a validation part, and {where} has none", fix)
 
 
 def resolve(request: Request, index: Index, above: tuple[str, ...] = ()) -> RunSpec:
@@ -187,7 +187,7 @@ def _required(method: str, index: Index, above: tuple[str, ...]) -> list[tuple[s
     names = index.find("method", method).facts["requires"]
     for name in names:
         if name in chain:
-            raise ConfigError(f"methods reuse each other: {' -> '.join((*chain, name))}", "Mend their `requires`")
+            raise ConfigError(f"methods reuse each other: {' -> '.join((*chain, name))}", "Fix their `requires`")
     return [(name, chain) for name in names]
 
 
@@ -235,10 +235,8 @@ def from_config(config: Mapping[str, Any], index: Index) -> RunSpec:
     try:
         return _from_config(config, index)
     except UnknownPluginError as error:
-        mend = (
-            f"If it is of a plug-in folder that you trust, add --plugins FOLDER or set {VARIABLE}; else {error.mend}"
-        )
-        raise UnknownPluginError(error.what, mend) from None
+        fix = f"If it is of a plug-in folder that you trust, add --plugins FOLDER or set {VARIABLE}; else {error.fix}"
+        raise UnknownPluginError(error.what, fix) from None
 
 
 def _from_config(config: Mapping[str, Any], index: Index, above: tuple[str, ...] = ()) -> RunSpec:

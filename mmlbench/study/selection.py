@@ -36,9 +36,9 @@ class Rule:
             ConfigError: naming who asks and the data.
         """
         if not self.served(counts):
-            mend = "Set `headline: last`, or choose another split"
-            mend = mend if what.startswith("headline") else "Choose a split with a validation part, or leave it out"
-            raise ConfigError(f"{what} asks for a validation part, and {where} has none", mend)
+            fix = "Set `headline: last`, or choose another split"
+            fix = fix if what.startswith("headline") else "Choose a split with a validation part, or leave it out"
+            raise ConfigError(f"{what} asks for a validation part, and {where} has none", fix)
 
 
 LAST = Rule("last", "the last epoch; nothing chooses")

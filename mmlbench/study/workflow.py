@@ -147,7 +147,7 @@ def own_folders(*folders: str) -> None:
             whose = "belongs to " + owner if uid != os.getuid() else "can't be written"
             _stop(f"{Path(folder).resolve()} {whose}. Work in a clone of your own: git clone, make env", 2)
     if line := pythonpath.warning():
-        os.write(2, f"mmlbench: {line}. {pythonpath.MEND}\n".encode(errors="replace"))
+        os.write(2, f"mmlbench: {line}. {pythonpath.FIX}\n".encode(errors="replace"))
 
 
 class Plan:

@@ -45,7 +45,7 @@ def present() -> str:
 
 
 def why_unusable(torch: Any) -> tuple[str, str]:
-    """Return why torch can use no GPU, in its own words, and the mend."""
+    """Return why torch can use no GPU, in its own words, and the fix."""
     if not torch.version.cuda and not getattr(torch.version, "hip", None):
         return f"this torch {torch.__version__} is built for the CPU only", "Install one for its driver: make env"
     build = f"torch {torch.__version__} for CUDA {torch.version.cuda}"
@@ -53,12 +53,12 @@ def why_unusable(torch: Any) -> tuple[str, str]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             torch.cuda.init()
-        said = "it finds no device"
+        message = "it finds no device"
     except Exception as error:  # a driver may raise anything
-        said = re.split(r"(?<=[a-z)])\. ", " ".join(str(error).split()))[0]
-    if "driver" in said.lower() and "old" in said.lower():
-        return f"{build}: {said}", "Install a torch for that driver, for example: TORCH=cu126 make env"
-    return f"{build}: {said}", "Load the driver's module, or ask for a GPU that is there"
+        message = re.split(r"(?<=[a-z)])\. ", " ".join(str(error).split()))[0]
+    if "driver" in message.lower() and "old" in message.lower():
+        return f"{build}: {message}", "Install a torch for that driver, for example: TORCH=cu126 make env"
+    return f"{build}: {message}", "Load the driver's module, or ask for a GPU that is there"
 
 
 def trouble(torch: Any) -> str:
@@ -68,11 +68,11 @@ def trouble(torch: Any) -> str:
     return f"{asked_for()}, and torch can't use it: {why_unusable(torch)[0]}"
 
 
-def choose_device(name: str, say: Callable[[str], None]) -> Any:
+def choose_device(name: str, log: Callable[[str], None]) -> Any:
     """Return the torch device of a name; 'auto' is CUDA where there is any, else the CPU.
 
     Args:
-        say: takes one line where there is a GPU that nobody asked for by name and that can't be used.
+        log: takes one line where there is a GPU that nobody asked for by name and that can't be used.
 
     Raises:
         ConfigError: no such device here; under 'auto', a GPU was given to this process and torch can't use it.
@@ -84,17 +84,17 @@ def choose_device(name: str, say: Callable[[str], None]) -> Any:
         name = "cuda" if torch.cuda.is_available() else "cpu"
         asked = asked_for() if name == "cpu" else ""
         if name == "cpu" and (asked or present()):
-            why, mend = why_unusable(torch)
+            why, fix = why_unusable(torch)
             if asked:
-                raise ConfigError(f"{asked}, and torch can't use it: {why}", f"{mend}. {ON_PURPOSE}")
-            say(f"WARNING: there is a GPU ({present()}) and torch can't use it, so that this runs on the CPU: {why}")
+                raise ConfigError(f"{asked}, and torch can't use it: {why}", f"{fix}. {ON_PURPOSE}")
+            log(f"WARNING: there is a GPU ({present()}) and torch can't use it, so that this runs on the CPU: {why}")
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason, mend = str(error).splitlines()[0], "Use --device cpu or auto"
+        reason, fix = str(error).splitlines()[0], "Use --device cpu or auto"
         if name.startswith("cuda") and not torch.cuda.is_available():
-            reason, mend = why_unusable(torch)
-            mend = f"{mend}. {ON_PURPOSE}"
-        raise ConfigError(f"device {name!r} can't be used ({reason})", mend) from None
+            reason, fix = why_unusable(torch)
+            fix = f"{fix}. {ON_PURPOSE}"
+        raise ConfigError(f"device {name!r} can't be used ({reason})", fix) from None
     return device

@@ -30,7 +30,7 @@ def warning() -> str:
     )
 
 
-MEND = "Type: unset PYTHONPATH (a loaded module may have set it; for nodes put that into submitit-setup)"
+FIX = "Type: unset PYTHONPATH (a loaded module may have set it; for nodes put that into submitit-setup)"
 
 
 def _importable(folder: Path) -> set[str]:

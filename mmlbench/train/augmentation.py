@@ -26,7 +26,7 @@ PICTURES = ("image", "flow")
 
 
 @dataclass(frozen=True)
-class Look:
+class Augmentation:
     """How the views of one modality are shown.
 
     Args:
@@ -73,7 +73,7 @@ class Drawn:
     flips: Tensor | None = None
 
 
-def looks_of(recipe: Mapping[str, Any], cache: Cache) -> dict[str, Look]:
+def augmentations_of(recipe: Mapping[str, Any], cache: Cache) -> dict[str, Augmentation]:
     """Return modality -> how a recipe shows it.
 
     Raises:
@@ -84,11 +84,11 @@ def looks_of(recipe: Mapping[str, Any], cache: Cache) -> dict[str, Look]:
     for facts in cache.manifest["modalities"]:
         name, kind = facts["name"], facts["kind"]
         if kind not in PICTURES:
-            found[name] = Look()
+            found[name] = Augmentation()
             continue
         flow = kind == "flow"
         together = recipe.get("augment_per", "frame") == "clip"
-        look = Look(
+        augmentation = Augmentation(
             frames=recipe.get("flow_frames" if flow else "frames", 1),
             pick=recipe.get("frame_pick", "random"),
             crop=recipe.get("crop", "none"),
@@ -101,17 +101,17 @@ def looks_of(recipe: Mapping[str, Any], cache: Cache) -> dict[str, Look]:
             aspect=facts.get("aspect", 1.0),
             key="scene" if together and "flow" in kinds else name,
         )
-        _check(look, facts, cache.manifest["dataset"])
-        found[name] = look
+        _check(augmentation, facts, cache.manifest["dataset"])
+        found[name] = augmentation
     return found
 
 
-def _check(look: Look, facts: Mapping[str, Any], dataset: str) -> None:
-    where, mend = f"{dataset}: {facts['name']}", "Prepare it with more, or set less"
-    if look.frames > facts["views"]:
-        raise ConfigError(f"{where} keeps {facts['views']} frames, the recipe asks for {look.frames}", mend)
-    if look.crop == "random" and look.crop_size > min(facts["shape"][1:]):
-        raise ConfigError(f"{where} is {facts['shape'][1:]} pixels, the recipe crops {look.crop_size}", mend)
+def _check(augmentation: Augmentation, facts: Mapping[str, Any], dataset: str) -> None:
+    where, fix = f"{dataset}: {facts['name']}", "Prepare it with more, or set less"
+    if augmentation.frames > facts["views"]:
+        raise ConfigError(f"{where} keeps {facts['views']} frames, the recipe asks for {augmentation.frames}", fix)
+    if augmentation.crop == "random" and augmentation.crop_size > min(facts["shape"][1:]):
+        raise ConfigError(f"{where} is {facts['shape'][1:]} pixels, the recipe crops {augmentation.crop_size}", fix)
 
 
 def fixed_picks(count: int, frames: int, pick: str) -> list[int]:
@@ -127,41 +127,43 @@ def fixed_picks(count: int, frames: int, pick: str) -> list[int]:
     return [(2 * k + 1) * count // (2 * frames) for k in range(frames)]
 
 
-def fixed_views(valid: Tensor, look: Look) -> Tensor:
+def fixed_views(valid: Tensor, augmentation: Augmentation) -> Tensor:
     """Return the views shown of rows with `valid` frames each, int64 (n, T)."""
     most = int(valid.max()) if len(valid) else 0  # a part may be empty
-    table = torch.tensor([fixed_picks(max(1, n), look.frames, look.pick) for n in range(most + 1)])
+    table = torch.tensor([fixed_picks(max(1, n), augmentation.frames, augmentation.pick) for n in range(most + 1)])
     return table.to(valid.device)[valid]
 
 
-def random_views(valid: Tensor, look: Look, rng: torch.Generator) -> Tensor:
+def random_views(valid: Tensor, augmentation: Augmentation, rng: torch.Generator) -> Tensor:
     """Return views drawn without replacement, in their order, int64 (n, T); `valid` and `rng` are on the CPU."""
-    if look.frames == 1:
+    if augmentation.frames == 1:
         uniform = torch.rand(len(valid), generator=rng)
         return torch.minimum((uniform * valid).long(), valid - 1)[:, None]
-    most = max(int(valid.max()), look.frames)
+    most = max(int(valid.max()), augmentation.frames)
     keys = torch.rand(len(valid), most, generator=rng)
     beyond = torch.arange(most) >= valid[:, None]
-    order = (keys + 2 * beyond).argsort(1)[:, : look.frames]
+    order = (keys + 2 * beyond).argsort(1)[:, : augmentation.frames]
     return (order % valid[:, None]).sort(1).values
 
 
-def random_boxes(shape: tuple[int, int], size: tuple[int, int], look: Look, rng: torch.Generator) -> Tensor:
+def random_boxes(
+    shape: tuple[int, int], size: tuple[int, int], augmentation: Augmentation, rng: torch.Generator
+) -> Tensor:
     """Return crop windows in whole pixels, int64 (n, T, 4).
 
     Args:
-        shape: (n, T). size: (height, width) of the stored frames. look: which crop. rng: on the CPU.
+        shape: (n, T). size: (height, width) of the stored frames. augmentation: which crop. rng: on the CPU.
     """
-    if look.crop == "random":
-        sides = torch.full((*shape, 2), look.crop_size)
+    if augmentation.crop == "random":
+        sides = torch.full((*shape, 2), augmentation.crop_size)
     else:
         area = torch.empty(*shape, TRIES).uniform_(*AREA, generator=rng)
         ratio = torch.empty(*shape, TRIES).uniform_(*np.log(RATIO).tolist(), generator=rng).exp()
-        height, width = (area / ratio * look.aspect).sqrt(), (area * ratio / look.aspect).sqrt()
+        height, width = (area / ratio * augmentation.aspect).sqrt(), (area * ratio / augmentation.aspect).sqrt()
         fits = (width <= 1) & (height <= 1)
         first = fits.int().argmax(-1, keepdim=True)
         drawn = torch.cat([height.gather(-1, first), width.gather(-1, first)], -1)
-        middle = torch.tensor([min(1.0, look.aspect / RATIO[0]), min(1.0, RATIO[1] / look.aspect)])
+        middle = torch.tensor([min(1.0, augmentation.aspect / RATIO[0]), min(1.0, RATIO[1] / augmentation.aspect)])
         shares = torch.where(fits.any(-1, keepdim=True), drawn, middle)
         sides = (shares * torch.tensor(size)).round().long().clamp_(min=1)
     room = torch.tensor(size) - sides + 1
@@ -169,31 +171,45 @@ def random_boxes(shape: tuple[int, int], size: tuple[int, int], look: Look, rng:
     return torch.cat([corner, sides], -1)
 
 
-def middle_box(size: tuple[int, int], look: Look) -> Tensor | None:
+def middle_box(size: tuple[int, int], augmentation: Augmentation) -> Tensor | None:
     """Return the window of evaluation, (4,), or None for the whole frame."""
-    if look.crop != "random":
+    if augmentation.crop != "random":
         return None
-    return torch.tensor([*((side - look.crop_size) // 2 for side in size), look.crop_size, look.crop_size])
+    return torch.tensor(
+        [*((side - augmentation.crop_size) // 2 for side in size), augmentation.crop_size, augmentation.crop_size]
+    )
 
 
 def draw(
-    valid: Tensor, size: tuple[int, int] | None, look: Look, axes: tuple[str, int], name: str, epoch: int
+    valid: Tensor,
+    size: tuple[int, int] | None,
+    augmentation: Augmentation,
+    seed_key: tuple[str, int],
+    name: str,
+    epoch: int,
 ) -> Drawn:
     """Return what training sees of every sample in an epoch, on the CPU.
 
     Args:
         valid: frames that each sample has, int64 (n,). size: (height, width) where the modality is a picture.
-        axes: (dataset, seed). name: of the modality.
+        seed_key: (dataset, seed). name: of the modality.
     """
     n = len(valid)
-    rng = generator(*axes, "views", name, epoch)
-    views = random_views(valid, look, rng) if look.pick == "random" else fixed_views(valid, look)
+    rng = generator(*seed_key, "views", name, epoch)
+    views = (
+        random_views(valid, augmentation, rng) if augmentation.pick == "random" else fixed_views(valid, augmentation)
+    )
     drawn = Drawn(views)
-    frames = 1 if look.together else look.frames
-    if size is not None and look.crop != "none":
-        drawn.boxes = random_boxes((n, frames), size, look, generator(*axes, "crops", look.key, epoch))
-    if look.flip:
-        drawn.flips = torch.rand(n, frames, generator=generator(*axes, "flips", look.key, epoch)) < look.flip
+    frames = 1 if augmentation.together else augmentation.frames
+    if size is not None and augmentation.crop != "none":
+        drawn.boxes = random_boxes(
+            (n, frames), size, augmentation, generator(*seed_key, "crops", augmentation.key, epoch)
+        )
+    if augmentation.flip:
+        drawn.flips = (
+            torch.rand(n, frames, generator=generator(*seed_key, "flips", augmentation.key, epoch))
+            < augmentation.flip
+        )
     return drawn
 
 
@@ -224,13 +240,13 @@ def crop(pictures: Tensor, boxes: Tensor, out: tuple[int, int], flips: Tensor | 
                 shown = interpolate(shown, out, mode="bilinear", antialias=True)
             made[k] = (shown.flip(-1) if turn else shown)[0]  # bytes: a quarter of what floats would move
         return made
-    axes = []
+    lines = []
     for start, length, side, count in ((0, 2, pictures.shape[2], out[0]), (1, 3, pictures.shape[3], out[1])):
         first, extent = boxes[:, start, None], boxes[:, length, None]
         step = torch.arange(count, device=pictures.device) + 0.5
         place = first + torch.minimum((step * extent / count).clamp(min=0.5), extent - 0.5)
-        axes.append(place * 2 / side - 1)
-    down, across = axes[0], mirror(axes[1], flips)
+        lines.append(place * 2 / side - 1)
+    down, across = lines[0], mirror(lines[1], flips)
     grid = torch.stack([across[:, None].expand(-1, out[0], -1), down[:, :, None].expand(-1, -1, out[1])], -1)
     return grid_sample(pictures.to(torch.float32), grid, mode="bilinear", align_corners=False)
 
@@ -240,10 +256,11 @@ class Pixels:
     """Turns stored pictures into what an encoder sees, before standardisation.
 
     Args:
-        look: how. shape: (C, H, W) of the stored pictures. scale, offset: real value = stored * scale + offset.
+        augmentation: how. shape: (C, H, W) of the stored pictures.
+        scale, offset: real value = stored * scale + offset.
     """
 
-    look: Look
+    augmentation: Augmentation
     shape: tuple[int, ...]
     scale: float
     offset: float
@@ -252,8 +269,8 @@ class Pixels:
     @property
     def out(self) -> tuple[int, int]:
         """Size of what is shown."""
-        size = self.look.crop_size
-        return (size, size) if self.look.crop == "random" else (self.shape[1], self.shape[2])
+        size = self.augmentation.crop_size
+        return (size, size) if self.augmentation.crop == "random" else (self.shape[1], self.shape[2])
 
     def show(self, stored: Tensor, boxes: Tensor | None, flips: Tensor | None) -> Tensor:
         """Return pictures (B, T, C, h, w) float32, in stored units.
@@ -262,7 +279,7 @@ class Pixels:
             stored: (B, T, C, H, W). boxes: (B, T or 1, 4). flips: (B, T or 1).
         """
         batch, frames = stored.shape[:2]
-        shown, middle = stored.flatten(0, 1), middle_box(self.shape[1:], self.look)  # type: ignore[arg-type]
+        shown, middle = stored.flatten(0, 1), middle_box(self.shape[1:], self.augmentation)  # type: ignore[arg-type]
         if boxes is None and middle is not None:
             boxes = middle.to(stored.device).expand(batch, 1, 4)
         if flips is not None:
@@ -272,17 +289,17 @@ class Pixels:
         else:
             shown = crop(shown, boxes.expand(batch, frames, 4).flatten(0, 1), self.out, flips)
         shown = shown.unflatten(0, (batch, frames))
-        if flips is not None and (self.look.negate or self.look.released):
+        if flips is not None and (self.augmentation.negate or self.augmentation.released):
             back = flips.view(batch, frames, 1, 1)
-            if self.look.negate:
+            if self.augmentation.negate:
                 shown[:, :, 0] = torch.where(back, -shown[:, :, 0] - 2 * self.offset / self.scale, shown[:, :, 0])
             else:
                 shown[:, :, 1] = torch.where(back, shown[:, :, 1].flip(-1), shown[:, :, 1])
-        return shown if not self.look.noise else shown + self._pattern(shown)
+        return shown if not self.augmentation.noise else shown + self._pattern(shown)
 
     def _pattern(self, shown: Tensor) -> Tensor:
         """Return the noise (T, C, h, w) in stored units: one pattern for all samples, as the released code has it."""
         if shown.device not in self._patterns:
             drawn = torch.randn(shown.shape[1:], generator=generator("image noise", 999))
-            self._patterns[shown.device] = drawn.to(shown.device) * (self.look.noise / self.scale)
+            self._patterns[shown.device] = drawn.to(shown.device) * (self.augmentation.noise / self.scale)
         return self._patterns[shown.device]

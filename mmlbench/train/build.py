@@ -16,13 +16,13 @@ from ..prepare.cache import Cache
 from ..registry.index import Index
 from ..storage.atomic import read_arrays
 from ..study.run_spec import RunSpec
-from .opened import only_named
 from .rng import seeded
+from .undeclared_reads import only_named
 
 Module = TypeVar("Module", bound=nn.Module)
 
 
-def axes_of(config: Mapping[str, Any]) -> tuple[str, int]:
+def seed_key_of(config: Mapping[str, Any]) -> tuple[str, int]:
     """Return what a run's random axes are derived from: the dataset and the seed, never the method."""
     return config["dataset"], config["seed"]
 
@@ -35,7 +35,7 @@ def build_encoders(config: Mapping[str, Any], cache: Cache, index: Index) -> dic
         kind = index.load("encoder", choice["name"])
         if not issubclass(kind, Encoder):
             raise ConfigError(f"{choice['name']} is no Encoder", "Derive it from mmlbench.encoder.Encoder")
-        with seeded(*axes_of(config), "encoder", modality):
+        with seeded(*seed_key_of(config), "encoder", modality):
             built[modality] = kind(cache.shape(modality), kind.Params(**choice["params"]))
     return built
 
@@ -56,7 +56,7 @@ def _built(config: Mapping[str, Any], cache: Cache, index: Index, samples: int) 
         raise ConfigError(f"{config['method']} is no Method", "Derive it from mmlbench.method.Method")
     classes, recipe = len(cache.manifest["class_names"]), config["recipe"]
     encoders = build_encoders(config, cache, index)
-    with seeded(*axes_of(config), "heads"):
+    with seeded(*seed_key_of(config), "heads"):
         method = kind(kind.Params(**config["params"]), encoders, classes, recipe["epochs"], samples)
         method.precision = recipe["precision"]
         method.build()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..method import Batch
 from ..prepare.cache import Cache
-from .augmentation import Drawn, Look, Pixels, draw, fixed_views
+from .augmentation import Augmentation, Drawn, Pixels, draw, fixed_views
 from .rng import generator
 from .stream import Streamed, ahead
 
@@ -46,10 +46,10 @@ class Noise:
     modality: str
     std: float
 
-    def add(self, inputs: dict[str, Tensor], *axes: str | int) -> None:
+    def add(self, inputs: dict[str, Tensor], *seed_key: str | int) -> None:
         """Add the noise to a batch's inputs (B, *shape), in place."""
         values = inputs[self.modality]
-        drawn = torch.randn(values.shape, generator=generator(*axes, "noise", self.modality))
+        drawn = torch.randn(values.shape, generator=generator(*seed_key, "noise", self.modality))
         values.add_(drawn.to(values.device), alpha=self.std)
 
 
@@ -75,7 +75,7 @@ class Resident:
     gain: float
     bias: float
     valid: Tensor
-    look: Look
+    augmentation: Augmentation
     fixed: Tensor
     pixels: Pixels | None = None
 
@@ -95,7 +95,7 @@ class Resident:
             views: what every sample of the part shows. chosen: the result of `gather`, where it was called ahead.
         """
         chosen = self.gather(index, views) if chosen is None else chosen
-        frames = (len(index), self.look.frames)
+        frames = (len(index), self.augmentation.frames)
         if self.pixels is None:
             values = chosen.to(torch.float32)
         else:
@@ -103,7 +103,7 @@ class Resident:
             flips = None if drawn is None or drawn.flips is None else drawn.flips[index]
             values = self.pixels.show(chosen.unflatten(0, frames), boxes, flips).flatten(0, 1)
         scale_(values, self.gain, self.bias)
-        return values if self.look.frames == 1 else values.unflatten(0, frames)
+        return values if self.augmentation.frames == 1 else values.unflatten(0, frames)
 
 
 def scale_(values: Tensor, gain: float, bias: float) -> None:
@@ -118,8 +118,9 @@ class PartData:
     Args:
         cache: an opened cache. split, part: which samples.
         device: where the batches shall be.
-        axes: what the random axes are derived from: (dataset, seed).
-        noise: on one modality's inputs, if any. looks: modality -> how its views are shown (see `looks_of`).
+        seed_key: what the random axes are derived from: (dataset, seed).
+        noise: on one modality's inputs, if any.
+        augmentations: modality -> how its views are shown (see `augmentations_of`).
         stream: leave the data in the memory map and gather it ahead; the batches are the same.
     """
 
@@ -129,24 +130,28 @@ class PartData:
         split: str,
         part: str,
         device: torch.device,
-        axes: tuple[str, int],
+        seed_key: tuple[str, int],
         noise: Noise | None = None,
-        looks: Mapping[str, Look] | None = None,
+        augmentations: Mapping[str, Augmentation] | None = None,
         stream: bool = False,
     ) -> None:
         facts, self.noise, self.stream = cache.part(split, part), noise, stream
-        self.part, self.ids, self.groups, self.axes, self.device = part, facts.ids, facts.groups, axes, device
+        self.part, self.ids, self.groups, self.seed_key, self.device = part, facts.ids, facts.groups, seed_key, device
         self.label = torch.from_numpy(facts.label).to(device)
         self.modalities: dict[str, Resident] = {}
         for name in cache.modalities:
-            self.modalities[name] = self._modality(cache, split, name, facts.rows[name], (looks or {}).get(name))
+            self.modalities[name] = self._modality(
+                cache, split, name, facts.rows[name], (augmentations or {}).get(name)
+            )
         first = facts.rows[cache.modalities[0]]
         extras = {name: cache.extra(name)[first] for name in cache.manifest["extras"]}
         self.extra = {name: torch.from_numpy(values).to(device) for name, values in extras.items()}
 
-    def _modality(self, cache: Cache, split: str, name: str, rows: np.ndarray, look: Look | None) -> Resident:
+    def _modality(
+        self, cache: Cache, split: str, name: str, rows: np.ndarray, augmentation: Augmentation | None
+    ) -> Resident:
         """Return a modality's views with all that is needed to show them."""
-        look, array = look or Look(), cache.array(name)
+        augmentation, array = augmentation or Augmentation(), cache.array(name)
         count, own, facts = array.shape[1], cache.valid(name), cache.manifest["arrays"][name]
         valid = torch.from_numpy(np.full(len(rows), count) if own is None else own[rows].astype(np.int64))
         where = torch.device("cpu") if self.stream else self.device
@@ -157,9 +162,11 @@ class PartData:
             used, rows = np.unique(rows, return_inverse=True)
             stored = torch.from_numpy(np.ascontiguousarray(array[used])).to(self.device).flatten(0, 1)
         first = torch.from_numpy(rows * count).to(where)
-        fixed = fixed_views(valid, look).to(where)
-        pixels = None if look.plain else Pixels(look, array.shape[2:], facts["scale"], facts["offset"])
-        return Resident(stored, first, count, *cache.affine(split, name), valid, look, fixed, pixels)
+        fixed = fixed_views(valid, augmentation).to(where)
+        pixels = (
+            None if augmentation.plain else Pixels(augmentation, array.shape[2:], facts["scale"], facts["offset"])
+        )
+        return Resident(stored, first, count, *cache.affine(split, name), valid, augmentation, fixed, pixels)
 
     def __len__(self) -> int:
         return len(self.label)
@@ -183,8 +190,8 @@ class PartData:
         }
         if self.noise is not None and len(index):
             first = int(index[0])
-            epoch = (self.axes[1], views.epoch) if isinstance(views, Views) else ()
-            self.noise.add(inputs, self.axes[0], self.part, first, *epoch)
+            epoch = (self.seed_key[1], views.epoch) if isinstance(views, Views) else ()
+            self.noise.add(inputs, self.seed_key[0], self.part, first, *epoch)
         extra = {name: values[index] for name, values in self.extra.items()}
         return Batch(index, inputs, self.label[index], extra)
 
@@ -194,8 +201,8 @@ class PartData:
         views.epoch = epoch
         for name, resident in self.modalities.items():
             size = None if resident.pixels is None else resident.pixels.shape[1:]
-            drawn = draw(resident.valid, size, resident.look, self.axes, name, epoch)  # type: ignore[arg-type]
-            shown = drawn.views[:, 0] if resident.look.frames == 1 else drawn.views
+            drawn = draw(resident.valid, size, resident.augmentation, self.seed_key, name, epoch)  # type: ignore[arg-type]
+            shown = drawn.views[:, 0] if resident.augmentation.frames == 1 else drawn.views
             views[name] = shown.to(resident.first.device)
             if drawn.boxes is not None or drawn.flips is not None:
                 on = [None if part is None else part.to(self.device) for part in (drawn.boxes, drawn.flips)]
@@ -204,7 +211,7 @@ class PartData:
 
     def order(self, epoch: int) -> Tensor:
         """Return the epoch's order of the samples, int64 (n,)."""
-        return torch.randperm(len(self), generator=generator(*self.axes, "order", epoch)).to(self.device)
+        return torch.randperm(len(self), generator=generator(*self.seed_key, "order", epoch)).to(self.device)
 
     def batches(self, pieces: Iterable[Tensor], views: dict[str, Tensor] | None = None) -> Iterator[Batch]:
         """Yield the batches of some positions, in order; streamed data is gathered ahead."""
@@ -226,7 +233,7 @@ class PartData:
         yield from self.batches(torch.arange(len(self), device=self.device).split(EVALUATION_BATCH), views)
 
 
-def cuts(samples: int, batch_size: int) -> list[tuple[int, int]]:
+def batch_bounds(samples: int, batch_size: int) -> list[tuple[int, int]]:
     """Return the (start, stop) of the batches of an epoch; a last sample alone joins its neighbours.
 
     No sample is dropped; a batch of one would break batch normalisation.

@@ -24,12 +24,12 @@ def check_shapes(method: Method, logits: Logits, samples: int) -> dict[str, Tens
         RunError: it is no Logits, or one has another shape than (samples, classes).
     """
     if not isinstance(logits, Logits):
-        raise RunError(f"the method {method.name!r} predicts {type(logits).__name__}, not Logits", "Mend its predict")
+        raise RunError(f"the method {method.name!r} predicts {type(logits).__name__}, not Logits", "Fix its predict")
     named, wanted = logits.named(), (samples, method.classes)
     for name, values in named.items():
         if values.shape != wanted:
             what = f"the method {method.name!r} returned {name} logits of shape {tuple(values.shape)}, not {wanted}"
-            raise RunError(what, "Mend its predict")
+            raise RunError(what, "Fix its predict")
     return named
 
 
@@ -44,9 +44,9 @@ def check_features(method: Method, found: dict[str, Tensor], samples: int) -> No
         if not isinstance(values, Tensor) or values.shape != wanted:
             shape = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
             what = f"the encoder {encoder} of {name!r} returned {shape}, not features of shape {wanted}"
-            raise RunError(what, "Mend its views() or its dim")
+            raise RunError(what, "Fix its views() or its dim")
         if not bool(values.isfinite().all()):
-            raise RunError(f"the encoder {encoder} of {name!r} returned NaN or infinite features", "Mend the encoder")
+            raise RunError(f"the encoder {encoder} of {name!r} returned NaN or infinite features", "Fix the encoder")
 
 
 @torch.no_grad()
@@ -165,8 +165,8 @@ def check_apart(method: Method, batch: Batch) -> None:
             size = before[other].abs().max().clamp(min=1e-6)
             if bool((after[other] - before[other]).abs().max() > 1e-5 * size):
                 what = f"the features of {other!r} that {method.name!r} returns depend on the input of {name!r}"
-                mend = "Set `mixes = True` in the class, or a gap and rows of missing modalities would be wrong"
-                raise RunError(what, mend)
+                fix = "Set `mixes = True` in the class, or a gap and rows of missing modalities would be wrong"
+                raise RunError(what, fix)
 
 
 def _piece(batch: Batch, piece: slice) -> Batch:
@@ -252,7 +252,7 @@ def features_alone(method: Method, data: PartData, fill: Mapping[str, Tensor]) -
     return {name: torch.cat(parts) for name, parts in pieces.items()}
 
 
-def figures(named: dict[str, Tensor], label: Tensor) -> dict[str, Tensor]:
+def metrics(named: dict[str, Tensor], label: Tensor) -> dict[str, Tensor]:
     """Return the epoch's figures as device scalars: loss, accuracy, and the competition of Figure 2.
 
     For each unimodal logits z_m beside the fused z (DI-MML, Figure 2): `distance` is the mean Euclidean distance of

@@ -81,7 +81,7 @@ class Final:
             for name, logits in named.items():
                 if not bool(logits.isfinite().all()):
                     what = f"the method {self.method.name!r} predicts NaN or infinite {name} logits on {part}"
-                    raise RunError(what, "Mend its predict, or lower the learning rate")
+                    raise RunError(what, "Fix its predict, or lower the learning rate")
             self.predictions |= {f"{rule}/{part}/{name}": _host(logits) for name, logits in named.items()}
             self.logits = sorted(named) or self.logits
         if rule in self.method.keeps:

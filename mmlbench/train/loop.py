@@ -17,11 +17,11 @@ from ..errors import ConfigError, RunError
 from ..method import EpochContext, Features, Method, Stage, Step
 from ..study.selection import NAMES
 from . import Stopped
-from .data import PartData, cuts
-from .evaluate import Evaluator, features, fetch, figures
+from .data import PartData, batch_bounds
+from .evaluate import Evaluator, features, fetch, metrics
 from .flops import FlopMeter
 from .machine import optimizer_kind
-from .meter import CHECK_EVERY, History, Meter, drain, remedy
+from .meter import CHECK_EVERY, History, Meter, pop_diagnostics, remedy
 from .rng import generator, seed_process
 
 #: What a stage may be called.
@@ -34,7 +34,7 @@ class Outcome:
 
     Attributes:
         chosen: rule -> state of the method at the epoch that the rule picked, merged over stages.
-        selected: rule -> list of {stage, epoch, judge, accuracy}.
+        selected: rule -> list of {stage, epoch, select_on, accuracy}.
     """
 
     chosen: dict[str, dict[str, Tensor]] = field(default_factory=dict)
@@ -81,7 +81,7 @@ def check_schedule(method: Method, stages: list[Stage]) -> None:
             )
 
 
-def check_judges(method: Method, stages: list[Stage], named: Iterable[str]) -> None:
+def check_select_on(method: Method, stages: list[Stage], named: Iterable[str]) -> None:
     """Refuse a stage that would be judged by logits that the method does not predict.
 
     Raises:
@@ -89,26 +89,28 @@ def check_judges(method: Method, stages: list[Stage], named: Iterable[str]) -> N
     """
     known = sorted(named)
     for stage in stages:
-        shown = [name for name in known if stage.reports is None or name in stage.reports]
-        if stage.judge not in shown:
-            what = f"{method.name}: stage {stage.name!r} is judged by the logits {stage.judge!r}, which it has not"
-            raise ConfigError(what, f"It has: {', '.join(shown) or 'none'}; mend its `judge` or `reports`")
+        shown = [name for name in known if stage.evaluates is None or name in stage.evaluates]
+        if stage.select_on not in shown:
+            what = (
+                f"{method.name}: stage {stage.name!r} is judged by the logits {stage.select_on!r}, which it has not"
+            )
+            raise ConfigError(what, f"It has: {', '.join(shown) or 'none'}; fix its `select_on` or `evaluates`")
 
 
-def check_deeds(method: Method, stages: list[Stage]) -> dict[str, float]:
+def check_mechanisms(method: Method, stages: list[Stage]) -> dict[str, float]:
     """Return how much each mechanism acted.
 
     Raises:
         RunError: one was scheduled and never acted.
     """
-    deeds = {name: float(amount) for name, amount in method.deeds.items()}
+    mechanism_counts = {name: float(amount) for name, amount in method.mechanism_counts.items()}
     for mechanism in method.mechanisms():
-        if not mechanism.off and not deeds.get(mechanism.name):
+        if not mechanism.off and not mechanism_counts.get(mechanism.name):
             raise RunError(
                 f"{method.name}: {mechanism.name!r} was scheduled and never acted",
-                "Mend the method, or switch the mechanism off on purpose",
+                "Fix the method, or switch the mechanism off on purpose",
             )
-    return deeds
+    return mechanism_counts
 
 
 def _lay_out(optimizer: Optimizer) -> None:
@@ -127,7 +129,7 @@ class Trainer:
 
     Args:
         method: built, on the device. data: part -> samples. recipe: the resolved recipe.
-        axes: (dataset, seed), from which every random axis is derived. evaluator: of the method.
+        seed_key: (dataset, seed), from which every random axis is derived. evaluator: of the method.
         save: called with the whole state when a checkpoint is due. save_every: seconds between two.
         asked_to_stop: looked at after every step. report: called with (stage, epoch, figures, epochs left)
             after every epoch. lap: called with the name of what the time since its last call went into.
@@ -138,7 +140,7 @@ class Trainer:
         method: Method,
         data: dict[str, PartData],
         recipe: dict[str, Any],
-        axes: tuple[str, int],
+        seed_key: tuple[str, int],
         evaluator: Evaluator | None = None,
         save: Callable[[dict[str, Any]], None] = lambda state: None,
         save_every: float = 10.0,
@@ -146,17 +148,17 @@ class Trainer:
         report: Callable[[Stage, int, dict[str, float], int], None] = lambda stage, epoch, values, left: None,
         lap: Callable[[str], None] = lambda name: None,
     ) -> None:
-        self.method, self.data, self.recipe, self.axes = method, data, recipe, axes
+        self.method, self.data, self.recipe, self.seed_key = method, data, recipe, seed_key
         self.save, self.save_every, self.asked_to_stop = save, save_every, asked_to_stop
         self.report, self.lap = report, lap
         self.device = data["train"].device
         self.evaluator = evaluator or Evaluator(method)
-        self.cuts = cuts(len(data["train"]), recipe["batch_size"])
+        self.batch_bounds = batch_bounds(len(data["train"]), recipe["batch_size"])
         self.rules = [rule for rule in NAMES if rule == "last" or len(data[rule])]
         self.stages = method.stages()
         self.outcome = Outcome()
         self.best: dict[str, dict[str, Any]] = {}
-        self.meter = Meter(len(self.cuts), self.device, self.recipe)
+        self.meter = Meter(len(self.batch_bounds), self.device, self.recipe)
         self.position = (0, 0, 0)
         self.resuming: dict[str, Any] | None = None
         self.flops = FlopMeter()
@@ -217,25 +219,25 @@ class Trainer:
         if self.resuming is not None:
             start, self.resuming = self.position[2], None
         else:
-            self.meter = Meter(len(self.cuts), self.device, self.recipe)
+            self.meter = Meter(len(self.batch_bounds), self.device, self.recipe)
             self.flops.begin(stage.name, afresh=epoch in self._turns(stage))
             with self.flops.hook():
                 (stage.before_epoch or self.method.before_epoch)(self._context(stage, epoch, "before"))
             self._modes(stage)
         order, views = train.order(epoch), train.views(epoch)
         where = f"{self.method.name}, stage {stage.name!r}, epoch {epoch}"
-        pieces = [order[slice(*cut)] for cut in self.cuts[start:]]
+        pieces = [order[slice(*bounds)] for bounds in self.batch_bounds[start:]]
         for k, batch in enumerate(train.batches(pieces, views), start):
-            rng = generator(*self.axes, "method", stage.name, epoch, k, device=self.device)
-            seed_process(self.device, *self.axes, "process", stage.name, epoch, k)
+            rng = generator(*self.seed_key, "method", stage.name, epoch, k, device=self.device)
+            seed_process(self.device, *self.seed_key, "process", stage.name, epoch, k)
             step = self.method.step = Step(stage, epoch, k, rng)
-            with self.flops.step(epoch, k, len(self.cuts), len(batch)):
+            with self.flops.step(epoch, k, len(self.batch_bounds), len(batch)):
                 outcome = self.method.train_step(batch, step, optimizers)
             self.meter.add(k, outcome, batch.label)
             if (k + 1) % CHECK_EVERY == 0:
                 self.meter.check(k + 1, where)
             self._maybe_save((number, epoch, k + 1), optimizers)
-        self.meter.check(len(self.cuts), where)
+        self.meter.check(len(self.batch_bounds), where)
         with self.flops.hook():
             self.method.after_epoch(self._context(stage, epoch, "after"))
         self.flops.end()
@@ -265,9 +267,9 @@ class Trainer:
         def batches(part: str = "train", augment: bool = False) -> Any:
             return of(part).in_order(epoch if augment else None)
 
-        axes = (*self.axes, when, stage.name, epoch)
-        seed_process(self.device, *axes, "process")
-        rng = generator(*axes, device=self.device)
+        seed_key = (*self.seed_key, when, stage.name, epoch)
+        seed_process(self.device, *seed_key, "process")
+        rng = generator(*seed_key, device=self.device)
         return EpochContext(stage, epoch, rng, seen, batches)
 
     def _turns(self, stage: Stage) -> set[int]:
@@ -278,19 +280,19 @@ class Trainer:
     # ---- evaluation and selection ------------------------------------------------------------------------
     def _evaluate(self, stage: Stage, epoch: int, rate: float) -> None:
         history = self.outcome.history
-        scalars = {f"train {name}": value for name, value in self.meter.figures(len(self.data["train"])).items()}
+        scalars = {f"train {name}": value for name, value in self.meter.metrics(len(self.data["train"])).items()}
         for part in ("val", "test"):
             data = self.data[part]
             if not len(data):
                 continue
             named = self.evaluator.logits(data)
-            if stage.reports is not None:
-                named = {name: logits for name, logits in named.items() if name in stage.reports}
-            if stage.judge not in named:
-                raise RunError(f"{self.method.name} has no logits {stage.judge!r} to judge by", "Mend its stages")
-            scalars |= {f"{part} {name}": value for name, value in figures(named, data.label).items()}
+            if stage.evaluates is not None:
+                named = {name: logits for name, logits in named.items() if name in stage.evaluates}
+            if stage.select_on not in named:
+                raise RunError(f"{self.method.name} has no logits {stage.select_on!r} to judge by", "Fix its stages")
+            scalars |= {f"{part} {name}": value for name, value in metrics(named, data.label).items()}
             history.correctness(stage.name, part, named, data.label)
-        scalars |= {f"train {name}": value for name, value in drain(self.method, self.device).items()}
+        scalars |= {f"train {name}": value for name, value in pop_diagnostics(self.method, self.device).items()}
         values = fetch(scalars) | {"train lr": rate}
         wrong = [name for name, value in values.items() if not math.isfinite(value)]
         if wrong:
@@ -300,7 +302,7 @@ class Trainer:
             own = {name.split(" ", 1)[1]: v for name, v in values.items() if name.startswith(f"{part} ")}
             history.add(stage.name, epoch, part, own)
         for rule in self.rules:
-            reached = values.get(f"{'test' if rule == 'last' else rule} accuracy/{stage.judge}", float("nan"))
+            reached = values.get(f"{'test' if rule == 'last' else rule} accuracy/{stage.select_on}", float("nan"))
             if rule == "last" or rule not in self.best or reached > self.best[rule]["accuracy"]:
                 final = rule != "last" or epoch == stage.epochs - 1
                 state = self._snapshot() if final else None
@@ -314,7 +316,7 @@ class Trainer:
     def _choose(self, stage: Stage) -> None:
         """Merge the stage's picks into the run's: all of the state, or that of its own modules."""
         own = None
-        if stage.reports is not None and stage.train is not None:
+        if stage.evaluates is not None and stage.train is not None:
             ids = {id(t) for module in stage.train for t in (*module.parameters(), *module.buffers())}
             own = {n for n, t in self.method.state_dict(keep_vars=True).items() if id(t) in ids}
         for rule in self.rules:
@@ -324,7 +326,7 @@ class Trainer:
                 earlier = self.outcome.chosen.get(rule) or self._snapshot()
                 merged = {name: pick["state"][name] if name in own else value for name, value in earlier.items()}
             self.outcome.chosen[rule] = merged
-            facts = {"stage": stage.name, "judge": stage.judge}
+            facts = {"stage": stage.name, "select_on": stage.select_on}
             facts |= {"epoch": pick["epoch"], "accuracy": pick["accuracy"]}
             self.outcome.selected.setdefault(rule, []).append(facts)
 
@@ -345,7 +347,7 @@ class Trainer:
             "position": self.position,
             "method": dict(self.method.state_dict()),
             "diagnostics": {name: list(pair) for name, pair in self.method.diagnostics.items()},
-            "deeds": dict(self.method.deeds),
+            "mechanism_counts": dict(self.method.mechanism_counts),
             "optimizers": [optimizer.state_dict() for optimizer in optimizers],
             "meter": self.meter.state(),
             "best": self.best,
@@ -367,7 +369,7 @@ class Trainer:
 
         self.method.load_state_dict(state["method"])
         self.method.diagnostics = {n: (moved(total), count) for n, (total, count) in state["diagnostics"].items()}
-        self.method.deeds = moved(state["deeds"])
+        self.method.mechanism_counts = moved(state["mechanism_counts"])
         self.meter.restore(state["meter"])
         self.best, out = moved(state["best"]), self.outcome
         out.chosen, out.selected = moved(state["chosen"]), state["selected"]

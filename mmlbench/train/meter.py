@@ -29,7 +29,7 @@ def remedy(recipe: Mapping[str, Any]) -> str:
         odd.append(f"lower the noise on the inputs ({max(noise, float(recipe.get('image_noise') or 0)):g})")
     if not odd or lr > 1:
         odd.append("lower the learning rate")
-    return f"{', '.join(odd)}, or mend the method"
+    return f"{', '.join(odd)}, or fix the method"
 
 
 class Meter:
@@ -60,15 +60,15 @@ class Meter:
         if bool(bad[self.checked :].any()):
             first = int(bad.int().argmax())
             good = ", ".join(f"{value:.4g}" for value in values[max(0, first - 3) : first].tolist()) or "none"
-            mend = remedy(self.recipe)
+            fix = remedy(self.recipe)
             if not first and where.endswith(", epoch 0"):
-                mend = "No step was taken before it, so it is the loss or the data, not the learning rate"
+                fix = "No step was taken before it, so it is the loss or the data, not the learning rate"
             raise RunError(
-                f"{where}, step {first}: the loss is {values[first].item():.4g}; last good values: {good}", mend
+                f"{where}, step {first}: the loss is {values[first].item():.4g}; last good values: {good}", fix
             )
         self.checked = until
 
-    def figures(self, samples: int) -> dict[str, Tensor]:
+    def metrics(self, samples: int) -> dict[str, Tensor]:
         """Return the epoch's mean loss and running accuracies as device scalars."""
         found = {"loss": self.losses.mean()}
         return found | {f"accuracy/{name}": hits.double() / samples for name, hits in self.correct.items()}
@@ -85,7 +85,7 @@ class Meter:
         self.checked = state["checked"]
 
 
-def drain(method: Method, device: torch.device) -> dict[str, Tensor]:
+def pop_diagnostics(method: Method, device: torch.device) -> dict[str, Tensor]:
     """Return the means of the epoch's diagnostics as device scalars, and empty them."""
     found = {}
     for name, (total, count) in method.diagnostics.items():

@@ -10,24 +10,24 @@ from ..method import Stage
 
 
 class Progress:
-    """Reports epochs through `say`, at most one line every `every` seconds, the last of a stage always."""
+    """Reports epochs through `log`, at most one line every `every` seconds, the last of a stage always."""
 
-    def __init__(self, config: dict[str, Any], say: Callable[[str], None], every: float = 2.0) -> None:
-        self.method, self.say, self.every = config["method"], say, every
-        self.began = self.told = time.monotonic()
+    def __init__(self, config: dict[str, Any], log: Callable[[str], None], every: float = 2.0) -> None:
+        self.method, self.log, self.every = config["method"], log, every
+        self.began = self.logged_at = time.monotonic()
         self.epochs = 0
 
     def __call__(self, stage: Stage, epoch: int, values: dict[str, float], left: int) -> None:
         """Take the figures of an epoch; `left` epochs are still to come."""
         self.epochs += 1
         now = time.monotonic()
-        if now - self.told < self.every and epoch + 1 < stage.epochs:
+        if now - self.logged_at < self.every and epoch + 1 < stage.epochs:
             return
-        self.told = now
+        self.logged_at = now
         each = (now - self.began) / self.epochs
-        part = "val" if f"val accuracy/{stage.judge}" in values else "test"
-        self.say(
+        part = "val" if f"val accuracy/{stage.select_on}" in values else "test"
+        self.log(
             f"{self.method}, stage {stage.name}, epoch {epoch + 1}/{stage.epochs}: "
-            f"loss {values['train loss']:.4f}, {part} accuracy of {stage.judge} "
-            f"{values[f'{part} accuracy/{stage.judge}']:.3f}; {each:.2f} s an epoch, {each * left:.0f} s left"
+            f"loss {values['train loss']:.4f}, {part} accuracy of {stage.select_on} "
+            f"{values[f'{part} accuracy/{stage.select_on}']:.3f}; {each:.2f} s an epoch, {each * left:.0f} s left"
         )

@@ -19,8 +19,8 @@ from ..registry.index import Index
 from ..results.curve import check_curve, curve_file, sealed
 from ..results.run_folder import RunFolder
 from ..storage.atomic import Through, read_arrays, whole, write_arrays
-from .augmentation import looks_of
-from .build import axes_of, build_method, on_device
+from .augmentation import augmentations_of
+from .build import build_method, on_device, seed_key_of
 from .data import Noise, PartData
 from .evaluate import Evaluator
 from .machine import set_up_torch
@@ -63,12 +63,12 @@ def under_noise(
     weights = read_arrays(run.path / "weights-last.npz")
     method.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
     on_device(method, device).requires_grad_(False)
-    looks = looks_of(config["recipe"], cache)
+    augmentations = augmentations_of(config["recipe"], cache)
     found: dict[str, np.ndarray] = {}
     for modality in method.modalities:
         for strength in strengths:
             noise = Noise(modality, float(strength))
-            data = PartData(cache, config["split"], "test", device, axes_of(config), noise, looks)
+            data = PartData(cache, config["split"], "test", device, seed_key_of(config), noise, augmentations)
             for name, logits in Evaluator(method).logits(data).items():
                 found[f"{modality}={strength:g}/{name}"] = logits.cpu().numpy()
     write_arrays(path, sealed(found, run.path / "run.json", strengths), through=through)

@@ -22,22 +22,22 @@ from ..storage.hashing import digest, file_digest
 from ..storage.lease import Lease
 from ..study.run_spec import RUN_SCHEMA, RunSpec
 from . import Stopped, checkpoint
-from .augmentation import looks_of
-from .build import axes_of, build_method, on_device, parameter_counts, sources
+from .augmentation import augmentations_of
+from .build import build_method, on_device, parameter_counts, seed_key_of, sources
 from .complete import completeness, stamp
 from .data import PartData, noise_of
 from .energy import EnergyMeter
 from .evaluate import Evaluator, check_apart, check_features, check_shapes
 from .final import Final, packed_bits
 from .flops import FlopCounter
-from .loop import Outcome, Trainer, check_deeds, check_judges, check_schedule
+from .loop import Outcome, Trainer, check_mechanisms, check_schedule, check_select_on
 from .machine import set_up_torch
 from .progress import Progress
 from .provenance import now, provenance
 from .record import engine_fingerprint, history_csv, packages
 from .stream import too_large
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 #: What survives the start of a run that is not complete.
 WORKING = ("checkpoint.npz", "lease.json", ".lease.")
 
@@ -67,7 +67,7 @@ class Runner:
 
     Args:
         spec: the run. index: of the plug-ins. results: the results folder. cache: the opened prepared cache.
-        device: where to compute. say: takes one line of progress. asked_to_stop: looked at after every step.
+        device: where to compute. log: takes one line of progress. asked_to_stop: looked at after every step.
     """
 
     spec: RunSpec
@@ -75,7 +75,7 @@ class Runner:
     results: Path
     cache: Cache
     device: torch.device
-    say: Say
+    log: Log
     asked_to_stop: Callable[[], bool] = lambda: False
     save_every: float = 10.0
 
@@ -96,12 +96,12 @@ class Runner:
             stamp(self.results, self.spec)
             return False
         try:
-            with Lease(self.folder, self.say, check=self._stop_waiting) as self.lease:
+            with Lease(self.folder, self.log, check=self._stop_waiting) as self.lease:
                 return self._make_unless_there()
         except LeaseLost as lost:
             if self._todo():
                 raise
-            self.say(f"{lost.what}; the run is complete there, and nothing of this process is kept")
+            self.log(f"{lost.what}; the run is complete there, and nothing of this process is kept")
             return False
 
     def _make_unless_there(self) -> bool:
@@ -109,7 +109,7 @@ class Runner:
         why = self._todo()
         if why:
             if why != "not made yet":
-                self.say(f"{self.spec.path} is made anew: {why}")
+                self.log(f"{self.spec.path} is made anew: {why}")
             self._make()
         stamp(self.results, self.spec, self.lease)
         return bool(why)
@@ -146,33 +146,35 @@ class Runner:
         set_up_torch(self.device, config["recipe"]["threads"])
         data = self._data()
         method = build_method(config, self.cache, self.index, len(data["train"]))
-        method.adopt(sources(self.spec, self.results, "last"))
+        method.load_required(sources(self.spec, self.results, "last"))
         self.energy = EnergyMeter(self.device)
         on_device(method, self.device)
         final = self._start(method, data)
         outcome = self._train(method, data, final.evaluator)
         if not outcome.history.rows:  # nothing was trained: each rule takes what it picked in the reused runs
             for rule in outcome.chosen:
-                method.adopt(sources(self.spec, self.results, rule))
+                method.load_required(sources(self.spec, self.results, rule))
                 outcome.chosen[rule] = {name: v.detach().clone() for name, v in method.state_dict().items()}
-        deeds = check_deeds(method, method.stages())
+        mechanism_counts = check_mechanisms(method, method.stages())
         self.clock.lap("train")
         for rule, state in outcome.chosen.items():
             final.add(rule, state)
         if self._todo():
             self._clear()
-            self._write(method, outcome, final, deeds, started)
+            self._write(method, outcome, final, mechanism_counts, started)
         else:  # it was brought here meanwhile (`mmlbench import`), and a complete run is never cleared
-            self.say(f"{self.spec.path} was completed by another process meanwhile")
+            self.log(f"{self.spec.path} was completed by another process meanwhile")
 
     def _data(self) -> dict[str, PartData]:
         config = self.spec.config
-        noise, looks = noise_of(config["recipe"]), looks_of(config["recipe"], self.cache)
+        noise, augmentations = noise_of(config["recipe"]), augmentations_of(config["recipe"], self.cache)
         stream = too_large(self.cache, self.device)
         if stream:
-            self.say(f"{self.spec.path}: the data is larger than the device's free memory and is streamed")
+            self.log(f"{self.spec.path}: the data is larger than the device's free memory and is streamed")
         data = {
-            part: PartData(self.cache, config["split"], part, self.device, axes_of(config), noise, looks, stream)
+            part: PartData(
+                self.cache, config["split"], part, self.device, seed_key_of(config), noise, augmentations, stream
+            )
             for part in ("train", "val", "test")
         }
         count, where = len(data["train"]), f"{config['dataset']}/{config['split']}"
@@ -202,7 +204,7 @@ class Runner:
             check_features(method, method.encode(few), len(few))
         with torch.no_grad(), FlopCounter() as counter:
             named = check_shapes(method, method.infer(few), len(few))
-        check_judges(method, method.stages(), named)
+        check_select_on(method, method.stages(), named)
         check_apart(method, few)
         self.forward_flops = counter.total / len(few)
 
@@ -229,12 +231,12 @@ class Runner:
             method,
             data,
             self.spec.config["recipe"],
-            axes_of(self.spec.config),
+            seed_key_of(self.spec.config),
             evaluator,
             save=save,
             save_every=self.save_every,
             asked_to_stop=self._asked,
-            report=Progress(self.spec.config, self.say),
+            report=Progress(self.spec.config, self.log),
             lap=self._lap,
         )
         kept = self._checkpoint(path, identity)
@@ -244,7 +246,7 @@ class Runner:
             self.clock.add(kept["seconds"])
             stage, epoch, step = trainer.position
             name = trainer.stages[stage].name
-            self.say(f"{self.spec.path} goes on from stage {name!r}, epoch {epoch}, step {step}")
+            self.log(f"{self.spec.path} goes on from stage {name!r}, epoch {epoch}, step {step}")
         return trainer.run()
 
     def _checkpoint(self, path: Path, identity: dict[str, str]) -> dict[str, Any] | None:
@@ -258,13 +260,15 @@ class Runner:
         except (DataError, KeyError, TypeError, AttributeError) as error:
             kept, reason = None, f"it can't be read ({error})"
         if reason:
-            self.say(f"{path} is thrown away: {reason}; the run starts from the beginning")
+            self.log(f"{path} is thrown away: {reason}; the run starts from the beginning")
             self.lease.remove(path)
             return None
         return kept
 
     # ---- writing -----------------------------------------------------------------------------------------
-    def _write(self, method: Method, outcome: Outcome, final: Final, deeds: dict[str, float], started: str) -> None:
+    def _write(
+        self, method: Method, outcome: Outcome, final: Final, mechanism_counts: dict[str, float], started: str
+    ) -> None:
         """Write the folder's files, run.json last."""
         through = self.lease.whole
         try:
@@ -278,7 +282,7 @@ class Runner:
                 write_arrays(self.folder / names[-1], arrays, False, through)
             self.clock.lap("evaluate")
             hashes = {name: file_digest(self.folder / name) for name in names}
-            record = self._facts(method, outcome, final, deeds) | {"files": hashes}
+            record = self._facts(method, outcome, final, mechanism_counts) | {"files": hashes}
             own = digest(record)[:16]
             seconds = self.clock.seconds | {"total": sum(self.clock.seconds.values())}
             joules, named = self.energy.joules(self.resumed), places_of(self.spec.config)
@@ -289,7 +293,9 @@ class Runner:
         except OSError as error:
             raise storage_error(error, self.folder) from error
 
-    def _facts(self, method: Method, outcome: Outcome, final: Final, deeds: dict[str, float]) -> dict[str, Any]:
+    def _facts(
+        self, method: Method, outcome: Outcome, final: Final, mechanism_counts: dict[str, float]
+    ) -> dict[str, Any]:
         """Return run.json without the hashes; see docs/run-folder.md."""
         manifest, split = self.cache.manifest, self.spec.config["split"]
         counts = manifest["splits"][split]["counts"]
@@ -314,7 +320,7 @@ class Runner:
             "epochs": outcome.epochs,
             "logits": final.logits,
             "selected": outcome.selected,
-            "mechanisms": deeds,
+            "mechanisms": mechanism_counts,
             "probe": final.probe_facts,
             "requires": required,
             "bayes": manifest["bayes"],

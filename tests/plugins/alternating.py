@@ -30,7 +30,7 @@ class Alternating(Method):
         loss = cross_entropy(logits, batch.label)
         loss.backward()
         optimizers[turn].step()
-        self.acted(f"turns/{m}")
+        self.count_mechanism(f"turns/{m}")
         return loss
 
     def predict(self, features) -> Logits:

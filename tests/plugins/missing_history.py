@@ -31,6 +31,6 @@ class MissingHistory(Joint):
         without = torch.stack(losses, 1)
         past = 0.9 * self.history[batch.index] + 0.1 * without.detach()
         self.history[batch.index] = past
-        self.acted("history", past.sum())
+        self.count_mechanism("history", past.sum())
         total = cross_entropy(logits.fused, batch.label) + (past.softmax(1) * without).sum(1).mean()
         return total, Logits(fused=logits.fused, sliced=logits.sliced)

@@ -30,4 +30,4 @@ class Reinit(Joint):
         self.record(**{f"separation/{m}": score for m, score in scores.items()})
         ahead = self.encoders[max(scores, key=scores.__getitem__)]
         kaiming_normal_(ahead.convolutions()[-1].data, mode="fan_out", generator=context.rng)
-        self.acted("reset")
+        self.count_mechanism("reset")

@@ -42,12 +42,12 @@ def account_and_qos_that_there_are_not(project):
 
 
 def a_partition_that_is_not_for_us(project):
-    said = "SLURM can never start it: pending with reason Job's"
+    message = "SLURM can never start it: pending with reason Job's"
     text = project.go(code=1, config={"jobs": 2}, partition="golden")
-    assert f"{said} QOS not permitted to use this partition (golden allows gold not normal)" in text
+    assert f"{message} QOS not permitted to use this partition (golden allows gold not normal)" in text
     assert "set submitit-qos to one that the partition takes" in text
     text = project.go(code=1, config={"jobs": 1}, partition="theirs")
-    assert f"{said} account not permitted to use this partition (theirs allows others not lab)" in text
+    assert f"{message} account not permitted to use this partition (theirs allows others not lab)" in text
     assert "set submitit-account to one that the partition takes" in text
     project.wait(lambda: project.queue() == [])
 
@@ -57,9 +57,9 @@ def the_doctor_says_so(project):
     (project.folder / "slurm" / "config.yaml").write_text("executor: submitit\njobs: 9\nsubmitit-partition: golden\n")
     process = project.start("mmlbench", "doctor", "--slurm")
     assert process.wait(100) == 1, project.output()
-    said = " ".join(project.output().split())
-    assert "SLURM can never start it: Job's QOS not permitted to use this partition (golden allows gold" in said
-    assert "set submitit-qos to one that the partition takes" in said and "nothing is wrong" not in said
+    message = " ".join(project.output().split())
+    assert "SLURM can never start it: Job's QOS not permitted to use this partition (golden allows gold" in message
+    assert "set submitit-qos to one that the partition takes" in message and "nothing is wrong" not in message
 
 
 def the_submit_limit_is_waited_for(project):

@@ -43,36 +43,36 @@ def doctor(project, partition="", more=""):
 
 
 def test_what_fits_and_what_does_not(clone):
-    said = doctor(clone)
-    assert "240 min, 1 CPU, 1500 MB, 1 GPU: fits" in said
-    assert "9000 MB of memory in one allocation are more than a node of partition normal has" in said
-    assert "sees this folder and this Python, torch sees no GPU" in said
+    message = doctor(clone)
+    assert "240 min, 1 CPU, 1500 MB, 1 GPU: fits" in message
+    assert "9000 MB of memory in one allocation are more than a node of partition normal has" in message
+    assert "sees this folder and this Python, torch sees no GPU" in message
 
 
 def test_a_partition_that_there_is_not(clone):
-    said = doctor(clone, "long")
-    assert "there is no partition 'long'" in said and "sbatch refuses it: " in said
+    message = doctor(clone, "long")
+    assert "there is no partition 'long'" in message and "sbatch refuses it: " in message
 
 
 def test_a_node_without_this_python(clone):
     clone.hide(Path(sys.prefix))
-    said = doctor(clone)
-    assert f"failed: the node can't start {sys.executable}. Install it where all nodes see it" in said
+    message = doctor(clone)
+    assert f"failed: the node can't start {sys.executable}. Install it where all nodes see it" in message
 
 
 def test_a_setup_line_that_fails(clone):
     clone.environment.pop("USER", None)
-    said = doctor(clone, more="submitit-setup: |\n  export HERE=1\n  module load cuda")
+    message = doctor(clone, more="submitit-setup: |\n  export HERE=1\n  module load cuda")
     assert (
         "failed: the setup line 'module load cuda' failed with exit code 127 on the node. Correct submitit-setup"
-        in said
+        in message
     )
 
 
 def test_a_folder_that_the_node_does_not_see(clone):
     clone.hide(clone.folder.parent)
-    said = doctor(clone)
-    assert f"failed: the node can't see {clone.folder}. Work in a folder that all nodes share" in said
+    message = doctor(clone)
+    assert f"failed: the node can't see {clone.folder}. Work in a folder that all nodes share" in message
 
 
 #: What this site takes from no job, and what each has to say.
@@ -92,11 +92,11 @@ def strict(cluster):
 def test_the_job_that_asks_a_node_what_it_sees_has_the_profiles_flags(strict, clone):
     """A node that can't see the folder leaves no log, so it is asked by a further job."""
     clone.hide(clone.folder.parent)
-    said = doctor(clone, more=FLAGS)
-    assert f"failed: the node can't see {clone.folder}" in said
+    message = doctor(clone, more=FLAGS)
+    assert f"failed: the node can't see {clone.folder}" in message
 
 
 def test_a_flag_that_only_runs_are_sent_with_is_tried(strict, clone):
     """The site refuses --signal, which a run is sent with."""
-    said = doctor(clone, more=FLAGS.replace(", signal", ""))
-    assert "sbatch refuses it: " in said and "this site does not take --signal" in said
+    message = doctor(clone, more=FLAGS.replace(", signal", ""))
+    assert "sbatch refuses it: " in message and "this site does not take --signal" in message

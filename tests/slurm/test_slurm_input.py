@@ -1,4 +1,4 @@
-"""Bad input and bad surroundings: each ends in one clear line with its mend, and nothing is left in the queue."""
+"""Bad input and bad surroundings: each ends in one clear line with its fix, and nothing is left in the queue."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ONE = {"jobs": 1, "do": "true"}
 OFFERS = "The cluster offers: normal (600 min; nodes of 4 CPUs, 4000 MB, 2 GPUs fake)"
 
 
-def said(project, *words, **options):
+def message(project, *words, **options):
     """Run a workflow that fails; return the line that says why."""
     text = project.go(*words, code=1, **options)
     project.cluster.start_munge()
@@ -59,7 +59,7 @@ def test_what_the_cluster_does_not_have_is_said_for_each_job(project):
 def test_a_gpu_where_there_is_none(project):
     project.cluster.restart(gpus=0)
     try:
-        text = said(project, config=ONE, gpus="1")
+        text = message(project, config=ONE, gpus="1")
     finally:
         project.cluster.restart(gpus=2)
     assert "1 GPU: no node of partition normal has that. The cluster offers: normal (600 min; nodes of 4 CPUs" in text
@@ -81,7 +81,7 @@ def test_no_sbatch_here(project, tmp_path):
         if tool.name not in ("sbatch", "squeue", "scancel", "scontrol", "srun", "sinfo"):
             (tools / tool.name).symlink_to(tool)
     project.environment["PATH"] = f"{Path(sys.executable).parent}:{tools}"
-    text = said(project, config=ONE)
+    text = message(project, config=ONE)
     assert "SLURM's commands are not here (sbatch, squeue, scancel, scontrol, srun, sinfo)" in text
     assert "or run the workflow on this machine with: snakemake --cores all" in text
 
@@ -96,24 +96,24 @@ def test_an_unknown_key_in_the_profile(project):
 
 def test_munge_is_down(project):
     project.cluster.stop_munge()
-    text = said(project, config=ONE, patience=1)
+    text = message(project, config=ONE, patience=1)
     assert "munge, which proves who you are, does not answer here: tell the administrator" in text
 
 
 def test_the_controller_is_down_and_stays_down(project):
     project.cluster.stop_controller()
-    text = said(project, config=ONE, patience=1)
+    text = message(project, config=ONE, patience=1)
     assert "the controller does not answer: wait, or ask the administrator (" in text and "given up after 0" in text
 
 
 def test_the_working_folder_is_not_visible_on_the_node(project):
     project.hide(project.folder.parent)
-    text = said(project, config=ONE)
+    text = message(project, config=ONE)
     assert f"the node can't see {project.folder}: work in a folder that all nodes share" in text
 
 
 def test_a_setup_line_that_fails_is_named_and_the_folder_is_not_blamed(project):
-    text = said(project, config=ONE, setup="export HERE=1\nmodule load cuda/12\ntrue")
+    text = message(project, config=ONE, setup="export HERE=1\nmodule load cuda/12\ntrue")
     assert (
         "the setup line 'module load cuda/12' failed with exit code 127 on the node: correct submitit-setup" in text
     )
@@ -123,7 +123,7 @@ def test_a_setup_line_that_fails_is_named_and_the_folder_is_not_blamed(project):
 
 
 def test_a_setup_that_is_no_shell_submits_nothing(project):
-    text = said(project, config=ONE, setup="if true\nthen echo")
+    text = message(project, config=ONE, setup="if true\nthen echo")
     assert "submitit-setup, line 1, 'if true', is no shell command: syntax error" in text
 
 
@@ -132,19 +132,19 @@ def test_a_folder_of_the_nodes_own_under_the_same_name(project):
     root = project.folder / ".snakemake" / "submitit"
     root.mkdir(parents=True)
     project.hide(root)
-    text = said(project, config=ONE)
+    text = message(project, config=ONE)
     assert f"the node can't see {project.folder}: work in a folder that all nodes share" in text
 
 
 def test_a_folder_that_the_node_can_only_read(project):
     project.hide(project.folder, how="mount --bind PATH PATH && mount -o remount,ro,bind PATH")
-    text = said(project, config=ONE)
+    text = message(project, config=ONE)
     assert "the node can't write in " in text and "can't see" not in text
 
 
 def test_no_python_environment_on_the_node(project):
     project.hide(Path(sys.prefix))
-    text = said(project, config=ONE)
+    text = message(project, config=ONE)
     assert f"the node can't start {sys.executable}: install it where all nodes see it" in text
 
 
@@ -156,7 +156,7 @@ def test_the_quota_of_the_job_folder_is_used_up(project, used):
         pytest.skip("this machine allows no mounts")
     try:
         (folder / "full").write_bytes(b"x" * used)
-        text = said(project, config={"jobs": 8, "do": "true"}, folder=str(folder))
+        text = message(project, config={"jobs": 8, "do": "true"}, folder=str(folder))
     finally:
         subprocess.run(["umount", "-l", str(folder)], check=True)
     assert "not submitted: no space is left where the job files lie" in text

@@ -129,11 +129,11 @@ def test_a_node_without_scontrol(project, tmp_path):
 def test_memory_for_each_cpu_and_gpus_by_gres(cluster, tmp_path):
     """One workflow of two rules: what is asked for arrives."""
     project = Project(tmp_path, cluster)
-    said = "echo ${{SLURM_MEM_PER_CPU:-}}. ${{SLURM_MEM_PER_NODE:-}}. $CUDA_VISIBLE_DEVICES > {output}"
+    message = "echo ${{SLURM_MEM_PER_CPU:-}}. ${{SLURM_MEM_PER_NODE:-}}. $CUDA_VISIBLE_DEVICES > {output}"
     rules = {"each": "mem_mb=900, mem_mb_per_cpu=150", "gres": "mem_mb=200, gres='gpu:fake:2'"}
     text = "localrules: all\nrule all:\n    input: 'each', 'gres'\n"
     for name, asked in rules.items():
-        text += f"rule {name}:\n    output: '{name}'\n    resources: runtime=5, {asked}\n    shell: '{said}'\n"
+        text += f"rule {name}:\n    output: '{name}'\n    resources: runtime=5, {asked}\n    shell: '{message}'\n"
     (project.folder / "Snakefile").write_text(text, encoding="utf-8")
     project.go(gpus="1")
     assert (project.folder / "each").read_text() == "150. . 0\n"

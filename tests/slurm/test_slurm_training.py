@@ -148,7 +148,7 @@ def test_a_run_that_another_host_has_taken_over_is_waited_for(cluster, tmp_path)
             assert until(other, "FROZEN")
             os.kill(int((tmp_path / "pid").read_text()), signal.SIGCONT)
             project.wait(lambda: "on b works on it" in log(project, 0), 60)
-            assert go_on(other) == 0, other.said
+            assert go_on(other) == 0, other.message
         assert process.wait(100) == 0, project.output()
         assert "on b took over" in log(project, 0) and "1 job done, 0 failed" in project.output()
         assert (tmp_path / "out" / "0").exists()

@@ -17,8 +17,8 @@ from .watch import LIMBO, OVER
 class Orphans:
     """What the batches of earlier starts hold that nobody was told about."""
 
-    def __init__(self, root: Path, slurm: Slurm, settings: Any, say: Callable[[str], None]) -> None:
-        self.slurm, self.settings, self.say = slurm, settings, say
+    def __init__(self, root: Path, slurm: Slurm, settings: Any, log: Callable[[str], None]) -> None:
+        self.slurm, self.settings, self.log = slurm, settings, log
         found = sorted(earlier(root, settings.keep_days), key=lambda batch: batch.folder.stat().st_mtime)
         #: Submissions of which it is not known whether they happened.
         self.doubtful = [batch for batch in found if not batch.ids]
@@ -59,7 +59,7 @@ class Orphans:
                 batch.report(member.number, well=False)
         if taken:
             going = len(taken) - done
-            self.say(
+            self.log(
                 f"submitit: adopted {count(len(taken), 'job')} of an earlier start: {going} in the queue, {done} done"
             )
         adopted = {id(live) for live in taken}

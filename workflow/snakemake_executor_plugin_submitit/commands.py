@@ -162,14 +162,14 @@ class Slurm:
         """Return how jobs (id -> name) ended, from the books, where there are any."""
         return self._from_books(names)
 
-    def keeps_books(self) -> bool:
+    def has_accounting(self) -> bool:
         """Return whether sacct answers; often it is installed where nothing is recorded."""
         if self._sacct is None:
             self._sacct = bool(shutil.which("sacct")) and self._ask(["sacct", "-n", "-X", "-S", "now"]).ok
         return self._sacct
 
     def _from_books(self, names: Mapping[str, str]) -> dict[str, End]:
-        if not names or not self.keeps_books():
+        if not names or not self.has_accounting():
             return {}
         form = "JobID,State,NodeList,Reason,JobName"
         answer = self._ask(["sacct", "-n", "-X", "-P", "-j", ",".join(sorted(names)), "-o", form])
@@ -182,7 +182,7 @@ class Slurm:
                 found[parts[0]] = End(words[0], parts[3], parts[2], by)
         return found
 
-    # ---- deeds -----------------------------------------------------------------------------------------------
+    # ---- actions ---------------------------------------------------------------------------------------------
     def cancel(self, name: str, jobs: Iterable[str] | None = None) -> str:
         """Cancel all jobs of a name, or some that were just listed under it (100 a call); return what went wrong.
 
@@ -227,7 +227,7 @@ class Slurm:
 
 
 #: How sbatch says a job's id, with --parsable and without.
-SAID = re.compile(r"[Ss]ubmitted batch job (\d+)|^\s*(\d+)(?:;\S+)?\s*$", re.MULTILINE)
+MESSAGE = re.compile(r"[Ss]ubmitted batch job (\d+)|^\s*(\d+)(?:;\S+)?\s*$", re.MULTILINE)
 
 
 def job_in(text: str, name: str, known: Callable[[str], list[str] | None]) -> str:
@@ -238,8 +238,8 @@ def job_in(text: str, name: str, known: Callable[[str], list[str] | None]) -> st
     if plain := re.fullmatch(r"\s*(\d+)(?:;\S+)?\s*", text):
         return plain[1]
     there = set(known(name) or ())
-    said = {number for pair in SAID.findall(text) for number in pair if number}
-    found = there & set(re.findall(r"\d+", text)) or there or said
+    message = {number for pair in MESSAGE.findall(text) for number in pair if number}
+    found = there & set(re.findall(r"\d+", text)) or there or message
     return found.pop() if len(found) == 1 else ""
 
 

@@ -60,8 +60,8 @@ class Executor(RemoteExecutor):
         self.root = _open(s.folder)
         if s.cluster == "slurm":
             no_pattern(self.root)
-        self.say = self.logger.info
-        self.orphans = Orphans(self.root, self.slurm, s, self.say)
+        self.log = self.logger.info
+        self.orphans = Orphans(self.root, self.slurm, s, self.log)
         self.books = Books()
         self.view: View | None = None
         self.closing: list[Batch] = []
@@ -75,7 +75,7 @@ class Executor(RemoteExecutor):
             again=lambda live: self.submitter.put([live]),
             over=self.closing.append,
             bigger=self._bigger,
-            say=self.say,
+            log=self.log,
         )
         self.submitter = Submitter(
             s,
@@ -84,7 +84,7 @@ class Executor(RemoteExecutor):
             accepted=self._accepted,
             refuse=self._refused,
             adopt=self._adopt,
-            say=self.say,
+            log=self.log,
             crashed=self._crashed,
             doubtful=self.orphans.doubtful,
             ours=self.watch.all,
@@ -104,7 +104,7 @@ class Executor(RemoteExecutor):
         if self.view is None:
             with contextlib.suppress(ValueError):  # not the main thread
                 signal.signal(signal.SIGTERM, _like_ctrl_c)  # Snakemake would wait for all running jobs
-            self.view = View(self.logger, self.say)
+            self.view = View(self.logger, self.log)
         lives = []
         for job in jobs:
             self.run_job_pre(job)
@@ -250,7 +250,7 @@ class Executor(RemoteExecutor):
     def _cancel_all(self) -> None:
         lives = self.watch.all()
         if lives:
-            self.say(f"submitit: cancelling {count(len(lives), 'job')}, wait")
+            self.log(f"submitit: cancelling {count(len(lives), 'job')}, wait")
         self.submitter.stop(20.0)
         lives = self.watch.all()
         batches = {id(live.batch): live.batch for live in lives if live.batch is not None}.values()
@@ -268,7 +268,7 @@ class Executor(RemoteExecutor):
         for live in lives:
             self.watch.settle(live, well=True)
         allocations = len({live.id for live in lives})
-        self.say(f"submitit: cancelled {count(len(lives), 'job')} in {count(allocations, 'allocation')}")
+        self.log(f"submitit: cancelled {count(len(lives), 'job')} in {count(allocations, 'allocation')}")
 
     def _cancel_until(self, names: set[str]) -> str:
         """Cancel by name, since ids are used again; where the controller does not answer, try for half a minute."""
@@ -291,10 +291,10 @@ class Executor(RemoteExecutor):
         if self.view is not None:
             self.view.close()
             self.books.batches = self.submitter.batches
-            self.say(self.books.summary(self.watch.retries, self.slurm.calls))
+            self.log(self.books.summary(self.watch.retries, self.slurm.calls))
         left = self.orphans.left()
         if left:
-            self.say(f"submitit: jobs of an earlier start go on and belong to nothing here: {_scancel(left)}")
+            self.log(f"submitit: jobs of an earlier start go on and belong to nothing here: {_scancel(left)}")
 
 
 def _scancel(names: Iterable[str]) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from .cluster import Offer
 from .jobs import Live
 from .resources import LEAVABLE, Request
-from .script import told
+from .script import message
 
 #: Text in SLURM's own log of a job -> cause; the first that is found counts.
 IN_LOG = (
@@ -84,7 +84,7 @@ def cause_of(state: str, log: str) -> str:
     """Return the cause of an end from SLURM's state and its log of the job; 'failed' where neither tells."""
     if state in STATES:
         return STATES[state]
-    if found := told(log):
+    if found := message(log):
         return found[0]
     for cause, pattern in IN_LOG:
         if re.search(pattern, log):
@@ -115,7 +115,7 @@ def why(cause: str, live: Live, detail: str = "", log: str = "") -> str:
         "failed": "SLURM says that it failed, and it left no result",
     }
     cause = "lowered" if cause == "timeout" and minutes < request.minutes else cause
-    text = texts[cause] if cause in texts else on_node(cause, told(log), _folder(live))
+    text = texts[cause] if cause in texts else on_node(cause, message(log), _folder(live))
     return text + (f" ({detail})" if detail else "")
 
 
@@ -156,15 +156,15 @@ def failure(live: Live, what: str, node: str = "") -> str:
     logs += live.batch.logs(live.number, live.task) if live.batch is not None else []
     lines = [f"SLURM job {live.id or '(none)'}{f' on {node}' if node else ''}: {what}."]
     for path in logs:
-        said = [line[:300] for line in tail(path, 30).splitlines() if not re.match(r"--- |submitit INFO", line)]
-        if said:
-            lines += [f"Last lines of {os.path.relpath(path)}:", *(f"  | {line}" for line in said[-6:])]
+        why = [line[:300] for line in tail(path, 30).splitlines() if not re.match(r"--- |submitit INFO", line)]
+        if why:
+            lines += [f"Last lines of {os.path.relpath(path)}:", *(f"  | {line}" for line in why[-6:])]
     lines.append(f"By hand: {live.by_hand}")
     return "\n        ".join(lines) + "\n        "
 
 
 def refused(text: str, request: Request, offer: Offer | None) -> str:
-    """Return what sbatch's refusal means, with the mend."""
+    """Return what sbatch's refusal means, with the fix."""
     offers = f". The cluster offers: {offer.describe()}" if offer is not None else ""
     own = re.sub(r"\s+", " ", re.sub(r"sbatch: error: |Batch job submission failed: ", "", text)).strip()
     leave = f": leave a flag out with submitit-leave-out ({', '.join(LEAVABLE)}), or set one with submitit-extra"
@@ -188,9 +188,9 @@ def refused(text: str, request: Request, offer: Offer | None) -> str:
         ("wckey", "set submitit-extra: --wckey=NAME to one of yours (sacctmgr show user withassoc)"),
         ("[Errno", "the job files can't be written"),
     )
-    for pattern, said in rules:
+    for pattern, why in rules:
         if pattern in own:
-            return f"{said} ({own})" if own.startswith("[Errno") else f"{said} (sbatch: {own})"
+            return f"{why} ({own})" if own.startswith("[Errno") else f"{why} (sbatch: {own})"
     if MUNGE.search(own):
         return (
             f"munge, which proves to SLURM who you are, does not answer here: tell the administrator (sbatch: {own})"
@@ -199,7 +199,7 @@ def refused(text: str, request: Request, offer: Offer | None) -> str:
 
 
 def absent(text: str) -> str:
-    """Return why SLURM gives no answer, with who can mend it."""
+    """Return why SLURM gives no answer, with who can fix it."""
     own = " ".join(re.sub(r"\b(sbatch|scontrol|sinfo|squeue): error: ", "", text).split())[-160:]
     if MUNGE.search(text):
         return f"munge, which proves who you are, does not answer here: tell the administrator ({own})"

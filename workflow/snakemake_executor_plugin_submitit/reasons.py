@@ -31,7 +31,7 @@ WORRYING = re.compile(
     r"(Assoc|QOS)Grp\w*(?<!Run)Minutes|(Assoc|QOS)GrpWallLimit"
 )
 #: What to do: the first that fits counts.
-MENDS = (
+FIXES = (
     (r"account", "set submitit-account to one that the partition takes"),
     (r"QOS not|QOSNotAllowed|InvalidQOS", "set submitit-qos to one that the partition takes"),
     (r"time ?limit|Wall|Minutes|DeadLine", "lower runtime in set-resources"),
@@ -57,10 +57,10 @@ def kind(reason: str) -> str:
     return "worrying" if WORRYING.search(text) else ""
 
 
-def mend(reason: str) -> str:
+def fix(reason: str) -> str:
     """Return what to do about a reason that waiting does not cure."""
     text = reason.replace("_", " ")
-    for pattern, words in MENDS:
+    for pattern, words in FIXES:
         if re.search(pattern, text, re.IGNORECASE):
             return words
     return "lower what set-resources asks for, or choose another partition"

@@ -111,8 +111,8 @@ class Request:
         extra = found.pop("additional_parameters")
         told_at = self.warning_s(90)
         found = {"signal": f"USR2@{told_at}", "open-mode": "append", "comment": comment} | found | extra
-        told = {key.replace("_", "-"): value for key, value in found.items()}
-        left = {key: value for key, value in told.items() if key.removesuffix("-per-cpu") not in self.leave_out}
+        message = {key.replace("_", "-"): value for key, value in found.items()}
+        left = {key: value for key, value in message.items() if key.removesuffix("-per-cpu") not in self.leave_out}
         return [f"--{key}" if value is True else f"--{key}={value}" for key, value in left.items()]
 
 
@@ -234,8 +234,8 @@ def request_of(job: Any, settings: Any) -> Request:
         gpu_type=gpu_type,
         gres=gres,
         **{
-            name: words[name] or _word(rule, r.get(said) or r.get(name) or getattr(settings, name), said)
-            for name, said in PLACES.items()
+            name: words[name] or _word(rule, r.get(message) or r.get(name) or getattr(settings, name), message)
+            for name, message in PLACES.items()
         },
         share=max(1, _number(rule, r, "runs_per_gpu", 1) or int(settings.runs_per_gpu)),
         threads=threads,

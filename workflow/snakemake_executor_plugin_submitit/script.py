@@ -109,7 +109,7 @@ def _unfinished(text: str) -> str:
     return re.sub(r"^bash: (line \d+: )?", "", done.stderr.strip().split("\n")[0])
 
 
-def told(log: str) -> tuple[str, int, str] | None:
+def message(log: str) -> tuple[str, int, str] | None:
     """Return what the script wrote into SLURM's log of a job: cause, exit code, thing; None where it did not."""
     found = TOLD.findall(log)
     return (found[-1][0], int(found[-1][1]), found[-1][2]) if found else None

@@ -52,7 +52,7 @@ class Submitter:
     Args:
         adopt: takes jobs and returns those that are neither running nor done from an earlier start; None where
             that can't be known now.
-        say: takes a line for people. crashed: takes an exception that nobody expected.
+        log: takes a line for people. crashed: takes an exception that nobody expected.
         ours: returns the jobs that are submitted and not over.
     """
 
@@ -62,7 +62,7 @@ class Submitter:
     accepted: Callable[[list[Live]], None]
     refuse: Callable[[Live, str], None]
     adopt: Callable[[list[Live]], list[Live] | None]
-    say: Callable[[str], None]
+    log: Callable[[str], None]
     crashed: Callable[[Exception], None]
     doubtful: list[Batch] = field(default_factory=list)
     ours: Callable[[], list[Live]] = list
@@ -131,7 +131,7 @@ class Submitter:
         if time.monotonic() - since > self.settings.patience:
             self._refuse_all(lives, f"{reason}; given up after {self.settings.patience / 60:.0f} min")
             return
-        self._say_once(f"submitit: {count(len(lives), 'job')} to be submitted: {reason}")
+        self._log_once(f"submitit: {count(len(lives), 'job')} to be submitted: {reason}")
         pause = min(parcel.pause * 2, LONGEST_PAUSE_S)
         again = replace(parcel, lives=lives, due=time.monotonic() + parcel.pause, since=since, pause=pause)
         with self._wake:
@@ -143,10 +143,10 @@ class Submitter:
         for live in lives:
             self.refuse(live, why if live is lives[0] else "for the reason given above")
 
-    def _say_once(self, text: str) -> None:
+    def _log_once(self, text: str) -> None:
         if text not in self._said:
             self._said.add(text)
-            self.say(text)
+            self.log(text)
 
     def _submit(self, parcel: Parcel) -> None:
         if self.offer is None and not self._read_offer(parcel):
@@ -270,7 +270,7 @@ class Submitter:
         self.accepted([live for live, _ in placed])
         shape = f" in {count(len(packs), 'allocation')}" if len(packs) < len(placed) else ""
         where = ", ".join(sorted(batch.jobs()))
-        self.say(f"submitit: {count(len(placed), 'job')} of rule {first.job.name}{shape} submitted as {where}")
+        self.log(f"submitit: {count(len(placed), 'job')} of rule {first.job.name}{shape} submitted as {where}")
         return ""
 
     def _undo(self, batch: Batch, error: Exception) -> str:

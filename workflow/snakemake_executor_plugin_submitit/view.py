@@ -173,11 +173,11 @@ class Screen:
 class View:
     """Shows the lines: redrawn where Snakemake's log goes to a terminal, else now and then through its logger."""
 
-    def __init__(self, logger: Any, say: Callable[[str], None]) -> None:
-        self.say = say
+    def __init__(self, logger: Any, log: Callable[[str], None]) -> None:
+        self.log = log
         self.screen: Screen | None = None
         self.last: list[str] = []
-        self.said_at = time.monotonic()
+        self.logged_at = time.monotonic()
         self.handler: Any = None
         for handler in getattr(logger, "handlers", ()):
             if getattr(handler, "is_tty", False):
@@ -188,10 +188,10 @@ class View:
         """Show the lines as they are now."""
         if self.screen is not None:
             self.screen.show(fresh)
-        elif fresh != self.last and time.monotonic() - self.said_at >= PLAIN_EVERY_S:
-            self.said_at, self.last = time.monotonic(), fresh
+        elif fresh != self.last and time.monotonic() - self.logged_at >= PLAIN_EVERY_S:
+            self.logged_at, self.last = time.monotonic(), fresh
             for line in fresh:
-                self.say(f"submitit: {line}")
+                self.log(f"submitit: {line}")
 
     def close(self) -> None:
         """Give the terminal back."""

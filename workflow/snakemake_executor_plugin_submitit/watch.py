@@ -47,7 +47,7 @@ class Watch:
     again: Callable[[Live], None]
     over: Callable[[Batch], None]
     bigger: Callable[[Live], bool]
-    say: Callable[[str], None]
+    log: Callable[[str], None]
     lives: dict[int, Live] = field(default_factory=dict)
     rows: dict[str, Row] = field(default_factory=dict)
     retries: Counter[str] = field(default_factory=Counter)
@@ -118,10 +118,10 @@ class Watch:
         if isinstance(found, str):
             self._failures += 1
             if self._failures in (1, 10) or self._failures % 50 == 0:
-                self.say(f"submitit: squeue does not answer ({found}); jobs are left alone")
+                self.log(f"submitit: squeue does not answer ({found}); jobs are left alone")
             return False
         if self._failures:
-            self.say("submitit: squeue answers again")
+            self.log("submitit: squeue answers again")
         self._failures, self.rows = 0, found
         return True
 
@@ -179,7 +179,7 @@ class Watch:
         missing = {live.id: live.batch.name for live, row in doubtful if not row.state and live.batch is not None}
         found = self.slurm.look_up(missing) if missing else {}
         if isinstance(found, str):
-            self._say_once("unlisted", f"squeue lists some jobs no more, and scontrol does not answer ({found})")
+            self._log_once("unlisted", f"squeue lists some jobs no more, and scontrol does not answer ({found})")
             return [(live, row) for live, row in doubtful if row.state]
         sure = []
         for live, row in doubtful:
@@ -190,7 +190,7 @@ class Watch:
             live.gone = None
             what = f"scontrol says {known.state}" if known.state else "its node still writes"
             who = f"job {live.id} (rule {live.job.name})"
-            self._say_once(live.id, f"squeue does not list {who}, but {what}: it is waited for")
+            self._log_once(live.id, f"squeue does not list {who}, but {what}: it is waited for")
         return sure
 
     def _breathes(self, live: Live) -> bool:
@@ -212,10 +212,10 @@ class Watch:
             well = well and (not error or bool(GONE.search(error)))
         return well
 
-    def _say_once(self, about: str, text: str) -> None:
+    def _log_once(self, about: str, text: str) -> None:
         if (about, "") not in self._said:
             self._said.add((about, ""))
-            self.say(f"submitit: {text}")
+            self.log(f"submitit: {text}")
 
     def _started(self, live: Live) -> bool:
         return live.batch is not None and bool(live.batch.task_facts(live.task) or self._slurm_log(live))
@@ -232,8 +232,8 @@ class Watch:
             job = live.id.partition("_")[0]
             if (job, row.reason) not in self._said:
                 self._said.add((job, row.reason))
-                mend = f"; it waits for: scontrol release {live.id}, or scancel {live.id}" if kind == "held" else ""
-                self.say(f"submitit: job {job} (rule {live.job.name}) is pending: {row.reason}{mend}")
+                fix = f"; it waits for: scontrol release {live.id}, or scancel {live.id}" if kind == "held" else ""
+                self.log(f"submitit: job {job} (rule {live.job.name}) is pending: {row.reason}{fix}")
         if kind == "unlaunched":  # held for ever by SLURM, because the node could not start it
             self._cancel([live])
             if not self._retry(live, "node"):
@@ -241,8 +241,8 @@ class Watch:
             return
         if live.stuck is not None and time.monotonic() - live.stuck > self.settings.pending_patience:
             self._cancel([live])
-            said = f"pending with reason {row.reason}: {reasons.mend(row.reason)}"
-            self._fail(live, f"SLURM can never start it: {said}")
+            message = f"pending with reason {row.reason}: {reasons.fix(row.reason)}"
+            self._fail(live, f"SLURM can never start it: {message}")
 
     # ---- what follows ----------------------------------------------------------------------------------------
     def _retry(self, live: Live, cause: str) -> bool:
@@ -258,7 +258,7 @@ class Watch:
         live.memory *= 2 if cause == "memory" else 1
         self.retries[cause] += 1
         more = f", with {live.asked.memory_mb} MB" if cause == "memory" else ""
-        self.say(f"submitit: job {live.id} of rule {live.job.name} is submitted again ({WORDS[cause]}){more}")
+        self.log(f"submitit: job {live.id} of rule {live.job.name} is submitted again ({WORDS[cause]}){more}")
         self.settle(live, well=True)
         live.batch = None
         self.again(live)

@@ -75,8 +75,8 @@ def _kept(plan: Plan) -> tuple[dict[str, MethodFacts], dict[str, dict[str, str]]
         return facts_of(index, methods), group_names(index, splits)
     except DataError as error:
         what = f"this plan was written by an earlier mmlbench and does not say what its methods are; {error.what}"
-        mend = (
+        fix = (
             "Type the snakemake command again; or, of an imported study whose plug-ins lie in a folder of yours: "
             "export MMLBENCH_PLUGINS=FOLDER, then mmlbench list, then mmlbench tables"
         )
-        raise DataError(what, mend) from None
+        raise DataError(what, fix) from None

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from ..results.facts import CONTROL, ENSEMBLE, LOGIT_MEAN
 from ..results.load import read_made_plan
+from ..results.plugin_facts import CONTROL, ENSEMBLE, LOGIT_MEAN
 from ..storage.atomic import read_text
 from .audit import Findings, audit_lines, read_audit
 from .rows import Row, parse_rows
@@ -21,7 +21,7 @@ Cost = dict[str, str]
 
 
 @dataclass
-class View:
+class ResultSet:
     """The rows of a study, with its headline rule and its baseline's name.
 
     Attributes:
@@ -43,7 +43,7 @@ class View:
                 self._of.setdefault(row.group, []).append(row)
 
     @classmethod
-    def open(cls, results: Path) -> View:
+    def open(cls, results: Path) -> ResultSet:
         """Read a results folder.
 
         Raises:
@@ -54,14 +54,14 @@ class View:
             try:
                 texts.append(read_text(results / name))
             except (OSError, UnicodeDecodeError):
-                said = "is missing" if not (results / name).exists() else "can't be read"
-                raise DataError(f"{results / name} {said}", "Make it with: mmlbench tables") from None
+                message = "is missing" if not (results / name).exists() else "can't be read"
+                raise DataError(f"{results / name} {message}", "Make it with: mmlbench tables") from None
         view = cls.parse(read_made_plan(results), *texts)
         view.audit = read_audit(results)
         return view
 
     @classmethod
-    def parse(cls, plan: Mapping[str, Any], all_tables: str, cost: str) -> View:
+    def parse(cls, plan: Mapping[str, Any], all_tables: str, cost: str) -> ResultSet:
         """Take the texts of all_tables.csv and cost.csv."""
         costs = list(csv.DictReader(io.StringIO(cost, newline="")))
         return cls(

@@ -11,23 +11,23 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError
-from ..results.facts import CONTROL, LOGIT_MEAN
 from ..results.groups import Entry, Group, Loaded
 from ..results.load import load
-from ..results.scored import Run
+from ..results.plugin_facts import CONTROL, LOGIT_MEAN
+from ..results.scored_run import Run
 from ..stats import Estimate
 from ..study.regroup import Regroup
 from .accuracy import accuracy_rows, entry_notes, group_rows, subset_rows
 from .gaps import gap_rows
-from .literature import read_figures
-from .make import POINTS, What, blank, corrected, fill, group_estimate, known, mean_row
+from .literature import read_published
 from .measures import class_rows, fusion_gain_rows, measure_rows, reliance_rows
 from .overall import overall_rows
 from .pareto import on_front
 from .published import fill_published
+from .result_set import ResultSet
 from .robustness import robustness_rows
+from .row_builders import POINTS, What, blank, corrected, fill, group_estimate, known, mean_row
 from .rows import Row, rows_text, to_csv
-from .view import View
 
 COST_COLUMNS = (
     "dataset", "split", "recipe", "encoder", "label", "method", "params", "n_seeds", "epochs", "sample_passes",
@@ -50,7 +50,7 @@ def make_frame(
     """
     loaded = load(results, cache, plan, regroup)
     rows = corrected([*all_rows(loaded), *robustness_rows(loaded, results)])
-    fill_published(View(loaded.name, loaded.headline, loaded.baseline, rows, []), read_figures())
+    fill_published(ResultSet(loaded.name, loaded.headline, loaded.baseline, rows, []), read_published())
     return rows_text(rows), to_csv(COST_COLUMNS, cost_rows(loaded))
 
 

@@ -73,14 +73,14 @@ def _judged(run: RunFolder, bits: Mapping[str, Bits]) -> dict[tuple[str, str], C
     """Cross-fit the test-picked epoch of each logits that judged a stage; of several stages the last counts."""
     found = {}
     for entry in run.record["selected"].get("test") or ():
-        key = f"{entry['stage']}/{entry['judge']}"
+        key = f"{entry['stage']}/{entry['select_on']}"
         if key in bits and bits[key].shape[1] >= 2:
-            kind, _, modality = entry["judge"].partition("/")
+            kind, _, modality = entry["select_on"].partition("/")
             found[modality or "fused", kind] = cross_fit_optimism(bits[key])
     return found
 
 
-def boil(folder: RunFolder) -> Run:
+def score_run(folder: RunFolder) -> Run:
     """Score a run's test part.
 
     Raises:

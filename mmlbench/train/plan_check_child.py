@@ -1,4 +1,4 @@
-"""Child process of `mmlbench.study.tryout`: build what runs would build, and say what training would refuse."""
+"""Child process of `mmlbench.study.plan_check`: build what runs would build, and say what training would refuse."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..registry.index import Index, load_index
 from ..study.selection import RULES
 from .build import check_convolutions
 from .evaluate import check_features, check_shapes
-from .loop import check_judges, check_schedule
+from .loop import check_schedule, check_select_on
 
 
 @functools.cache
@@ -79,7 +79,7 @@ def try_out(config: Mapping[str, Any], index: Index) -> None:
         method.eval()
         with torch.no_grad():
             named = check_shapes(method, method.predict({name: found for name, (_, found) in pairs.items()}), 2)
-        check_judges(method, stages, named)
+        check_select_on(method, stages, named)
 
 
 def _check_sources(method: Method, trains: bool, counts: Mapping[str, int], index: Index) -> None:
@@ -94,14 +94,14 @@ def _check_sources(method: Method, trains: bool, counts: Mapping[str, int], inde
 
 
 def answer(config: Mapping[str, Any], index: Index) -> list[str]:
-    """Return [] where nothing speaks against a run, else what and mend.
+    """Return [] where nothing speaks against a run, else what and fix.
 
     A fault in a method's own code is none: the same code may work where it trains, and the run says so there.
     """
     try:
         try_out(config, index)
     except MmlbenchError as error:
-        return [error.what, error.mend]
+        return [error.what, error.fix]
     except Exception:
         return []
     return []

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..results.groups import Entry, Group
-from ..results.scored import Run
+from ..results.scored_run import Run
 from ..stats import Estimate, holm, proportion, two_part
 from ..storage.hashing import digest
 from .rows import SELECTED_ON_TEST, Row

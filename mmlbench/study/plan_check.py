@@ -28,7 +28,10 @@ from .run_spec import RunSpec
 LIMIT_S, EACH_S = 120.0, 5.0
 #: Parts of a configuration that decide what is built; the seed does not.
 BUILT = ("dataset", "dataset_params", "split", "recipe", "method", "params")
-_CHILD = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from mmlbench.train.tryout import main; main()"
+_CHILD = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    "from mmlbench.train.plan_check_child import main; main()"
+)
 #: What builds and tries a setting; an edit there has every setting tried again.
 _ENGINE = ("", "train")
 
@@ -53,11 +56,11 @@ def check_runs(runs: Iterable[RunSpec]) -> None:
         _remember(good)
     for run, answer in zip(todo.values(), answers, strict=False):
         if answer:
-            c, (what, mend) = run.config, answer
+            c, (what, fix) = run.config, answer
             where = f"{c['method']} on {c['dataset']}/{c['split']}"
             params = ", ".join(f"{name}={value}" for name, value in c["params"].items())
             raise ConfigError(
-                f"{where} can't be trained: {what} ({'; '.join(filter(None, (c['recipe']['name'], params)))})", mend
+                f"{where} can't be trained: {what} ({'; '.join(filter(None, (c['recipe']['name'], params)))})", fix
             )
 
 
