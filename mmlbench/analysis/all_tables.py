@@ -178,7 +178,7 @@ def pareto(group: Group, headline: str) -> dict[str, tuple[float | None, float |
     """Return label -> (fused accuracy, training FLOPs with those of the reused runs, 1 on the Pareto front else 0).
 
     On the front is what no other row beats in accuracy at the same cost or less, nor in cost at the same accuracy or
-    more, costs within 1 % being equal (`front.py`); no interval enters, so neighbours on the front need not be
+    more, costs within 1 % being equal (`pareto.py`); no interval enters, so neighbours on the front need not be
     separable. The control has no place on it.
     """
     found: dict[str, tuple[float | None, float | None]] = {}

@@ -1,7 +1,8 @@
-"""Raw files as the official sources hand them out: decoded here, once, for all datasets. No torch.
+"""From bytes to arrays: what official sources hand out is decoded here, once, for all datasets. No torch.
 
-`lists` reads split lists, `video`, `sound` and `image` decode, `faults` names what can't be used, `archives` unpacks,
-and `work` does it item by item, in parallel, so that a kill at any moment loses the items in hand and no more.
+`video`, `sound` and `image` read files, with `containers` for what a file says of itself; `flow`, `meshes`,
+`spectrograms` and `resampling` compute. `fault` is the error of a file that can't be used. Unpacking, workers and
+resuming are in `mmlbench.prepare`; split lists are in `mmlbench.frontends.lists`.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ class Known:
 
     Attributes:
         files: name -> SHA-256 of the lists as they are published.
-        list_counts: what `lists.list_counts` gives for them; keys that are not named are not checked.
+        list_counts: what `list_counts.list_counts` gives for them; keys that are not named are not checked.
         message: the faults in words, for the report; '' where there is none.
     """
 

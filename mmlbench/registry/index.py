@@ -122,8 +122,8 @@ def sources() -> list[Source]:
 class Neighbours:
     """What counts as a plug-in's code where it imports it.
 
-    These are the other plug-in files, the front ends, the files beside one that came by an entry point, and the
-    modules of the packages among all these.
+    These are the other plug-in files, the files of `decode/` and `frontends/` (`DECIDING`), the files beside a
+    plug-in that came by an entry point, and the modules of the packages among the plug-ins.
 
     Attributes:
         files: module -> file. roots: package -> the folders in which packages of its own may lie.

@@ -135,7 +135,7 @@ def epoch_bits(path: Path, record: Mapping[str, Any], part: str) -> dict[str, np
 
 
 def curves(path: Path, record: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Read logits under noise: '<modality>=<strength>/<logits>' on `test`, and what binds them (`results.curve`)."""
+    """Read logits under noise: '<modality>=<strength>/<logits>' on `test`, and what binds them (`curve.py`)."""
     n, classes = record["counts"]["test"], len(record["class_names"])
 
     def wanted(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:

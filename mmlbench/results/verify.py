@@ -1,6 +1,6 @@
 """Is a run folder what was written, and do its numbers follow from its predictions? Numpy only.
 
-`runfolder.verify` answers the first question byte by byte. Here the second: counts, labels and shapes are what
+`run_folder.verify` answers the first question byte by byte. Here the second: counts, labels and shapes are what
 run.json says, what it says it measured is measured again from the stored predictions, and the labels are those of the
 prepared cache where that is at hand. A forger who recomputes every hash still has to forge consistent numbers.
 """

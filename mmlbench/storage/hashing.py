@@ -23,7 +23,7 @@ def digest(value: Any) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """Return the sha256 of a file's bytes; raises as `store.opened` does."""
+    """Return the sha256 of a file's bytes; raises as `atomic.opened` does."""
     with plain(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -72,7 +72,10 @@ def imported(source: str, module: str, path: Path) -> Iterable[str]:
 
 
 def code_fingerprint(path: Path, module: str, locate: Callable[[str], Path | None]) -> str:
-    """Return the fingerprint of a plug-in file and of the plug-in and front-end files that it imports.
+    """Return the fingerprint of a plug-in file and of the files it imports that count as its own code.
+
+    Those are the ones that `locate` finds: other plug-ins and files beside them, `decode/` and `frontends/`. What
+    they import in turn counts too.
 
     Args:
         path: the file.
