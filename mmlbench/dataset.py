@@ -90,9 +90,12 @@ class Download:
     """One thing to fetch for a dataset.
 
     Args:
-        name: of the file or folder below the raw folder. url: where from.
+        name: of the file or folder below the raw folder.
+        url: where from.
         source: what these facts were taken from; '' where nobody has checked them.
-        bytes, sha256: of the file, where known. licence: of its content.
+        bytes: of the file, where known.
+        sha256: of the file, where known.
+        licence: of its content.
         direct: True where a plain download is allowed; else `how` says what to do.
         form: downloads of one form belong together and stand for those of another; those without are always needed.
         optional: `prepare` does without.
@@ -125,7 +128,8 @@ class KnownFault:
     """What is wrong in the official copy of a dataset, so that nobody downloads it again for that.
 
     Args:
-        id: of the sample; a pattern such as '*' where many are concerned. what: is wrong, in words.
+        id: of the sample; a pattern such as '*' where many are concerned.
+        what: is wrong, in words.
         reason: what the reason that was found must hold; '' for any.
     """
 

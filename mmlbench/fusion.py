@@ -28,7 +28,9 @@ def concat_slices(features: Sequence[Tensor], weight: Tensor, bias: Tensor) -> l
     """Return z_m = W_m h_m + b / M of a linear head over concatenated features; their sum is its output.
 
     Args:
-        features: M tensors (B, d_m). weight: (C, sum of d_m). bias: (C,).
+        features: M tensors (B, d_m).
+        weight: (C, sum of d_m).
+        bias: (C,).
 
     Source: OGM-GE (Peng et al., CVPR 2022), official code, for M = 2.
     """
@@ -41,7 +43,8 @@ def film(condition: Tensor, feature: Tensor) -> Tensor:
     """Return gamma * feature + beta, where [gamma, beta] are the halves of the condition.
 
     Args:
-        condition: (B, 2 d), a linear map of the conditioning feature. feature: (B, d).
+        condition: (B, 2 d), a linear map of the conditioning feature.
+        feature: (B, d).
 
     Source: FiLM (Perez et al., AAAI 2018) as the field's code has it: no 1 + gamma, no non-linearity.
     """

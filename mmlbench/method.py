@@ -55,7 +55,7 @@ class Logits:
     own_head: Mapping[str, Tensor] = field(default_factory=dict)
 
     def named(self) -> dict[str, Tensor]:
-        """Return all of them under 'fused', 'sliced/<modality>' and 'own_head/<modality>'."""
+        """Return all of them under `fused`, `sliced/<modality>` and `own_head/<modality>`."""
         named = {} if self.fused is None else {"fused": self.fused}
         named |= {f"sliced/{m}": z for m, z in self.sliced.items()}
         return named | {f"own_head/{m}": z for m, z in self.own_head.items()}
@@ -135,9 +135,13 @@ class Method(nn.Module, Plugin):
     """Base of all methods. The engine sets the attributes below, then calls `build` under the seed's generator.
 
     Attributes:
-        params: the validated hyper-parameters. encoders: modality -> Encoder, with the seed's initial weights.
-        modalities: names in the dataset's order. dims: modality -> feature size. classes: their number.
-        epochs: of the recipe. train_size: samples of the train part, for buffers that keep a history.
+        params: the validated hyper-parameters.
+        encoders: modality -> Encoder, with the seed's initial weights.
+        modalities: names in the dataset's order.
+        dims: modality -> feature size.
+        classes: their number.
+        epochs: of the recipe.
+        train_size: samples of the train part, for buffers that keep a history.
         step: where training stands, while a batch's loss is computed (its epoch, its random numbers).
     """
 
