@@ -6,5 +6,5 @@ interrupt.guard()  # before anything else is imported
 
 from .system import compat  # noqa: E402
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 compat.install()  # plug-ins import torchvision and torchaudio by their plain names

@@ -215,6 +215,27 @@ def test_supported_pythons_are_said_alike() -> None:
     assert "SUPPORTED  := 3.11 3.12 3.13\n" in makefile
 
 
+def versions(root: Path) -> dict[str, str]:
+    """Return file -> the version that it names."""
+    patterns = {
+        "pyproject.toml": r'^version = "(.+)"$',
+        "CITATION.cff": r"^version: (\S+)$",
+        "mmlbench/__init__.py": r'^__version__ = "(.+)"$',
+    }
+    texts = {name: (root / name).read_text(encoding="utf-8") for name in patterns}
+    return {name: ", ".join(re.findall(pattern, texts[name], re.MULTILINE)) for name, pattern in patterns.items()}
+
+
+def test_the_version_is_said_alike(tmp_path: Path) -> None:
+    said = versions(ROOT)
+    assert set(said.values()) == {PROJECT["version"]}
+    for name in said:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text((ROOT / name).read_text(encoding="utf-8"), encoding="utf-8")
+    (tmp_path / "CITATION.cff").write_text("version: 0.0.9\n", encoding="utf-8")
+    assert len(set(versions(tmp_path).values())) == 2
+
+
 def test_no_index_is_named() -> None:
     """Which index serves the packages is the user's setting: no file that ships may hold one."""
     index = re.compile(r"(index-url|extra-index|find-links|default-index|UV_INDEX|simple/)[^\n]{0,20}://")
