@@ -15,7 +15,7 @@ SUPPORTED  := 3.11 3.12 3.13
 ALL_TABLES := results/all_tables.csv
 
 .DEFAULT_GOAL := help
-.PHONY: help env results quick leaderboard test test-long test-browser test-tex test-reference test-slurm slurm-demo lint clean
+.PHONY: help env results quick leaderboard test test-long test-browser test-tex test-reference test-slurm slurm-demo docs lint clean
 
 help:
 	@echo 'make results    make the environment, run the default grid, show the leaderboard (about 10 minutes on 2 cores)'
@@ -27,6 +27,7 @@ help:
 	@echo 'make test-reference  resampling against librosa and resampy, which it installs (500 MB)'
 	@echo 'make test-slurm the tests on a real SLURM cluster that they stand up here (root on Debian; about 8 minutes)'
 	@echo 'make slurm-demo the quick grid on such a cluster, which is then taken down'
+	@echo 'make docs       the documentation as a site in site/; a broken link or anchor fails'
 	@echo 'make lint       ruff, snakefmt, snakemake --lint, mypy'
 	@echo 'make env        only the environment ($(VENV)); the others make it when it is missing or out of date'
 	@echo 'make clean      remove the environment and the tools'"'"' caches; results/ and cache/ are kept'
@@ -90,6 +91,12 @@ test-reference: env
 test-tex: env
 	OMP_NUM_THREADS=1 python -m pytest -m tex -rs tests/test_tex.py
 
+# Strict: every warning, such as a link without a target, is an error (never with --quiet, which drops the warnings
+# before they count). Nothing is fetched while it builds.
+docs: env
+	NO_MKDOCS_2_WARNING=1 python -m mkdocs build --strict
+	@echo 'mmlbench: the site is in site/; open site/index.html'
+
 lint: env
 	ruff check .
 	ruff format --check .
@@ -98,6 +105,6 @@ lint: env
 	mypy
 
 clean:
-	rm -rf '$(VENV)' '$(VENV).state' build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf '$(VENV)' '$(VENV).state' build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find mmlbench methods datasets workflow tests tools -name __pycache__ -prune -exec rm -rf {} +
 	@echo 'Kept: results/, cache/ and .snakemake/ (remove them by hand to start from nothing).'
