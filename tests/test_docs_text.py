@@ -21,6 +21,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").r
 FOLDERS = (
     "benchmarks",
     "config",
+    "containers",
     "datasets",
     "docs",
     "methods",

@@ -240,8 +240,23 @@ def test_no_index_is_named() -> None:
     """Which index serves the packages is the user's setting: no file that ships may hold one."""
     index = re.compile(r"(index-url|extra-index|find-links|default-index|UV_INDEX|simple/)[^\n]{0,20}://")
     assert index.search("uv pip install --index-url https://x")
-    places = [*ROOT.glob("*.*"), ROOT / "Makefile", ROOT / ".ci" / "run"]
-    places += [path for folder in ("docs", "config", "workflow", "tools") for path in (ROOT / folder).rglob("*.*")]
+    places = [*ROOT.glob("*.*"), ROOT / "Makefile", ROOT / ".ci" / "run", ROOT / ".github" / "workflows" / "ci.yml"]
+    places += [
+        path
+        for folder in ("docs", "config", "containers", "workflow", "tools")
+        for path in (ROOT / folder).rglob("*.*")
+    ]
     for path in places:
-        if path.is_file() and path.suffix in {"", ".md", ".toml", ".txt", ".py", ".yaml", ".smk", ".cff"}:
+        if path.is_file() and path.suffix in {
+            "",
+            ".def",
+            ".yml",
+            ".md",
+            ".toml",
+            ".txt",
+            ".py",
+            ".yaml",
+            ".smk",
+            ".cff",
+        }:
             assert not index.search(path.read_text(encoding="utf-8")), path
