@@ -77,7 +77,7 @@ def test_a_class_that_is_never_predicted(tmp_path: Path) -> None:
         rewrite(folder_of(tmp_path, "joint", seed), never)
     rows = rows_of(tmp_path)
     assert one(rows, "classes", label="joint", modality="class=c2").value == 0
-    assert "never predicted" in one(rows, "classes", label="joint", modality="class=c2").note
+    assert one(rows, "classes", label="joint", modality="class=c2").class_state == "never_predicted"
     f1 = one(rows, "measures", label="joint", metric="macro_f1", kind="fused")
     assert "1 class never predicted" in f1.note and finite(rows)
 
@@ -91,7 +91,7 @@ def test_a_class_that_is_not_in_the_test_part(tmp_path: Path) -> None:
         fake_runs.seal(folder)
     rows = rows_of(tmp_path)
     absent = one(rows, "classes", label="joint", modality="class=c3")
-    assert (absent.value, absent.n_test, absent.note) == (None, 0, "not in the test part")
+    assert (absent.value, absent.n_test, absent.class_state) == (None, 0, "not_in_test")
     assert (
         "1 of 4 classes are not in the test part"
         in one(rows, "measures", label="joint", metric="balanced_accuracy", kind="fused").note

@@ -24,7 +24,7 @@ from mmlbench.report.leaderboard import markdown_page, show
 from mmlbench.report.numbers import with_sd
 from mmlbench.report.sheets import accuracy_sheet, far_notes, gap_sheet
 from mmlbench.report.tables import accuracy_csv
-from mmlbench.stats import FEW, far_seeds, probability_best, proportion, resampled_means, two_part, wilson
+from mmlbench.stats import Few, Lacking, far_seeds, probability_best, proportion, resampled_means, two_part, wilson
 from mmlbench.storage.atomic import read_json
 
 
@@ -45,9 +45,8 @@ def test_rows_picked_on_the_test_set_have_neither_interval_nor_p(rows: list[Row]
     assert {row.metric for row in picked} >= {"accuracy", "difference", "fusion_gain"}
     for row in picked:
         assert (row.ci_low, row.ci_high, row.se, row.p_value, row.p_adjusted, row.level) == (None,) * 6, row
-        zero = "by construction" in row.note
-        assert row.no_interval == ("" if zero else SELECTED_ON_TEST) and row.value is not None
-        assert "interval at" not in row.note
+        assert row.no_interval == ("" if row.by_construction else SELECTED_ON_TEST) and row.value is not None
+        assert "interval at" not in row.remarks
     last = [row for row in rows if row.selection == "last" and row.metric == "accuracy" and row.kind == "fused"]
     assert all(row.has_interval and row.level == 0.95 and not row.no_interval for row in last)
 
@@ -67,14 +66,14 @@ def test_many_right_and_wrong_keep_the_two_part_interval() -> None:
     near[:, :12] = rng.random((5, 12)) < 0.5
     e = proportion(near)
     assert e.ci_high < 1 and e.ci_high - e.value < e.value - e.ci_low, "not symmetric"
-    assert f"fewer than {FEW:g} wrong" in e.note and e.se == two_part(near).se
+    assert e.few is Few.WRONG and e.se == two_part(near).se
     upside_down = proportion(1 - near)
     assert (upside_down.ci_low, upside_down.ci_high) == pytest.approx((1 - e.ci_high, 1 - e.ci_low))
     all_right = proportion(np.ones((3, 50)))
     assert all_right.ci_high == 1 and all_right.ci_low == pytest.approx(wilson(1, 2.0096, 50)[0], abs=1e-4)
-    assert "do not vary" not in all_right.note
+    assert all_right.lacking is Lacking.NOTHING
     over = proportion(np.ones((3, 50)), np.arange(50) // 5)
-    assert over.ci_low < all_right.ci_low and "interval over 10 groups" in over.note
+    assert over.ci_low < all_right.ci_low and over.clusters is not None and over.clusters.over
     assert np.isnan(proportion([[1.0]]).ci_low)
     with pytest.raises(ValueError, match="bits"):
         proportion([[0.5, 1.0]])
@@ -205,9 +204,9 @@ def test_a_collapsed_seed_stands_beside_the_number_everywhere(tmp_path: Path, mo
     rewrite(folder_of(tmp_path, "ogm_ge", 3), lambda logits, key: rng.normal(size=logits.shape).astype(np.float32))
     all_tables, cost = make_frame(tmp_path, tmp_path)
     rows = parse_rows(all_tables)
-    assert one(rows, label="ogm_ge", metric="accuracy", kind="fused").far_seeds == "3"
-    assert one(rows, label="ogm_ge", metric="difference", baseline="joint").far_seeds == "3"
-    assert one(rows, "competition_gap", label="ogm_ge", metric="gap", modality="visual").far_seeds == "3"
+    assert one(rows, label="ogm_ge", metric="accuracy", kind="fused").far_seeds == (3,)
+    assert one(rows, label="ogm_ge", metric="difference", baseline="joint").far_seeds == (3,)
+    assert one(rows, "competition_gap", label="ogm_ge", metric="gap", modality="visual").far_seeds == (3,)
     assert not [row for row in rows if row.far_seeds and row.label != "ogm_ge"]
     view = ResultSet.parse(read_json(tmp_path / "plan.json"), all_tables, cost)
     group = view.groups()[0]

@@ -16,7 +16,10 @@ from scipy import stats
 
 from mmlbench.stats import (
     SMALLEST_P,
+    Clusters,
     Components,
+    Condition,
+    Lacking,
     all_pairs_groups,
     cluster_values,
     components,
@@ -81,7 +84,8 @@ def test_hand_computed():
     e = two_part(D)
     width = math.sqrt(12.7062047**2 / 64 + 3.1824463**2 / 24)
     assert e.half_width == pytest.approx(width, rel=1e-7)
-    assert (e.value, e.n_seeds, e.n_items, e.note) == (0.375, 2, 4, "")
+    assert (e.value, e.n_seeds, e.n_items) == (0.375, 2, 4)
+    assert (e.conditional_on, e.clusters, e.lacking, e.few) == ((), None, "", "")
     assert e.sd == pytest.approx(0.25 / math.sqrt(2))
 
 
@@ -123,17 +127,17 @@ def test_one_seed_gives_the_item_interval_of_this_trained_model():
     e = two_part(bits)
     width = stats.t.ppf(0.975, 199) * bits[0].std(ddof=1) / math.sqrt(200)
     assert e.half_width == pytest.approx(width)
-    assert math.isnan(e.sd) and e.note == "this trained model"
+    assert math.isnan(e.sd) and e.conditional_on == (Condition.MODEL,)
 
 
 def test_one_item_or_nothing_that_varies_has_no_interval():
     for D in ([[0.5], [0.7]], [[1.0]]):
         e = two_part(D)
-        assert math.isnan(e.ci_low) and math.isnan(e.p_value) and "single item" in e.note
+        assert math.isnan(e.ci_low) and math.isnan(e.p_value) and e.lacking is Lacking.ONE_ITEM
     for constant in (1.0, 0.1, -0.3):
         e = two_part(np.full((3, 77), constant))
         assert e.value == pytest.approx(constant) and math.isnan(e.ci_high) and math.isnan(e.p_value)
-        assert e.note == "no interval: the values do not vary"
+        assert e.lacking is Lacking.NO_VARIATION
     assert two_part(np.zeros((3, 7))).p_value == 1.0
     assert math.isnan(two_part([[1, 0], [0, 1]]).ci_low), "varies, but neither between seeds nor between items"
 
@@ -239,7 +243,7 @@ def test_equal_clusters_are_their_means():
     assert values == pytest.approx(means) and effective == pytest.approx(10)
     a, b = two_part(D, labels), two_part(means)
     assert (a.ci_low, a.ci_high, a.p_value) == pytest.approx((b.ci_low, b.ci_high, b.p_value))
-    assert a.n_items == 60 and a.note == "interval over 10 groups"
+    assert a.n_items == 60 and a.clusters == Clusters(10, pytest.approx(10), over=True)
 
 
 def test_unequal_clusters_keep_the_item_mean_of_every_seed():
@@ -249,7 +253,7 @@ def test_unequal_clusters_keep_the_item_mean_of_every_seed():
     assert values.mean(axis=1) == pytest.approx(D.mean(axis=1))
     assert effective == pytest.approx(1 / sum(x * x for x in (0.3, 0.2, 0.1, 0.1, 0.1, 0.1, 0.05, 0.05)))
     e = two_part(D, labels)
-    assert e.value == pytest.approx(D.mean()) and e.note == "interval over 8 groups of unequal size, worth 5.7"
+    assert e.value == pytest.approx(D.mean()) and e.clusters == Clusters(8, effective, over=True)
     # the slow way: leave one cluster out, n values of the mean, their spread
     for s in range(3):
         without = np.array([D[s, labels != g].mean() for g in "abcdefgh"])
@@ -267,11 +271,12 @@ def test_few_or_dominated_clusters_condition_on_them():
     plain = two_part(D)
     five = two_part(D, np.arange(100) % 5)
     assert (five.ci_low, five.p_value) == (plain.ci_low, plain.p_value)
-    assert five.note == "conditional on these 5 groups"
-    assert two_part(D, np.zeros(100)).note == "conditional on this 1 group"
-    assert two_part(D, np.maximum(np.arange(100) - 92, 0)).note == "conditional on these 8 groups"
-    assert two_part(D[:1], np.arange(100) % 5).note == "this trained model; conditional on these 5 groups"
-    assert two_part(D[:1], np.arange(100) % 20).note == "this trained model; interval over 20 groups"
+    assert five.conditional_on == (Condition.CLUSTERS,) and five.clusters == Clusters(5, pytest.approx(5), over=False)
+    for clusters, count in ((np.zeros(100), 1), (np.maximum(np.arange(100) - 92, 0), 8)):
+        e = two_part(D, clusters)
+        assert e.conditional_on == (Condition.CLUSTERS,) and e.clusters is not None and e.clusters.count == count
+    assert two_part(D[:1], np.arange(100) % 5).conditional_on == (Condition.MODEL, Condition.CLUSTERS)
+    assert two_part(D[:1], np.arange(100) % 20).conditional_on == (Condition.MODEL,)
 
 
 def macro_f1(labels, predictions):
@@ -341,15 +346,15 @@ def test_groups_at_their_edges():
     D = random_bits((1, 100))
     ranked = all_pairs_groups(["bad", "good"], [0 * D, D])
     assert [(r.name, r.group) for r in ranked] == [("good", 1), ("bad", 1)]
-    assert all(r.note == "one seed: this trained model, no separations" for r in ranked)
+    assert all(r.conditional_on == (Condition.MODEL,) for r in ranked)
     assert all_pairs_groups([], []) == []
     (alone,) = all_pairs_groups(["alone"], [random_bits((3, 9))])
-    assert (alone.group, alone.p_against_best, alone.note) == (1, 1.0, "")
+    assert (alone.group, alone.p_against_best, alone.conditional_on, alone.lacking) == (1, 1.0, (), "")
     D = random_bits((3, 100))
     twins = all_pairs_groups(["b", "a"], [D, D])
     assert [(r.name, r.group, r.p_against_best) for r in twins] == [("b", 1, 1.0), ("a", 1, 1.0)]
     shifted = all_pairs_groups(["up", "down"], [D + 0.5, D])
-    assert [r.group for r in shifted] == [1, 1] and "do not vary" in shifted[1].note
+    assert [r.group for r in shifted] == [1, 1] and shifted[1].lacking is Lacking.NO_VARIATION
     with pytest.raises(ValueError, match="1 different"):
         all_pairs_groups(["a", "a"], [D, D])
     with pytest.raises(ValueError, match="same seeds"):

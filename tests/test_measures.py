@@ -13,7 +13,7 @@ from fake_runs import FakeMethod, small
 from test_report import bits, folder_of, groups_of, one
 
 from mmlbench.analysis.all_tables import make_frame
-from mmlbench.analysis.rows import Row, parse_rows
+from mmlbench.analysis.rows import Head, Row, parse_rows
 from mmlbench.results import score
 from mmlbench.results.folds import _joined_run
 from mmlbench.results.scored_run import Run
@@ -192,7 +192,7 @@ def test_reliance_adds_up_and_says_its_rule(rows: list[Row], written: Path) -> N
     for m in ("audio", "visual"):
         row = one(rows, metric="shapley@mean", modality=m, **where)
         assert row.value == pytest.approx(wanted[m].mean(), rel=1e-5)
-        assert "train mean" in row.note and "not comparable across heads" in row.note
+        assert row.head is Head.ADDITIVE
         assert row.p_value is None
     added = one(rows, metric="added@mean", modality="audio", **where)
     assert added.value == pytest.approx((value["audio+visual"] - value["visual"]).mean(), rel=1e-5)
@@ -270,7 +270,8 @@ def test_probability_of_being_best_needs_five_seeds(tmp_path: Path) -> None:
     assert chances(tmp_path / "b") == {}
     for name, groups in (("two", ("a", "b")), ("eight", tuple("abcdefgh"))):
         fake_runs.write_study(tmp_path / name, five(methods=methods, groups=groups))
-    assert "conditional on these 2 speakers" in chances(tmp_path / "two")["joint"].note
+    found = chances(tmp_path / "two")["joint"]
+    assert (found.conditional_on, found.clusters, found.cluster_name) == (("clusters",), 2, "speaker")
     assert chances(tmp_path / "eight") == {}, "not shown to hold over clusters"
 
 

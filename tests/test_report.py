@@ -193,7 +193,7 @@ def test_accuracy_and_its_interval(rows: list[Row], written: Path) -> None:
     assert (row.ci_low, row.ci_high) == pytest.approx((estimate.ci_low, min(estimate.ci_high, 1)), rel=1e-5)
     assert row.sd == pytest.approx(bits(written, "joint", "last/test/fused").mean(1).std(ddof=1), rel=1e-5)
     assert (row.n_seeds, row.n_test, row.unit) == (3, 80, "fraction")
-    assert "conditional on these 2 speakers; says nothing about others" in row.note
+    assert (row.conditional_on, row.clusters, row.cluster_name) == (("clusters",), 2, "speaker")
     assert row.data_fingerprint == fake_runs.FINGERPRINT and row.hardware == "A CPU"
     assert one(rows, label="joint", metric="accuracy", kind="sliced", modality="audio")
     assert one(rows, label="unimodal", metric="accuracy", kind="own_head", modality="visual", selection="val")
@@ -253,7 +253,7 @@ def test_mean_and_worst_gap(rows: list[Row]) -> None:
     audio, visual, mean, worst = (one(rows, modality=m, **where) for m in ("audio", "visual", "mean", "worst"))
     assert mean.value == pytest.approx((audio.value + visual.value) / 2, rel=1e-4)
     assert worst.value == max(audio.value, visual.value)
-    assert worst.ci_low < visual.ci_low and "interval at .05/2" in worst.note
+    assert worst.ci_low < visual.ci_low and (worst.comparisons, worst.worst_modality) == (2, "visual")
 
 
 def test_gap_is_zero_by_construction_and_printed_so(rows: list[Row]) -> None:
@@ -261,7 +261,7 @@ def test_gap_is_zero_by_construction_and_printed_so(rows: list[Row]) -> None:
         for modality in ("audio", "visual", "mean", "worst"):
             row = one(rows, "competition_gap", label=label, metric="gap", modality=modality)
             assert (row.value, row.ci_low, row.p_value) == (0.0, None, None)
-            assert row.note.startswith("0 by construction")
+            assert row.by_construction
 
 
 def test_optimism_is_cross_fitted_and_has_no_interval(rows: list[Row], written: Path) -> None:
@@ -329,7 +329,7 @@ def test_differing_seeds_are_compared_over_the_common_ones(tmp_path: Path) -> No
     fake_runs.write_study(tmp_path, [small(methods=methods, seeds=(0, 1, 2, 3, 4))])
     rows = parse_rows(make_frame(tmp_path, tmp_path)[0])
     row = one(rows, label="ogm_ge", metric="difference", baseline="joint")
-    assert row.n_seeds == 2 and "common seeds 1, 2" in row.note
+    assert row.n_seeds == 2 and row.common_seeds == (1, 2)
     assert one(rows, label="ogm_ge", metric="accuracy", kind="fused").n_seeds == 3
     places = {r.label: r.rank_group for r in rows if r.rank_group}
     assert places["lonely"] == 1 and places["joint"] > 1, (
@@ -353,7 +353,7 @@ def test_three_modalities_and_constant_predictions(tmp_path: Path) -> None:
     group = small(modalities=three, methods=methods, seed_sd=0.0, groups=())
     fake_runs.write_study(tmp_path, [group])
     rows = parse_rows(make_frame(tmp_path, tmp_path)[0])
-    assert "interval at .05/3" in one(rows, "competition_gap", label="joint", metric="gap", modality="worst").note
+    assert one(rows, "competition_gap", label="joint", metric="gap", modality="worst").comparisons == 3
     perfect = one(rows, label="ensemble", metric="accuracy", kind="fused")
     assert perfect.value == perfect.ci_high == 1.0 and 0.9 < perfect.ci_low < 1, (
         "Wilson's interval where all are right"

@@ -230,7 +230,7 @@ class NoisyGroup(fake_runs.FakeGroup):
     def config(self, method: FakeMethod, seed: int) -> dict:
         config = super().config(method, seed)
         config["recipe"]["name"] = f"embedded noise_std={self.strength:g} noise_on=audio"
-        config["recipe"]["noise_std"] = self.strength
+        config["recipe"] |= {"noise_std": self.strength, "noise_on": "audio"}
         return config
 
 
@@ -243,6 +243,8 @@ def test_noise_in_training_is_a_curve_over_recipes(tmp_path: Path) -> None:
         groups.append(noisy)
     switch_on(add_curves(fake_runs.write_study(tmp_path, groups)))
     rows = [row for row in parse_rows(make_frame(tmp_path, tmp_path)[0]) if row.table == "robustness"]
+    area = one(rows, "robustness", label="joint", metric="area@noise_in_training")
+    assert len(area.runs) == 9, "three seeds of the recipe without noise and of two with it"
     found = {row.metric: row.value for row in rows if row.label == "joint" and "in_tr" in row.metric}
     assert set(found) == {*(f"accuracy@noise_in_training={s}" for s in (0, 0.1, 0.4)), "area@noise_in_training"}
     assert found["accuracy@noise_in_training=0.4"] == pytest.approx(0.5, abs=0.05)

@@ -14,6 +14,7 @@ from ..stats import (
     LEAST_ITEMS,
     LEAST_SEEDS,
     MIN_CLUSTERS,
+    Condition,
     all_pairs_groups,
     far_seeds,
     holm,
@@ -21,9 +22,20 @@ from ..stats import (
     proportion,
     two_part,
 )
+from .estimate_words import conditional_words
 from .missing import evaluation_of, filled, no_subsets
 from .resolution import between
-from .row_builders import POINTS, What, blank, common_seeds, fill, mean_row, seeds_note
+from .row_builders import (
+    POINTS,
+    What,
+    blank,
+    common_seeds,
+    fill,
+    folders_of,
+    join,
+    mean_row,
+    over_common_seeds,
+)
 from .rows import Row
 
 
@@ -32,8 +44,6 @@ def entry_notes(entry: Entry, rule: str) -> list[str]:
     notes = [note for run in entry.runs for source in run.sources for note in source.record["notes"]]
     if entry.method == LOGIT_MEAN:
         notes.append("mean of the logits of joint and unimodal models: what combining alone gives, not ranked")
-    if entry.method == CONTROL:
-        notes.insert(0, "control, not ranked")
     return notes
 
 
@@ -67,23 +77,23 @@ def accuracy_rows(group: Group, headline: str, baseline: str) -> Iterator[Row]:
     yield from _resolution(group, headline)
 
 
-def far_from_others(group: Group, entry: Entry, key: str) -> str:
+def far_from_others(group: Group, entry: Entry, key: str) -> tuple[int, ...]:
     """Return the seeds of an entry whose accuracy lies far from that of its others, as `Row.far_seeds` has them.
 
     What is usual over seeds is the median over the group's rows, where there are three of them or more.
     """
     matrix = entry.matrix(key)
     if matrix is None:
-        return ""
+        return ()
     there = [m for one in group.entries if (m := one.matrix(key)) is not None and len(m) > 1]
     usual = float(np.median([m.mean(axis=1).std(ddof=1) for m in there])) if len(there) > 2 else 0.0
-    return " ".join(str(entry.seeds[place]) for place in far_seeds(matrix, usual))
+    return tuple(entry.seeds[place] for place in far_seeds(matrix, usual))
 
 
-def far_in_either(group: Group, entry: Entry, reference: Entry, key: str) -> str:
+def far_in_either(group: Group, entry: Entry, reference: Entry, key: str) -> tuple[int, ...]:
     """Return the common seeds that lie far from the others in either of two entries whose difference is taken."""
-    found = {seed for one in (entry, reference) for seed in far_from_others(group, one, key).split()}
-    return " ".join(str(seed) for seed in common_seeds(entry, reference) if str(seed) in found)
+    found = {seed for one in (entry, reference) for seed in far_from_others(group, one, key)}
+    return tuple(seed for seed in common_seeds(entry, reference) if seed in found)
 
 
 def references(group: Group, baseline: str) -> list[Entry]:
@@ -143,8 +153,8 @@ def _differences(group: Group, entry: Entry, reference: Entry) -> Iterator[Row]:
         if found is None:
             continue
         what = What("accuracy", "fused", "difference", "fused", rule, reference.label)
-        notes = [*entry_notes(entry, rule), seeds_note(found[1], entry, reference)]
-        row = mean_row(group, entry, what, found[0], notes, [reference])
+        row = mean_row(group, entry, what, found[0], entry_notes(entry, rule), [reference])
+        over_common_seeds(row, found[1], entry, reference)
         row.far_seeds = far_in_either(group, entry, reference, f"{rule}/fused")
         yield row
 
@@ -162,9 +172,12 @@ def _best(group: Group, headline: str) -> Iterator[Row]:
         row = blank(group, entry, What("accuracy", "fused", "probability_best", "fused", headline, unit="fraction"))
         row.value, row.n_seeds, row.n_test = float(value), len(seeds), len(group.groups)
         message = f"share of 2,000 resamplings of seeds and samples in which it is best of {len(entries)}; no test"
-        only = f"conditional on these {kinds} {group.group_name}s" if kinds else ""
-        row.note = "; ".join(n for n in (message, only, seeds_note(seeds, *entries), row.note) if n)
-        yield row
+        only = conditional_words(kinds, group.group_name) if kinds else ""
+        row.note = join([message, only, row.note])
+        row.conditional_on = (Condition.CLUSTERS,) if kinds else ()
+        row.clusters, row.cluster_name = (kinds, group.group_name) if kinds else (None, "")
+        row.runs = folders_of(entries)
+        yield over_common_seeds(row, seeds, *entries)
 
 
 def _resolution(group: Group, headline: str) -> Iterator[Row]:

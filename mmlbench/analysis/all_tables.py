@@ -18,6 +18,7 @@ from ..results.scored_run import Run
 from ..stats import Estimate
 from ..study.regroup import Regroup
 from .accuracy import accuracy_rows, entry_notes, group_rows, subset_rows
+from .estimate_words import estimate_notes
 from .gaps import gap_rows
 from .literature import read_published
 from .measures import class_rows, fusion_gain_rows, measure_rows, reliance_rows
@@ -132,7 +133,7 @@ def leak_rows(loaded: Loaded) -> Iterator[Row]:
     for first, second in combinations(loaded.groups, 2):
         if (first.dataset, first.recipe, first.encoder) != (second.dataset, second.recipe, second.encoder):
             continue
-        if first.note or second.note:  # folds put together test on samples of the other split
+        if first.folds > 1 or second.folds > 1:  # folds put together test on samples of the other split
             continue
         for entry in second.entries:
             partner = next((one for one in first.entries if one.label == entry.label), None)
@@ -149,19 +150,21 @@ def _leaks(first: Group, before: Entry, second: Group, after: Entry, rule: str) 
             continue
         what = What("leak", modality, "difference", kind, rule, f"split {first.split}")
         notes = [f"{second.split} minus {first.split}; two test sets, taken as independent"]
-        estimate = unpaired(
-            group_estimate(first, POINTS * a), group_estimate(second, POINTS * b), (first.split, second.split)
-        )
-        yield fill(blank(second, after, what, [before]), estimate, [*notes, *entry_notes(after, rule)])
+        earlier, later = group_estimate(first, POINTS * a), group_estimate(second, POINTS * b)
+        for split, one in ((first.split, earlier), (second.split, later)):
+            special = "; ".join(estimate_notes(one))
+            notes.insert(-1, f"{split}: {special}" if special else "")
+        row = blank(second, after, what, [before])
+        yield fill(row, unpaired(earlier, later), [*notes, *entry_notes(after, rule)])
 
 
-def unpaired(a: Estimate, b: Estimate, names: tuple[str, str]) -> Estimate:
+def unpaired(a: Estimate, b: Estimate) -> Estimate:
     """Return b - a for independent test sets: variances add, and so do squared half-widths."""
     value, nan = b.value - a.value, float("nan")
     width, se = math.hypot(a.half_width, b.half_width), math.hypot(a.se, b.se)
-    note = "; ".join(f"{name}: {one.note}" for name, one in zip(names, (a, b), strict=True) if one.note)
+    conditional_on = tuple(dict.fromkeys((*a.conditional_on, *b.conditional_on)))
     seeds, items = min(a.n_seeds, b.n_seeds), min(a.n_items, b.n_items)
-    return Estimate(value, nan, value - width, value + width, seeds, items, se, nan, note)
+    return Estimate(value, nan, value - width, value + width, seeds, items, se, nan, conditional_on)
 
 
 def cost_rows(loaded: Loaded) -> list[list[Any]]:

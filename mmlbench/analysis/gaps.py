@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
 
 from ..results.evaluation import INPUTS
 from ..results.groups import Entry, Group
-from ..results.plugin_facts import CONTROL
 from ..stats import Estimate
 from .accuracy import far_in_either
 from .missing import MASKED, evaluation_of, no_gap
 from .resolution import resolution_row
-from .row_builders import POINTS, What, blank, common_seeds, fill, group_estimate, mean_row, seeds_note, worst_of
-from .rows import Row
+from .row_builders import (
+    POINTS,
+    What,
+    blank,
+    common_seeds,
+    fill,
+    group_estimate,
+    join,
+    mean_row,
+    over_common_seeds,
+    worst_of,
+)
+from .rows import NoValue, Row
 
 TABLE = "competition_gap"
-BY_CONSTRUCTION = "0 by construction: its encoders are those trained alone; not ranked"
+BY_CONSTRUCTION = "by construction: its encoders are those trained alone; not ranked"
 
 
 def gap_rows(group: Group, headline: str) -> Iterator[Row]:
@@ -39,14 +50,18 @@ def _zero(group: Group, entry: Entry, alone: Entry, rule: str) -> Iterator[Row]:
     if alone.matrix(f"{rule}/probe/{group.modalities[0]}") is None:
         return
     for modality in (*group.modalities, "mean", "worst"):
-        row = blank(group, entry, What(TABLE, modality, "gap", "probe", rule, alone.label))
-        row.value, row.n_seeds, row.note = 0.0, len(entry.runs), BY_CONSTRUCTION
-        yield row
+        row = blank(group, entry, What(TABLE, modality, "gap", "probe", rule, alone.label), also=[alone])
+        yield _constructed(row, 0.0, entry)
     for modality in group.modalities:
-        row = blank(group, entry, What(TABLE, modality, "retained", "probe", rule, alone.label, "fraction"))
-        row.value, row.n_seeds = 1.0, len(entry.runs)
-        row.note = BY_CONSTRUCTION.replace("0 by", "1 by", 1)
-        yield row
+        what = What(TABLE, modality, "retained", "probe", rule, alone.label, "fraction")
+        yield _constructed(blank(group, entry, what, also=[alone]), 1.0, entry)
+
+
+def _constructed(row: Row, value: float, entry: Entry) -> Row:
+    """Fill in a value that follows from what the method is."""
+    row.value, row.n_seeds = value, len(entry.runs)
+    row.by_construction, row.meaning, row.note = True, f"{value:g} {BY_CONSTRUCTION}", ""
+    return row
 
 
 def probe_gap(group: Group, entry: Entry, reference: Entry, rule: str, kind: str = "probe") -> dict[str, np.ndarray]:
@@ -70,31 +85,34 @@ def _gaps(group: Group, entry: Entry, alone: Entry, rule: str) -> Iterator[Row]:
     if len(gaps) < len(group.modalities):
         yield from no_gap(group, entry, alone, rule)
         return
-    notes = [seeds_note(common_seeds(entry, alone), entry, alone)]
-    notes += [MASKED] if evaluation_of(entry).probe == INPUTS else []
-    if entry.method == CONTROL:
-        notes.append("control: the partner modality is shuffled")
+    notes = [MASKED] if evaluation_of(entry).probe == INPUTS else []
+
+    def row_of(what: What, matrix: np.ndarray, level: float = 0.95) -> Row:
+        row = mean_row(group, entry, what, matrix, notes, [alone], level=level)
+        return over_common_seeds(row, common_seeds(entry, alone), entry, alone)
+
     for modality, matrix in gaps.items():
-        what = What(TABLE, modality, "gap", "probe", rule, alone.label)
-        row = mean_row(group, entry, what, matrix, notes, [alone])
+        row = row_of(What(TABLE, modality, "gap", "probe", rule, alone.label), matrix)
         row.far_seeds = far_in_either(group, entry, alone, f"{rule}/probe/{modality}")
         yield row
     mean = np.mean(list(gaps.values()), axis=0)
-    yield mean_row(group, entry, What(TABLE, "mean", "gap", "probe", rule, alone.label), mean, notes, [alone])
+    yield row_of(What(TABLE, "mean", "gap", "probe", rule, alone.label), mean)
     worst = max(gaps, key=lambda modality: float(gaps[modality].mean()))
     count = len(gaps)
+    row = row_of(What(TABLE, "worst", "gap", "probe", rule, alone.label), gaps[worst], 1 - 0.05 / count)
     level = f": interval at .05/{count}" if rule != "test" else ""
-    message = [f"{worst}, the largest of {count}{level}", *notes]
-    what = What(TABLE, "worst", "gap", "probe", rule, alone.label)
-    yield worst_of(count, mean_row(group, entry, what, gaps[worst], message, [alone], level=1 - 0.05 / count))
-    yield from _beyond_control(group, entry, rule)
+    row.meaning = join([row.meaning, f"{worst}, the largest of {count}{level}"])
+    row.worst_modality = worst
+    yield worst_of(count, row)
+    yield from _beyond_control(group, entry, alone, rule)
     for modality, matrix in probe_gap(group, entry, alone, rule, "own_head").items():
-        what = What(TABLE, modality, "gap_head", "own_head", rule, alone.label)
-        yield mean_row(group, entry, what, matrix, ["own head trained alone minus probe", *notes], [alone])
+        row = row_of(What(TABLE, modality, "gap_head", "own_head", rule, alone.label), matrix)
+        row.meaning = join([row.meaning, "own head trained alone minus probe"])
+        yield row
     yield from _retained(group, entry, alone, rule)
 
 
-def _beyond_control(group: Group, entry: Entry, rule: str) -> Iterator[Row]:
+def _beyond_control(group: Group, entry: Entry, alone: Entry, rule: str) -> Iterator[Row]:
     """Yield gap minus the control's gap: the encoders trained alone cancel, control's probe - entry's remains."""
     control = group.control
     if control is None or entry is control:
@@ -102,11 +120,12 @@ def _beyond_control(group: Group, entry: Entry, rule: str) -> Iterator[Row]:
     more = probe_gap(group, entry, control, rule)
     if not more:
         return
-    notes = [seeds_note(common_seeds(entry, control), entry, control)]
+    seeds = common_seeds(entry, control)
     more["mean"] = np.mean(list(more.values()), axis=0)
     for modality, matrix in more.items():
         what = What(TABLE, modality, "gap_minus_control", "probe", rule, control.label)
-        yield mean_row(group, entry, what, matrix, notes, [control])
+        row = mean_row(group, entry, what, matrix, (), [control], also=[alone])
+        yield over_common_seeds(row, seeds, entry, control)
 
 
 def _retained(group: Group, entry: Entry, alone: Entry, rule: str) -> Iterator[Row]:
@@ -120,7 +139,10 @@ def _retained(group: Group, entry: Entry, alone: Entry, rule: str) -> Iterator[R
         what = What(TABLE, modality, "retained", "probe", rule, alone.label, "fraction")
         row = blank(group, entry, what, [alone])
         estimate, note = ratio(after - floor, best - floor, group)
-        yield fill(row, estimate, [note, seeds_note(seeds, entry, alone)])
+        fill(row, estimate, [note])
+        row.meaning = join([row.meaning, "share of what training alone adds to the untrained encoder"])
+        row.no_value = NoValue.NOTHING_TO_RETAIN if row.value is None else NoValue.NOTHING
+        yield over_common_seeds(row, seeds, entry, alone)
 
 
 def ratio(top: np.ndarray, bottom: np.ndarray, group: Group) -> tuple[Estimate, str]:
@@ -140,11 +162,11 @@ def ratio(top: np.ndarray, bottom: np.ndarray, group: Group) -> tuple[Estimate, 
     with np.errstate(divide="ignore", invalid="ignore"):
         by_seed = top.mean(axis=1) / bottom.mean(axis=1)
     sd = float(by_seed.std(ddof=1)) if len(by_seed) > 1 and np.isfinite(by_seed).all() else float("nan")
-    width, note = error.half_width, "share of what training alone adds to the untrained encoder; linearised interval"
+    width, note = error.half_width, "linearised interval"
     if not abs(below.value) > 2 * below.half_width:
         width, note = float("nan"), "no interval: training alone adds too little to the untrained encoder"
-    found = Estimate(value, sd, value - width, value + width, error.n_seeds, error.n_items, error.se, float("nan"))
-    return found, "; ".join(part for part in (error.note, note) if part)
+    low, high, nan = value - width, value + width, float("nan")
+    return dataclasses.replace(error, value=value, sd=sd, ci_low=low, ci_high=high, p_value=nan), note
 
 
 def _resolution(group: Group, alone: Entry, headline: str) -> Iterator[Row]:

@@ -22,13 +22,14 @@ from .row_builders import (
     common_seeds,
     fill,
     group_estimate,
+    join,
     known,
     mean_row,
-    seeds_note,
+    over_common_seeds,
     without_interval,
     worst_of,
 )
-from .rows import SMALL_CLASS, Row
+from .rows import SMALL_CLASS, ClassState, Head, Row
 
 TABLE_METRICS = {"macro_f1": f1_of, "balanced_accuracy": balanced_of}
 BEST = "best unimodal"
@@ -117,8 +118,16 @@ def _calibration(group: Group, entry: Entry, rule: str, key: str, modality: str,
     row = blank(group, entry, What("measures", modality, "ece", kind, rule, unit="fraction"))
     row.value, row.n_seeds = known(float(np.mean(values))), len(values)
     row.sd = known(float(np.std(values, ddof=1))) if len(values) > 1 else None
-    row.note = "; ".join(n for n in ("15 bins of equal size; biased upwards, no interval", *notes, row.note) if n)
+    row.note = join(["15 bins of equal size; biased upwards, no interval", *notes, row.note])
     return row
+
+
+#: What is special about a class, in words.
+CLASS_WORDS = {
+    ClassState.USUAL: "",
+    ClassState.NOT_IN_TEST: "not in the test part",
+    ClassState.NEVER_PREDICTED: "never predicted",
+}
 
 
 def class_rows(group: Group, headline: str) -> Iterator[Row]:
@@ -132,13 +141,18 @@ def class_rows(group: Group, headline: str) -> Iterator[Row]:
             what = What("classes", f"class={name}", "accuracy", "fused", headline, unit="fraction")
             if not mine.any():
                 row = blank(group, entry, what)
-                row.n_test, row.note = 0, "not in the test part"
+                row.n_test, row.class_state = 0, ClassState.NOT_IN_TEST
+                row.note = CLASS_WORDS[row.class_state]
                 yield row
                 continue
             estimate = group_estimate(group, matrix[:, mine], where=mine, bits=True)
             never = entry.values("predicted", f"{headline}/fused")
-            message = "never predicted" if never is not None and not (never == k).any() else ""
-            yield fill(blank(group, entry, what), estimate, [message, *entry_notes(entry, headline)])
+            lost = never is not None and not (never == k).any()
+            state = ClassState.NEVER_PREDICTED if lost else ClassState.USUAL
+            notes = [CLASS_WORDS[state], *entry_notes(entry, headline)]
+            row = fill(blank(group, entry, what), estimate, notes)
+            row.class_state = state
+            yield row
 
 
 # ---- fusion gain -----------------------------------------------------------------------------------------------
@@ -158,8 +172,8 @@ def _over(group: Group, entry: Entry, ensemble: Entry, rule: str) -> Iterator[Ro
     ours, theirs = (one.matrix(f"{rule}/fused", seeds) for one in (entry, ensemble))
     if ours is not None and theirs is not None and seeds:
         what = What("fusion_gain", "fused", "fusion_gain", "fused", rule, ensemble.label)
-        notes = [*entry_notes(entry, rule), seeds_note(seeds, entry, ensemble)]
-        yield mean_row(group, entry, what, POINTS * (ours - theirs), notes, [ensemble])
+        row = mean_row(group, entry, what, POINTS * (ours - theirs), entry_notes(entry, rule), [ensemble])
+        yield over_common_seeds(row, seeds, entry, ensemble)
 
 
 def _over_best(group: Group, entry: Entry, alone: Entry, rule: str) -> Iterator[Row]:
@@ -176,23 +190,31 @@ def _over_best(group: Group, entry: Entry, alone: Entry, rule: str) -> Iterator[
     level = f": interval at .05/{count}" if rule != "test" else ""
     notes = [f"over {alone.label} {best}, the best of {count}{level}", *entry_notes(entry, rule)]
     matrix = POINTS * (fused - there[best])
-    notes.append(seeds_note(seeds, entry, alone))
-    yield worst_of(count, mean_row(group, entry, what, matrix, notes, [alone], level=1 - 0.05 / count))
+    row = worst_of(count, mean_row(group, entry, what, matrix, notes, [alone], level=1 - 0.05 / count))
+    yield over_common_seeds(row, seeds, entry, alone)
 
 
 # ---- reliance --------------------------------------------------------------------------------------------------
-def subset_rule(record: Mapping[str, Any]) -> str:
-    """Say what a missing modality means for a run's head; heads of different rules are not comparable."""
+#: What a filled-in modality means for a head, in words.
+HEAD_WORDS = {
+    Head.FILM: "FiLM head: a filled-in first modality still modulates the others; not comparable across heads",
+    Head.GATED: "gated head: a filled-in modality still opens its gates; not comparable across heads",
+    Head.ADDITIVE: "additive head: a filled-in modality adds a constant to the logits; not comparable across heads",
+    Head.BRANCHES: "branches: a filled-in modality's still votes, the same for all; not comparable across heads",
+    Head.FEATURES: "the head sees the filled-in features; not comparable across heads",
+}
+
+
+def head_of(record: Mapping[str, Any]) -> Head:
+    """Return the kind of a run's head, as far as it decides what a missing modality means."""
     fusion, logits = record["config"]["params"].get("fusion"), record.get("logits", ())
     if fusion == "film":
-        return "FiLM head: a filled-in first modality still modulates the others; not comparable across heads"
+        return Head.FILM
     if fusion == "gated":
-        return "gated head: a filled-in modality still opens its gates; not comparable across heads"
+        return Head.GATED
     if any(name.startswith("sliced/") for name in logits):
-        return "additive head: a filled-in modality adds a constant to the logits; not comparable across heads"
-    if any(name.startswith("own_head/") for name in logits):
-        return "branches: a filled-in modality's branch still votes, the same for all; not comparable across heads"
-    return "the head sees the filled-in features; not comparable across heads"
+        return Head.ADDITIVE
+    return Head.BRANCHES if any(name.startswith("own_head/") for name in logits) else Head.FEATURES
 
 
 def reliance_rows(group: Group, headline: str) -> Iterator[Row]:
@@ -219,7 +241,7 @@ def _reliance(group: Group, entry: Entry, rule: str, filling: str) -> Iterator[t
     full = subset_name(players)
     keys = {subset_name(s): f"{rule}/fused@{filling}:{subset_name(s)}" for s in subsets}
     keys[full] = f"{rule}/fused"
-    notes = [filled(entry, filling), subset_rule(entry.runs[0].record), *entry_notes(entry, rule)]
+    notes = [filled(entry, filling), HEAD_WORDS[head_of(entry.runs[0].record)], *entry_notes(entry, rule)]
     for metric, unit in (("accuracy", "points"), ("nll", "nats")):
         found = {name: _value(entry, metric, key) for name, key in keys.items()}
         value = {name: matrix for name, matrix in found.items() if matrix is not None}
@@ -244,6 +266,7 @@ def _reliance_row(
 ) -> tuple[str, np.ndarray, Row]:
     row = mean_row(group, entry, what, matrix, notes)
     row.p_value = None  # how much a head leans on something is no hypothesis
+    row.head = head_of(entry.runs[0].record)
     return what.metric, matrix, row
 
 

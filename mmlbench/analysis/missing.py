@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ..results.evaluation import INPUTS, NOTHING, Evaluation
 from ..results.groups import Entry, Group
 from .row_builders import What, blank
-from .rows import Row
+from .rows import NoValue, Row
 
 _FILLED = {
     ("features", "mean"): "missing features at their train mean",
@@ -36,8 +36,7 @@ def no_subsets(group: Group, entry: Entry) -> Iterator[Row]:
         return
     for modality in group.modalities:
         row = blank(group, entry, What("subsets", modality, "accuracy@mean", "subset", "last", unit="fraction"))
-        row.n_seeds, row.note = len(entry.runs), f"no value: {found.reason}"
-        yield row
+        yield _unanswered(row, entry)
 
 
 def no_gap(group: Group, entry: Entry, alone: Entry, rule: str) -> Iterator[Row]:
@@ -46,6 +45,11 @@ def no_gap(group: Group, entry: Entry, alone: Entry, rule: str) -> Iterator[Row]
     if found.probe != NOTHING:
         return
     for modality in (*group.modalities, "mean", "worst"):
-        row = blank(group, entry, What("competition_gap", modality, "gap", "probe", rule, alone.label))
-        row.n_seeds, row.note = len(entry.runs), f"no value: {found.reason}"
-        yield row
+        what = What("competition_gap", modality, "gap", "probe", rule, alone.label)
+        yield _unanswered(blank(group, entry, what, also=[alone]), entry)
+
+
+def _unanswered(row: Row, entry: Entry) -> Row:
+    row.n_seeds, row.no_value = len(entry.runs), NoValue.NO_ANSWER
+    row.note = f"no value: {evaluation_of(entry).reason}"
+    return row

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..results.groups import Entry, Group, Loaded
 from .accuracy import ranked_entries
-from .row_builders import join, made_by
+from .row_builders import folders_of, join, made_by
 from .rows import Row
 
 RANK = "of {} rows by their accuracies, also within a rank group; equal ones share a place"
@@ -38,6 +38,7 @@ def overall_rows(loaded: Loaded) -> Iterator[Row]:
     above = (table[:, :, None] < table[:, None, :]).sum(axis=2)
     level = (table[:, :, None] == table[:, None, :]).sum(axis=2)
     ranks = (above + (level + 1) / 2).mean(axis=0)  # ties share the mean of their places
+    behind = folders_of(there[label] for there in ranked.values() for label in labels)
     names = ", ".join(f"{name}/{group.split}" for name, group in first.items())
     for k, label in enumerate(labels):
         for metric, value, message in (
@@ -48,9 +49,11 @@ def overall_rows(loaded: Loaded) -> Iterator[Row]:
             ),
             ("mean_normalised_score", scores[k], SCORE),
         ):
-            yield _row(
+            row = _row(
                 loaded, [ranked[name][label] for name in first], metric, float(value), [message, f"over {names}"]
             )
+            row.runs = behind
+            yield row
 
 
 def _accuracy(entry: Entry, rule: str) -> float:

@@ -49,6 +49,7 @@ def resolution_row(
     found = resolution(matrices, group.clusters, comparisons)
     row = blank(group, None, what, entries)
     row.value = known(found.value) if found else None
+    row.comparisons = comparisons if comparisons > 1 else None
     row.n_seeds = found.seeds if found else min(matrix.shape[0] for matrix in matrices)
     over = "single comparison" if comparisons == 1 else f"corrected for {comparisons} comparisons"
     row.note = f"smallest true {message} found with 80 % power, {over}"

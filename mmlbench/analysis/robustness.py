@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -15,14 +14,16 @@ from ..results.score import Bits, correct
 from ..results.scored_run import Run
 from .accuracy import entry_notes
 from .resolution import Values, between
-from .row_builders import POINTS, What, mean_row, seeds_note
+from .row_builders import POINTS, What, mean_row, over_common_seeds
 from .rows import Row
 
 #: Noise of each modality and strength, in standard deviations of its inputs.
 Curve = dict[tuple[str, float], Bits]
 #: A modality, the area under a curve of each seed and sample where the row is that, and the row.
 Point = tuple[str, np.ndarray | None, Row]
-TRAINED = re.compile(r" noise_(std|on)=(\S+)")
+#: How the noise was given: the metrics' name for it, and words.
+AT_TEST = ("noise", "noise at test only")
+IN_TRAINING = ("noise_in_training", "noise in training and test")
 
 
 def read_curve(results: Path, run: Run, label: np.ndarray, strengths: Sequence[float]) -> Curve:
@@ -84,7 +85,7 @@ def _at_test(group: Group, entry: Entry, results: Path, strengths: Sequence[floa
         if not there:
             continue
         points = [clean, *(np.stack([c[modality, s] for c in curves]).astype(np.float64) for s in there)]
-        yield from _curve(group, entry, modality, [0.0, *there], points, "noise at test only", [])
+        yield from _curve(group, entry, modality, [0.0, *there], points, AT_TEST)
 
 
 def _planned(entry: Entry, results: Path) -> bool:
@@ -101,30 +102,35 @@ def _curve(
     modality: str,
     strengths: list[float],
     points: list[np.ndarray],
-    message: str,
-    notes: list[str],
+    given: tuple[str, str],
+    noisy: Sequence[Entry] = (),
 ) -> Iterator[Point]:
-    """Yield a row a strength, and the area under the curve: its mean height over the range of strengths."""
-    how = "noise" if "test only" in message else "noise_in_training"
+    """Yield a row a strength, and the area under the curve: its mean height over the range of strengths.
+
+    Args:
+        given: `AT_TEST` or `IN_TRAINING`. noisy: the entries of noisy recipes that took part.
+    """
+    how, message = given
     where = f"{message}, on {modality}, in standard deviations of its inputs"
     for strength, matrix in zip(strengths, points, strict=True):
         what = What("robustness", modality, f"accuracy@{how}={strength:g}", "fused", "last", unit="fraction")
-        yield modality, None, mean_row(group, entry, what, matrix, [where, *notes, *entry_notes(entry, "last")])
+        yield modality, None, mean_row(group, entry, what, matrix, [where, *entry_notes(entry, "last")], also=noisy)
     area = np.tensordot(area_weights(strengths), np.stack(points), axes=1)
     what = What("robustness", modality, f"area@{how}", "fused", "last", unit="fraction")
     span = f"mean height of the curve from {strengths[0]:g} to {strengths[-1]:g}; {where}"
-    yield modality, area, mean_row(group, entry, what, area, [span, *notes, *entry_notes(entry, "last")])
+    yield modality, area, mean_row(group, entry, what, area, [span, *entry_notes(entry, "last")], also=noisy)
 
 
 def _trained(loaded: Loaded) -> Iterator[Point]:
     """Yield curves over groups whose recipes differ in nothing but the strength of noise in training and test."""
-    clean: dict[tuple[str, ...], Group] = {(g.dataset, g.split, g.recipe, g.encoder): g for g in loaded.groups}
+    clean: dict[tuple[str, ...], Group] = {}
     noisy: dict[tuple[tuple[str, ...], str], dict[float, Group]] = {}
     for group in loaded.groups:
-        found = dict(TRAINED.findall(group.recipe))
-        if len(found) == 2:
-            base = (group.dataset, group.split, TRAINED.sub("", group.recipe), group.encoder)
-            noisy.setdefault((base, found["on"]), {})[float(found["std"])] = group
+        base = (group.dataset, group.split, group.base_recipe, group.encoder)
+        if group.noise is None:
+            clean.setdefault(base, group)
+        else:
+            noisy.setdefault((base, group.noise.modality), {})[group.noise.std] = group
     for (plain, modality), groups in noisy.items():
         first = clean.get(plain)
         for entry in first.entries if first is not None else ():
@@ -136,7 +142,7 @@ def _trained(loaded: Loaded) -> Iterator[Point]:
             points = [e.matrix("last/fused", seeds) for e in (entry, *(there[s] for s in strengths))]
             known = [point for point in points if point is not None]
             if len(known) == len(points):
-                note = [seeds_note(seeds, entry, *there.values())]
-                yield from _curve(
-                    first, entry, modality, [0.0, *strengths], known, "noise in training and test", note
-                )
+                several = list(there.values())
+                for point in _curve(first, entry, modality, [0.0, *strengths], known, IN_TRAINING, several):
+                    over_common_seeds(point[2], seeds, entry, *several)
+                    yield point

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..results.groups import Entry, Group
+from ..results.plugin_facts import CONTROL
 from ..results.scored_run import Run
 from ..stats import Estimate, holm, proportion, two_part
 from ..storage.hashing import digest
+from .estimate_words import estimate_notes
 from .rows import SELECTED_ON_TEST, Row
 
 POINTS = 100.0
+CONTROL_MEANING = "control, not ranked: the partner modality is shuffled"
 ON_TEST = "epoch picked on the test set: not a result, no interval"
 
 
@@ -75,8 +77,21 @@ class What:
     unit: str = "points"
 
 
-def blank(group: Group, entry: Entry | None, what: What, partners: Sequence[Entry] = ()) -> Row:
-    """Return a row without a value; `partners` are the entries that took part beside `entry`."""
+def folders_of(entries: Iterable[Entry]) -> tuple[str, ...]:
+    """Return the run folders behind some entries, each once."""
+    sources = (source for entry in entries for run in entry.runs for source in run.sources)
+    return tuple(dict.fromkeys(str(source.record["run"]) for source in sources))
+
+
+def blank(
+    group: Group, entry: Entry | None, what: What, partners: Sequence[Entry] = (), also: Sequence[Entry] = ()
+) -> Row:
+    """Return a row without a value.
+
+    Args:
+        partners: the entries that took part beside `entry`.
+        also: entries that are no part of what made the value, and without which there would be no such row.
+    """
     entries = [*([entry] if entry else []), *partners]
     runs = [run for one in entries for run in one.runs]
     made = made_by(runs) if runs else Made("", "", "", ())
@@ -102,6 +117,8 @@ def blank(group: Group, entry: Entry | None, what: What, partners: Sequence[Entr
         code_version=made.code_version,
         hardware=made.hardware,
         tuning_trials=entry.trials if entry else None,
+        meaning=CONTROL_MEANING if entry and entry.method == CONTROL else "",
+        runs=folders_of([*entries, *also]),
     )
 
 
@@ -115,6 +132,8 @@ def fill(row: Row, estimate: Estimate, notes: Iterable[str] = (), test: bool = F
     if row.sd is not None and row.sd < 1e-12 * max(1.0, abs(row.value or 0.0)):
         row.sd = 0.0  # equal seeds: what is left is rounding
     row.n_seeds, row.n_test = estimate.n_seeds, estimate.n_items
+    row.conditional_on, clusters = estimate.conditional_on, estimate.clusters
+    row.clusters, row.cluster_name = (clusters.count, clusters.name) if clusters else (None, "")
     if row.selection == "test":
         row.no_interval = SELECTED_ON_TEST
         row.note = join([*notes, ON_TEST, row.note])
@@ -123,7 +142,7 @@ def fill(row: Row, estimate: Estimate, notes: Iterable[str] = (), test: bool = F
     row.level = level if row.has_interval else None
     row.p_value = known(estimate.p_value) if test and estimate.n_seeds > 1 else None  # one seed separates nothing
     row.se = known(estimate.se)
-    row.note = join([estimate.note, *notes, row.note])
+    row.note = join([*estimate_notes(estimate), *notes, row.note])
     return row
 
 
@@ -159,6 +178,7 @@ def without_interval(row: Row, why: str, note: str) -> Row:
 def worst_of(count: int, row: Row) -> Row:
     """Return the row of the most extreme of `count` values, whose interval is at .05/count, its p-value to match."""
     row.p_value = None if row.p_value is None else min(1.0, count * row.p_value)
+    row.comparisons = count
     return row
 
 
@@ -179,23 +199,18 @@ def corrected(rows: Iterable[Row]) -> list[Row]:
     return rows
 
 
-def in_words(note: str, name: str) -> str:
-    """Call the groups of a statistical note by their name: 'conditional on these 2 speakers; says nothing ...'."""
-    found = re.sub(r"\b(\d+) group(s?)\b", rf"\1 {name}\2", note)
-    return re.sub(r"(conditional on th\w+ \d+ [^;]*)", r"\1; says nothing about others", found)
-
-
-def seeds_note(used: tuple[int, ...], *entries: Entry) -> str:
-    """Say which seeds were used where an entry has more than the common ones."""
-    if all(entry.seeds == used for entry in entries):
-        return ""
-    return f"over the common seeds {', '.join(map(str, used))}"
+def over_common_seeds(row: Row, used: tuple[int, ...], *entries: Entry) -> Row:
+    """Say in a row which seeds were used, where an entry has more than the common ones."""
+    if any(entry.seeds != used for entry in entries):
+        row.common_seeds = used
+        row.note = join([row.note, f"over the common seeds {', '.join(map(str, used))}"])
+    return row
 
 
 def group_estimate(
     group: Group, matrix: np.ndarray, level: float = 0.95, where: np.ndarray | None = None, bits: bool = False
 ) -> Estimate:
-    """Return the two-part estimate of a matrix (seeds, n) over the group's test samples, its note in words.
+    """Return the two-part estimate of a matrix (seeds, n) over the group's test samples.
 
     Args:
         where: which of the group's samples the columns are, bool (samples,); all of them by default.
@@ -204,7 +219,9 @@ def group_estimate(
     clusters = group.clusters
     of = proportion if bits else two_part
     estimate = of(matrix, clusters if clusters is None or where is None else clusters[where], level)
-    return dataclasses.replace(estimate, note=in_words(estimate.note, group.group_name))
+    if estimate.clusters is None:
+        return estimate
+    return dataclasses.replace(estimate, clusters=dataclasses.replace(estimate.clusters, name=group.group_name))
 
 
 def mean_row(
@@ -215,7 +232,9 @@ def mean_row(
     notes: Iterable[str] = (),
     partners: Sequence[Entry] = (),
     level: float = 0.95,
+    also: Sequence[Entry] = (),
 ) -> Row:
     """Return the row of the mean of a matrix (seeds, n); a row in points is tested against zero."""
     estimate = group_estimate(group, matrix, level, bits=what.metric.startswith("accuracy"))
-    return fill(blank(group, entry, what, partners), estimate, notes, test=what.unit == "points", level=level)
+    row = blank(group, entry, what, partners, also)
+    return fill(row, estimate, notes, test=what.unit == "points", level=level)

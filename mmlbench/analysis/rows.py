@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
+from enum import StrEnum
 from typing import Any
 
 from ..errors import DataError
+from ..stats import Condition
 from ..storage.hashing import digest
 
 #: Significant decimals of every number in the tables: more than any of them is worth, and the same everywhere.
@@ -22,12 +24,57 @@ KEY = (
 SELECTED_ON_TEST, SMALL_CLASS = "selected_on_test", "small_class"
 
 
+class NoValue(StrEnum):
+    """Why a row has no value."""
+
+    NOTHING = ""
+    NO_ANSWER = "no_answer"  # the method has no answer for a modality alone
+    NOTHING_TO_RETAIN = "nothing_to_retain"  # training alone is not shown to improve on the untrained encoder
+
+
+class ClassState(StrEnum):
+    """What is special about a class."""
+
+    USUAL = ""
+    NOT_IN_TEST = "not_in_test"
+    NEVER_PREDICTED = "never_predicted"
+
+
+class Head(StrEnum):
+    """What a fused head does with a modality that is filled in; values of two kinds of head are not comparable."""
+
+    NONE = ""
+    FILM = "film"
+    GATED = "gated"
+    ADDITIVE = "additive"
+    BRANCHES = "branches"
+    FEATURES = "features"
+
+
 @dataclass
 class Row:
     """One row; the fields are the columns, in their order (docs/run-folder.md). NaN and None are written empty.
 
-    `level` is that of the interval, None without one; `no_interval` is '', `SELECTED_ON_TEST` or `SMALL_CLASS`;
-    `far_seeds` names the seeds, with spaces between, whose value lies far from that of the others.
+    What the program decides by is in fields of its own. `meaning` and `note` are for readers alone: nothing reads
+    them back.
+
+    Attributes:
+        note: what is particular to this number, in words.
+        level: that of the interval, None without one.
+        no_interval: '', `SELECTED_ON_TEST` or `SMALL_CLASS`.
+        far_seeds: seeds whose value lies far from that of the others.
+        meaning: what the number is, in words, where its columns don't tell; the same for every number of its kind.
+        by_construction: the value follows from what the method is, and is not measured.
+        conditional_on: what the interval says nothing beyond.
+        clusters: how many clusters the test samples have, None without any; `cluster_name` is what one is called.
+            The interval is over them, unless it is conditional on them.
+        comparisons: how many comparisons interval and p-value, or the resolution, are corrected for; None for one.
+        common_seeds: the seeds that were used, where a row that takes part has others too; else empty.
+        worst_modality: whose gap is the greatest, in a row of modality `worst`.
+        head: which kind of head answered for modality subsets, in table `reliance`.
+        class_state: what is special about a class, in table `classes`.
+        no_value: why there is no value.
+        runs: the run folders that the value comes from, below the results folder; none for a closed form.
     """
 
     table: str
@@ -65,7 +112,19 @@ class Row:
     tuning_trials: int | None = None
     level: float | None = None
     no_interval: str = ""
-    far_seeds: str = ""
+    far_seeds: tuple[int, ...] = ()
+    meaning: str = ""
+    by_construction: bool = False
+    conditional_on: tuple[Condition, ...] = ()
+    clusters: int | None = None
+    cluster_name: str = ""
+    comparisons: int | None = None
+    common_seeds: tuple[int, ...] = ()
+    worst_modality: str = ""
+    head: Head = Head.NONE
+    class_state: ClassState = ClassState.USUAL
+    no_value: NoValue = NoValue.NOTHING
+    runs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self.row_id = self.row_id or digest([getattr(self, name) for name in KEY])[:10]
@@ -76,14 +135,50 @@ class Row:
         return self.dataset, self.split, self.recipe, self.encoder
 
     @property
+    def remarks(self) -> str:
+        """What a reader has to know of the number: what it is, and what is particular to it."""
+        return "; ".join(part for part in (self.meaning, self.note) if part)
+
+    @property
     def has_interval(self) -> bool:
         """Whether there is an honest interval."""
         return self.ci_low is not None and self.ci_high is not None
 
 
 COLUMNS = tuple(field.name for field in fields(Row))
-_INTEGERS = ("rank_group", "n_seeds", "n_test", "tuning_trials")
-_FLOATS = ("value", "sd", "ci_low", "ci_high", "se", "p_value", "p_adjusted", "published_value", "level")
+
+
+def _integer(text: str) -> int | None:
+    return int(text) if text else None
+
+
+def _float(text: str) -> float | None:
+    return float(text) if text else None
+
+
+def _flag(text: str) -> bool:
+    if text not in ("", "1"):
+        raise ValueError(f"{text!r} is neither 1 nor empty")
+    return bool(text)
+
+
+def _integers(text: str) -> tuple[int, ...]:
+    return tuple(map(int, text.split()))
+
+
+#: How the text of a column is read, where it is not the value itself.
+_READ: dict[str, Callable[[str], Any]] = {
+    **dict.fromkeys(("rank_group", "n_seeds", "n_test", "tuning_trials", "clusters", "comparisons"), _integer),
+    **dict.fromkeys(("value", "sd", "ci_low", "ci_high", "se", "p_value", "p_adjusted"), _float),
+    **dict.fromkeys(("published_value", "level"), _float),
+    **dict.fromkeys(("far_seeds", "common_seeds"), _integers),
+    "by_construction": _flag,
+    "conditional_on": lambda text: tuple(map(Condition, text.split())),
+    "head": Head,
+    "class_state": ClassState,
+    "no_value": NoValue,
+    "runs": lambda text: tuple(text.split()),
+}
 
 
 def number(value: float | int | None) -> str:
@@ -96,13 +191,22 @@ def number(value: float | int | None) -> str:
     return "0" if text == "-0" else text
 
 
+def cell_text(value: str | float | tuple[str | int, ...] | None) -> str:
+    """Return a value as it stands in a CSV: a flag is 1 or empty, several values have spaces between."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "1" if value else ""
+    return " ".join(map(str, value)) if isinstance(value, tuple) else number(value)
+
+
 def to_csv(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
-    """Return CSV text with a header; numbers as `number` writes them."""
+    """Return CSV text with a header; values as `cell_text` writes them."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(columns)
     for row in rows:
-        writer.writerow([value if isinstance(value, str) else number(value) for value in row])
+        writer.writerow(map(cell_text, row))
     return out.getvalue()
 
 
@@ -137,9 +241,5 @@ def parse_rows(text: str, where: str = "all_tables.csv") -> list[Row]:
 
 
 def _row(line: dict[str, str]) -> Row:
-    values: dict[str, Any] = dict(line)
-    for name in _INTEGERS:
-        values[name] = int(line[name]) if line[name] else None
-    for name in _FLOATS:
-        values[name] = float(line[name]) if line[name] else None
+    values: dict[str, Any] = {name: _READ.get(name, str)(text) for name, text in line.items()}
     return Row(**values)

@@ -14,13 +14,10 @@ from typing import Any
 
 from .. import files
 from ..analysis.all_tables import make_frame
-from ..analysis.robustness import TRAINED
 from ..analysis.rows import Row, number, parse_rows
-from ..dataset import base_split
 from ..errors import ConfigError, DataError
 from ..registry.index import Index, load_index, use_plugins
 from ..results.load import read_made_plan, regroup_of, studies_of_rows
-from ..results.plugin_facts import ALONE, CONTROL, JOINT, LOGIT_MEAN
 from ..results.run_folder import verify
 from ..storage.atomic import read_json, read_text, write_json
 from ..storage.hashing import file_digest
@@ -84,38 +81,18 @@ def find_row(rows: list[Row], row_id: str, shown: str = "", earlier: Mapping[str
     raise ConfigError(f"no row has the id {row_id!r}", f"Did you mean {close[0]}?" if close else where)
 
 
-def _group(cell: Cell) -> tuple[str, str, str, str]:
-    config = cell["config"]
-    return config["dataset"], base_split(config["split"]), config["recipe"]["name"], cell["encoder"]
-
-
 def cells_behind(row: Row, cells: list[Cell]) -> list[Cell]:
-    """Return the planned runs that a row is computed from; none for a closed form."""
-    if row.table == "bayes" and not row.label:
-        return []
-    if row.table == "overall":
-        return cells
-    group = [cell for cell in cells if _group(cell) == row.group]
-    if not row.label:  # it is over all rows of the group
-        return group
-    if row.metric == "probability_best":
-        return group
-    wanted, methods = {row.label, row.baseline}, {row.baseline}
-    if row.method == LOGIT_MEAN or " + " in row.baseline:
-        methods |= {JOINT, ALONE}
-    if row.table == "fusion_gain":
-        methods.add(ALONE)
-    chosen = [cell for cell in group if cell["label"] in wanted or cell["config"]["method"] in methods]
-    if row.table == "competition_gap":
-        chosen += [cell for cell in group if cell["config"]["method"] in (ALONE, CONTROL) and cell not in chosen]
-    if row.table == "robustness":  # noise in training is a recipe of its own
-        plain = [(c, (*g[:2], TRAINED.sub("", g[2]), g[3])) for c in cells if (g := _group(c))]
-        chosen += [c for c, base in plain if base == row.group and c["label"] == row.label and c not in chosen]
-    if row.table == "leak":
-        dataset, _, recipe, encoder = row.group
-        alike = [c for c in cells if (_group(c)[0], *_group(c)[2:]) == (dataset, recipe, encoder)]
-        chosen += [cell for cell in alike if cell["label"] == row.label and cell not in chosen]
-    return chosen
+    """Return the planned runs that a row is computed from, each once; none for a closed form.
+
+    Raises:
+        DataError: the plan lacks one of them.
+    """
+    planned = {str(cell["run"]) for cell in cells}
+    if any(name not in planned for name in row.runs):
+        lacking = next(name for name in row.runs if name not in planned)
+        what = f"the study behind the tables plans no run {lacking}, which row {row.row_id} comes from"
+        raise DataError(what, "Make both anew: mmlbench tables")
+    return [cell for cell in cells if cell["run"] in row.runs]
 
 
 def differing(before: Path, after: Path) -> list[str]:
@@ -227,10 +204,6 @@ def reproduce(arguments: argparse.Namespace) -> int:
         part for part in (row.table, row.dataset, row.label, row.modality, row.metric, row.selection) if part
     )
     if not chosen:
-        if row.label:
-            raise DataError(
-                f"the study behind the tables plans no run of {row.label!r}", "Make both anew: mmlbench tables"
-            )
         sys.stdout.write(f"{row.row_id} ({name}) is a closed form: no run is behind it\n")
         return 0
     cells = [(cell, _spec(cell, index, plan["plugins"])) for cell in chosen]

@@ -65,7 +65,7 @@ def cell(row: Row | None, note: str = "", sd: bool = False, p: bool = False) -> 
     facts = f' data-order="{number(scale * row.value)}"'
     if row.ci_low is not None and row.ci_high is not None:
         facts += f' data-low="{number(scale * row.ci_low)}" data-high="{number(scale * row.ci_high)}"'
-    said = "; ".join(part for part in (row.note, _p_words(row)) if part)
+    said = "; ".join(part for part in (row.remarks, _p_words(row)) if part)
     tip = f' title="{text(said)}"' if said else ""
     small = interval(row) or note
     small += f" ({far_words(row)})" if row.far_seeds and not sd else ""
@@ -81,11 +81,6 @@ def _p_words(row: Row) -> str:
     if row.p_value is None:
         return ""
     return f"p = {p_text(row.p_value)} alone, {p_text(row.p_adjusted)} among all rows of this column (Holm)"
-
-
-def by_construction(row: Row | None) -> bool:
-    """Whether a gap is zero because the encoders are those trained alone."""
-    return row is not None and "by construction" in row.note
 
 
 def bar(row: Row | None, scale: Scale, css: str) -> str:
@@ -206,7 +201,7 @@ def _accuracy_line(
         for name in view.references(group)
     ]
     gap = gap_row(view, group, entry.label, "worst", rule=rule)
-    zero = by_construction(gap)
+    zero = gap is not None and gap.by_construction
     cells.append(cell(gap, note="by construction" if zero else ""))
     seconds, reused = view.seconds(group, entry.label)
     small = f"<small>with {text(' and '.join(reused))}</small>" if reused else ""
@@ -228,8 +223,8 @@ def gap_board(view: ResultSet, group: GroupKey, family_of: FamilyOf) -> str:
     lines = []
     for rule in rules:
         means = {entry.label: gap_row(view, group, entry.label, "mean", rule=rule) for entry in view.entries(group)}
-        measured = [entry for entry in view.entries(group) if means[entry.label] is not None]
-        for entry in sorted(measured, key=lambda entry: by_construction(means[entry.label])):
+        measured = [(entry, mean) for entry in view.entries(group) if (mean := means[entry.label]) is not None]
+        for entry, _ in sorted(measured, key=lambda pair: pair[1].by_construction):
             for modality in modalities:
                 lines.append(_line(view, _gap_line(view, group, entry, modality, rule, scale), family_of))
     ends = f"{scale.low:.0f} to {scale.high:.0f}".replace("-", "\N{MINUS SIGN}")
@@ -247,14 +242,14 @@ def _gap_line(view: ResultSet, group: GroupKey, entry: Row, modality: str, rule:
     row = gap_row(view, group, entry.label, modality, rule=rule)
     css = "apart" if entry.method == CONTROL else ""
     css += " rule" if modality == view.modalities(group)[0] else ""
-    zero = by_construction(row)
+    zero = row is not None and row.by_construction
     lost = row is not None and row.ci_low is not None and row.ci_low > 0
     cells = [f'<td class="t">{text(modality)}</td>', cell(row, "by construction" if zero else "")]
     cells.append(bar(None if zero else row, scale, "low" if lost else "top"))
     cells.append(cell(gap_row(view, group, entry.label, modality, "gap_minus_control", rule)))
     kept = gap_row(view, group, entry.label, modality, "retained", rule)
     if kept is not None and not kept.has_interval and not zero:  # a share of next to nothing
-        cells.append(f'<td data-order="" title="{text(kept.note)}"><small>nothing to retain</small></td>')
+        cells.append(f'<td data-order="" title="{text(kept.remarks)}"><small>nothing to retain</small></td>')
     else:
         cells.append(cell(kept))
     mean = gap_row(view, group, entry.label, "mean", rule=rule)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..analysis.measures import CLASS_WORDS
 from ..analysis.result_set import GroupKey, ResultSet
 from ..analysis.rows import Row
 from ..dataset import base_split
@@ -103,7 +104,9 @@ def detail_html(view: ResultSet, group: GroupKey, entry: Row, detail: Detail, au
     fused = view.find(group, entry.label, "accuracy")
     said = f"{figure_of(fused)} % {interval(fused)}" if fused is not None else "no fused prediction"
     parts = [
-        html.paragraphs([f"{view.title(group)}; {view.rule_words(RULES)}. {entry.note}".rstrip("; .") + "."], "soft")
+        html.paragraphs(
+            [f"{view.title(group)}; {view.rule_words(RULES)}. {entry.remarks}".rstrip("; .") + "."], "soft"
+        )
     ]
     parts += [html.findings(audit)]
     parts += [_curves(detail), _numbers(view, group, entry), _classes(view, group, entry), _runs(detail)]
@@ -156,17 +159,13 @@ def _classes(view: ResultSet, group: GroupKey, entry: Row) -> str:
             str(row.n_test or 0),
             with_sd(row),
             interval(row),
-            ", ".join(_special(row)),
+            CLASS_WORDS[row.class_state],
         ]
         for row in rows
     ]
     head = ["class", "test samples", "found %", "95 % interval", "note"]
     table = html.plain_table(head, cells, "accuracy on each class")
     return f"<h4>Per class</h4>{table}{html.paragraphs([said], 'soft')}"
-
-
-def _special(row: Row) -> list[str]:
-    return [note for note in ("not in the test part", "never predicted") if note in row.note]
 
 
 def _runs(detail: Detail) -> str:

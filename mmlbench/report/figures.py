@@ -207,7 +207,7 @@ def _name_points(axes: Any, points: list[tuple[float, float, str]]) -> None:
 def _measured(view: ResultSet, group: GroupKey) -> list[Row]:
     """Return the labels whose gap is measured, not zero by construction."""
     gaps = {row.label: gap_row(view, group, row.label, "mean") for row in view.entries(group)}
-    return [row for row in view.entries(group) if gaps[row.label] and not _is_zero(gaps[row.label])]
+    return [row for row in view.entries(group) if (gap := gaps[row.label]) and not gap.by_construction]
 
 
 def draw_gap(plt: Any, view: ResultSet, group: GroupKey, results: Path) -> Any:
@@ -261,10 +261,6 @@ def draw_overview(plt: Any, view: ResultSet) -> Any:
         else:
             right.set_axis_off()
     return figure
-
-
-def _is_zero(row: Row | None) -> bool:
-    return row is not None and "by construction" in row.note
 
 
 def _heads(results: Path, group: GroupKey, label: str, modality: str) -> tuple[str, list[dict[str, Any]]]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ..analysis.measures import BEST
+from ..analysis.measures import BEST, HEAD_WORDS
 from ..analysis.result_set import GroupKey, ResultSet
-from ..analysis.rows import Row
+from ..analysis.rows import Head, Row
 from .noise_figure import curves_of
-from .numbers import figure_of, notes_of
+from .numbers import figure_of
 from .sheets import TARGET, Sheet, mixed_notes, named, points, resolved, said, without_empty_columns, worst_level
 
 
@@ -50,7 +50,7 @@ def reliance_sheet(view: ResultSet, group: GroupKey) -> Sheet | None:
     modalities = view.modalities(group)
     columns = ["method", *(f"{m} Shapley" for m in modalities), *(f"{m} adds" for m in modalities), "interaction"]
     columns += [f"{m} Shapley, zero" for m in modalities] + [f"{m} Shapley, nats" for m in modalities]
-    sheet, rules = Sheet("reliance", view.title(group), columns, []), dict[str, list[str]]()
+    sheet, heads = Sheet("reliance", view.title(group), columns, []), dict[Head, list[str]]()
     for entry in view.entries(group):
         rows = {
             (r.metric, r.modality): r for r in view.of(group, "reliance", "", view.headline) if r.label == entry.label
@@ -63,16 +63,14 @@ def reliance_sheet(view: ResultSet, group: GroupKey) -> Sheet | None:
         line += [points(rows.get(("shapley@zero", m))) for m in modalities]
         line += [points(rows.get(("shapley_nll@mean", m))) for m in modalities]
         sheet.rows.append(line)
-        for note in notes_of(rows.values()):
-            if "not comparable across heads" in note:
-                rules.setdefault(note, []).append(entry.label)
+        heads.setdefault(next(iter(rows.values())).head, []).append(entry.label)
     if not sheet.rows:
         return None
     sheet.notes = [
         "Reliance of the head, not quality of the modality: exact Shapley values of accuracy (percentage points) and "
         "of minus NLL (nats) over modality subsets; a missing feature takes its train mean, or zero where said. "
         "'Adds': all modalities minus all but this one.",
-        *(f"{rule[:1].upper()}{rule[1:]}: {', '.join(labels)}." for rule, labels in rules.items()),
+        *(f"{', '.join(labels)}: {HEAD_WORDS[head]}." for head, labels in heads.items()),
         *mixed_notes(view, group),
         TARGET,
         resolved(view, group, "reliance"),
@@ -116,8 +114,9 @@ def overall_sheet(view: ResultSet) -> Sheet | None:
     sheet = Sheet("overall", "all datasets", ["method", "mean rank", "mean normalised score"], [])
     sheet.rows = [[row.label, points(row), points(score.get(row.label))] for row in ranks]
     sheet.notes = [
-        f"{head}: {'; '.join(notes_of([row]))}."
+        f"{head}: {row.note}."
         for head, row in (("Rank", ranks[0]), ("Score", score.get(ranks[0].label)))
+        if row is not None
     ]
     sheet.notes.append("Without an interval there is no smallest resolvable difference: rank groups are per dataset.")
     sheet.notes += dict.fromkeys(note for group in view.groups() for note in mixed_notes(view, group))

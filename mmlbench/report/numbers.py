@@ -61,8 +61,8 @@ def with_sd(row: Row | None) -> str:
 
 def far_words(row: Row) -> str:
     """Return 'seed 3 far off', '' where no seed is."""
-    seeds = row.far_seeds.split()
-    return f"seed{'s' * (len(seeds) > 1)} {', '.join(seeds)} far off" if seeds else ""
+    seeds = row.far_seeds
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))} far off" if seeds else ""
 
 
 def p_text(value: float | None) -> str:

@@ -12,9 +12,11 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
+from ..analysis.estimate_words import conditional_words
 from ..analysis.literature import PublishedResult, read_published
 from ..analysis.result_set import GroupKey, ResultSet
 from ..analysis.rows import Row
+from ..stats import Condition
 from ..storage.words import plural
 from . import html, spread, story
 from .boards import RULES, FamilyOf, accuracy_board, gap_board, overall_board, rules_of
@@ -167,7 +169,8 @@ def _section(
     counts = "/".join(map(str, seeds)) + (" seed" if seeds == [1] else " seeds")
     facts = f"{' + '.join(view.modalities(group))}; {plural(n_test, 'test sample')}; {counts}; "
     facts += f"recipe {group[2]}, encoder {group[3]}"
-    notes = sorted({note for row in entries for note in row.note.split("; ") if note.startswith("conditional")})
+    few = [row for row in entries if Condition.CLUSTERS in row.conditional_on and row.clusters]
+    notes = sorted({conditional_words(row.clusters or 0, row.cluster_name) for row in few})
     conditional = [f"All intervals here are {note}; they say nothing about others." for note in notes]
     gaps = gap_board(view, group, family_of)
     parts = [
@@ -256,7 +259,7 @@ def _long_table(rows: list[Row], title: str) -> str:
     """Return rows of any table, one a line."""
     head = ["method", "of", "metric", "minus", "value", "95 % interval", "unit", "note"]
     cells = [
-        [r.label or "-", r.modality, r.metric, r.baseline, with_sd(r), interval(r), r.unit, r.note] for r in rows
+        [r.label or "-", r.modality, r.metric, r.baseline, with_sd(r), interval(r), r.unit, r.remarks] for r in rows
     ]
     return html.plain_table(head, cells, title)
 

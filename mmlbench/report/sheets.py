@@ -71,9 +71,7 @@ def resolved(view: ResultSet, group: GroupKey, table: str) -> str:
     if not sizes:
         return f"No smallest resolvable {what}: it takes two seeds."
     said = ", ".join(f"{_measured(row)}{_size(row)}" for row in sizes)
-    pairs = (
-        "corrected for all pairs, as the groups are" if "corrected for" in rows[0].note else "one comparison alone"
-    )
+    pairs = "corrected for all pairs, as the groups are" if rows[0].comparisons else "one comparison alone"
     return f"Smallest {what} found with 80 % power ({pairs}): {said}."
 
 
@@ -92,9 +90,8 @@ def _size(row: Row) -> str:
 
 
 def said(rows: list[Row | None], printed: int = 8) -> list[str]:
-    """Return what the rows are conditional on, as one sentence; what every table says anyway is left out."""
-    known = ("control", "0 by construction", "not ranked", "own head", "share of what", "picked on")
-    notes = [note for note in notes_of(rows) if not note.startswith(known) and "the largest of" not in note]
+    """Return what is particular to some rows, as one sentence; what their numbers mean stands elsewhere."""
+    notes = notes_of(rows)
     return [f"Notes: {'; '.join(notes[:printed])}."] if notes else []
 
 
@@ -206,8 +203,8 @@ def gap_sheet(view: ResultSet, group: GroupKey) -> Sheet | None:
         line += map(points, kept)
         line += [points(gap_head(view, group, entry.label, m)) for m in modalities]
         worst = gaps[-1]
-        if worst is not None and worst.note and worst.value:
-            line[len(modalities) + 2] += f" ({worst.note.split(',')[0].split('; ')[-1]})"
+        if worst is not None and worst.worst_modality and worst.value:
+            line[len(modalities) + 2] += f" ({worst.worst_modality})"
         (sheet.apart if entry.label == control else sheet.rows).append(line)
         used += gaps
     about_control = (

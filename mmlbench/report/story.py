@@ -125,7 +125,7 @@ def _unequal_seeds(view: ResultSet, group: GroupKey, ranked: list[Row]) -> list[
     counts = {row.label: row.n_seeds for row in ranked}
     lone = [label for label, count in counts.items() if count == 1]
     rows = view.of(group, "accuracy", "difference", view.headline)
-    if not any("over the common seeds" in row.note for row in rows):
+    if not any(row.common_seeds for row in rows):
         return []
     said = (
         "The rows differ in their seeds: a difference is over those that both rows have, so it need not be that of "

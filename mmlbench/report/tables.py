@@ -78,7 +78,7 @@ def accuracy_csv(view: ResultSet) -> str:
             optimism = view.find(group, entry.label, "optimism", table="selection", selection="test")
             line += [view.bayes(group).get("fused"), optimism.value if optimism else None]
             line += [resolution.value if resolution else None, fused.far_seeds if fused else ""]
-            line += [entry.n_seeds, entry.n_test, (fused or entry).note]
+            line += [entry.n_seeds, entry.n_test, (fused or entry).remarks]
             lines.append(line)
     return to_csv(columns, lines)
 
@@ -99,7 +99,7 @@ def gap_csv(view: ResultSet) -> str:
                 line: list[object] = [*group, entry.label, entry.method, entry.params, modality, view.headline]
                 line += [value for row in found for value in _values(row)]
                 line += [*_values(found[0], _P), resolution.value if resolution else None]
-                lines.append([*line, found[0].n_seeds, found[0].n_test, found[0].note])
+                lines.append([*line, found[0].n_seeds, found[0].n_test, found[0].remarks])
     return to_csv(columns, lines)
 
 

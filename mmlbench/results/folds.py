@@ -45,6 +45,9 @@ def _joined(split: str, folds: list[Group]) -> Group:
         bayes={},
         data_fingerprint="+".join(dict.fromkeys(fold.data_fingerprint for fold in folds)),
         note=FOLDS_NOTE.format(len(folds)),
+        folds=len(folds),
+        noise=first.noise,
+        base_recipe=first.base_recipe,
     )
     for entry in first.entries:
         parts = [next((e for e in fold.entries if e.label == entry.label), None) for fold in folds]

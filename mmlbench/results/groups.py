@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
+from ..storage.hashing import digest
 from ..study.selection import NAMES
 from .scored_run import Run
 from .plugin_facts import ALONE, CONTROL, ENSEMBLE, LOGIT_MEAN
@@ -49,9 +52,33 @@ class Entry:
         return np.stack([found[key] for found in chosen])
 
 
+@dataclass(frozen=True)
+class TrainingNoise:
+    """Noise on the inputs of a modality in training and test, `std` in standard deviations of these inputs."""
+
+    modality: str
+    std: float
+
+    @classmethod
+    def of(cls, recipe: Mapping[str, Any]) -> TrainingNoise | None:
+        """Return that of a resolved recipe, None where it has none."""
+        std = recipe.get("noise_std")
+        return cls(recipe["noise_on"], float(std)) if std else None
+
+
+def base_recipe(recipe: Mapping[str, Any]) -> str:
+    """Return a hash of a resolved recipe, its noise and its name left out: recipes of one hash differ in these only."""
+    return digest({key: value for key, value in recipe.items() if key not in ("name", "noise_std", "noise_on")})
+
+
 @dataclass
 class Group:
-    """What is compared: the entries of one dataset, split, recipe and encoder, on one test set."""
+    """What is compared: the entries of one dataset, split, recipe and encoder, on one test set.
+
+    Attributes:
+        note: what a reader of every row has to know. folds: how many folds were put together.
+        noise: that of its recipe. base_recipe: hash of the recipe without noise (`base_recipe`).
+    """
 
     dataset: str
     split: str
@@ -67,6 +94,9 @@ class Group:
     note: str = ""
     entries: list[Entry] = field(default_factory=list)
     regrouped: bool = False
+    folds: int = 1
+    noise: TrainingNoise | None = None
+    base_recipe: str = ""
 
     @property
     def clusters(self) -> np.ndarray | None:

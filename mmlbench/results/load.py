@@ -23,7 +23,7 @@ from .verify import label_faults
 from ..storage.words import be, plural
 from .scored_run import Run, score_run
 from .plugin_facts import Facts
-from .groups import Entry, Group, Loaded
+from .groups import Entry, Group, Loaded, TrainingNoise, base_recipe
 from .folds import join_folds, logit_mean
 from ..study.regroup import REGROUPED, Regroup, read_groups
 
@@ -250,6 +250,8 @@ class _Collector:
                 data_fingerprint=record["data_fingerprint"],
                 label=samples[1],
                 class_names=list(record["class_names"]),
+                noise=TrainingNoise.of(config["recipe"]),
+                base_recipe=base_recipe(config["recipe"]),
             )
         self._entry(self.groups[key], cell, config, run).runs.append(run)
 

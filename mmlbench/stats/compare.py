@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import combinations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .intervals import _check_level, _difference, _matrix, two_part
+from .intervals import Condition, Estimate, Lacking, _check_level, _difference, _matrix, two_part
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,8 @@ class Ranked:
     mean: float
     group: int
     p_against_best: float
-    note: str = ""
+    conditional_on: tuple[Condition, ...] = ()
+    lacking: Lacking = Lacking.NOTHING
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,9 @@ def all_pairs_groups(
 
     Every matrix is (S, n) with the same seeds and items. Two methods are separated where the adjusted p-value
     of their paired two-part difference is below 1 - level. With one seed nothing is separated. A difference
-    that is constant and not zero has no p-value and is not separated either; the notes say so. Equal means
-    keep the given order. ValueError for unequal shapes or repeated names.
+    that is constant and not zero has no p-value and is not separated either. ``conditional_on`` and ``lacking``
+    are those of the difference to the best. Equal means keep the given order. ValueError for unequal shapes or
+    repeated names.
     """
     _check_level(level)
     if len(names) != len(matrices) or len(set(names)) != len(names):
@@ -78,11 +80,14 @@ def all_pairs_groups(
     sign = -1.0 if higher_is_better else 1.0
     means = [float(matrix.mean()) for matrix in data]
     order = sorted(range(len(data)), key=lambda k: sign * means[k])
-    p, notes = _pairwise(data, order, clusters)
+    p, to_best = _pairwise(data, order, clusters)
     ranked = []
     for place, k in enumerate(order):
         separated = sum(p[place, better] < 1 - level for better in range(place) if means[order[better]] != means[k])
-        ranked.append(Ranked(names[k], means[k], 1 + separated, float(p[0, place]), "; ".join(notes[place])))
+        one, best = Ranked(names[k], means[k], 1 + separated, float(p[0, place])), to_best.get(place)
+        if best is not None:
+            one = replace(one, conditional_on=best.conditional_on, lacking=best.lacking)
+        ranked.append(one)
     return ranked
 
 
@@ -123,20 +128,20 @@ def _halves(n: int, seed: int, repeats: int) -> NDArray[np.float64]:
 
 def _pairwise(
     data: list[NDArray[np.float64]], order: list[int], clusters: ArrayLike | None
-) -> tuple[NDArray[np.float64], list[list[str]]]:
-    """Adjusted p-values (K, K) by place in the order, diagonal 1, and each place's notes."""
+) -> tuple[NDArray[np.float64], dict[int, Estimate]]:
+    """Adjusted p-values (K, K) by place in the order, diagonal 1; and place -> its difference to the best."""
     K = len(data)
     p = np.ones((K, K))
-    notes: list[list[str]] = [[] for _ in order]
+    to_best: dict[int, Estimate] = {}
     if K < 2:
-        return p, notes
+        return p, to_best
     pairs = list(combinations(range(K), 2))
     estimates = [two_part(_difference(data[order[a]], data[order[b]]), clusters) for a, b in pairs]
     if estimates[0].n_seeds == 1:
-        return p, [["one seed: this trained model, no separations"] for _ in order]
+        return p, dict.fromkeys(range(K), estimates[0])
     raw = [1.0 if math.isnan(e.p_value) else e.p_value for e in estimates]
     for (a, b), value, estimate in zip(pairs, holm(raw), estimates, strict=True):
         p[a, b] = p[b, a] = value
-        if estimate.note and a == 0:
-            notes[b].append(estimate.note)
-    return p, notes
+        if a == 0:
+            to_best[b] = estimate
+    return p, to_best

@@ -32,6 +32,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -52,11 +53,43 @@ SMALLEST_P = 1e-100
 FLOOR_QUANTILE = 0.05
 """How far down its own distribution the seed x item noise is still believed (`seed_variance`)."""
 
-NO_VARIATION = "no interval: the values do not vary"
-"""Note of an estimate that has no interval for this reason."""
 
-_ONE_ITEM = "no interval: a single item says nothing about others"
-_ONE_SEED = "this trained model"
+class Condition(StrEnum):
+    """What an interval is conditional on: it says nothing about others of this kind."""
+
+    MODEL = "model"  # one seed: this trained model
+    CLUSTERS = "clusters"  # too few clusters for an interval over them: these ones
+
+
+class Lacking(StrEnum):
+    """Why an estimate has no interval."""
+
+    NOTHING = ""
+    ONE_ITEM = "one_item"
+    NO_VARIATION = "no_variation"
+
+
+class Few(StrEnum):
+    """Which items are so few that an accuracy has Wilson's interval."""
+
+    NEITHER = ""
+    RIGHT = "right"
+    WRONG = "wrong"
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """The clusters of the items.
+
+    Attributes:
+        count: how many. effective: Kish's number of clusters of equal size that tell as much. over: whether the
+            interval is over them; else it is conditional on them. name: what one is called.
+    """
+
+    count: int
+    effective: float
+    over: bool
+    name: str = "group"
 
 
 @dataclass(frozen=True)
@@ -65,7 +98,8 @@ class Estimate:
 
     ``sd`` is the standard deviation of the seeds' means (ddof 1), nan for one seed; ``se`` is
     sqrt(V_s+ + V_i+). ``ci_low``, ``ci_high``, ``se`` and ``p_value`` are nan where no honest value exists,
-    and ``note`` then says why. ``n_items`` counts items, also where the interval is over clusters of them.
+    and ``lacking`` then says why. ``n_items`` counts items, also where the interval is over clusters of them.
+    ``few`` is set where the interval is Wilson's. `estimate_notes` says all this in words.
     """
 
     value: float
@@ -76,7 +110,10 @@ class Estimate:
     n_items: int
     se: float
     p_value: float
-    note: str = ""
+    conditional_on: tuple[Condition, ...] = ()
+    clusters: Clusters | None = None
+    lacking: Lacking = Lacking.NOTHING
+    few: Few = Few.NEITHER
 
     @property
     def half_width(self) -> float:
@@ -177,30 +214,31 @@ def two_part(D: ArrayLike, clusters: ArrayLike | None = None, level: float = 0.9
 
     ``clusters`` names each item's cluster (n labels: speakers, source videos). With at least `MIN_CLUSTERS`
     of them the interval is over clusters (`cluster_values`); with fewer, or where one or two hold nearly all
-    items, it is over items and the note says that it is conditional on these groups. One seed: items only,
-    and the note says "this trained model". For the worst of M modalities (a maximum, so biased) pass
+    items, it is over items and conditional on these clusters. One seed: items only, and it is conditional on
+    this trained model. For the worst of M modalities (a maximum, so biased) pass
     ``level = 1 - .05 / M``.
     """
     _check_level(level)
     matrix = _matrix(D)
     S, n = matrix.shape
-    units, count, notes = _units(matrix, clusters)
-    if S == 1:
-        notes.insert(0, _ONE_SEED)
+    units, count, found = _units(matrix, clusters)
+    conditional_on = [Condition.MODEL] if S == 1 else []
+    conditional_on += [Condition.CLUSTERS] if found is not None and not found.over else []
+    lacking = Lacking.NOTHING
     mean, v_raw, _, v_residual, v_items = (float(part) for part in variance_parts(units))
     v_seeds = float(seed_variance(v_raw, v_residual, S))
     sd = float(matrix.mean(axis=1).std(ddof=1)) if S > 1 else math.nan
     width = se = p = math.nan
     if units.shape[1] == 1:
-        notes.append(_ONE_ITEM)
+        lacking = Lacking.ONE_ITEM
     elif _is_nothing((0.0 if S == 1 else v_raw) + v_items, matrix):
-        notes.append(NO_VARIATION)
+        lacking = Lacking.NO_VARIATION
         p = 1.0 if mean == 0 else math.nan
     else:
         width = float(half_width(v_seeds, v_items, S, count, level))
         se = math.sqrt(v_items if S == 1 else v_seeds + v_items)
         p = p_value(mean, v_seeds, v_items, S, count)
-    return Estimate(mean, sd, mean - width, mean + width, S, n, se, p, "; ".join(notes))
+    return Estimate(mean, sd, mean - width, mean + width, S, n, se, p, tuple(conditional_on), found, lacking)
 
 
 def paired_difference(A: ArrayLike, B: ArrayLike, clusters: ArrayLike | None = None, level: float = 0.95) -> Estimate:
@@ -282,17 +320,18 @@ def _shares(clusters: ArrayLike, n_items: int) -> tuple[NDArray[np.intp], NDArra
     return index, sizes / n_items
 
 
-def _units(matrix: NDArray[np.float64], clusters: ArrayLike | None) -> tuple[NDArray[np.float64], float, list[str]]:
-    """What varies beside the seeds (items or clusters), how many of them, and the note that goes with it."""
+def _units(
+    matrix: NDArray[np.float64], clusters: ArrayLike | None
+) -> tuple[NDArray[np.float64], float, Clusters | None]:
+    """What varies beside the seeds (items or clusters), how many of them, and the clusters."""
     n = matrix.shape[1]
     if clusters is None:
-        return matrix, n, []
+        return matrix, n, None
     _, share = _shares(clusters, n)
     groups, effective = share.size, float(1 / (share**2).sum())
     if groups < MIN_CLUSTERS or effective < MIN_EFFECTIVE_CLUSTERS:
-        return matrix, n, [f"conditional on {'this 1 group' if groups == 1 else f'these {groups} groups'}"]
-    worth = "" if effective > 0.95 * groups else f" of unequal size, worth {effective:.1f}"
-    return *cluster_values(matrix, clusters), [f"interval over {groups} groups{worth}"]
+        return matrix, n, Clusters(groups, effective, over=False)
+    return *cluster_values(matrix, clusters), Clusters(groups, effective, over=True)
 
 
 def _matrix(D: ArrayLike) -> NDArray[np.float64]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from .intervals import NO_VARIATION, Estimate, _matrix, _units, components, two_part
+from .intervals import Estimate, Few, Lacking, _matrix, _units, components, two_part
 
 #: With fewer right, or fewer wrong, items than this (in the mean over seeds) `proportion` takes Wilson's interval.
 FEW = 20.0
@@ -47,9 +47,9 @@ def proportion(D: ArrayLike, clusters: ArrayLike | None = None, level: float = 0
     else:
         c, m = plain.half_width / plain.se, min(p * (1 - p) / plain.se**2, n * S)
     low, high = wilson(p, c, m)
-    notes = [note for note in plain.note.split("; ") if note and note != NO_VARIATION]
-    notes.append(f"fewer than {FEW:g} {'wrong' if p > 0.5 else 'right'}: Wilson's interval")
-    return dataclasses.replace(plain, ci_low=low, ci_high=high, note="; ".join(notes))
+    lacking = Lacking.NOTHING if plain.lacking is Lacking.NO_VARIATION else plain.lacking
+    few = Few.WRONG if p > 0.5 else Few.RIGHT
+    return dataclasses.replace(plain, ci_low=low, ci_high=high, lacking=lacking, few=few)
 
 
 def wilson(p: float, c: float, m: float) -> tuple[float, float]:
