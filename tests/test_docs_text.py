@@ -166,3 +166,38 @@ def test_the_checks_see_what_is_not_there():
     assert snippets(text) == ["mmlbench trian --seed 0", "docs/none.md"]
     with pytest.raises(SystemExit):
         make_parser().parse_args(shlex.split(snippets(text)[0])[1:])
+
+
+def durations(text: str) -> dict[str, set[str]]:
+    """Return command -> how long a text says that it takes."""
+    found: dict[str, set[str]] = {}
+    pattern = r"make (test|results|quick)(?![-\w])[^\n;]{0,110}?about (\d+ (?:minutes|seconds))"
+    for name, duration in re.findall(pattern, text):
+        found.setdefault(name, set()).add(duration)
+    return found
+
+
+def test_how_long_a_command_takes_is_said_in_one_way():
+    places = [*PAGES, ROOT / "Makefile"]
+    found: dict[str, set[str]] = {}
+    for place in places:
+        for name, said in durations(place.read_text(encoding="utf-8")).items():
+            found.setdefault(name, set()).update(said)
+    assert set(found) == {"test", "results", "quick"}
+    assert all(len(said) == 1 for said in found.values()), found
+    both = durations(
+        "make test  # about 12 minutes\n`make test`: the tests, about 9 minutes\nmake test-long about 1 minutes\n"
+    )
+    assert both == {"test": {"12 minutes", "9 minutes"}}
+
+
+def unknown_values(page: str, source: str) -> list[str]:
+    """Return the values with an interval that one page prints and the other does not."""
+    return [value for value in re.findall(r"[+−]?\d+\.\d \[[^\]]+\]", page) if value not in source]
+
+
+def test_values_of_the_readme_are_those_of_the_measured_results():
+    page, source = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/results.md"))
+    assert len(re.findall(r"\d \[", page)) > 20
+    assert unknown_values(page, source) == []
+    assert unknown_values(page.replace("67.2 [", "67.3 ["), source)
