@@ -76,8 +76,15 @@ def test_training_is_measured_against_random_tensors_and_the_official_loop(tmp_p
 
 @pytest.mark.slow
 def test_start_up_measures_the_dry_run_and_list(tmp_path):
-    words = [sys.executable, str(BENCHMARKS / "start_up.py"), "--runs", "1", "--json", str(tmp_path / "out.json")]
+    words = [sys.executable, str(BENCHMARKS / "start_up.py"), "--runs", "1", "--large", "70"]
+    words += ["--json", str(tmp_path / "out.json")]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert "mmlbench list does not import torch" in done.stderr
-    commands = [one["command"].split()[0] for one in json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))]
-    assert commands == ["snakemake", "mmlbench"]
+    found = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    assert [one["command"].split()[0] for one in found[:2]] == ["snakemake", "mmlbench"]
+    assert [(one["study"], one["jobs"]) for one in found[2:]] == [
+        ("config/config.yaml", 56),
+        ("config/large.yaml", 70),
+    ]
+    for one in found[2:]:
+        assert one["median"] == one["ours"][0] - one["snakemake"][0] and min(one["snakemake"]) > 0

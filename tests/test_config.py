@@ -12,9 +12,10 @@ import yaml
 from mmlbench.errors import ConfigError
 from mmlbench.registry.index import load_index
 from mmlbench.study import config as configs
+from mmlbench.study import recipe as recipes
 from mmlbench.study.plan import parse_plan
 from mmlbench.study.recipe import OPTIONAL, Recipe, recipe_path, resolve_recipe
-from mmlbench.study.run_spec import Request, command_of, from_config, resolve
+from mmlbench.study.run_spec import Request, Terms, command_of, from_config, resolve
 from mmlbench.study.selection import HEADLINES
 from mmlbench.testing import PLUGINS
 
@@ -378,3 +379,26 @@ def test_groups_of_a_config_are_a_file_about_its_grid(tmp_path):
     for wrong in (3, [], str(tmp_path / "none.csv")):
         with pytest.raises(ConfigError, match="groups"):
             configs.study({**copy.deepcopy(WHOLE), "groups": wrong})
+
+
+def test_a_recipe_is_parsed_once_for_a_block(monkeypatch):
+    read = []
+    real = recipes.read_mapping
+    monkeypatch.setattr(recipes, "read_mapping", lambda path, *rest: read.append(path.stem) or real(path, *rest))
+    block = {"dataset": "avdigits", "seeds": list(range(20)), "methods": ["joint", "ensemble"]}
+    few = configs.study({"grid": [block]})
+    assert len(few.runs) == 60 and len(read) <= 2
+    configs.study({"grid": [block, {**block, "split": "index", "recipe_set": {"epochs": 3}}]})
+    assert len(read) <= 6, "it grows with the blocks"
+
+
+def test_runs_of_a_setting_share_everything_but_the_seed():
+    index = load_index()
+    terms = Terms(Request("avdigits", "", 0), index)
+    setting = terms.setting("ensemble", None, {})
+    assert setting.run(3) is setting.run(3)
+    assert setting.run(3).requires["unimodal"] is terms.setting("unimodal", None, {}).run(3)
+    assert terms.setting("ensemble", None, {"temperature": 2.0}).run(3).path != setting.run(3).path
+    one, other = setting.run(0), setting.run(1)
+    assert one.setting == other.setting and {**one.config, "seed": 1} == other.config
+    assert from_config(one.config, index).setting == one.setting

@@ -14,6 +14,7 @@ import json
 import re
 import shutil
 import tarfile
+from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ import fake_runs
 import pytest
 from bad_input import refused, run
 from fake_runs import small
+from hypothesis import given
+from hypothesis import strategies as st
 from test_attack import Files, read_files, reseal, write_archive
 
 from mmlbench.errors import DataError, brief
@@ -383,3 +386,22 @@ def test_what_is_shown_of_a_value_is_short() -> None:
         assert len(brief(value)) <= 300 and "\x1b" not in brief(value), value
     with pytest.raises(DataError, match="a number of more than 60 digits"):
         Item(10**6000, "f").integer()
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner) | st.dictionaries(st.integers(), inner),
+        max_leaves=20,
+    )
+)
+def test_json_text_is_that_of_json_dumps(value):
+    twice = {"b": [value, value], "a": OrderedDict(deeper=value, d=(value,))}  # the same object at three places
+    assert json_text(twice) == json.dumps(twice, indent=1, sort_keys=True) + "\n"
+
+
+def test_json_text_refuses_what_json_does_not_know():
+    with pytest.raises(ValueError, match="JSON"):
+        json_text({"a": [float("nan")]})
+    with pytest.raises(TypeError):
+        json_text({"a": {1, 2}})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import json
 import os
@@ -16,6 +17,7 @@ from mmlbench.cli import main
 from mmlbench.errors import ConfigError
 from mmlbench.registry import describe, index
 from mmlbench.storage import paths
+from mmlbench.storage.hashing import imported, statements
 
 ROOT = Path(__file__).resolve().parents[1]
 DATASET = '''
@@ -425,3 +427,35 @@ def test_the_children_of_a_process_see_its_plugin_folders(plugin_folder):
         [sys.executable, "-m", "mmlbench", "list", "datasets"], capture_output=True, text=True, check=True
     )
     assert "one" in done.stdout.split()
+
+
+def test_imports_are_found_however_deep_they_stand():
+    source = """
+def outer():
+    if True:
+        import a.b
+    else:
+        from c import d
+    try:
+        from . import e
+    except ImportError:
+        import f
+    finally:
+        with open("x") as file:
+            import g
+    match 1:
+        case 1:
+            while True:
+                import h
+    return lambda: 1
+class Inner:
+    async def method(self):
+        async for _ in self:
+            import i
+"""
+    found = set(imported(source, "mmlbench.methods.x", Path("x.py")))
+    assert found == {"a.b", "a", "c.d", "c", "mmlbench.methods.e", "mmlbench.methods", "mmlbench", *"fghi"}
+    for file in sorted(paths.PACKAGE.rglob("*.py")):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        there, ours = ({id(n) for n in walk(tree) if "Import" in type(n).__name__} for walk in (ast.walk, statements))
+        assert there == ours, file

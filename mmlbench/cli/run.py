@@ -8,7 +8,6 @@ import signal
 import time
 import types
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +24,8 @@ from ..storage.atomic import UNWRITABLE, read_json, storage_error, write_text
 from ..storage.hashing import digest
 from ..storage.lease import Lease
 from ..storage.words import plural
-from ..study.run_spec import Request, RunSpec, from_config, resolve
-from ..study.tuning import read_tune, tuned
+from ..study.run_spec import Request, RunSpec, Terms, from_config, resolve
+from ..study.tuning import check_apart, read_tune, tuned
 from ..system.device import choose_device
 from ..train import Stopped
 from ..train.complete import completeness, stamp
@@ -232,9 +231,11 @@ def _train_tuned(arguments: argparse.Namespace, index: Index) -> int:
     """Make the trials of a tuned run, those that are not there, then the run with what was best on `val`."""
     request, tune = _request(arguments), read_tune({"draws": arguments.tune, "seed": arguments.tune_seed})
     assert tune is not None
-    found = tuned(request, tune, arguments.tune_rule, index)
+    terms = Terms(request, index)
+    found = tuned(terms.setting(request.method, request.split, request.params), tune, arguments.tune_rule)
     if found is None:
         raise ConfigError(f"{request.method} has nothing to tune", "Leave out --tune, or some of --set")
+    check_apart(request.seed, tune)
     if arguments.expect and found.key != arguments.expect:
         raise ConfigError("this is not the tuned run that was planned", "The config or code was edited: start again")
     for trial in found.trials:
@@ -243,7 +244,7 @@ def _train_tuned(arguments: argparse.Namespace, index: Index) -> int:
     best, scores = choose(arguments.results, [str(trial.path) for trial in found.trials], arguments.tune_rule)
     values = found.draws[best]
     log(f"{request.method}: draw {best + 1} of {tune.draws} is best on val ({scores[best]:.3f}): {values}")
-    spec = resolve(replace(request, params={**request.params, **values}), index)
+    spec = terms.setting(request.method, request.split, {**request.params, **values}).run(request.seed)
     if _made(spec, arguments, index) is None:
         return 128 + _stopped_by
     write_text(arguments.results / found.stamp(spec), f"{spec.path}\n")

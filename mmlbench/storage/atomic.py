@@ -10,6 +10,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from json.encoder import encode_basestring_ascii as _quoted
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -162,9 +163,35 @@ def write_text(path: Path, text: str, through: Through = whole) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+#: Levels to which `json_text` writes by itself; `json` nests deeper.
+_SHALLOW = 20
+
+
 def json_text(value: Any) -> str:
-    """Return the text of a value as `write_json` writes it."""
-    return json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n"
+    """Return the text of a value as `write_json` writes it: as `json.dumps` with sorted keys and an indent of 1.
+
+    With an indent `json` works in Python, and slowly. A plan of ten thousand runs holds the same few mappings again
+    and again, so each of them is written out once.
+    """
+    return _indented(value, 0, {}) + "\n"
+
+
+def _indented(value: Any, depth: int, known: dict[tuple[int, int], str]) -> str:
+    """Return a value's text at a depth; `known` has that of each mapping that was met, by identity and depth."""
+    here = id(value), depth
+    if here in known:
+        return known[here]
+    end = "\n" + " " * depth
+    kind = type(value)
+    ours = kind in (list, tuple) or (kind is dict and all(type(key) is str for key in value))
+    if not value or not ours or depth > _SHALLOW:
+        return json.dumps(value, indent=1, sort_keys=True, allow_nan=False).replace("\n", end)
+    begin, between = f"{end} ", f",{end} "
+    if kind is not dict:
+        return f"[{begin}{between.join([_indented(one, depth + 1, known) for one in value])}{end}]"
+    parts = [f"{_quoted(key)}: {_indented(value[key], depth + 1, known)}" for key in sorted(value)]
+    known[here] = f"{{{begin}{between.join(parts)}{end}}}"
+    return known[here]
 
 
 def write_json(path: Path, value: Any, through: Through = whole) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +50,19 @@ def code_digest(source: str) -> str:
     return hashlib.sha256(ast.unparse(_Strip().visit(ast.parse(source))).encode()).hexdigest()
 
 
+def statements(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield a node and the statements in it, as deep as they go; no expression, which is most of a tree."""
+    yield node
+    for name in ("body", "orelse", "finalbody", "handlers", "cases"):
+        inner = getattr(node, name, ())
+        for one in inner if isinstance(inner, list) else ():  # a lambda's body is an expression
+            yield from statements(one)
+
+
 def _imported(source: str, module: str) -> Iterable[str]:
     """Yield the absolute names of the modules that `source`, itself the module `module`, imports."""
     parts = module.split(".")
-    for node in ast.walk(ast.parse(source)):
+    for node in statements(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

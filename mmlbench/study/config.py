@@ -15,9 +15,9 @@ from ..storage.hashing import digest
 from ..storage.texts import check_text
 from .facts import facts_of, group_names
 from .plan_check import check_runs
-from .run_spec import Request, RunSpec, encoder_label, resolve
+from .run_spec import Request, RunSpec, Setting, Terms
 from .selection import Rule, headline_rule
-from .tuning import Tune, Tuned, read_tune, tuned
+from .tuning import Tune, Tuned, check_apart, read_tune, tuned
 from .yaml import read_mapping
 
 KEYS = ("name", "title", "plugins", "headline", "baseline", "tune", "robustness", "groups", "grid")
@@ -33,7 +33,7 @@ class Cell:
     """One planned run under the label of its row."""
 
     label: str
-    encoder: str
+    setting: Setting
     run: RunSpec
     tuned: Tuned | None = None
 
@@ -46,7 +46,7 @@ class Cell:
 
     def plain(self) -> dict[str, Any]:
         """Return it as plain data, for the plan."""
-        facts: dict[str, Any] = {"label": self.label, "encoder": self.encoder, "run": str(self.run.path)}
+        facts: dict[str, Any] = {"label": self.label, "encoder": self.setting.encoder, "run": str(self.run.path)}
         facts |= {"config": self.run.config, "config_hash": self.run.config_hash, "code": self.run.code}
         facts |= {"cache": self.run.cache, "command": list(self.run.command)}
         if self.tuned:
@@ -58,8 +58,8 @@ class Cell:
     @property
     def group(self) -> tuple[str, str, str, str]:
         """Dataset, split, recipe and encoder: what is compared within."""
-        config = self.run.config
-        return config["dataset"], config["split"], config["recipe"]["name"], self.encoder
+        config = self.setting.config
+        return config["dataset"], config["split"], config["recipe"]["name"], self.setting.encoder
 
 
 @dataclass(frozen=True)
@@ -175,41 +175,34 @@ def _block_cells(block: Any, where: str, index: Index, tune: Tune | None, headli
         raise ConfigError(f"{where} names no dataset", "Write `dataset: NAME`")
     recipe = _text(block, "recipe", "embedded", where)
     settings = {key: _mapping(block, key, where) for key in ("recipe_set", "dataset_set")}
+    request = Request(block["dataset"], "", 0, None, recipe, {}, settings["recipe_set"], settings["dataset_set"])
+    terms = Terms(request, index)
     cells = []
-    folds = folds_of(index.find("dataset", block["dataset"]).facts["splits"], block.get("split"))
+    folds = folds_of(terms.dataset.facts["splits"], block.get("split"))
     entries = _method_entries(block, where)
     untuned = _untuned(block, where)
     for split, (label, method, params, seeds) in product(folds, entries):
+        setting = terms.setting(method, split, params)
+        tuning = tuned(setting, tune, headline) if tune and label not in untuned else None
         for seed in seeds:
-            request = Request(
-                dataset=block["dataset"],
-                method=method,
-                seed=seed,
-                split=split,
-                recipe=recipe,
-                params=params,
-                recipe_params=settings["recipe_set"],
-                dataset_params=settings["dataset_set"],
-            )
-            run = resolve(request, index)
-            tuning = tuned(request, tune, headline, index) if tune and label not in untuned else None
-            cells.append(Cell(label, encoder_label(run.config), run, tuning))
+            run = setting.run(seed)
+            if tune and tuning:
+                check_apart(seed, tune)
+            cells.append(Cell(label, setting, run, tuning))
     return cells
 
 
 def _check_labels(cells: list[Cell]) -> None:
     """Refuse a label that stands for two things within one comparison."""
     meaning: dict[tuple[Any, ...], str] = {}
+    seen = set()
     for cell in cells:
-        config = {key: value for key, value in cell.run.config.items() if key != "seed"}
         key = (*cell.group, cell.label)
-        if meaning.setdefault(key, digest(config)) != digest(config):
+        if meaning.setdefault(key, cell.setting.hash) != cell.setting.hash:
             raise ConfigError(
                 f"the label {brief(cell.label)} stands for two settings on {cell.group[0]}", "Give each a `label`"
             )
-    seen = set()
-    for cell in cells:
-        once = (*cell.group, cell.label, cell.run.config["seed"])
+        once = (*key, cell.run.config["seed"])
         if once in seen:
             raise ConfigError(
                 f"{brief(cell.label)} with seed {once[-1]} is listed twice on {cell.group[0]}", "List it once"
@@ -220,8 +213,8 @@ def _check_labels(cells: list[Cell]) -> None:
 def _check_groups(cells: list[Cell], rule: Rule, index: Index) -> None:
     """Refuse a comparison across recipes, and a headline that a split can't serve."""
     terms: dict[tuple[str, ...], str] = {}
-    for cell in cells:
-        config = cell.run.config
+    for cell in {cell.setting.hash: cell for cell in cells}.values():
+        config = cell.setting.config
         made = digest([config["recipe"], config["dataset_params"]])
         if terms.setdefault(cell.group, made) != made:
             raise ConfigError(

@@ -44,7 +44,7 @@ def check_runs(runs: Iterable[RunSpec]) -> None:
     """
     engine = digest([file_digest(path) for path in paths.sources(*_ENGINE)])
     settings: dict[str, RunSpec] = {}
-    for run in runs:
+    for run in {run.setting: run for run in runs}.values():  # one of each setting: to hash all would take seconds
         settings.setdefault(_key(run, engine), run)
     tried = _tried()
     todo = {key: run for key, run in settings.items() if key not in tried}

@@ -44,6 +44,9 @@ class Recipe(Params):
     noise_on: str | None = None  # modality whose inputs get additive noise, in training and in evaluation
 
 
+#: What `describe` says of the fields, and their defaults by name.
+FIELDS = tuple(describe(Recipe))
+DEFAULTS = {field["name"]: field["default"] for field in FIELDS}
 #: Fields that a resolved recipe has only where they are set: older runs, which lack them, keep their hashes.
 OPTIONAL = (
     "noise_on", "noise_std", "drop_every", "frames", "flow_frames", "frame_pick", "crop", "crop_size", "flip",
@@ -173,9 +176,8 @@ def resolve_recipe(
     if "encoder" in values:
         values["encoder"] = _located(values["encoder"], recipe_path(name).parent, index)
     resolved = check_recipe(Path(name).stem, {**values, **overrides}, modalities, index, where)
-    before = check(describe(Recipe), {key: value for key, value in values.items() if key != "encoder"}, where)
-    default = {field["name"]: field["default"] for field in describe(Recipe)}
-    now = {key: resolved.get(key, default[key]) for key in before}
+    before = check(FIELDS, {key: value for key, value in values.items() if key != "encoder"}, where)
+    now = {key: resolved.get(key, DEFAULTS[key]) for key in before}
     changed = {key: now[key] for key in before if now[key] != before[key]}
     if "encoder" in overrides:  # its name has a column of its own, its parameters have none
         changed |= _set_otherwise(resolved["encoder"], index)
@@ -201,13 +203,12 @@ def check_recipe(
 ) -> dict[str, Any]:
     """Return a recipe from its fields, all of them filled in; `resolve_recipe` says what is refused."""
     rest = {key: value for key, value in values.items() if key != "encoder"}
-    resolved = check(describe(Recipe), rest, where)
+    resolved = check(FIELDS, rest, where)
     encoder = values.get("encoder", "small_cnn")
     _check_noise(resolved, [modality["name"] for modality in modalities], where)
     if (resolved["crop"] == "random") != bool(resolved["crop_size"]):
         raise ConfigError(f"{where}: `crop: random` and crop_size go together", "Set both, or neither")
-    default = {field["name"]: field["default"] for field in describe(Recipe)}
-    resolved = {key: value for key, value in resolved.items() if key not in OPTIONAL or value != default[key]}
+    resolved = {key: value for key, value in resolved.items() if key not in OPTIONAL or value != DEFAULTS[key]}
     return {"name": name, **resolved, "encoder": _encoders(encoder, modalities, index, where)}
 
 

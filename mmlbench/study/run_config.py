@@ -7,16 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ConfigError
-from ..params import check, describe, expected
+from ..params import check, expected
 from ..storage.form import SPLIT, WORD, Item
 from ..storage.hashing import digest
-from .recipe import OPTIONAL, Recipe
+from .recipe import FIELDS as RECIPE_FIELDS
+from .recipe import OPTIONAL
 from .run_spec import CONFIG_KEYS, RUN_SCHEMA
 
 Scalar = bool | int | float | str | None
 
 #: Fields of a recipe by name; what stands in `OPTIONAL` is there only where it is set.
-FIELDS: dict[str, dict[str, Any]] = {field["name"]: field for field in describe(Recipe)}
+FIELDS: dict[str, dict[str, Any]] = {field["name"]: field for field in RECIPE_FIELDS}
 ALWAYS = ("name", "encoder", *(name for name in FIELDS if name not in OPTIONAL))
 
 

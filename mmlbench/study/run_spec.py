@@ -17,7 +17,7 @@ from ..errors import ConfigError, UnknownPluginError, brief, nearest
 from ..params import check, located, value_text
 from ..plugins import VARIABLE
 from ..prepare.cache import cache_key
-from ..registry.index import Index
+from ..registry.index import Entry, Index
 from ..storage.hashing import digest
 from .recipe import check_recipe, recipe_path, recipe_preparation, resolve_recipe
 
@@ -41,6 +41,7 @@ class RunSpec:
         cache: name of the prepared cache's folder.
         requires: method name -> run of that method that is reused.
         command: arguments of `mmlbench train` that make it.
+        setting: hash of its configuration without the seed: runs that share it differ by their seeds alone.
     """
 
     config: dict[str, Any]
@@ -48,19 +49,20 @@ class RunSpec:
     cache: str
     requires: Mapping[str, RunSpec] = field(default_factory=dict)
     command: tuple[str, ...] = ()
+    setting: str = ""
 
     @functools.cached_property
     def config_hash(self) -> str:
         """Hash of the configuration."""
         return digest(self.config)[:16]
 
-    @property
+    @functools.cached_property
     def path(self) -> PurePosixPath:
         """Folder of the run below the results folder."""
         c = self.config
         return PurePosixPath("runs", c["dataset"], c["split"], c["method"], f"s{c['seed']}-{self.config_hash[:10]}")
 
-    @property
+    @functools.cached_property
     def stamp(self) -> PurePosixPath:
         """File that says the run was completed by the present code, of its dataset too."""
         return self.path / stamp_name(self.code, self.cache)
@@ -88,7 +90,12 @@ def flags(flag: str, values: Mapping[str, Any]) -> list[str]:
 def command_of(request: Request) -> tuple[str, ...]:
     """Return the arguments of `mmlbench train` for a request."""
     words = ["--dataset", request.dataset, "--method", request.method, "--seed", str(request.seed)]
-    words += ["--split", request.split] if request.split else []
+    return (*words, *_options_of(request))
+
+
+def _options_of(request: Request) -> tuple[str, ...]:
+    """Return those of the arguments that stand behind the seed."""
+    words = ["--split", request.split] if request.split else []
     words += ["--recipe", request.recipe]
     words += flags("--set", request.params) + flags("--recipe-set", request.recipe_params)
     return tuple(words + flags("--dataset-set", request.dataset_params))
@@ -130,45 +137,126 @@ def _check_parts(method: Any, dataset: Any, split: str) -> None:
         raise ConfigError(f"{method.name} needs a validation part, and {where} has none", fix)
 
 
-def resolve(request: Request, index: Index, above: tuple[str, ...] = ()) -> RunSpec:
-    """Check a request and return its run; `above` are the methods that reuse it.
+class Terms:
+    """What the runs of a grid block share: the dataset, its preparation and the recipe, parsed and checked once.
+
+    Settings and runs are kept too, since a study asks for one of them many times.
+
+    Attributes:
+        dataset: as the index has it. index: of all plug-ins.
+        given: parameters of the preparation that the recipe or the request sets. params: all of them.
+        recipe: resolved. cache: name of the prepared cache's folder.
+    """
+
+    def __init__(self, request: Request, index: Index) -> None:
+        """Check what a request says of dataset and recipe; its method, split, parameters and seed are not looked at.
+
+        Raises:
+            ConfigError: unknown dataset, encoder, recipe or field; a wrong type or range.
+        """
+        self.index, self.request = index, request
+        self.dataset = index.find("dataset", request.dataset)
+        fields = self.dataset.facts["params"]
+        modalities = self.dataset.facts["modalities"]
+        self.recipe = resolve_recipe(request.recipe, request.recipe_params, modalities, index, request.dataset)
+        folder = recipe_path(request.recipe).parent
+        prepared = located(fields, recipe_preparation(request.recipe, request.dataset), folder)
+        self.given = {**prepared, **request.dataset_params}
+        self.params = check(fields, self.given, f"dataset {self.dataset.name}")
+        self.cache = cache_name(self.dataset, self.params)
+        self._settings: dict[tuple[str, str | None, str], Setting] = {}
+
+    def setting(
+        self, method: str, split: str | None, params: Mapping[str, Any], above: tuple[str, ...] = ()
+    ) -> Setting:
+        """Return a method with its parameters on a split; None is the default one.
+
+        Raises:
+            ConfigError: unknown split, method or parameter; a wrong type or range; a method that can't serve the
+                dataset's number of modalities, or needs a validation part that the split lacks.
+        """
+        key = method, split, repr(params)
+        if key not in self._settings:
+            request = replace(self.request, method=method, split=split, params=params, dataset_params=self.given)
+            self._settings[key] = Setting(self, request, above)
+        return self._settings[key]
+
+
+class Setting:
+    """All of a run but its seed: a method with its parameters, on a split, under the terms of a block.
+
+    Attributes:
+        terms: of the block. request: what was asked for; its seed has no meaning.
+        config: the runs' configuration without the seed. hash: of that. code: fingerprint of what makes the runs.
+        requires: method -> the setting of the runs that are reused.
+        encoder: the tables' name of the encoders.
+    """
+
+    def __init__(self, terms: Terms, request: Request, above: tuple[str, ...]) -> None:
+        self.terms, self.request = terms, request
+        self.config = _checked(request, terms.dataset, terms.recipe, terms.params, terms.index)
+        self.requires = {
+            name: terms.setting(name, request.split, {}, chain)
+            for name, chain in _required(request.method, terms.index, above)
+        }
+        self.hash = digest(self.config)
+        self.code: str = _code(self.config, terms.index, {name: one.code for name, one in self.requires.items()})
+        self.encoder = encoder_label(self.config)
+        self._options = _options_of(request)
+        self._runs: dict[int, RunSpec] = {}
+
+    def run(self, seed: int) -> RunSpec:
+        """Return the run of a seed.
+
+        Raises:
+            ConfigError: it is no seed.
+        """
+        check_seed(seed)
+        if seed not in self._runs:
+            words = ("--dataset", self.request.dataset, "--method", self.request.method, "--seed", str(seed))
+            needed = {name: setting.run(seed) for name, setting in self.requires.items()}
+            config = {**self.config, "seed": seed}
+            command = (*words, *self._options)
+            self._runs[seed] = RunSpec(config, self.code, self.terms.cache, needed, command, self.hash)
+        return self._runs[seed]
+
+
+def check_seed(seed: Any) -> None:
+    """Refuse what is no seed.
+
+    Raises:
+        ConfigError: it is no int, or out of range.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**31:
+        raise ConfigError(f"seed {brief(seed)} is not valid", "It takes an int from 0 to 2147483647")
+
+
+def resolve(request: Request, index: Index) -> RunSpec:
+    """Check a request and return its run.
 
     Raises:
         ConfigError: unknown dataset, split, method, encoder, recipe or field; a wrong type or range; a method
             that can't serve the dataset's number of modalities, or needs a validation part that the split lacks.
     """
-    dataset = index.find("dataset", request.dataset)
-    modalities = dataset.facts["modalities"]
-    recipe = resolve_recipe(request.recipe, request.recipe_params, modalities, index, request.dataset)
-    folder = recipe_path(request.recipe).parent
-    prepared = located(dataset.facts["params"], recipe_preparation(request.recipe, request.dataset), folder)
-    request = replace(request, dataset_params={**prepared, **request.dataset_params})
-    config = _checked(request, recipe, index)
-    needed = {
-        name: resolve(replace(request, method=name, params={}), index, chain)
-        for name, chain in _required(request.method, index, above)
-    }
-    return _spec(config, index, needed, command_of(request))
+    return Terms(request, index).setting(request.method, request.split, request.params).run(request.seed)
 
 
-def _checked(request: Request, recipe: Mapping[str, Any], index: Index) -> dict[str, Any]:
-    """Return the configuration of a request whose recipe has been checked."""
-    dataset = index.find("dataset", request.dataset)
+def _checked(
+    request: Request, dataset: Entry, recipe: Mapping[str, Any], dataset_params: dict[str, Any], index: Index
+) -> dict[str, Any]:
+    """Return the configuration, without the seed, of a request whose recipe and preparation have been checked."""
     method = index.find("method", request.method)
     split = _split_of(dataset.facts, request.dataset, request.split)
     _check_modalities(method, dataset)
     _check_parts(method, dataset, split)
-    if isinstance(request.seed, bool) or not isinstance(request.seed, int) or not 0 <= request.seed < 2**31:
-        raise ConfigError(f"seed {brief(request.seed)} is not valid", "It takes an int from 0 to 2147483647")
     return {
         "schema": RUN_SCHEMA,
         "dataset": dataset.name,
-        "dataset_params": check(dataset.facts["params"], request.dataset_params, f"dataset {dataset.name}"),
+        "dataset_params": dataset_params,
         "split": split,
-        "recipe": dict(recipe),
+        "recipe": recipe,
         "method": method.name,
         "params": _method_params(method, request.params, recipe),
-        "seed": request.seed,
     }
 
 
@@ -191,17 +279,19 @@ def _required(method: str, index: Index, above: tuple[str, ...]) -> list[tuple[s
     return [(name, chain) for name in names]
 
 
-def _spec(config: dict[str, Any], index: Index, required: Mapping[str, RunSpec], command: tuple[str, ...]) -> RunSpec:
-    """Add the code's fingerprint and the cache's name to a checked configuration."""
-    dataset = index.find("dataset", config["dataset"])
+def _code(config: Mapping[str, Any], index: Index, required: Mapping[str, str]) -> str:
+    """Return the fingerprint of the code that makes a run; `required` has those of the runs that it reuses."""
     encoders = sorted({choice["name"] for choice in config["recipe"]["encoder"].values()})
-    code = digest(
+    return digest(
         [index.find("method", config["method"]).fingerprint]
         + [index.find("encoder", name).fingerprint for name in encoders]
-        + [run.code for _, run in sorted(required.items())]
+        + [code for _, code in sorted(required.items())]
     )[:16]
-    cache = f"{dataset.name}-{cache_key(dataset.name, config['dataset_params'], dataset.fingerprint)}"
-    return RunSpec(config, code, cache, required, command)
+
+
+def cache_name(dataset: Entry, params: Mapping[str, Any]) -> str:
+    """Return the name of the folder of a prepared cache."""
+    return f"{dataset.name}-{cache_key(dataset.name, dict(params), dataset.fingerprint)}"
 
 
 def _check_stored(config: Mapping[str, Any], index: Index) -> None:
@@ -259,8 +349,11 @@ def _from_config(config: Mapping[str, Any], index: Index, above: tuple[str, ...]
     )
     fields = dict(config["recipe"])
     name = str(fields.pop("name", "unnamed"))
-    modalities = index.find("dataset", request.dataset).facts["modalities"]
-    read = _checked(request, check_recipe(name, fields, modalities, index, f"recipe {brief(name)}"), index)
+    dataset = index.find("dataset", request.dataset)
+    recipe = check_recipe(name, fields, dataset.facts["modalities"], index, f"recipe {brief(name)}")
+    params = check(dataset.facts["params"], request.dataset_params, f"dataset {dataset.name}")
+    check_seed(request.seed)
+    read = {**_checked(request, dataset, recipe, params, index), "seed": request.seed}
     other = [key for key in read if read[key] != config.get(key)]
     if other:
         raise ConfigError(
@@ -271,7 +364,9 @@ def _from_config(config: Mapping[str, Any], index: Index, above: tuple[str, ...]
     for name, chain in _required(request.method, index, above):
         params = check(index.find("method", name).facts["params"], {}, f"method {name}")
         needed[name] = _from_config({**config, "method": name, "params": params}, index, chain)
-    return _spec(dict(config), index, needed, ())
+    code = _code(config, index, {name: run.code for name, run in needed.items()})
+    setting = digest({key: value for key, value in config.items() if key != "seed"})
+    return RunSpec(dict(config), code, cache_name(dataset, config["dataset_params"]), needed, (), setting)
 
 
 def encoder_label(config: Mapping[str, Any]) -> str:

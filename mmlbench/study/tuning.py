@@ -11,14 +11,13 @@ from __future__ import annotations
 import functools
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
 from ..errors import ConfigError, brief
-from ..registry.index import Index
 from ..storage.hashing import digest
-from .run_spec import Request, RunSpec, resolve
+from .run_spec import RunSpec, Setting
 from .selection import VAL
 
 #: Every draw is a run of each method: more are a slip of the keyboard, and would take minutes to plan.
@@ -105,24 +104,31 @@ def draws_of(method: str, fields: Sequence[Mapping[str, Any]], fixed: Mapping[st
     return [{field["name"]: draw(method, field, k) for field in open_fields} for k in range(count)]
 
 
-def tuned(request: Request, tune: Tune, rule: str, index: Index) -> Tuned | None:
-    """Return the tuning of a final run, or None where its method has nothing to tune.
+def tuned(setting: Setting, tune: Tune, rule: str) -> Tuned | None:
+    """Return the tuning of a setting's final runs, or None where its method has nothing to tune.
 
     Raises:
-        ConfigError: the split has no validation part; the final run has the seed of the trials.
+        ConfigError: the split has no validation part.
     """
-    fields = index.find("method", request.method).facts["params"]
+    request = setting.request
+    fields = setting.terms.index.find("method", request.method).facts["params"]
     drawn = draws_of(request.method, fields, request.params, tune.draws)
     if not drawn:
         return None
-    dataset = index.find("dataset", request.dataset).facts
-    split = request.split or dataset["default_split"]
-    VAL.check(dataset["splits"][split]["counts"], f"{request.dataset}/{split}", "tune")
-    if request.seed == tune.seed:
-        raise ConfigError(
-            f"seed {request.seed} is that of the trials", "Give `tune:` another seed than the final runs"
-        )
-    trials = [
-        resolve(replace(request, seed=tune.seed, params={**request.params, **values}), index) for values in drawn
-    ]
+    dataset, split = setting.terms.dataset, setting.config["split"]
+    VAL.check(dataset.facts["splits"][split]["counts"], f"{dataset.name}/{split}", "tune")
+    trials = (
+        setting.terms.setting(request.method, request.split, {**request.params, **values}).run(tune.seed)
+        for values in drawn
+    )
     return Tuned(tuple(drawn), tuple(trials), rule)
+
+
+def check_apart(seed: int, tune: Tune) -> None:
+    """Refuse a final run that has the seed of the trials.
+
+    Raises:
+        ConfigError: it has.
+    """
+    if seed == tune.seed:
+        raise ConfigError(f"seed {seed} is that of the trials", "Give `tune:` another seed than the final runs")

@@ -150,18 +150,33 @@ def own_folders(*folders: str) -> None:
         os.write(2, f"mmlbench: {line}. {pythonpath.FIX}\n".encode(errors="replace"))
 
 
+def _stamp(run: RunSpec) -> str:
+    """Return the stamp of a run as the rules name it."""
+    return f"results/{run.stamp}"
+
+
+def _noise_files(study: configs.Study) -> dict[str, RunSpec]:
+    """Return the files with logits under noise, each with its run; {} where the config does not ask for them."""
+    if not study.robustness:
+        return {}
+    specs = [cell.run for cell in study.cells if not cell.tuned]
+    specs = [spec for spec in specs if not spec.config["recipe"].get("noise_std")]
+    return {f"results/robustness/{'/'.join(spec.path.parts[1:])}.npz": spec for spec in specs}
+
+
 class Plan:
     """A study as the rules see it."""
 
-    def __init__(self, study: configs.Study) -> None:
+    def __init__(self, study: configs.Study, key: str | None = None) -> None:
         self.study = study
         #: What the tables must be made from; plan.json on disk may be exchanged while the runs are trained.
-        self.key = plan_key(study.plan())
-        self.runs = {str(Path("results") / run.stamp): run for run in study.runs}
+        self.key = plan_key(study.plan()) if key is None else key
+        # Each once: Snakemake asks for every job, some of it several times.
+        self.runs = {_stamp(run): run for run in study.runs}
         cells = [cell for cell in study.cells if cell.tuned]
-        self.tuned = {str(Path("results") / cell.tuned.stamp(cell.run)): cell for cell in cells if cell.tuned}
+        self.tuned = {f"results/{cell.tuned.stamp(cell.run)}": cell for cell in cells if cell.tuned}
         self.caches = {run.cache: run for run in study.runs}
-        # Once, as Snakemake asks for each job.
+        self.noise = _noise_files(study)
         order = list(dict.fromkeys(cell.run.config["dataset"] for cell in study.cells))
         self._priorities = {dataset: 1 + len(order) - place for place, dataset in enumerate(order)}
         self.plugins = [word for folder in study.plugins for word in ("--plugins", str(folder))]
@@ -187,35 +202,31 @@ class Plan:
     def trials(self, wildcards: Any) -> list[str]:
         """Return the stamps of what a tuned run needs: its trials, and the runs that it reuses."""
         cell, tuning = self._cell(wildcards)
-        return [str(Path("results") / run.stamp) for run in (*tuning.trials, *cell.run.requires.values())]
+        return [_stamp(run) for run in (*tuning.trials, *cell.run.requires.values())]
 
     def groups(self) -> list[str]:
         """Return the file of groups of test samples that the tables take; [] where the config names none."""
         return [self.study.groups] if self.study.groups else []
 
-    def noise_files(self) -> dict[str, RunSpec]:
-        """Return the files with logits under noise, each with its run; {} where the config does not ask for them."""
-        if not self.study.robustness:
-            return {}
-        cells = [cell for cell in self.study.cells if not cell.tuned]
-        specs = [cell.run for cell in cells if not cell.run.config["recipe"].get("noise_std")]
-        return {f"results/robustness/{'/'.join(spec.path.parts[1:])}.npz": spec for spec in specs}
+    def noise_files(self) -> list[str]:
+        """Return the files with logits under noise; [] where the config does not ask for them."""
+        return list(self.noise)
 
     def _noise_run(self, wildcards: Any) -> RunSpec:
         path = f"results/robustness/{wildcards.dataset}/{wildcards.split}/{wildcards.method}/{wildcards.run}.npz"
-        found = self.noise_files().get(path)
+        found = self.noise.get(path)
         if found is None:
             raise WorkflowError(f"{path} is asked for by nothing in this config. Ask for results/all_tables.csv")
         return found
 
     def noise_run(self, wildcards: Any) -> str:
         """Return the stamp of the run that is measured under noise."""
-        return str(Path("results") / self._noise_run(wildcards).stamp)
+        return _stamp(self._noise_run(wildcards))
 
     def noise_options(self, wildcards: Any) -> str:
         """Return the options of `mmlbench robustness` that measure a run."""
         strengths = ",".join(f"{strength:g}" for strength in self.study.robustness)
-        folder = str(Path("results") / self._noise_run(wildcards).path)
+        folder = f"results/{self._noise_run(wildcards).path}"
         return shlex.join([folder, "--noise", strengths, *self.plugins])
 
     def tuned_options(self, wildcards: Any) -> str:
@@ -266,7 +277,7 @@ class Plan:
 
     def reused(self, wildcards: Any) -> list[str]:
         """Return the stamps of the runs that a run reuses."""
-        return [str(Path("results") / run.stamp) for run in self._run(wildcards).requires.values()]
+        return [_stamp(run) for run in self._run(wildcards).requires.values()]
 
     def threads(self, wildcards: Any) -> int:
         """Return the CPU threads that the run's recipe asks for."""
@@ -347,6 +358,7 @@ def read(config: Mapping[str, Any], results: str | Path, files: Sequence[str | P
         results, plan, before = Path(results), study.plan(), {}
         with contextlib.suppress(DataError):
             before = read_json(results / "plan.json")
+        key = plan_key(plan)
         known = before.get("round") if isinstance(before, dict) else 0
         plan["round"] = known if isinstance(known, int) and 0 <= known < 2**53 else 0
         if (results / "all_tables.csv").exists():
@@ -354,7 +366,7 @@ def read(config: Mapping[str, Any], results: str | Path, files: Sequence[str | P
             plan["round"] += any(not (results / stamp).exists() for stamp in wanted)
         if plan != before and not (_beside and before):
             write_json(results / "plan.json", plan)
-        return Plan(study)
+        return Plan(study, key)
     except MmlbenchError as error:
         where = f"{os.path.relpath(files[0])}: " if files else ""  # those of the command line come first
         _stop(f"{where}{error}", error.exit_code)

@@ -3,7 +3,7 @@ rule tables:
     input:
         plan="results/plan.json",
         runs=PLAN.stamps(),
-        noise=list(PLAN.noise_files()),
+        noise=PLAN.noise_files(),
         groups=PLAN.groups(),
     output:
         report("results/all_tables.csv", category="Tables", caption="../report/all_tables.rst"),
