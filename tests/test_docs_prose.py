@@ -68,7 +68,7 @@ def test_a_long_sentence_is_seen() -> None:
 
 def unparted(text: str) -> list[str]:
     """Return the first lines of lists and tables that follow a line of text: the site does not part them."""
-    lines = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL).splitlines()
+    lines = re.sub(r"^```.*?^```$", "code", text, flags=re.MULTILINE | re.DOTALL).splitlines()
     found, inside = [], False
     for before, line in itertools.pairwise(["", *lines]):
         starts = re.match(r"([-*]|\d+\.) |\|", line)
@@ -85,4 +85,5 @@ def test_lists_and_tables_stand_apart(page: Path) -> None:
 
 def test_a_list_that_follows_text_is_seen() -> None:
     assert unparted("How:\n- a\n- b\n") == ["- a"] and unparted("How:\n| a |\n") == ["| a |"]
+    assert unparted("```\n- code\n```\n| a |\n") == ["| a |"]
     assert not unparted("How:\n\n- a\n  more\n- b\n\n## Head\n| a |\n| b |\n")
