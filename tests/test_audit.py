@@ -18,10 +18,10 @@ from mmlbench.audit import (
     audit_lists,
     audited,
     check_known,
-    figures,
     frame_findings,
     from_csv,
     is_official,
+    list_counts,
     to_csv,
 )
 from mmlbench.audit.content import downsample
@@ -247,7 +247,7 @@ def test_aves_figures_are_asserted_for_the_official_lists_only() -> None:
 
 
 def test_figures_of_two_parts() -> None:
-    found = figures(listed(CLEAN + "train b0 0 bob\ntest b0 1 bob"))
+    found = list_counts(listed(CLEAN + "train b0 0 bob\ntest b0 1 bob"))
     wanted = {"ids/train+val": 1, "rows/train+test": 1, "groups/val+test": 1, "ids/test": 3, "torn/train": 0}
     assert {name: found[name] for name in wanted} == wanted
 
