@@ -81,15 +81,15 @@ slurm-demo: env
 # Where a tool is missing the tests skip and say so: pytest's 0, nothing passed. Chromium and TeX are the distribution's.
 test-browser: env
 	uv pip install --quiet --python '$(VENV)/bin/python' -c constraints.txt -r pyproject.toml --extra browser || true
-	OMP_NUM_THREADS=1 python -m pytest -m browser -rs tests/test_browser.py
+	OMP_NUM_THREADS=1 python -m pytest -m browser -rs tests/report/test_browser.py
 
 # librosa and resampy themselves (500 MB with numba) beside the values recorded from them.
 test-reference: env
 	uv pip install --quiet --python '$(VENV)/bin/python' -c constraints.txt -r pyproject.toml --extra reference || true
-	OMP_NUM_THREADS=1 python -m pytest -rs tests/test_resampling.py
+	OMP_NUM_THREADS=1 python -m pytest -rs tests/decode/test_resampling.py
 
 test-tex: env
-	OMP_NUM_THREADS=1 python -m pytest -m tex -rs tests/test_tex.py
+	OMP_NUM_THREADS=1 python -m pytest -m tex -rs tests/report/test_tex.py
 
 # Strict: every warning, such as a link without a target, is an error (never with --quiet, which drops the warnings
 # before they count). Nothing is fetched while it builds.

@@ -49,7 +49,7 @@ def miniature(folder: Path, clips: int) -> Path:
     """Write clips in the official layout: JPEG frames of 480 x 360, and sound; return the raw folder."""
     from PIL import Image
 
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
     import mini_av
 
     rng, labels = np.random.default_rng(0), mini_av.EMOTIONS

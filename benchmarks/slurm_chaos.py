@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "slurm"))
 from mini_cluster import MiniCluster, default_folder, free_ports
 from mini_config import Settings
 from slurm_project import Project
-from test_slurm_training import FILES, expected, log, training
+from slurm_training import FILES, expected, log, training
 
 KINDS = ("node", "preemption", "time limit", "scancel", "controller", "ctrl-c", "sigkill")
 

@@ -25,7 +25,7 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(place) for place in (ROOT / "tests", ROOT / "tests" / "support") if place.is_dir()]
+sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 TABLES = "results/all_tables.csv"
 STUDIES = ("quick", "bayes", "minis")
@@ -61,7 +61,7 @@ def shortened(path: Path) -> dict[str, Any]:
 def make(target: Path) -> None:
     """Train the three studies with the code of this working tree and keep their tables in `target`."""
     from clone import copy_tree
-    from test_minis_grid import MINIS, config
+    from miniatures import MINIS, config
 
     tree = target / "tree"
     copy_tree(tree)

@@ -29,6 +29,37 @@ rule work:
     shell: "(echo ${{SLURMD_NODENAME:-none}} >> marks/{wildcards.i}.start; {params.do}; "
         "echo ${{SLURM_JOB_ID:-none}} > {output}; echo >> marks/{wildcards.i}.end) > {log} 2>&1"
 """
+#: Refuse and demand what a site may. The words are those of a flag that is not given.
+CLI_FILTER = """
+function slurm_cli_setup_defaults(options, early_pass) return slurm.SUCCESS end
+function slurm_cli_pre_submit(options, pack_offset)
+    if options["type"] == "sbatch" then
+        for name, absent in pairs({requeue = "unset", mem = "nil", nodes = "1-0"}) do
+            if tostring(options[name]) ~= absent then
+                slurm.log_error("this site does not take --%s", name)
+                return slurm.ERROR
+            end
+        end
+    end
+    return slurm.SUCCESS
+end
+function slurm_cli_post_submit(offset, job_id, step_id) return slurm.SUCCESS end
+"""
+JOB_SUBMIT = """
+function slurm_job_submit(job, partitions, uid)
+    if job.time_limit == slurm.NO_VAL then
+        slurm.log_user("say --time")
+        return slurm.ERROR
+    end
+    if job.mail_user == nil or job.mail_user == "" then
+        slurm.log_user("say --mail-user")
+        return slurm.ERROR
+    end
+    return slurm.SUCCESS
+end
+function slurm_job_modify(job, record, partitions, uid) return slurm.SUCCESS end
+return slurm.SUCCESS
+"""
 #: Short times, so that a test need not wait for what a cluster's user would not notice.
 QUICK = {"poll": 0.5, "window": 0.5, "squeue-interval": 2, "pending-patience": 6}
 

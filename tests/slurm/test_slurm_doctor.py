@@ -6,8 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from slurm_project import Project
-from test_slurm_sites import CLI_FILTER, JOB_SUBMIT
+from slurm_project import CLI_FILTER, JOB_SUBMIT, Project
 
 PROFILE = """
 executor: submitit

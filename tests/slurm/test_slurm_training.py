@@ -5,67 +5,15 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
 from frozen import go_on, until
 from slurm_project import Project
+from slurm_training import FILES, expected, log, training
 from warm import Warm
 
 from mmlbench.testing import PLUGINS
-
-TRAIN = """
-localrules: all
-rule all:
-    input: [f"out/{i}" for i in range(int(config.get("jobs", 2)))]
-rule train:
-    output: "out/{i}"
-    log: "logs/{i}.log"
-    resources: mem_mb=1200, runtime=int(config.get("minutes", 5))
-    shell: "mmlbench train --dataset tiny --plugins PLUGINS --method joint --seed {wildcards.i} --save-every 0.5 "
-        "--recipe-set epochs=EPOCHS --recipe-set batch_size=16 --results res "
-        "--cache cache >> {log} 2>&1; touch {output}"
-"""
-FILES = ("run.json", "history.csv", "predictions.npz", "epochs.npz", "probe.npz")
-
-
-def training(folder, cluster, epochs):
-    """Return a workflow that trains on the tiny dataset, and what the runs have to be."""
-    text = TRAIN.replace("PLUGINS", str(PLUGINS)).replace("EPOCHS", str(epochs))
-    project = Project(folder, cluster, text)
-    words = ["mmlbench", "prepare", "tiny", "--plugins", str(PLUGINS), "--cache", str(folder / "cache")]
-    subprocess.run(words, env=project.environment, check=True, capture_output=True)
-    return project
-
-
-def expected(project, seed, epochs):
-    """Train the same run here, undisturbed; return its folder."""
-    words = [
-        "mmlbench",
-        "train",
-        "--dataset",
-        "tiny",
-        "--plugins",
-        str(PLUGINS),
-        "--method",
-        "joint",
-        "--seed",
-        str(seed),
-    ]
-    words += [
-        "--recipe-set",
-        f"epochs={epochs}",
-        "--recipe-set",
-        "batch_size=16",
-        "--results",
-        "here",
-        "--cache",
-        "cache",
-    ]
-    subprocess.run(words, cwd=project.folder, env=project.environment, check=True, capture_output=True)
-    (run,) = (project.folder / "here").rglob(f"s{seed}-*/run.json")
-    return run.parent
 
 
 def same(project, seed, epochs):
@@ -73,12 +21,6 @@ def same(project, seed, epochs):
     here = expected(project, seed, epochs)
     there = project.folder / "res" / here.relative_to(project.folder / "here")
     assert [name for name in FILES if (here / name).read_bytes() != (there / name).read_bytes()] == []
-
-
-def log(project, seed):
-    """Return what a run said over all its starts."""
-    path = project.folder / "logs" / f"{seed}.log"
-    return path.read_text() if path.exists() else ""
 
 
 def trains(project, seed):
@@ -136,7 +78,7 @@ def test_a_run_that_another_host_has_taken_over_is_waited_for(cluster, tmp_path)
     project = training(tmp_path, cluster, epochs := 20)
     snakefile, tool = tmp_path / "Snakefile", tmp_path / "stands_still.py"
     snakefile.write_text(snakefile.read_text().replace("mmlbench train", f"{sys.executable} {tool} train"))
-    tool.write_text(STANDS_STILL.format(tests=str(Path(__file__).parents[1])))
+    tool.write_text(STANDS_STILL.format(tests=str(Path(__file__).parents[1] / "support")))
     words = ["train", "--dataset", "tiny", "--plugins", str(PLUGINS), "--method", "joint", "--seed", "0"]
     words += ["--recipe-set", f"epochs={epochs}", "--recipe-set", "batch_size=16", "--save-every", "0.5"]
     words += ["--results", str(tmp_path / "res"), "--cache", str(tmp_path / "cache")]

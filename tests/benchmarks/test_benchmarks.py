@@ -1,0 +1,90 @@
+"""The benchmark scripts still run, and the one of the loop compares equal work."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from argparse import Namespace
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def loops() -> ModuleType:
+    """Return benchmarks/loop_overhead.py as a module."""
+    return load("loop_overhead")
+
+
+def load(name: str) -> ModuleType:
+    """Return a script as a module."""
+    spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_our_loop_and_a_bare_one_end_with_the_same_weights(loops, tiny, monkeypatch):
+    """Four epochs: the last one runs at the dropped learning rate."""
+    work = loops.prepare(Namespace(dataset="tiny", encoder="small_cnn", epochs=4, device="cpu"), tiny.cache)
+    found = loops.pair(1, work)
+    assert found["ratio"] == found["ours"] / found["bare"]
+    take = loops.batches
+    monkeypatch.setattr(loops, "batches", lambda work, order, views: take(work, order.flip(0), views))
+    with pytest.raises(SystemExit, match="did not do the same work"):
+        loops.pair(1, work)
+    assert torch.get_num_threads() == 1
+
+
+def run_script(name: str, out: Path, *words: str) -> tuple[str, dict]:
+    """Run a script with --json; return what it said and what it wrote, whether the targets were met or not."""
+    command = [sys.executable, str(BENCHMARKS / name), "--json", str(out), *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode in (0, 1) and out.exists(), done.stderr
+    return done.stdout, json.loads(out.read_text(encoding="utf-8"))
+
+
+def test_the_loader_is_measured_against_the_official_way(tmp_path):
+    message, found = run_script("loader.py", tmp_path / "out.json", "--clips", "12", "--passes", "1")
+    assert found["target"] == 4 and found["samples"] == 10 and "(target 4)" in message
+    assert set(found["ratio"]) == {"official, sound stored", "official, sound computed"}
+    assert min(found["ratio"].values()) > 0
+
+
+def test_on_a_gpu_the_loader_has_to_spare_the_host_more():
+    assert load("loader").TARGETS == {"cpu": 4.0, "cuda": 20.0}
+
+
+def test_training_is_measured_against_random_tensors_and_the_official_loop(tmp_path):
+    small = ["--encoder", "small_cnn", "--side", "32", "--batches", "4", "--device", "cpu"]
+    message, found = run_script("gpu.py", tmp_path / "out.json", *small)
+    assert "no GPU was at hand" in message and not found["gpu"]
+    settings = [(one["method"], one["batch"]) for one in found["found"]]
+    assert settings == [("joint", 4), ("di_mml", 4)]
+    for one in found["found"]:
+        assert {name: len(values) for name, values in one["rates"].items()} == {"ours": 1, "random": 1, "official": 1}
+        assert one["ratio"]["official"] == one["rates"]["ours"][0] / one["rates"]["official"][0]
+
+
+@pytest.mark.slow
+def test_start_up_measures_the_dry_run_and_list(tmp_path):
+    words = [sys.executable, str(BENCHMARKS / "start_up.py"), "--runs", "1", "--large", "70"]
+    words += ["--json", str(tmp_path / "out.json")]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert "mmlbench list does not import torch" in done.stderr
+    found = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    assert [one["command"].split()[0] for one in found[:2]] == ["snakemake", "mmlbench"]
+    assert [(one["study"], one["jobs"]) for one in found[2:]] == [
+        ("config/config.yaml", 56),
+        ("config/large.yaml", 70),
+    ]
+    for one in found[2:]:
+        assert one["median"] == one["ours"][0] - one["snakemake"][0] and min(one["snakemake"]) > 0

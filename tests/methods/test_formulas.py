@@ -1,0 +1,388 @@
+"""The formulas against vectors computed by hand from the papers and the authors' codes, and by finite differences.
+
+Each check takes the formula as an argument, so that the counter-tests can hand it a wrong one.
+"""
+
+import importlib
+import inspect
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch.func import functional_call
+from torch.nn.functional import cross_entropy, linear
+
+from mmlbench.errors import ConfigError
+from mmlbench.fusion import (
+    FUSIONS,
+    certainty,
+    certainty_weighted,
+    certainty_weights,
+    concat_slices,
+    film,
+    fusion_head,
+    gated,
+    mean_probability,
+)
+from mmlbench.methods.di_mml import dimension_accuracy, duc_loss, effective_dimensions
+from mmlbench.methods.joint_shuffled_partner import derangement
+from mmlbench.methods.modality_dropout import keep_mask
+from mmlbench.methods.ogm import ogm_coefficients, true_class_score
+from mmlbench.methods.ogm_ge import ge_noise
+
+DIMS = {"audio": 4, "visual": 4, "flow": 4}
+
+
+def rng(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def normal(*shape: int, seed: int = 0, grad: bool = False) -> Tensor:
+    return torch.randn(*shape, generator=rng(seed), dtype=torch.float64).requires_grad_(grad)
+
+
+def scores(**values: float) -> dict[str, Tensor]:
+    return {name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()}
+
+
+def fails(check: Callable, *wrong: object) -> None:
+    with pytest.raises(AssertionError):
+        check(*wrong)
+
+
+# ---- OGM-GE ----------------------------------------------------------------------------------------------
+def check_ogm(coefficients: Callable) -> None:
+    for alpha, ratio, expected in (
+        (0.8, 1.5, 0.1663453930),
+        (0.1, 1.5, 0.8511149664),
+        (0.8, 1 + 1e-7, 0.335963185),
+        (0.3, 2.0, 0.4629504330),
+    ):
+        found = coefficients(scores(audio=2.0, visual=2.0 * ratio), alpha)
+        assert found["visual"].item() == pytest.approx(expected, abs=1e-8)
+        assert found["audio"].item() == 1
+        swapped = coefficients(scores(audio=2.0 * ratio, visual=2.0), alpha)
+        assert swapped["audio"].item() == pytest.approx(expected, abs=1e-8)
+        assert swapped["visual"].item() == 1
+    tie = coefficients(scores(audio=3.0, visual=3.0), 0.8)
+    assert tie["audio"].item() == pytest.approx(1 - math.tanh(0.8))
+    assert tie["visual"].item() == 1
+
+
+def test_ogm_coefficients_equal_the_vectors():
+    check_ogm(ogm_coefficients)
+
+
+def test_other_ogm_rules_do_not():
+    def no_tanh(s: dict[str, Tensor], alpha: float) -> dict[str, Tensor]:
+        return {m: 1 - (1 - k) * 0.99 for m, k in ogm_coefficients(s, alpha).items()}
+
+    def tie_to_the_second(s: dict[str, Tensor], alpha: float) -> dict[str, Tensor]:
+        turned = ogm_coefficients(dict(reversed(s.items())), alpha)
+        return {m: turned[m] for m in s}
+
+    fails(check_ogm, no_tanh)
+    fails(check_ogm, tie_to_the_second)
+    fails(check_ogm, lambda s, alpha: ogm_coefficients(s, 2 * alpha))
+
+
+def test_ogm_of_three_penalises_every_modality_ahead_of_the_mean_of_the_others():
+    found = ogm_coefficients(scores(a=4.0, b=3.0, c=1.0), 0.5)
+    assert found["a"].item() == pytest.approx(1 - math.tanh(0.5 * 4 / 2))
+    assert found["b"].item() == pytest.approx(1 - math.tanh(0.5 * 3 / 2.5))
+    assert found["c"].item() == 1
+    assert all(k.item() == 1 for k in ogm_coefficients(scores(a=2.0, b=2.0, c=2.0), 0.5).values())
+
+
+def test_ogm_coefficients_stay_finite_at_the_ends():
+    found = ogm_coefficients(scores(audio=0.0, visual=5.0), 0.8)
+    assert found["visual"].item() == pytest.approx(0)
+    assert all(0 <= k.item() <= 1 for k in ogm_coefficients(scores(audio=0.0, visual=0.0), 0.8).values())
+    assert all(k.item() == 1 for k in ogm_coefficients(scores(audio=1.0, visual=3.0), 0.0).values())
+
+
+def test_true_class_score_sums_the_probability_of_the_label():
+    logits = torch.tensor([[0.9, 0.1], [0.3, 0.7]]).log()
+    assert true_class_score(logits, torch.tensor([0, 1])).item() == pytest.approx(1.6)
+
+
+def check_noise(noise: Callable) -> None:
+    grad = 3 * torch.randn(64, 16, 3, 3, generator=rng()) + 5
+    drawn = noise(grad, rng(1))
+    assert drawn.shape == grad.shape
+    assert drawn.mean().item() == pytest.approx(0, abs=0.15)
+    assert drawn.std().item() == pytest.approx(grad.std().item(), rel=0.03)
+    small = torch.tensor([[[[1.0, 3.0]]]])
+    unit = torch.randn(1, 1, 1, 2, generator=rng(2))
+    torch.testing.assert_close(noise(small, rng(2)), unit * (math.sqrt(2) + 1e-8))
+
+
+def test_ge_noise_has_the_unbiased_spread_of_the_gradients_entries():
+    check_noise(ge_noise)
+    fails(check_noise, lambda grad, r: ge_noise(grad, r) * 1.1)
+    fails(check_noise, lambda grad, r: torch.randn(grad.shape, generator=r) * grad.std(correction=0))
+
+
+# ---- heads -----------------------------------------------------------------------------------------------
+def head_and_features(kind: str, count: int) -> tuple[torch.nn.Module, dict[str, Tensor]]:
+    torch.manual_seed(0)
+    dims = dict(list(DIMS.items())[:count])
+    features = {m: normal(5, dim, seed=i) for i, (m, dim) in enumerate(dims.items())}
+    return fusion_head(kind, dims, 3).double(), features
+
+
+@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("kind", FUSIONS)
+def test_head_shapes_gradients_and_slices(kind: str, count: int):
+    head, features = head_and_features(kind, count)
+    logits = head(dict(reversed(features.items())))
+    assert logits.fused.shape == (5, 3)
+    torch.testing.assert_close(logits.fused, head(features).fused)
+    if kind in ("concat", "sum"):
+        assert list(logits.sliced) == list(features)
+        torch.testing.assert_close(sum(logits.sliced.values()), logits.fused)
+    else:
+        assert not logits.sliced
+    names = [*dict(head.named_parameters()), *features]
+    inputs = [*head.parameters(), *(h.requires_grad_() for h in features.values())]
+
+    def run(*values: Tensor) -> Tensor:
+        given = dict(zip(names, values))
+        state = {n: v for n, v in given.items() if n not in features}
+        return functional_call(head, state, ({m: given[m] for m in features},)).fused
+
+    assert torch.autograd.gradcheck(run, tuple(v.detach().requires_grad_() for v in inputs))
+
+
+def check_slices(slices: Callable) -> None:
+    a, v = normal(4, 2), normal(4, 3, seed=1)
+    weight, bias = normal(5, 5, seed=2), normal(5, seed=3)
+    first, second = slices([a, v], weight, bias)
+    torch.testing.assert_close(first, a @ weight[:, :2].T + bias / 2)
+    torch.testing.assert_close(first + second, linear(torch.cat([a, v], 1), weight, bias))
+
+
+def test_concat_slices_share_the_bias_and_add_up():
+    check_slices(concat_slices)
+    fails(check_slices, lambda f, w, b: concat_slices(f, w, 2 * b))  # the full bias in every slice
+    fails(check_slices, lambda f, w, b: concat_slices(f, w.flip(1), b))
+
+
+def test_single_modality_heads_are_linear_or_refused():
+    h = {"audio": normal(2, 4)}
+    for kind in ("concat", "sum"):
+        logits = fusion_head(kind, {"audio": 4}, 3).double()(h)
+        torch.testing.assert_close(logits.sliced["audio"], logits.fused)
+    for kind in ("film", "gated"):
+        with pytest.raises(ConfigError, match="two modalities"):
+            fusion_head(kind, {"audio": 4}, 3)
+
+
+def test_unequal_sizes_and_unknown_kinds():
+    dims = {"audio": 3, "visual": 4, "flow": 5}
+    features = {m: torch.randn(2, dim) for m, dim in dims.items()}
+    for kind in ("concat", "sum", "gated"):
+        assert fusion_head(kind, dims, 6)(features).fused.shape == (2, 6)
+    assert fusion_head("film", {"audio": 3, "visual": 4}, 6)(features).fused.shape == (2, 6)
+    with pytest.raises(ConfigError, match="visual 4, flow 5"):
+        fusion_head("film", dims, 6)
+    with pytest.raises(ConfigError, match="concat, sum"):
+        fusion_head("attention", dims, 6)
+
+
+def test_film_takes_its_factor_from_the_first_modality_and_applies_it_to_the_second():
+    condition, feature = torch.tensor([[2.0, 3.0, 10.0, 20.0]]), torch.tensor([[5.0, 7.0]], requires_grad=True)
+    out = film(condition, feature)
+    assert out.tolist() == [[20.0, 41.0]]
+    out.sum().backward()
+    assert feature.grad.tolist() == [[2.0, 3.0]]
+
+
+def test_gates_multiply():
+    value = torch.tensor([[8.0]])
+    assert gated([torch.zeros(1, 1)], value).item() == 4
+    assert gated([torch.zeros(1, 1), torch.zeros(1, 1)], value).item() == 2
+
+
+# ---- combining branches ----------------------------------------------------------------------------------
+def branches_of(*confidence: float) -> Tensor:
+    """Two-class logits, one sample, whose greatest probabilities are these."""
+    return torch.tensor([[[math.log(p), math.log(1 - p)]] for p in confidence], dtype=torch.float64)
+
+
+def check_certainty(weights: Callable) -> None:
+    p = torch.tensor([[0.9], [0.5], [0.7]], dtype=torch.float64)
+    expected = {1.0: (0.4017595786, 0.2693074992, 0.3289329223), 3.0: (0.3557857500, 0.3113741957, 0.3328400543)}
+    for temperature, vector in expected.items():
+        assert weights(p, temperature).squeeze(1).tolist() == pytest.approx(vector, abs=1e-9)
+    order = [2, 0, 1]
+    torch.testing.assert_close(weights(p[order], 1.0), weights(p, 1.0)[order])
+
+
+def test_certainty_weights_equal_the_vectors():
+    check_certainty(certainty_weights)
+    fails(check_certainty, lambda p, t: (p * t).softmax(0))
+    fails(check_certainty, lambda p, t: p / p.sum(0))
+    fails(check_certainty, lambda p, t: (p / t).softmax(1))
+
+
+def test_certainty_is_the_greatest_probability():
+    assert certainty(branches_of(0.9, 0.5, 0.7)).squeeze(1).tolist() == pytest.approx([0.9, 0.5, 0.7])
+
+
+def test_certainty_weighted_sums_raw_logits_per_sample():
+    logits = branches_of(0.9, 0.5, 0.7)
+    w = (0.4017595786, 0.2693074992, 0.3289329223)
+    expected = sum(w[k] * logits[k, 0] for k in range(3))
+    torch.testing.assert_close(certainty_weighted(logits, 1.0)[0], expected, atol=1e-8, rtol=0)
+    torch.testing.assert_close(certainty_weighted(logits, 1e12), logits.mean(0))
+
+
+def test_mean_probability_is_the_log_of_the_mean_softmax():
+    logits = normal(3, 4, 5)
+    torch.testing.assert_close(mean_probability(logits).exp(), logits.softmax(-1).mean(0))
+
+
+@pytest.mark.parametrize("combine", [mean_probability, lambda z: certainty_weighted(z, 0.7)])
+def test_gradients_of_the_combinations(combine: Callable):
+    assert torch.autograd.gradcheck(combine, (normal(3, 2, 4, grad=True),))
+
+
+# ---- DI-MML ----------------------------------------------------------------------------------------------
+def check_duc(loss: Callable) -> None:
+    teacher, student = normal(6, 5), normal(6, 5, seed=1, grad=True)
+    mask = torch.tensor([1.0, 0, 1, 0, 1], dtype=torch.float64)
+    found = loss(teacher, student, mask, 10.0)
+    chosen = mask.bool()
+    similarity = (student[:, chosen] @ teacher[:, chosen].T / 10).exp()
+    direct = -(similarity.diagonal() / similarity.sum(1)).log().mean()
+    torch.testing.assert_close(found, direct)
+    (gradient,) = torch.autograd.grad(found, student)
+    assert gradient[:, ~chosen].abs().max().item() == 0
+    assert gradient[:, chosen].abs().min().item() > 0
+
+
+def test_duc_equals_its_definition():
+    check_duc(duc_loss)
+    fails(check_duc, lambda t, u, m, temperature: duc_loss(u, t, m, temperature, detach=False))  # turned round
+    fails(check_duc, lambda t, u, m, temperature: duc_loss(t, u, torch.ones_like(m), temperature))
+    fails(check_duc, lambda t, u, m, temperature: duc_loss(t, u, m, 1 / temperature))
+    fails(check_duc, lambda t, u, m, temperature: duc_loss(t, u, m, temperature, raw=False))
+
+
+def test_duc_teaches_the_student_only():
+    teacher, student, mask = normal(6, 5, grad=True), normal(6, 5, seed=1, grad=True), torch.ones(5).double()
+    duc_loss(teacher, student, mask, 1.0).backward()
+    assert teacher.grad is None
+    assert student.grad is not None
+    duc_loss(teacher, student, mask, 1.0, detach=False).backward()
+    assert teacher.grad is not None
+
+
+def test_duc_without_dimensions_is_log_b_without_gradient():
+    teacher, student = normal(6, 5), normal(6, 5, seed=1, grad=True)
+    loss = duc_loss(teacher, student, torch.zeros(5).double(), 1.0)
+    assert loss.item() == pytest.approx(math.log(6))
+    loss.backward()
+    assert student.grad.abs().max().item() == 0
+
+
+def test_duc_survives_small_temperatures():
+    teacher, student = 100 * normal(6, 5).abs(), 100 * normal(6, 5, seed=1).abs()
+    assert math.isfinite(duc_loss(teacher, student, torch.ones(5).double(), 1e-2).item())
+
+
+@pytest.mark.parametrize("raw", [True, False])
+@pytest.mark.parametrize("detach", [True, False])
+def test_duc_gradients(raw: bool, detach: bool):
+    mask = torch.tensor([1.0, 0, 1, 1], dtype=torch.float64)
+    teacher, student = normal(5, 4, grad=not detach), normal(5, 4, seed=1, grad=True)
+    assert torch.autograd.gradcheck(lambda t, u: duc_loss(t, u, mask, 2.0, raw, detach), (teacher, student))
+
+
+def check_dimensions(accuracy: Callable) -> None:
+    label = torch.arange(400) % 4
+    a, v = normal(400, 6), normal(400, 6, seed=1)
+    a[:, 2] = label.double() * 3
+    v[:, 5] = -label.double()
+    effective = [effective_dimensions(accuracy(h, label, 4)) for h in (a, v)]
+    assert accuracy(a, label, 4)[2].item() == 1
+    assert (effective[0][2], effective[0][5]) == (True, False)
+    assert (effective[1][2], effective[1][5]) == (False, True)
+    ours, theirs = effective[0] & ~effective[1], effective[1] & ~effective[0]
+    assert not (ours & theirs).any()
+    means = torch.stack([a[label == c].mean(0) for c in range(4)])
+    for d in range(6):
+        hits = [min(range(4), key=lambda c, x=x, d=d: abs(x[d] - means[c, d])) for x in a]
+        assert accuracy(a, label, 4)[d].item() == (torch.tensor(hits) == label).double().mean().item()
+
+
+def test_effective_dimensions_are_found():
+    check_dimensions(dimension_accuracy)
+    fails(check_dimensions, lambda h, label, classes: dimension_accuracy(h, label.sort().values, classes))
+    fails(check_dimensions, lambda h, label, classes: dimension_accuracy(h, label, classes).roll(1))
+
+
+def test_dimension_accuracy_in_chunks_and_with_an_absent_class():
+    h, label = normal(60, 7), torch.arange(60) % 3
+    whole = dimension_accuracy(h, label, 3)
+    torch.testing.assert_close(dimension_accuracy(h, label, 3, budget=1), whole)
+    torch.testing.assert_close(dimension_accuracy(h, label, 3, budget=360), whole)
+    torch.testing.assert_close(dimension_accuracy(h, label, 5), whole)
+
+
+def test_the_mean_is_no_effective_dimension():
+    assert not effective_dimensions(torch.full((4,), 0.5)).any()
+
+
+# ---- draws -----------------------------------------------------------------------------------------------
+def test_keep_mask_never_drops_all_and_drops_the_rest_with_p():
+    keep = keep_mask(100_000, 2, 0.3, rng())
+    assert keep.any(1).all()
+    assert keep.double().mean().item() == pytest.approx(1 - 0.3 + 0.3**2 / 2, abs=0.005)
+    assert keep.double().mean(0)[0].item() == pytest.approx(keep.double().mean(0)[1].item(), abs=0.01)
+    assert keep_mask(100, 3, 0.0, rng()).all()
+    assert (keep_mask(100, 3, 1.0, rng()).sum(1) == 1).all()
+
+
+def test_derangement_moves_every_row_and_leaves_partners_uninformative():
+    for size in range(2, 40):
+        order = derangement(size, rng(size))
+        assert sorted(order.tolist()) == list(range(size))
+        assert (order != torch.arange(size)).all()
+    assert derangement(1, rng()).tolist() == [0]
+    counts = torch.zeros(5, 5)
+    for seed in range(2000):
+        counts[torch.arange(5), derangement(5, rng(seed))] += 1
+    assert counts.fill_diagonal_(500).sub(500).abs().max().item() < 100
+
+
+# ---- losses of the methods -------------------------------------------------------------------------------
+def test_cross_entropy_of_every_head_against_finite_differences():
+    label = torch.tensor([0, 1, 2, 0, 1])
+    for kind in FUSIONS:
+        head, features = head_and_features(kind, 3)
+        inputs = tuple(h.requires_grad_() for h in features.values())
+        assert torch.autograd.gradcheck(
+            lambda *h, head=head: cross_entropy(head(dict(zip(DIMS, h))).fused, label), inputs
+        )
+
+
+# ---- the page --------------------------------------------------------------------------------------------
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "formulas.md"
+CALLS = re.findall(r"`(mmlbench[\w.]+)\(([\w, ]*)\)`", PAGE.read_text(encoding="utf-8"))
+
+
+def test_page_lists_formulas():
+    assert len(CALLS) > 25
+
+
+@pytest.mark.parametrize(("path", "arguments"), CALLS, ids=[path for path, _ in CALLS])
+def test_page_names_what_exists(path: str, arguments: str):
+    module, name = path.rsplit(".", 1)
+    found = getattr(importlib.import_module(module), name)
+    assert list(inspect.signature(found).parameters) == arguments.split(", ")

@@ -1,0 +1,371 @@
+"""Exact resume: a run that was interrupted at any moment ends with the bytes of one that never was."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+from itertools import count
+from pathlib import Path
+
+import pytest
+import torch
+from warm import Command, Warm
+
+from mmlbench.prepare.cache import Cache
+from mmlbench.registry.index import load_index, use_plugins
+from mmlbench.study.run_spec import RunSpec
+from mmlbench.testing import FEW_EPOCHS, PLUGINS, takes, tiny_spec
+from mmlbench.train import Stopped, runner
+from mmlbench.train.loop import Trainer
+from mmlbench.train.runner import Runner
+
+ROOT = Path(__file__).resolve().parents[2]
+OURS = sorted(path.stem for path in (ROOT / "methods").glob("[!_]*.py"))
+#: Out-of-tree methods; `careless` draws from the process's generators and from both hooks.
+THEIRS = ["alternating", "reinit", "missing_history", "careless"]
+CARELESS = '''
+import random
+import numpy as np
+import torch
+from torch import nn
+from mmlbench.methods.joint import Joint
+from mmlbench.registry import register
+
+@register
+class Careless(Joint):
+    """Joint training with dropout, and noise on the head's weights before and after each epoch."""
+
+    def build(self):
+        super().build()
+        self.dropout = nn.Dropout(0.5)
+
+    def encode(self, batch, only=None, encoders=None):
+        found = super().encode(batch, only, encoders)
+        jitter = 1 + 0.01 * (np.random.rand() + random.random()) if self.training else 1
+        return {m: self.dropout(h) * jitter for m, h in found.items()}
+
+    def before_epoch(self, context):
+        self.head.out.weight.data += 0.01 * torch.randn(self.head.out.weight.shape, generator=context.rng)
+
+    after_epoch = before_epoch
+'''
+CIRCUMSTANCES = ("provenance.json", "done-", "lease.json", ".lease.")
+
+
+@pytest.fixture(scope="module")
+def plugins(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Return the folders with out-of-tree methods, in use."""
+    careless = tmp_path_factory.mktemp("plugins")
+    (careless / "careless.py").write_text(CARELESS, encoding="utf-8")
+    folders = [ROOT / "tests" / "plugins", careless]
+    use_plugins([PLUGINS, *folders])
+    return folders
+
+
+def determined(folder: Path) -> dict[str, bytes]:
+    """Return the determined files of a run folder."""
+    return {
+        file.name: file.read_bytes() for file in sorted(folder.iterdir()) if not file.name.startswith(CIRCUMSTANCES)
+    }
+
+
+def differing(one: Path, other: Path) -> list[str]:
+    """Return the names of determined files that two run folders do not share byte for byte."""
+    a, b = determined(one), determined(other)
+    return sorted(name for name in a.keys() | b.keys() if a.get(name) != b.get(name))
+
+
+def make(spec: RunSpec, cache: Path, results: Path, every: int = 0, times: int = 999) -> int:
+    """Make a run and what it reuses in this process, stopped after every so many steps; return the stops."""
+    index = load_index()
+    stops = sum(make(required, cache, results) for required in spec.requires.values())
+    while True:
+        looks = count(1)
+        at = every if stops < times else 0
+        stop = partial(lambda looks, at: next(looks) == at, looks, at)
+        opened = Cache.open(cache / spec.cache)
+        made = Runner(spec, index, results, opened, torch.device("cpu"), lambda line: None, stop, save_every=1e9)
+        try:
+            made.run()
+            return stops
+        except Stopped:
+            stops += 1
+
+
+# --- in this process: stopped after every step ---------------------------------------------------------------
+@pytest.mark.parametrize(("dataset", "epochs", "every"), [("tiny", 3, 2), ("tiny3", 2, 5)])
+@pytest.mark.parametrize("method", OURS + THEIRS)
+def test_a_run_stopped_after_every_step_ends_with_the_same_bytes(
+    method, dataset, epochs, every, tiny, plugins, tmp_path
+):
+    if not takes(method, dataset, plugins):
+        pytest.skip("it takes another number of modalities")
+    spec = tiny_spec(method, dataset, recipe={"epochs": epochs}, plugins=plugins)
+    make(spec, tiny.cache, tmp_path / "whole")
+    stops = make(spec, tiny.cache, tmp_path / "pieces", every)
+    assert stops or not json.loads((tmp_path / "whole" / spec.path / "run.json").read_text())["epochs"]
+    assert differing(tmp_path / "whole" / spec.path, tmp_path / "pieces" / spec.path) == []
+    resumed = json.loads((tmp_path / "pieces" / spec.path / "provenance.json").read_text())["resumed"]
+    assert resumed == stops
+
+
+def test_the_optimiser_of_a_recipe_resumes_too(tiny, tmp_path):
+    for optimizer in ("sgd", "adam", "adamw"):
+        spec = tiny_spec("joint", recipe={"optimizer": optimizer, "lr": 0.01})
+        make(spec, tiny.cache, tmp_path / "whole")
+        make(spec, tiny.cache, tmp_path / "pieces", 2)
+        assert differing(tmp_path / "whole" / spec.path, tmp_path / "pieces" / spec.path) == []
+
+
+@pytest.mark.parametrize("forgotten", ["optimizers", "position", "history", "mechanism_counts", "meter"])
+def test_a_trainer_that_forgets_part_of_its_state_is_noticed(forgotten, tiny, tmp_path, monkeypatch):
+    """The counter-test: without any one of these the bytes differ, or the run fails."""
+    spec = tiny_spec("ogm_ge", recipe={"epochs": 3})
+    make(spec, tiny.cache, tmp_path / "whole")
+    resume = Trainer.resume
+
+    def forget(self: Trainer, state: dict) -> None:
+        empty = {
+            "optimizers": [{**kept, "state": {}} for kept in state["optimizers"]],
+            "position": (0, state["position"][1], 0),
+            "history": {"rows": [], "bits": {}},
+            "mechanism_counts": {},
+            "meter": {**state["meter"], "losses": torch.zeros_like(state["meter"]["losses"]), "correct": {}},
+        }
+        resume(self, {**state, forgotten: empty[forgotten]})
+
+    monkeypatch.setattr(Trainer, "resume", forget)
+    make(spec, tiny.cache, tmp_path / "pieces", 5, times=1)
+    assert differing(tmp_path / "whole" / spec.path, tmp_path / "pieces" / spec.path)
+
+
+def test_a_checkpoint_of_another_engine_is_thrown_away_and_said(tiny, tmp_path, monkeypatch):
+    spec, message = tiny_spec("joint"), []
+    opened, counter = Cache.open(tiny.cache / spec.cache), iter(range(99))
+    options = (spec, load_index(), tmp_path, opened, torch.device("cpu"), message.append)
+    with pytest.raises(Stopped):
+        Runner(*options, asked_to_stop=lambda: next(counter) == 3).run()
+    monkeypatch.setattr(runner, "engine_fingerprint", lambda: "another")
+    Runner(*options).run()
+    assert any("thrown away: it was made with other engine" in line for line in message)
+
+
+# --- real processes, really killed -----------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def warm(plugins) -> Iterator[Warm]:
+    """Return a warm process."""
+    with Warm() as process:
+        yield process
+
+
+def words(method: str, place: Path, plugins: list[Path], epochs: int = 3) -> list[str]:
+    """Return the command of a run that saves a checkpoint after every step, its cache and results below a folder."""
+    fields = {**FEW_EPOCHS, "epochs": epochs}
+    found = ["train", "--dataset", "tiny", "--method", method, "--device", "cpu", "--save-every", "0"]
+    found += ["--results", str(place / "results"), "--cache", str(place / "cache")]
+    found += [word for name, value in fields.items() for word in ("--recipe-set", f"{name}={value}")]
+    return found + [word for folder in (PLUGINS, *plugins) for word in ("--plugins", str(folder))]
+
+
+def phase(place: Path, spec: RunSpec) -> str:
+    """Say what a process was doing when it was killed, by what lies there."""
+    folder = place / "results" / spec.path
+    names = {file.name for file in folder.iterdir()} if folder.exists() else set()
+    if "run.json" in names:
+        return "after run.json"
+    if names & {"history.csv", "predictions.npz"} or any(name.endswith(".tmp") for name in names):
+        return "writing"
+    if "checkpoint.npz" in names:
+        return "training or evaluating"
+    if names:
+        return "before the first checkpoint"
+    return "preparing" if not (place / "cache" / spec.cache).exists() else "between prepare and train"
+
+
+def kill_and_finish(
+    command: list[str], place: Path, warm: Warm, moments: list[float], spec: RunSpec
+) -> Iterator[str]:
+    """Kill the command at each moment, then let it end; yield the phase of each kill."""
+    for moment in moments:
+        run = warm.start(command, place / "log")
+        time.sleep(moment)
+        with contextlib.suppress(ProcessLookupError):  # it may have ended
+            os.kill(run.pid, signal.SIGKILL)
+        code = run.wait()
+        assert code in (0, -signal.SIGKILL), run.message
+        if code:
+            yield phase(place, spec)
+    assert warm.run(command, place / "log") == 0, (place / "log").read_text()
+
+
+def whole_run(method: str, warm: Warm, plugins: list[Path], place: Path) -> tuple[RunSpec, float]:
+    """Make a run without interruption; return it and how long it took."""
+    place.mkdir(parents=True)
+    spec = tiny_spec(method, recipe={"epochs": 3}, plugins=plugins)
+    began = time.monotonic()
+    assert warm.run(words(method, place, plugins), place / "log") == 0, (place / "log").read_text()
+    return spec, time.monotonic() - began
+
+
+def survive(methods: list[str], kills: int, warm: Warm, plugins: list[Path], place: Path, seed: int) -> Counter:
+    """Kill each method's runs at random moments until `kills` hit; compare; return the phases of the kills."""
+    drawn, phases = random.Random(seed), Counter[str]()
+    for method in methods:
+        spec, seconds = whole_run(method, warm, plugins, place / method / "whole")
+        hits = Counter[str]()
+        for trial in range(5 * kills):  # a moment after the end of a run that was faster this time kills nothing
+            here, before = place / method / str(trial), hits.total()
+            here.mkdir()
+            moments = [drawn.uniform(0, seconds), drawn.uniform(0, 0.7 * seconds)]
+            hits.update(kill_and_finish(words(method, here, plugins), here, warm, moments, spec))
+            assert differing(place / method / "whole" / "results" / spec.path, here / "results" / spec.path) == []
+            if hits.total() >= kills:
+                break
+            if hits.total() == before:  # the first run was slow: aim earlier
+                seconds *= 0.7
+        phases += hits
+    return phases
+
+
+def kill_in(wanted: str, method: str, warm: Warm, plugins: list[Path], place: Path) -> Counter:
+    """Kill runs of a method as soon as what lies there says that they are in a phase, until one was in it."""
+    spec, _ = whole_run(method, warm, plugins, place / "whole")
+    for trial in range(30):
+        here = place / str(trial)
+        here.mkdir()
+        run = warm.start(words(method, here, plugins), here / "log")
+        while (now := phase(here, spec)) not in (wanted, "after run.json"):
+            time.sleep(0.0005)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(run.pid, signal.SIGKILL)
+        hit = run.wait() and phase(here, spec) == wanted
+        assert warm.run(words(method, here, plugins), here / "log") == 0, (here / "log").read_text()
+        assert differing(place / "whole" / "results" / spec.path, here / "results" / spec.path) == [], now
+        if hit:
+            return Counter({wanted: 1})
+    raise AssertionError(f"no kill in 30 hit {wanted}")
+
+
+def test_runs_killed_at_random_moments_end_with_the_same_bytes(warm, plugins, tmp_path):
+    phases = survive(["di_mml", "joint", "ensemble"], 3, warm, plugins, tmp_path, seed=1)
+    assert phases.total() >= 9, phases
+
+
+def test_a_run_killed_while_it_writes_its_files_ends_with_the_same_bytes(warm, plugins, tmp_path):
+    assert kill_in("writing", "joint", warm, plugins, tmp_path)["writing"] == 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_fifty_kills_over_all_methods_and_phases(warm, plugins, tmp_path, capsys):
+    phases = survive(OURS + THEIRS, 10, warm, plugins, tmp_path, seed=2)
+    for wanted in {"preparing", "training or evaluating", "writing"} - phases.keys():  # what chance has left out
+        phases += kill_in(wanted, "joint", warm, plugins, tmp_path / wanted.replace(" ", "-"))
+    with capsys.disabled():
+        sys.stdout.write(f"\n{phases.total()} kills, 0 differing files: {dict(phases)}\n")
+    assert phases.total() >= 50
+    assert {"preparing", "training or evaluating", "writing"} <= phases.keys()
+
+
+def test_a_plain_process_killed_in_training_goes_on(plugins, tmp_path):
+    spec = tiny_spec("joint", recipe={"epochs": 3}, plugins=plugins)
+    command = [sys.executable, "-m", "mmlbench", *words("joint", tmp_path, plugins)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    checkpoint = tmp_path / "results" / spec.path / "checkpoint.npz"
+    while not checkpoint.exists() and process.poll() is None:
+        time.sleep(0.002)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "taking over" in done.stderr
+    assert "goes on from stage 'train'" in done.stderr
+    make(spec, tmp_path / "cache", tmp_path / "whole")
+    assert differing(tmp_path / "whole" / spec.path, tmp_path / "results" / spec.path) == []
+
+
+# --- signals and leases -----------------------------------------------------------------------------------------
+def until(run: Command, message: str, seconds: float = 60) -> None:
+    """Wait until a command has said something."""
+    end = time.monotonic() + seconds
+    while message not in run.message:
+        assert time.monotonic() < end, run.message
+        time.sleep(0.005)
+
+
+def wait_for(path: Path, seconds: float = 60) -> None:
+    """Wait until a file is there."""
+    end = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < end, path
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_of_the_scheduler_writes_a_checkpoint(number, warm, plugins, tmp_path):
+    spec = tiny_spec("joint", recipe={"epochs": 24}, plugins=plugins)
+    command = words("joint", tmp_path, plugins, epochs=24)
+    command[command.index("--save-every") + 1] = "1000"
+    run = warm.start(command, tmp_path / "log")
+    wait_for(tmp_path / "results" / spec.path / "lease.json")
+    time.sleep(0.2)
+    os.kill(run.pid, number)
+    assert run.wait() == 128 + number
+    assert (tmp_path / "results" / spec.path / "checkpoint.npz").exists()
+    assert not (tmp_path / "results" / spec.path / "lease.json").exists()
+    assert warm.run(command, tmp_path / "log") == 0
+    make(spec, tmp_path / "cache", tmp_path / "whole")
+    assert differing(tmp_path / "whole" / spec.path, tmp_path / "results" / spec.path) == []
+
+
+def test_of_two_processes_on_one_run_the_second_waits(warm, plugins, tmp_path):
+    spec = tiny_spec("joint", recipe={"epochs": 24}, plugins=plugins)
+    command = words("joint", tmp_path, plugins, epochs=24)
+    with Warm() as other:
+        first = warm.start(command, tmp_path / "first")
+        wait_for(tmp_path / "results" / spec.path / "checkpoint.npz")
+        second = other.start(command, tmp_path / "second")
+        until(second, "waiting for")
+        assert (first.wait(), second.wait()) == (0, 0)
+    assert f"process {first.pid} on {socket.gethostname()} works on it" in second.message
+    assert "is complete" in first.message
+    assert "complete already" in second.message or "is complete" in second.message
+    assert len((tmp_path / "results" / spec.path / "run.json").read_text()) > 0
+
+
+def test_a_process_that_waits_can_be_stopped(warm, plugins, tmp_path):
+    spec = tiny_spec("joint", recipe={"epochs": 3}, plugins=plugins)
+    folder = tmp_path / "results" / spec.path
+    folder.mkdir(parents=True)
+    (folder / "lease.json").write_text(json.dumps({"token": "x", "host": "elsewhere", "pid": 1}), encoding="utf-8")
+    run = warm.start(words("joint", tmp_path, plugins), tmp_path / "log")
+    until(run, "waiting for")
+    os.kill(run.pid, signal.SIGTERM)
+    assert run.wait() == 128 + signal.SIGTERM
+
+
+@pytest.mark.parametrize("dead", ["its process is gone", "silent on another host"])
+def test_a_dead_holder_is_taken_over_and_that_is_said(dead, warm, plugins, tmp_path):
+    spec = tiny_spec("joint", recipe={"epochs": 3}, plugins=plugins)
+    folder = tmp_path / "results" / spec.path
+    folder.mkdir(parents=True)
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    holder = {"token": "x", "host": socket.gethostname(), "pid": gone.pid, "start": "1"}
+    if dead != "its process is gone":
+        holder["host"] = "elsewhere"
+    (folder / "lease.json").write_text(json.dumps(holder), encoding="utf-8")
+    if dead != "its process is gone":
+        os.utime(folder / "lease.json", (time.time() - 200,) * 2)
+    assert warm.run(words("joint", tmp_path, plugins), tmp_path / "log") == 0
+    message = (tmp_path / "log").read_text()
+    assert f"its holder, process {gone.pid} on {holder['host']}, is gone" in message
