@@ -7,6 +7,7 @@ import itertools
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,41 @@ def test_the_training_core_needs_torch_and_numpy_alone() -> None:
         "    index.load('method', entry.name)\n"
     )
     subprocess.run([sys.executable, "-c", check], check=True, cwd=ROOT)
+
+
+def imported_tests(tests: Path) -> list[str]:
+    """Return the imports of a test by another file: what two tests share belongs in `tests/support/`."""
+    found = []
+    for path in sorted(tests.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            wrong = [name for name in names if name.rpartition(".")[2].startswith("test_")]
+            found += [f"{path.relative_to(tests)}:{node.lineno}: {name}" for name in wrong]
+    return found
+
+
+def test_no_test_imports_another() -> None:
+    assert imported_tests(ROOT / "tests") == []
+
+
+@pytest.mark.parametrize(
+    "line", ["import test_a", "from test_a import f", "from tests.test_a import f", "from . import test_a"]
+)
+def test_an_import_of_a_test_is_found(line: str, tmp_path: Path) -> None:
+    (tmp_path / "test_b.py").write_text(f"def f():\n    {line}\n", encoding="utf-8")
+    (found,) = imported_tests(tmp_path)
+    assert found.startswith("test_b.py:2: ")
+
+
+#: Tests of the repository as a whole; every other one lies in the folder of what it tests.
+AT_THE_TOP = {"test_floors.py", "test_house.py"}
+
+
+def test_every_test_lies_in_the_folder_of_what_it_tests() -> None:
+    assert {path.name for path in (ROOT / "tests").glob("test_*.py")} == AT_THE_TOP
+    twice = Counter(path.name for path in (ROOT / "tests").rglob("test_*.py"))
+    assert [name for name, count in twice.items() if count > 1] == []  # pytest knows a test file by its bare name
 
 
 #: What messages count; a test can't know each noun, so it knows these.
