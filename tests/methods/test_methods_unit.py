@@ -83,7 +83,7 @@ def test_method_trains_predicts_and_acts(kind: type[Method], params: dict[str, A
     method.eval()
     named = method.infer(data).named()
     for stage in method.stages():
-        assert stage.select_on in named and set(stage.reports or named) <= set(named)
+        assert stage.select_on in named and set(stage.evaluates or named) <= set(named)
     assert all(logits.shape == (SAMPLES, CLASSES) and logits.isfinite().all() for logits in named.values())
     assert all(name == "fused" or name.split("/")[1] in NAMES[:count] for name in named)
 
@@ -134,7 +134,7 @@ def test_unimodal_stage_touches_its_own_modality_only():
     for m in NAMES[:2]:
         method.encoders[m].register_forward_hook(lambda *_, m=m: seen.append(m))
     stages = method.stages()
-    assert [(s.name, s.select_on, s.reports) for s in stages] == [
+    assert [(s.name, s.select_on, s.evaluates) for s in stages] == [
         (m, f"own_head/{m}", (f"own_head/{m}",)) for m in NAMES[:2]
     ]
     stages[1].loss(data)[0].backward()
