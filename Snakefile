@@ -1,7 +1,7 @@
 # The study of config/config.yaml:   snakemake --cores all results/all_tables.csv
 # Another one:                       snakemake --cores all results/all_tables.csv --configfile config/quick.yaml
 from mmlbench.study import workflow as study
-from snakemake.utils import min_version, validate
+from snakemake.utils import min_version
 
 min_version("9.27")
 study.check_file("config/config.yaml")

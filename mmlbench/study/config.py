@@ -257,7 +257,7 @@ def _strengths(value: Any) -> tuple[float, ...]:
         return ()
     if value is True:
         return STRENGTHS
-    given = value.get("noise") if isinstance(value, Mapping) and set(value) == {"noise"} else None
+    given = _keys(value, ("noise",), "config: robustness").get("noise") if isinstance(value, Mapping) else None
     numbers = given if isinstance(given, list) else []
     rising = all(isinstance(n, int | float) and not isinstance(n, bool) and 0 < n < 1e6 for n in numbers)
     # Strengths are named by six digits: two that share them would be one, a longer one another than was asked for.
@@ -315,7 +315,8 @@ def study(config: Mapping[str, Any], index: Index | None = None) -> Study:
     for cell in cells:
         for run in cell.runs:
             runs.setdefault(str(run.path), run)
-    name, title = _text(config, "name", "study", "config"), str(config.get("title") or "")
+    name = _text(config, "name", "study", "config")
+    title = _text(config, "title", "", "config") if config.get("title") else ""
     check_text(name, "config: name")
     check_text(title, "config: title")
     baseline = _baseline(config, cells)

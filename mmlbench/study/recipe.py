@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ OPTIONAL = (
     "augment_per", "flow_flip", "image_noise",
 )  # fmt: skip
 #: Keys of a recipe file beside its fields: settings for single datasets, and how these are prepared.
-FOR, PREPARE = "for", "prepare"
+FOR, PREPARE, ENCODER = "for", "prepare", "encoder"
 
 
 def recipe_path(name: str) -> Path:
@@ -69,30 +70,61 @@ def recipe_path(name: str) -> Path:
     return path
 
 
-def recipe_values(name: str, dataset: str) -> dict[str, Any]:
-    """Return what a recipe's file says for a dataset: its fields, those under `for` on top, and `prepare`.
+@dataclass(frozen=True)
+class RecipeFile:
+    """What a recipe's file says for a dataset.
+
+    Attributes:
+        fields: those that it sets, `encoder` among them; a dataset's own under `for` replace the general ones.
+        prepare: parameters of the dataset's preparation.
+    """
+
+    fields: Mapping[str, Any]
+    prepare: Mapping[str, Any]
+
+
+def read_recipe(name: str, dataset: str, index: Index) -> RecipeFile:
+    """Read a recipe's file for a dataset; what it says of other datasets under `for` is checked, too.
 
     Raises:
-        ConfigError: unknown recipe; a file that is no mapping of fields.
+        ConfigError: unknown recipe; a key that nothing reads; a file or an entry that is no mapping of fields.
     """
     values = read_mapping(recipe_path(name), "See config/recipes/embedded.yaml")
     where = f"recipe {brief(name)}"
     special = values.pop(FOR, None) or {}
     if not isinstance(special, Mapping) or not all(isinstance(value, Mapping) for value in special.values()):
         raise ConfigError(f"{where}: `for` is no mapping of datasets to fields", "See config/recipes/dimml.yaml")
-    return {**values, **special.get(dataset, {})}
+    for other, own in special.items():
+        _check_special(other, own, index, where)
+    fields = {**values, **special.get(dataset, {})}
+    prepare = fields.pop(PREPARE, None) or {}
+    if not isinstance(prepare, Mapping):
+        raise ConfigError(f"{where}: `prepare` is {brief(prepare)}, no mapping", "Write {name: value}")
+    return RecipeFile(fields, dict(prepare))
 
 
-def recipe_preparation(name: str, dataset: str) -> dict[str, Any]:
-    """Return the parameters of preparation that a recipe sets for a dataset."""
-    found = recipe_values(name, dataset).get(PREPARE) or {}
-    if not isinstance(found, Mapping):
-        raise ConfigError(f"recipe {brief(name)}: `prepare` is {brief(found)}, no mapping", "Write {name: value}")
-    return dict(found)
+def _check_special(dataset: str, values: Mapping[str, Any], index: Index, where: str) -> None:
+    """Refuse what is said under `for` of a dataset that nobody knows, or in keys that nothing reads.
+
+    Raises:
+        ConfigError: naming the dataset or the key, and the nearest one.
+    """
+    known = {entry.name: entry for entry in index.of("dataset")}
+    if dataset not in known:
+        fix = f"{nearest(dataset, known)} One of a plug-in folder needs `plugins: [FOLDER]` in the config"
+        raise ConfigError(f"{where}: for: unknown dataset {brief(dataset)}", fix)
+    fields = {key: value for key, value in values.items() if key not in (PREPARE, ENCODER)}
+    check(FIELDS, fields, f"{where}: for: {dataset}")
+    prepare, entry = values.get(PREPARE), known[dataset]
+    for key in prepare if isinstance(prepare, Mapping) and not entry.error else ():
+        names = [field["name"] for field in entry.facts["params"]]
+        if key not in names:
+            what = f"{where}: for: {dataset}: prepare: unknown parameter {brief(key)}"
+            raise ConfigError(what, nearest(key, names) if names else "it takes none")
 
 
-def _encoders(value: Any, modalities: list[dict[str, Any]], index: Index, where: str) -> dict[str, Any]:
-    """Resolve `encoder`: a name for all, or modality -> name or {name, params}."""
+def _encoders(value: Any, modalities: list[dict[str, Any]], index: Index, where: str, stored: bool) -> dict[str, Any]:
+    """Resolve `encoder`: a name for all, or modality -> name or {name, params}; a stored one has `pretrained`."""
     names = [modality["name"] for modality in modalities]
     chosen = value if isinstance(value, Mapping) and "name" not in value else dict.fromkeys(names, value)
     for name in chosen:
@@ -107,8 +139,8 @@ def _encoders(value: Any, modalities: list[dict[str, Any]], index: Index, where:
             )
         want = want if isinstance(want, Mapping) else {"name": want}
         for key in want:
-            if key not in ("name", "params", "pretrained"):
-                hint = nearest(key, ("name", "params"))
+            if key not in ("name", "params") and not (stored and key == "pretrained"):
+                hint = nearest(key, ("name", "params")) if key != "pretrained" else _weights_hint(want, index)
                 raise ConfigError(f"{where}: encoder of {modality['name']}: unknown key {brief(key)}", hint)
         entry = index.find("encoder", str(want.get("name")))
         if len(modality["shape"]) not in entry.facts["ranks"]:
@@ -123,13 +155,15 @@ def _encoders(value: Any, modalities: list[dict[str, Any]], index: Index, where:
             )
         params = check(entry.facts["params"], given, f"{where}: encoder {entry.name}")
         pretrained = _pretrained(entry, params, where)
-        if want.get("pretrained", pretrained) is not pretrained:
-            what = f"{where}: encoder of {modality['name']}: pretrained is {brief(want['pretrained'])}"
-            named = [field["name"] for field in entry.facts["params"] if field["type"] == "file"]
-            fix = f"Write `params: {{{named[0]}: FILE}}`" if named else f"{entry.name} takes no file of weights"
-            raise ConfigError(what, fix)
         resolved[modality["name"]] = {"name": entry.name, "params": params, "pretrained": pretrained}
     return resolved
+
+
+def _weights_hint(want: Mapping[str, Any], index: Index) -> str:
+    """Return how an encoder's weights are named, for who wrote `pretrained:`."""
+    entry = index.find("encoder", str(want.get("name")))
+    named = [field["name"] for field in entry.facts["params"] if field["type"] == "file"]
+    return f"Write `params: {{{named[0]}: FILE}}`" if named else f"The encoder {entry.name} takes no file of weights"
 
 
 def _pretrained(entry: Entry, params: Mapping[str, Any], where: str) -> bool:
@@ -158,21 +192,21 @@ def _located(value: Any, folder: Path, index: Index) -> Any:
 
 
 def resolve_recipe(
-    name: str, overrides: Mapping[str, Any], modalities: list[dict[str, Any]], index: Index, dataset: str = ""
+    name: str, file: RecipeFile, overrides: Mapping[str, Any], modalities: list[dict[str, Any]], index: Index
 ) -> dict[str, Any]:
     """Return a recipe with all its fields, its encoders resolved per modality.
 
     What is set otherwise becomes a part of its name, so that rows of two settings are never compared.
 
     Args:
-        name: of the recipe. overrides: fields to set otherwise. modalities: the dataset's, as the index has them.
-        dataset: whose settings under `for` are taken.
+        name: of the recipe. file: what `read_recipe` found. overrides: fields to set otherwise.
+        modalities: the dataset's, as the index has them.
 
     Raises:
-        ConfigError: unknown recipe, field, encoder or modality; a wrong type or range.
+        ConfigError: unknown field, encoder or modality; a wrong type or range.
     """
     where = f"recipe {brief(name)}"
-    values = {key: value for key, value in recipe_values(name, dataset).items() if key != PREPARE}
+    values = dict(file.fields)
     if "encoder" in values:
         values["encoder"] = _located(values["encoder"], recipe_path(name).parent, index)
     resolved = check_recipe(Path(name).stem, {**values, **overrides}, modalities, index, where)
@@ -199,9 +233,17 @@ def _set_otherwise(encoders: Mapping[str, Any], index: Index) -> dict[str, Any]:
 
 
 def check_recipe(
-    name: str, values: Mapping[str, Any], modalities: list[dict[str, Any]], index: Index, where: str
+    name: str,
+    values: Mapping[str, Any],
+    modalities: list[dict[str, Any]],
+    index: Index,
+    where: str,
+    stored: bool = False,
 ) -> dict[str, Any]:
-    """Return a recipe from its fields, all of them filled in; `resolve_recipe` says what is refused."""
+    """Return a recipe from its fields, all of them filled in; `resolve_recipe` says what is refused.
+
+    A `stored` one is of a run.json: it says of each encoder whether its weights came from a file.
+    """
     rest = {key: value for key, value in values.items() if key != "encoder"}
     resolved = check(FIELDS, rest, where)
     encoder = values.get("encoder", "small_cnn")
@@ -209,7 +251,7 @@ def check_recipe(
     if (resolved["crop"] == "random") != bool(resolved["crop_size"]):
         raise ConfigError(f"{where}: `crop: random` and crop_size go together", "Set both, or neither")
     resolved = {key: value for key, value in resolved.items() if key not in OPTIONAL or value != DEFAULTS[key]}
-    return {"name": name, **resolved, "encoder": _encoders(encoder, modalities, index, where)}
+    return {"name": name, **resolved, "encoder": _encoders(encoder, modalities, index, where, stored)}
 
 
 def _check_noise(resolved: Mapping[str, Any], names: list[str], where: str) -> None:

@@ -19,7 +19,7 @@ from ..plugins import VARIABLE
 from ..prepare.cache import cache_key
 from ..registry.index import Entry, Index
 from ..storage.hashing import digest
-from .recipe import check_recipe, recipe_path, recipe_preparation, resolve_recipe
+from .recipe import check_recipe, read_recipe, recipe_path, resolve_recipe
 
 #: Version of the run folder's schema; see docs/run-folder.md.
 RUN_SCHEMA = 1
@@ -158,9 +158,9 @@ class Terms:
         self.dataset = index.find("dataset", request.dataset)
         fields = self.dataset.facts["params"]
         modalities = self.dataset.facts["modalities"]
-        self.recipe = resolve_recipe(request.recipe, request.recipe_params, modalities, index, request.dataset)
-        folder = recipe_path(request.recipe).parent
-        prepared = located(fields, recipe_preparation(request.recipe, request.dataset), folder)
+        file = read_recipe(request.recipe, request.dataset, index)
+        self.recipe = resolve_recipe(request.recipe, file, request.recipe_params, modalities, index)
+        prepared = located(fields, file.prepare, recipe_path(request.recipe).parent)
         self.given = {**prepared, **request.dataset_params}
         self.params = check(fields, self.given, f"dataset {self.dataset.name}")
         self.cache = cache_name(self.dataset, self.params)
@@ -350,7 +350,7 @@ def _from_config(config: Mapping[str, Any], index: Index, above: tuple[str, ...]
     fields = dict(config["recipe"])
     name = str(fields.pop("name", "unnamed"))
     dataset = index.find("dataset", request.dataset)
-    recipe = check_recipe(name, fields, dataset.facts["modalities"], index, f"recipe {brief(name)}")
+    recipe = check_recipe(name, fields, dataset.facts["modalities"], index, f"recipe {brief(name)}", True)
     params = check(dataset.facts["params"], request.dataset_params, f"dataset {dataset.name}")
     check_seed(request.seed)
     read = {**_checked(request, dataset, recipe, params, index), "seed": request.seed}

@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from ..errors import ConfigError, brief
+from ..errors import ConfigError, brief, nearest
 from ..storage.hashing import digest
 from .run_spec import RunSpec, Setting
 from .selection import VAL
 
 #: Every draw is a run of each method: more are a slip of the keyboard, and would take minutes to plan.
 MOST_DRAWS = 1000
+TUNE_KEYS = ("draws", "seed")
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,10 @@ def read_tune(value: Any) -> Tune | None:
     """
     if value is None:
         return None
-    if not isinstance(value, Mapping) or set(value) - {"draws", "seed"} or "draws" not in value:
+    for key in value if isinstance(value, Mapping) else ():
+        if key not in TUNE_KEYS:
+            raise ConfigError(f"config: tune: unknown key {brief(key)}", nearest(key, TUNE_KEYS))
+    if not isinstance(value, Mapping) or "draws" not in value:
         raise ConfigError(f"config: tune is {brief(value)}", "Write `tune: {draws: 8, seed: 1000}`")
     numbers = {"seed": 1000, **value}
     for key, least, most in (("draws", 2, MOST_DRAWS), ("seed", 0, 2**31 - 1)):

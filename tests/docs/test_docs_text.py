@@ -12,7 +12,7 @@ import yaml
 from mmlbench.cli.parser import make_parser, settings
 from mmlbench.registry.index import Index, load_index
 from mmlbench.study.config import read_study
-from mmlbench.study.recipe import resolve_recipe
+from mmlbench.study.recipe import RecipeFile, resolve_recipe
 from mmlbench.study.run_spec import Request, resolve
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -155,7 +155,9 @@ def test_encoders_of_a_recipe_as_printed(index):
     assert chosen
     modalities = index.find("dataset", "avdigits").facts["modalities"]
     for encoder in chosen:
-        assert set(resolve_recipe("embedded", {"encoder": encoder}, modalities, index)["encoder"]) == set(encoder)
+        assert set(
+            resolve_recipe("embedded", RecipeFile({}, {}), {"encoder": encoder}, modalities, index)["encoder"]
+        ) == set(encoder)
 
 
 def test_the_checks_see_what_is_not_there():

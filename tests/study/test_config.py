@@ -15,9 +15,8 @@ from mmlbench.registry.index import load_index
 from mmlbench.study import config as configs
 from mmlbench.study import recipe as recipes
 from mmlbench.study.plan import parse_plan
-from mmlbench.study.recipe import OPTIONAL, Recipe, recipe_path, resolve_recipe
+from mmlbench.study.recipe import OPTIONAL, Recipe, read_recipe, recipe_path, resolve_recipe
 from mmlbench.study.run_spec import Request, Terms, command_of, from_config, resolve
-from mmlbench.study.selection import HEADLINES
 from mmlbench.testing import PLUGINS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,20 +66,10 @@ def test_shipped_configs_are_valid(path):
 @pytest.mark.parametrize("path", sorted((ROOT / "config" / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
 def test_shipped_recipes_are_valid(path):
     modalities = [{"name": "audio", "shape": [1, 8, 8]}]
-    resolved = resolve_recipe(path.stem, {}, modalities, load_index())
+    resolved = resolve_recipe(path.stem, read_recipe(path.stem, "tiny", load_index()), {}, modalities, load_index())
     fields = ["name", *(f for f in Recipe.__dataclass_fields__ if f not in OPTIONAL or f in resolved), "encoder"]
     assert list(resolved) == fields
     assert path.stem != "embedded" or not set(OPTIONAL) & set(resolved)  # its runs keep their names
-
-
-def test_the_schema_of_the_workflow_knows_the_same_keys():
-    schema = yaml.safe_load((ROOT / "workflow" / "schemas" / "config.schema.yaml").read_text())
-    block = schema["properties"]["grid"]["items"]
-    entry = block["properties"]["methods"]["items"]["oneOf"][1]
-    assert set(schema["properties"]) == set(configs.KEYS)
-    assert set(block["properties"]) == set(configs.GRID_KEYS)
-    assert set(entry["properties"]) == set(configs.METHOD_KEYS)
-    assert schema["properties"]["headline"]["enum"] == list(HEADLINES)
 
 
 def test_what_a_run_is_depends_on_nothing_but_its_settings():
@@ -187,6 +176,19 @@ def test_a_recipe_may_be_a_file(tmp_path):
         ("grid", [], "grid is [], not a list with at least one block"),
         ("grid", "-", "grid is None"),
         ("grid 0", None, "grid block 1 is None, not a mapping"),
+        ("tune", {"draw": 3}, "config: tune: unknown key 'draw'. Did you mean draws?"),
+        ("tune", {"draws": 3, "sead": 3}, "config: tune: unknown key 'sead'. Did you mean seed?"),
+        ("robustness", {"nois": [1]}, "config: robustness: unknown key 'nois'. Did you mean noise?"),
+        ("title", 2026, "config: title is 2026, not a name"),
+        ("grid 0 recipe_set", {"prepare": {}}, "unknown parameter 'prepare'"),
+        ("grid 0 recipe_set", {"for": {}}, "unknown parameter 'for'"),
+        ("grid 0 recipe_set", {"name": "mine"}, "unknown parameter 'name'"),
+        ("grid 0 recipe_set", {"pretrained": True}, "unknown parameter 'pretrained'"),
+        (
+            "grid 0 recipe_set",
+            {"encoder": {"name": "small_cnn", "pretrained": False}},
+            "unknown key 'pretrained'. The encoder small_cnn takes no file of weights",
+        ),
         ("gird", [], "unknown key 'gird'. Did you mean grid?"),
         ("headline", "best", "headline 'best' is not a selection rule. It takes last or val"),
         ("headline", ["last"], "headline is ['last'], not a name"),
@@ -359,3 +361,30 @@ def test_runs_of_a_setting_share_everything_but_the_seed():
     one, other = setting.run(0), setting.run(1)
     assert one.setting == other.setting and {**one.config, "seed": 1} == other.config
     assert from_config(one.config, index).setting == one.setting
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epoch: 3", "unknown parameter 'epoch'. Did you mean epochs?"),
+        ("pretrained: true", "unknown parameter 'pretrained'"),
+        ("name: mine", "unknown parameter 'name'"),
+        ("encoder: {name: small_cnn, param: {}}", "encoder of audio: unknown key 'param'. Did you mean params?"),
+        ("encoder: {name: small_cnn, pretrained: false}", "encoder of audio: unknown key 'pretrained'"),
+        ("encoder: {name: small_cnn, params: {wide: 3}}", "unknown parameter 'wide'. Did you mean width?"),
+        ("prepare: {nois: 1}", "unknown parameter 'nois'"),
+        ("for: {avdigit: {epochs: 3}}", "for: unknown dataset 'avdigit'. Did you mean avdigits?"),
+        ("for: {cremad: {epoch: 3}}", "for: cremad: unknown parameter 'epoch'. Did you mean epochs?"),
+        (
+            "for: {cremad: {prepare: {audi: x}}}",
+            "for: cremad: prepare: unknown parameter 'audi'. Did you mean audio",
+        ),
+        ("for: {cremad: {for: {}}}", "for: cremad: unknown parameter 'for'"),
+    ],
+)
+def test_every_key_of_a_recipe_is_read_or_refused(text, message, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        resolve(Request("avdigits", "joint", 0, recipe=str(path)), load_index())
+    assert message in str(caught.value) and "\n" not in str(caught.value)

@@ -19,7 +19,7 @@ import yaml
 
 ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / "pyproject.toml").is_file())
 #: What the source archive has beside the package that a study needs: the workflow, its options, its configs.
-WORKFLOW = ("Snakefile", "workflow/rules", "workflow/schemas", "workflow/report", "profiles", "config")
+WORKFLOW = ("Snakefile", "workflow/rules", "workflow/report", "profiles", "config")
 STUDY = {
     "name": "away",
     "grid": [

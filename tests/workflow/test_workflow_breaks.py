@@ -141,6 +141,10 @@ def test_a_failed_run_lets_the_others_go_on_and_is_named_with_its_command(clone)
     [
         ({"seed": [0]}, "mmlbench: config/config.yaml: grid block 1: unknown key 'seed'. Did you mean seeds?"),
         ({"methods": ["joit"]}, "mmlbench: config/config.yaml: unknown method 'joit'. Did you mean joint?"),
+        (
+            {"recipe_set": {"epoch": 3}},
+            "mmlbench: config/config.yaml: recipe 'embedded': unknown parameter 'epoch'. Did you mean epochs?",
+        ),
     ],
 )
 def test_a_wrong_config_is_one_line_without_a_traceback(change, line, clone):
@@ -150,6 +154,7 @@ def test_a_wrong_config_is_one_line_without_a_traceback(change, line, clone):
     answer = clone.call("snakemake", "--cores", "1", TABLES)
     assert answer.code == 2
     assert [text for text in answer.text.splitlines() if "profile" not in text] == [line]
+    assert clone.call("mmlbench", "estimate", "config/config.yaml").text.splitlines() == [line]
     assert not (clone.folder / "results").exists()
 
 

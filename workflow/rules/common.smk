@@ -3,7 +3,6 @@ study.own_folders(".snakemake", ".snakemake/locks", ".snakemake/metadata", "resu
 study.free_stale_lock(".snakemake")
 study.reread(config, workflow)
 PLAN = study.read(config, "results", workflow.configfiles)
-validate(config, "../schemas/config.schema.yaml")
 
 
 wildcard_constraints:
