@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from mmlbench.cli.parser import make_parser, settings
+from mmlbench.errors import ConfigError
 from mmlbench.registry.index import Index, load_index
 from mmlbench.study.config import read_study
 from mmlbench.study.recipe import RecipeFile, resolve_recipe
@@ -203,3 +204,34 @@ def test_values_of_the_readme_are_those_of_the_measured_results():
     assert len(re.findall(r"\d \[", page)) > 20
     assert unknown_values(page, source) == []
     assert unknown_values(page.replace("67.2 [", "67.3 ["), source)
+
+
+def studies(page: Path) -> list[str]:
+    """Return the studies that a page prints whole, those with names of the reader's own left out."""
+    printed = [block for language, block in fences(page.read_text(encoding="utf-8"))[1] if language == "yaml"]
+    return [
+        block for block in printed if "grid" in yaml.safe_load(block) and not OWN.search(block.partition("grid")[2])
+    ]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if studies(page)], ids=lambda page: page.name)
+def test_a_printed_study_is_a_valid_one(page, tmp_path, monkeypatch):
+    monkeypatch.setattr("mmlbench.study.config.check_runs", lambda *_, **__: None)  # the models are built elsewhere
+    for block in studies(page):
+        (tmp_path / "study.yaml").write_text(block, encoding="utf-8")
+        assert read_study(tmp_path / "study.yaml").runs
+
+
+def test_the_tutorial_and_the_pages_on_how_to_print_studies():
+    assert {"tutorial.md", "config.md", "robustness.md", "tuning.md"} <= {
+        page.name for page in PAGES if studies(page)
+    }
+
+
+def test_a_printed_study_with_a_wrong_key_is_refused(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("```yaml\ngrid:\n  - {dataset: avdigits, seed: [0], methods: [joint]}\n```\n", encoding="utf-8")
+    (block,) = studies(page)
+    (tmp_path / "study.yaml").write_text(block, encoding="utf-8")
+    with pytest.raises(ConfigError):
+        read_study(tmp_path / "study.yaml")
