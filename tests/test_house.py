@@ -111,7 +111,7 @@ COUNTED = "runs|seeds|cells|rows|files|jobs|epochs|faults|items|test samples|pla
 NEVER_ONE = {
     "mmlbench/cli/doctor_slurm.py", "mmlbench/cli/estimate.py", "mmlbench/frontends", "mmlbench/train",
     "mmlbench/stats", "mmlbench/results", "mmlbench/dataset.py",
-    "mmlbench/prepare", "mmlbench/cli/power.py", "mmlbench/report/sheets.py",
+    "mmlbench/prepare", "mmlbench/cli/power.py", "mmlbench/report/notes.py",
 }  # fmt: skip
 
 

@@ -38,6 +38,7 @@ OTHERS = {
     "rich": "the leaderboard in the terminal",
     "snakemake": "the workflow",
     "jsonschema": "the workflow",
+    "jinja2": "the leaderboard as a page",
     "pyyaml": "configs",
     "soundfile": "recordings",
     "scikit-learn": "avdigits",

@@ -30,7 +30,7 @@ def make_all(
     from ..storage.words import plural
     from .figures import write_figures
     from .leaderboard import write_leaderboard
-    from .tables import write_tables
+    from .write import write_tables
 
     key = stored_key(results, expect)
     plan = read_plan(results)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from markupsafe import Markup
+
 from ..storage.words import plural
-from .html import text
+from .render.html import render
 
 #: Epoch -> accuracy in percent, of one seed.
 Series = dict[int, float]
@@ -16,12 +18,12 @@ POINTS = 60
 STYLES = 6
 
 
-def drawing(stage: str, lines: Mapping[str, Sequence[Series]]) -> str:
+def drawing(stage: str, lines: Mapping[str, Sequence[Series]]) -> Markup:
     """Return one stage's curves, with a legend in text; mean over seeds, band from the lowest to the highest."""
     epochs = sorted({epoch for seeds in lines.values() for series in seeds for epoch in series})
     values = [value for seeds in lines.values() for series in seeds for value in series.values()]
     if not epochs:
-        return ""
+        return Markup()
     low, high = 10 * int(min(values) // 10), 10 * (int(max(values) // 10) + 1)
     kept = (
         epochs
@@ -34,14 +36,16 @@ def drawing(stage: str, lines: Mapping[str, Sequence[Series]]) -> str:
         parts.append(_band(scale, k, seeds, kept))
     for k, seeds in enumerate(lines.values()):
         parts.append(_mean(scale, k, seeds, kept))
-    keys = ""
-    for k, name in enumerate(lines):
-        sample = f'<svg viewBox="0 0 26 8" aria-hidden="true"><path class="s{k % STYLES}" d="M0 4H26"/></svg>'
-        keys += f"<li>{sample}{text(name)}</li>"
-    said = f"{stage}: accuracy on test over {plural(len(epochs), 'epoch')}, from {low} to {min(high, 100)} %"
-    return (
-        f'<figure><figcaption>stage {text(stage)}</figcaption><svg class="curve" viewBox="0 0 {WIDTH} {HEIGHT}" '
-        f'role="img" aria-label="{text(said)}">{"".join(parts)}</svg><ul class="key">{keys}</ul></figure>'
+    label = f"{stage}: accuracy on test over {plural(len(epochs), 'epoch')}, from {low} to {min(high, 100)} %"
+    return render(
+        "curve.html.j2",
+        stage=stage,
+        label=label,
+        width=WIDTH,
+        height=HEIGHT,
+        paths=Markup("".join(parts)),  # numbers and class names only
+        names=list(lines),
+        styles=STYLES,
     )
 
 

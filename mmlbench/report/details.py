@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from markupsafe import Markup
 
 from ..analysis.measures import CLASS_WORDS
 from ..analysis.result_set import GroupKey, ResultSet
@@ -16,12 +19,11 @@ from ..results.load import read_plan
 from ..results.run_folder import RunFolder
 from ..results.score import correct
 from ..storage.atomic import read_json
-from . import html
-from .boards import RULES, anchor
 from .curves import Series, drawing
-from .html import text
-from .numbers import figure_of, interval, percent, with_sd
-from .sheets import level_note, named
+from .numbers import figure_of, interval, level_note, named, percent, with_sd
+from .page_tables import RULES, anchor
+from .render.html import findings, render, table_html
+from .table import text_table
 
 #: So many classes are listed; of more, those with the lowest recall.
 CLASSES = 40
@@ -99,35 +101,30 @@ def _scores(run: RunFolder) -> dict[str, str]:
 
 
 # ---- as HTML ---------------------------------------------------------------------------------------------------
-def detail_html(view: ResultSet, group: GroupKey, entry: Row, detail: Detail, audit: list[str]) -> str:
+def detail_html(view: ResultSet, group: GroupKey, entry: Row, detail: Detail, audit: list[str]) -> Markup:
     """Return what is known of one label, as an element that opens by itself and in the page's dialog."""
     fused = view.find(group, entry.label, "accuracy")
-    said = f"{figure_of(fused)} % {interval(fused)}" if fused is not None else "no fused prediction"
-    parts = [
-        html.paragraphs(
-            [f"{view.title(group)}; {view.rule_words(RULES)}. {entry.remarks}".rstrip("; .") + "."], "soft"
-        )
-    ]
-    parts += [html.findings(audit)]
-    parts += [_curves(detail), _numbers(view, group, entry), _classes(view, group, entry), _runs(detail)]
-    parts += [_commands(entry, detail), _configuration(detail), _provenance(entry, detail)]
-    body = "\n".join(part for part in parts if part)
-    summary = f"{html.label(named(entry))} <small>{text(said)}</small>"
-    return (
-        f'<details class="one" id="{anchor(entry)}" data-title="{text(f"{named(entry)} on {view.title(group)}")}">\n'
-        f'<summary>{summary}</summary>\n<div class="body">\n{body}\n</div>\n</details>'
+    about = f"{view.title(group)}; {view.rule_words(RULES)}. {entry.remarks}".rstrip("; .") + "."
+    return render(
+        "details.html.j2",
+        anchor=anchor(entry),
+        name=named(entry),
+        title=view.title(group),
+        result=f"{figure_of(fused)} % {interval(fused)}" if fused is not None else "no fused prediction",
+        about=about,
+        audit=findings(audit),
+        curves=[drawing(stage, series) for stage, series in detail.curves.items()],
+        numbers=_numbers(view, group, entry),
+        **_classes(view, group, entry),
+        runs=_runs(detail),
+        row_id=entry.row_id,
+        commands="\n".join(f"mmlbench train {shlex.join(words)}" for words in detail.commands),
+        configuration=_configuration(detail),
+        provenance=_provenance(entry, detail),
     )
 
 
-def _curves(detail: Detail) -> str:
-    if not detail.curves:
-        return ""
-    drawings = "".join(drawing(stage, series) for stage, series in detail.curves.items())
-    said = "Accuracy on test in % over the epochs: mean over seeds, band from the lowest to the highest seed."
-    return f'<h4>Learning curves</h4><div class="curves">{drawings}</div>{html.paragraphs([said], "soft")}'
-
-
-def _numbers(view: ResultSet, group: GroupKey, entry: Row) -> str:
+def _numbers(view: ResultSet, group: GroupKey, entry: Row) -> Markup:
     """Return every number of the label under the headline rule."""
     rows = [row for row in view.about(group, entry.label) if row.selection in (view.headline, "", "test")]
     rows = [row for row in rows if row.selection != "test" or row.table == "selection"]
@@ -140,18 +137,21 @@ def _numbers(view: ResultSet, group: GroupKey, entry: Row) -> str:
         cells.append(
             [f"{what} {minus}".strip(), row.modality, with_sd(row), interval(row) + level_note(row), unit, row.row_id]
         )
-    head = ["number", "of", "value ± sd", "95 % interval", "unit", "row id"]
-    return f"<h4>Numbers</h4>{html.plain_table(head, cells, 'all numbers of this row')}" if cells else ""
+    heads = ["number", "of", "value ± sd", "95 % interval", "unit", "row id"]
+    return _listed("all numbers of this row", heads, cells, ["of", "unit", "row id"])
 
 
-def _classes(view: ResultSet, group: GroupKey, entry: Row) -> str:
+def _listed(caption: str, heads: Sequence[str], rows: Sequence[Sequence[str]], words: Sequence[str]) -> Markup:
+    """Return a table of text cells, nothing where it has no rows."""
+    return table_html(text_table("", "", heads, rows, words), caption) if rows else Markup()
+
+
+def _classes(view: ResultSet, group: GroupKey, entry: Row) -> dict[str, object]:
     """Return the accuracy on each class with its interval, of many classes on those that are found least."""
     rows = [row for row in view.of(group, "classes") if row.label == entry.label]
-    if not rows:
-        return ""
-    said = "Share of a class's test samples that are found, in %: mean over seeds ± their standard deviation."
+    about = "Share of a class's test samples that are found, in %: mean over seeds ± their standard deviation."
     if len(rows) > CLASSES:
-        said += f" Of {len(rows)} classes the {CLASSES} that are found least."
+        about += f" Of {len(rows)} classes the {CLASSES} that are found least."
         rows = sorted(rows, key=lambda row: 2.0 if row.value is None else row.value)[:CLASSES]
     cells = [
         [
@@ -163,14 +163,11 @@ def _classes(view: ResultSet, group: GroupKey, entry: Row) -> str:
         ]
         for row in rows
     ]
-    head = ["class", "test samples", "found %", "95 % interval", "note"]
-    table = html.plain_table(head, cells, "accuracy on each class")
-    return f"<h4>Per class</h4>{table}{html.paragraphs([said], 'soft')}"
+    heads = ["class", "test samples", "found %", "95 % interval", "note"]
+    return {"classes": _listed("accuracy on each class", heads, cells, ["note"]), "about_classes": about}
 
 
-def _runs(detail: Detail) -> str:
-    if not detail.records:
-        return html.paragraphs(["This row has no runs of its own; it is computed from those of others."], "soft")
+def _runs(detail: Detail) -> Markup:
     rules = [rule for rule in RULES if any(scores[rule] for scores in detail.scores)]
     cells = []
     for record, provenance, scores in zip(detail.records, detail.provenance, detail.scores, strict=True):
@@ -179,17 +176,8 @@ def _runs(detail: Detail) -> str:
         hardware = str(provenance.get("hardware") or "")
         values = [scores[rule] for rule in rules]
         cells.append([str(record["config"]["seed"]), *values, spent, hardware, str(record["run"])])
-    head = ["seed", *(f"test accuracy %, epoch by {rule}" for rule in rules), "training s", "hardware", "run folder"]
-    return f"<h4>Runs</h4>{html.plain_table(head, cells, 'runs of this row')}"
-
-
-def _commands(entry: Row, detail: Detail) -> str:
-    again = f"mmlbench reproduce {entry.row_id}"
-    lines = [f"mmlbench train {shlex.join(words)}" for words in detail.commands]
-    if not lines:
-        return f'<h4>Make it again</h4><p><code class="copy">{text(again)}</code></p>'
-    each = html.folded("The commands of the single runs", f"<pre>{chr(10).join(map(text, lines))}</pre>")
-    return f'<h4>Make it again</h4><p><code class="copy">{text(again)}</code></p>{each}'
+    heads = ["seed", *(f"test accuracy %, epoch by {rule}" for rule in rules), "training s", "hardware", "run folder"]
+    return _listed("runs of this row", heads, cells, ["hardware", "run folder"])
 
 
 def _configuration(detail: Detail) -> str:
@@ -197,21 +185,12 @@ def _configuration(detail: Detail) -> str:
     if not detail.records:
         return ""
     config = {key: value for key, value in detail.records[0]["config"].items() if key != "seed"}
-    shown = json.dumps(config, indent=1, ensure_ascii=False, sort_keys=True)
-    lines = "\n".join(text_line(line) for line in shown.splitlines())
-    return f"<h4>Configuration</h4><pre>{lines}</pre>"
+    return json.dumps(config, indent=1, ensure_ascii=False, sort_keys=True)
 
 
-def text_line(line: str) -> str:
-    """Escape a line whose indentation counts."""
-    return line[: len(line) - len(line.lstrip())] + text(line)
-
-
-def _provenance(entry: Row, detail: Detail) -> str:
+def _provenance(entry: Row, detail: Detail) -> list[tuple[str, str]]:
     facts = [("row", entry.row_id), ("configuration", entry.config_hash), ("data", entry.data_fingerprint)]
-    facts += [("code", entry.code_version), ("hardware", entry.hardware), *_made(entry, detail)]
-    terms = "".join(f"<dt>{text(name)}</dt><dd>{text(value)}</dd>" for name, value in facts if value)
-    return f"<h4>Provenance</h4><dl>{terms}</dl>"
+    return [*facts, ("code", entry.code_version), ("hardware", entry.hardware), *_made(entry, detail)]
 
 
 def _made(entry: Row, detail: Detail) -> list[tuple[str, str]]:

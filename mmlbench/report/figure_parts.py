@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..analysis.rows import Row
-from .sheets import named
+from .numbers import named
 
 #: Wong's palette, readable with the common kinds of colour blindness; blue and vermilion also differ in grey.
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"

@@ -21,8 +21,8 @@ from ..results.load import read_plan
 from ..results.run_folder import RunFolder
 from ..storage.atomic import whole
 from .figure_parts import BLUE, GREY, MARKERS, PALETTE, VERMILION, WIDTH, error, marks, short, title
+from .line import gap_row
 from .noise_figure import draw_robustness
-from .sheets import gap_row
 
 FORMS = ("png", "pdf", "svg")
 NAMES = ("accuracy-", "gap-", "pareto-", "curves-", "robustness-")

@@ -76,3 +76,23 @@ def notes_of(rows: Iterable[Row | None]) -> list[str]:
     """Return the notes of some rows, each once, in order."""
     notes = [note for row in rows if row is not None for note in row.note.split("; ")]
     return [note for note in dict.fromkeys(notes) if note]
+
+
+def named(row: Row) -> str:
+    """Return a label, with its parameters where they differ from the defaults and the label hides them."""
+    return f"{row.label} ({row.params})" if row.params and row.label == row.method else row.label
+
+
+def worst_level(modalities: int) -> str:
+    """Return the level of the interval of the worst of some modalities, '97.5 %' of two (.05 / M)."""
+    return f"{100 * (1 - 0.05 / max(1, modalities)):.3g} %"
+
+
+def level_note(row: Row) -> str:
+    """Return ' (97.5 %)' where a row's interval is not at 95 %, as that of an extreme of several is."""
+    return "" if row.level in (None, 0.95) else f" ({100 * (row.level or 0):.3g} %)"
+
+
+def by_construction(row: Row | None) -> bool:
+    """Whether a number follows from what its method is, such as the gap of encoders that were trained alone."""
+    return row is not None and row.by_construction

@@ -16,8 +16,8 @@ from mmlbench.analysis.rows import Row, parse_rows
 from mmlbench.errors import ConfigError, DataError
 from mmlbench.registry.index import load_index
 from mmlbench.report import make_all
-from mmlbench.report.latex import latex_text
-from mmlbench.report.tables import markdown_text
+from mmlbench.report.render.latex import latex_text
+from mmlbench.report.render.markdown import markdown_text
 from mmlbench.storage.atomic import read_arrays, read_json, write_arrays, write_json
 from mmlbench.study import config as configs
 from mmlbench.study.run_spec import Request, resolve

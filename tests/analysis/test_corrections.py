@@ -15,8 +15,11 @@ from mmlbench.analysis.all_tables import make_frame
 from mmlbench.analysis.result_set import ResultSet
 from mmlbench.analysis.row_builders import corrected
 from mmlbench.analysis.rows import Row
-from mmlbench.report.sheets import accuracy_sheet
-from mmlbench.report.tables import accuracy_csv, gap_csv
+from mmlbench.report.numbers import interval, p_text
+from mmlbench.report.render.csv import csv_text
+from mmlbench.report.render.markdown import markdown
+from mmlbench.report.tables.accuracy import accuracy_table
+from mmlbench.report.tables.competition_gap import competition_gap_table
 from mmlbench.results.groups import Entry, Group
 from mmlbench.results.scored_run import Run
 from mmlbench.stats import holm
@@ -57,11 +60,14 @@ def test_p_values_of_one_reference_are_corrected_together(view: ResultSet) -> No
 
 
 def test_tables_print_the_corrected_one_and_say_so(view: ResultSet) -> None:
-    sheet = accuracy_sheet(view, view.groups()[0])
-    assert "p (Holm)" in sheet.columns and "p" not in sheet.columns
-    assert any("p (Holm) is corrected for the rows of its own column" in note for note in sheet.notes)
-    assert "baseline_p_value,baseline_p_adjusted" in accuracy_csv(view)
-    assert "gap_p_value,gap_p_adjusted" in gap_csv(view)
+    group = view.groups()[0]
+    table = accuracy_table(view, group)
+    assert any("p (Holm) is corrected for the rows of its own column" in note for note in table.notes)
+    row = view.find(group, "di_mml", "difference", baseline="joint")
+    assert row is not None and p_text(row.p_value) != p_text(row.p_adjusted)
+    assert f"{interval(row)} p {p_text(row.p_adjusted)} |" in markdown([table]).replace("\\", "")
+    assert "minus_joint_p_value,minus_joint_p_adjusted" in csv_text([table])
+    assert "gap_p_value,gap_p_adjusted" in csv_text([competition_gap_table(view, group)])
 
 
 def test_the_standard_error_is_that_of_both_parts(view: ResultSet) -> None:
@@ -92,7 +98,7 @@ def test_a_row_that_is_left_out_and_groups_of_samples_are_named(tmp_path: Path) 
     ]
     fake_runs.write_study(tmp_path, [small(methods=methods, groups=("a", "b", "c"))])
     view = ResultSet.parse(read_json(tmp_path / "plan.json"), *make_frame(tmp_path, tmp_path))
-    notes = accuracy_sheet(view, view.groups()[0]).notes
+    notes = accuracy_table(view, view.groups()[0]).notes
     assert any(note.startswith("No row of joint and unimodal models' mean logits") for note in notes)
     found = {row.clusters for row in view.of(view.groups()[0], "classes") if row.conditional_on == ("clusters",)}
     assert 3 in found

@@ -20,9 +20,12 @@ from mmlbench.analysis.row_builders import within
 from mmlbench.analysis.rows import SELECTED_ON_TEST, SMALL_CLASS, Row, parse_rows
 from mmlbench.report.difference import _difference
 from mmlbench.report.leaderboard import markdown_page, show
+from mmlbench.report.notes import far_notes
 from mmlbench.report.numbers import with_sd
-from mmlbench.report.sheets import accuracy_sheet, far_notes, gap_sheet
-from mmlbench.report.tables import accuracy_csv
+from mmlbench.report.render.csv import csv_text
+from mmlbench.report.render.markdown import markdown
+from mmlbench.report.tables.accuracy import accuracy_table
+from mmlbench.report.tables.competition_gap import competition_gap_table
 from mmlbench.stats import Few, Lacking, far_seeds, probability_best, proportion, resampled_means, two_part, wilson
 from mmlbench.storage.atomic import read_json
 
@@ -210,10 +213,11 @@ def test_a_collapsed_seed_stands_beside_the_number_everywhere(tmp_path: Path, mo
     view = ResultSet.parse(read_json(tmp_path / "plan.json"), all_tables, cost)
     group = view.groups()[0]
     assert with_sd(view.find(group, "ogm_ge", "accuracy")).endswith("(seed 3 far off)")
-    assert "seed 3 far off" in str(accuracy_sheet(view, group).rows)
+    assert "seed 3 far off" in markdown([accuracy_table(view, group)])
     (note,) = far_notes(view, group)
-    assert "ogm_ge: seed 3 far off" in note and note in gap_sheet(view, group).notes
-    assert ",far_seeds," in accuracy_csv(view) and "seed 3 far off" in markdown_page(view, tmp_path, {})
+    assert "ogm_ge: seed 3 far off" in note and note in competition_gap_table(view, group).notes
+    assert ",far_seeds," in csv_text([accuracy_table(view, group)])
+    assert "seed 3 far off" in markdown_page(view, tmp_path, {})
     assert far_notes(ResultSet("x", "last", "joint", [r for r in rows if not r.far_seeds], []), group) == []
     (tmp_path / "all_tables.csv").write_text(all_tables)
     (tmp_path / "cost.csv").write_text(cost)

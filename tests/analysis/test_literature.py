@@ -14,7 +14,7 @@ from mmlbench.analysis.all_tables import make_frame
 from mmlbench.analysis.literature import Ours, PublishedResult, Source, cells, compare, read_published, read_source
 from mmlbench.analysis.result_set import ResultSet
 from mmlbench.errors import DataError
-from mmlbench.report import spread
+from mmlbench.report import literature
 from mmlbench.storage.atomic import read_json
 from mmlbench.storage.paths import published_folder
 
@@ -126,19 +126,21 @@ def test_ours_stand_beside_theirs_and_in_the_spread(tmp_path: Path) -> None:
     group = view.groups()[0]
     fair = replace(FIGURE, source=replace(SOURCE, recipes=("embedded",)))
     other = replace(FIGURE, value=67.0, source=replace(SOURCE, key="b", title="<b>B</b>", selection="unknown"))
-    text = spread.beside(view, group, [fair, other])
+    text = literature.beside(view, group, [fair, other])
     assert ">higher<" in text and "not comparable: which epoch is printed is not said" in text
     assert "&lt;b&gt;B&lt;/b&gt;" in text and "<b>B" not in text
-    page = spread.section(view, [fair, other])
+    page = literature.section(view, [fair, other])
     assert "joint on cremad: 60.0 to 67.0 % in 2 sources" in page and "this study, official, embedded, last" in page
-    assert "not run" in spread.section(ResultSet("x", "last", "joint", [], []), [fair, other])
+    assert "not run" in literature.section(ResultSet("x", "last", "joint", [], []), [fair, other])
 
 
 def test_the_standard_error_counts_not_the_width_of_few_seeds(tmp_path: Path) -> None:
     """At two seeds t is 12.7: an interval read as if normal would agree with anything."""
     fake_runs.write_study(tmp_path, [fake_runs.small(dataset="cremad", split="official", seeds=(0, 1))])
     view = ResultSet.parse(read_json(tmp_path / "plan.json"), *make_frame(tmp_path, tmp_path))
-    row, ours = spread.ours_of(view, view.groups()[0], replace(FIGURE, source=replace(SOURCE, recipes=("embedded",))))
+    row, ours = literature.ours_of(
+        view, view.groups()[0], replace(FIGURE, source=replace(SOURCE, recipes=("embedded",)))
+    )
     assert ours.se == pytest.approx(100 * row.se) and ours.se < 100 * (row.ci_high - row.ci_low) / 2 / 1.96
 
 
@@ -148,14 +150,14 @@ def test_another_head_or_another_modality_is_no_counterpart(tmp_path: Path) -> N
     fake_runs.write_study(tmp_path, [fake_runs.small(dataset="cremad", split="official", methods=methods)])
     view = ResultSet.parse(read_json(tmp_path / "plan.json"), *make_frame(tmp_path, tmp_path))
     group, fair = view.groups()[0], replace(FIGURE, source=replace(SOURCE, recipes=("embedded",)))
-    row, ours = spread.ours_of(view, group, fair)
+    row, ours = literature.ours_of(view, group, fair)
     assert row.label == "joint" and ours.head == "concat", "not the head that happens to be best"
-    row, ours = spread.ours_of(view, group, replace(fair, variant="FiLM"))
+    row, ours = literature.ours_of(view, group, replace(fair, variant="FiLM"))
     assert row.label == "best" and "not comparable" not in compare(replace(fair, variant="FiLM"), ours).verdict
     gated = replace(fair, variant="gated")
-    assert "theirs is the gated head, ours" in compare(gated, spread.ours_of(view, group, gated)[1]).verdict
+    assert "theirs is the gated head, ours" in compare(gated, literature.ours_of(view, group, gated)[1]).verdict
     alone = replace(fair, method="unimodal", metric="accuracy/audio")
-    row, ours = spread.ours_of(view, group, alone)
+    row, ours = literature.ours_of(view, group, alone)
     assert (row.modality, row.kind, ours.value) == ("audio", "own_head", 100 * row.value)
     assert compare(alone, ours).verdict in ("agrees", "higher", "lower")
-    assert "unimodal, audio alone" in spread.beside(view, group, [alone])
+    assert "unimodal, audio alone" in literature.beside(view, group, [alone])

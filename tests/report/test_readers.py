@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from pathlib import Path
 
@@ -18,10 +19,11 @@ from mmlbench.cli.parser import make_parser
 from mmlbench.dataset import Sample
 from mmlbench.report import make_all
 from mmlbench.report.leaderboard import show
-from mmlbench.report.numbers import interval, p_text
-from mmlbench.report.sheets import gap_row, level_note, resolved, worst_level
-from mmlbench.report.story import headline_of
-from mmlbench.report.tables import ABSENT
+from mmlbench.report.line import gap_row
+from mmlbench.report.notes import resolved
+from mmlbench.report.numbers import interval, level_note, p_text, worst_level
+from mmlbench.report.summary import headline_of
+from mmlbench.report.write import PRINTED
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -61,7 +63,7 @@ def test_the_worst_gap_says_its_level_wherever_it_stands(made: Path, view: Resul
     for text in (page, markdown, printed(made)):
         assert headline in said_alone(text)
     assert "worst gap, 97.5 % interval</th>" in page and "gap, 95 % interval</th>" in page
-    assert "| worst gap (97.5 % interval) |" in markdown
+    assert "| worst (97.5 % interval) |" in markdown
     assert "competition gap, points, 95 % intervals" in printed(made)
     assert f"{interval(worst)} (97.5 %)</td>" in page, "among all numbers of a row"
 
@@ -89,9 +91,9 @@ def test_the_corrected_p_stands_under_each_difference_of_the_page(made: Path, vi
 def test_a_table_without_anything_says_how_to_get_it(made: Path) -> None:
     for name in ("robustness", "overall"):
         markdown, tex, csv = ((made / f"tables/{name}.{form}").read_text() for form in ("md", "tex", "csv"))
-        assert markdown == f"{ABSENT[name]}\n" and tex == f"% {markdown}"
+        assert markdown == f"{PRINTED[name].absent}\n" and tex == f"% {markdown}"
         assert len(csv.splitlines()) == 1, "a heading and no rows"
-    assert "robustness: true" in ABSENT["robustness"]
+    assert "robustness: true" in PRINTED["robustness"].absent
     sizes = {path.name: path.stat().st_size for path in (made / "tables").iterdir()}
     assert min(sizes.values()) > 40, sizes
 
@@ -101,7 +103,7 @@ def test_every_table_of_a_study_of_one_method_says_something(tmp_path: Path) -> 
     fake_runs.write_study(tmp_path, [small(methods=only, groups=())])
     make_all(tmp_path, tmp_path / "cache", lambda line: None)
     for name in ("measures", "reliance"):
-        assert (tmp_path / f"tables/{name}.md").read_text() == f"{ABSENT[name]}\n"
+        assert (tmp_path / f"tables/{name}.md").read_text() == f"{PRINTED[name].absent}\n"
     joint = [method for method in fake_runs.default_methods() if method.label == "joint"]
     fake_runs.write_study(tmp_path / "joint", [small(methods=joint, groups=())])
     make_all(tmp_path / "joint", tmp_path / "cache", lambda line: None)
@@ -140,7 +142,8 @@ def test_hashes_of_code_are_said_to_be_one_a_method(made: Path, view: ResultSet)
     assert "so that each method has its own: ensemble " in markdown
     for row in view.entries(view.groups()[0]):
         assert f"{row.label} {row.code_version.partition('+')[2]}" in markdown
-    assert "a hash over the engine and the row&#x27;s own method" in (made / "leaderboard.html").read_text()
+    page = html.unescape((made / "leaderboard.html").read_text(encoding="utf-8"))
+    assert "a hash over the engine and the row's own method" in page
 
 
 def test_the_terminal_names_or_prints_the_further_measures(made: Path) -> None:

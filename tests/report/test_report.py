@@ -23,8 +23,9 @@ from mmlbench.analysis.rows import Row, parse_rows
 from mmlbench.errors import DataError
 from mmlbench.report import make_all
 from mmlbench.report.leaderboard import show
-from mmlbench.report.sheets import ONE_OF_ALL, accuracy_sheet
-from mmlbench.report.story import headline_of
+from mmlbench.report.notes import ONE_OF_ALL
+from mmlbench.report.summary import headline_of
+from mmlbench.report.tables.accuracy import accuracy_table
 from mmlbench.results.verify import verify_run
 from mmlbench.stats import all_pairs_groups, cross_fit_optimism, paired_difference, proportion, two_part
 from mmlbench.storage.atomic import read_arrays, read_json, write_arrays, write_json
@@ -295,7 +296,7 @@ def test_one_seed_claims_nothing(tmp_path: Path) -> None:
     assert not [r for r in rows if r.p_value is not None]
     view = ResultSet.parse(read_json(tmp_path / "r/plan.json"), *frame)
     assert "nothing is separated" in " ".join(headline_of(view, view.groups()[0]))
-    assert "takes two seeds" in " ".join(accuracy_sheet(view, view.groups()[0]).notes)
+    assert "takes two seeds" in " ".join(accuracy_table(view, view.groups()[0]).notes)
 
 
 def test_differing_seeds_are_compared_over_the_common_ones(tmp_path: Path) -> None:

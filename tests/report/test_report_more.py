@@ -15,9 +15,13 @@ from mmlbench.analysis.result_set import ResultSet
 from mmlbench.analysis.rows import Row
 from mmlbench.report import make_all, page
 from mmlbench.report.details import Detail, detail_html
-from mmlbench.report.more_sheets import measures_sheet, robustness_sheet
+from mmlbench.report.notes import resolved
 from mmlbench.report.numbers import figure_of, interval, with_sd
-from mmlbench.report.sheets import accuracy_sheet, cost_sheet, resolved
+from mmlbench.report.table import Output
+from mmlbench.report.tables.accuracy import accuracy_table
+from mmlbench.report.tables.cost import cost_table
+from mmlbench.report.tables.measures import measures_table
+from mmlbench.report.tables.robustness import robustness_table
 from mmlbench.storage.atomic import read_json
 
 
@@ -45,7 +49,7 @@ def test_the_page_and_markdown_show_every_measure(made: Path) -> None:
     assert (made / "figures/robustness-cremad-official.pdf").exists() and "![robustness of cremad" in markdown
     assert (
         "at 2" in (made / "tables/robustness.md").read_text()
-        and "area@noise" in (made / "tables/robustness.csv").read_text()
+        and "area@noise" in (made / "tables/robustness_rows.csv").read_text()
     )
 
 
@@ -79,7 +83,7 @@ def test_numbers_are_printed_as_their_unit_asks(row: Row, shown: tuple[str, str,
 def test_each_table_says_what_it_can_resolve_in_its_own_measure(view: ResultSet) -> None:
     group = view.groups()[0]
     notes = {
-        sheet.name: " ".join(sheet.notes) for sheet in (measures_sheet(view, group), robustness_sheet(view, group))
+        table.name: " ".join(table.notes) for table in (measures_table(view, group), robustness_table(view, group))
     }
     for words in ("macro-F1 about", "balanced accuracy about", "NLL about "):
         assert words in notes["measures"]
@@ -96,7 +100,7 @@ def test_without_the_baseline_the_resolution_is_that_of_all_pairs(tmp_path: Path
     group = view.groups()[0]
     message = resolved(view, group, "accuracy")
     assert message.startswith("Smallest difference between two rows found with 80 % power (one comparison alone)")
-    assert not any("takes two seeds" in note for note in accuracy_sheet(view, group).notes)
+    assert not any("takes two seeds" in note for note in accuracy_table(view, group).notes)
     fake_runs.write_study(tmp_path / "one", [small(methods=methods[:1], groups=())])
     view = ResultSet.parse(read_json(tmp_path / "one/plan.json"), *make_frame(tmp_path / "one", tmp_path))
     assert "there is nothing to compare" in resolved(view, view.groups()[0], "accuracy")
@@ -130,8 +134,9 @@ def test_the_cost_table_prints_energy_and_the_cost_with_all_reused_runs(view: Re
     group = view.groups()[0]
     joint = next(row for row in view.cost if row["label"] == "joint")
     joint |= {"energy_joules": "7200", "reuses": "unimodal+ensemble", "train_flops_with_reused": "5e12"}
-    sheet = cost_sheet(view, group)
-    line = dict(zip(sheet.columns, next(row for row in sheet.rows if row[0] == "joint"), strict=True))
+    table = cost_table(view, group)
+    row = next(row for row in table.rows if row["label"] == "joint")
+    line = {column.title: str(column.shown(row)) for column in table.columns_of(Output.MARKDOWN)}
     assert line["energy Wh"] == "2.00" and line["TFLOP with reused runs"] == "5.000"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import re
 import shutil
 import subprocess
@@ -19,9 +20,9 @@ from mmlbench.analysis.result_set import ResultSet
 from mmlbench.analysis.rows import COLUMNS, Row, number, parse_rows, rows_text
 from mmlbench.errors import DataError
 from mmlbench.report import make_all
-from mmlbench.report.latex import latex_text
-from mmlbench.report.story import overall
-from mmlbench.report.tables import markdown_text
+from mmlbench.report.render.latex import latex_text
+from mmlbench.report.render.markdown import markdown_text
+from mmlbench.report.summary import overall
 from mmlbench.storage.atomic import read_json
 
 
@@ -61,7 +62,7 @@ def test_repeating_gives_the_same_bytes_and_hardware_touches_one_column(tmp_path
 
 def test_columns_are_those_of_the_docs() -> None:
     text = (Path(__file__).parents[2] / "docs" / "run-folder.md").read_text(encoding="utf-8")
-    table = text.split("## all_tables.csv", 1)[1]
+    table = text.split("## all_tables.csv", 1)[1].split("\n## ", 1)[0]
     cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
     assert [name.strip(" `") for cell in cells for name in cell.split(",")] == list(COLUMNS)
 
@@ -90,7 +91,7 @@ def test_a_nasty_label_is_escaped_everywhere(tmp_path: Path) -> None:
     for raw in ("<script>alert", "<img src=x", "<i>a", "onerror=alert(1)>"):
         assert raw not in page
     assert page.count("<script>") == page.count("</script>") == 2
-    assert "&lt;script&gt;alert(&quot;x&quot;)&lt;/script&gt;" in page
+    assert "&lt;script&gt;alert(" in page and NASTY in html.unescape(page)
     assert not re.search(r"""<(link|img|iframe|form|script)[^>]*(http|//)|@import|url\(["']?http""", page)
     assert len(page.encode()) < 2_000_000
     tex = (tmp_path / "tables/accuracy.tex").read_text(encoding="utf-8")

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
 
 from ..analysis.literature import PublishedResult, cells, compare
 from ..analysis.published import ours_of
 from ..analysis.result_set import GroupKey, ResultSet
 from ..analysis.rows import Row
-from . import html
-from .html import Scale, text
 from .numbers import interval, percent, signed
+from .render.html import folded, render, table_html
+from .render.svg import interval_svg
+from .table import Drawing, Scale, text_table
 
 INTRODUCTION = (
     "Accuracy in % as papers and repositories print it for one dataset and method, with the source of each number. "
@@ -19,7 +23,7 @@ INTRODUCTION = (
 )
 
 
-def beside(view: ResultSet, group: GroupKey, figures: Sequence[PublishedResult]) -> str:
+def beside(view: ResultSet, group: GroupKey, figures: Sequence[PublishedResult]) -> Markup:
     """Return the table of published numbers beside a group's, '' where none is known for its dataset."""
     lines = []
     for figure in figures:
@@ -34,29 +38,37 @@ def beside(view: ResultSet, group: GroupKey, figures: Sequence[PublishedResult])
         cells_ = [name, f"{figure.source.title}; {figure.place}", value, f"{percent(row.value)} {interval(row)}"]
         lines.append([*cells_, row.selection, f"{signed(made.difference)} {ends}".strip(), made.verdict])
     if not lines:
-        return ""
-    head = ["method", "source", "published %", "ours %", "our epoch", "ours minus published", "verdict"]
-    return html.folded(
-        "Published numbers beside these", html.plain_table(head, lines, "published numbers beside ours")
-    )
+        return Markup()
+    heads = ["method", "source", "published %", "ours %", "our epoch", "ours minus published", "verdict"]
+    table = text_table("", "", heads, lines, ["source", "our epoch", "verdict"])
+    return folded("Published numbers beside these", table_html(table, "published numbers beside ours"))
 
 
-def section(view: ResultSet, figures: Sequence[PublishedResult]) -> str:
+def section(view: ResultSet, figures: Sequence[PublishedResult]) -> Markup:
     """Return the section with the spread of every cell that two sources print, ours included."""
     if not figures:
-        return ""
-    parts = [
-        '<section id="literature">\n<h2>What the literature prints</h2>',
-        html.paragraphs([INTRODUCTION], "soft"),
-    ]
+        return Markup()
+    folds = []
     for (dataset, method), found in cells(list(figures)).items():
         values = [figure.value for figure in found]
         title = f"{method} on {dataset}: {min(values):.1f} to {max(values):.1f} % in {len(values)} sources"
-        parts.append(html.folded(title, _cell(view, dataset, method, found)))
-    return "\n".join([*parts, "</section>"])
+        folds.append(folded(title, _cell(view, dataset, method, found)))
+    return render("literature.html.j2", introduction=INTRODUCTION, folds=folds)
 
 
-def _cell(view: ResultSet, dataset: str, method: str, found: Sequence[PublishedResult]) -> str:
+@dataclass(frozen=True)
+class Source:
+    """One line of a cell: who prints which number; `address` is that of the source, '' for ours."""
+
+    title: str
+    value: str
+    drawing: Markup | None = None
+    small: str = ""
+    address: str = ""
+    ours: bool = False
+
+
+def _cell(view: ResultSet, dataset: str, method: str, found: Sequence[PublishedResult]) -> Markup:
     """Return one cell: a line per source with its number drawn, then ours."""
     ours = [
         row
@@ -70,28 +82,16 @@ def _cell(view: ResultSet, dataset: str, method: str, found: Sequence[PublishedR
     lines = []
     for figure, row in zip(found, theirs, strict=True):
         source = figure.source
-        link = f'<a href="{text(source.address)}" rel="noreferrer">{text(source.title)}</a>'
         hand = " (second hand)" if source.read.startswith("second hand") else ""
-        said = (
-            f"<small>{text(figure.place)}{hand}; {text(source.venue)}; measured by {text(source.measured_by)}</small>"
-        )
-        lines.append(_line(f"{link}{said}", f"{figure.value:.1f}", html.drawn(row, scale, "low")))
+        small = f"{figure.place}{hand}; {source.venue}; measured by {source.measured_by}"
+        drawing = interval_svg(Drawing(row, scale, "low"))
+        lines.append(Source(source.title, f"{figure.value:.1f}", drawing, small, source.address))
     for row in ours:
-        said = f"this study, {row.split}, {row.recipe}, {row.selection}"
-        lines.append(
-            _line(
-                f"<b>{text(said)}</b><small>{text(interval(row))}</small>",
-                percent(row.value),
-                html.drawn(row, scale, "top"),
-            )
-        )
+        title = f"this study, {row.split}, {row.recipe}, {row.selection}"
+        drawing = interval_svg(Drawing(row, scale, "top"))
+        lines.append(Source(title, percent(row.value), drawing, interval(row), ours=True))
     if not ours:
-        lines.append(_line("this study: not run", "", ""))
+        lines.append(Source("this study: not run", ""))
     drawn = f"drawn, {100 * scale.low:.0f} to {100 * scale.high:.0f}"
-    return html.table(
-        ["source", "accuracy %", drawn], lines, f"{method} on {dataset} in the literature", [True, False, False]
-    )
-
-
-def _line(name: str, value: str, drawn: str) -> str:
-    return f'<tr><th scope="row" class="source">{name}</th><td>{value}</td><td class="bar">{drawn}</td></tr>'
+    caption = f"{method} on {dataset} in the literature"
+    return render("sources.html.j2", caption=caption, drawn=drawn, lines=lines)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from ..analysis.result_set import GroupKey, ResultSet
 from ..analysis.rows import Row
-from .numbers import figure_of, interval
-from .sheets import gap_row, worst_level
+from .line import gap_row
+from .numbers import figure_of, interval, worst_level
 
 APART, TOGETHER, UNDECIDED = "apart", "together", "undecided"
 

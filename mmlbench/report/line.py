@@ -1,0 +1,93 @@
+"""One line of a table of a group: a label under a selection rule, and where its numbers are found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..analysis.result_set import GroupKey, ResultSet
+from ..analysis.rows import Row
+from ..results.plugin_facts import CONTROL, LOGIT_MEAN
+from .table import EVERYWHERE, Column, Name, Output, name_column
+
+KEY = ("dataset", "split", "recipe", "encoder")
+CSV_ONLY = frozenset({Output.CSV})
+
+
+def key_of(group: GroupKey) -> dict[str, str]:
+    """Return the columns that name a group."""
+    return dict(zip(KEY, group, strict=True))
+
+
+def gap_row(
+    view: ResultSet, group: GroupKey, label: str, modality: str, metric: str = "gap", rule: str | None = None
+) -> Row | None:
+    """Return a row of the gap table, under the headline rule where no other is named."""
+    baseline = view.control(group) if metric == "gap_minus_control" else view.alone(group)
+    return view.find(group, label, metric, modality, "probe", baseline, "competition_gap", rule)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A label of a group under one selection rule, and in long tables one of its modalities.
+
+    Attributes:
+        entry: the row that stands for the label. selection: the rule. modality: '' where the line is of all.
+    """
+
+    view: ResultSet
+    group: GroupKey
+    entry: Row
+    selection: str
+    modality: str = ""
+
+    @property
+    def name(self) -> Name:
+        """The label with what it hides."""
+        return Name(self.entry.label, self.entry.method, self.entry.params)
+
+    @property
+    def is_control(self) -> bool:
+        """Whether this is the control."""
+        return self.entry.method == CONTROL
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether the line is a reference that is not ranked."""
+        return self.entry.method in (CONTROL, LOGIT_MEAN)
+
+    def accuracy(self, modality: str = "fused", kind: str = "fused") -> Row | None:
+        """Return an accuracy of the label."""
+        return self.find("accuracy", modality, kind)
+
+    def find(
+        self, metric: str, modality: str = "fused", kind: str = "fused", baseline: str = "", table: str = "accuracy"
+    ) -> Row | None:
+        """Return one row of the label under the line's rule."""
+        return self.view.find(self.group, self.entry.label, metric, modality, kind, baseline, table, self.selection)
+
+    def gap(self, modality: str = "", metric: str = "gap") -> Row | None:
+        """Return the gap of a modality, by default that of the line."""
+        return gap_row(self.view, self.group, self.entry.label, modality or self.modality, metric, self.selection)
+
+
+def lines_of(view: ResultSet, group: GroupKey) -> list[Line]:
+    """Return a line of each label under the headline rule, best first."""
+    return [Line(view, group, entry, view.headline) for entry in view.entries(group)]
+
+
+def heading() -> Column[Line]:
+    """Return the column with the names of the lines."""
+    return name_column(lambda line: line.name)
+
+
+def selection_column() -> Column[Line]:
+    """Return the column of a CSV that says which epoch the numbers are of."""
+    return Column("selection", "epoch", lambda line: line.selection, outputs=CSV_ONLY)
+
+
+def count_columns() -> list[Column[Line]]:
+    """Return the columns of seeds and, in a CSV, of test samples."""
+    return [
+        Column("n_seeds", "seeds", lambda line: line.entry.n_seeds or "", outputs=EVERYWHERE - {Output.TERMINAL}),
+        Column("n_test", "test samples", lambda line: line.entry.n_test, outputs=CSV_ONLY),
+    ]

@@ -1,0 +1,99 @@
+"""The sentences under the printed tables: what a number is about, what can be resolved, what is conditional."""
+
+from __future__ import annotations
+
+from ..analysis.result_set import GroupKey, ResultSet
+from ..analysis.rows import Row
+from ..results.plugin_facts import ALONE, JOINT, LOGIT_MEAN
+from ..stats import FAR, INFERENCE_TARGET
+from .numbers import far_words, figure_of, notes_of
+
+#: Under every ranking, so that an interval that excludes zero within a group surprises nobody.
+ONE_OF_ALL = (
+    "Each interval is that of one comparison, not corrected for their number; the groups are corrected for all pairs "
+    "(Holm), so two methods of one group can have a difference whose interval excludes zero."
+)
+TARGET = f"95 % two-part intervals (seeds and test samples both counted); they speak about {INFERENCE_TARGET}."
+
+
+#: Tables whose resolution is that of single values; in the others it is that of differences between rows.
+SINGLE = {"competition_gap": "gap", "reliance": "Shapley value"}
+MEASURED = {"macro_f1": "macro-F1", "balanced_accuracy": "balanced accuracy", "nll": "NLL"}
+
+
+def resolved(view: ResultSet, group: GroupKey, table: str) -> str:
+    """Say the smallest difference that a table can resolve, of each number that it compares."""
+    rows = [row for row in view.of(group, table) if row.metric.partition("@")[0] == "resolution"]
+    if not rows:
+        return "No smallest resolvable difference: there is nothing to compare."
+    other = f"difference to {rows[0].baseline}" if rows[0].baseline else "difference between two rows"
+    what, sizes = SINGLE.get(table, other), [row for row in rows if row.value is not None]
+    if not sizes:
+        return f"No smallest resolvable {what}: it takes two seeds."
+    sizes_text = ", ".join(f"{_measured(row)}{_size(row)}" for row in sizes)
+    pairs = "corrected for all pairs, as the groups are" if rows[0].comparisons else "one comparison alone"
+    return f"Smallest {what} found with 80 % power ({pairs}): {sizes_text}."
+
+
+def _measured(row: Row) -> str:
+    """Name what a resolution is of, where its table has several."""
+    name = row.metric.partition("@")[2]
+    if name:
+        return f"{MEASURED.get(name, name)} "
+    return f"area on {row.modality} " if row.table == "robustness" else ""
+
+
+def _size(row: Row) -> str:
+    if row.unit != "nats" and (row.value or 0.0) > 100:
+        return "more than 100 points, so that none could be found"
+    return f"about {figure_of(row)} nats" if row.unit == "nats" else f"about {row.value or 0.0:.1f} points"
+
+
+def conditions(rows: list[Row | None], printed: int = 8) -> list[str]:
+    """Return what is particular to some rows, as one sentence; what their numbers mean stands elsewhere."""
+    notes = notes_of(rows)
+    return [f"Notes: {'; '.join(notes[:printed])}."] if notes else []
+
+
+def tuned_note(entries: list[Row]) -> str:
+    """Say which rows are tuned, by how many trials each, and which are not."""
+    trials: dict[int, list[str]] = {}
+    for row in entries:
+        trials.setdefault(row.tuning_trials or 0, []).append(row.label)
+    if set(trials) <= {0}:
+        return "No row is tuned: parameters are the methods' defaults, or those named."
+    words = [f"{', '.join(names)}: {n} random draws each, chosen on val" for n, names in sorted(trials.items()) if n]
+    return f"Tuned: {'; '.join(words)}." + (f" Untuned: {', '.join(trials[0])}." if 0 in trials else "")
+
+
+def mixed_notes(view: ResultSet, group: GroupKey) -> list[str]:
+    """Say where the rows of a group were made by several versions of the code, of packages, or kinds of hardware."""
+    rows = [row for row in view.rows if row.group == group]
+    notes = [f"Mixed: {row.note}." for row in rows if row.table == "mixed"]
+    kinds = sorted({kind for row in rows for kind in row.hardware.split(" | ") if kind})
+    if len(kinds) > 1:
+        notes.append(f"Mixed: runs of {len(kinds)} kinds of hardware ({'; '.join(kinds)}); their bits may differ.")
+    return notes
+
+
+def no_logit_mean(entries: list[Row]) -> list[str]:
+    """Say why the row of joint and unimodal models' mean logits is not there, where both methods are."""
+    methods = {row.method for row in entries}
+    if not {ALONE, JOINT} <= methods or LOGIT_MEAN in methods:
+        return []
+    return ["No row of joint and unimodal models' mean logits: it takes joint with default parameters."]
+
+
+def far_notes(view: ResultSet, group: GroupKey) -> list[str]:
+    """Say what a seed far off means, and where there is one, probes included; [] where there is none."""
+    rows = [row for row in view.of(group, "accuracy", "accuracy", view.headline) if row.far_seeds]
+    if not rows:
+        return []
+    what = {"fused": "", "own_head": ", own head", "sliced": ", sliced", "probe": ", probe"}
+    named_rows = "; ".join(
+        f"{row.label} {row.modality}{what.get(row.kind, '')}: {far_words(row)}".replace(" fused", "") for row in rows
+    )
+    return [
+        f"A seed far off ({named_rows}) lies more than {FAR:g} usual deviations from the middle of its "
+        "row's seeds: look at its run. Where training collapses now and then, no interval here holds."
+    ]

@@ -1,0 +1,110 @@
+"""The tables of the page that sort and filter: accuracy and gap of a group, and the standings over all data.
+
+A line carries what the script filters by (`data-rule`, `data-family`, `data-find`), a cell the number it sorts by
+(`data-order`) and its interval (`data-low`, `data-high`). Without the script the headline's lines are shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from markupsafe import Markup
+
+from ..analysis.result_set import GroupKey, ResultSet
+from ..analysis.rows import Row
+from ..results.plugin_facts import CONTROL, LOGIT_MEAN
+from ..study import selection
+from .line import Line
+from .numbers import by_construction
+from .render.html import BoardLine, board_html
+from .table import plain
+from .tables.accuracy import accuracy_table
+from .tables.competition_gap import MEAN, competition_gap_table
+from .tables.standings import Places, standings_table
+
+FamilyOf = Callable[[str], str]
+#: Selection rules in the words of the page.
+RULES = {rule.name: rule.words for rule in selection.RULES}
+#: Methods that are not ranked, and why.
+APART = {CONTROL: "control, not ranked", LOGIT_MEAN: "a reference, not ranked"}
+
+
+def anchor(row: Row) -> str:
+    """Return the id of a label's details."""
+    return f"row-{row.row_id}"
+
+
+def rules_of(view: ResultSet, group: GroupKey) -> list[str]:
+    """Return the selection rules of a group's accuracies, the headline first."""
+    there = {row.selection for row in view.of(group, "accuracy", "accuracy")}
+    return sorted(there, key=lambda rule: (rule != view.headline, list(RULES).index(rule) if rule in RULES else 9))
+
+
+def shades(view: ResultSet, group: GroupKey) -> dict[str, str]:
+    """Return label -> css class of its rank group: the first group, and the others by turns."""
+    found: dict[str, str] = {}
+    order = sorted({row.rank_group for row in view.entries(group) if row.rank_group})
+    for entry in view.entries(group):
+        if entry.rank_group:
+            place = order.index(entry.rank_group)
+            found[entry.label] = "first" if entry.rank_group == 1 else f"band{place % 2}"
+    return found
+
+
+def _facts(entry: Row, rule: str, family: str) -> dict[str, str]:
+    find = f"{entry.label} {entry.method} {entry.params} {family}".lower()
+    return {"rule": rule, "family": family, "find": find, "label": entry.label, "row": entry.row_id}
+
+
+def _lines(view: ResultSet, group: GroupKey) -> list[Line]:
+    """Return a line of each label under each rule under which it has an accuracy."""
+    lines = [Line(view, group, entry, rule) for rule in rules_of(view, group) for entry in view.entries(group)]
+    return [line for line in lines if line.selection == view.headline or _has_accuracy(line)]
+
+
+def _has_accuracy(line: Line) -> bool:
+    heads = (line.accuracy(modality, "own_head") for modality in line.view.modalities(line.group))
+    return line.accuracy() is not None or any(heads)
+
+
+def accuracy_board(view: ResultSet, group: GroupKey, family_of: FamilyOf) -> Markup:
+    """Return the ranking: rank group, accuracy, interval drawn, differences, worst gap, cost."""
+    shade = shades(view, group)
+
+    def describe(line: Line) -> BoardLine:
+        entry, headline = line.entry, line.selection == view.headline
+        css = "apart" if line.is_control else shade.get(entry.label, "") if headline else ""
+        facts = _facts(entry, line.selection, family_of(entry.method))
+        return BoardLine(css, facts, anchor(entry), APART.get(entry.method, ""), not headline)
+
+    table = accuracy_table(view, group, _lines(view, group))
+    return board_html(table, f"accuracy on {view.title(group)}", describe, "no classifier does better")
+
+
+def gap_board(view: ResultSet, group: GroupKey, family_of: FamilyOf) -> Markup:
+    """Return the table of gaps, one line per method and modality, intervals drawn; '' where there is none."""
+    lines = sorted(_lines(view, group), key=lambda line: (line.selection != view.headline, line.selection))
+    lines.sort(key=lambda line: by_construction(line.gap(MEAN)))
+    table = competition_gap_table(view, group, lines)
+    first = next(iter(view.modalities(group)), "")
+
+    def describe(line: Line) -> BoardLine:
+        css = ["apart"] if line.is_control else []
+        css += ["rule"] if line.modality == first else []
+        facts = _facts(line.entry, line.selection, family_of(line.entry.method)) | {"modality": line.modality}
+        mean = line.gap(MEAN)
+        extra = f"mean {plain(mean)}" if line.modality == first and not by_construction(line.gap()) else ""
+        return BoardLine(" ".join(css), facts, anchor(line.entry), extra, line.selection != view.headline)
+
+    if not table.lines:
+        return Markup()
+    return board_html(table, f"competition gap on {view.title(group)}", describe)
+
+
+def standings_board(view: ResultSet, family_of: FamilyOf) -> Markup:
+    """Return rank group and accuracy of each method on each dataset; columns are not averaged."""
+
+    def describe(one: Places) -> BoardLine:
+        return BoardLine("", _facts(one.entry, view.headline, family_of(one.entry.method)), anchor(one.entry))
+
+    return board_html(standings_table(view), "rank group and accuracy of each method on each dataset", describe)

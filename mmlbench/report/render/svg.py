@@ -1,0 +1,31 @@
+"""Small drawings inside the page: intervals in cells, learning curves. All text in them is escaped here."""
+
+from __future__ import annotations
+
+from markupsafe import Markup
+
+from ..table import Drawing, Scale
+
+#: Size in pixels of an interval drawn in a cell, and the room left at its ends.
+BAR, HEIGHT, MARGIN = 150, 22, 6
+
+
+def place(scale: Scale, value: float) -> float:
+    """Return the horizontal position of a value in pixels."""
+    share = (value - scale.low) / (scale.high - scale.low)
+    return round(MARGIN + share * (BAR - 2 * MARGIN), 1)
+
+
+def interval_svg(drawing: Drawing) -> Markup:
+    """Return a row's value and interval as a small drawing; the numbers stand beside it as text."""
+    row, scale, css, middle = drawing.row, drawing.scale, drawing.css, HEIGHT / 2
+    parts = [f'<line class="axis" x1="{MARGIN}" x2="{BAR - MARGIN}" y1="{middle}" y2="{middle}"/>']
+    for value, mark in scale.marks:
+        x = place(scale, value)
+        parts.append(f'<line class="{mark}" x1="{x}" x2="{x}" y1="1" y2="{HEIGHT - 1}"/>')
+    if row is not None and row.value is not None:
+        if row.ci_low is not None and row.ci_high is not None:
+            ends = f'x1="{place(scale, row.ci_low)}" x2="{place(scale, row.ci_high)}"'
+            parts.append(f'<line class="{css}" {ends} y1="{middle}" y2="{middle}" stroke-width="2.5"/>')
+        parts.append(f'<circle class="{css}" cx="{place(scale, row.value)}" cy="{middle}" r="4"/>')
+    return Markup(f'<svg class="ci" viewBox="0 0 {BAR} {HEIGHT}" aria-hidden="true">{"".join(parts)}</svg>')

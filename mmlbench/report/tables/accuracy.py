@@ -1,0 +1,199 @@
+"""The accuracy table: what each method reaches, and its difference to the references."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ...analysis.result_set import GroupKey, ResultSet
+from ...analysis.rows import Row, cell_text
+from ...storage.words import plural
+from ..line import CSV_ONLY, Line, count_columns, heading, key_of, lines_of, selection_column
+from ..notes import (
+    ONE_OF_ALL,
+    TARGET,
+    conditions,
+    far_notes,
+    mixed_notes,
+    no_logit_mean,
+    resolved,
+    tuned_note,
+)
+from ..numbers import worst_level
+from ..table import (
+    EVERYWHERE,
+    NUMBER,
+    TESTED,
+    Column,
+    Drawing,
+    Heads,
+    Number,
+    Output,
+    RankGroup,
+    Scale,
+    Table,
+    Value,
+    change,
+    compared,
+    deviation,
+    scaled,
+    spread,
+)
+
+BOARD = frozenset({Output.BOARD})
+#: For columns that have no room beside the picture of the page's first table.
+NOT_BOARD = EVERYWHERE - BOARD
+PRINTED = NOT_BOARD - CSV_ONLY
+
+
+@dataclass(frozen=True)
+class Ceiling(Line):
+    """The line of the Bayes accuracies: no classifier does better."""
+
+    def find(
+        self, metric: str, modality: str = "fused", kind: str = "fused", baseline: str = "", table: str = "accuracy"
+    ) -> Row | None:
+        """Return a Bayes accuracy; a ceiling has no other number."""
+        value = self.view.bayes(self.group).get(modality) if metric == "accuracy" else None
+        return None if value is None else Row("bayes", unit="fraction", value=value)
+
+    def gap(self, modality: str = "", metric: str = "gap") -> Row | None:
+        """Return nothing: a ceiling has no encoder."""
+
+
+def accuracy_table(view: ResultSet, group: GroupKey, lines: Sequence[Line] | None = None) -> Table[Line]:
+    """Return the accuracy table of a group.
+
+    Args:
+        lines: what to show; by default each label under the headline rule.
+    """
+    lines = lines_of(view, group) if lines is None else lines
+    used = [_shown_row(line) for line in lines]
+    bayes = view.bayes(group)
+    ceiling = Row("bayes", *group, label="Bayes (ceiling)")
+    n_test = max((line.entry.n_test or 0 for line in lines), default=0)
+    notes = [
+        f"Accuracy in % on {plural(n_test, 'test sample')}, mean ± standard deviation over seeds, "
+        f"epoch: {view.headline}; differences and optimism in percentage points. Optimism: by how much an "
+        "accuracy is too high whose epoch "
+        "was picked on the test set.",
+        "Group 1 is what nothing separates from the best (all pairs, Holm); within a group the order is not known. "
+        f"{ONE_OF_ALL} p (Holm) is corrected for the rows of its own column, compared with the same reference.",
+        tuned_note(view.entries(group)),
+        *no_logit_mean(view.entries(group)),
+        *mixed_notes(view, group),
+        TARGET,
+        *far_notes(view, group),
+        resolved(view, group, "accuracy"),
+        *conditions(list(used)),
+    ]
+    return Table(
+        "accuracy",
+        view.title(group),
+        _columns(view, group),
+        [line for line in lines if not line.is_apart],
+        [line for line in lines if line.is_apart],
+        [Ceiling(view, group, ceiling, view.headline)] if "fused" in bayes else [],
+        notes,
+        key_of(group),
+    )
+
+
+def _columns(view: ResultSet, group: GroupKey) -> list[Column[Line]]:
+    modalities, scale = view.modalities(group), _scale(view, group)
+    return [
+        heading(),
+        selection_column(),
+        Column("group", "group", _rank_group),
+        Column("accuracy", "accuracy in %, 95 % interval", _accuracy, spread, fields=NUMBER),
+        Column(
+            "drawn",
+            f"drawn, {100 * scale.low:.0f} to {100 * scale.high:.0f}",
+            lambda line: _drawing(line, scale),
+            outputs=BOARD,
+        ),
+        *(_difference(name, spare=k > 0) for k, name in enumerate(view.references(group))),
+        *(_own_head(modality) for modality in modalities),
+        Column(
+            "worst_gap",
+            f"worst gap, {worst_level(len(modalities))} interval",
+            lambda line: line.gap("worst"),
+            outputs=BOARD,
+        ),
+        Column(
+            "seconds",
+            "seconds",
+            _seconds,
+            scaled(digits=0),
+            help="training seconds of one seed, those of the runs that it reuses included",
+            outputs=BOARD,
+        ),
+        Column("bayes", "Bayes", lambda line: view.bayes(group).get("fused"), outputs=CSV_ONLY),
+        Column("optimism", "optimism", _optimism, change, outputs=NOT_BOARD - {Output.TERMINAL}),
+        Column("resolution", "resolution", lambda line: view.resolution(group), outputs=CSV_ONLY),
+        Column("far_seeds", "seeds far off", lambda line: cell_text(_shown_row(line).far_seeds), outputs=CSV_ONLY),
+        *count_columns(),
+        Column("note", "note", lambda line: _shown_row(line).remarks, outputs=CSV_ONLY),
+    ]
+
+
+# ---- the cells -------------------------------------------------------------------------------------------------
+def _rank_group(line: Line) -> Value:
+    row = line.accuracy()
+    return RankGroup(row.rank_group if row is not None else None)
+
+
+def _shown_row(line: Line) -> Row:
+    return line.accuracy() or line.entry
+
+
+def _accuracy(line: Line) -> Value:
+    """Return the fused accuracy or, where nothing is fused, those of the heads."""
+    fused = line.accuracy()
+    heads = [line.accuracy(modality, "own_head") for modality in line.view.modalities(line.group)]
+    there = tuple(row for row in heads if row is not None)
+    return Heads(there) if fused is None and there else fused
+
+
+def _scale(view: ResultSet, group: GroupKey) -> Scale:
+    bayes = view.bayes(group).get("fused")
+    rows = [row for row in view.of(group, "accuracy", "accuracy") if row.kind == "fused"]
+    return Scale.around(rows, [] if bayes is None else [(bayes, "bayes")])
+
+
+def _drawing(line: Line, scale: Scale) -> Value:
+    if isinstance(line, Ceiling):
+        return Drawing(None, scale, "")
+    row = line.accuracy()
+    return Drawing(row, scale, "top" if row is not None and row.rank_group == 1 else "low")
+
+
+def _difference(reference: str, spare: bool) -> Column[Line]:
+    return Column(
+        f"minus_{reference}",
+        f"minus {reference}",
+        lambda line: line.find("difference", baseline=reference),
+        compared,
+        fields=TESTED,
+        spare=spare,
+    )
+
+
+def _own_head(modality: str) -> Column[Line]:
+    return Column(
+        f"{modality}_own_head",
+        f"{modality}, own head",
+        lambda line: line.accuracy(modality, "own_head"),
+        deviation,
+        outputs=NOT_BOARD - {Output.TERMINAL},
+        fields=NUMBER,
+    )
+
+
+def _seconds(line: Line) -> Value:
+    seconds, reused = line.view.seconds(line.group, line.entry.label)
+    return Number(seconds, f"with {' and '.join(reused)}" if reused else "")
+
+
+def _optimism(line: Line) -> Value:
+    return line.view.find(line.group, line.entry.label, "optimism", table="selection", selection="test")

@@ -1,0 +1,13 @@
+"""The table of selection: what picking the epoch on the test set buys."""
+
+from __future__ import annotations
+
+from ...analysis.result_set import GroupKey, ResultSet
+from ...analysis.rows import Row
+from ..table import Table
+from .listing import listing, rows_of
+
+
+def selection_table(view: ResultSet, group: GroupKey) -> Table[Row]:
+    """Return the optimism of each label of a group."""
+    return listing(view, group, "selection", rows_of(view, group, "selection"))

@@ -1,0 +1,61 @@
+"""The page's table over all data: rank group and accuracy of each method on each dataset, nothing averaged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ...analysis.result_set import GroupKey, ResultSet
+from ...analysis.rows import Row
+from ..numbers import far_words, interval, percent
+from ..table import Column, Scale, Shown, Standing, Table, Value, name_column
+
+
+@dataclass(frozen=True)
+class Places:
+    """A label's accuracies, by the groups in which it is ranked."""
+
+    label: str
+    rows: Mapping[GroupKey, Row]
+
+    @property
+    def entry(self) -> Row:
+        """The row that stands for the label."""
+        return next(iter(self.rows.values()))
+
+    @property
+    def order(self) -> tuple[float, float]:
+        """Labels stand by their mean group; equal ones by their mean accuracy, which is not printed."""
+        rows = self.rows.values()
+        return sum(row.rank_group or 0 for row in rows) / len(rows), -sum(row.value or 0.0 for row in rows) / len(
+            rows
+        )
+
+
+def standings_table(view: ResultSet) -> Table[Places]:
+    """Return a line per label that is ranked anywhere, a column per group."""
+    found: dict[str, dict[GroupKey, Row]] = {}
+    for group in view.groups():
+        for entry in view.entries(group):
+            if entry.rank_group is not None:
+                found.setdefault(entry.label, {})[group] = entry
+    places = sorted((Places(label, rows) for label, rows in found.items()), key=lambda one: one.order)
+    columns = [name_column(lambda one: one.label), *(_column(view, group, places) for group in view.groups())]
+    return Table("all", "all data", columns, places, key=dict.fromkeys(("dataset", "split", "recipe", "encoder"), ""))
+
+
+def _column(view: ResultSet, group: GroupKey, places: list[Places]) -> Column[Places]:
+    scale = Scale.around(one.rows.get(group) for one in places)
+
+    def value(one: Places) -> Value:
+        row = one.rows.get(group)
+        return None if row is None else Standing(row, scale)
+
+    return Column(view.title(group), view.title(group), value, _shown)
+
+
+def _shown(value: Value) -> Shown:
+    if not isinstance(value, Standing):
+        return Shown()
+    small = f"{interval(value.row)} {far_words(value.row)}".strip()
+    return Shown(percent(value.row.value), (small,) if small else ())
