@@ -125,7 +125,7 @@ def seconds_of(run: RunSpec, dataset: Dataset, each: Mapping[str, float], index:
         trained = {id(parameter) for module in modules for parameter in module.parameters()}
         step = 0.0
         for name, encoder in method.encoders.items():
-            shown = stage.reports is None or any(report.endswith(f"/{name}") for report in stage.reports)
+            shown = stage.evaluates is None or any(report.endswith(f"/{name}") for report in stage.evaluates)
             learns = any(id(parameter) in trained for parameter in encoder.parameters())
             step += each[name] * (1.0 if learns else FORWARD * shown)
         evaluated = counts.get("val", 0) + counts.get("test", 0)

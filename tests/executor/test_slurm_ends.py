@@ -34,7 +34,7 @@ def test_preemptions_have_a_limit(tmp_path):
         allocation = node.Allocation(pack(one))
         allocation._remember_start()
         assert (allocation.past["preempted"], allocation.past["node"]) == (starts - 1, 0)
-        allocation._remember(output=True)  # SIGTERM came, and the job is killed
+        allocation._remember(signalled=True)  # SIGTERM came, and the job is killed
     assert status(one)["why"] == "preempted"
     assert "preempted more often than submitit-max-preemptions" in look([one], Answers()).ill[0]
 
@@ -44,7 +44,7 @@ def test_a_job_that_was_cancelled_was_not_preempted(tmp_path, monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     allocation = node.Allocation(pack(one))
     allocation._remember_start()
-    allocation.output, allocation.told_at = "SIGTERM", time.monotonic() - 2 * node.DOOMED_S
+    allocation.signal_name, allocation.signalled_at = "SIGTERM", time.monotonic() - 2 * node.DOOMED_S
     assert allocation._leave()
     books = view.Books()
     books.close(one.batch)
@@ -68,7 +68,7 @@ def test_a_node_finds_what_it_is_to_run(tmp_path, monkeypatch, capfd):
     words = [sys.executable, "-P", "-S", "-u", node.__file__, "-u", "-m", "submitit.core._submit", str(folder)]
     done = subprocess.run(words, env={"SLURM_ARRAY_TASK_ID": "1", "PATH": os.environ["PATH"]}, check=False)
     assert done.returncode == 0 and status(two)["code"] == 0
-    assert "message" in (folder / "log" / "1.log").read_text(encoding="utf-8")
+    assert "said" in (folder / "log" / "1.log").read_text(encoding="utf-8")
 
 
 def test_one_process_works_however_many_slurm_starts(tmp_path):

@@ -216,8 +216,8 @@ def told_at(one, monkeypatch, after, limit=None, minutes=60, **most):
     allocation = node.Allocation(pack)
     allocation._remember_start()
     if allocation._unfinished():
-        allocation.output, allocation.told_at = "SIGUSR2", time.monotonic()
-        allocation.at = allocation.told_at - after
+        allocation.signal_name, allocation.signalled_at = "SIGUSR2", time.monotonic()
+        allocation.at = allocation.signalled_at - after
         asked = []
         monkeypatch.setattr(node.time, "sleep", lambda seconds: None)
         done = SimpleNamespace(returncode=0, stderr="")
@@ -271,10 +271,10 @@ def test_sigterm_at_once_again_and_again_ends_too(tmp_path, monkeypatch):
     one = live(tmp_path, tasks=1)[0]
     for _ in range(node.FUTILE):
         allocation = told_at(one, monkeypatch, after=100.0)
-        allocation.told_at = allocation.at + 1.0
+        allocation.signalled_at = allocation.at + 1.0
         allocation.past["futile"] = allocation.past["starts"] - 1
         allocation._count_futile()
-        allocation._remember(output=True)
+        allocation._remember(signalled=True)
     told_at(one, monkeypatch, after=100.0)
     assert json.loads((one.batch.folder / "status" / "0.json").read_text())["why"] == "futile"
 

@@ -52,7 +52,7 @@ def test_a_setup_line_that_fails_is_told_with_its_exit_code(tmp_path, setup):
     out, code = run(tmp_path, setup)
     line, number = BAD[setup]
     assert code == 1 and "the job" not in out
-    assert script.output(out) == ("setup", number, line) and messages.cause_of("FAILED", out) == "setup"
+    assert script.message(out) == ("setup", number, line) and messages.cause_of("FAILED", out) == "setup"
 
 
 @pytest.mark.parametrize(
@@ -73,12 +73,12 @@ def test_a_setup_line_that_fails_is_told_with_its_exit_code(tmp_path, setup):
 )
 def test_a_setup_that_went_well_is_no_fault(tmp_path, setup):
     out, code = run(tmp_path, setup)
-    assert code == 0 and out.endswith("the job\n") and script.output(out) is None
+    assert code == 0 and out.endswith("the job\n") and script.message(out) is None
 
 
 def test_what_fails_after_the_setup_is_not_the_setups_fault(tmp_path):
     out, code = run(tmp_path, "true", after="false\nexit 5")
-    assert code == 5 and script.output(out) is None
+    assert code == 5 and script.message(out) is None
 
 
 @pytest.mark.parametrize("setup", ["if true\nthen", "echo 'x", ")", "cat <<E\nx", "true\nls \\"])
@@ -88,10 +88,10 @@ def test_a_setup_that_is_no_shell_is_refused_before_anything_is_submitted(setup)
 
 
 def test_what_the_node_does_not_have_is_told(tmp_path, monkeypatch):
-    assert script.output(run(tmp_path, None, batch=False)[0]) == ("folder", 1, str(tmp_path))
-    assert script.output(run(tmp_path, "PATH=/nowhere")[0]) == ("srun", 127, "srun")
+    assert script.message(run(tmp_path, None, batch=False)[0]) == ("folder", 1, str(tmp_path))
+    assert script.message(run(tmp_path, "PATH=/nowhere")[0]) == ("srun", 127, "srun")
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
-    assert script.output(run(tmp_path, None)[0]) == ("python", 1, "/nowhere/python")
+    assert script.message(run(tmp_path, None)[0]) == ("python", 1, "/nowhere/python")
 
 
 # ---- what is made of it ----------------------------------------------------------------------------------------

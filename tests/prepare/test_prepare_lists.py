@@ -66,7 +66,7 @@ def words(name: str, raw: Path, root: Path, *more: str) -> list[str]:
 def test_known_figures_are_asserted_however_the_lists_come(way, ave, tmp_path, monkeypatch, capsys):
     folder = ave.parent / "AVE_Dataset"
     files = official(monkeypatch, "ave", folder)
-    figures = known.figures(load_index().load("dataset", "ave")().listed(folder)["official"].samples)  # type: ignore[attr-defined]
+    figures = known.list_counts(load_index().load("dataset", "ave")().listed(folder)["official"].samples)  # type: ignore[attr-defined]
     more: list[str] = []
     if way.startswith("--lists"):
         (tmp_path / "lists").mkdir()

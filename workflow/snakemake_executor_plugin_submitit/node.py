@@ -200,7 +200,7 @@ class Allocation:
         self.devices: dict[int, dict[str, str]] = {}
         self.again: Counter[int] = Counter()  # starts of a command whose work was taken over
         self.dying: dict[int, tuple[int, float]] = {}  # number -> exit code, when
-        self.message, self.told_at = "", 0.0
+        self.signal_name, self.signalled_at = "", 0.0
         self.failed = False
         self.at = time.monotonic()
         self.past: dict[str, Any] = {}
@@ -220,10 +220,10 @@ class Allocation:
         forwarded = ""
         while self.running or self.dying:
             self._reap()
-            if self.message != forwarded:
-                forwarded = self.message
+            if self.signal_name != forwarded:
+                forwarded = self.signal_name
                 self._signal_all(signal.SIGTERM)
-            if self.message and self._leave():
+            if self.signal_name and self._leave():
                 break
             if time.monotonic() - self.noted > HELD_EVERY_S:
                 self._note_held()
@@ -236,14 +236,14 @@ class Allocation:
         return 0
 
     def _on_signal(self, number: int, frame: object) -> None:
-        if self.message != "SIGTERM":
-            self.message, self.told_at = signal.Signals(number).name, time.monotonic()
+        if self.signal_name != "SIGTERM":
+            self.signal_name, self.signalled_at = signal.Signals(number).name, time.monotonic()
         os.write(1, f"{signal.Signals(number).name}: SLURM is about to end this job\n".encode())
 
     def _leave(self) -> bool:
         """Having been told: return whether there is nothing more to wait for."""
-        waited = time.monotonic() - self.told_at
-        if self.message == "SIGUSR2":
+        waited = time.monotonic() - self.signalled_at
+        if self.signal_name == "SIGUSR2":
             if self.running and waited < max(self.pack.warning_s - 10.0, self.pack.warning_s / 2):
                 return False
             self._signal_all(signal.SIGKILL)
@@ -254,8 +254,8 @@ class Allocation:
         if not self._unfinished() or not job_id() or (self.folder / "cancelled").exists():
             return True
         self._count_futile()
-        self._remember(message=True)  # a preemption if there is another start, else the end that somebody asked for
-        while time.monotonic() - self.told_at < DOOMED_S:  # leaving would end the job instead of requeueing it
+        self._remember(signalled=True)  # a preemption if there is another start, else the end that somebody asked for
+        while time.monotonic() - self.signalled_at < DOOMED_S:  # leaving would end the job instead of requeueing it
             if (self.folder / "cancelled").exists():
                 return True
             time.sleep(0.2)
@@ -327,16 +327,16 @@ class Allocation:
             del self.running[number]
             if code == 0:
                 self._write_status(number, 0)
-            elif not self.message and code in (-9, 137) and self._out_of_memory():
+            elif not self.signal_name and code in (-9, 137) and self._out_of_memory():
                 self._write_status(number, code, why="memory")
-            elif not self.message and code in KILLED:
+            elif not self.signal_name and code in KILLED:
                 self.dying[number] = (code, time.monotonic())
-            elif not self.message and code == TAKEN_OVER:
+            elif not self.signal_name and code == TAKEN_OVER:
                 self._taken_over(number)
-            elif not self.message:
+            elif not self.signal_name:
                 self._write_status(number, code)
         for number, (code, when) in list(self.dying.items()):
-            if self.message:
+            if self.signal_name:
                 del self.dying[number]
             elif time.monotonic() - when > SETTLE_S:
                 del self.dying[number]
@@ -416,9 +416,9 @@ class Allocation:
         self.past = nothing | read_json(self._task())
         known = self.past["timeout"] + self.past["preempted"] + self.past["node"] + 1
         if self.past["starts"] and self.past["starts"] >= known:
-            self.past["preempted" if self.past.get("told") else "node"] += 1
+            self.past["preempted" if self.past.get("signalled") else "node"] += 1
         self.past["starts"] += 1
-        self._remember(where=self.node, job=job_id(), message=False, left=False)
+        self._remember(where=self.node, job=job_id(), signalled=False, left=False)
         print(f"{MARK}{self.past['starts']} on {self.node}", flush=True)  # noqa: T201 (SLURM's log goes on after it)
         for cause, most in (("futile", FUTILE - 1), ("node", None), ("preempted", None)):
             if self.past[cause] > (self.pack.most[cause] if most is None else most):
@@ -427,7 +427,7 @@ class Allocation:
 
     def _count_futile(self) -> None:
         """Count the starts in a row that were told to end before they could do anything."""
-        quick = self.told_at - self.at < QUICK_S
+        quick = self.signalled_at - self.at < QUICK_S
         self._remember(futile=self.past["futile"] + 1 if quick else 0)
 
     def _note(self, cause: str) -> None:
