@@ -31,11 +31,6 @@ from mmlbench.study.run_spec import RunSpec
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let the conformance suite run over the methods of a plug-in folder: `--plugin-folder FOLDER`."""
-    parser.addoption("--plugin-folder", type=Path, action="append", default=[], metavar="FOLDER")
-
-
 @pytest.fixture(scope="session", autouse=True)
 def own_index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Keep the plug-in index of the tests apart from the user's; the workers of a session share one."""

@@ -172,6 +172,10 @@ def _registry_commands(commands: Any) -> None:
     one.add_argument("name")
     one.add_argument("--json", action="store_true", help="as JSON")
     _plugins(one)
+    text = "check that a method, dataset or encoder keeps the rules, by runs of a few seconds"
+    check = _add(commands, "check", text, "check", "mmlbench check my_idea --plugins my_plugins")
+    check.add_argument("name")
+    _plugins(check)
     new = _add(commands, "new", "write the skeleton of a plug-in and its test", "new", "mmlbench new method my_idea")
     new.add_argument("kind", choices=["method", "dataset", "encoder"])
     new.add_argument("name")
@@ -349,7 +353,7 @@ GROUPS = {
     "Report": ("tables", "leaderboard", "diff", "score", "power"),
     "Data": ("prepare", "fetch", "audit"),
     "Verify": ("verify", "reproduce", "stale", "export", "import"),
-    "Develop": ("list", "describe", "new", "doctor"),
+    "Develop": ("list", "describe", "new", "check", "doctor"),
 }
 
 

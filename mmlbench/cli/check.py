@@ -1,0 +1,33 @@
+"""`mmlbench check`: the conformance suite over one plug-in."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+import tempfile
+from pathlib import Path
+
+from ..registry.index import use_plugins
+
+
+def check(arguments: argparse.Namespace) -> int:
+    """Print one line for each check; return 1 where one failed."""
+    use_plugins(arguments.plugins)
+    # The suite makes runs as the commands do, so it stands a floor above them: it is named, not imported.
+    suite = importlib.import_module("mmlbench.testing.conformance")
+    with tempfile.TemporaryDirectory(prefix="mmlbench-check-") as folder:
+        outcomes = suite.check_plugin(arguments.name, Path(folder))
+    failed = 0
+    for outcome in outcomes:
+        if outcome.problem:
+            failed += 1
+            line = f"FAILED   {outcome.check}: {outcome.problem}. {outcome.fix}"
+        elif outcome.skipped:
+            line = f"skipped  {outcome.check}: {outcome.skipped}"
+        else:
+            line = f"ok       {outcome.check}"
+        sys.stdout.write(line + "\n")
+    tried = sum(not outcome.skipped for outcome in outcomes)
+    sys.stdout.write(f"{tried - failed} of {tried} checks passed\n")
+    return 1 if failed or not tried else 0
