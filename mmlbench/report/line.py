@@ -26,6 +26,12 @@ def gap_row(
     return view.find(group, label, metric, modality, "probe", baseline, "competition_gap", rule)
 
 
+def one_seed(view: ResultSet, group: GroupKey) -> bool:
+    """Whether every ranked row of a group is one trained model, so that no rank can be told."""
+    ranked = [row for row in view.entries(group) if row.rank_group is not None]
+    return bool(ranked) and all(row.n_seeds == 1 for row in ranked)
+
+
 @dataclass(frozen=True)
 class Line:
     """A label of a group under one selection rule, and in long tables one of its modalities.

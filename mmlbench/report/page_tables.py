@@ -14,7 +14,7 @@ from ..analysis.result_set import GroupKey, ResultSet
 from ..analysis.rows import Row
 from ..results.plugin_facts import CONTROL, LOGIT_MEAN
 from ..study import selection
-from .line import Line
+from .line import Line, one_seed
 from .numbers import by_construction
 from .render.html import BoardLine, board_html
 from .table import plain
@@ -43,6 +43,8 @@ def rules_of(view: ResultSet, group: GroupKey) -> list[str]:
 def shades(view: ResultSet, group: GroupKey) -> dict[str, str]:
     """Return label -> css class of its rank group: the first group, and the others by turns."""
     found: dict[str, str] = {}
+    if one_seed(view, group):
+        return found
     order = sorted({row.rank_group for row in view.entries(group) if row.rank_group})
     for entry in view.entries(group):
         if entry.rank_group:

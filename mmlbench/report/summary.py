@@ -99,7 +99,7 @@ def headline_of(view: ResultSet, group: GroupKey) -> list[str]:
     ranked = [row for row in view.entries(group) if row.rank_group is not None]
     best = [row.label for row in ranked if row.rank_group == 1]
     if len(ranked) > 1 and all(row.n_seeds == 1 for row in ranked):
-        lines.append("One seed: these are single trained models, and nothing is separated.")
+        lines.append("Not ranked. One seed: these are single trained models, and nothing is separated.")
     elif len(best) == len(ranked) > 1:
         lines.append("Nothing separates the methods here.")
     elif len(best) == 1 < len(ranked):

@@ -49,9 +49,15 @@ class Name:
 
 @dataclass(frozen=True)
 class RankGroup:
-    """A rank group; `place` is None for a row that is not ranked."""
+    """A rank group; `place` is None for a row without one. Of single trained models none is shown."""
 
     place: int | None
+    ranked: bool = True
+
+    @property
+    def shown(self) -> int | None:
+        """The group that a reader sees."""
+        return self.place if self.ranked else None
 
 
 @dataclass(frozen=True)
@@ -102,6 +108,7 @@ class Standing:
 
     row: Row
     scale: Scale
+    group: RankGroup
 
 
 Value = Row | Name | RankGroup | Number | Heads | Drawing | Standing | str | int | float | None
@@ -133,7 +140,7 @@ def plain(value: Value) -> Shown:
             hidden = value.params and value.label == value.method  # the label names no parameter
             return Shown(f"{value.label} ({value.params})" if hidden else value.label)
         case RankGroup():
-            return Shown(str(value.place or ""))
+            return Shown(str(value.shown or "") if value.ranked else "not ranked")
         case Heads():
             said = ", ".join(f"{row.modality} {figure_of(row)}" for row in value.rows)
             return Shown(said, ("no fused prediction",))

@@ -20,6 +20,7 @@ from rich.console import Console
 from mmlbench.analysis.all_tables import make_frame
 from mmlbench.analysis.result_set import ResultSet
 from mmlbench.analysis.rows import Row
+from mmlbench.report.page import write_page
 from mmlbench.report.render.csv import csv_text
 from mmlbench.report.render.html import BoardLine, board_html, environment, table_html
 from mmlbench.report.render.latex import latex, latex_text
@@ -163,3 +164,25 @@ def test_a_table_without_rows_has_the_heading_of_its_columns(view: ResultSet) ->
     assert empty.lines == [] and csv_text([empty]).startswith(
         "dataset,split,recipe,encoder,label,method,params,noise_on"
     )
+
+
+def one_seed_study(folder: Path, seeds: tuple[int, ...]) -> tuple[ResultSet, str]:
+    """Return a study's results and its page."""
+    fake_runs.write_study(folder, [small(seeds=seeds, groups=())])
+    found = ResultSet.parse(read_json(folder / "plan.json"), *make_frame(folder, folder))
+    return found, write_page(found, folder / "leaderboard.html", {}, {}, lambda method: "other")
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 1)])
+def test_single_trained_models_are_not_ranked(seeds: tuple[int, ...], tmp_path: Path) -> None:
+    found, page = one_seed_study(tmp_path, seeds)
+    single, table = len(seeds) == 1, accuracy_table(found, found.groups()[0])
+    assert ('class="place"' in page) != single
+    assert ('<tr class="first"' in page or '<td class="wide best"' in page) != single
+    assert ("not ranked</small></td>" in page) == single
+    assert ("not ranked" in terminal_text(table)) == single
+    assert (r"$^{\bullet}$" in latex([table])) != single
+    lines = list(csv.DictReader(io.StringIO(csv_text([table]))))
+    assert {row["label"]: row["group"] for row in lines if row["group"]} == {
+        row.label: str(row.rank_group) for row in found.entries(found.groups()[0]) if row.rank_group
+    }

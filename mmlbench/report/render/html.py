@@ -104,17 +104,18 @@ def html_cell(column: Column[Any], row: Any) -> HtmlCell:
         case Row():
             return HtmlCell(_row_facts(value, shown, "p_adjusted" in column.fields), shown)
         case RankGroup():
-            return HtmlCell({"data-order": str(value.place or 999)}, Shown(), value.place)
+            small = Shown() if value.ranked else Shown("", (str(shown),))
+            return HtmlCell({"data-order": str(value.shown or 999)}, small, value.shown)
         case Number():
             return HtmlCell({"data-order": number(value.value)}, shown)
         case Drawing():
             order = number(value.row.value) if value.row is not None else ""
             return HtmlCell({"class": "bar", "data-order": order}, Shown(), drawing=interval_svg(value))
         case Standing():
-            first = value.row.rank_group == 1
+            first = value.group.shown == 1
             drawing = interval_svg(Drawing(value.row, value.scale, "top" if first else "low"))
             facts = {"class": "wide best" if first else "wide", "data-order": _order(value.row, shown)}
-            return HtmlCell(facts, shown, value.row.rank_group, drawing)
+            return HtmlCell(facts, shown, value.group.shown, drawing)
         case Heads():
             return HtmlCell({"data-order": ""}, shown)
         case None:

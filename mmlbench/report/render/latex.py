@@ -70,7 +70,7 @@ def _heading(column: Column[Any]) -> str:
 
 def _place(columns: Sequence[Column[Any]], row: Any) -> int | None:
     """Return a row's rank group, None where the table has none."""
-    found = [value.place for column in columns if isinstance(value := column.value(row), RankGroup)]
+    found = [value.shown for column in columns if isinstance(value := column.value(row), RankGroup)]
     return next(iter(found), None)
 
 

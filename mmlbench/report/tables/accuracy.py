@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ...analysis.result_set import GroupKey, ResultSet
 from ...analysis.rows import Row, cell_text
 from ...storage.words import plural
-from ..line import CSV_ONLY, Line, count_columns, heading, key_of, lines_of, selection_column
+from ..line import CSV_ONLY, Line, count_columns, heading, key_of, lines_of, one_seed, selection_column
 from ..notes import (
     ONE_OF_ALL,
     TARGET,
@@ -79,6 +79,7 @@ def accuracy_table(view: ResultSet, group: GroupKey, lines: Sequence[Line] | Non
         "was picked on the test set.",
         "Group 1 is what nothing separates from the best (all pairs, Holm); within a group the order is not known. "
         f"{ONE_OF_ALL} p (Holm) is corrected for the rows of its own column, compared with the same reference.",
+        *(["Not ranked: with one seed each row is a single trained model."] if one_seed(view, group) else []),
         tuned_note(view.entries(group)),
         *no_logit_mean(view.entries(group)),
         *mixed_notes(view, group),
@@ -140,7 +141,9 @@ def _columns(view: ResultSet, group: GroupKey) -> list[Column[Line]]:
 # ---- the cells -------------------------------------------------------------------------------------------------
 def _rank_group(line: Line) -> Value:
     row = line.accuracy()
-    return RankGroup(row.rank_group if row is not None else None)
+    if row is None or row.rank_group is None:
+        return RankGroup(None)
+    return RankGroup(row.rank_group, not one_seed(line.view, line.group))
 
 
 def _shown_row(line: Line) -> Row:
@@ -164,8 +167,7 @@ def _scale(view: ResultSet, group: GroupKey) -> Scale:
 def _drawing(line: Line, scale: Scale) -> Value:
     if isinstance(line, Ceiling):
         return Drawing(None, scale, "")
-    row = line.accuracy()
-    return Drawing(row, scale, "top" if row is not None and row.rank_group == 1 else "low")
+    return Drawing(line.accuracy(), scale, "top" if _rank_group(line) == RankGroup(1) else "low")
 
 
 def _difference(reference: str, spare: bool) -> Column[Line]:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from ...analysis.result_set import GroupKey, ResultSet
 from ...analysis.rows import Row
+from ..line import one_seed
 from ..numbers import far_words, interval, percent
-from ..table import Column, Scale, Shown, Standing, Table, Value, name_column
+from ..table import Column, RankGroup, Scale, Shown, Standing, Table, Value, name_column
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,11 @@ def standings_table(view: ResultSet) -> Table[Places]:
 
 
 def _column(view: ResultSet, group: GroupKey, places: list[Places]) -> Column[Places]:
-    scale = Scale.around(one.rows.get(group) for one in places)
+    scale, ranked = Scale.around(one.rows.get(group) for one in places), not one_seed(view, group)
 
     def value(one: Places) -> Value:
         row = one.rows.get(group)
-        return None if row is None else Standing(row, scale)
+        return None if row is None else Standing(row, scale, RankGroup(row.rank_group, ranked))
 
     return Column(view.title(group), view.title(group), value, _shown)
 
