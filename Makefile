@@ -15,14 +15,15 @@ SUPPORTED  := 3.11 3.12 3.13
 ALL_TABLES := results/all_tables.csv
 
 .DEFAULT_GOAL := help
-.PHONY: help env results quick leaderboard test test-long test-browser test-tex test-reference test-slurm slurm-demo docs lint clean
+.PHONY: help env results quick leaderboard test test-all test-long test-browser test-tex test-reference test-slurm slurm-demo docs lint clean
 
 help:
 	@echo 'make results    make the environment, run the default grid, show the leaderboard (about 10 minutes on 2 cores)'
 	@echo 'make quick      the same with a grid of about 90 seconds (config/quick.yaml), to see that it works'
 	@echo 'make leaderboard  open the page of the last study in the browser'
 	@echo 'make test       the tests, without those marked slow'
-	@echo 'make test-long  the tests marked slow'
+	@echo 'make test-long  the tests marked slow; PART=2/3: one third of them'
+	@echo 'make test-all   every test, those marked slow included; it may take hours'
 	@echo 'make test-browser  the page in a real Chromium; make test-tex: the LaTeX tables by a real TeX (else not run)'
 	@echo 'make test-reference  resampling against librosa and resampy, which it installs (500 MB)'
 	@echo 'make test-slurm the tests on a real SLURM cluster that they stand up here (root on Debian; about 8 minutes)'
@@ -64,9 +65,14 @@ leaderboard: env
 test: env
 	OMP_NUM_THREADS=1 python -m pytest -m 'not slow and not browser and not tex' -n $(WORKERS)
 
+PART ?= 1/1
 # pytest ends with 5 where no test is marked slow: nothing ran, and nothing failed.
 test-long: env
-	OMP_NUM_THREADS=1 python -m pytest -m slow -n $(WORKERS) || test $$? -eq 5
+	OMP_NUM_THREADS=1 python -m pytest -m slow --part $(PART) -n $(WORKERS) || test $$? -eq 5
+
+# What needs a browser or TeX is skipped, with the reason, where there is none; `make test-slurm` is apart.
+test-all: env
+	OMP_NUM_THREADS=1 python -m pytest -rs -n $(WORKERS)
 
 # Each of the workers has a cluster of its own; most of the time is waiting. Elsewhere than on Debian as root they are
 # skipped with the reason; SLURM=required makes that a failure.

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import sys
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,31 @@ from mmlbench.results.run_folder import RunFolder
 from mmlbench.study.run_spec import RunSpec
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Take one of several parts of the tests that were chosen: `--part 2/3`."""
+    parser.addoption("--part", default="1/1", metavar="K/N")
+
+
+def part_of(name: str, parts: int) -> int:
+    """Return which part, from 1 on, a test belongs to: by its name alone, so that a new test moves no other."""
+    return zlib.crc32(name.encode()) % parts + 1
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the tests of the other parts out, and count them as deselected.
+
+    Raises:
+        UsageError: the option is not two numbers, the first of them at most the second.
+    """
+    number, _, parts = config.getoption("--part").partition("/")
+    if not (number.isdecimal() and parts.isdecimal() and 1 <= int(number) <= int(parts)):
+        raise pytest.UsageError("--part takes K/N, such as 2/3")
+    others = [item for item in items if part_of(item.nodeid, int(parts)) != int(number)]
+    if others:
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if part_of(item.nodeid, int(parts)) == int(number)]
 
 
 @pytest.fixture(scope="session", autouse=True)

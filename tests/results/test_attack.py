@@ -222,6 +222,7 @@ TYPED = (
 )
 
 
+@pytest.mark.slow  # every command in a process of its own
 @pytest.mark.parametrize("in_a_run", [True, False], ids=["in a run", "beside the runs"])
 def test_no_command_runs_what_lies_among_the_results(honest: Path, tmp_path: Path, in_a_run: bool) -> None:
     """All commands, typed in the very folder, since Python looks into the present one; the plug-in index is new."""
@@ -303,6 +304,7 @@ def test_the_description_of_plug_ins_reads_nothing_of_the_present_folder(tmp_pat
     assert load_index().find("method", "joint") and not (tmp_path / "flag").exists()
 
 
+@pytest.mark.slow
 def test_under_snakemake(laid: tuple[Path, Path, Path], tmp_path: Path) -> None:
     """The results folder of a project holds the attack; the one command plans, trains, and makes tables."""
     results, folder, flag = laid
