@@ -34,11 +34,9 @@ def finite(rows: list[Row]) -> bool:
 
 
 def test_a_run_whose_labels_disagree_with_the_dataset(tiny, tmp_path: Path) -> None:
-    spec = tiny.spec("joint")
     run = tiny.run("joint", tmp_path)
-    cell = configs.Cell("joint", "small_cnn", spec).plain()
-    plan = {"name": "x", "headline": "last", "baseline": "joint", "plugins": [str(PLUGINS)], "cells": [cell]}
-    write_json(tmp_path / "plan.json", plan)
+    block = {"dataset": "tiny", "recipe_set": FEW_EPOCHS, "seeds": [0], "methods": ["joint"]}
+    write_json(tmp_path / "plan.json", configs.study({"plugins": [str(PLUGINS)], "grid": [block]}).plan())
     rows_of(tmp_path, tiny.cache)
     arrays = read_arrays(run.path / "predictions.npz")
     arrays["test/label"] = (arrays["test/label"] + 1) % len(run.record["class_names"])
