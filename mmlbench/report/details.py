@@ -90,13 +90,13 @@ def _scores(run: RunFolder) -> dict[str, str]:
     """Return rule -> a run's accuracy on test in percent, with the epoch that the rule picked."""
     label, scores = run.predictions["test/label"], {}
     for rule in RULES:
-        said = []
+        heads = []
         for name in _heads(run, rule):
             right = correct(run.predictions[f"{rule}/test/{name}"], label, f"{run.name}: {rule} {name}")
-            said.append(f"{name.partition('/')[2]} {percent(float(right.mean()))}".strip())
+            heads.append(f"{name.partition('/')[2]} {percent(float(right.mean()))}".strip())
         epochs = [str(one["epoch"] + 1) for one in run.record["selected"].get(rule) or ()]
         at = f" (epoch {', '.join(epochs)})" if epochs else ""
-        scores[rule] = f"{', '.join(said)}{at}" if said else ""
+        scores[rule] = f"{', '.join(heads)}{at}" if heads else ""
     return scores
 
 

@@ -192,8 +192,8 @@ def _difference(a: Row, b: Row) -> str:
     # each side's own reach, for an interval near a bound is not symmetric; the squares add
     low = value - unit * math.hypot(b.value - b.ci_low, a.ci_high - a.value)
     high = value + unit * math.hypot(b.ci_high - b.value, a.value - a.ci_low)
-    said = "not told apart" if low <= 0 <= high else "apart"
-    return f"{signed(value, 2)} [{signed(low)}, {signed(high)}], {said}"
+    verdict = "not told apart" if low <= 0 <= high else "apart"
+    return f"{signed(value, 2)} [{signed(low)}, {signed(high)}], {verdict}"
 
 
 def _name(row: Row) -> str:

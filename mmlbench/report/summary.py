@@ -127,13 +127,13 @@ def _unequal_seeds(view: ResultSet, group: GroupKey, ranked: list[Row]) -> list[
     rows = view.of(group, "accuracy", "difference", view.headline)
     if not any(row.common_seeds for row in rows):
         return []
-    said = (
+    sentence = (
         "The rows differ in their seeds: a difference is over those that both rows have, so it need not be that of "
     )
-    said += "their accuracies."
+    sentence += "their accuracies."
     if lone and len(lone) < len(ranked):
-        said += f" {_joined(lone)}: one seed, so intervals with it are about that trained model and look narrow."
-    return [said]
+        sentence += f" {_joined(lone)}: one seed, so intervals with it are about that trained model and look narrow."
+    return [sentence]
 
 
 def _competition(view: ResultSet, group: GroupKey) -> list[str]:
@@ -145,23 +145,23 @@ def _competition(view: ResultSet, group: GroupKey) -> list[str]:
     worst = max(values, key=lambda m: values[m].value or 0.0)
     row = gap_row(view, group, view.baseline, "worst") or values[worst]
     if row.ci_low is None:
-        said = f"{view.baseline} changed the {worst} encoder by {figure_of(row)} points of probe accuracy (gap)"
+        sentence = f"{view.baseline} changed the {worst} encoder by {figure_of(row)} points of probe accuracy (gap)"
     elif row.ci_low > 0:
-        said = f"Under {view.baseline} the {worst} encoder lost {abs(row.value or 0):.1f} points {interval(row)}"
+        sentence = f"Under {view.baseline} the {worst} encoder lost {abs(row.value or 0):.1f} points {interval(row)}"
         if len(values) > 1:  # the same gap stands in the table of gaps, with a narrower interval
-            said += f" ({worst_level(len(values))} interval, as it is the worst of {len(values)}; at 95 %: "
-            said += f"{interval(values[worst])})"
+            sentence += f" ({worst_level(len(values))} interval, as it is the worst of {len(values)}; at 95 %: "
+            sentence += f"{interval(values[worst])})"
     else:
         return [f"No competition gap of {view.baseline} could be told from 0, for any modality."]
     beyond = gap_row(view, group, view.baseline, worst, "gap_minus_control")
     if beyond is not None and beyond.value is not None:
-        said += f", {figure_of(beyond)} {interval(beyond)} beyond the control with a shuffled partner"
+        sentence += f", {figure_of(beyond)} {interval(beyond)} beyond the control with a shuffled partner"
     elif not view.control(group):
-        said += ", not yet compared with the control (add joint_shuffled_partner)"
+        sentence += ", not yet compared with the control (add joint_shuffled_partner)"
     kept = gap_row(view, group, view.baseline, worst, "retained")
     if kept is not None and kept.value is not None:
-        said += f"; it kept {figure_of(kept)} % of what training alone teaches it"
-    return [said + "."]
+        sentence += f"; it kept {figure_of(kept)} % of what training alone teaches it"
+    return [sentence + "."]
 
 
 def _joined(names: list[str]) -> str:

@@ -142,8 +142,8 @@ def plain(value: Value) -> Shown:
         case RankGroup():
             return Shown(str(value.shown or "") if value.ranked else "not ranked")
         case Heads():
-            said = ", ".join(f"{row.modality} {figure_of(row)}" for row in value.rows)
-            return Shown(said, ("no fused prediction",))
+            heads = ", ".join(f"{row.modality} {figure_of(row)}" for row in value.rows)
+            return Shown(heads, ("no fused prediction",))
         case Standing():
             return plain(value.row)
         case Number():
