@@ -8,6 +8,7 @@ import numpy as np
 
 from mmlbench.dataset import CacheWriter, Download, KnownFault, Listed, Sample, Split
 from mmlbench.decode import video
+from mmlbench.decode.fault import FaultKind
 from mmlbench.frontends import clips, lists
 from mmlbench.frontends.clips import AUDIO, STORED, ClipDataset, ClipParams, folder_with, modalities, open_raw
 from mmlbench.frontends.events import Event, clean, read_events
@@ -65,8 +66,8 @@ class AVE(ClipDataset):
     origin = "AVE_Dataset.zip, linked from the repository YapengTian/AVE-ECCV18"
     needs_raw = True
     known_faults = (
-        KnownFault("*", "some of its clips have no sound", "has no audio stream"),
-        KnownFault("*", "some of its events have no sound", "is silent"),
+        KnownFault("*", "some of its clips have no sound", FaultKind.NO_AUDIO),
+        KnownFault("*", "some of its events have no sound", FaultKind.SILENT),
     )
     downloads = (
         Download("AVE_Dataset.zip", "https://github.com/YapengTian/AVE-ECCV18", how=HOW, lists=SHA256,

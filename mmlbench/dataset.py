@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from .decode.fault import FaultKind
 from .errors import DataError
 from .params import DatasetParams, describe
 from .registry import Plugin
@@ -130,12 +131,12 @@ class KnownFault:
     Args:
         id: of the sample; a pattern such as '*' where many are concerned.
         what: is wrong, in words.
-        reason: what the reason that was found must hold; '' for any.
+        kind: that the fault which was found must be of; None for any.
     """
 
     id: str
     what: str
-    reason: str = ""
+    kind: FaultKind | None = None
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 
 import numpy as np
 
 from ..results.evaluation import INPUTS
 from ..results.groups import Entry, Group
+from ..results.logits_key import LogitsKey, LogitsKind
 from ..results.plugin_facts import CONTROL, LOGIT_MEAN
 from ..stats import (
     LEAST_ITEMS,
@@ -20,6 +21,7 @@ from ..stats import (
     holm,
     probability_best,
     proportion,
+    subset_name,
     two_part,
 )
 from .estimate_words import conditional_words
@@ -47,12 +49,17 @@ def entry_notes(entry: Entry, rule: str) -> list[str]:
     return notes
 
 
-def keys_of(entry: Entry, group: Group) -> Iterator[tuple[str, str, str]]:
-    """Yield (logits, modality, kind) of what an entry may have, in the order of the tables."""
-    yield "fused", "fused", "fused"
-    for kind in ("own_head", "sliced", "probe"):
-        for modality in group.modalities:
-            yield f"{kind}/{modality}", modality, kind
+def keys_of(rule: str, modalities: Sequence[str]) -> Iterator[LogitsKey]:
+    """Yield what an entry may have under a rule, in the order of the tables."""
+    yield LogitsKey(rule)
+    for kind in (LogitsKind.OWN_HEAD, LogitsKind.SLICED, LogitsKind.PROBE):
+        for modality in modalities:
+            yield LogitsKey(rule, kind, modality)
+
+
+def heads_of(rule: str, modalities: Sequence[str]) -> list[LogitsKey]:
+    """Return the fused logits and the modalities' own heads under a rule."""
+    return [LogitsKey(rule), *(LogitsKey(rule, LogitsKind.OWN_HEAD, modality) for modality in modalities)]
 
 
 def accuracy_rows(group: Group, headline: str, baseline: str) -> Iterator[Row]:
@@ -60,14 +67,14 @@ def accuracy_rows(group: Group, headline: str, baseline: str) -> Iterator[Row]:
     places = rank_groups(group, headline)
     for entry in group.entries:
         for rule in entry.rules:
-            for name, modality, kind in keys_of(entry, group):
-                matrix = entry.matrix(f"{rule}/{name}")
+            for key in keys_of(rule, group.modalities):
+                matrix = entry.matrix(key)
                 if matrix is None:
                     continue
-                what = What("accuracy", modality, "accuracy", kind, rule, unit="fraction")
+                what = What("accuracy", key.of, "accuracy", str(key.kind), rule, unit="fraction")
                 row = mean_row(group, entry, what, matrix, entry_notes(entry, rule))
-                row.far_seeds = far_from_others(group, entry, f"{rule}/{name}")
-                if kind == "fused" and rule == headline:
+                row.far_seeds = far_from_others(group, entry, key)
+                if key == LogitsKey(headline):
                     row.rank_group = places.get(entry.label)
                 yield row
     for reference in references(group, baseline):
@@ -77,7 +84,7 @@ def accuracy_rows(group: Group, headline: str, baseline: str) -> Iterator[Row]:
     yield from _resolution(group, headline)
 
 
-def far_from_others(group: Group, entry: Entry, key: str) -> tuple[int, ...]:
+def far_from_others(group: Group, entry: Entry, key: LogitsKey) -> tuple[int, ...]:
     """Return the seeds of an entry whose accuracy lies far from that of its others, as `Row.far_seeds` has them.
 
     What is usual over seeds is the median over the group's rows, where there are three of them or more.
@@ -90,7 +97,7 @@ def far_from_others(group: Group, entry: Entry, key: str) -> tuple[int, ...]:
     return tuple(entry.seeds[place] for place in far_seeds(matrix, usual))
 
 
-def far_in_either(group: Group, entry: Entry, reference: Entry, key: str) -> tuple[int, ...]:
+def far_in_either(group: Group, entry: Entry, reference: Entry, key: LogitsKey) -> tuple[int, ...]:
     """Return the common seeds that lie far from the others in either of two entries whose difference is taken."""
     found = {seed for one in (entry, reference) for seed in far_from_others(group, one, key)}
     return tuple(seed for seed in common_seeds(entry, reference) if seed in found)
@@ -105,7 +112,7 @@ def references(group: Group, baseline: str) -> list[Entry]:
 
 def ranked_entries(group: Group, headline: str) -> list[Entry]:
     """Return the entries that take part in the ranking: methods with a fused prediction, the control excepted."""
-    key = f"{headline}/fused"
+    key = LogitsKey(headline)
     apart = (CONTROL, LOGIT_MEAN)
     return [e for e in group.entries if e.method not in apart and e.runs and all(key in r.bits for r in e.runs)]
 
@@ -114,14 +121,14 @@ def rank_groups(group: Group, headline: str) -> dict[str, int]:
     """Return label -> rank group by all-pairs Holm on the fused accuracy of the headline rule."""
     entries = ranked_entries(group, headline)
     if len({entry.seeds for entry in entries}) > 1:
-        return _unequal_groups(group, entries, f"{headline}/fused")
-    matrices = [entry.matrix(f"{headline}/fused") for entry in entries]
+        return _unequal_groups(group, entries, LogitsKey(headline))
+    matrices = [entry.matrix(LogitsKey(headline)) for entry in entries]
     names = [entry.label for entry in entries]
     data = [matrix for matrix in matrices if matrix is not None]
     return {ranked.name: ranked.group for ranked in all_pairs_groups(names, data, group.clusters)}
 
 
-def _unequal_groups(group: Group, entries: list[Entry], key: str) -> dict[str, int]:
+def _unequal_groups(group: Group, entries: list[Entry], key: LogitsKey) -> dict[str, int]:
     """Do the same where the seeds differ: each pair over its common seeds, so that one short row spoils no other."""
     raw, differences = [], []
     for a, b in combinations(entries, 2):
@@ -136,7 +143,7 @@ def _unequal_groups(group: Group, entries: list[Entry], key: str) -> dict[str, i
     return places
 
 
-def paired(entry: Entry, reference: Entry, key: str) -> tuple[np.ndarray, tuple[int, ...]] | None:
+def paired(entry: Entry, reference: Entry, key: LogitsKey) -> tuple[np.ndarray, tuple[int, ...]] | None:
     """Return the difference entry - reference in points (seeds, n) over the common seeds, and these."""
     seeds = common_seeds(entry, reference)
     ours, theirs = entry.matrix(key, seeds), reference.matrix(key, seeds)
@@ -149,13 +156,13 @@ def _differences(group: Group, entry: Entry, reference: Entry) -> Iterator[Row]:
     if entry is reference:
         return
     for rule in entry.rules:
-        found = paired(entry, reference, f"{rule}/fused")
+        found = paired(entry, reference, LogitsKey(rule))
         if found is None:
             continue
         what = What("accuracy", "fused", "difference", "fused", rule, reference.label)
         row = mean_row(group, entry, what, found[0], entry_notes(entry, rule), [reference])
         over_common_seeds(row, found[1], entry, reference)
-        row.far_seeds = far_in_either(group, entry, reference, f"{rule}/fused")
+        row.far_seeds = far_in_either(group, entry, reference, LogitsKey(rule))
         yield row
 
 
@@ -167,7 +174,7 @@ def _best(group: Group, headline: str) -> Iterator[Row]:
     kinds = 0 if group.clusters is None else len(set(group.clusters.tolist()))
     if few or kinds >= MIN_CLUSTERS:
         return
-    data = [matrix for entry in entries if (matrix := entry.matrix(f"{headline}/fused", seeds)) is not None]
+    data = [matrix for entry in entries if (matrix := entry.matrix(LogitsKey(headline), seeds)) is not None]
     for entry, value in zip(entries, probability_best(data), strict=True):
         row = blank(group, entry, What("accuracy", "fused", "probability_best", "fused", headline, unit="fraction"))
         row.value, row.n_seeds, row.n_test = float(value), len(seeds), len(group.groups)
@@ -186,7 +193,7 @@ def _resolution(group: Group, headline: str) -> Iterator[Row]:
     Its variances are the mean of all pairs': those of the pairs with the baseline hang on the baseline's few seeds.
     """
     entries = ranked_entries(group, headline)
-    values = [(e, POINTS * matrix) for e in entries if (matrix := e.matrix(f"{headline}/fused")) is not None]
+    values = [(e, POINTS * matrix) for e in entries if (matrix := e.matrix(LogitsKey(headline))) is not None]
     pairs = max(1, len(entries) * (len(entries) - 1) // 2)
     row = between(group, ("accuracy", "fused", "resolution", headline), values, None, "difference", pairs)
     if row is not None:
@@ -199,7 +206,7 @@ def group_rows(group: Group, headline: str) -> Iterator[Row]:
         return
     names = sorted(set(group.groups.tolist()) - {""})
     for entry in group.entries:
-        matrix = entry.matrix(f"{headline}/fused")
+        matrix = entry.matrix(LogitsKey(headline))
         if matrix is None:
             continue
         for name in names:
@@ -215,16 +222,15 @@ def subset_rows(group: Group) -> Iterator[Row]:
     for entry in group.entries:
         yield from no_subsets(group, entry)
         by_inputs = evaluation_of(entry).missing == INPUTS
-        keys = sorted({key for run in entry.runs for key in run.bits if "/fused@" in key})
-        for key in sorted(keys, key=lambda k: (entry.rules.index(k.split("/", 1)[0]), k)):
+        keys = {key for run in entry.runs for key in run.bits if key.fill}
+        for key in sorted(keys, key=lambda k: (entry.rules.index(k.rule), str(k))):
             matrix = entry.matrix(key)
             if matrix is None:
                 continue
-            rule, name = key.split("/", 1)
-            filling, present = name.removeprefix("fused@").split(":", 1)
-            what = What("subsets", present, f"accuracy@{filling}", "subset", rule, unit="fraction")
+            present = subset_name(key.present)
+            what = What("subsets", present, f"accuracy@{key.fill}", "subset", key.rule, unit="fraction")
             notes = [
-                "no modality is there" if present == "none" else f"only {present} is there",
-                filled(entry, filling) if by_inputs else words.get(filling, ""),
+                f"only {present} is there" if key.present else "no modality is there",
+                filled(entry, key.fill) if by_inputs else words.get(key.fill, ""),
             ]
-            yield mean_row(group, entry, what, matrix, [*notes, *entry_notes(entry, rule)])
+            yield mean_row(group, entry, what, matrix, [*notes, *entry_notes(entry, key.rule)])

@@ -13,11 +13,12 @@ import numpy as np
 from ..errors import DataError
 from ..results.groups import Entry, Group, Loaded
 from ..results.load import load
+from ..results.logits_key import LogitsKey
 from ..results.plugin_facts import CONTROL, LOGIT_MEAN
 from ..results.scored_run import Run
 from ..stats import Estimate
 from ..study.regroup import Regroup
-from .accuracy import accuracy_rows, entry_notes, group_rows, subset_rows
+from .accuracy import accuracy_rows, entry_notes, group_rows, heads_of, subset_rows
 from .estimate_words import estimate_notes
 from .gaps import gap_rows
 from .literature import read_published
@@ -99,14 +100,13 @@ def bayes_rows(group: Group, headline: str) -> Iterator[Row]:
         row.value, row.note = float(value), "closed form: no classifier does better"
         yield row
     for entry in group.entries:
-        names = [("fused", "fused", "fused"), *((f"own_head/{m}", m, "own_head") for m in group.modalities)]
-        for name, modality, kind in names:
-            matrix = entry.matrix(f"{headline}/{name}")
-            if matrix is None or modality not in group.bayes:
+        for key in heads_of(headline, group.modalities):
+            matrix = entry.matrix(key)
+            if matrix is None or key.of not in group.bayes:
                 continue
-            what = What("bayes", modality, "difference", kind, headline, "bayes")
+            what = What("bayes", key.of, "difference", str(key.kind), headline, "bayes")
             notes = entry_notes(entry, headline)
-            yield mean_row(group, entry, what, POINTS * (matrix - group.bayes[modality]), notes)
+            yield mean_row(group, entry, what, POINTS * (matrix - group.bayes[key.of]), notes)
 
 
 def mixed_rows(group: Group) -> Iterator[Row]:
@@ -143,12 +143,11 @@ def leak_rows(loaded: Loaded) -> Iterator[Row]:
 
 
 def _leaks(first: Group, before: Entry, second: Group, after: Entry, rule: str) -> Iterator[Row]:
-    names = [("fused", "fused", "fused"), *((f"own_head/{m}", m, "own_head") for m in second.modalities)]
-    for name, modality, kind in names:
-        a, b = before.matrix(f"{rule}/{name}"), after.matrix(f"{rule}/{name}")
+    for key in heads_of(rule, second.modalities):
+        a, b = before.matrix(key), after.matrix(key)
         if a is None or b is None:
             continue
-        what = What("leak", modality, "difference", kind, rule, f"split {first.split}")
+        what = What("leak", key.of, "difference", str(key.kind), rule, f"split {first.split}")
         notes = [f"{second.split} minus {first.split}; two test sets, taken as independent"]
         earlier, later = group_estimate(first, POINTS * a), group_estimate(second, POINTS * b)
         for split, one in ((first.split, earlier), (second.split, later)):
@@ -189,7 +188,7 @@ def pareto(group: Group, headline: str) -> dict[str, tuple[float | None, float |
         own = _mean([sum(_train_flops(s.record, s.stage_epochs) for s in run.sources) for run in entry.runs])
         reused = {name for run in entry.runs for source in run.sources for name in source.record["requires"]}
         others = [found_cost(group, name) for name in sorted(reused)] if entry.method != LOGIT_MEAN else []
-        matrix = entry.matrix(f"{headline}/fused")
+        matrix = entry.matrix(LogitsKey(headline))
         cost = None if own is None or None in others else own + sum(other or 0.0 for other in others)
         found[entry.label] = (None if matrix is None else float(matrix.mean()), cost)
     there = {label: (v, c, 0.0) for label, (v, c) in found.items() if v is not None and c is not None}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -65,23 +66,33 @@ def _wanted(plan: Mapping[str, Any]) -> dict[str, dict[tuple[str, str], None]]:
     return wanted
 
 
-def audit_lines(found: Findings, dataset: str, split: str) -> list[str]:
-    """Return what a reader of the results has to know of a split's data, gravest first, as sentences.
+@dataclass(frozen=True)
+class AuditText:
+    """What a reader of the results has to know of a split's data.
 
-    [] where the data were not audited.
+    Attributes:
+        lines: sentences, gravest first; none where the data were not audited.
+        grave: whether there is a leak or a fault.
     """
+
+    lines: tuple[str, ...] = ()
+    grave: bool = False
+
+
+def audit_text(found: Findings, dataset: str, split: str) -> AuditText:
+    """Return what the audit of a split's data found, in words."""
     findings = found.get((dataset, split))
     if findings is None:
-        return []
+        return AuditText()
     grave = [f for level in ("leak", "fault") for f in findings if f.level == level]
     if not grave:
         groups = [f.of for f in findings if f.check == "groups"]
         shared = ", ".join(dict.fromkeys(["id", *groups, "row, byte or near-identical content"]))
-        return [f"Audit of the data: no {shared} is in two parts; every id has one label."]
+        return AuditText((f"Audit of the data: no {shared} is in two parts; every id has one label.",))
     lines = [_sentence(f) for f in grave[:LINES]]
     if len(grave) > LINES:
         lines.append(f"{len(grave) - LINES} more in tables/audit.csv.")
-    return [f"Audit of the data: {lines[0]}", *lines[1:]]
+    return AuditText((f"Audit of the data: {lines[0]}", *lines[1:]), grave=True)
 
 
 def _sentence(finding: Finding) -> str:

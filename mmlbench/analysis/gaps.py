@@ -9,6 +9,7 @@ import numpy as np
 
 from ..results.evaluation import INPUTS
 from ..results.groups import Entry, Group
+from ..results.logits_key import LogitsKey, LogitsKind
 from ..stats import Estimate
 from .accuracy import far_in_either
 from .missing import MASKED, evaluation_of, no_gap
@@ -47,7 +48,7 @@ def gap_rows(group: Group, headline: str) -> Iterator[Row]:
 
 def _zero(group: Group, entry: Entry, alone: Entry, rule: str) -> Iterator[Row]:
     """Yield the gap of zero and the retained share of one."""
-    if alone.matrix(f"{rule}/probe/{group.modalities[0]}") is None:
+    if alone.matrix(LogitsKey(rule, LogitsKind.PROBE, group.modalities[0])) is None:
         return
     for modality in (*group.modalities, "mean", "worst"):
         row = blank(group, entry, What(TABLE, modality, "gap", "probe", rule, alone.label), also=[alone])
@@ -64,17 +65,19 @@ def _constructed(row: Row, value: float, entry: Entry) -> Row:
     return row
 
 
-def probe_gap(group: Group, entry: Entry, reference: Entry, rule: str, kind: str = "probe") -> dict[str, np.ndarray]:
+def probe_gap(
+    group: Group, entry: Entry, reference: Entry, rule: str, kind: LogitsKind = LogitsKind.PROBE
+) -> dict[str, np.ndarray]:
     """Return modality -> reference - entry in points, (common seeds, n): what the entry's probe lost.
 
     Args:
-        kind: of the reference's prediction, `probe` or `own_head`.
+        kind: of the reference's prediction, a probe or an own head.
     """
     seeds = common_seeds(entry, reference)
     found = {}
     for modality in group.modalities:
-        better = reference.matrix(f"{rule}/{kind}/{modality}", seeds)
-        after = entry.matrix(f"{rule}/probe/{modality}", seeds)
+        better = reference.matrix(LogitsKey(rule, kind, modality), seeds)
+        after = entry.matrix(LogitsKey(rule, LogitsKind.PROBE, modality), seeds)
         if better is not None and after is not None:
             found[modality] = POINTS * (better - after)
     return found
@@ -93,7 +96,7 @@ def _gaps(group: Group, entry: Entry, alone: Entry, rule: str) -> Iterator[Row]:
 
     for modality, matrix in gaps.items():
         row = row_of(What(TABLE, modality, "gap", "probe", rule, alone.label), matrix)
-        row.far_seeds = far_in_either(group, entry, alone, f"{rule}/probe/{modality}")
+        row.far_seeds = far_in_either(group, entry, alone, LogitsKey(rule, LogitsKind.PROBE, modality))
         yield row
     mean = np.mean(list(gaps.values()), axis=0)
     yield row_of(What(TABLE, "mean", "gap", "probe", rule, alone.label), mean)
@@ -105,7 +108,7 @@ def _gaps(group: Group, entry: Entry, alone: Entry, rule: str) -> Iterator[Row]:
     row.worst_modality = worst
     yield worst_of(count, row)
     yield from _beyond_control(group, entry, alone, rule)
-    for modality, matrix in probe_gap(group, entry, alone, rule, "own_head").items():
+    for modality, matrix in probe_gap(group, entry, alone, rule, LogitsKind.OWN_HEAD).items():
         row = row_of(What(TABLE, modality, "gap_head", "own_head", rule, alone.label), matrix)
         row.meaning = join([row.meaning, "own head trained alone minus probe"])
         yield row
@@ -131,8 +134,8 @@ def _beyond_control(group: Group, entry: Entry, alone: Entry, rule: str) -> Iter
 def _retained(group: Group, entry: Entry, alone: Entry, rule: str) -> Iterator[Row]:
     seeds = common_seeds(entry, alone)
     for modality in group.modalities:
-        after = entry.matrix(f"{rule}/probe/{modality}", seeds)
-        best = alone.matrix(f"{rule}/probe/{modality}", seeds)
+        key = LogitsKey(rule, LogitsKind.PROBE, modality)
+        after, best = entry.matrix(key, seeds), alone.matrix(key, seeds)
         floor = group.initial(modality, seeds)
         if after is None or best is None or floor is None:
             continue

@@ -44,6 +44,7 @@ SCHEMA: dict[str, Any] = {
         "address": {"type": "string", "pattern": r"^https://\S+\.\S+$"},
         "measured_by": _TEXT,
         "read": _TEXT,
+        "second_hand": {"type": "boolean"},
         "protocol": {
             "type": "object",
             "required": ["test_set", "selection", "recipes", "why_not", "seeds"],
@@ -66,6 +67,7 @@ class Source:
     """A paper or a repository that prints numbers.
 
     Attributes:
+        read: what was read. second_hand: it was read in notes of somebody else, not in the source.
         test_set: dataset -> split of ours with the same test samples. selection: the rule that picked the epoch, or
             'unknown'. recipes: names of our recipes with its front end and training. why_not: what stands in the
             way of a comparison, where something does.
@@ -81,6 +83,7 @@ class Source:
     selection: str
     recipes: tuple[str, ...]
     why_not: str
+    second_hand: bool = False
 
 
 @dataclass(frozen=True)
@@ -143,6 +146,7 @@ def read_source(path: Path) -> list[PublishedResult]:
         selection=protocol["selection"],
         recipes=tuple(protocol["recipes"]),
         why_not=protocol["why_not"],
+        second_hand=found.get("second_hand", False),
     )
     return [PublishedResult(source, **figure) for figure in found["figures"]]
 

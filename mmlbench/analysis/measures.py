@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from ..results.groups import Entry, Group
+from ..results.logits_key import LogitsKey, LogitsKind, parse_logits
 from ..results.score import adaptive_ece, balanced_of, f1_of
 from ..stats import MOST_PLAYERS, shapley, subset_name, table_pseudo_values
 from ..storage.words import plural
-from .accuracy import entry_notes, ranked_entries
+from .accuracy import entry_notes, heads_of, ranked_entries
 from .missing import filled
 from .resolution import Values, between, resolution_row
 from .row_builders import (
@@ -35,11 +36,6 @@ TABLE_METRICS = {"macro_f1": f1_of, "balanced_accuracy": balanced_of}
 BEST = "best unimodal"
 
 
-def names_of(group: Group) -> list[tuple[str, str, str]]:
-    """Return (logits, modality, kind) of fused and own-head predictions."""
-    return [("fused", "fused", "fused"), *((f"own_head/{m}", m, "own_head") for m in group.modalities)]
-
-
 def measure_rows(group: Group, headline: str, baseline: str) -> Iterator[Row]:
     """Yield macro-F1, balanced accuracy, NLL and calibration error of fused and own-head predictions, and what
     difference of each to the baseline the table can resolve.
@@ -51,22 +47,22 @@ def measure_rows(group: Group, headline: str, baseline: str) -> Iterator[Row]:
     ranked = ranked_entries(group, headline)
     for entry in group.entries:
         for rule in (rule for rule in entry.rules if rule != "test"):
-            for name, modality, kind in names_of(group):
-                key, notes = f"{rule}/{name}", [lacking, *entry_notes(entry, rule)]
+            for key in heads_of(rule, group.modalities):
+                notes = [lacking, *entry_notes(entry, rule)]
                 nll = entry.values("nll", key)
                 if nll is None:
                     continue
                 values = {"nll": nll.astype(np.float64)}
-                for metric, found, row in _table_metrics(group, entry, rule, key, modality, kind, notes):
+                for metric, found, row in _table_metrics(group, entry, key, notes):
                     if not row.no_interval:
                         values[metric] = POINTS * found
                     yield row
-                what = What("measures", modality, "nll", kind, rule, unit="nats")
+                what = What("measures", key.of, "nll", str(key.kind), rule, unit="nats")
                 yield mean_row(group, entry, what, values["nll"], notes)
-                if key == f"{headline}/fused" and entry in ranked:
+                if key == LogitsKey(headline) and entry in ranked:
                     for metric, found in values.items():
                         compared.setdefault(metric, []).append((entry, found))
-                yield _calibration(group, entry, rule, key, modality, kind, notes)
+                yield _calibration(group, entry, key, notes)
 
     for metric, several in compared.items():
         place, unit = ("measures", "fused", f"resolution@{metric}", headline), "nats" if metric == "nll" else "points"
@@ -75,7 +71,7 @@ def measure_rows(group: Group, headline: str, baseline: str) -> Iterator[Row]:
 
 
 def _table_metrics(
-    group: Group, entry: Entry, rule: str, key: str, modality: str, kind: str, notes: list[str]
+    group: Group, entry: Entry, key: LogitsKey, notes: list[str]
 ) -> Iterator[tuple[str, np.ndarray, Row]]:
     predicted = entry.values("predicted", key)
     if predicted is None or predicted.shape[1] < 2:
@@ -86,7 +82,7 @@ def _table_metrics(
     message = f"up to {plural(count, 'class')} never predicted, {which}" if count else ""
     for metric, function in TABLE_METRICS.items():
         values = table_pseudo_values(function, group.label, predicted, len(group.class_names))
-        what = What("measures", modality, metric, kind, rule, unit="fraction")
+        what = What("measures", key.of, metric, str(key.kind), key.rule, unit="fraction")
         row = mean_row(group, entry, what, values, ["on jackknife values", message, *notes])
         small = small_class(group)
         yield metric, values, without_interval(row, SMALL_CLASS, small) if small else row
@@ -110,12 +106,12 @@ def small_class(group: Group) -> str:
     return f"no interval: class {name} has {count} test sample{'s' * (count > 1)}{more}"
 
 
-def _calibration(group: Group, entry: Entry, rule: str, key: str, modality: str, kind: str, notes: list[str]) -> Row:
+def _calibration(group: Group, entry: Entry, key: LogitsKey, notes: list[str]) -> Row:
     """Return the ECE; it is biased upwards by sampling, and no interval for it has been shown to hold."""
     bits, sure = entry.matrix(key), entry.values("confidence", key)
     assert bits is not None and sure is not None
     values = [adaptive_ece(c, b) for c, b in zip(sure, bits, strict=True)]
-    row = blank(group, entry, What("measures", modality, "ece", kind, rule, unit="fraction"))
+    row = blank(group, entry, What("measures", key.of, "ece", str(key.kind), key.rule, unit="fraction"))
     row.value, row.n_seeds = known(float(np.mean(values))), len(values)
     row.sd = known(float(np.std(values, ddof=1))) if len(values) > 1 else None
     row.note = join(["15 bins of equal size; biased upwards, no interval", *notes, row.note])
@@ -133,7 +129,7 @@ CLASS_WORDS = {
 def class_rows(group: Group, headline: str) -> Iterator[Row]:
     """Yield the fused accuracy on each class under the headline rule."""
     for entry in group.entries:
-        matrix = entry.matrix(f"{headline}/fused")
+        matrix = entry.matrix(LogitsKey(headline))
         if matrix is None:
             continue
         for k, name in enumerate(group.class_names):
@@ -146,7 +142,7 @@ def class_rows(group: Group, headline: str) -> Iterator[Row]:
                 yield row
                 continue
             estimate = group_estimate(group, matrix[:, mine], where=mine, bits=True)
-            never = entry.values("predicted", f"{headline}/fused")
+            never = entry.values("predicted", LogitsKey(headline))
             lost = never is not None and not (never == k).any()
             state = ClassState.NEVER_PREDICTED if lost else ClassState.USUAL
             notes = [CLASS_WORDS[state], *entry_notes(entry, headline)]
@@ -169,7 +165,7 @@ def fusion_gain_rows(group: Group) -> Iterator[Row]:
 
 def _over(group: Group, entry: Entry, ensemble: Entry, rule: str) -> Iterator[Row]:
     seeds = common_seeds(entry, ensemble)
-    ours, theirs = (one.matrix(f"{rule}/fused", seeds) for one in (entry, ensemble))
+    ours, theirs = (one.matrix(LogitsKey(rule), seeds) for one in (entry, ensemble))
     if ours is not None and theirs is not None and seeds:
         what = What("fusion_gain", "fused", "fusion_gain", "fused", rule, ensemble.label)
         row = mean_row(group, entry, what, POINTS * (ours - theirs), entry_notes(entry, rule), [ensemble])
@@ -179,8 +175,8 @@ def _over(group: Group, entry: Entry, ensemble: Entry, rule: str) -> Iterator[Ro
 def _over_best(group: Group, entry: Entry, alone: Entry, rule: str) -> Iterator[Row]:
     """The best of M is picked on these samples, so the interval is at .05/M: it then holds for whichever is best."""
     seeds = common_seeds(entry, alone)
-    fused = entry.matrix(f"{rule}/fused", seeds) if seeds else None
-    heads = {m: alone.matrix(f"{rule}/own_head/{m}", seeds) for m in group.modalities}
+    fused = entry.matrix(LogitsKey(rule), seeds) if seeds else None
+    heads = {m: alone.matrix(LogitsKey(rule, LogitsKind.OWN_HEAD, m), seeds) for m in group.modalities}
     there = {m: matrix for m, matrix in heads.items() if matrix is not None}
     if fused is None or len(there) < len(heads):
         return
@@ -207,22 +203,22 @@ HEAD_WORDS = {
 
 def head_of(record: Mapping[str, Any]) -> Head:
     """Return the kind of a run's head, as far as it decides what a missing modality means."""
-    fusion, logits = record["config"]["params"].get("fusion"), record.get("logits", ())
+    fusion = record["config"]["params"].get("fusion")
+    kinds = {parse_logits(name)[0] for name in record.get("logits", ())}
     if fusion == "film":
         return Head.FILM
     if fusion == "gated":
         return Head.GATED
-    if any(name.startswith("sliced/") for name in logits):
+    if LogitsKind.SLICED in kinds:
         return Head.ADDITIVE
-    return Head.BRANCHES if any(name.startswith("own_head/") for name in logits) else Head.FEATURES
+    return Head.BRANCHES if LogitsKind.OWN_HEAD in kinds else Head.FEATURES
 
 
 def reliance_rows(group: Group, headline: str) -> Iterator[Row]:
     """Yield exact Shapley values of the head over modality subsets; for two modalities also what each adds."""
     found: list[Values] = []
     for entry in group.entries:
-        keys = {key for run in entry.runs for key in run.bits if "/fused@" in key}
-        terms = sorted({(key.split("/")[0], key.split("@")[1].split(":")[0]) for key in keys})
+        terms = sorted({(key.rule, key.fill) for run in entry.runs for key in run.bits if key.fill})
         for rule, filling in terms:
             for metric, matrix, row in _reliance(group, entry, rule, filling):
                 if metric == "shapley@mean" and rule == headline:
@@ -239,8 +235,8 @@ def _reliance(group: Group, entry: Entry, rule: str, filling: str) -> Iterator[t
         return
     subsets = [chosen for size in range(len(players) + 1) for chosen in combinations(players, size)]
     full = subset_name(players)
-    keys = {subset_name(s): f"{rule}/fused@{filling}:{subset_name(s)}" for s in subsets}
-    keys[full] = f"{rule}/fused"
+    keys = {subset_name(s): LogitsKey(rule, fill=filling, present=s) for s in subsets}
+    keys[full] = LogitsKey(rule)
     notes = [filled(entry, filling), HEAD_WORDS[head_of(entry.runs[0].record)], *entry_notes(entry, rule)]
     for metric, unit in (("accuracy", "points"), ("nll", "nats")):
         found = {name: _value(entry, metric, key) for name, key in keys.items()}
@@ -270,7 +266,7 @@ def _reliance_row(
     return what.metric, matrix, row
 
 
-def _value(entry: Entry, metric: str, key: str) -> np.ndarray | None:
+def _value(entry: Entry, metric: str, key: LogitsKey) -> np.ndarray | None:
     """Return a subset's value (seeds, n): correctness in points, or NLL with its sign turned: more is better."""
     if metric == "accuracy":
         bits = entry.matrix(key)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from ..results.evaluation import INPUTS, NOTHING, Evaluation
 from ..results.groups import Entry, Group
+from ..results.logits_key import LogitsKey
 from .row_builders import What, blank
 from .rows import NoValue, Row
 
@@ -32,7 +33,7 @@ def filled(entry: Entry, filling: str) -> str:
 def no_subsets(group: Group, entry: Entry) -> Iterator[Row]:
     """Yield a blank row for each modality alone, with the reason, where a method has no answer without the others."""
     found = evaluation_of(entry)
-    if found.missing != NOTHING or not any(key.endswith("/fused") for run in entry.runs for key in run.bits):
+    if found.missing != NOTHING or not any(key == LogitsKey(key.rule) for run in entry.runs for key in run.bits):
         return
     for modality in group.modalities:
         row = blank(group, entry, What("subsets", modality, "accuracy@mean", "subset", "last", unit="fraction"))

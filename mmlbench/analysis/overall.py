@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..results.groups import Entry, Group, Loaded
+from ..results.logits_key import LogitsKey
 from .accuracy import ranked_entries
 from .row_builders import folders_of, join, made_by
 from .rows import Row
@@ -57,7 +58,7 @@ def overall_rows(loaded: Loaded) -> Iterator[Row]:
 
 
 def _accuracy(entry: Entry, rule: str) -> float:
-    matrix = entry.matrix(f"{rule}/fused")
+    matrix = entry.matrix(LogitsKey(rule))
     return float("nan") if matrix is None else float(matrix.mean())
 
 

@@ -13,7 +13,7 @@ from ..errors import DataError
 from ..results.load import read_made_plan
 from ..results.plugin_facts import CONTROL, ENSEMBLE, LOGIT_MEAN
 from ..storage.atomic import read_text
-from .audit import Findings, audit_lines, read_audit
+from .audit import AuditText, Findings, audit_text, read_audit
 from .rows import Row, parse_rows
 
 GroupKey = tuple[str, str, str, str]
@@ -179,9 +179,9 @@ class ResultSet:
                 reused.append(found[0]["label"])
         return total, reused
 
-    def audited(self, group: GroupKey) -> list[str]:
-        """Return what the audit of a group's data found, gravest first; [] where nothing was audited."""
-        return audit_lines(self.audit, *group[:2])
+    def audited(self, group: GroupKey) -> AuditText:
+        """Return what the audit of a group's data found."""
+        return audit_text(self.audit, *group[:2])
 
     def resolution(self, group: GroupKey, table: str = "accuracy") -> Row | None:
         """Return the row with the smallest difference that the group can resolve."""

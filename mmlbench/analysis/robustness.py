@@ -9,6 +9,7 @@ import numpy as np
 
 from ..results.curve import check_curve, curve_file
 from ..results.groups import Entry, Group, Loaded
+from ..results.logits_key import LogitsKey
 from ..results.plugin_facts import LOGIT_MEAN
 from ..results.score import Bits, correct
 from ..results.scored_run import Run
@@ -75,7 +76,7 @@ def robustness_rows(loaded: Loaded, results: Path) -> Iterator[Row]:
 
 
 def _at_test(group: Group, entry: Entry, results: Path, strengths: Sequence[float]) -> Iterator[Point]:
-    clean = entry.matrix("last/fused")
+    clean = entry.matrix(LogitsKey("last"))
     if clean is None or not _planned(entry, results):
         return
     curves = [read_curve(results, run, group.label, strengths) for run in entry.runs]
@@ -139,7 +140,7 @@ def _trained(loaded: Loaded) -> Iterator[Point]:
             if first is None or not there or not seeds:
                 continue
             strengths = sorted(there)
-            points = [e.matrix("last/fused", seeds) for e in (entry, *(there[s] for s in strengths))]
+            points = [e.matrix(LogitsKey("last"), seeds) for e in (entry, *(there[s] for s in strengths))]
             known = [point for point in points if point is not None]
             if len(known) == len(points):
                 several = list(there.values())

@@ -97,18 +97,19 @@ def _groups(parts: Parts, group: str) -> Iterator[Finding]:
         if not both:
             message = f"no {group} in both {a} and {b}"
         else:
-            message = f"{_which(len(both), plural(len(after), group), b)} also in {a}"
+            message = f"{_which(len(both), len(after), group, b)} also in {a}"
             total = plural(len(parts[b]), "sample")
             message += f" (all {total})" if some_samples == len(parts[b]) else f" ({some_samples:,} of {total})"
         level = "leak" if both else "ok"
         yield Finding("groups", f"{a}+{b}", group, len(both), len(after), level, message, some(both))
 
 
-def _which(shared: int, named: str, part: str) -> str:
-    """Say how many of a part's groups, of which `named` has number and word, as the start of a sentence."""
-    if named.startswith("1 "):
-        return f"the one {named[2:]} of {part} is"
-    whose = f"all {named}" if named.startswith(f"{shared:,} ") else f"{shared:,} of the {named}"
+def _which(shared: int, total: int, group: str, part: str) -> str:
+    """Say how many of a part's groups, as the start of a sentence."""
+    if total == 1:
+        return f"the one {group} of {part} is"
+    named = plural(total, group)
+    whose = f"all {named}" if shared == total else f"{shared:,} of the {named}"
     return f"{whose} of {part} {'is' if shared == 1 else 'are'}"
 
 

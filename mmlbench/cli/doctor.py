@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .. import __version__
 from ..errors import MmlbenchError
@@ -28,6 +29,9 @@ from ..study.config import Study, read_study
 from ..system import pythonpath
 from ..system.device import ON_PURPOSE, VARIABLE, asked_for, present, why_unusable
 from .finding import Finding
+
+if TYPE_CHECKING:
+    from ..train.complete import Freshness
 
 #: Without these nothing trains; without the others a part of the work is not to be had.
 CORE = ("torch", "torchvision", "torchaudio", "numpy")
@@ -194,26 +198,29 @@ def folder_findings(name: str, folder: Path) -> Iterator[Finding]:
         yield Finding("note" if few else "ok", name, f"{folder}, {room}", few)
 
 
-def _state(study: Study, results: Path, cache: Path) -> dict[str, list[str]]:
-    """Return what is the matter -> runs of the study; '' for those that are complete."""
-    from ..train.complete import completeness
+def _state(study: Study, results: Path, cache: Path) -> dict[Freshness, list[str]]:
+    """Return how runs of the study are -> these runs."""
+    from ..train.complete import Freshness, State, completeness
 
-    found: dict[str, list[str]] = {}
+    found: dict[Freshness, list[str]] = {}
     for run in study.runs:
         manifest = cache / run.cache / "manifest.json"
         try:
             fingerprint = read_json(manifest)["fingerprint"] if manifest.exists() else ""
             why = completeness(results / run.path, run, fingerprint)
         except (MmlbenchError, KeyError, TypeError) as error:
-            why = error.what if isinstance(error, MmlbenchError) else f"{manifest} is no manifest"
-        if why.startswith("its data") and not manifest.exists():
-            why = "its prepared data is gone"
+            what = error.what if isinstance(error, MmlbenchError) else f"{manifest} is no manifest"
+            why = Freshness(State.UNREADABLE, what)
+        if why.state is State.OTHER_DATA and not manifest.exists():
+            why = Freshness(State.DATA_GONE)
         found.setdefault(why, []).append(str(run.path))
     return found
 
 
 def study_findings(config: Path | None, results: Path, cache: Path) -> Iterator[Finding]:
     """Yield whether the config is valid, and how many of its runs are done."""
+    from ..train.complete import Freshness, State
+
     path = config or _default_config()
     try:
         study = read_study(path)
@@ -225,13 +232,13 @@ def study_findings(config: Path | None, results: Path, cache: Path) -> Iterator[
     rows = plural(len({cell.label for cell in study.cells}), "row")
     yield Finding("ok", "config", f"{path}: {plural(len(study.runs), 'run')} of {rows}{other}")
     found = _state(study, results, cache)
-    done = len(found.pop("", []))
+    done = len(found.pop(Freshness(State.UP_TO_DATE), []))
     named = "" if path.resolve() == _default_config().resolve() else f" --configfile {path}"
     fix = "" if not found else f"Type: snakemake --cores all results/all_tables.csv{named}"
     todo = len(study.runs) - done
     yield Finding("ok" if not found else "note", "runs", f"{done} done, {todo} to do", fix)
-    for why, runs in sorted(found.items()):
-        if why != "not made yet":
+    for why, runs in sorted(found.items(), key=lambda pair: str(pair[0])):
+        if why.state is not State.NOT_MADE:
             more = f" and {len(runs) - 1} more" if len(runs) > 1 else ""
             yield Finding("note", "runs", f"{runs[0]}{more}: {why}", "They are made anew by the same command")
 

@@ -22,14 +22,15 @@ def _spread_of(results: Path, cache: Path) -> tuple[Spread, str]:
     """Return the spread of a study's own differences to its baseline, and where it is from."""
     from ..analysis.accuracy import paired, ranked_entries
     from ..results.load import load
+    from ..results.logits_key import LogitsKey
     from ..stats import MIN_CLUSTERS, Spread
 
     loaded = load(results, cache)
     matrices = []
     for group in loaded.groups:
-        reference = group.baseline(loaded.baseline)
+        reference, key = group.baseline(loaded.baseline), LogitsKey(loaded.headline)
         for entry in ranked_entries(group, loaded.headline):
-            found = paired(entry, reference, f"{loaded.headline}/fused") if reference not in (None, entry) else None
+            found = paired(entry, reference, key) if reference not in (None, entry) else None
             matrices += [found[0]] if found else []
     try:
         spread = Spread.of_data(matrices)

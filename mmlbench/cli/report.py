@@ -24,7 +24,7 @@ def score(arguments: argparse.Namespace) -> int:
 
     for path in arguments.runs:
         for row in score_run(RunFolder.open(path)):
-            sys.stdout.write(json.dumps({"run": str(path), **row}) + "\n")
+            sys.stdout.write(json.dumps({"run": str(path), **row.plain()}) + "\n")
     return 0
 
 
@@ -94,7 +94,8 @@ def _why_stale(path: Path, cache: Path, index: Index) -> str | files.Change | No
         if not manifest.exists():
             return f"its prepared data {spec.cache} is not there: the dataset's code changed, or the cache is gone"
         fingerprint = read_json(manifest)["fingerprint"]
-        return completeness(path.parent, spec, fingerprint) or files.changed(spec.config)
+        why = completeness(path.parent, spec, fingerprint)
+        return files.changed(spec.config) if why.up_to_date else str(why)
     except MmlbenchError as error:
         return str(error)
     except (KeyError, TypeError):

@@ -185,7 +185,7 @@ def make_run(
     """
     config = spec.config
     opened = prepare_dataset(config["dataset"], config["dataset_params"], cache, index)
-    if not completeness(results / spec.path, spec, opened.manifest["fingerprint"]):
+    if completeness(results / spec.path, spec, opened.manifest["fingerprint"]).up_to_date:
         stamp(results, spec)
         return False
     files.require(config, recorded_files(results / spec.path))
@@ -277,13 +277,12 @@ def train(arguments: argparse.Namespace) -> int:
 
 def _accuracy(folder: Path) -> str:
     """Return what a complete run reached, in a line."""
+    from ..results.logits_key import LogitsKind
     from ..results.run_folder import RunFolder
     from ..results.score import score_run
 
-    found = [
-        row for row in score_run(RunFolder.open(folder)) if row["metric"] == "accuracy" and row["part"] == "test"
-    ]
-    kinds = (row for row in found if row["selection"] == "last" and "@" not in row["logits"])
-    shown = [row for row in kinds if not row["logits"].startswith("probe/")]
-    values = ", ".join(f"{row['logits']} {100 * row['value']:.1f} %" for row in shown)
+    found = [one for one in score_run(RunFolder.open(folder)) if one.metric == "accuracy" and one.part == "test"]
+    last = [one for one in found if one.key.rule == "last" and not one.key.fill]
+    shown = [one for one in last if one.key.kind is not LogitsKind.PROBE]
+    values = ", ".join(f"{one.key.name} {100 * one.value:.1f} %" for one in shown)
     return f"test accuracy after the last epoch: {values}; more: mmlbench score {folder}"

@@ -9,7 +9,7 @@ import numpy as np
 
 from . import need
 from .containers import riff_chunks
-from .fault import Fault
+from .fault import Fault, FaultKind
 from .resampling import RESAMPLING, resample
 from .video import broken, open_container, short
 
@@ -37,7 +37,7 @@ def read_sound(path: Path, rate: int, resampling: str = RESAMPLING[0], shortest:
     if not np.isfinite(values).all():
         raise Fault(path, "holds samples that are no numbers")
     if np.abs(values).max() < SILENCE:
-        raise Fault(path, "is silent")
+        raise Fault(path, "is silent", FaultKind.SILENT)
     return resample(values, found, rate, resampling)
 
 
@@ -114,7 +114,7 @@ def _from_container(path: Path) -> tuple[np.ndarray, int]:
     av = need("av")
     with open_container(path) as container:
         if not container.streams.audio:
-            raise Fault(path, "has no audio stream")
+            raise Fault(path, "has no audio stream", FaultKind.NO_AUDIO)
         stream = container.streams.audio[0]
         rate = int(stream.rate)
         to_float = av.AudioResampler(format="fltp", layout=stream.layout, rate=rate)

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..dataset import CacheWriter, Dataset, Modality
 from ..decode import video
-from ..decode.fault import Fault
+from ..decode.fault import Fault, FaultKind
 from ..decode.image import read_image, square
 from ..decode.resampling import RESAMPLING
 from ..decode.sound import SILENCE, read_sound, seconds
@@ -85,7 +85,7 @@ def sound(path: Path, params: ClipParams, seconds: tuple[float, float] | None = 
         waveform = waveform[first:last]
         spare = min(front.rate // 20, len(waveform) // 4)  # what lies beside the event smears into its ends
         if np.abs(waveform[spare : len(waveform) - spare]).max() < SILENCE:
-            raise Fault(path, f"is silent from {seconds[0]:g} to {seconds[1]:g} s")
+            raise Fault(path, f"is silent from {seconds[0]:g} to {seconds[1]:g} s", FaultKind.SILENT)
     return front.spectrogram(waveform, params.pad)[None, None].astype(np.float16)
 
 
@@ -228,8 +228,8 @@ def open_raw(raw: Path | None, out: CacheWriter, holds: Sequence[str]) -> Path:
         try:
             check_file(raw.parent, raw.name)
         except Fault as fault:
-            reason, _, fix = fault.reason.partition(": ")
-            raise DataError(f"{raw} {reason}", f"{fix[:1].upper()}{fix[1:]}" or "Fetch it again") from None
+            fix = f"{fault.fix[:1].upper()}{fault.fix[1:]}"
+            raise DataError(f"{raw} {fault.what}", fix or "Fetch it again") from None
         into = out.folder.with_name(out.folder.name.removesuffix(".part") + ".unpacked")
         raw = unpack(raw, into, out.options.log, _cache_bytes(out), f"for the cache of {name}")
         out.check()

@@ -12,22 +12,13 @@ from pathlib import Path
 
 from ..dataset import CacheWriter
 from ..decode.containers import cut_short
-from ..decode.fault import Fault, Found
+from ..decode.fault import Fault, FaultKind, Found
 from ..errors import DataError
 from ..storage.atomic import whole, write_text
 
 _POINTER = b"version https://git-lfs"
-_IS_POINTER = "is a Git LFS pointer"
-#: Reasons that lie with the user's copy, whatever is known of the official one.
-_NOT_THERE = (
-    "is missing",
-    "is there as",
-    "is a folder",
-    "is empty",
-    "is a web page",
-    "begins with zeros",
-    _IS_POINTER,
-)
+#: Faults that lie with the user's copy, whatever is known of the official one.
+_OF_THIS_COPY = (FaultKind.NOT_THERE, FaultKind.POINTER)
 #: Faults that the one line of an error names; the report has all.
 _SHOWN = 3
 
@@ -46,15 +37,16 @@ def spelt(folder: Path, name: str) -> str | None:
     return _names(folder).get(name.casefold())
 
 
-def _absent(raw: Path, name: str) -> str:
+def _absent(raw: Path, name: str) -> Fault:
     """Return why a file is not there: missing, or present under a name in another case."""
     folder = raw
     for part in Path(name).parts:
         other = _names(folder).get(part.casefold())
         if other is not None and other != part:
-            return f"is there as {other!r}, a name in another case: rename it, if it is the same file"
+            what, fix = f"is there as {other!r}, a name in another case", "rename it, if it is the same file"
+            return Fault(name, what, FaultKind.NOT_THERE, fix)
         folder = folder / part
-    return "is missing"
+    return Fault(name, "is missing", FaultKind.NOT_THERE)
 
 
 def check_file(raw: Path, name: str) -> None:
@@ -64,21 +56,24 @@ def check_file(raw: Path, name: str) -> None:
         Fault: naming the file below `raw`.
     """
     path = raw / name
+    if path.is_dir():
+        raise Fault(name, "is a folder, not a file", FaultKind.NOT_THERE)
     if not path.is_file():
-        raise Fault(name, "is a folder, not a file" if path.is_dir() else _absent(raw, name))
+        raise _absent(raw, name)
     try:
         with path.open("rb") as file:
             head = file.read(64)
     except OSError as error:
         raise Fault(name, f"can't be read ({error.strerror})") from None
     if not head:
-        raise Fault(name, "is empty (0 bytes)")
+        raise Fault(name, "is empty (0 bytes)", FaultKind.NOT_THERE)
     if head.startswith(_POINTER):
-        raise Fault(name, f"{_IS_POINTER}, not the file itself: run `git lfs pull` where it came from")
+        fix = "run `git lfs pull` where it came from"
+        raise Fault(name, "is a Git LFS pointer, not the file itself", FaultKind.POINTER, fix)
     if head.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html")):
-        raise Fault(name, "is a web page, not the file itself: download it again")
+        raise Fault(name, "is a web page, not the file itself", FaultKind.NOT_THERE, "download it again")
     if not any(head):
-        raise Fault(name, "begins with zeros only: the download did not end")
+        raise Fault(name, "begins with zeros only: the download did not end", FaultKind.NOT_THERE)
     why = cut_short(path, head)
     if why:
         raise Fault(name, why)
@@ -93,7 +88,7 @@ def scan(raw: Path, items: Iterable[tuple[str, Sequence[str]]]) -> list[Found]:
             for file in files:
                 check_file(raw, file)
         except Fault as fault:
-            found.append(Found(name, fault.file, fault.reason))
+            found.append(Found(name, fault.file, fault.reason, fault.kind))
     _names.cache_clear()  # the next preparation may find other files
     return found
 
@@ -120,10 +115,10 @@ def write_report(out: CacheWriter, faults: Sequence[Found]) -> Path:
 
 def _known(out: CacheWriter, fault: Found) -> str:
     """Return what is known to be wrong with an item in the official copy of its dataset; '' where nothing is."""
-    if fault.reason.startswith(_NOT_THERE):
+    if fault.kind in _OF_THIS_COPY:
         return ""
     for one in out.dataset.known_faults:
-        if fnmatchcase(fault.id, one.id) and one.reason in fault.reason:
+        if fnmatchcase(fault.id, one.id) and one.kind in (None, fault.kind):
             return one.what
     return ""
 
@@ -142,7 +137,7 @@ def _fix(out: CacheWriter, faults: Sequence[Found], known: int, path: Path) -> s
     """Return what to do about some faults, `known` of which nobody can fix by fetching the files again."""
     leave = f"leave them out on purpose with --allow-missing {path} (the tables will say so)"
     mirrors = dict.fromkeys(one.mirror for one in out.dataset.downloads if one.mirror)
-    if mirrors and any(_IS_POINTER in fault.reason for fault in faults):
+    if mirrors and any(fault.kind is FaultKind.POINTER for fault in faults):
         leave += f". Another source: {', '.join(mirrors)}"
     by_name = {one.id for one in out.dataset.known_faults}
     if known == len(faults) and by_name.issuperset(fault.id for fault in faults):

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..decode.fault import Fault, Found
+from ..decode.fault import Fault, FaultKind, Found
 from ..errors import RunError
 from ..storage import mapped
 from ..storage.atomic import NotPlainError
@@ -104,9 +104,9 @@ class Task:
             made = self.decode(self.raw, item)
             return Done(row, *self._store(row, item, made), self.signature(item.files), item.made_of())
         except Fault as fault:
-            return Found(item.id, _below(self.raw, fault.file), fault.reason)
+            return Found(item.id, _below(self.raw, fault.file), fault.reason, fault.kind)
         except NotPlainError as error:
-            return Found(item.id, ", ".join(item.files[:1]), error.reason)
+            return Found(item.id, ", ".join(item.files[:1]), error.reason, FaultKind.NOT_THERE)
         except (OSError, MemoryError) as error:
             reason = getattr(error, "strerror", None) or str(error)  # without the path, whose length hides the rest
             return Found(item.id, ", ".join(item.files[:1]), f"can't be read ({reason})")

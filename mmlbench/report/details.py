@@ -11,11 +11,13 @@ from typing import Any
 
 from markupsafe import Markup
 
+from ..analysis.audit import AuditText
 from ..analysis.measures import CLASS_WORDS
 from ..analysis.result_set import GroupKey, ResultSet
 from ..analysis.rows import Row
 from ..dataset import base_split
 from ..results.load import read_plan
+from ..results.logits_key import LogitsKey, LogitsKind
 from ..results.run_folder import RunFolder
 from ..results.score import correct
 from ..storage.atomic import read_json
@@ -79,11 +81,10 @@ def _add_curves(detail: Detail, run: RunFolder) -> None:
         detail.curves.setdefault(stage, {}).setdefault(name, []).append(dict(points))
 
 
-def _heads(run: RunFolder, rule: str) -> list[str]:
+def _heads(run: RunFolder, rule: str) -> list[LogitsKey]:
     """Return the logits whose accuracy a rule gives: the fused ones, or else each modality's own head."""
-    start = f"{rule}/test/"
-    heads = [key.removeprefix(start) for key in run.predictions if key.startswith(start) and "@" not in key]
-    return [name for name in heads if name == "fused"] or [name for name in heads if name.startswith("own_head/")]
+    keys = [key for part, key, _ in run.logits() if part == "test" and key.rule == rule]
+    return [key for key in keys if key == LogitsKey(rule)] or [k for k in keys if k.kind is LogitsKind.OWN_HEAD]
 
 
 def _scores(run: RunFolder) -> dict[str, str]:
@@ -91,9 +92,9 @@ def _scores(run: RunFolder) -> dict[str, str]:
     label, scores = run.predictions["test/label"], {}
     for rule in RULES:
         heads = []
-        for name in _heads(run, rule):
-            right = correct(run.predictions[f"{rule}/test/{name}"], label, f"{run.name}: {rule} {name}")
-            heads.append(f"{name.partition('/')[2]} {percent(float(right.mean()))}".strip())
+        for key in _heads(run, rule):
+            right = correct(run.predictions[key.array("test")], label, f"{run.name}: {key}")
+            heads.append(f"{key.modality} {percent(float(right.mean()))}".strip())
         epochs = [str(one["epoch"] + 1) for one in run.record["selected"].get(rule) or ()]
         at = f" (epoch {', '.join(epochs)})" if epochs else ""
         scores[rule] = f"{', '.join(heads)}{at}" if heads else ""
@@ -101,7 +102,7 @@ def _scores(run: RunFolder) -> dict[str, str]:
 
 
 # ---- as HTML ---------------------------------------------------------------------------------------------------
-def detail_html(view: ResultSet, group: GroupKey, entry: Row, detail: Detail, audit: list[str]) -> Markup:
+def detail_html(view: ResultSet, group: GroupKey, entry: Row, detail: Detail, audit: AuditText) -> Markup:
     """Return what is known of one label, as an element that opens by itself and in the page's dialog."""
     fused = view.find(group, entry.label, "accuracy")
     about = f"{view.title(group)}; {view.rule_words(RULES)}. {entry.remarks}".rstrip("; .") + "."

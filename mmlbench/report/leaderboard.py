@@ -54,7 +54,9 @@ def markdown_page(view: ResultSet, results: Path, figures: Figures) -> str:
         lines += [f"## {markdown_text(view.title(group))}", ""]
         lines += [f"- {markdown_text(text)}" for text in summary.headline_of(view, group)]
         lines += ["", "### Accuracy", "", *markdown_table(accuracy), ""]
-        lines += [line for note in (*accuracy.notes, *view.audited(group)) for line in (markdown_text(note), "")]
+        lines += [
+            line for note in (*accuracy.notes, *view.audited(group).lines) for line in (markdown_text(note), "")
+        ]
         lines += _table_lines("Competition gap", competition_gap_table(view, group))
         lines += _table_lines("Further measures", measures_table(view, group))
         lines += _table_lines("Reliance", reliance_table(view, group))

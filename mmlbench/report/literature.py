@@ -82,7 +82,7 @@ def _cell(view: ResultSet, dataset: str, method: str, found: Sequence[PublishedR
     lines = []
     for figure, row in zip(found, theirs, strict=True):
         source = figure.source
-        hand = " (second hand)" if source.read.startswith("second hand") else ""
+        hand = " (second hand)" if source.second_hand else ""
         small = f"{figure.place}{hand}; {source.venue}; measured by {source.measured_by}"
         drawing = interval_svg(Drawing(row, scale, "low"))
         lines.append(Source(source.title, f"{figure.value:.1f}", drawing, small, source.address))

@@ -15,6 +15,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from ..analysis.audit import AuditText
 from ..analysis.estimate_words import conditional_words
 from ..analysis.literature import PublishedResult, read_published
 from ..analysis.result_set import GroupKey, ResultSet
@@ -242,7 +243,7 @@ def _picture(view: ResultSet, group: GroupKey, name: str, file: Path, room: Room
     return Picture(caption, f"{caption} {view.title(group)}", f"data:image/svg+xml;base64,{data}", shown)
 
 
-def _details(view: ResultSet, group: GroupKey, details: Details, audit: list[str], room: Room) -> list[Markup]:
+def _details(view: ResultSet, group: GroupKey, details: Details, audit: AuditText, room: Room) -> list[Markup]:
     """Return each label's details; where the page is full, only how to get them."""
     parts = []
     for entry in view.entries(group):

@@ -16,9 +16,8 @@ import numpy as np
 
 from ..errors import DataError, brief
 from ..storage.form import WORD
-from ..study.selection import NAMES
 from ..storage.atomic import plain, read_arrays
-from .record import LOGITS
+from .logits_key import LOGITS, parse_prediction, parse_probe
 
 #: Characters of an id or a group.
 MOST_CHARACTERS = 1000
@@ -28,8 +27,6 @@ FIX = "Remove the run and make it again"
 #: Takes name, shape and dtype of an array; returns what is wrong, '' for nothing.
 Wanted = Callable[[str, tuple[int, ...], np.dtype[Any]], str]
 _FACT = re.compile(r"(val|test)/(id|group|label)")
-_LOGITS = re.compile(rf"({'|'.join(NAMES)})/(val|test)/({LOGITS}|fused@(mean|zero):(none|{WORD}(\+{WORD})*))")
-_PROBE = re.compile(rf"(initial|{'|'.join(NAMES)})/({WORD})/(val|test)")
 _EPOCHS = re.compile(rf"(.+)/(val|test)/({LOGITS})")
 CURVE = re.compile(rf"({WORD})=([0-9.e+-]{{1,20}})/({LOGITS}|\S+)")
 
@@ -82,9 +79,9 @@ def predictions(path: Path, record: Mapping[str, Any]) -> dict[str, np.ndarray]:
     counts, classes = record["counts"], len(record["class_names"])
 
     def wanted(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
-        fact, logits = _FACT.fullmatch(name), _LOGITS.fullmatch(name)
+        fact, logits = _FACT.fullmatch(name), parse_prediction(name)
         if logits is not None:
-            return _logits(shape, dtype, counts[logits[2]], classes)
+            return _logits(shape, dtype, counts[logits[0]], classes)
         if fact is None:
             return "is no array of predictions"
         part, what = fact.groups()
@@ -107,10 +104,10 @@ def probes(path: Path, record: Mapping[str, Any]) -> dict[str, np.ndarray]:
     counts, classes = record["counts"], len(record["class_names"])
 
     def wanted(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
-        found = _PROBE.fullmatch(name)
-        if found is None or found[2] not in record["modalities"]:
+        found = parse_probe(name)
+        if found is None or found[1].modality not in record["modalities"]:
             return "is no array of probes"
-        return _logits(shape, dtype, counts[found[3]], classes)
+        return _logits(shape, dtype, counts[found[0]], classes)
 
     return read_checked(path, wanted)
 

@@ -16,12 +16,13 @@ def choose(results: Path, trials: Sequence[str], rule: str) -> tuple[int, list[f
     Raises:
         DataError: a trial is not there, or not whole.
     """
+    from .logits_key import LogitsKey
     from .run_folder import RunFolder
 
     scores = []
     for trial in trials:
         run = RunFolder.open(results / trial)
-        logits, label = run.predictions[f"{rule}/val/fused"], run.predictions["val/label"]
+        logits, label = run.predictions[LogitsKey(rule).array("val")], run.predictions["val/label"]
         scores.append(float((logits.argmax(axis=1) == label).mean()))
     return max(range(len(scores)), key=lambda k: (scores[k], -k)), scores
 

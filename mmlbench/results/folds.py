@@ -11,6 +11,7 @@ from ..dataset import base_split
 from ..storage.hashing import digest
 from ..study.selection import NAMES
 from ..stats import CrossFit
+from .logits_key import LogitsKey, LogitsKind
 from .scored_run import Run, Values
 from .plugin_facts import ALONE, JOINT, LOGIT_MEAN
 
@@ -68,7 +69,7 @@ def _of_seed(entry: Entry, seed: int) -> Run:
 def _joined_run(parts: list[Run]) -> Run:
     """Put the test samples of several folds' runs one after another."""
 
-    def joined(of: list[dict[str, Any]]) -> Values:
+    def joined(of: list[Values]) -> Values:
         common = [key for key in of[0] if all(key in one for one in of)]
         return {key: np.concatenate([one[key] for one in of]) for key in common}
 
@@ -116,10 +117,10 @@ def _averaged(joint: Run, alone: Run, group: Group) -> Run:
     run = Run(joint.seed, (*joint.sources, *alone.sources), {})
     where = f"the mean of {joint.record['run']} and {alone.record['run']}"
     for rule in NAMES:
-        parts = [joint.logits.get(f"{rule}/fused")]
-        parts += [alone.logits.get(f"{rule}/own_head/{m}") for m in group.modalities]
+        parts = [joint.logits.get(LogitsKey(rule))]
+        parts += [alone.logits.get(LogitsKey(rule, LogitsKind.OWN_HEAD, m)) for m in group.modalities]
         known = [part for part in parts if part is not None]
         if len(known) == len(parts):
             mean = np.mean([part.astype(np.float64) for part in known], axis=0)
-            run.add(f"{rule}/fused", mean, group.label, where)
+            run.add(LogitsKey(rule), mean, group.label, where)
     return run

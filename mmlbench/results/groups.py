@@ -11,6 +11,7 @@ import numpy as np
 
 from ..storage.hashing import digest
 from ..study.selection import NAMES
+from .logits_key import INITIAL, LogitsKey, LogitsKind
 from .scored_run import Run
 from .plugin_facts import ALONE, CONTROL, ENSEMBLE, LOGIT_MEAN
 
@@ -34,17 +35,19 @@ class Entry:
     @cached_property
     def rules(self) -> tuple[str, ...]:
         """Selection rules that every run has."""
-        found = ({key.split("/", 1)[0] for key in run.bits} for run in self.runs)
+        found = ({key.rule for key in run.bits} for run in self.runs)
         return tuple(rule for rule in NAMES if all(rule in rules for rules in found))
 
-    def matrix(self, key: str, seeds: tuple[int, ...] | None = None) -> np.ndarray | None:
+    def matrix(self, key: LogitsKey, seeds: tuple[int, ...] | None = None) -> np.ndarray | None:
         """Return correctness (seeds, n) as float64, or None where a run lacks it."""
         chosen = [run for run in self.runs if seeds is None or run.seed in seeds]
         if not chosen or any(key not in run.bits for run in chosen):
             return None
         return np.stack([run.bits[key] for run in chosen]).astype(np.float64)
 
-    def values(self, what: str, key: str, seeds: tuple[int, ...] | None = None) -> np.ndarray | None:
+    def values(
+        self, what: str, key: LogitsKey, seeds: tuple[int, ...] | None = None
+    ) -> np.ndarray | None:
         """Return `nll`, `predicted` or `confidence` of named logits (seeds, n), or None where a run lacks it."""
         chosen = [getattr(run, what) for run in self.runs if seeds is None or run.seed in seeds]
         if not chosen or any(key not in found for found in chosen):
@@ -133,7 +136,7 @@ class Group:
 
     def initial(self, modality: str, seeds: tuple[int, ...]) -> np.ndarray | None:
         """Return correctness (seeds, n) of the probes of the untrained encoders, which all methods share."""
-        key = f"initial/probe/{modality}"
+        key = LogitsKey(INITIAL, LogitsKind.PROBE, modality)
         found = {run.seed: run.bits[key] for entry in self.entries for run in entry.runs if key in run.bits}
         if any(seed not in found for seed in seeds):
             return None

@@ -11,6 +11,7 @@ from typing import Any
 from ..dataset import PARTS
 from ..errors import brief
 from .evaluation import FEATURES, INPUTS, NOTHING, Evaluation
+from .logits_key import LOGITS
 from ..storage.form import EXACT, HEX16, RUN, SHA256, WORD, Item
 from ..study.run_spec import RUN_SCHEMA
 from ..study.selection import NAMES
@@ -24,7 +25,6 @@ LISTED = rf"history\.csv|predictions\.npz|epochs\.npz|probe\.npz|weights-({'|'.j
 STAMP = re.compile(r"done-[0-9a-f]{10}")
 #: Files of ours beside the run's own: of a process that works on it, or that was killed.
 WORKING = re.compile(r"\.[\w.-]+\.tmp|\.lease\.[\w.-]+|\.nfs\w+")
-LOGITS = rf"fused|(sliced|own_head)/{WORD}"
 STAGE = r"[^\0]{1,100}"
 #: More samples than any test set has, and more classes: what says so wants memory.
 MOST_SAMPLES, MOST_CLASSES = 10**8, 10**6

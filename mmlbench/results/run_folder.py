@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -15,6 +16,7 @@ import numpy as np
 from ..errors import DataError
 from ..storage.hashing import digest, file_digest
 from . import arrays
+from .logits_key import LogitsKey, parse_prediction, parse_probe
 from .record import FILES, STAMP, WORKING, circumstances, parse_record
 from ..storage.atomic import NotPlainError, json_text, plain, read_bytes, read_json
 
@@ -60,6 +62,14 @@ class RunFolder:
     def probe(self) -> dict[str, np.ndarray]:
         """The arrays of probe.npz."""
         return arrays.probes(self.path / "probe.npz", self.record)
+
+    def logits(self) -> Iterator[tuple[str, LogitsKey, np.ndarray]]:
+        """Yield part, key and logits (n, classes) of all predictions, then of all probes, as the files have them."""
+        for parse, arrays_ in ((parse_prediction, self.predictions), (parse_probe, self.probe)):
+            for name, values in arrays_.items():
+                found = parse(name)
+                if found is not None:
+                    yield *found, values
 
     @cached_property
     def provenance(self) -> dict[str, Any]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
+from .logits_key import LogitsKey
 from .run_folder import RunFolder
 
 Bits = NDArray[np.bool_]
@@ -112,23 +114,33 @@ def adaptive_ece(confidences: np.ndarray, right: np.ndarray, bins: int = 15) -> 
     return float(sum(gaps) / len(order))
 
 
-def score_run(folder: RunFolder) -> list[dict[str, Any]]:
-    """Return the metrics of a run: one dict (selection, part, logits, metric, value, n) a number.
+@dataclass(frozen=True)
+class Score:
+    """One metric of some logits on one part, over `n` samples."""
+
+    part: str
+    key: LogitsKey
+    metric: str
+    value: float
+    n: int
+
+    def plain(self) -> dict[str, str | float]:
+        """Return it as `mmlbench score` prints it."""
+        named = {"selection": self.key.rule, "part": self.part, "logits": self.key.name}
+        return {**named, "metric": self.metric, "value": self.value, "n": self.n}
+
+
+def score_run(folder: RunFolder) -> list[Score]:
+    """Return the metrics of a run.
 
     Raises:
         DataError: logits that are not finite.
     """
     classes = len(folder.record["class_names"])
-    rows: list[dict[str, Any]] = []
-    named = {key: values for key, values in folder.predictions.items() if key.count("/") >= 2}
-    probes = {}
-    for key, values in folder.probe.items():
-        rule, modality, part = key.split("/")
-        probes[f"{rule}/{part}/probe/{modality}"] = values
-    for key, logits in {**named, **probes}.items():
-        rule, part, name = key.split("/", 2)
+    rows: list[Score] = []
+    for part, key, logits in folder.logits():
         label = folder.predictions[f"{part}/label"]
-        bits = correct(logits, label, f"{folder.name}: {key}")
+        bits = correct(logits, label, f"{folder.name}: {key.array(part)}")
         found = {
             "accuracy": accuracy(bits),
             "macro_f1": macro_f1(logits.argmax(axis=1), label, classes),
@@ -136,6 +148,5 @@ def score_run(folder: RunFolder) -> list[dict[str, Any]]:
             "ece": adaptive_ece(confidence(logits), bits),
             "nll": nll(logits, label),
         }
-        facts = {"selection": rule, "part": part, "logits": name}
-        rows += [{**facts, "metric": metric, "value": value, "n": len(label)} for metric, value in found.items()]
+        rows += [Score(part, key, metric, value, len(label)) for metric, value in found.items()]
     return rows

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .logits_key import LogitsKey, LogitsKind, parse_logits
 from .run_folder import RunFolder
 from .score import Bits, confidence, correct, item_nll
 from ..stats import CrossFit, cross_fit_optimism
 
 #: Methods whose logits are kept, because the mean of their logits is a row of its own.
 KEPT = ("joint", "unimodal")
-Values = dict[str, NDArray[Any]]
+Values = dict[LogitsKey, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Run:
     """One seed of one row; of several run folders where folds or models are put together.
 
     Attributes:
-        bits: '<rule>/<logits>' -> correct on test, bool (n,); probes as '<rule>/probe/<modality>'.
+        bits: correct on test, bool (n,).
         nll: the same of fused and own-head logits and of subsets: nats of each sample (n,).
         predicted, confidence: of fused and own-head logits: class, and greatest probability, of each sample (n,).
         logits: of the methods in `KEPT`: fused and own-head logits (n, classes).
@@ -41,7 +42,7 @@ class Run:
 
     seed: int
     sources: tuple[Source, ...]
-    bits: dict[str, Bits]
+    bits: dict[LogitsKey, Bits]
     optimism: dict[tuple[str, str], CrossFit] = field(default_factory=dict)
     nll: Values = field(default_factory=dict)
     predicted: Values = field(default_factory=dict)
@@ -53,18 +54,17 @@ class Run:
         """run.json of the first of its run folders."""
         return self.sources[0].record
 
-    def add(self, key: str, logits: np.ndarray, label: np.ndarray, where: str) -> None:
+    def add(self, key: LogitsKey, logits: np.ndarray, label: np.ndarray, where: str) -> None:
         """Score named logits (n, classes) of the test part.
 
         Raises:
             DataError: they are not finite, or of another length than the labels.
         """
         self.bits[key] = correct(logits, label, where)
-        name = key.split("/", 1)[1]
-        if name.startswith(("sliced/", "probe/")):
+        if key.kind in (LogitsKind.SLICED, LogitsKind.PROBE):
             return
         self.nll[key] = item_nll(logits, label).astype(np.float32)
-        if "@" not in name:
+        if not key.fill:
             self.predicted[key] = logits.argmax(axis=1).astype(np.uint16)
             self.confidence[key] = confidence(logits).astype(np.float32)
 
@@ -75,8 +75,8 @@ def _judged(run: RunFolder, bits: Mapping[str, Bits]) -> dict[tuple[str, str], C
     for entry in run.record["selected"].get("test") or ():
         key = f"{entry['stage']}/{entry['select_on']}"
         if key in bits and bits[key].shape[1] >= 2:
-            kind, _, modality = entry["select_on"].partition("/")
-            found[modality or "fused", kind] = cross_fit_optimism(bits[key])
+            kind, modality = parse_logits(entry["select_on"])
+            found[modality or str(kind), str(kind)] = cross_fit_optimism(bits[key])
     return found
 
 
@@ -92,15 +92,10 @@ def score_run(folder: RunFolder) -> Run:
     source = Source(folder.record, folder.provenance, lengths)
     run = Run(folder.record["config"]["seed"], (source,), {}, _judged(folder, epochs))
     kept = folder.record["config"]["method"] in KEPT
-    for key, logits in folder.predictions.items():
-        if key.count("/") >= 2:
-            rule, part, name = key.split("/", 2)
-            if part == "test":
-                run.add(f"{rule}/{name}", logits, label, f"{folder.name}: {key}")
-                if kept and f"{rule}/{name}" in run.predicted:
-                    run.logits[f"{rule}/{name}"] = logits
-    for key, logits in folder.probe.items():
-        rule, modality, part = key.split("/")
+    for part, key, logits in folder.logits():
         if part == "test":
-            run.add(f"{rule}/probe/{modality}", logits, label, f"{folder.name}: probe {key}")
+            file = "probe " if key.kind is LogitsKind.PROBE else ""
+            run.add(key, logits, label, f"{folder.name}: {file}{key.array(part)}")
+            if kept and key in run.predicted:
+                run.logits[key] = logits
     return run

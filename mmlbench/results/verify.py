@@ -18,6 +18,7 @@ import numpy as np
 from ..errors import DataError
 from ..storage.hashing import digest, file_digest
 from .curve import check_curve, curve_file
+from .logits_key import LogitsKey, LogitsKind, parse_logits
 from .record import parse_record
 from .run_folder import RunFolder, verify
 from ..storage.atomic import read_json
@@ -63,15 +64,12 @@ def _counts(run: RunFolder) -> Iterator[str]:
 
 def _shapes(run: RunFolder) -> Iterator[str]:
     classes = len(run.record["class_names"])
-    for name, arrays in (("predictions.npz", run.predictions), ("probe.npz", run.probe)):
-        for key, logits in arrays.items():
-            if key.count("/") < 2:
-                continue
-            part = key.split("/")[2 if name == "probe.npz" else 1]
-            if logits.shape != (run.record["counts"][part], classes):
-                yield f"{name}: {key} has shape {logits.shape}"
-            elif not np.isfinite(logits).all():
-                yield f"{name}: {key} has NaN or infinite logits"
+    for part, key, logits in run.logits():
+        where = f"{'probe' if key.kind is LogitsKind.PROBE else 'predictions'}.npz: {key.array(part)}"
+        if logits.shape != (run.record["counts"][part], classes):
+            yield f"{where} has shape {logits.shape}"
+        elif not np.isfinite(logits).all():
+            yield f"{where} has NaN or infinite logits"
 
 
 def _accuracy(logits: np.ndarray, label: np.ndarray) -> float:
@@ -104,7 +102,7 @@ def _measured(run: RunFolder) -> Iterator[str]:
 
 def _predicted(run: RunFolder, rule: str, part: str, pick: dict[str, Any]) -> str:
     """Return '' where the predictions of a rule reach what its last stage's pick did."""
-    key = f"{rule}/{part}/{pick['select_on']}"
+    key = LogitsKey(rule, *parse_logits(pick["select_on"])).array(part)
     if key not in run.predictions:
         return f"predictions.npz lacks {key}, by which run.json says that an epoch was picked"
     label = run.predictions[f"{part}/label"]
@@ -127,7 +125,7 @@ def _probes(run: RunFolder) -> Iterator[str]:
                 if part not in PARTS or not run.record["counts"][part]:
                     continue
                 label = run.predictions[f"{part}/label"]
-                reached = _accuracy(run.probe[f"{rule}/{modality}/{part}"], label)
+                reached = _accuracy(run.probe[LogitsKey(rule, LogitsKind.PROBE, modality).array(part)], label)
                 if abs(reached - recorded) * len(label) > SLACK:
                     yield f"probe.npz reaches {reached:.4f} for {rule}/{modality}/{part}, run.json says {recorded:.4f}"
 

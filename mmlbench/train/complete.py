@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 from ..errors import DataError
@@ -12,50 +14,100 @@ from ..storage.lease import Lease
 from ..study.run_spec import RUN_SCHEMA, RunSpec
 
 
-def completeness(folder: Path, spec: RunSpec, data_fingerprint: str) -> str:
-    """Return '' where the folder holds this very run, whole; else what is the matter, in words.
+class State(StrEnum):
+    """How a run folder relates to the run that is asked for."""
+
+    UP_TO_DATE = "up_to_date"
+    NOT_MADE = "not_made"
+    CORRUPT = "corrupt"
+    OTHER_CONFIG = "other_config"
+    OTHER_DATA = "other_data"
+    OTHER_CODE = "other_code"
+    FILE_CHANGED = "file_changed"
+    REUSED_RUN_CHANGED = "reused_run_changed"
+    DATA_GONE = "data_gone"
+    UNREADABLE = "unreadable"
+
+
+_WORDS = {
+    State.UP_TO_DATE: "",
+    State.NOT_MADE: "not made yet",
+    State.CORRUPT: "run.json is corrupt",
+    State.OTHER_CONFIG: "its config hash has changed",
+    State.OTHER_DATA: "its data fingerprint has changed",
+    State.OTHER_CODE: "the code of its method has changed",
+    State.FILE_CHANGED: "{} is missing or was changed",
+    State.REUSED_RUN_CHANGED: "its {} run was made anew",
+    State.DATA_GONE: "its prepared data is gone",
+    State.UNREADABLE: "{}",
+}
+
+
+@dataclass(frozen=True)
+class Freshness:
+    """Whether a run folder holds the run that is asked for.
+
+    Attributes:
+        name: the file or the method that the state is about; of `UNREADABLE` what is wrong, in words.
+    """
+
+    state: State
+    name: str = ""
+
+    @property
+    def up_to_date(self) -> bool:
+        """Whether the folder holds this very run, whole."""
+        return self.state is State.UP_TO_DATE
+
+    def __str__(self) -> str:
+        """What is the matter, in words; '' where nothing is."""
+        return _WORDS[self.state].format(self.name)
+
+
+def completeness(folder: Path, spec: RunSpec, data_fingerprint: str) -> Freshness:
+    """Return whether the folder holds this very run, whole, and else what is the matter.
 
     Raises:
         DataError: run.json has an unknown schema, so that nothing can be said and nothing is overwritten; or
             something lies there that is no plain file.
     """
     if not (folder / "run.json").exists():
-        return "not made yet"
+        return Freshness(State.NOT_MADE)
     try:
         facts = read_json(folder / "run.json")
     except NotPlainError:  # nothing could be put in its place, at the end of a training
         raise
     except DataError:
-        return "run.json is corrupt"
+        return Freshness(State.CORRUPT)
     if not isinstance(facts, dict):
-        return "run.json is corrupt"
+        return Freshness(State.CORRUPT)
     if facts.get("schema") != RUN_SCHEMA:
         raise DataError(
             f"{folder}/run.json has the unknown schema {facts.get('schema')!r}",
             "Update mmlbench, or move the folder away",
         )
-    wanted = {"config_hash": spec.config_hash, "data_fingerprint": data_fingerprint}
-    for name, value in wanted.items():
-        if facts.get(name) != value:
-            return f"its {name.replace('_', ' ')} has changed"
+    if facts.get("config_hash") != spec.config_hash:
+        return Freshness(State.OTHER_CONFIG)
+    if facts.get("data_fingerprint") != data_fingerprint:
+        return Freshness(State.OTHER_DATA)
     try:
         if facts["code"]["method"] != spec.code:
-            return "the code of its method has changed"
+            return Freshness(State.OTHER_CODE)
         for name, value in facts["files"].items():
             if not (folder / name).exists() or file_digest(folder / name) != value:
-                return f"{name} is missing or was changed"
+                return Freshness(State.FILE_CHANGED, name)
         return _reuse(folder.parents[len(spec.path.parts) - 1], spec, facts["requires"])
     except (KeyError, TypeError, AttributeError):
-        return "run.json is corrupt"
+        return Freshness(State.CORRUPT)
 
 
-def _reuse(results: Path, spec: RunSpec, used: Mapping[str, Mapping[str, str]]) -> str:
-    """Return '' unless a run that this one reused has been made anew with another outcome."""
+def _reuse(results: Path, spec: RunSpec, used: Mapping[str, Mapping[str, str]]) -> Freshness:
+    """Return whether a run that this one reused has been made anew with another outcome."""
     for name, run in spec.requires.items():
         source = results / run.path / "run.json"
         if source.exists() and file_digest(source) != used[name]["run_hash"]:
-            return f"its {name} run was made anew"
-    return ""
+            return Freshness(State.REUSED_RUN_CHANGED, name)
+    return Freshness(State.UP_TO_DATE)
 
 
 def stamp(results: Path, spec: RunSpec, lease: Lease | None = None) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..errors import RunError
 from ..method import Method
 from ..results.evaluation import FEATURES, INPUTS, NOTHING
+from ..results.logits_key import LogitsKey, LogitsKind, parse_logits
 from .data import PartData
 from .evaluate import (
     Evaluator,
@@ -82,7 +83,9 @@ class Final:
                 if not bool(logits.isfinite().all()):
                     what = f"the method {self.method.name!r} predicts NaN or infinite {name} logits on {part}"
                     raise RunError(what, "Fix its predict, or lower the learning rate")
-            self.predictions |= {f"{rule}/{part}/{name}": _host(logits) for name, logits in named.items()}
+            self.predictions |= {
+                LogitsKey(rule, *parse_logits(name)).array(part): _host(logits) for name, logits in named.items()
+            }
             self.logits = sorted(named) or self.logits
         if rule in self.method.keeps:
             self.weights[rule] = {name: value.detach().cpu().numpy() for name, value in state.items()}
@@ -116,8 +119,8 @@ class Final:
             else:
                 answers = masked_logits(self.method, self.data["test"], fill)
             for present, logits in answers.items():
-                name = "+".join(present) or "none"
-                self.predictions[f"{rule}/test/fused@{imputation}:{name}"] = _host(logits)
+                key = LogitsKey(rule, fill=imputation, present=tuple(present))
+                self.predictions[key.array("test")] = _host(logits)
 
     def probe(self, rule: str, found: Found | None = None) -> None:
         """Fit and store the probe of every encoder as it stands.
@@ -146,7 +149,7 @@ class Final:
                 logits = fitted.logits(features_of[modality])
                 reached[part] = accuracy(logits, label[part])
                 if part != "train":
-                    self.probes[f"{rule}/{modality}/{part}"] = _host(logits)
+                    self.probes[LogitsKey(rule, LogitsKind.PROBE, modality).array(part)] = _host(logits)
             facts = {"penalty": fitted.penalty, "accuracy": reached}
             self.probe_facts.setdefault(rule, {})[modality] = facts
         self.lap("probe")

@@ -24,7 +24,7 @@ from ..study.run_spec import RUN_SCHEMA, RunSpec
 from . import Stopped, checkpoint
 from .augmentation import augmentations_of
 from .build import build_method, on_device, parameter_counts, seed_key_of, sources
-from .complete import completeness, stamp
+from .complete import Freshness, State, completeness, stamp
 from .data import PartData, noise_of
 from .energy import EnergyMeter
 from .evaluate import Evaluator, check_apart, check_features, check_shapes
@@ -107,12 +107,12 @@ class Runner:
     def _make_unless_there(self) -> bool:
         """Do what is to be done, under the lease; return whether that was anything."""
         why = self._todo()
-        if why:
-            if why != "not made yet":
+        if not why.up_to_date:
+            if why.state is not State.NOT_MADE:
                 self.log(f"{self.spec.path} is made anew: {why}")
             self._make()
         stamp(self.results, self.spec, self.lease)
-        return bool(why)
+        return not why.up_to_date
 
     def _stop_waiting(self) -> None:
         if self.asked_to_stop():
@@ -137,7 +137,7 @@ class Runner:
             self.lease.check()
         self.clock.lap(phase)
 
-    def _todo(self) -> str:
+    def _todo(self) -> Freshness:
         return completeness(self.folder, self.spec, self.cache.manifest["fingerprint"])
 
     # ---- training ----------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from fake_runs import small
 from planted_findings import CLASSES, by_id, planted_cache
 from report_rows import bits, one
 
-from mmlbench.analysis.audit import audit_lines
+from mmlbench.analysis.audit import audit_text
 from mmlbench.analysis.rows import parse_rows
 from mmlbench.audit import audit_cache, groups_of
 from mmlbench.dataset import CacheWriter, Dataset, Modality, Sample, Split
@@ -82,7 +82,7 @@ def test_alike_rows_of_one_part_are_found(alike: Cache) -> None:
     assert by["near", "test", "signal"].examples == ("t6~t7",)
     assert by["bytes", "test", "signal"].level == "ok"
     assert (by["near", "train", "picture"].level, by["near", "train", "picture"].examples) == ("note", ("a0~a1",))
-    lines = audit_lines({("alike", "plain"): audit_cache(alike, "plain", None)}, "alike", "plain")
+    lines = audit_text({("alike", "plain"): audit_cache(alike, "plain", None)}, "alike", "plain").lines
     assert any(independent in line for line in lines)
 
 

@@ -21,6 +21,7 @@ from mmlbench.report.render.markdown import markdown
 from mmlbench.report.tables.accuracy import accuracy_table
 from mmlbench.report.tables.competition_gap import competition_gap_table
 from mmlbench.results.groups import Entry, Group
+from mmlbench.results.logits_key import LogitsKey
 from mmlbench.results.scored_run import Run
 from mmlbench.stats import holm
 from mmlbench.storage.atomic import read_json
@@ -77,7 +78,7 @@ def test_the_standard_error_is_that_of_both_parts(view: ResultSet) -> None:
 
 
 def _entry(label: str, right: dict[int, np.ndarray]) -> Entry:
-    return Entry(label, label, "", False, [Run(seed, (), {"last/fused": bits}) for seed, bits in right.items()])
+    return Entry(label, label, "", False, [Run(seed, (), {LogitsKey("last"): bits}) for seed, bits in right.items()])
 
 
 def test_of_two_rows_with_other_seeds_the_worse_on_the_common_ones_is_demoted(tmp_path: Path) -> None:
@@ -87,7 +88,7 @@ def test_of_two_rows_with_other_seeds_the_worse_on_the_common_ones_is_demoted(tm
     better = _entry("better", {0: good(), 1: good(), 2: good(), 7: awful(), 8: awful(), 9: awful()})
     worse = _entry("worse", {0: bad(), 1: bad(), 2: bad()})
     group.entries = [better, worse]
-    assert better.matrix("last/fused").mean() < worse.matrix("last/fused").mean()
+    assert better.matrix(LogitsKey("last")).mean() < worse.matrix(LogitsKey("last")).mean()
     assert rank_groups(group, "last") == {"better": 1, "worse": 2}
 
 

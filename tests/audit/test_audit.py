@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from planted_findings import CLASSES, by_id, planted_cache
 
-from mmlbench.analysis.audit import audit_lines, read_audit
+from mmlbench.analysis.audit import AuditText, audit_text, read_audit
 from mmlbench.audit import (
     KNOWN,
     Finding,
@@ -199,16 +199,16 @@ def test_the_table_survives_its_csv(planted: Cache, tmp_path: Path) -> None:
     assert [row[2] for row in from_csv(text)] == findings
     (tmp_path / "tables").mkdir()
     (tmp_path / "tables" / "audit.csv").write_text(text)
-    lines = audit_lines(read_audit(tmp_path), "planted", "s")
+    lines = audit_text(read_audit(tmp_path), "planted", "s").lines
     assert lines[0].startswith("Audit of the data: All 4 scenes of test are also in train (all 6 samples); the ")
     assert any("x2~x8" not in line and "nearly the same" in line for line in lines)
     assert len(lines) == 7 and lines[-2].startswith("1 row of picture in train hold")
     assert lines[-1] == "1 more in tables/audit.csv."
-    assert audit_lines({}, "planted", "s") == []
+    assert audit_text({}, "planted", "s") == AuditText()
 
 
 def test_a_clean_split_is_said_to_be_clean() -> None:
-    lines = audit_lines({("d", "s"): audit_lists(listed(CLEAN), CLASSES, "speaker")}, "d", "s")
+    lines = audit_text({("d", "s"): audit_lists(listed(CLEAN), CLASSES, "speaker")}, "d", "s").lines
     assert len(lines) == 1 and "no id, speaker, row" in lines[0]
 
 

@@ -11,6 +11,7 @@ from fake_runs import FakeMethod, gabor, small
 from noise_curves import add_curves, switch_on
 
 from mmlbench.analysis.all_tables import make_frame
+from mmlbench.analysis.audit import AuditText
 from mmlbench.analysis.result_set import ResultSet
 from mmlbench.analysis.rows import Row
 from mmlbench.report import make_all, page
@@ -57,7 +58,7 @@ def test_details_hold_all_numbers_of_a_row(view: ResultSet) -> None:
     group = view.groups()[0]
     entry = view.find(group, "joint", "accuracy")
     assert entry is not None
-    body = detail_html(view, group, entry, Detail(), [])
+    body = detail_html(view, group, entry, Detail(), AuditText())
     for row in view.about(group, "joint"):
         if row.table in ("measures", "fusion_gain", "robustness") and row.selection == "last":
             assert f"<td>{row.row_id}</td>" in body.replace(' class="t"', ""), row

@@ -128,7 +128,7 @@ def test_macro_f1_equals_the_reference_library() -> None:
 
 def test_score_run_names_every_prediction(run: Path) -> None:
     rows = score.score_run(RunFolder.open(run))
-    found = {(row["selection"], row["part"], row["logits"], row["metric"]): row["value"] for row in rows}
+    found = {(row.key.rule, row.part, row.key.name, row.metric): row.value for row in rows}
     arrays = read_arrays(run / "predictions.npz")
     wanted = (arrays["val/test/fused"].argmax(1) == arrays["test/label"]).mean()
     assert found["val", "test", "fused", "accuracy"] == wanted

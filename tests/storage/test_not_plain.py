@@ -192,7 +192,7 @@ def test_a_run_is_not_trained_again_where_its_file_cant_be_put_in_place(
     other = Path(shutil.copytree(results, tmp_path / "results"))
     folder = other / done.path.relative_to(results)
     spec, fingerprint = _spec(done), done.record["data_fingerprint"]
-    assert completeness(folder, spec, fingerprint) == ""
+    assert completeness(folder, spec, fingerprint).up_to_date
     in_place_of(folder / name, make)
     with pytest.raises(DataError, match=word):
         completeness(folder, spec, fingerprint)

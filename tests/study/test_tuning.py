@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mmlbench.analysis.all_tables import make_frame
+from mmlbench.analysis.audit import AuditText
 from mmlbench.analysis.result_set import ResultSet
 from mmlbench.analysis.rows import parse_rows
 from mmlbench.cli import main
@@ -146,7 +147,9 @@ def test_a_tuned_study_from_trials_to_tables(tiny, tmp_path: Path, capsys) -> No
     assert {r.tuning_trials for r in rows if r.label == "plain"} == {0}, "untuned rows say so"
     view = ResultSet.parse(read_plan(results), *make_frame(results, tiny.cache))
     entry = view.find(view.groups()[0], "modality_dropout", "accuracy")
-    page = detail_html(view, view.groups()[0], entry, gather(view, results)[view.groups()[0], entry.label], [])
+    page = detail_html(
+        view, view.groups()[0], entry, gather(view, results)[view.groups()[0], entry.label], AuditText()
+    )
     assert "<dt>tuning trials</dt><dd>3</dd>" in page and f"--set p={fields['p']}" in page
     pack(results, tmp_path / "s.tar.gz")
     assert main(["import", str(tmp_path / "s.tar.gz"), "--results", str(tmp_path / "in")]) == 0

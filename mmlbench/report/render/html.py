@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup, escape
 
+from ...analysis.audit import AuditText
 from ...analysis.rows import Row, number
 from ..numbers import p_text
 from ..table import Column, Drawing, Heads, Number, Output, RankGroup, Shown, Standing, Table, Value
@@ -204,7 +205,6 @@ def folded(summary: str, body: Markup) -> Markup:
     return render("folded.html.j2", summary=summary, body=body)
 
 
-def findings(lines: Sequence[str]) -> Markup:
+def findings(audit: AuditText) -> Markup:
     """Return what an audit found: a fault stands out, 'nothing found' does not."""
-    fine = len(lines) == 1 and lines[0].startswith("Audit of the data: no ")
-    return notes_html(lines, "soft" if fine else "finding")
+    return notes_html(audit.lines, "finding" if audit.grave else "soft")
