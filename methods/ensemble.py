@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -76,14 +75,13 @@ class Ensemble(Method):
     def loss(self, batch: Batch) -> tuple[Tensor, Logits]:
         """Return the cross-entropy of the learned head."""
         logits = self.predict(self.encode(batch))
-        assert logits.fused is not None
         return cross_entropy(logits.fused, batch.label), logits
 
     def predict(self, features: dict[str, Tensor]) -> Logits:
         """Return fused and own-head logits, and the learned head's sliced ones."""
         own = {m: self.own[m](features[m]) for m in self.modalities}
         if self.params.combine == "learned":
-            return replace(self.head(features), own_head=own)
+            return self.head(features).with_own_head(own)
         stacked = torch.stack(list(own.values()))
         if self.params.combine == "mean_prob":
             fused = mean_probability(stacked)

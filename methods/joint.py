@@ -37,7 +37,6 @@ class Joint(Method):
     def loss(self, batch: Batch) -> tuple[Tensor, Logits]:
         """Return the cross-entropy of the fused logits."""
         logits = self.predict(self.encode(batch))
-        assert logits.fused is not None
         return cross_entropy(logits.fused, batch.label), logits
 
     def predict(self, features: dict[str, Tensor]) -> Logits:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -42,7 +40,6 @@ class JointUnimodalLosses(Method):
     def loss(self, batch: Batch) -> tuple[Tensor, Logits]:
         """Return the sum of M + 1 cross-entropies."""
         logits = self.predict(self.encode(batch))
-        assert logits.fused is not None
         total = cross_entropy(logits.fused, batch.label)
         for own in logits.own_head.values():
             total = total + cross_entropy(own, batch.label)
@@ -52,4 +49,4 @@ class JointUnimodalLosses(Method):
         """Return fused and own-head logits, and sliced ones of concat and sum."""
         own = {m: self.own[m](features[m]) for m in self.modalities}
         shown = {m: h.detach() for m, h in features.items()} if self.params.detached else features
-        return replace(self.head(shown), own_head=own)
+        return self.head(shown).with_own_head(own)

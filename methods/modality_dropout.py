@@ -68,7 +68,6 @@ class ModalityDropout(Joint):
         else:
             features = {m: _times(h, factors[m]) for m, h in self.encode(batch).items()}
         logits = self.predict(features)
-        assert logits.fused is not None
         return cross_entropy(logits.fused, batch.label), logits
 
 

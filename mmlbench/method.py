@@ -40,23 +40,51 @@ class Batch:
         return len(self.label)
 
 
-@dataclass(frozen=True)
 class Logits:
-    """Named logits of shape (B, classes).
+    """Named logits of shape (B, classes); what is not given is not there.
 
-    Attributes:
+    Args:
         fused: the method's prediction; None where a method has none (unimodal training).
         sliced: modality -> its block of a decomposable joint head; the blocks add up to `fused`.
         own_head: modality -> logits of a head trained for that modality alone.
     """
 
-    fused: Tensor | None = None
-    sliced: Mapping[str, Tensor] = field(default_factory=dict)
-    own_head: Mapping[str, Tensor] = field(default_factory=dict)
+    __slots__ = ("_fused", "own_head", "sliced")
+
+    def __init__(
+        self,
+        fused: Tensor | None = None,
+        sliced: Mapping[str, Tensor] | None = None,
+        own_head: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        self._fused = fused
+        self.sliced: Mapping[str, Tensor] = sliced or {}
+        self.own_head: Mapping[str, Tensor] = own_head or {}
+
+    @property
+    def has_fused(self) -> bool:
+        """Whether there is a fused prediction."""
+        return self._fused is not None
+
+    @property
+    def fused(self) -> Tensor:
+        """The method's prediction (B, classes).
+
+        Raises:
+            RunError: it predicts none.
+        """
+        if self._fused is None:
+            there = ", ".join(self.named()) or "nothing"
+            raise RunError(f"these logits have no fused prediction; there is: {there}", "Ask `has_fused` first")
+        return self._fused
+
+    def with_own_head(self, own_head: Mapping[str, Tensor]) -> Logits:
+        """Return the same logits with those of the modalities' own heads."""
+        return Logits(self._fused, self.sliced, own_head)
 
     def named(self) -> dict[str, Tensor]:
         """Return all of them under `fused`, `sliced/<modality>` and `own_head/<modality>`."""
-        named = {} if self.fused is None else {"fused": self.fused}
+        named = {} if self._fused is None else {"fused": self._fused}
         named |= {f"sliced/{m}": z for m, z in self.sliced.items()}
         return named | {f"own_head/{m}": z for m, z in self.own_head.items()}
 
@@ -76,7 +104,23 @@ class Mechanism:
     off: bool = False
 
 
-Loss = Callable[[Batch], "Tensor | tuple[Tensor, Logits]"]
+#: The scalar loss of a batch, and its logits, which give the train accuracies; `Logits()` where there are none.
+Loss = Callable[[Batch], tuple[Tensor, Logits]]
+
+
+def loss_and_logits(method: Method, outcome: Any) -> tuple[Tensor, Logits]:
+    """Check what a loss or a train step returned.
+
+    Raises:
+        RunError: it is no pair of a tensor and `Logits`.
+    """
+    if isinstance(outcome, tuple) and len(outcome) == 2:
+        loss, logits = outcome
+        if isinstance(loss, Tensor) and isinstance(logits, Logits):
+            return loss, logits
+    shape = ", ".join(type(part).__name__ for part in outcome) if isinstance(outcome, tuple) else ""
+    what = f"{method.name}: the loss returned {f'({shape})' if shape else type(outcome).__name__}, not (loss, logits)"
+    raise RunError(what, "Return the loss and its logits; `Logits()` where there are none")
 
 
 @dataclass(frozen=True)
@@ -203,8 +247,8 @@ class Method(nn.Module, Plugin):
         """Return what must have acted by the end of the run."""
         return []
 
-    def loss(self, batch: Batch) -> Tensor | tuple[Tensor, Logits]:
-        """Return the scalar loss of a batch, and the logits too where train accuracies should be shown."""
+    def loss(self, batch: Batch) -> tuple[Tensor, Logits]:
+        """Return the scalar loss of a batch, and its logits for the train accuracies (`Logits()`: none)."""
         raise NotImplementedError
 
     def after_backward(self, step: Step) -> None:
@@ -220,13 +264,16 @@ class Method(nn.Module, Plugin):
         """Return the optimisers of a stage; `make` builds the recipe's optimiser for some parameters."""
         return [make(parameter for parameter in self.parameters() if parameter.requires_grad)]
 
-    def train_step(self, batch: Batch, step: Step, optimizers: Sequence[Optimizer]) -> Tensor | tuple[Tensor, Logits]:
-        """Train on one batch; override to alternate modalities or optimisers."""
+    def train_step(self, batch: Batch, step: Step, optimizers: Sequence[Optimizer]) -> tuple[Tensor, Logits]:
+        """Train on one batch and return what `loss` returned; override to alternate modalities or optimisers.
+
+        Raises:
+            RunError: the loss is not one number, or `loss` returned something else than (loss, logits).
+        """
         self.step = step
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
-        outcome = (step.stage.loss or self.loss)(batch)
-        loss = outcome[0] if isinstance(outcome, tuple) else outcome
+        loss, logits = loss_and_logits(self, (step.stage.loss or self.loss)(batch))
         if loss.numel() != 1:
             what = f"{self.name}: the loss has the shape {tuple(loss.shape)}"
             raise RunError(what, "It has to be one number: take its mean")
@@ -234,7 +281,7 @@ class Method(nn.Module, Plugin):
         self.after_backward(step)
         for optimizer in optimizers:
             optimizer.step()
-        return outcome
+        return loss, logits
 
     def predict(self, features: dict[str, Tensor]) -> Logits:
         """Return the logits of features (modality -> (B, dim))."""

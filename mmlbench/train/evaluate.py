@@ -295,7 +295,7 @@ def subset_logits(method: Method, test: dict[str, Tensor], fill: dict[str, Tenso
     found = {}
     for present in subsets(method.modalities):
         mixed = {m: h if m in present else fill[m].expand_as(h) for m, h in test.items()}
-        fused = method.predict(mixed).fused
-        if fused is not None:
-            found[present] = fused.float()
+        logits = method.predict(mixed)
+        if logits.has_fused:
+            found[present] = logits.fused.float()
     return found

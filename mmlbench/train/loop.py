@@ -233,7 +233,7 @@ class Trainer:
             step = self.method.step = Step(stage, epoch, k, rng)
             with self.flops.step(epoch, k, len(self.batch_bounds), len(batch)):
                 outcome = self.method.train_step(batch, step, optimizers)
-            self.meter.add(k, outcome, batch.label)
+            self.meter.add(k, *loss_and_logits(self.method, outcome), batch.label)
             if (k + 1) % CHECK_EVERY == 0:
                 self.meter.check(k + 1, where)
             self._maybe_save((number, epoch, k + 1), optimizers)

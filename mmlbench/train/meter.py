@@ -41,11 +41,10 @@ class Meter:
         self.correct: dict[str, Tensor] = {}
         self.checked = 0
 
-    def add(self, step: int, outcome: Tensor | tuple[Tensor, Logits], label: Tensor) -> None:
-        """Take the outcome of a step."""
-        loss, logits = outcome if isinstance(outcome, tuple) else (outcome, None)
+    def add(self, step: int, loss: Tensor, logits: Logits, label: Tensor) -> None:
+        """Take the loss and the logits of a step."""
         self.losses[step] = loss.detach()
-        for name, values in logits.named().items() if logits is not None else ():
+        for name, values in logits.named().items():
             hits = (values.detach().argmax(1) == label).sum()
             self.correct[name] = self.correct[name] + hits if name in self.correct else hits
 

@@ -260,4 +260,4 @@ def test_loss_of_di_mml_adds_up():
     own = sum(cross_entropy(method.own[m](h[m]), data.label) for m in NAMES[:2])
     shared = sum(cross_entropy(method.shared(h[m]), data.label) for m in NAMES[:2])
     torch.testing.assert_close(loss, own + 0.5 * shared)
-    assert logits.fused is None
+    assert not logits.has_fused

@@ -31,7 +31,7 @@ class Alternating(Method):
         loss.backward()
         optimizers[turn].step()
         self.count_mechanism(f"turns/{m}")
-        return loss
+        return loss, Logits(own_head={m: logits})
 
     def predict(self, features) -> Logits:
         return self.head(features)

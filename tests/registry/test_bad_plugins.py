@@ -19,11 +19,11 @@ class Odd{k}(Method):
     def build(self):
         self.head = fusion_head("concat", self.dims, self.classes)
     def loss(self, batch):
-        return cross_entropy(self.predict(self.encode(batch)).fused, batch.label)
+        return cross_entropy(self.predict(self.encode(batch)).fused, batch.label), Logits()
     def predict(self, features):
         return self.head(features)
 """
-LOSS = "return cross_entropy(self.predict(self.encode(batch)).fused, batch.label)"
+LOSS = "return cross_entropy(self.predict(self.encode(batch)).fused, batch.label), Logits()"
 PREDICT, BUILD = "return self.head(features)", "def build(self):"
 NARROW = "return Logits(fused=self.head(features).fused[:, :2])"
 CENTRED = "z = self.head(features).fused\n        return Logits(fused=z - z.mean(0, keepdim=True))"
@@ -42,12 +42,14 @@ METHOD_FAULTS = [
         "NaN loss",
         1,
         LOSS,
-        LOSS + " * float('nan')",
+        LOSS.replace(", Logits", " * float('nan'), Logits"),
         "stage 'train', epoch 0, step 0: the loss is nan",
         "not the learning",
     ),
-    ("loss of no number", 1, LOSS, LOSS + ".expand(3)", "the loss has the shape (3,)", "take its mean"),
-    ("no loss at all", 1, LOSS, "return None", "failed: AttributeError", "--debug"),
+    ("loss of no number", 1, LOSS, LOSS.replace(", Logits", ".expand(3), Logits"), "the loss has the shape (3,)", "take its mean"),
+    ("no loss at all", 1, LOSS, "return None", "the loss returned NoneType, not (loss, logits)", "Return the loss"),
+    ("a loss alone", 1, LOSS, LOSS.removesuffix(", Logits()"), "the loss returned Tensor, not", "Return the loss"),
+    ("no logits with it", 1, LOSS, LOSS.replace("Logits()", "None"), "(Tensor, NoneType)", "Return the loss"),
     ("wrong shape", 1, PREDICT, NARROW, "returned fused logits of shape (4, 2), not (4, 3)", "Fix its predict"),
     ("no logits", 1, PREDICT, "return 3", "predicts int, not Logits", "Fix its predict"),
     ("none to judge by", 2, BUILD, JUDGE, "is judged by the logits 'magic', which it has not", "fix its `select_on`"),

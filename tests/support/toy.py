@@ -119,7 +119,7 @@ def train(
                 rng = torch.Generator().manual_seed(1000 * seed + 10 * epoch + index)
                 with NoSync():
                     outcome = method.train_step(take(data, rows), Step(stage, epoch, index, rng), optimizers)
-                losses.append((outcome[0] if isinstance(outcome, tuple) else outcome).detach())
+                losses.append(outcome[0].detach())
             method.after_epoch(context)
     return [loss.item() for loss in losses]
 
