@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from mmlbench.cli.run import prepare_dataset
+from mmlbench.api.making import ensure_cache
 from mmlbench.dataset import Options
 from mmlbench.decode.sound import read_sound
 from mmlbench.decode.spectrograms import FRONT_ENDS
@@ -144,7 +144,7 @@ def measure(clips: int, passes: int, device: torch.device, folder: Path) -> dict
     fields = {"image_noise": 0.0}
     config = resolve(Request("cremad", "joint", 0, "official", "dimml", {}, fields), index).config
     options = Options(lists=folder / "lists")
-    cache = prepare_dataset("cremad", config["dataset_params"], folder / "cache", index, raw, options=options)
+    cache = ensure_cache("cremad", config["dataset_params"], folder / "cache", index, raw, options=options)
     augmentations = augmentations_of(config["recipe"], cache)
     train = PartData(cache, "official", "train", device, ("cremad", 0), None, augmentations)
     ids, labels = train.ids.tolist(), train.label.tolist()

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from mmlbench.cli.run import prepare_dataset
+from mmlbench.api.making import ensure_cache
 from mmlbench.prepare.cache import Cache
 from mmlbench.registry.index import Index, load_index
 from mmlbench.study.run_spec import Request, resolve
@@ -63,7 +63,7 @@ def prepare(arguments: argparse.Namespace, cache: Path) -> Work:
     fields = {"epochs": arguments.epochs, "encoder": arguments.encoder}
     spec = resolve(Request(arguments.dataset, "joint", 0, recipe_params=fields), index)
     set_up_torch(device, spec.config["recipe"]["threads"])
-    opened = prepare_dataset(arguments.dataset, {}, cache, index)
+    opened = ensure_cache(arguments.dataset, {}, cache, index)
     train = PartData(opened, spec.config["split"], "train", device, seed_key_of(spec.config))
     return Work(spec.config, opened, index, train)
 

@@ -9,12 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mmlbench.dataset import CacheWriter, Dataset, Modality, Sample, Split
+from mmlbench import CacheWriter, Dataset, Modality, Sample, Split, register
 from mmlbench.frontends.audio import AudioRecipe, coloured_noise, log_mel, place, read_audio
 from mmlbench.frontends.images import PictureRecipe, render
 from mmlbench.frontends.pairing import in_turn, stratified_pools
 from mmlbench.prepare.checksums import check_files, read_sums
-from mmlbench.registry import register
 
 FOLDER = Path(__file__).resolve().parent / "fsdd"
 FIX = "Restore the shipped files with `git checkout -- datasets/fsdd`, or install the package again"

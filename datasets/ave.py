@@ -6,17 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
-from mmlbench.dataset import CacheWriter, Download, KnownFault, Listed, Sample, Split
+from mmlbench import CacheWriter, Download, KnownFault, Listed, Sample, Split, bounded, choice, register
 from mmlbench.decode import video
 from mmlbench.decode.fault import FaultKind
 from mmlbench.frontends import clips, lists
 from mmlbench.frontends.clips import AUDIO, STORED, ClipDataset, ClipParams, folder_with, modalities, open_raw
 from mmlbench.frontends.events import Event, clean, read_events
-from mmlbench.params import bounded, choice
 from mmlbench.prepare.declared_counts import check_counts
 from mmlbench.prepare.items import fill
 from mmlbench.prepare.task import Item
-from mmlbench.registry import register
 
 SHA256 = {
     "trainSet.txt": "ade6c2fafeb92e98793a8cd4588f792488bd4eae7dd64ac9e78e58f3ce5fd2d8",

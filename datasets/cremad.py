@@ -6,8 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmlbench.dataset import CacheWriter, Download, KnownFault, Listed, Sample, Split
-from mmlbench.errors import DataError
+from mmlbench import CacheWriter, DataError, Download, KnownFault, Listed, Sample, Split, bounded, register
 from mmlbench.frontends import lists
 from mmlbench.frontends.clips import (
     STORED,
@@ -19,12 +18,10 @@ from mmlbench.frontends.clips import (
     open_raw,
 )  # fmt: skip
 from mmlbench.frontends.divide import by_group
-from mmlbench.params import bounded
 from mmlbench.prepare.declared_counts import check_counts
 from mmlbench.prepare.file_checks import spelt
 from mmlbench.prepare.items import fill
 from mmlbench.prepare.task import Item
-from mmlbench.registry import register
 
 LISTS = Path(__file__).resolve().parent / "lists" / "cremad"
 SHA256 = {

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mmlbench.dataset import CacheWriter, Dataset, Modality, Split
+from mmlbench import CacheWriter, Dataset, Modality, Split, register
 from mmlbench.frontends import bayes, gabor, generated
-from mmlbench.registry import register
 
 CLASSES = 4
 REACH, SHIFT = 2.0, 0.3  # nuisance: uniform over -REACH..REACH, plus SHIFT * (class - 1.5)

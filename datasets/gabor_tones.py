@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mmlbench.dataset import CacheWriter, Dataset, Modality, Split
+from mmlbench import CacheWriter, Dataset, Modality, Split, register
 from mmlbench.frontends import bayes, gabor, generated
-from mmlbench.registry import register
 
 CLASSES = 8
 AUDIO_SD, VISUAL_SD = 0.45, 0.3  # of the latents, in class spacings

@@ -7,17 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from mmlbench.dataset import CacheWriter, Download, Listed, Sample, Split
-from mmlbench.errors import DataError
+from mmlbench import CacheWriter, DataError, Download, Listed, Sample, Split, bounded, choice, register
 from mmlbench.frontends import lists
 from mmlbench.frontends.clips import AUDIO, STORED, ClipDataset, ClipParams, decode_clip, modalities, open_raw
 from mmlbench.frontends.divide import hold_out
 from mmlbench.frontends.scattered import Scattered
-from mmlbench.params import bounded, choice
 from mmlbench.prepare.declared_counts import check_counts
 from mmlbench.prepare.items import fill
 from mmlbench.prepare.task import Item
-from mmlbench.registry import register
 
 LISTS = Path(__file__).resolve().parent / "lists" / "kinetics_sounds"
 SHA256 = {

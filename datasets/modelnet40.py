@@ -6,17 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
-from mmlbench.dataset import CacheWriter, Dataset, Download, Listed, Modality, Split
+from mmlbench import CacheWriter, Dataset, DatasetParams, Download, Listed, Modality, Split, bounded, register
 from mmlbench.decode.fault import Fault
 from mmlbench.decode.image import read_image, square
 from mmlbench.decode.meshes import VIEWS, read_off, render
 from mmlbench.frontends import lists, objects
 from mmlbench.frontends.clips import open_raw
-from mmlbench.params import DatasetParams, bounded
 from mmlbench.prepare.declared_counts import check_counts
 from mmlbench.prepare.items import fill
 from mmlbench.prepare.task import PIXELS, Item
-from mmlbench.registry import register
 
 MESHES, SHADED = "ModelNet40", "modelnet40_images_new_12x"
 SHA256 = {

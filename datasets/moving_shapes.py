@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mmlbench.dataset import CacheWriter, Dataset, Modality, Split
+from mmlbench import CacheWriter, Dataset, Modality, Split, register
 from mmlbench.frontends import generated
-from mmlbench.registry import register
 
 CLASSES = 8
 SIDE = 32

@@ -7,15 +7,24 @@ from pathlib import Path
 
 import numpy as np
 
-from mmlbench.dataset import CacheWriter, Dataset, Download, Listed, Modality, Split
+from mmlbench import (
+    CacheWriter,
+    Dataset,
+    DatasetParams,
+    Download,
+    Listed,
+    Modality,
+    Split,
+    bounded,
+    choice,
+    register,
+)
 from mmlbench.decode.flow import OFFSET, SCALE
 from mmlbench.frontends import lists, pairs
 from mmlbench.frontends.clips import folder_with, open_raw
-from mmlbench.params import DatasetParams, bounded, choice
 from mmlbench.prepare.declared_counts import check_counts
 from mmlbench.prepare.items import fill
 from mmlbench.prepare.task import PIXELS, Item, Stored
-from mmlbench.registry import register
 
 VIDEOS, LISTS = "UCF-101", "ucfTrainTestlist"
 PUBLISHED = FRAMES, FLOW = "jpegs_256", "tvl1_flow"

@@ -8,11 +8,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
-from mmlbench.errors import ConfigError
-from mmlbench.fusion import FUSIONS, certainty_weighted, fusion_head, own_heads
-from mmlbench.method import Batch, EpochContext, Logits, Mechanism, Method, Stage
-from mmlbench.params import MethodParams, bounded, choice, moment
-from mmlbench.registry import register
+from mmlbench import (
+    FUSIONS,
+    Batch,
+    ConfigError,
+    EpochContext,
+    Logits,
+    Mechanism,
+    Method,
+    MethodParams,
+    Stage,
+    bounded,
+    certainty_weighted,
+    choice,
+    fusion_head,
+    moment,
+    own_heads,
+    register,
+)
 
 
 # ---- formulas --------------------------------------------------------------------------------------------

@@ -8,11 +8,22 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from mmlbench.errors import RunError
-from mmlbench.fusion import Concat, certainty_weighted, mean_probability, own_heads
-from mmlbench.method import Batch, Logits, Method, Stage
-from mmlbench.params import MethodParams, bounded, choice, moment
-from mmlbench.registry import register
+from mmlbench import (
+    Batch,
+    Concat,
+    Logits,
+    Method,
+    MethodParams,
+    RunError,
+    Stage,
+    bounded,
+    certainty_weighted,
+    choice,
+    mean_probability,
+    moment,
+    own_heads,
+    register,
+)
 
 RULES = ("mean_logit", "mean_prob", "certainty", "learned")
 

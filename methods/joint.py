@@ -5,10 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from mmlbench.fusion import FUSIONS, fusion_head
-from mmlbench.method import Batch, Logits, Method
-from mmlbench.params import MethodParams, choice
-from mmlbench.registry import register
+from mmlbench import FUSIONS, Batch, Logits, Method, MethodParams, choice, fusion_head, register
 
 
 @register

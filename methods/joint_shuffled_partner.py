@@ -11,10 +11,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from mmlbench.fusion import DECOMPOSABLE, fusion_head
-from mmlbench.method import Batch, Logits, Mechanism, Method, Stage
-from mmlbench.params import MethodParams, choice
-from mmlbench.registry import register
+from mmlbench import (
+    DECOMPOSABLE,
+    Batch,
+    Logits,
+    Mechanism,
+    Method,
+    MethodParams,
+    Stage,
+    choice,
+    fusion_head,
+    register,
+)
 
 
 def derangement(size: int, rng: torch.Generator) -> Tensor:

@@ -8,9 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from mmlbench.method import Batch, Logits, Mechanism
-from mmlbench.params import bounded, choice
-from mmlbench.registry import register
+from mmlbench import Batch, Logits, Mechanism, bounded, choice, register
 
 from .joint import Joint
 

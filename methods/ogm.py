@@ -9,11 +9,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softmax
 
-from mmlbench.encoder import Encoder
-from mmlbench.fusion import DECOMPOSABLE
-from mmlbench.method import Batch, Logits, Mechanism, Step
-from mmlbench.params import MethodParams, bounded, choice, moment
-from mmlbench.registry import register
+from mmlbench import (
+    DECOMPOSABLE,
+    Batch,
+    Encoder,
+    Logits,
+    Mechanism,
+    MethodParams,
+    Step,
+    bounded,
+    choice,
+    moment,
+    register,
+)
 
 from .joint import Joint
 

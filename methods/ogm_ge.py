@@ -5,9 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mmlbench.method import Mechanism
-from mmlbench.params import choice
-from mmlbench.registry import register
+from mmlbench import Mechanism, choice, register
 
 from .ogm import OGM
 

@@ -7,9 +7,7 @@ from functools import partial
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from mmlbench.fusion import own_heads
-from mmlbench.method import Batch, Logits, Method, Stage
-from mmlbench.registry import register
+from mmlbench import Batch, Logits, Method, Stage, own_heads, register
 
 
 @register

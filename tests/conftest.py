@@ -24,7 +24,7 @@ import pytest
 
 from mmlbench import plugins, registry
 from mmlbench import testing as tiny_tests
-from mmlbench.cli.run import make_run, prepare_dataset
+from mmlbench.api.making import ensure_cache, make_run
 from mmlbench.registry import index
 from mmlbench.results.run_folder import RunFolder
 from mmlbench.study.run_spec import RunSpec
@@ -103,7 +103,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyWorld:
     index.use_plugins([tiny_tests.PLUGINS])
     known = index.load_index()
     for name in ("tiny", "tiny3"):
-        prepare_dataset(name, {}, cache, known)
+        ensure_cache(name, {}, cache, known)
     return TinyWorld(cache)
 
 

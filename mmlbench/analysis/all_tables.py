@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DataError
 from ..results.groups import Entry, Group, Loaded
 from ..results.load import load
 from ..results.logits_key import LogitsKey
@@ -19,6 +18,7 @@ from ..results.scored_run import Run
 from ..stats import Estimate
 from ..study.regroup import Regroup
 from .accuracy import accuracy_rows, entry_notes, group_rows, heads_of, subset_rows
+from .costs import epochs_of, seconds_of, summed, train_flops_of
 from .estimate_words import estimate_notes
 from .gaps import gap_rows
 from .literature import read_published
@@ -50,7 +50,11 @@ def make_frame(
     Raises:
         DataError: a planned run is missing, stale or corrupt; see `load`.
     """
-    loaded = load(results, cache, plan, regroup)
+    return frame_of(load(results, cache, plan, regroup), results)
+
+
+def frame_of(loaded: Loaded, results: Path) -> tuple[str, str]:
+    """Return the text of all_tables.csv and of cost.csv; `results` holds the runs' tests under noise."""
     rows = corrected([*all_rows(loaded), *robustness_rows(loaded, results)])
     fill_published(ResultSet(loaded.name, loaded.headline, loaded.baseline, rows, []), read_published())
     return rows_text(rows), to_csv(COST_COLUMNS, cost_rows(loaded))
@@ -185,7 +189,7 @@ def pareto(group: Group, headline: str) -> dict[str, tuple[float | None, float |
     """
     found: dict[str, tuple[float | None, float | None]] = {}
     for entry in group.entries:
-        own = _mean([sum(_train_flops(s.record, s.stage_epochs) for s in run.sources) for run in entry.runs])
+        own = _mean([train_flops_of(run) for run in entry.runs])
         reused = {name for run in entry.runs for source in run.sources for name in source.record["requires"]}
         others = [found_cost(group, name) for name in sorted(reused)] if entry.method != LOGIT_MEAN else []
         matrix = entry.matrix(LogitsKey(headline))
@@ -202,27 +206,12 @@ def found_cost(group: Group, method: str) -> float | None:
     entry = group.entry(method)
     if entry is None:
         return None
-    return _mean([sum(_train_flops(s.record, s.stage_epochs) for s in run.sources) for run in entry.runs])
+    return _mean([train_flops_of(run) for run in entry.runs])
 
 
 def _mean(values: list[Any]) -> float | None:
     known_values = [float(value) for value in values if value is not None]
     return known(float(np.mean(known_values))) if known_values else None
-
-
-def _train_flops(record: dict[str, Any], stage_epochs: dict[str, int]) -> float:
-    per_sample = record["flops"]["train_per_sample"]
-    samples = record["counts"]["train"]
-    lost = [stage for stage in per_sample if stage not in stage_epochs]
-    if lost:
-        what = f"{record['run']}: nothing is stored of the epochs of stage {lost[0]!r}, so that its cost is unknown"
-        raise DataError(what, "Name the stage with letters, digits and _ . -, and train the run again")
-    return sum(float(flops) * samples * stage_epochs[stage] for stage, flops in per_sample.items())
-
-
-def _summed(values: list[Any]) -> float | None:
-    """Return the sum over a run's folders, None where one of them does not know."""
-    return None if any(value is None for value in values) else float(sum(values))
 
 
 def _at_once(run: Run, entry: Entry, key: str, name: str) -> float:
@@ -231,30 +220,26 @@ def _at_once(run: Run, entry: Entry, key: str, name: str) -> float:
     return sum(values) if entry.method == LOGIT_MEAN else sum(values) / len(values)
 
 
-def _seconds(run: Run, phase: str) -> float | None:
-    return _summed([source.provenance.get("seconds", {}).get(phase) for source in run.sources])
-
-
 def _cost(group: Group, entry: Entry) -> list[Any]:
     records = [source.record for run in entry.runs for source in run.sources]
     provenance = [source.provenance for run in entry.runs for source in run.sources]
-    train = [seconds for run in entry.runs if (seconds := _seconds(run, "train")) is not None]
+    train = [seconds for run in entry.runs if (seconds := seconds_of(run, "train")) is not None]
     memory = [found.get("peak_memory_bytes") for found in provenance]
     device = [found.get("device_memory_bytes") for found in provenance]
     return [
         *(group.dataset, group.split, group.recipe, group.encoder, entry.label, entry.method, entry.params),
         len(entry.runs),
-        _mean([sum(s.record["epochs"] for s in run.sources) for run in entry.runs]),
+        _mean([epochs_of(run) for run in entry.runs]),
         _mean([sum(s.record["sample_passes"] for s in run.sources) for run in entry.runs]),
         _mean([_at_once(run, entry, "parameters", "total") for run in entry.runs]),
         _mean([_at_once(run, entry, "flops", "forward_per_sample") for run in entry.runs]),
-        _mean([sum(_train_flops(s.record, s.stage_epochs) for s in run.sources) for run in entry.runs]),
+        _mean([train_flops_of(run) for run in entry.runs]),
         _mean(train),
         float(np.std(train, ddof=1)) if len(train) > 1 else None,
-        _mean([_seconds(run, "total") for run in entry.runs]),
+        _mean([seconds_of(run, "total") for run in entry.runs]),
         max((float(value) for value in memory if value is not None), default=None),
         max((float(value) for value in device if value is not None), default=None),
-        _mean([_summed([s.provenance.get("energy_joules") for s in run.sources]) for run in entry.runs]),
+        _mean([summed([s.provenance.get("energy_joules") for s in run.sources]) for run in entry.runs]),
         entry.trials,
         "+".join(sorted({name for record in records for name in record["requires"]})),
         " | ".join(sorted({str(found.get("hardware") or "unknown") for found in provenance})),

@@ -12,16 +12,10 @@ from ..errors import MmlbenchError, fault
 from ..storage import paths
 from ..storage.atomic import storage_error
 from ..system import interrupt, pythonpath
+from ..system.progress import log, logger
 from . import streams
 from .parser import make_parser
 from .streams import OutputError
-
-logger = logging.getLogger("mmlbench")
-
-
-def log(line: str) -> None:
-    """Tell people one line of progress, on standard error."""
-    logger.info(line)
 
 
 def write_error(line: str) -> None:
@@ -104,6 +98,8 @@ def _run(argv: list[str] | None) -> int:
         write_error(f"mmlbench: unexpected {'. '.join(fault(error))}")
         return 1
 
+
+__all__ = ["log", "main"]
 
 if __name__ == "__main__":
     sys.exit(main())

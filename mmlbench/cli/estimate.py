@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ..api.making import prepare_command
 from ..errors import ConfigError, MmlbenchError
 from ..registry.index import load_index, use_plugins
 from ..results.run_folder import RunFolder
@@ -24,7 +25,6 @@ from ..study.run_spec import RunSpec
 from ..system.device import choose_device
 from . import log
 from .doctor import _default_config
-from .run import prepare_command
 from .throughput import dataset_of, gigabytes, seconds_of, throughput, weights_gigabytes
 
 Key = tuple[str, str, str, str]  # dataset, split, recipe, method

@@ -7,9 +7,8 @@ import inspect
 import json
 import sys
 
-from ..errors import ConfigError, nearest
-from ..params import expected
-from ..registry.index import Entry, Index, load_index, use_plugins
+from ..api.plugins import described, opened_index
+from ..registry.index import Entry
 
 KINDS = {"methods": "method", "datasets": "dataset", "encoders": "encoder"}
 
@@ -27,8 +26,7 @@ def _entry_json(entry: Entry) -> dict[str, object]:
 
 def list_plugins(arguments: argparse.Namespace) -> int:
     """List plug-ins, those that fail to import with their error."""
-    use_plugins(arguments.plugins)
-    index = load_index()
+    index = opened_index(arguments.plugins)
     kinds = [KINDS[arguments.kind]] if arguments.kind else list(KINDS.values())
     if arguments.json:
         chosen = [_entry_json(entry) for entry in index.entries if entry.kind in (*kinds, "plugin")]
@@ -43,50 +41,10 @@ def list_plugins(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _find(index: Index, name: str) -> list[Entry]:
-    """Return what has a name: a method and a dataset may share one."""
-    found = [entry for entry in index.entries if entry.name == name]
-    if not found:
-        hint = nearest(name, {entry.name for entry in index.entries})
-        raise ConfigError(f"no method, dataset or encoder is named {name!r}", hint)
-    return [index.find(entry.kind, name) for entry in found]
-
-
-def _dataset_lines(facts: dict) -> list[str]:
-    lines = ["modalities"]
-    for m in facts["modalities"]:
-        views = f", {m['views']} views a row" if m["views"] > 1 else ""
-        lines.append(f"  {m['name']}: {m['kind']} of shape {tuple(m['shape'])}{views}")
-    lines.append(f"classes ({len(facts['class_names'])}): {', '.join(facts['class_names'])}")
-    lines.append("splits")
-    for name, split in facts["splits"].items():
-        counts = ", ".join(f"{part} {count}" for part, count in split["counts"].items())
-        group = f"; groups: {split['group']}" if split["group"] else ""
-        default = " (default)" if name == facts["default_split"] else ""
-        lines.append(f"  {name}{default}: {counts}{group}. {split['doc']}")
-    return [*lines, f"licence: {facts['licence']}", f"origin: {facts['origin']}", f"citation: {facts['citation']}"]
-
-
 def describe(arguments: argparse.Namespace) -> int:
-    """Print the docstring, parameters and facts of one plug-in."""
-    use_plugins(arguments.plugins)
-    for entry in _find(load_index(), arguments.name):
-        text = json.dumps(_entry_json(entry), indent=1) if arguments.json else _description(entry)
+    """Print the docstring, parameters and facts of one plug-in, or of those of several kinds that share a name."""
+    index = opened_index(arguments.plugins)
+    for found in described(index, arguments.name):
+        text = json.dumps(_entry_json(index.find(found.kind, found.name)), indent=1) if arguments.json else str(found)
         sys.stdout.write(text + "\n")
     return 0
-
-
-def _description(entry: Entry) -> str:
-    lines = [f"{entry.kind} {entry.name}   ({entry.path})", "", inspect.cleandoc(entry.doc), ""]
-    if entry.kind == "dataset":
-        lines += _dataset_lines(entry.facts)
-    if entry.kind == "method":
-        most = entry.facts["max_modalities"]
-        lines.append(f"modalities: {entry.facts['min_modalities']} {'or more' if most is None else f'to {most}'}")
-        if entry.facts["requires"]:
-            lines.append(f"reuses the runs of: {', '.join(entry.facts['requires'])}")
-    lines.append("parameters" if entry.facts["params"] else "parameters: none")
-    for field in entry.facts["params"]:
-        doc = f": {field['doc']}" if field["doc"] else ""
-        lines.append(f"  {field['name']} = {field['default']!r}   ({expected(field)}){doc}")
-    return "\n".join(lines)

@@ -15,6 +15,7 @@ from typing import Any
 from .. import files
 from ..analysis.all_tables import make_frame
 from ..analysis.rows import Row, number, parse_rows
+from ..api.making import make_run, recorded_files
 from ..errors import ConfigError, DataError
 from ..registry.index import Index, load_index, use_plugins
 from ..results.load import read_made_plan, regroup_of, studies_of_rows
@@ -27,7 +28,6 @@ from ..study.config import plugin_facts
 from ..study.run_spec import RunSpec, from_config
 from . import log
 from .robustness import measure
-from .run import make_run, recorded_files
 
 Cell = Mapping[str, Any]
 GONE = "files not compared, as the first run is gone"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import files
+from ..api.making import ensure_cache, recorded_files
 from ..errors import DataError, LeaseLost
 from ..prepare.cache import Cache
 from ..registry.index import Index, load_index, use_plugins
@@ -16,7 +17,6 @@ from ..results.run_folder import RunFolder
 from ..storage.lease import Lease
 from ..system.device import choose_device
 from . import log
-from .run import prepare_dataset, recorded_files
 
 
 def robustness(arguments: argparse.Namespace) -> int:
@@ -47,7 +47,7 @@ def measure(runs: Sequence[Path], results: Path, cache: Path, noise: Sequence[fl
             log(f"{path} is measured already")
             continue
         files.require(config, recorded_files(path))
-        opened = prepare_dataset(config["dataset"], config["dataset_params"], cache, index)
+        opened = ensure_cache(config["dataset"], config["dataset_params"], cache, index)
         if opened.manifest["fingerprint"] != run.record["data_fingerprint"]:
             raise DataError(f"{path} was made from other data than the prepared cache", "Make the run anew")
         _measure(run, results, opened, index, noise, where)

@@ -21,10 +21,12 @@ def make_all(
         DataError: a planned run is missing, stale or corrupt, or plan.json holds another study than expected, or
             was exchanged meanwhile (nothing is written then); a full disk, a read-only folder.
     """
-    from ..analysis.all_tables import make_frame
+    from ..analysis.all_tables import frame_of
     from ..analysis.audit import audit_plan
+    from ..analysis.pairwise import pairwise_csv
     from ..analysis.result_set import ResultSet
-    from ..results.load import MADE, keep_row_ids, read_plan, regroup_of, stored_key
+    from ..analysis.runs import run_rows, runs_csv
+    from ..results.load import MADE, keep_row_ids, load, read_plan, regroup_of, stored_key
     from ..results.verify import equal_seeds
     from ..storage.atomic import write_json, write_text
     from ..storage.words import plural
@@ -35,7 +37,8 @@ def make_all(
     key = stored_key(results, expect)
     plan = read_plan(results)
     plan |= {"groups": str(groups)} if groups else {}
-    all_tables, cost = make_frame(results, cache, regroup=regroup_of(plan))
+    loaded = load(results, cache, regroup=regroup_of(plan))
+    all_tables, cost = frame_of(loaded, results)
     for line in equal_seeds(results / run for run in dict.fromkeys(cell["run"] for cell in plan["cells"])):
         log(f"note: {line}")
     stored_key(results, key)
@@ -50,5 +53,7 @@ def make_all(
     write_json(results / MADE, plan)
     keep_row_ids(results, view.name, (row.row_id for row in view.rows))
     write_text(results / "cost.csv", cost)
+    write_text(results / "runs.csv", runs_csv(run_rows(loaded)))
+    write_text(results / "pairwise.csv", pairwise_csv(loaded))
     write_text(results / "all_tables.csv", all_tables)  # last: where it is new, so is everything else
     log(f"{plural(len(view.rows), 'row')} in {results / 'all_tables.csv'}")

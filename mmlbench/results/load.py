@@ -21,7 +21,7 @@ from ..study.plan import parse_plan, plan_key
 from ..storage.texts import why_not
 from .verify import label_faults
 from ..storage.words import be, plural
-from .scored_run import Run, score_run
+from .scored_run import Run, score_test_part
 from .plugin_facts import Facts
 from .groups import Entry, Group, Loaded, TrainingNoise, base_recipe
 from .folds import join_folds, logit_mean
@@ -227,7 +227,7 @@ class _Collector:
         """Take one cell with its run."""
         name, config = folder.name, folder.record["config"]
         if name not in self.kept:
-            self.kept[name] = (score_run(folder), *_terms(folder))
+            self.kept[name] = (score_test_part(folder), *_terms(folder))
         run, samples, terms = self.kept[name]
         key = (config["dataset"], config["split"], config["recipe"]["name"], cell["encoder"])
         first, wanted = self.terms.setdefault(key, (name, terms))

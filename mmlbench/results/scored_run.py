@@ -80,7 +80,7 @@ def _judged(run: RunFolder, bits: Mapping[str, Bits]) -> dict[tuple[str, str], C
     return found
 
 
-def score_run(folder: RunFolder) -> Run:
+def score_test_part(folder: RunFolder) -> Run:
     """Score a run's test part.
 
     Raises:

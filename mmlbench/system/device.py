@@ -21,6 +21,11 @@ _HIDDEN = ("", "-1", "none", "nodevfiles", "(null)", "void")
 ON_PURPOSE = f"To compute on the CPU on purpose: --device cpu, or {VARIABLE}=cpu"
 
 
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def asked_for(environment: Mapping[str, str] | None = None) -> str:
     """Return what says that this process was given or asks for a GPU, '' where nothing does."""
     env = os.environ if environment is None else environment

@@ -61,7 +61,7 @@ def run_tiny(method: str, folder: Path, **options: Any) -> RunFolder:
     Raises:
         MmlbenchError: as the command line would say it.
     """
-    from ..cli.run import make_run
+    from ..api.making import make_run
 
     spec = tiny_spec(method, **options)
     make_run(spec, load_index(), folder / "results", folder / "cache", device="cpu")

@@ -283,7 +283,7 @@ class Attempts:
 
 
 def _make(spec: RunSpec, folder: Path, cache: Path) -> Made:
-    from ..cli.run import make_run
+    from ..api.making import make_run
 
     make_run(spec, load_index(), folder, cache, device="cpu")
     return Made(RunFolder.open(folder / spec.path), Cache.open(cache / spec.cache), spec.config["recipe"]["epochs"])
@@ -344,7 +344,7 @@ def _check_method_on(name: str, dataset: str, folder: Path, cache: Path) -> list
 
 def check_dataset(name: str, folder: Path, entry: Entry) -> list[Outcome]:
     """Prepare a dataset twice and train on it once; one that needs raw files can't be checked here."""
-    from ..cli.run import prepare_dataset
+    from ..api.making import ensure_cache
 
     if entry.facts["needs_raw"]:
         return [Outcome("preparing", skipped=f"it needs raw files: mmlbench prepare {name} --raw FOLDER")]
@@ -352,7 +352,7 @@ def check_dataset(name: str, folder: Path, entry: Entry) -> list[Outcome]:
     fix = "Draw from a seeded generator, and write each row once"
     caches = []
     for place in ("preparing", "preparing again"):
-        caches.append(tries.attempt(place, fix, prepare_dataset, name, {}, folder / place, index))
+        caches.append(tries.attempt(place, fix, ensure_cache, name, {}, folder / place, index))
     one, other = caches
     if one is None or other is None:
         return tries.outcomes
@@ -405,7 +405,7 @@ def check_plugin(name: str, folder: Path) -> list[Outcome]:
     Raises:
         ConfigError: nothing has that name.
     """
-    from ..cli.run import prepare_dataset
+    from ..api.making import ensure_cache
 
     use_plugins([PLUGINS])
     index, cache, outcomes = load_index(), folder / "tiny", list[Outcome]()
@@ -421,7 +421,7 @@ def check_plugin(name: str, folder: Path) -> list[Outcome]:
             outcomes += check_dataset(name, folder / "dataset", found)
             continue
         for dataset in TINY:
-            prepare_dataset(dataset, {}, cache, index)
+            ensure_cache(dataset, {}, cache, index)
         check = check_method if found.kind == "method" else check_encoder
         outcomes += check(name, folder / found.kind, cache)
     return outcomes

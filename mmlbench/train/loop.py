@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..errors import ConfigError, RunError
-from ..method import EpochContext, Features, Method, Stage, Step
+from ..method import EpochContext, Features, Method, Stage, Step, loss_and_logits
 from ..study.selection import NAMES
 from . import Stopped
 from .data import PartData, batch_bounds

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from mmlbench.api.making import make_run
 from mmlbench.cli import doctor, main, new, parser
 from mmlbench.cli.parser import make_parser
-from mmlbench.cli.run import make_run
 from mmlbench.registry.index import load_index
 from mmlbench.storage import paths
 from mmlbench.study import config as configs

@@ -15,8 +15,8 @@ import yaml
 from clone import TABLES, copy_tree, environment
 from miniatures import METHODS, MINIS, config, ucf_frames
 
+from mmlbench.api.making import make_run
 from mmlbench.cli import main
-from mmlbench.cli.run import make_run
 from mmlbench.registry.index import load_index
 from mmlbench.results.run_folder import RunFolder
 from mmlbench.study.run_spec import Request, resolve

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from bad_input import refused
 
-from mmlbench.cli.run import prepare_dataset
+from mmlbench.api.making import ensure_cache
 from mmlbench.dataset import Options
 from mmlbench.frontends.clips import frame_files
 from mmlbench.prepare.cache import Cache
@@ -39,7 +39,7 @@ def extracted(folder: Path, layout: str, clips: int = 8) -> tuple[Path, Path]:
 def prepared(raw: Path, lists: Path, root: Path, workers: int = 1) -> Cache:
     """Prepare the miniature."""
     options = Options(lists=lists, workers=workers)
-    return prepare_dataset("kinetics_sounds", {"size": 16}, root, load_index(), raw, options=options)
+    return ensure_cache("kinetics_sounds", {"size": 16}, root, load_index(), raw, options=options)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -14,7 +14,7 @@ import pytest
 import soxr
 from rising_tone import clip
 
-from mmlbench.cli.run import prepare_dataset
+from mmlbench.api.making import ensure_cache
 from mmlbench.dataset import Options
 from mmlbench.decode import sound
 from mmlbench.decode.resampling import RESAMPLING, resample
@@ -138,7 +138,7 @@ def test_both_are_parameters_of_a_dataset_and_part_of_its_fingerprint(tmp_path):
 
     def prepared(**params: str) -> Cache:
         chosen = {"size": 16, "audio": "stft_257x188", **params}
-        return prepare_dataset("cremad", chosen, tmp_path / "c", load_index(), raw, options=Options(lists=lists))
+        return ensure_cache("cremad", chosen, tmp_path / "c", load_index(), raw, options=Options(lists=lists))
 
     plain, older = prepared(), prepared(resample="kaiser_best", pad="reflection")
     assert plain.manifest["raw"]["libraries"]["soxr"] == soxr.__version__

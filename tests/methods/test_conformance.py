@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from mmlbench.api.making import ensure_cache, make_run
 from mmlbench.cli import main
-from mmlbench.cli.run import make_run, prepare_dataset
 from mmlbench.prepare.cache import Cache
 from mmlbench.registry.index import load_index, use_plugins
 from mmlbench.results.run_folder import RunFolder
@@ -164,7 +164,7 @@ def test_an_embedded_dataset_goes_through_its_default_split(dataset, prepared, t
     entry = index.find("dataset", dataset)
     if entry.facts["needs_raw"]:
         pytest.skip(f"{dataset} needs raw files")
-    cache = prepare_dataset(dataset, {}, prepared, index)
+    cache = ensure_cache(dataset, {}, prepared, index)
     small = {"epochs": 1, "encoder": {m["name"]: _small(m) for m in entry.facts["modalities"]}}
     spec = resolve(Request(dataset, "joint", 0, recipe_params=small), index)
     assert spec.config["split"] == entry.facts["default_split"]

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from mmlbench.api.making import make_run
 from mmlbench.cli import main
-from mmlbench.cli.run import make_run
 from mmlbench.errors import DataError, RunError
 from mmlbench.prepare.cache import Cache
 from mmlbench.registry.index import load_index, use_plugins

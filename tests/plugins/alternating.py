@@ -2,9 +2,7 @@
 
 from torch.nn.functional import cross_entropy
 
-from mmlbench.fusion import fusion_head
-from mmlbench.method import Logits, Mechanism, Method
-from mmlbench.registry import register
+from mmlbench import Logits, Mechanism, Method, fusion_head, register
 
 
 @register

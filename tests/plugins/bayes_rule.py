@@ -4,10 +4,8 @@ from unittest import mock
 
 import torch
 
+from mmlbench import Logits, Method, MethodParams, bounded, choice, register
 from mmlbench.datasets import gabor_nuisance, gabor_tones, gabor_tones_pulse
-from mmlbench.method import Logits, Method
-from mmlbench.params import MethodParams, bounded, choice
-from mmlbench.registry import register
 
 SETS = {"gabor_nuisance": gabor_nuisance, "gabor_tones": gabor_tones, "gabor_tones_pulse": gabor_tones_pulse}
 

@@ -6,9 +6,7 @@ import math
 
 from torch import Tensor, nn
 
-from mmlbench.encoder import Encoder
-from mmlbench.params import EncoderParams, bounded
-from mmlbench.registry import register
+from mmlbench import Encoder, EncoderParams, bounded, register
 
 
 @register

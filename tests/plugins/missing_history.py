@@ -5,9 +5,8 @@ from dataclasses import replace
 import torch
 from torch.nn.functional import cross_entropy
 
-from mmlbench.method import Logits, Mechanism
+from mmlbench import Logits, Mechanism, register
 from mmlbench.methods.joint import Joint
-from mmlbench.registry import register
 
 
 @register

@@ -4,8 +4,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from mmlbench.method import Logits, Method
-from mmlbench.registry import register
+from mmlbench import Logits, Method, register
 
 
 @register

@@ -3,9 +3,8 @@
 import torch
 from torch.nn.init import kaiming_normal_
 
-from mmlbench.method import Mechanism
+from mmlbench import Mechanism, register
 from mmlbench.methods.joint import Joint
-from mmlbench.registry import register
 
 
 def separation(features, label, classes):

@@ -13,8 +13,8 @@ import pytest
 from bad_input import refused
 from interrupted import content, kill_when, no_workers_left, run
 
+from mmlbench.api.making import ensure_cache
 from mmlbench.cli import main
-from mmlbench.cli.run import prepare_dataset
 from mmlbench.dataset import Options
 from mmlbench.errors import DataError
 from mmlbench.prepare.cache import Cache
@@ -36,7 +36,7 @@ class Mini:
     def prepare(self, root: Path, raw: Path | None = None, **options) -> Cache:
         """Prepare it below `root`."""
         chosen = Options(lists=self.lists, **options)
-        return prepare_dataset(self.name, self.params, root, load_index(), raw or self.raw, options=chosen)
+        return ensure_cache(self.name, self.params, root, load_index(), raw or self.raw, options=chosen)
 
     def words(self, root: Path, raw: Path | None = None) -> list[str]:
         """Return the options of `mmlbench prepare`."""

@@ -17,8 +17,8 @@ import pytest
 import torch
 
 from mmlbench import files
+from mmlbench.api.making import make_run
 from mmlbench.cli import main
-from mmlbench.cli.run import make_run
 from mmlbench.encoders.resnet18 import ResNet18
 from mmlbench.errors import ConfigError, DataError
 from mmlbench.files import File

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from bad_input import refused
 
-from mmlbench.cli.run import make_run
+from mmlbench.api.making import make_run
 from mmlbench.errors import ConfigError, MmlbenchError
 from mmlbench.registry.index import load_index
 from mmlbench.study import config as configs

@@ -11,9 +11,10 @@ from mmlbench.analysis.all_tables import make_frame
 from mmlbench.analysis.audit import AuditText
 from mmlbench.analysis.result_set import ResultSet
 from mmlbench.analysis.rows import parse_rows
+from mmlbench.api.making import make_run
 from mmlbench.cli import main
 from mmlbench.cli.parser import make_parser
-from mmlbench.cli.run import _spec, make_run
+from mmlbench.cli.run import _spec
 from mmlbench.errors import ConfigError, DataError
 from mmlbench.params import MethodParams, bounded, choice, describe
 from mmlbench.registry.index import load_index

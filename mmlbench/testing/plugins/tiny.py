@@ -6,9 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmlbench.dataset import CacheWriter, Dataset, Modality, Sample, Split
-from mmlbench.params import DatasetParams, bounded
-from mmlbench.registry import register
+from mmlbench import CacheWriter, Dataset, DatasetParams, Modality, Sample, Split, bounded, register
 
 COUNTS = {"train": 40, "val": 12, "test": 24}
 SPEAKERS = ("ada", "bela", "cleo")

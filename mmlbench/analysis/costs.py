@@ -1,0 +1,42 @@
+"""What a run cost, from its records: epochs, arithmetic, seconds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import DataError
+from ..results.scored_run import Run, Source
+
+
+def summed(values: list[Any]) -> float | None:
+    """Return the sum over a run's folders, None where one of them does not know."""
+    return None if any(value is None for value in values) else float(sum(values))
+
+
+def epochs_of(run: Run) -> int:
+    """Return the epochs of a run, folds added."""
+    return sum(int(source.record["epochs"]) for source in run.sources)
+
+
+def seconds_of(run: Run, phase: str) -> float | None:
+    """Return the seconds of a phase, such as 'train' or 'total'; None where a provenance is lost."""
+    return summed([source.provenance.get("seconds", {}).get(phase) for source in run.sources])
+
+
+def train_flops_of(run: Run) -> float:
+    """Return the FLOPs of training, folds added, without those of reused runs.
+
+    Raises:
+        DataError: nothing is stored of the epochs of a stage.
+    """
+    return sum(_train_flops(source) for source in run.sources)
+
+
+def _train_flops(source: Source) -> float:
+    record = source.record
+    per_sample, samples = record["flops"]["train_per_sample"], record["counts"]["train"]
+    lost = [stage for stage in per_sample if stage not in source.stage_epochs]
+    if lost:
+        what = f"{record['run']}: nothing is stored of the epochs of stage {lost[0]!r}, so that its cost is unknown"
+        raise DataError(what, "Name the stage with letters, digits and _ . -, and train the run again")
+    return sum(float(flops) * samples * source.stage_epochs[stage] for stage, flops in per_sample.items())

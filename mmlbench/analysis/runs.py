@@ -1,0 +1,114 @@
+"""runs.csv: one row per run and seed, with the accuracy of every head and probe on test and what the run cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+
+from ..results.groups import Loaded
+from ..results.plugin_facts import LOGIT_MEAN
+from ..results.scored_run import Run
+from .costs import epochs_of, seconds_of, summed, train_flops_of
+from .rows import to_csv
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """One run, or the folds of one seed put together.
+
+    Attributes:
+        run: its folder below the results folder; of several folds all of them, with ' + ' between.
+        epochs, sample_passes, parameters: as docs/run-folder.md has them, summed over folds (parameters: of one).
+        train_flops: of training, without the runs that it reuses. train_seconds, energy_joules, hardware: of the
+            machine that made it; None, '' where provenance.json is lost.
+        accuracy: '<rule>/<head>' -> share of the test samples that is right. The rules are `last`, `val`, `test` and,
+            for probes of untrained encoders, `initial`; the heads are 'fused', 'sliced/<modality>',
+            'own_head/<modality>' and 'probe/<modality>'.
+    """
+
+    dataset: str
+    split: str
+    recipe: str
+    encoder: str
+    label: str
+    method: str
+    params: str
+    seed: int
+    run: str
+    config_hash: str
+    n_test: int
+    epochs: int
+    sample_passes: int
+    parameters: int
+    train_flops: float | None
+    train_seconds: float | None
+    energy_joules: float | None
+    hardware: str
+    accuracy: Mapping[str, float]
+
+
+#: The columns before those of the accuracies.
+COLUMNS = tuple(field.name for field in fields(RunRow) if field.name != "accuracy")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run stands in a study: what it is compared within, and under which label."""
+
+    dataset: str
+    split: str
+    recipe: str
+    encoder: str
+    label: str
+    method: str
+    params: str
+
+
+def run_row(place: Place, run: Run) -> RunRow:
+    """Return the row of a scored run."""
+    records = [source.record for source in run.sources]
+    energies: list[float | None] = [source.provenance.get("energy_joules") for source in run.sources]
+    hardware = sorted({str(source.provenance.get("hardware") or "") for source in run.sources} - {""})
+    return RunRow(
+        **place.__dict__,
+        seed=run.seed,
+        run=" + ".join(record["run"] for record in records),
+        config_hash=" + ".join(record["config_hash"] for record in records),
+        n_test=len(next(iter(run.bits.values()), ())),
+        epochs=epochs_of(run),
+        sample_passes=sum(record["sample_passes"] for record in records),
+        parameters=records[0]["parameters"]["total"],
+        train_flops=train_flops_of(run),
+        train_seconds=seconds_of(run, "train"),
+        energy_joules=summed(energies),
+        hardware=" | ".join(hardware),
+        accuracy={str(key): float(bits.mean()) for key, bits in run.bits.items() if not key.fill},
+    )
+
+
+def run_rows(loaded: Loaded) -> list[RunRow]:
+    """Return the rows of a study's runs, in the order of its tables; rows that no run stands behind are left out."""
+    return [
+        run_row(
+            Place(group.dataset, group.split, group.recipe, group.encoder, entry.label, entry.method, entry.params),
+            run,
+        )
+        for group in loaded.groups
+        for entry in group.entries
+        if entry.method != LOGIT_MEAN
+        for run in entry.runs
+    ]
+
+
+def heads_of(rows: Iterable[RunRow]) -> list[str]:
+    """Return the keys of the accuracies of some rows, each once, in the order in which they come."""
+    return list(dict.fromkeys(key for row in rows for key in row.accuracy))
+
+
+def runs_csv(rows: Iterable[RunRow]) -> str:
+    """Return the text of runs.csv: `COLUMNS`, then a column 'accuracy:<rule>/<head>' for each head of any row."""
+    rows = list(rows)
+    heads = heads_of(rows)
+    columns = [*COLUMNS, *(f"accuracy:{head}" for head in heads)]
+    lines = ([*(getattr(row, name) for name in COLUMNS), *(row.accuracy.get(head) for head in heads)] for row in rows)
+    return to_csv(columns, lines)

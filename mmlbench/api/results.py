@@ -1,0 +1,158 @@
+"""The tables and runs of a study as pandas DataFrames; nothing here imports torch."""
+
+from __future__ import annotations
+
+import io
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..analysis.result_set import ResultSet
+from ..analysis.rows import COLUMNS
+from ..errors import ConfigError, DataError, nearest
+from ..results.load import read_made_plan
+from ..storage.atomic import read_text
+from .run import HISTORY, Run
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+#: What names a run in `Results.history`.
+RUN_KEY = ("dataset", "split", "recipe", "encoder", "label", "seed")
+
+
+def load(results: str | Path = "results") -> Results:
+    """Open a results folder whose tables are made.
+
+    Raises:
+        DataError: it holds no tables, or those of another version; the message has the command that makes them.
+    """
+    return Results(Path(results))
+
+
+class Results:
+    """A study: its tables, its runs and their histories.
+
+    Accuracies are fractions, differences and gaps percentage points, as the column `unit` says.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._set = ResultSet.open(folder)
+
+    def __repr__(self) -> str:
+        return f"Results({str(self.folder)!r}: {self._set.name})"
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return self._set.name
+
+    @property
+    def headline(self) -> str:
+        """The selection rule that the study speaks of: 'last' or 'val'."""
+        return self._set.headline
+
+    @property
+    def tables(self) -> list[str]:
+        """The names of the tables."""
+        return list(dict.fromkeys(row.table for row in self._set.rows))
+
+    def rows(self) -> DataFrame:
+        """Return all of all_tables.csv, a row per number; the columns are those of docs/run-folder.md."""
+        from pandas import DataFrame
+
+        lines = [[getattr(row, name) for name in COLUMNS] for row in self._set.rows]
+        return DataFrame(lines, columns=list(COLUMNS))
+
+    def table(self, name: str, every_rule: bool = False) -> DataFrame:
+        """Return the rows of one table, such as 'accuracy' or 'competition_gap'.
+
+        Args:
+            every_rule: with the numbers of the other selection rules too; those of 'test' are no results.
+
+        Raises:
+            ConfigError: there is no such table; the message has the nearest names.
+        """
+        if name not in self.tables:
+            raise ConfigError(f"no table is named {name!r}", nearest(name, self.tables))
+        found = self.rows()
+        found = found[found.table == name]
+        if not every_rule and name != "selection":
+            found = found[found.selection.isin([self.headline, ""])]
+        return found.reset_index(drop=True)
+
+    def runs(self) -> DataFrame:
+        """Return runs.csv: a row per run and seed, with the accuracy of each head and probe and what it cost."""
+        return self._csv("runs.csv")
+
+    def history(self) -> DataFrame:
+        """Return the histories of all runs: what names the run, then stage, epoch, part, name, value.
+
+        Raises:
+            DataError: a run folder is missing or was changed.
+        """
+        from pandas import DataFrame, concat
+
+        parts = []
+        for row in self.runs().to_dict("records"):
+            for folder in str(row["run"]).split(" + "):
+                history = Run.open(self.folder / folder).history()
+                for place, key in enumerate(RUN_KEY):
+                    history.insert(place, key, row[key])
+                parts.append(history)
+        return concat(parts, ignore_index=True) if parts else DataFrame(columns=[*RUN_KEY, *HISTORY])
+
+    def compare(self, first: str, second: str, dataset: str | None = None) -> DataFrame:
+        """Return the paired differences first - second of two labels, in percentage points.
+
+        Args:
+            first, second: labels, as in the tables. dataset: only this one; default all that hold both.
+
+        Returns:
+            One row per dataset, split and head: value, ci_low, ci_high (95 %, of this comparison alone), se, p_value,
+            p_adjusted (Holm over all pairs of the group; fused accuracies alone), seeds, n_test.
+
+        Raises:
+            ConfigError: a label or the dataset is not there, or no group holds both; the message has the nearest.
+        """
+        pairs = self._csv("pairwise.csv")
+        if dataset is not None:
+            if dataset not in set(pairs.dataset):
+                raise ConfigError(f"no dataset is named {dataset!r} here", nearest(dataset, set(pairs.dataset)))
+            pairs = pairs[pairs.dataset == dataset]
+        labels = {*pairs["first"], *pairs["second"]}
+        for label in (first, second):
+            if label not in labels:
+                raise ConfigError(f"no label is named {label!r} here", nearest(label, labels))
+        straight = pairs[(pairs["first"] == first) & (pairs["second"] == second)]
+        turned = pairs[(pairs["first"] == second) & (pairs["second"] == first)].copy()
+        turned[["first", "second"]] = turned[["second", "first"]].to_numpy()
+        turned["value"] = -turned["value"]
+        turned[["ci_low", "ci_high"]] = -turned[["ci_high", "ci_low"]].to_numpy()
+        from pandas import concat
+
+        found = concat([part for part in (straight, turned) if len(part)] or [straight]).sort_index()
+        if found.empty:
+            raise ConfigError(f"{first!r} and {second!r} stand in no group together", "Choose labels of one dataset")
+        return found.reset_index(drop=True)
+
+    def _csv(self, name: str) -> DataFrame:
+        return self._frames[name].copy()
+
+    @cached_property
+    def _frames(self) -> dict[str, DataFrame]:
+        from pandas import read_csv
+
+        read_made_plan(self.folder)
+        found = {}
+        for name in ("runs.csv", "pairwise.csv"):
+            try:
+                text = read_text(self.folder / name)
+            except (OSError, UnicodeDecodeError):
+                raise DataError(f"{self.folder / name} can't be read", "Make it with: mmlbench tables") from None
+            words = {"params": str, "label": str, "first": str, "second": str, "seeds": str, "hardware": str}
+            found[name] = read_csv(io.StringIO(text), dtype=words, keep_default_na=False, na_values=[""])
+            texts = [column for column in words if column in found[name]]
+            found[name][texts] = found[name][texts].fillna("")
+        return found
