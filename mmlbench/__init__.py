@@ -26,18 +26,9 @@ __version__ = "0.2.0"
 compat.install()  # plug-ins import torchvision and torchaudio by their plain names
 
 if TYPE_CHECKING:
-    from .api import (
-        Description,
-        Results,
-        Run,
-        describe,
-        list_datasets,
-        list_encoders,
-        list_methods,
-        load,
-        prepare_dataset,
-        train_run,
-    )
+    from .api.plugins import Description, describe, list_datasets, list_encoders, list_methods
+    from .api.results import Results, load
+    from .api.run import Run, prepare_dataset, train_run
     from .dataset import CacheWriter, Dataset, Download, KnownFault, Listed, Modality, Sample, Split
     from .encoder import Encoder
     from .errors import ConfigError, DataError, MmlbenchError, RunError
@@ -61,10 +52,9 @@ if TYPE_CHECKING:
 
 #: Module -> the public names that it holds. The imports above are the same for type checkers; a test compares them.
 _PUBLIC = {
-    "api": (
-        *("Description", "Results", "Run", "describe", "list_datasets", "list_encoders", "list_methods"),
-        *("load", "prepare_dataset", "train_run"),
-    ),
+    "api.plugins": ("Description", "describe", "list_datasets", "list_encoders", "list_methods"),
+    "api.results": ("Results", "load"),
+    "api.run": ("Run", "prepare_dataset", "train_run"),
     "dataset": ("CacheWriter", "Dataset", "Download", "KnownFault", "Listed", "Modality", "Sample", "Split"),
     "encoder": ("Encoder",),
     "errors": ("ConfigError", "DataError", "MmlbenchError", "RunError"),

@@ -6,20 +6,3 @@ before a run has to be trained. Progress goes to the logger `mmlbench` of Python
     import logging
     logging.basicConfig(level=logging.INFO, format="%(message)s")
 """
-
-from .plugins import Description, describe, list_datasets, list_encoders, list_methods
-from .results import Results, load
-from .run import Run, prepare_dataset, train_run
-
-__all__ = [
-    "Description",
-    "Results",
-    "Run",
-    "describe",
-    "list_datasets",
-    "list_encoders",
-    "list_methods",
-    "load",
-    "prepare_dataset",
-    "train_run",
-]

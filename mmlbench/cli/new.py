@@ -27,7 +27,7 @@ def places(kind: str, name: str, here: Path) -> tuple[Path, Path]:
     if root is None:
         return here / OUTSIDE / f"{name}.py", here / "tests" / f"test_{kind}_{name}.py"
     folder = root / "mmlbench" / "encoders" if kind == "encoder" else root / f"{kind}s"
-    return folder / f"{name}.py", root / "tests" / f"test_{kind}_{name}.py"
+    return folder / f"{name}.py", root / "tests" / f"{kind}s" / f"test_{kind}_{name}.py"
 
 
 def check_name(kind: str, name: str) -> None:

@@ -59,6 +59,14 @@ class Freshness:
         """Whether the folder holds this very run, whole."""
         return self.state is State.UP_TO_DATE
 
+    def __bool__(self) -> bool:
+        """Refuse: an object is true, whatever it says of the run.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError("ask `up_to_date`")
+
     def __str__(self) -> str:
         """What is the matter, in words; '' where nothing is."""
         return _WORDS[self.state].format(self.name)

@@ -92,14 +92,14 @@ class Runner:
             RunError, DataError: as the messages say. Stopped: asked to stop; a checkpoint has been written.
             LeaseLost: another process took over and works on the run, or has left it unfinished.
         """
-        if not self._todo():
+        if self._todo().up_to_date:
             stamp(self.results, self.spec)
             return False
         try:
             with Lease(self.folder, self.log, check=self._stop_waiting) as self.lease:
                 return self._make_unless_there()
         except LeaseLost as lost:
-            if self._todo():
+            if not self._todo().up_to_date:
                 raise
             self.log(f"{lost.what}; the run is complete there, and nothing of this process is kept")
             return False
@@ -159,7 +159,7 @@ class Runner:
         self.clock.lap("train")
         for rule, state in outcome.chosen.items():
             final.add(rule, state)
-        if self._todo():
+        if not self._todo().up_to_date:
             self._clear()
             self._write(method, outcome, final, mechanism_counts, started)
         else:  # it was brought here meanwhile (`mmlbench import`), and a complete run is never cleared

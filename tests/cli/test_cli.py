@@ -105,7 +105,7 @@ def test_a_fault_of_the_program_is_one_line_and_exit_code_1(capsys, monkeypatch)
     def broken() -> None:
         raise ZeroDivisionError("this is\na fault")
 
-    monkeypatch.setattr("mmlbench.cli.plugins.load_index", broken)
+    monkeypatch.setattr("mmlbench.api.plugins.load_index", broken)
     code, _, err = run(capsys, "list")
     assert (code, err.count("\n")) == (1, 1)
     assert "unexpected ZeroDivisionError: this is a fault. Run it again with --debug" in err
@@ -117,7 +117,7 @@ def test_stopping_by_hand_is_told(capsys, monkeypatch):
     def stop() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mmlbench.cli.plugins.load_index", stop)
+    monkeypatch.setattr("mmlbench.api.plugins.load_index", stop)
     assert run(capsys, "list")[0] == 130
 
 
@@ -156,7 +156,7 @@ def test_new_refuses_to_write_over_a_file(tmp_path, monkeypatch, capsys):
 def test_new_goes_into_the_checkout(monkeypatch):
     monkeypatch.setattr(paths, "checkout", lambda: Path("/checkout"))
     found = {kind: new.places(kind, "idea", Path("/here")) for kind in ("method", "dataset", "encoder")}
-    assert found["method"] == (Path("/checkout/methods/idea.py"), Path("/checkout/tests/test_method_idea.py"))
+    assert found["method"] == (Path("/checkout/methods/idea.py"), Path("/checkout/tests/methods/test_method_idea.py"))
     assert found["dataset"][0] == Path("/checkout/datasets/idea.py")
     assert found["encoder"][0] == Path("/checkout/mmlbench/encoders/idea.py")
 
@@ -196,7 +196,7 @@ def test_new_writes_plugins_that_work_and_tests_that_pass(tmp_path):
         tmp_path / "datasets/my_data2.py",
         tmp_path / "mmlbench/encoders/tower.py",
     ]
-    written += [tmp_path / "tests" / f"test_{kind}_{name}.py" for kind, name in KINDS]
+    written += [tmp_path / "tests" / f"{kind}s" / f"test_{kind}_{name}.py" for kind, name in KINDS]
     assert all(path.is_file() for path in written)
     check_skeletons(tmp_path, written, environment, 10)
 

@@ -100,7 +100,7 @@ def test_a_tuned_run_that_is_missing_is_named_with_what_makes_it(tiny, tmp_path:
     ("more", "message"),
     [
         ({"tune": {"draws": 1}}, "draws is 1"),
-        ({"tune": {"draws": 3, "sed": 1}}, "tune is"),
+        ({"tune": {"draws": 3, "sed": 1}}, "unknown key 'sed'"),
         ({"tune": {"draws": 3, "seed": 1}}, "seed 1 is that of the trials"),
         ({"methods": [{"method": "joint", "tune": "no"}]}, "tune of a method is 'no'"),
         ({"grid": [{"dataset": "gabor_nuisance", "seeds": [0], "methods": ["joint"]}]}, "asks for a validation part"),
