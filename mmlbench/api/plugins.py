@@ -100,7 +100,8 @@ def describe(name: str, kind: str | None = None, plugins: Folders = ()) -> Descr
     """Return everything that is known of a method, dataset or encoder; `print` it to read it.
 
     Args:
-        name: as in `list_methods()`. kind: 'method', 'dataset' or 'encoder', where several share the name.
+        name: as in `list_methods()`.
+        kind: 'method', 'dataset' or 'encoder', where several share the name.
         plugins: further folders with plug-in files.
 
     Raises:

@@ -107,7 +107,9 @@ class Results:
         """Return the paired differences first - second of two labels, in percentage points.
 
         Args:
-            first, second: labels, as in the tables. dataset: only this one; default all that hold both.
+            first: a label, as in the tables.
+            second: the label to compare it with.
+            dataset: only this one; default all that hold both.
 
         Returns:
             One row per dataset, split and head: value, ci_low, ci_high (95 %, of this comparison alone), se, p_value,

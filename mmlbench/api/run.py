@@ -109,8 +109,11 @@ def prepare_dataset(
     """Prepare a dataset's cache unless it is there, and open it.
 
     Args:
-        name: as in `list_datasets()`. raw: folder (or archive) with the raw files; embedded datasets need none.
-        params: of the dataset. cache: folder of prepared caches. workers: processes that decode; default one a core.
+        name: as in `list_datasets()`.
+        raw: folder (or archive) with the raw files; embedded datasets need none.
+        params: of the dataset, to set otherwise than the defaults.
+        cache: the folder of prepared caches.
+        workers: processes that decode; default one a core.
         allow_missing: ids to leave out on purpose; the tables say so.
         lists: folder with split lists to use although they differ from the official ones; the tables say so.
         plugins: further folders with plug-in files.
@@ -151,11 +154,21 @@ def train_run(
     A complete run is opened at once; an interrupted one goes on from its checkpoint to the identical result.
 
     Args:
-        split: default the dataset's first. recipe: a name in config/recipes, or a .yaml file.
-        params, recipe_params, dataset_params: what to set otherwise than the defaults.
-        results, cache: the folders to write to. device: 'auto', 'cpu', 'cuda' or 'cuda:N'.
-        plugins: further folders with plug-in files. allowed_files: files that parameters may name by their content.
-        save_every: seconds between two checkpoints. asked_to_stop: asked after each step; True writes a checkpoint.
+        dataset: as in `list_datasets()`.
+        method: as in `list_methods()`.
+        seed: from 0.
+        split: default the dataset's first.
+        recipe: a name in config/recipes, or a .yaml file.
+        params: of the method, to set otherwise than the defaults.
+        recipe_params: of the recipe, likewise.
+        dataset_params: of the dataset, likewise.
+        results: the folder of results.
+        cache: the folder of prepared caches.
+        device: 'auto', 'cpu', 'cuda' or 'cuda:N'.
+        plugins: further folders with plug-in files.
+        allowed_files: files that parameters may name by their content.
+        save_every: seconds between two checkpoints.
+        asked_to_stop: asked after each step; True writes a checkpoint and ends with `Stopped`.
 
     Raises:
         ConfigError: anything unknown, ill-typed or out of range. DataError: raw files or the cache.
