@@ -341,6 +341,8 @@ class Lease:
             LeaseLost: an error ended the work, and the lease was lost before.
         """
         self._stop.set()
+        if self._beat.is_alive():
+            self._beat.join()  # in the middle of a renewal it would put back what is given back below
         error, held = exc[1] if len(exc) > 1 else None, True
         with contextlib.suppress(OSError, DataError):
             held = not self.lost and self._renew()

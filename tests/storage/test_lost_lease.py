@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from interrupted import content
 from warm import Command, Warm
 
 from mmlbench.results.run_folder import verify
+from mmlbench.storage import lease
 from mmlbench.storage.hashing import file_digest
 from mmlbench.testing import PLUGINS
 
@@ -325,3 +327,27 @@ def test_a_stop_before_every_operation_on_files(what, train, trained, cremad, pr
         ends[f"exit {code}" + (", not stopped" if other is one else "")] += 1
     with capsys.disabled():
         sys.stdout.write(f"\n{what}: {len(moments)} of {len(ops)} operations, 0 differing files: {dict(ends)}\n")
+
+
+def test_a_renewal_in_progress_puts_nothing_back(tmp_path, monkeypatch):
+    """The heartbeat is in the middle of a renewal when the work ends; the file that it misses was given back."""
+    begun, going = threading.Event(), threading.Event()
+    renew, leave = lease.Lease._renew, lease.Lease._leave
+
+    def slow(self):
+        if threading.current_thread() is not threading.main_thread():
+            begun.set()
+            going.wait(1)
+        return renew(self)
+
+    def late(self):
+        going.set()
+        time.sleep(0.3)
+        leave(self)
+
+    monkeypatch.setattr(lease, "BEAT_S", 0.01)
+    monkeypatch.setattr(lease.Lease, "_renew", slow)
+    monkeypatch.setattr(lease.Lease, "_leave", late)
+    with lease.Lease(tmp_path / "run", lambda line: None):
+        assert begun.wait(5)
+    assert not (tmp_path / "run" / "lease.json").exists()
