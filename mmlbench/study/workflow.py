@@ -108,7 +108,7 @@ def _remove_locks(folder: Path) -> None:
 
 def _only_start(folder: Path) -> bool:
     """Take the lease on Snakemake's folder until this process ends; return False where another start has it."""
-    lease = Lease(folder / "mmlbench.storage.lease", lambda line: None, wait=0)
+    lease = Lease(folder / "mmlbench.lease", lambda line: None, wait=0)
     try:
         lease.__enter__()
     except RunError as error:
@@ -125,7 +125,7 @@ def _only_start(folder: Path) -> bool:
 
 def _take_when_free(folder: Path) -> None:
     """Wait for the lease, so that a third start finds this one where the holder has ended."""
-    lease = Lease(folder / "mmlbench.storage.lease", lambda line: None, wait=math.inf)
+    lease = Lease(folder / "mmlbench.lease", lambda line: None, wait=math.inf)
     with contextlib.suppress(MmlbenchError):
         lease.__enter__()
         atexit.register(lease.__exit__)

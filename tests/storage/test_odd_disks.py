@@ -186,7 +186,7 @@ def test_locks_of_a_killed_snakemake_are_removed_and_those_of_a_living_one_are_n
     third = start(0)
     assert "An earlier snakemake was killed here" in third.communicate()[1]
     assert not stale.exists()
-    assert not (folder / "mmlbench.storage.lease" / "lease.json").exists()
+    assert not (folder / "mmlbench.lease" / "lease.json").exists()
 
 
 @pytest.mark.parametrize("number", [0, errno.ENOLCK], ids=["locks", "no locks"])
