@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import sys
 import tempfile
 from pathlib import Path
@@ -14,10 +13,10 @@ from ..registry.index import use_plugins
 def check(arguments: argparse.Namespace) -> int:
     """Print one line for each check; return 1 where one failed."""
     use_plugins(arguments.plugins)
-    # The suite makes runs as the commands do, so it stands a floor above them: it is named, not imported.
-    suite = importlib.import_module("mmlbench.testing.conformance")
+    from ..testing.conformance import check_plugin
+
     with tempfile.TemporaryDirectory(prefix="mmlbench-check-") as folder:
-        outcomes = suite.check_plugin(arguments.name, Path(folder))
+        outcomes = check_plugin(arguments.name, Path(folder))
     failed = 0
     for outcome in outcomes:
         if outcome.problem:
