@@ -99,6 +99,7 @@ def prepare_dataset(
     raw: str | Path | None = None,
     *,
     params: Mapping[str, Any] | None = None,
+    results: str | Path = "results",
     cache: str | Path = "cache",
     workers: int | None = None,
     allow_missing: Iterable[str] = (),
@@ -112,7 +113,8 @@ def prepare_dataset(
         name: as in `list_datasets()`.
         raw: folder (or archive) with the raw files; embedded datasets need none.
         params: of the dataset, to set otherwise than the defaults.
-        cache: the folder of prepared caches.
+        results: the folder of results; nothing below it is imported as a plug-in.
+        cache: the folder of prepared caches, likewise.
         workers: processes that decode; default one a core.
         allow_missing: ids to leave out on purpose; the tables say so.
         lists: folder with split lists to use although they differ from the official ones; the tables say so.
@@ -123,7 +125,7 @@ def prepare_dataset(
         ConfigError: unknown dataset or parameter. DataError: raw files or the cache are not as they should be.
     """
     raw, lists = (None if place is None else Path(place) for place in (raw, lists))
-    paths.set_data_folders([cache])
+    paths.set_data_folders([results, cache])  # before plug-ins are looked for: none may lie there
     index = opened_index(plugins)
     if lists is not None and not lists.is_dir():
         raise ConfigError(f"the folder of split lists {lists} does not exist", "Correct --lists")
@@ -176,7 +178,7 @@ def train_run(
         Stopped: `asked_to_stop` said so; the same call goes on.
     """
     results, cache = Path(results), Path(cache)
-    paths.set_data_folders([results, cache])
+    paths.set_data_folders([results, cache])  # before plug-ins are looked for: none may lie there
     index = opened_index(plugins)
     for path in allowed_files:
         files.remember(Path(path))

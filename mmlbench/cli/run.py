@@ -46,6 +46,7 @@ def prepare(arguments: argparse.Namespace) -> int:
         arguments.dataset,
         arguments.raw,
         params=settings(arguments.dataset_set),
+        results=arguments.results,
         cache=arguments.cache,
         workers=arguments.workers,
         allow_missing=left_out,

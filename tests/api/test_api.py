@@ -21,6 +21,7 @@ import mmlbench
 import mmlbench as mb
 from mmlbench.analysis.all_tables import make_frame
 from mmlbench.analysis.result_set import ResultSet
+from mmlbench.cli import main
 from mmlbench.report import make_all
 from mmlbench.results.load import read_plan
 from mmlbench.results.run_folder import RunFolder
@@ -157,6 +158,18 @@ def test_a_wrong_request_is_refused_and_nothing_is_written(change: dict, error: 
     with pytest.raises(error):
         mb.train_run(**request, results=tmp_path / "results", cache=tmp_path / "cache", device="cpu")
     assert not (tmp_path / "results").exists()
+
+
+def test_plugins_below_a_results_folder_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What comes with results is not for this machine to run, even where nothing marks the folder as results."""
+    folder = tmp_path / "results" / "plugins"
+    folder.mkdir(parents=True)
+    (folder / "mine.py").write_text("raise AssertionError('imported')\n")
+    with pytest.raises(mb.ConfigError, match="lies in"):
+        mb.prepare_dataset("tiny", results=tmp_path / "results", cache=tmp_path / "cache", plugins=[folder])
+    words = ["prepare", "tiny", "--results", str(tmp_path / "results"), "--cache", str(tmp_path / "cache")]
+    assert main([*words, "--plugins", str(folder)]) == 2
+    assert f"lies in {tmp_path / 'results'}" in capsys.readouterr().err
 
 
 def test_a_run_that_is_asked_to_stop_goes_on_to_the_same_result(tmp_path: Path) -> None:
