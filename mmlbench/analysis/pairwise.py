@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import combinations
 
 from ..results.groups import Entry, Group, Loaded
@@ -49,42 +48,44 @@ class Pair:
 COLUMNS = tuple(field.name for field in fields(Pair))
 
 
-def pairs_of(group: Group, rule: str) -> Iterator[Pair]:
-    """Yield the pairs of a group under a selection rule, in the order of the group's entries."""
-    adjusted = _adjusted(group, rule)
-    for first, second in combinations(group.entries, 2):
-        for key in keys_of(rule, group.modalities):
-            found = paired(first, second, key)
-            if found is None:
-                continue
-            estimate = group_estimate(group, found[0])
-            several = len(found[1]) > 1
-            yield Pair(
-                *(group.dataset, group.split, group.recipe, group.encoder, first.label, second.label),
-                modality=key.of,
-                kind=str(key.kind),
-                selection=rule,
-                value=estimate.value,
-                ci_low=known(estimate.ci_low),
-                ci_high=known(estimate.ci_high),
-                se=known(estimate.se),
-                p_value=known(estimate.p_value) if several else None,
-                p_adjusted=adjusted.get((first.label, second.label)) if key.kind is LogitsKind.FUSED else None,
-                seeds=" ".join(map(str, found[1])),
-                n_test=estimate.n_items,
-            )
+def pairs_of(group: Group, rule: str) -> list[Pair]:
+    """Return the pairs of a group under a selection rule, in the order of the group's entries."""
+    found = [
+        pair
+        for first, second in combinations(group.entries, 2)
+        for key in keys_of(rule, group.modalities)
+        if (pair := _pair(group, first, second, key)) is not None
+    ]
+    raw = {(pair.first, pair.second): pair.p_value for pair in found if pair.kind == LogitsKind.FUSED}
+    family = list(combinations([entry.label for entry in ranked_entries(group, rule)], 2))
+    known_p = [1.0 if (p := raw.get(pair)) is None else p for pair in family]
+    adjusted = dict(zip(family, map(float, holm(known_p)), strict=True)) if family else {}
+    return [
+        replace(pair, p_adjusted=adjusted.get((pair.first, pair.second))) if pair.kind == LogitsKind.FUSED else pair
+        for pair in found
+    ]
 
 
-def _adjusted(group: Group, rule: str) -> dict[tuple[str, str], float]:
-    """Return (first, second) -> p-value by Holm over all pairs of ranked labels; {} where one has a single seed."""
-    pairs: list[tuple[Entry, Entry]] = []
-    raw: list[float] = []
-    for first, second in combinations(ranked_entries(group, rule), 2):
-        found = paired(first, second, LogitsKey(rule))
-        p = known(group_estimate(group, found[0]).p_value) if found and len(found[1]) > 1 else None
-        pairs.append((first, second))
-        raw.append(1.0 if p is None else p)
-    return {(a.label, b.label): float(p) for (a, b), p in zip(pairs, holm(raw), strict=True)} if pairs else {}
+def _pair(group: Group, first: Entry, second: Entry, key: LogitsKey) -> Pair | None:
+    """Return the difference of two entries by one head, not yet corrected; None where one lacks it."""
+    found = paired(first, second, key)
+    if found is None:
+        return None
+    estimate = group_estimate(group, found[0])
+    return Pair(
+        *(group.dataset, group.split, group.recipe, group.encoder, first.label, second.label),
+        modality=key.of,
+        kind=str(key.kind),
+        selection=key.rule,
+        value=estimate.value,
+        ci_low=known(estimate.ci_low),
+        ci_high=known(estimate.ci_high),
+        se=known(estimate.se),
+        p_value=known(estimate.p_value) if len(found[1]) > 1 else None,
+        p_adjusted=None,
+        seeds=" ".join(map(str, found[1])),
+        n_test=estimate.n_items,
+    )
 
 
 def pairwise_csv(loaded: Loaded) -> str:
