@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 
-from ..results.groups import Loaded
+from ..results.groups import Entry, Group, Loaded
 from ..results.plugin_facts import LOGIT_MEAN
 from ..results.scored_run import Run
 from .costs import epochs_of, seconds_of, summed, train_flops_of
@@ -51,26 +51,13 @@ class RunRow:
 COLUMNS = tuple(field.name for field in fields(RunRow) if field.name != "accuracy")
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where a run stands in a study: what it is compared within, and under which label."""
-
-    dataset: str
-    split: str
-    recipe: str
-    encoder: str
-    label: str
-    method: str
-    params: str
-
-
-def run_row(place: Place, run: Run) -> RunRow:
+def run_row(group: Group, entry: Entry, run: Run) -> RunRow:
     """Return the row of a scored run."""
     records = [source.record for source in run.sources]
     energies: list[float | None] = [source.provenance.get("energy_joules") for source in run.sources]
     hardware = sorted({str(source.provenance.get("hardware") or "") for source in run.sources} - {""})
     return RunRow(
-        **place.__dict__,
+        *(group.dataset, group.split, group.recipe, group.encoder, entry.label, entry.method, entry.params),
         seed=run.seed,
         run=" + ".join(record["run"] for record in records),
         config_hash=" + ".join(record["config_hash"] for record in records),
@@ -89,10 +76,7 @@ def run_row(place: Place, run: Run) -> RunRow:
 def run_rows(loaded: Loaded) -> list[RunRow]:
     """Return the rows of a study's runs, in the order of its tables; rows that no run stands behind are left out."""
     return [
-        run_row(
-            Place(group.dataset, group.split, group.recipe, group.encoder, entry.label, entry.method, entry.params),
-            run,
-        )
+        run_row(group, entry, run)
         for group in loaded.groups
         for entry in group.entries
         if entry.method != LOGIT_MEAN
@@ -100,15 +84,10 @@ def run_rows(loaded: Loaded) -> list[RunRow]:
     ]
 
 
-def heads_of(rows: Iterable[RunRow]) -> list[str]:
-    """Return the keys of the accuracies of some rows, each once, in the order in which they come."""
-    return list(dict.fromkeys(key for row in rows for key in row.accuracy))
-
-
 def runs_csv(rows: Iterable[RunRow]) -> str:
     """Return the text of runs.csv: `COLUMNS`, then a column 'accuracy:<rule>/<head>' for each head of any row."""
     rows = list(rows)
-    heads = heads_of(rows)
+    heads = list(dict.fromkeys(key for row in rows for key in row.accuracy))
     columns = [*COLUMNS, *(f"accuracy:{head}" for head in heads)]
     lines = ([*(getattr(row, name) for name in COLUMNS), *(row.accuracy.get(head) for head in heads)] for row in rows)
     return to_csv(columns, lines)
