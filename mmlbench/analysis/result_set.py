@@ -20,6 +20,19 @@ GroupKey = tuple[str, str, str, str]
 Cost = dict[str, str]
 
 
+def read_table(results: Path, name: str) -> str:
+    """Return the text of a file that `mmlbench tables` makes.
+
+    Raises:
+        DataError: it is missing or can't be read.
+    """
+    try:
+        return read_text(results / name)
+    except (OSError, UnicodeDecodeError):
+        message = "is missing" if not (results / name).exists() else "can't be read"
+        raise DataError(f"{results / name} {message}", "Make it with: mmlbench tables") from None
+
+
 @dataclass
 class ResultSet:
     """The rows of a study, with its headline rule and its baseline's name.
@@ -49,13 +62,7 @@ class ResultSet:
         Raises:
             DataError: no plan, no tables, or tables of another version.
         """
-        texts = []
-        for name in ("all_tables.csv", "cost.csv"):
-            try:
-                texts.append(read_text(results / name))
-            except (OSError, UnicodeDecodeError):
-                message = "is missing" if not (results / name).exists() else "can't be read"
-                raise DataError(f"{results / name} {message}", "Make it with: mmlbench tables") from None
+        texts = [read_table(results, name) for name in ("all_tables.csv", "cost.csv")]
         view = cls.parse(read_made_plan(results), *texts)
         view.audit = read_audit(results)
         return view

@@ -47,6 +47,9 @@ def ensure_cache(
         raise ConfigError(
             f"{name}'s cache would be {folder.name}, not {expect}", "The code was edited meanwhile: start again"
         )
+    lists = options.lists if options is not None else None
+    if lists is not None and not lists.is_dir():
+        raise ConfigError(f"the folder of split lists {lists} does not exist", "Correct --lists")
     if raw is not None and not raw.exists():
         raise ConfigError(f"the folder of raw files {raw} does not exist", "Correct --raw")
     there = (folder / "manifest.json").exists()

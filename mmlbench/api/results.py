@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import io
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..analysis.result_set import ResultSet
+from ..analysis.result_set import ResultSet, read_table
 from ..analysis.rows import COLUMNS
-from ..errors import ConfigError, DataError, nearest
-from ..results.load import read_made_plan
-from ..storage.atomic import read_text
+from ..errors import ConfigError, nearest
 from .run import HISTORY, Run
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-#: What names a run in `Results.history`.
+#: What names a run in `Results.history`, beside its folder `run`.
 RUN_KEY = ("dataset", "split", "recipe", "encoder", "label", "seed")
+#: Columns that hold words, whatever they look like: a label may be called 10.
+WORDS = ("label", "params", "run", "config_hash", "hardware", "first", "second", "seeds")
 
 
 def load(results: str | Path = "results") -> Results:
@@ -39,6 +38,7 @@ class Results:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._set = ResultSet.open(folder)
+        self._frames: dict[str, DataFrame] = {}
 
     def __repr__(self) -> str:
         return f"Results({str(self.folder)!r}: {self._set.name})"
@@ -69,7 +69,8 @@ class Results:
         """Return the rows of one table, such as 'accuracy' or 'competition_gap'.
 
         Args:
-            every_rule: with the numbers of the other selection rules too; those of 'test' are no results.
+            every_rule: with the numbers of the other selection rules too; those of 'test' are no results. The table
+                'selection' is about picking on test, so its rows are always there.
 
         Raises:
             ConfigError: there is no such table; the message has the nearest names.
@@ -96,12 +97,12 @@ class Results:
 
         parts = []
         for row in self.runs().to_dict("records"):
-            for folder in str(row["run"]).split(" + "):
+            for folder in row["run"].split(" + "):  # of folds, that of each
                 history = Run.open(self.folder / folder).history()
-                for place, key in enumerate(RUN_KEY):
-                    history.insert(place, key, row[key])
+                for place, (key, value) in enumerate({**{key: row[key] for key in RUN_KEY}, "run": folder}.items()):
+                    history.insert(place, key, value)
                 parts.append(history)
-        return concat(parts, ignore_index=True) if parts else DataFrame(columns=[*RUN_KEY, *HISTORY])
+        return concat(parts, ignore_index=True) if parts else DataFrame(columns=[*RUN_KEY, "run", *HISTORY])
 
     def compare(self, first: str, second: str, dataset: str | None = None) -> DataFrame:
         """Return the paired differences first - second of two labels, in percentage points.
@@ -112,13 +113,18 @@ class Results:
             dataset: only this one; default all that hold both.
 
         Returns:
-            One row per dataset, split and head: value, ci_low, ci_high (95 %, of this comparison alone), se, p_value,
-            p_adjusted (Holm over all pairs of the group; fused accuracies alone), seeds, n_test.
+            One row per group (dataset, split, recipe, encoder) and head: value, ci_low, ci_high (95 %, of this
+            comparison alone), se, p_value, p_adjusted (Holm over all pairs of the group; fused accuracies alone),
+            seeds, n_test.
 
         Raises:
             ConfigError: a label or the dataset is not there, or no group holds both; the message has the nearest.
         """
+        from pandas import concat
+
         pairs = self._csv("pairwise.csv")
+        if first == second:
+            raise ConfigError(f"{first!r} can't be compared with itself", "Name two labels")
         if dataset is not None:
             if dataset not in set(pairs.dataset):
                 raise ConfigError(f"no dataset is named {dataset!r} here", nearest(dataset, set(pairs.dataset)))
@@ -132,29 +138,21 @@ class Results:
         turned[["first", "second"]] = turned[["second", "first"]].to_numpy()
         turned["value"] = -turned["value"]
         turned[["ci_low", "ci_high"]] = -turned[["ci_high", "ci_low"]].to_numpy()
-        from pandas import concat
-
-        found = concat([part for part in (straight, turned) if len(part)] or [straight]).sort_index()
+        there = [part for part in (straight, turned) if len(part)]  # pandas warns of empty parts
+        found = concat(there).sort_index() if there else straight
         if found.empty:
             raise ConfigError(f"{first!r} and {second!r} stand in no group together", "Choose labels of one dataset")
         return found.reset_index(drop=True)
 
     def _csv(self, name: str) -> DataFrame:
-        return self._frames[name].copy()
-
-    @cached_property
-    def _frames(self) -> dict[str, DataFrame]:
+        """Return a table of the folder; it is read when it is first asked for."""
         from pandas import read_csv
 
-        read_made_plan(self.folder)
-        found = {}
-        for name in ("runs.csv", "pairwise.csv"):
-            try:
-                text = read_text(self.folder / name)
-            except (OSError, UnicodeDecodeError):
-                raise DataError(f"{self.folder / name} can't be read", "Make it with: mmlbench tables") from None
-            words = {"params": str, "label": str, "first": str, "second": str, "seeds": str, "hardware": str}
-            found[name] = read_csv(io.StringIO(text), dtype=words, keep_default_na=False, na_values=[""])
-            texts = [column for column in words if column in found[name]]
-            found[name][texts] = found[name][texts].fillna("")
-        return found
+        if name not in self._frames:
+            text = io.StringIO(read_table(self.folder, name))
+            # Nothing is taken for a missing number but an empty cell: a label may be called "NA".
+            frame = read_csv(text, dtype=dict.fromkeys(WORDS, str), keep_default_na=False, na_values=[""])
+            words = [column for column in WORDS if column in frame]
+            frame[words] = frame[words].fillna("")
+            self._frames[name] = frame
+        return self._frames[name].copy()

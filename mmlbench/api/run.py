@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,20 +24,15 @@ from .plugins import Folders, opened_index
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+#: The columns of a history.
 HISTORY = ("stage", "epoch", "part", "name", "value")
 
 
-@dataclass(frozen=True)
 class Run:
-    """A complete run, checked against its own hashes.
+    """A complete run, checked against its own hashes; `Run.open` a folder, or get one from `train_run`."""
 
-    Attributes:
-        path: its folder. record: run.json as docs/run-folder.md has it.
-    """
-
-    path: Path
-    record: Mapping[str, Any]
-    _folder: RunFolder
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
@@ -47,8 +41,17 @@ class Run:
         Raises:
             DataError: it is not complete, or a file is missing, truncated or changed.
         """
-        folder = RunFolder.open(Path(path))
-        return cls(folder.path, folder.record, folder)
+        return cls(RunFolder.open(Path(path)))
+
+    @property
+    def path(self) -> Path:
+        """Its folder."""
+        return self._folder.path
+
+    @property
+    def record(self) -> Mapping[str, Any]:
+        """run.json as docs/run-folder.md has it."""
+        return self._folder.record
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -127,8 +130,6 @@ def prepare_dataset(
     raw, lists = (None if place is None else Path(place) for place in (raw, lists))
     paths.set_data_folders([results, cache])  # before plug-ins are looked for: none may lie there
     index = opened_index(plugins)
-    if lists is not None and not lists.is_dir():
-        raise ConfigError(f"the folder of split lists {lists} does not exist", "Correct --lists")
     options = Options(workers or cores(), tuple(allow_missing), lists, log)
     return ensure_cache(name, params or {}, Path(cache), index, raw, expect, options)
 
@@ -147,7 +148,7 @@ def train_run(
     cache: str | Path = "cache",
     device: str = "auto",
     plugins: Folders = (),
-    allowed_files: Folders = (),
+    allowed_files: Iterable[str | Path] = (),
     save_every: float = 10.0,
     asked_to_stop: Callable[[], bool] = lambda: False,
 ) -> Run:
@@ -183,7 +184,14 @@ def train_run(
     for path in allowed_files:
         files.remember(Path(path))
     request = Request(
-        dataset, method, seed, split, str(recipe), params or {}, recipe_params or {}, dataset_params or {}
+        dataset=dataset,
+        method=method,
+        seed=seed,
+        split=split,
+        recipe=str(recipe),
+        params=params or {},
+        recipe_params=recipe_params or {},
+        dataset_params=dataset_params or {},
     )
     spec = resolve(request, index)
     made = make_run(spec, index, results, cache, device, save_every, asked_to_stop)

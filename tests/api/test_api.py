@@ -228,6 +228,7 @@ def test_history_names_the_run_of_each_row(study: Path) -> None:
     assert len(history.groupby(["label", "seed"])) == len(trained) == len(runs) - 3
     one = history[(history.label == "joint") & (history.seed == 1)]
     run = runs[(runs.label == "joint") & (runs.seed == 1)].run.item()
+    assert set(one.run) == {run}
     assert one[["stage", "epoch", "part", "name", "value"]].values.tolist() == [
         list(row) for row in RunFolder.open(study / run).history()
     ]
@@ -253,6 +254,23 @@ def test_a_comparison_is_the_paired_difference(study: Path) -> None:
         (wanted.value, wanted.ci_low, wanted.ci_high), rel=1e-4
     )
     assert row.p_value == pytest.approx(wanted.p_value, rel=1e-4)
+
+
+def test_a_label_is_not_compared_with_itself(study: Path) -> None:
+    with pytest.raises(mb.ConfigError, match="itself"):
+        mb.load(study).compare("joint", "joint")
+
+
+def test_the_histories_of_two_folds_are_told_apart(tmp_path: Path) -> None:
+    """Folds are one row of runs.csv, and two run folders."""
+    folds = [small(split=f"speaker_rotation.{k}", seeds=(0,), groups=tuple("ab")) for k in (1, 2)]
+    fake_runs.write_study(tmp_path / "results", folds)
+    make_all(tmp_path / "results", tmp_path / "cache", lambda line: None)
+    found = mb.load(tmp_path / "results")
+    joint = found.history().query("label == 'joint'")
+    (row,) = found.runs().query("label == 'joint'").to_dict("records")
+    assert set(joint.run) == set(row["run"].split(" + ")) and len(set(joint.run)) == 2
+    assert not joint.duplicated(["run", "stage", "epoch", "part", "name"]).any()
 
 
 def test_a_comparison_turned_round_has_the_signs_turned(study: Path) -> None:
