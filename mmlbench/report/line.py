@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from ..analysis.result_set import GroupKey, ResultSet
 from ..analysis.rows import Row
 from ..results.plugin_facts import CONTROL, LOGIT_MEAN
-from .table import EVERYWHERE, Column, Name, Output, name_column
+from .table import CSV_ONLY, EVERYWHERE, Column, Name, Output, name_column
 
 KEY = ("dataset", "split", "recipe", "encoder")
-CSV_ONLY = frozenset({Output.CSV})
 
 
 def key_of(group: GroupKey) -> dict[str, str]:

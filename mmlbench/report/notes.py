@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from ..analysis.result_set import GroupKey, ResultSet
 from ..analysis.rows import Row
 from ..results.plugin_facts import ALONE, JOINT, LOGIT_MEAN
@@ -49,7 +51,7 @@ def _size(row: Row) -> str:
     return f"about {figure_of(row)} nats" if row.unit == "nats" else f"about {row.value or 0.0:.1f} points"
 
 
-def conditions(rows: list[Row | None], printed: int = 8) -> list[str]:
+def conditions(rows: Iterable[Row | None], printed: int = 8) -> list[str]:
     """Return what is particular to some rows, as one sentence; what their numbers mean stands elsewhere."""
     notes = notes_of(rows)
     return [f"Notes: {'; '.join(notes[:printed])}."] if notes else []

@@ -29,7 +29,8 @@ class Output(Enum):
 
 
 EVERYWHERE = frozenset(Output)
-PRINTED = EVERYWHERE - {Output.CSV}
+CSV_ONLY = frozenset({Output.CSV})
+PRINTED = EVERYWHERE - CSV_ONLY
 #: Letters of a heading that stand on one line in print.
 LONG_TITLE = 9
 #: Fields of a row that a CSV gives of a measured number, and those with the p-values of a comparison.

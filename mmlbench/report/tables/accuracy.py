@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ...analysis.result_set import GroupKey, ResultSet
 from ...analysis.rows import Row, cell_text
 from ...storage.words import plural
-from ..line import CSV_ONLY, Line, count_columns, heading, key_of, lines_of, one_seed, selection_column
+from ..line import Line, count_columns, heading, key_of, lines_of, one_seed, selection_column
 from ..notes import (
     ONE_OF_ALL,
     TARGET,
@@ -21,6 +21,7 @@ from ..notes import (
 )
 from ..numbers import worst_level
 from ..table import (
+    CSV_ONLY,
     EVERYWHERE,
     NUMBER,
     TESTED,
@@ -43,7 +44,6 @@ from ..table import (
 BOARD = frozenset({Output.BOARD})
 #: For columns that have no room beside the picture of the page's first table.
 NOT_BOARD = EVERYWHERE - BOARD
-PRINTED = NOT_BOARD - CSV_ONLY
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def accuracy_table(view: ResultSet, group: GroupKey, lines: Sequence[Line] | Non
         TARGET,
         *far_notes(view, group),
         resolved(view, group, "accuracy"),
-        *conditions(list(used)),
+        *conditions(used),
     ]
     return Table(
         "accuracy",

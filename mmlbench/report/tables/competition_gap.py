@@ -7,10 +7,24 @@ from dataclasses import replace
 
 from ...analysis.result_set import GroupKey, ResultSet
 from ...analysis.rows import NoValue, Row
-from ..line import CSV_ONLY, Line, count_columns, heading, key_of, lines_of, selection_column
+from ..line import Line, count_columns, heading, key_of, lines_of, selection_column
 from ..notes import TARGET, conditions, far_notes, mixed_notes, resolved
 from ..numbers import MINUS, by_construction, worst_level
-from ..table import EVERYWHERE, NUMBER, TESTED, Column, Drawing, Format, Output, Scale, Shown, Table, Value, plain
+from ..table import (
+    CSV_ONLY,
+    EVERYWHERE,
+    NUMBER,
+    TESTED,
+    Column,
+    Drawing,
+    Format,
+    Output,
+    Scale,
+    Shown,
+    Table,
+    Value,
+    plain,
+)
 
 BOARD = frozenset({Output.BOARD})
 #: Lines that are of no single modality.

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from ...analysis.result_set import Cost, GroupKey, ResultSet
 from ..line import KEY, key_of
-from ..table import EVERYWHERE, Column, Format, Name, Number, Output, Shown, Table, Value, name_column, scaled, whole
+from ..table import (
+    CSV_ONLY,
+    PRINTED,
+    Column,
+    Format,
+    Name,
+    Number,
+    Shown,
+    Table,
+    Value,
+    name_column,
+    scaled,
+    whole,
+)
 
-CSV_ONLY = frozenset({Output.CSV})
-PRINTED = EVERYWHERE - CSV_ONLY
 GIGA, WATT_HOUR = 1e9, 3600.0
 
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from ...analysis.result_set import GroupKey, ResultSet
 from ...analysis.rows import Row
-from ..line import CSV_ONLY, key_of
+from ..line import key_of
 from ..numbers import interval, with_sd
-from ..table import EVERYWHERE, TESTED, Column, Name, Shown, Table, Value, name_column
-
-PRINTED = EVERYWHERE - CSV_ONLY
+from ..table import CSV_ONLY, PRINTED, TESTED, Column, Name, Shown, Table, Value, name_column
 
 
 def listing(view: ResultSet, group: GroupKey, name: str, rows: list[Row]) -> Table[Row]:
