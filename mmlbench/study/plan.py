@@ -14,8 +14,6 @@ from .run_spec import stamp_name
 from .selection import HEADLINES
 
 CACHE = rf"{WORD}-{HEX10}"
-#: The stamp of a tuning, which a tuned cell names until its run is chosen.
-TUNED = rf"tuned/{WORD}/{SPLIT}/{WORD}/s\d{{1,10}}-{HEX10}-[0-9a-f]{{6}}"
 #: Options of `mmlbench train` that a plan may print for a person to type: none of them names code.
 OPTIONS = (
     "--dataset", "--method", "--seed", "--split", "--recipe", "--set", "--recipe-set", "--dataset-set", "--tune",

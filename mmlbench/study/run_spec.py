@@ -87,12 +87,6 @@ def flags(flag: str, values: Mapping[str, Any]) -> list[str]:
     return [word for name, value in values.items() for word in (flag, f"{name}={value_text(value)}")]
 
 
-def command_of(request: Request) -> tuple[str, ...]:
-    """Return the arguments of `mmlbench train` for a request."""
-    words = ["--dataset", request.dataset, "--method", request.method, "--seed", str(request.seed)]
-    return (*words, *_options_of(request))
-
-
 def _options_of(request: Request) -> tuple[str, ...]:
     """Return those of the arguments that stand behind the seed."""
     words = ["--split", request.split] if request.split else []

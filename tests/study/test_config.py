@@ -16,7 +16,7 @@ from mmlbench.study import config as configs
 from mmlbench.study import recipe as recipes
 from mmlbench.study.plan import parse_plan
 from mmlbench.study.recipe import OPTIONAL, Recipe, read_recipe, recipe_path, resolve_recipe
-from mmlbench.study.run_spec import Request, Terms, command_of, from_config, resolve
+from mmlbench.study.run_spec import Request, Terms, from_config, resolve
 from mmlbench.testing import PLUGINS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -101,7 +101,7 @@ def test_a_recipe_may_be_a_file(tmp_path):
     run = resolve(Request("avdigits", "joint", 0, recipe=str(path)), load_index())
     assert run.config["recipe"]["name"] == "mine"
     assert run.config["recipe"]["encoder"]["audio"]["params"] == {"width": 4}
-    assert command_of(Request("avdigits", "joint", 0, recipe=str(path)))[-1] == str(path)
+    assert run.command[-1] == str(path)
     assert recipe_path("embedded").is_file()
 
 
