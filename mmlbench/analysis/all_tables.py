@@ -14,7 +14,7 @@ from ..results.groups import Entry, Group, Loaded
 from ..results.load import load
 from ..results.logits_key import LogitsKey
 from ..results.plugin_facts import CONTROL, LOGIT_MEAN
-from ..results.scored_run import Run
+from ..results.scored_run import ScoredRun
 from ..stats import Estimate
 from ..study.regroup import Regroup
 from .accuracy import accuracy_rows, entry_notes, group_rows, heads_of, subset_rows
@@ -214,7 +214,7 @@ def _mean(values: list[Any]) -> float | None:
     return known(float(np.mean(known_values))) if known_values else None
 
 
-def _at_once(run: Run, entry: Entry, key: str, name: str) -> float:
+def _at_once(run: ScoredRun, entry: Entry, key: str, name: str) -> float:
     """Return what one prediction needs: of folds one model's share, of models that are averaged the sum of theirs."""
     values = [float(source.record[key][name]) for source in run.sources]
     return sum(values) if entry.method == LOGIT_MEAN else sum(values) / len(values)

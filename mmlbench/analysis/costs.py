@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import DataError
-from ..results.scored_run import Run, Source
+from ..results.scored_run import ScoredRun, Source
 
 
 def summed(values: list[Any]) -> float | None:
@@ -13,17 +13,17 @@ def summed(values: list[Any]) -> float | None:
     return None if any(value is None for value in values) else float(sum(values))
 
 
-def epochs_of(run: Run) -> int:
+def epochs_of(run: ScoredRun) -> int:
     """Return the epochs of a run, folds added."""
     return sum(int(source.record["epochs"]) for source in run.sources)
 
 
-def seconds_of(run: Run, phase: str) -> float | None:
+def seconds_of(run: ScoredRun, phase: str) -> float | None:
     """Return the seconds of a phase, such as 'train' or 'total'; None where a provenance is lost."""
     return summed([source.provenance.get("seconds", {}).get(phase) for source in run.sources])
 
 
-def train_flops_of(run: Run) -> float:
+def train_flops_of(run: ScoredRun) -> float:
     """Return the FLOPs of training, folds added, without those of reused runs.
 
     Raises:

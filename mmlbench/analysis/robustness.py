@@ -12,7 +12,7 @@ from ..results.groups import Entry, Group, Loaded
 from ..results.logits_key import LogitsKey
 from ..results.plugin_facts import LOGIT_MEAN
 from ..results.score import Bits, correct
-from ..results.scored_run import Run
+from ..results.scored_run import ScoredRun
 from .accuracy import entry_notes
 from .resolution import Values, between
 from .row_builders import POINTS, What, mean_row, over_common_seeds
@@ -27,7 +27,7 @@ AT_TEST = ("noise", "noise at test only")
 IN_TRAINING = ("noise_in_training", "noise in training and test")
 
 
-def read_curve(results: Path, run: Run, label: np.ndarray, strengths: Sequence[float]) -> Curve:
+def read_curve(results: Path, run: ScoredRun, label: np.ndarray, strengths: Sequence[float]) -> Curve:
     """Return (modality, strength) -> correctness of the fused logits of a run, of folds one after another.
 
     Args:

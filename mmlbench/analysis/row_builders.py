@@ -11,7 +11,7 @@ import numpy as np
 
 from ..results.groups import Entry, Group
 from ..results.plugin_facts import CONTROL
-from ..results.scored_run import Run
+from ..results.scored_run import ScoredRun
 from ..stats import Estimate, holm, proportion, two_part
 from ..storage.hashing import digest
 from .estimate_words import estimate_notes
@@ -48,7 +48,7 @@ class Made:
     notes: tuple[str, ...]
 
 
-def made_by(runs: Sequence[Run]) -> Made:
+def made_by(runs: Sequence[ScoredRun]) -> Made:
     """Return what made a value that comes from some runs."""
     sources = [source for run in runs for source in run.sources]
     records = [source.record for source in sources]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 
 from ..results.groups import Entry, Group, Loaded
 from ..results.plugin_facts import LOGIT_MEAN
-from ..results.scored_run import Run
+from ..results.scored_run import ScoredRun
 from .costs import epochs_of, seconds_of, summed, train_flops_of
 from .rows import to_csv
 
@@ -51,7 +51,7 @@ class RunRow:
 COLUMNS = tuple(field.name for field in fields(RunRow) if field.name != "accuracy")
 
 
-def run_row(group: Group, entry: Entry, run: Run) -> RunRow:
+def run_row(group: Group, entry: Entry, run: ScoredRun) -> RunRow:
     """Return the row of a scored run."""
     records = [source.record for source in run.sources]
     energies: list[float | None] = [source.provenance.get("energy_joules") for source in run.sources]

@@ -12,7 +12,7 @@ from ..storage.hashing import digest
 from ..study.selection import NAMES
 from ..stats import CrossFit
 from .logits_key import LogitsKey, LogitsKind
-from .scored_run import Run, Values
+from .scored_run import ScoredRun, Values
 from .plugin_facts import ALONE, JOINT, LOGIT_MEAN
 
 if TYPE_CHECKING:
@@ -62,11 +62,11 @@ def _joined(split: str, folds: list[Group]) -> Group:
     return joined
 
 
-def _of_seed(entry: Entry, seed: int) -> Run:
+def _of_seed(entry: Entry, seed: int) -> ScoredRun:
     return next(run for run in entry.runs if run.seed == seed)
 
 
-def _joined_run(parts: list[Run]) -> Run:
+def _joined_run(parts: list[ScoredRun]) -> ScoredRun:
     """Put the test samples of several folds' runs one after another."""
 
     def joined(of: list[Values]) -> Values:
@@ -83,7 +83,7 @@ def _joined_run(parts: list[Run]) -> Run:
                 for name in ("naive", "cross_fit", "optimism")
             )
             optimism[key] = CrossFit(naive, honest, gain, -1)
-    return Run(
+    return ScoredRun(
         parts[0].seed,
         tuple(source for part in parts for source in part.sources),
         joined([part.bits for part in parts]),
@@ -113,8 +113,8 @@ def logit_mean(group: Group) -> Entry | None:
     return type(joint)(label, LOGIT_MEAN, "", False, runs)
 
 
-def _averaged(joint: Run, alone: Run, group: Group) -> Run:
-    run = Run(joint.seed, (*joint.sources, *alone.sources), {})
+def _averaged(joint: ScoredRun, alone: ScoredRun, group: Group) -> ScoredRun:
+    run = ScoredRun(joint.seed, (*joint.sources, *alone.sources), {})
     where = f"the mean of {joint.record['run']} and {alone.record['run']}"
     for rule in NAMES:
         parts = [joint.logits.get(LogitsKey(rule))]

@@ -12,7 +12,7 @@ import numpy as np
 from ..storage.hashing import digest
 from ..study.selection import NAMES
 from .logits_key import INITIAL, LogitsKey, LogitsKind
-from .scored_run import Run
+from .scored_run import ScoredRun
 from .plugin_facts import ALONE, CONTROL, ENSEMBLE, LOGIT_MEAN
 
 
@@ -24,7 +24,7 @@ class Entry:
     method: str
     params: str
     zero_gap: bool
-    runs: list[Run]
+    runs: list[ScoredRun]
     trials: int = 0
 
     @property

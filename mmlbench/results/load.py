@@ -21,7 +21,7 @@ from ..study.plan import parse_plan, plan_key
 from ..storage.texts import why_not
 from .verify import label_faults
 from ..storage.words import be, plural
-from .scored_run import Run, score_test_part
+from .scored_run import ScoredRun, score_test_part
 from .plugin_facts import Facts
 from .groups import Entry, Group, Loaded, TrainingNoise, base_recipe
 from .folds import join_folds, logit_mean
@@ -221,7 +221,7 @@ class _Collector:
         self.facts, self.cache, self.regroup = facts, cache, regroup
         self.groups: dict[tuple[str, ...], Group] = {}
         self.terms: dict[tuple[str, ...], tuple[str, dict[str, str]]] = {}
-        self.kept: dict[str, tuple[Run, list[np.ndarray], dict[str, str]]] = {}
+        self.kept: dict[str, tuple[ScoredRun, list[np.ndarray], dict[str, str]]] = {}
 
     def add(self, cell: Mapping[str, Any], folder: RunFolder) -> None:
         """Take one cell with its run."""
@@ -255,7 +255,7 @@ class _Collector:
             )
         self._entry(self.groups[key], cell, config, run).runs.append(run)
 
-    def _entry(self, group: Group, cell: Mapping[str, Any], config: Mapping[str, Any], run: Run) -> Entry:
+    def _entry(self, group: Group, cell: Mapping[str, Any], config: Mapping[str, Any], run: ScoredRun) -> Entry:
         for entry in group.entries:
             if entry.label == cell["label"]:
                 return entry

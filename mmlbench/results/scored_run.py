@@ -29,7 +29,7 @@ class Source:
 
 
 @dataclass
-class Run:
+class ScoredRun:
     """One seed of one row; of several run folders where folds or models are put together.
 
     Attributes:
@@ -80,7 +80,7 @@ def _judged(run: RunFolder, bits: Mapping[str, Bits]) -> dict[tuple[str, str], C
     return found
 
 
-def score_test_part(folder: RunFolder) -> Run:
+def score_test_part(folder: RunFolder) -> ScoredRun:
     """Score a run's test part.
 
     Raises:
@@ -90,7 +90,7 @@ def score_test_part(folder: RunFolder) -> Run:
     epochs = folder.epoch_bits()
     lengths = {key.split("/", 1)[0]: len(rows) for key, rows in epochs.items()}
     source = Source(folder.record, folder.provenance, lengths)
-    run = Run(folder.record["config"]["seed"], (source,), {}, _judged(folder, epochs))
+    run = ScoredRun(folder.record["config"]["seed"], (source,), {}, _judged(folder, epochs))
     kept = folder.record["config"]["method"] in KEPT
     for part, key, logits in folder.logits():
         if part == "test":

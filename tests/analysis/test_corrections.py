@@ -22,7 +22,7 @@ from mmlbench.report.tables.accuracy import accuracy_table
 from mmlbench.report.tables.competition_gap import competition_gap_table
 from mmlbench.results.groups import Entry, Group
 from mmlbench.results.logits_key import LogitsKey
-from mmlbench.results.scored_run import Run
+from mmlbench.results.scored_run import ScoredRun
 from mmlbench.stats import holm
 from mmlbench.storage.atomic import read_json
 
@@ -78,7 +78,9 @@ def test_the_standard_error_is_that_of_both_parts(view: ResultSet) -> None:
 
 
 def _entry(label: str, right: dict[int, np.ndarray]) -> Entry:
-    return Entry(label, label, "", False, [Run(seed, (), {LogitsKey("last"): bits}) for seed, bits in right.items()])
+    return Entry(
+        label, label, "", False, [ScoredRun(seed, (), {LogitsKey("last"): bits}) for seed, bits in right.items()]
+    )
 
 
 def test_of_two_rows_with_other_seeds_the_worse_on_the_common_ones_is_demoted(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from mmlbench.analysis.rows import Head, Row, parse_rows
 from mmlbench.results import score
 from mmlbench.results.folds import _joined_run
 from mmlbench.results.logits_key import LogitsKey
-from mmlbench.results.scored_run import Run
+from mmlbench.results.scored_run import ScoredRun
 from mmlbench.stats import (
     CrossFit,
     holm,
@@ -239,9 +239,9 @@ def test_folds_are_put_together_and_have_an_interval_over_speakers(tmp_path: Pat
 
 
 def test_the_optimism_over_folds_weighs_by_their_test_samples() -> None:
-    def fold(samples: int, optimism: float) -> Run:
+    def fold(samples: int, optimism: float) -> ScoredRun:
         fit = CrossFit(0.8, 0.8 - optimism, optimism, 3)
-        return Run(0, (), {LogitsKey("last"): np.ones(samples, bool)}, {("fused", "fused"): fit})
+        return ScoredRun(0, (), {LogitsKey("last"): np.ones(samples, bool)}, {("fused", "fused"): fit})
 
     joined = _joined_run([fold(10, 0.01), fold(30, 0.03)])
     assert joined.optimism["fused", "fused"].optimism == pytest.approx(0.025)

@@ -13,7 +13,7 @@ from mmlbench.errors import ConfigError, DataError
 from mmlbench.method import Method, Stage
 from mmlbench.prepare.cache import Cache
 from mmlbench.registry.index import load_index, use_plugins
-from mmlbench.results.scored_run import Run, Source
+from mmlbench.results.scored_run import ScoredRun, Source
 from mmlbench.testing import tiny_spec
 from mmlbench.train.build import build_method, seed_key_of
 from mmlbench.train.data import PartData
@@ -102,7 +102,7 @@ def output(trainer: Trainer) -> float:
     """Return the operations that the record tells, as the tables add them up."""
     lengths = {stage.name: stage.epochs for stage in trainer.stages}
     record = {"run": "r", "flops": {"train_per_sample": trainer.outcome.flops}, "counts": {"train": 40}}
-    return train_flops_of(Run(0, (Source(record, {}, lengths),), {}))
+    return train_flops_of(ScoredRun(0, (Source(record, {}, lengths),), {}))
 
 
 @pytest.mark.parametrize("method", [*METHODS, "alternating", "reinit", "missing_history"])
@@ -203,4 +203,4 @@ def test_a_stage_is_named_as_files_are(tiny, name):
 def test_a_cost_that_is_lost_is_no_zero():
     record = {"run": "runs/r", "flops": {"train_per_sample": {"0/audio": 5.0}}, "counts": {"train": 40}}
     with pytest.raises(DataError, match="cost is unknown"):
-        train_flops_of(Run(0, (Source(record, {}, {"0": 3}),), {}))
+        train_flops_of(ScoredRun(0, (Source(record, {}, {"0": 3}),), {}))
