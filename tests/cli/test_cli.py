@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from command import run
 
 from mmlbench.api.making import make_run
 from mmlbench.cli import doctor, main, new, parser
@@ -35,18 +36,6 @@ COMMANDS = (
     "reproduce",
     "doctor",
 )
-
-
-def run(capsys, *words: object) -> tuple[int, str, str]:
-    """Run a command in this process; return exit code, standard output, standard error."""
-    capsys.readouterr()
-    try:
-        code = main([str(word) for word in words])
-    except SystemExit as leave:  # argparse
-        code = int(leave.code or 0)
-    out = capsys.readouterr()
-    assert "Traceback" not in out.err
-    return code, out.out, out.err
 
 
 # --- help and exit codes ---------------------------------------------------------------------------------

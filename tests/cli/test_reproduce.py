@@ -11,12 +11,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from command import run
 
 from mmlbench import plugins
 from mmlbench.analysis.all_tables import make_frame
 from mmlbench.analysis.rows import Row
 from mmlbench.api.making import make_run
-from mmlbench.cli import main, reproduce
+from mmlbench.cli import reproduce
 from mmlbench.cli.reproduce import find_row, read_rows
 from mmlbench.errors import DataError
 from mmlbench.registry.index import load_index
@@ -24,18 +25,6 @@ from mmlbench.results.load import ROW_IDS, studies_of_rows
 from mmlbench.storage import atomic as store
 from mmlbench.study import config as configs
 from mmlbench.testing import FEW_EPOCHS, PLUGINS
-
-
-def run(capsys, *words: object) -> tuple[int, str, str]:
-    """Run a command in this process; return exit code, standard output, standard error."""
-    capsys.readouterr()
-    try:
-        code = main([str(word) for word in words])
-    except SystemExit as leave:  # argparse
-        code = int(leave.code or 0)
-    out = capsys.readouterr()
-    assert "Traceback" not in out.err
-    return code, out.out, out.err
 
 
 def small_study(**more: object) -> dict:
