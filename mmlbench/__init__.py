@@ -21,8 +21,8 @@ from .system import interrupt
 interrupt.guard()  # before anything else is imported
 
 from .system import compat  # noqa: E402
+from .version import __version__  # noqa: E402
 
-__version__ = "0.2.0"
 compat.install()  # plug-ins import torchvision and torchaudio by their plain names
 
 if TYPE_CHECKING:

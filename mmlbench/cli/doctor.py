@@ -19,7 +19,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import __version__
 from ..errors import MmlbenchError
 from ..registry.index import load_index
 from ..storage import paths
@@ -28,6 +27,7 @@ from ..storage.words import plural
 from ..study.config import Study, read_study
 from ..system import pythonpath
 from ..system.device import ON_PURPOSE, VARIABLE, asked_for, present, why_unusable
+from ..version import __version__
 from .finding import Finding
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
 from ..errors import ConfigError, nearest
 from ..params import read_value
+from ..version import __version__
 
 
 class Parser(argparse.ArgumentParser):

@@ -22,7 +22,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from .. import __version__
+from ..version import __version__
 from ..errors import DataError, brief
 from ..storage.form import SHA256, Item
 from ..storage.hashing import file_digest

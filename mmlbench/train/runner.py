@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from .. import __version__
 from ..errors import DataError, LeaseLost
 from ..files import places_of
 from ..method import Method
@@ -21,6 +20,7 @@ from ..storage.atomic import storage_error, write_arrays, write_json, write_text
 from ..storage.hashing import digest, file_digest
 from ..storage.lease import Lease
 from ..study.run_spec import RUN_SCHEMA, RunSpec
+from ..version import __version__
 from . import Stopped, checkpoint
 from .augmentation import augmentations_of
 from .build import build_method, on_device, parameter_counts, seed_key_of, sources

@@ -220,7 +220,7 @@ def versions(root: Path) -> dict[str, str]:
     patterns = {
         "pyproject.toml": r'^version = "(.+)"$',
         "CITATION.cff": r"^version: (\S+)$",
-        "mmlbench/__init__.py": r'^__version__ = "(.+)"$',
+        "mmlbench/version.py": r'^__version__ = "(.+)"$',
     }
     texts = {name: (root / name).read_text(encoding="utf-8") for name in patterns}
     return {name: ", ".join(re.findall(pattern, texts[name], re.MULTILINE)) for name, pattern in patterns.items()}
