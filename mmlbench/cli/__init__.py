@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
         streams.flush()
         return code
     except OutputError as error:
-        streams.give_up()
+        streams.give_up(sys.stdout)
         if not error.quiet:
             write_error(f"mmlbench: {error}")
         return code or error.exit_code
@@ -64,9 +64,10 @@ def main(argv: list[str] | None = None) -> int:
         write_error("mmlbench: stopped; type the same command to go on")
         with contextlib.suppress(OutputError):
             streams.flush()
-        streams.give_up()
+        streams.give_up(sys.stdout)
         return interrupt.STOPPED
     finally:
+        streams.leave()
         interrupt.guard()
 
 

@@ -8,7 +8,7 @@ import io
 import os
 import signal
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 from ..errors import MmlbenchError
 
@@ -86,9 +86,18 @@ def flush() -> None:
         sys.stdout.flush()
 
 
-def give_up() -> None:
-    """Drop what standard output did not take, so that the end of the process does not try, and fail, once more."""
+def give_up(stream: TextIO | None) -> None:
+    """Drop what a stream did not take, so that the end of the process does not try, and fail, once more."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
+        os.dup2(nowhere, stream.fileno())  # type: ignore[union-attr]
         os.close(nowhere)
+
+
+def leave() -> None:
+    """Let go of what standard error holds and can't write: Python would end with 120 for it, whatever was done."""
+    try:
+        if sys.stderr is not None:
+            sys.stderr.flush()
+    except (OSError, ValueError):
+        give_up(sys.stderr)

@@ -47,7 +47,11 @@ def called(words: list[str], **options: object) -> int:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_standard_error_that_takes_nothing_changes_no_exit_code(tmp_path: Path) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_standard_error_that_takes_nothing_changes_no_exit_code(
+    unbuffered: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     wrong = ["score", str(tmp_path / "none")]
     with Path("/dev/full").open("w") as full:
         assert called(wrong, stderr=full) == 2
