@@ -4,164 +4,18 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import difflib
-import shlex
+import itertools
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from .. import files
-from ..analysis.all_tables import make_frame
-from ..analysis.rows import Row, number, parse_rows
-from ..api.making import make_run, recorded_files
-from ..errors import ConfigError, DataError
-from ..registry.index import Index, load_index, use_plugins
-from ..results.load import read_made_plan, regroup_of, studies_of_rows
-from ..results.run_folder import verify
-from ..storage.atomic import read_json, read_text, write_json
-from ..storage.hashing import file_digest
+from ..api.plugins import opened_index
+from ..api.reproduce import Again, Reproduction
 from ..storage.temporaries import temporary_folder
 from ..storage.words import plural
-from ..study.config import plugin_facts
-from ..study.run_spec import RunSpec, from_config
 from . import log
-from .robustness import measure
-
-Cell = Mapping[str, Any]
-GONE = "files not compared, as the first run is gone"
-
-
-def read_rows(path: Path) -> list[Row]:
-    """Read all_tables.csv.
-
-    Raises:
-        DataError: it is missing, can't be read, or is of another version.
-    """
-    try:
-        return parse_rows(read_text(path), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        why = "can't be read" if path.exists() else "is missing"
-        raise DataError(f"{path} {why}", "Make it with: snakemake --cores all results/all_tables.csv") from error
-
-
-#: How alike an id must be to one that is there to be taken for a slip of the keys: one or two digits of ten.
-SLIP = 0.8
-
-
-def find_row(rows: list[Row], row_id: str, shown: str = "", earlier: Mapping[str, str] | None = None) -> Row:
-    """Return the row of an id.
-
-    Args:
-        shown: name of the study that the rows are of. earlier: row id -> study, of all tables that were made here.
-
-    Raises:
-        ConfigError: there is none; saying of which earlier study it is and how to go back to it, where that is
-            known, else with an id that is nearly the same.
-    """
-    known = {row.row_id: row for row in rows}
-    if row_id in known:
-        return known[row_id]
-    if earlier is not None and row_id in earlier:
-        study = earlier[row_id]
-        if study == shown:
-            what = f"row {row_id} is of an earlier plan of the study {study!r}; its tables were made anew since"
-            fix = "Put its config back as it was"
-        else:
-            what = f"row {row_id} is of an earlier study, {study!r}; the tables are now those of {shown!r}"
-            fix = "Go back to its config"
-        again = "type its snakemake command again, which takes seconds, since runs are kept"
-        raise ConfigError(what, f"{fix}: {again}. Then this command finds the row")
-    close = difflib.get_close_matches(row_id[:100], known, n=1, cutoff=SLIP)
-    where = (
-        "They are in the column row_id of all_tables.csv and on the page, under What made these numbers; a row of "
-        "another study is found once its tables are made again"
-    )
-    raise ConfigError(f"no row has the id {row_id!r}", f"Did you mean {close[0]}?" if close else where)
-
-
-def cells_behind(row: Row, cells: list[Cell]) -> list[Cell]:
-    """Return the planned runs that a row is computed from, each once; none for a closed form.
-
-    Raises:
-        DataError: the plan lacks one of them.
-    """
-    planned = {str(cell["run"]) for cell in cells}
-    if any(name not in planned for name in row.runs):
-        lacking = next(name for name in row.runs if name not in planned)
-        what = f"the study behind the tables plans no run {lacking}, which row {row.row_id} comes from"
-        raise DataError(what, "Make both anew: mmlbench tables")
-    return [cell for cell in cells if cell["run"] in row.runs]
-
-
-def differing(before: Path, after: Path) -> list[str]:
-    """Return the determined files that are not the same, byte by byte, in two run folders."""
-    if not (before / "run.json").exists():
-        return [GONE]
-    names = {name for folder in (before, after) for name in read_json(folder / "run.json")["files"]}
-    pairs = {name: (before / name, after / name) for name in sorted(names | {"run.json"})}
-    return [
-        name
-        for name, (old, new) in pairs.items()
-        if not old.exists() or not new.exists() or file_digest(old) != file_digest(new)
-    ]
-
-
-def _changes(before: Path, after: Path) -> str:
-    """Return what was not the same when two runs were made, in words."""
-    damage = verify(before) if (before / "run.json").exists() else []
-    if damage:
-        return f" (the stored run is damaged: {damage[0]})"
-    with contextlib.suppress(DataError, KeyError, TypeError):
-        old, new = read_json(before / "run.json"), read_json(after / "run.json")
-        found = [f"code of the {name}" for name in ("method", "engine") if old["code"][name] != new["code"][name]]
-        found += ["data"] if old["data_fingerprint"] != new["data_fingerprint"] else []
-        versions = {**old["packages"], **new["packages"]}
-        found += [name for name in versions if old["packages"].get(name) != new["packages"].get(name)]
-        machines = [read_json(folder / "provenance.json")["hardware"] for folder in (before, after)]
-        found += ["hardware"] if machines[0] != machines[1] else []
-        return f" (changed since: {', '.join(found)})" if found else " (nothing else is known to have changed)"
-    return ""
-
-
-def row_again(
-    row: Row,
-    plan: Mapping[str, Any],
-    cells: list[tuple[Cell, RunSpec]],
-    work: Path,
-    cache: Path,
-    device: str = "auto",
-) -> Row | None:
-    """Return the row made from the runs in `work`; None where they do not yield it."""
-    own = [
-        {**cell, "run": str(spec.path), "config_hash": spec.config_hash, "code": spec.code, "cache": spec.cache}
-        for cell, spec in cells
-    ]
-    noise = plan.get("robustness") if row.table == "robustness" else None
-    kept = {key: value for key, value in plan.items() if key != "robustness"}
-    facts = {} if "methods" in plan else plugin_facts(load_index(), [spec.config for _, spec in cells])
-    write_json(work / "plan.json", {**kept, **facts, **({"robustness": noise} if noise else {}), "cells": own})
-    if noise:
-        measure([work / spec.path for _, spec in cells], work, cache, noise, device)
-    text, _ = make_frame(work, cache, regroup=regroup_of(plan))
-    return {found.row_id: found for found in parse_rows(text)}.get(row.row_id)
-
-
-def verdict(row: Row, again: Row | None, same_files: bool) -> tuple[str, int]:
-    """Return 'identical', 'within interval' or 'different' with its reason, and the exit code."""
-    before = number(row.value) or "no value"
-    after = (number(again.value) or "no value") if again is not None else "no such row"
-    if before == after and same_files:
-        return f"identical: {before}, every determined file byte by byte", 0
-    if before == after:
-        return f"within interval: the same value {before}, from files that differ or are gone", 0
-    if row.ci_low is None or row.ci_high is None or again is None or again.value is None:
-        return f"different: {after} instead of {before}, and the row has no interval to judge by", 1
-    interval = f"{number(row.ci_low)} to {number(row.ci_high)}"
-    if row.ci_low <= again.value <= row.ci_high:
-        return f"within interval: {after} instead of {before}, inside {interval}", 0
-    return f"different: {after} instead of {before}, outside {interval}", 1
 
 
 @contextlib.contextmanager
@@ -174,54 +28,22 @@ def _place(into: Path | None) -> Iterator[Path]:
         yield folder
 
 
-def _spec(cell: Cell, index: Index, named: Sequence[str]) -> RunSpec:
-    """Return a planned run as the present code has it.
-
-    Raises:
-        ConfigError: the present code does not know it; where the plan names plug-in folders, how to use them.
-    """
-    try:
-        return from_config(cell["config"], index)
-    except ConfigError as error:
-        if not named:
-            raise
-        words = shlex.join([word for folder in named for word in ("--plugins", folder)])
-        fix = f"The study was planned with plug-in folders; if they are yours or you trust them, add: {words}"
-        raise ConfigError(error.what, fix) from None
-
-
 def reproduce(arguments: argparse.Namespace) -> int:
     """Train the runs behind a row again, compare, and print the verdict."""
-    results, cache = arguments.results, arguments.cache
     for path in arguments.file:
         files.remember(path)
-    rows, plan = read_rows(results / "all_tables.csv"), read_made_plan(results)
-    row = find_row(rows, arguments.row_id, str(plan["name"]), studies_of_rows(results))
-    use_plugins(arguments.plugins)  # never those that the plan names: it may be a stranger's
-    index = load_index()
-    chosen = cells_behind(row, plan["cells"])
-    name = ", ".join(
-        part for part in (row.table, row.dataset, row.label, row.modality, row.metric, row.selection) if part
-    )
-    if not chosen:
-        sys.stdout.write(f"{row.row_id} ({name}) is a closed form: no run is behind it\n")
+    found = Reproduction(arguments.row_id, arguments.results, opened_index(arguments.plugins))
+    row_id, count, number = found.row.row_id, len(found.cells), itertools.count(1)
+    if not count:
+        sys.stdout.write(f"{row_id} ({found.name}) is a closed form: no run is behind it\n")
         return 0
-    cells = [(cell, _spec(cell, index, plan["plugins"])) for cell in chosen]
-    log(f"{row.row_id} is {name}: {plural(len(cells), 'run')} to train again")
+
+    def tell(again: Again) -> None:
+        sys.stdout.write(f"{next(number)}/{count} {again.run}: {again}\n")
+        sys.stdout.flush()
+
+    log(f"{row_id} is {found.name}: {plural(count, 'run')} to train again")
     with _place(arguments.into) as work:
-        if work.resolve() == results.resolve():
-            raise ConfigError(f"--into names the results folder {results} itself", "Name another folder")
-        same = True
-        for place, (cell, spec) in enumerate(cells, 1):
-            before, after = results / cell["run"], work / spec.path
-            files.require(spec.config, recorded_files(before))
-            make_run(spec, index, work, cache, arguments.device)
-            wrong = differing(before, after)
-            same = same and not wrong
-            outcome = f"differs in {', '.join(wrong)}{_changes(before, after)}" if wrong else "identical"
-            outcome = GONE if wrong == [GONE] else outcome
-            sys.stdout.write(f"{place}/{len(cells)} {spec.path}: {outcome}\n")
-            sys.stdout.flush()
-        words, code = verdict(row, row_again(row, plan, cells, work, cache, arguments.device), same)
-    sys.stdout.write(f"{row.row_id} ({name}): {words}\n")
+        words, code = found.run(work, arguments.cache, arguments.device, tell)
+    sys.stdout.write(f"{row_id} ({found.name}): {words}\n")
     return code

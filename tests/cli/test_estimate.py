@@ -8,7 +8,9 @@ import re
 import pytest
 import yaml
 
-from mmlbench.cli import doctor_slurm, estimate, main, throughput
+from mmlbench.api import estimate as api_estimate
+from mmlbench.api import throughput
+from mmlbench.cli import doctor_slurm, main
 from mmlbench.registry.index import load_index
 from mmlbench.testing import FEW_EPOCHS, PLUGINS, tiny_spec
 
@@ -127,9 +129,9 @@ def test_what_has_to_be_prepared_before_is_said_with_its_command(tmp_path, capsy
 
 
 def test_what_costs_what():
-    assert estimate.cost(("a", "s", "r", "x"), {("b", "s", "r", "x"): [1.0]}).seconds is None
+    assert api_estimate.cost(("a", "s", "r", "x"), {("b", "s", "r", "x"): [1.0]}).seconds is None
     seconds = {("a", "s", "r", "y"): [1.0], ("a", "s", "r", "z"): [5.0]}
-    assert estimate.cost(("a", "s", "r", "x"), seconds).basis == "as z"
+    assert api_estimate.cost(("a", "s", "r", "x"), seconds).basis == "as z"
 
 
 def test_doctor_without_slurm_says_what_is_missing(monkeypatch, tmp_path):

@@ -16,9 +16,9 @@ from command import run
 from mmlbench import plugins
 from mmlbench.analysis.all_tables import make_frame
 from mmlbench.analysis.rows import Row
+from mmlbench.api import reproduce
 from mmlbench.api.making import make_run
-from mmlbench.cli import reproduce
-from mmlbench.cli.reproduce import find_row, read_rows
+from mmlbench.api.reproduce import find_row, read_rows
 from mmlbench.errors import DataError
 from mmlbench.registry.index import load_index
 from mmlbench.results.load import ROW_IDS, studies_of_rows

@@ -1,0 +1,47 @@
+"""Which run folders the present code or data would make anew."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from .. import files
+from ..errors import MmlbenchError
+from ..registry.index import Index
+from ..storage.atomic import read_json
+from ..study.run_spec import from_config
+from ..train.complete import completeness
+
+
+@dataclass(frozen=True)
+class StaleRun:
+    """A run that the present code or data would make anew.
+
+    Attributes:
+        folder: its folder. reason: why, in words. change: the file that it names by its content and that holds
+            something else now; None where it is stale for another reason.
+    """
+
+    folder: Path
+    reason: str
+    change: files.Change | None = None
+
+
+def why_stale(folder: Path, cache: Path, index: Index) -> StaleRun | None:
+    """Return why a run is not what the present code would make; None where it is."""
+    try:
+        spec = from_config(read_json(folder / "run.json")["config"], index)
+        manifest = cache / spec.cache / "manifest.json"
+        if not manifest.exists():
+            reason = f"its prepared data {spec.cache} is not there: the dataset's code changed, or the cache is gone"
+            return StaleRun(folder, reason)
+        fingerprint = read_json(manifest)["fingerprint"]
+        why = completeness(folder, spec, fingerprint)
+        if not why.up_to_date:
+            return StaleRun(folder, str(why))
+        change = files.changed(spec.config)
+        return StaleRun(folder, change.what, change) if change else None
+    except MmlbenchError as error:
+        return StaleRun(folder, str(error))
+    except (KeyError, TypeError):
+        return StaleRun(folder, "run.json is not that of a run")
