@@ -28,7 +28,8 @@ compat.install()  # plug-ins import torchvision and torchaudio by their plain na
 if TYPE_CHECKING:
     from .api.plugins import Description, describe, list_datasets, list_encoders, list_methods
     from .api.results import Results, load
-    from .api.run import Run, prepare_dataset, train_run
+    from .api.run import Run, prepare_dataset, train_run, train_stored
+    from .api.study import make_tables, run_study
     from .dataset import CacheWriter, Dataset, Download, KnownFault, Listed, Modality, Sample, Split
     from .encoder import Encoder
     from .errors import ConfigError, DataError, MmlbenchError, RunError
@@ -48,13 +49,16 @@ if TYPE_CHECKING:
     from .method import Batch, EpochContext, Features, Logits, Mechanism, Method, Stage, Step
     from .params import DatasetParams, EncoderParams, MethodParams, bounded, choice, file_field, moment
     from .registry import register
+    from .study.tuning import Tune
+    from .train import Stopped
     from .weights import load_weights
 
 #: Module -> the public names that it holds. The imports above are the same for type checkers; a test compares them.
 _PUBLIC = {
     "api.plugins": ("Description", "describe", "list_datasets", "list_encoders", "list_methods"),
     "api.results": ("Results", "load"),
-    "api.run": ("Run", "prepare_dataset", "train_run"),
+    "api.run": ("Run", "prepare_dataset", "train_run", "train_stored"),
+    "api.study": ("make_tables", "run_study"),
     "dataset": ("CacheWriter", "Dataset", "Download", "KnownFault", "Listed", "Modality", "Sample", "Split"),
     "encoder": ("Encoder",),
     "errors": ("ConfigError", "DataError", "MmlbenchError", "RunError"),
@@ -66,6 +70,8 @@ _PUBLIC = {
     "method": ("Batch", "EpochContext", "Features", "Logits", "Mechanism", "Method", "Stage", "Step"),
     "params": ("DatasetParams", "EncoderParams", "MethodParams", "bounded", "choice", "file_field", "moment"),
     "registry": ("register",),
+    "study.tuning": ("Tune",),
+    "train": ("Stopped",),
     "weights": ("load_weights",),
 }
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}

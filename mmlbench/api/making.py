@@ -9,16 +9,19 @@ from typing import Any
 
 from .. import files
 from ..dataset import Dataset, Options
-from ..errors import ConfigError, DataError, MmlbenchError, RunError, fault
+from ..errors import ConfigError, DataError, MmlbenchError, RunError, brief, fault
 from ..params import check, value_text
 from ..prepare.cache import Cache, cache_key
 from ..prepare.cache import prepare as prepare_cache
 from ..prepare.unfinished import lease_folder, tidy
 from ..registry.index import Entry, Index
-from ..storage.atomic import UNWRITABLE, read_json, storage_error
+from ..results.chosen import choose
+from ..storage.atomic import UNWRITABLE, read_json, storage_error, write_text
 from ..storage.lease import Lease
 from ..storage.words import plural
-from ..study.run_spec import RunSpec
+from ..study.run_spec import Request, RunSpec, Terms
+from ..study.selection import HEADLINES
+from ..study.tuning import Tune, check_apart, tuned
 from ..system.device import choose_device
 from ..system.progress import log
 from ..train import Stopped
@@ -135,13 +138,59 @@ def make_run(
         make_run(required, index, results, cache, device, save_every, asked_to_stop)
     try:
         return Runner(spec, index, results, opened, where, log, asked_to_stop, save_every).run()
-    except (MmlbenchError, Stopped, KeyboardInterrupt):
+    except Stopped:
+        raise Stopped(str(spec.path)) from None
+    except (MmlbenchError, KeyboardInterrupt):
         raise
     except BaseException as error:  # a plug-in's sys.exit() would end the command as if the run were made
         if isinstance(error, OSError) and error.errno in UNWRITABLE:
             raise storage_error(error, results / spec.path) from error
         what, fix = fault(error, [entry.path for entry in index.entries])
         raise RunError(f"{spec.path} failed: {what}", fix) from error
+
+
+def make_tuned(
+    request: Request,
+    tune: Tune,
+    rule: str,
+    index: Index,
+    results: Path,
+    make: Callable[[RunSpec], bool],
+    expect: str | None = None,
+) -> RunSpec:
+    """Make the trials of a tuned run, those that are not there, then the run with what was best on `val`.
+
+    Args:
+        request: the final run; parameters that it sets are not tuned.
+        rule: the selection rule under which the trials are compared, 'last' or 'val'.
+        make: makes one run; such as `make_run` with the rest of its arguments.
+        expect: key of the tuning that was planned; another is an error.
+
+    Returns:
+        The final run, made; a stamp says which tuning chose it.
+
+    Raises:
+        ConfigError: the method has nothing to tune, the seed is that of the trials, the split has no validation
+            part, or another tuning is expected. Else as `make`.
+    """
+    if rule not in HEADLINES:
+        raise ConfigError(f"tune_rule is {brief(rule)}", f"It takes {' or '.join(HEADLINES)}")
+    terms = Terms(request, index)
+    found = tuned(terms.setting(request.method, request.split, request.params), tune, rule)
+    if found is None:
+        raise ConfigError(f"{request.method} has nothing to tune", "Leave out --tune, or some of --set")
+    check_apart(request.seed, tune)
+    if expect and found.key != expect:
+        raise ConfigError("this is not the tuned run that was planned", "The config or code was edited: start again")
+    for trial in found.trials:
+        make(trial)
+    best, scores = choose(results, [str(trial.path) for trial in found.trials], rule)
+    values = found.draws[best]
+    log(f"{request.method}: draw {best + 1} of {tune.draws} is best on val ({scores[best]:.3f}): {values}")
+    spec = terms.setting(request.method, request.split, {**request.params, **values}).run(request.seed)
+    make(spec)
+    write_text(results / found.stamp(spec), f"{spec.path}\n")
+    return spec
 
 
 def recorded_files(folder: Path) -> dict[str, str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +14,17 @@ from .. import files
 from ..dataset import Options
 from ..errors import ConfigError
 from ..prepare.cache import Cache
+from ..registry.index import Index
+from ..results.logits_key import LogitsKind
 from ..results.run_folder import RunFolder
 from ..results.score import score_run
 from ..storage import paths
-from ..study.run_spec import Request, resolve
+from ..storage.atomic import read_json
+from ..study.run_spec import Request, RunSpec, from_config, resolve
+from ..study.tuning import Tune
 from ..system.device import cores
 from ..system.progress import log
-from .making import ensure_cache, make_run
+from .making import ensure_cache, make_run, make_tuned
 from .plugins import Folders, opened_index
 
 if TYPE_CHECKING:
@@ -93,6 +99,14 @@ class Run:
             raise ConfigError(f"{self.path} has no accuracy {selection}/{head}", f"It has: {there}")
         return found[f"{selection}/{head}"]
 
+    def summary(self) -> str:
+        """Return in one line what it reached on test after the last epoch; probes are left out."""
+        found = [one for one in score_run(self._folder) if one.metric == "accuracy" and one.part == "test"]
+        last = [one for one in found if one.key.rule == "last" and not one.key.fill]
+        shown = [one for one in last if one.key.kind is not LogitsKind.PROBE]
+        values = ", ".join(f"{one.key.name} {100 * one.value:.1f} %" for one in shown)
+        return f"test accuracy after the last epoch: {values}"
+
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
 
@@ -134,6 +148,40 @@ def prepare_dataset(
     return ensure_cache(name, params or {}, Path(cache), index, raw, expect, options)
 
 
+@dataclass(frozen=True)
+class _Place:
+    """Where runs are made, on what, and when to stop: what the calls that train have in common."""
+
+    results: Path
+    cache: Path
+    device: str
+    save_every: float
+    asked_to_stop: Callable[[], bool]
+
+    def index(self, plugins: Folders, allowed_files: Iterable[str | Path]) -> Index:
+        """Return the plug-ins; the folders of data are told first, as nothing in them is imported."""
+        paths.set_data_folders([self.results, self.cache])
+        index = opened_index(plugins)
+        for path in allowed_files:
+            files.remember(Path(path))
+        return index
+
+    def make(self, spec: RunSpec, index: Index) -> bool:
+        """Make a run; return whether anything had to be done."""
+        return make_run(spec, index, self.results, self.cache, self.device, self.save_every, self.asked_to_stop)
+
+    def made(self, spec: RunSpec, index: Index, expect: str | None) -> Run:
+        """Make a run that a plan may expect, and open it."""
+        if expect and spec.key != expect:
+            raise ConfigError(
+                f"{spec.path} is not the run that was planned",
+                "The config, a file that it names or code was edited meanwhile: start again",
+            )
+        fresh = self.make(spec, index)
+        log(f"{self.results / spec.path} is {'complete' if fresh else 'complete already'}")
+        return Run.open(self.results / spec.path)
+
+
 def train_run(
     dataset: str,
     method: str,
@@ -151,6 +199,9 @@ def train_run(
     allowed_files: Iterable[str | Path] = (),
     save_every: float = 10.0,
     asked_to_stop: Callable[[], bool] = lambda: False,
+    expect: str | None = None,
+    tune: Tune | None = None,
+    tune_rule: str = "last",
 ) -> Run:
     """Make one run, and first what it needs: the prepared data, and the runs that it reuses. Open it.
 
@@ -172,17 +223,18 @@ def train_run(
         allowed_files: files that parameters may name by their content.
         save_every: seconds between two checkpoints.
         asked_to_stop: asked after each step; True writes a checkpoint and ends with `Stopped`.
+        expect: key of the run that was planned, of a tuned one that of its tuning; another is an error.
+        tune: draw values for the parameters that are not set, make a run of each (the trials), and take what is
+            best on the validation part: `Tune(draws=8, seed=1000)`.
+        tune_rule: the selection rule under which the trials are compared: 'last' or 'val'.
 
     Raises:
         ConfigError: anything unknown, ill-typed or out of range. DataError: raw files or the cache.
         RunError: training failed, such as by a NaN loss or a method's own fault.
         Stopped: `asked_to_stop` said so; the same call goes on.
     """
-    results, cache = Path(results), Path(cache)
-    paths.set_data_folders([results, cache])  # before plug-ins are looked for: none may lie there
-    index = opened_index(plugins)
-    for path in allowed_files:
-        files.remember(Path(path))
+    place = _Place(Path(results), Path(cache), device, save_every, asked_to_stop)
+    index = place.index(plugins, allowed_files)
     request = Request(
         dataset=dataset,
         method=method,
@@ -193,7 +245,41 @@ def train_run(
         recipe_params=recipe_params or {},
         dataset_params=dataset_params or {},
     )
-    spec = resolve(request, index)
-    made = make_run(spec, index, results, cache, device, save_every, asked_to_stop)
-    log(f"{results / spec.path} is {'complete' if made else 'complete already'}")
-    return Run.open(results / spec.path)
+    if tune is None:
+        return place.made(resolve(request, index), index, expect)
+    make = functools.partial(place.make, index=index)
+    spec = make_tuned(request, tune, tune_rule, index, place.results, make, expect)
+    log(f"{place.results / spec.path} is complete")
+    return Run.open(place.results / spec.path)
+
+
+def train_stored(
+    run_json: str | Path,
+    *,
+    results: str | Path = "results",
+    cache: str | Path = "cache",
+    device: str = "auto",
+    plugins: Folders = (),
+    allowed_files: Iterable[str | Path] = (),
+    save_every: float = 10.0,
+    asked_to_stop: Callable[[], bool] = lambda: False,
+    expect: str | None = None,
+) -> Run:
+    """Make the run that a stored run.json describes, with the present code; the rest is as in `train_run`.
+
+    Args:
+        run_json: the file of a run folder, or one that holds its `config` alone. It may be a stranger's: the plug-in
+            folders and files that it needs have to be named here.
+
+    Raises:
+        ConfigError: it is no file, or the present code does not know or reads otherwise what it says.
+        DataError: it can't be read. Else as `train_run`.
+    """
+    place = _Place(Path(results), Path(cache), device, save_every, asked_to_stop)
+    index = place.index(plugins, allowed_files)
+    path = Path(run_json)
+    if not path.is_file():
+        raise ConfigError(f"{path} is no file", "Give the run.json of a run to --spec")
+    facts = read_json(path)
+    stored = facts.get("config", facts) if isinstance(facts, dict) else facts
+    return place.made(from_config(stored, index), index, expect)

@@ -9,11 +9,9 @@ import sys
 from pathlib import Path
 
 from .. import files
-from ..errors import DataError, MmlbenchError
-from ..registry.index import Index, load_index, use_plugins
-from ..storage.atomic import read_json
+from ..api.plugins import opened_index
+from ..errors import DataError
 from ..storage.words import be, plural
-from ..study.run_spec import from_config
 from . import log
 
 
@@ -30,9 +28,9 @@ def score(arguments: argparse.Namespace) -> int:
 
 def tables(arguments: argparse.Namespace) -> int:
     """Make all tables, the leaderboard and the figures of results/plan.json."""
-    from ..report import make_all
+    from ..api.study import make_tables
 
-    make_all(arguments.results, arguments.cache, log, arguments.groups, arguments.expect)
+    make_tables(arguments.results, arguments.cache, groups=arguments.groups, expect=arguments.expect)
     return 0
 
 
@@ -65,38 +63,23 @@ def _open_page(page: Path) -> int:
 
 def stale(arguments: argparse.Namespace) -> int:
     """List the run folders that the present code or data would make anew; exit code 1 where there are any."""
-    use_plugins(arguments.plugins)
-    index = load_index()
-    found, changes = 0, dict[files.Change, None]()
+    from ..api.stale import why_stale
+
+    index = opened_index(arguments.plugins)
     paths = sorted(arguments.results.glob("runs/*/*/*/*/run.json"))
     if not paths:
         raise DataError(f"{arguments.results} holds no runs", "Name the results folder with --results")
+    found = 0
+    changes = dict[files.Change, None]()
     for path in paths:
-        why = _why_stale(path, arguments.cache, index)
-        if why:
-            found += 1
-            sys.stdout.write(f"{path.parent}: {why.what if isinstance(why, files.Change) else why}\n")
-        if isinstance(why, files.Change):
-            changes[why] = None
+        run = why_stale(path.parent, arguments.cache, index)
+        if run is None:
+            continue
+        found += 1
+        sys.stdout.write(f"{run.folder}: {run.reason}\n")
+        if run.change is not None:
+            changes[run.change] = None
     for change in changes:
         log(change.fix)
     log(f"{found or 'none'} of {plural(len(paths), 'run')} {be(found or 1)} stale")
     return int(bool(found))
-
-
-def _why_stale(path: Path, cache: Path, index: Index) -> str | files.Change | None:
-    """Return why a run is not what the present code would make, in words or as the file that changed."""
-    from ..train.complete import completeness
-
-    try:
-        spec = from_config(read_json(path)["config"], index)
-        manifest = cache / spec.cache / "manifest.json"
-        if not manifest.exists():
-            return f"its prepared data {spec.cache} is not there: the dataset's code changed, or the cache is gone"
-        fingerprint = read_json(manifest)["fingerprint"]
-        why = completeness(path.parent, spec, fingerprint)
-        return files.changed(spec.config) if why.up_to_date else str(why)
-    except MmlbenchError as error:
-        return str(error)
-    except (KeyError, TypeError):
-        return "run.json is not that of a run"

@@ -63,6 +63,11 @@ class RunSpec:
         return PurePosixPath("runs", c["dataset"], c["split"], c["method"], f"s{c['seed']}-{self.config_hash[:10]}")
 
     @functools.cached_property
+    def key(self) -> str:
+        """Hash of where it lies and of the code that makes it: what a plan expects to be made."""
+        return digest([str(self.path), self.code])[:10]
+
+    @functools.cached_property
     def stamp(self) -> PurePosixPath:
         """File that says the run was completed by the present code, of its dataset too."""
         return self.path / stamp_name(self.code, self.cache)

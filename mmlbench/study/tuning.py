@@ -27,10 +27,19 @@ TUNE_KEYS = ("draws", "seed")
 
 @dataclass(frozen=True)
 class Tune:
-    """How many draws a method gets, and the seed of their runs."""
+    """How many draws a method gets, and the seed of their runs.
+
+    Raises:
+        ConfigError: one of the two is no int, or out of range.
+    """
 
     draws: int
-    seed: int
+    seed: int = 1000
+
+    def __post_init__(self) -> None:
+        for key, number, least, most in (("draws", self.draws, 2, MOST_DRAWS), ("seed", self.seed, 0, 2**31 - 1)):
+            if isinstance(number, bool) or not isinstance(number, int) or not least <= number <= most:
+                raise ConfigError(f"tune: {key} is {brief(number)}", f"It takes an int from {least} to {most}")
 
 
 @dataclass(frozen=True)
@@ -78,12 +87,7 @@ def read_tune(value: Any) -> Tune | None:
             raise ConfigError(f"config: tune: unknown key {brief(key)}", nearest(key, TUNE_KEYS))
     if not isinstance(value, Mapping) or "draws" not in value:
         raise ConfigError(f"config: tune is {brief(value)}", "Write `tune: {draws: 8, seed: 1000}`")
-    numbers = {"seed": 1000, **value}
-    for key, least, most in (("draws", 2, MOST_DRAWS), ("seed", 0, 2**31 - 1)):
-        number = numbers[key]
-        if isinstance(number, bool) or not isinstance(number, int) or not least <= number <= most:
-            raise ConfigError(f"config: tune: {key} is {brief(number)}", f"It takes an int from {least} to {most}")
-    return Tune(numbers["draws"], numbers["seed"])
+    return Tune(**value)
 
 
 def draw(method: str, field: Mapping[str, Any], number: int) -> Any:

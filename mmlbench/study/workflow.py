@@ -22,7 +22,6 @@ from ..errors import DataError, MmlbenchError, RunError, runs_error
 from ..files import places_of
 from ..params import value_text
 from ..storage.atomic import read_json, write_json
-from ..storage.hashing import digest
 from ..storage.lease import Lease
 from ..storage.paths import set_data_folders
 from ..storage.words import be, plural
@@ -286,7 +285,7 @@ class Plan:
     def train_options(self, wildcards: Any) -> str:
         """Return the options of `mmlbench train` that make a run."""
         run = self._run(wildcards)
-        words = [*run.command, *self.plugins, "--expect", digest([str(run.path), run.code])[:10]]
+        words = [*run.command, *self.plugins, "--expect", run.key]
         return shlex.join(words)
 
     def prepare_options(self, cache: str) -> str:

@@ -141,6 +141,67 @@ def test_a_run_is_trained_and_opened_at_once_the_second_time(tmp_path: Path) -> 
         run.accuracy("nothing")
 
 
+def test_a_stored_run_is_made_again_and_one_that_was_not_planned_is_refused(tmp_path: Path) -> None:
+    places = {"cache": tmp_path / "cache", "device": "cpu", "plugins": [PLUGINS]}
+    run = mb.train_run("tiny", "joint", recipe_params=FEW_EPOCHS, results=tmp_path / "a", **places)
+    again = mb.train_stored(run.path / "run.json", results=tmp_path / "b", **places)
+    assert (again.path / "predictions.npz").read_bytes() == (run.path / "predictions.npz").read_bytes()
+    assert again.path.relative_to(tmp_path / "b") == run.path.relative_to(tmp_path / "a")
+    assert again.summary() == run.summary() and f"fused {100 * run.accuracy():.1f} %" in run.summary()
+    with pytest.raises(mb.ConfigError, match="not the run that was planned"):
+        mb.train_stored(run.path / "run.json", results=tmp_path / "c", expect="0000000000", **places)
+    with pytest.raises(mb.ConfigError, match="not the run that was planned"):
+        mb.train_run("tiny", "joint", recipe_params=FEW_EPOCHS, results=tmp_path / "c", expect="0", **places)
+    with pytest.raises(mb.ConfigError, match="is no file"):
+        mb.train_stored(tmp_path / "none.json", **places)
+    assert not (tmp_path / "c" / "runs").exists()
+
+
+def test_a_study_is_made_with_its_tuning_and_noise_and_a_second_time_at_once(tmp_path: Path) -> None:
+    methods = ["unimodal", {"method": "joint", "tune": False}, "modality_dropout"]
+    block = {"dataset": "tiny", "recipe_set": FEW_EPOCHS, "seeds": [0], "methods": methods}
+    config = {
+        "name": "small",
+        "plugins": [str(PLUGINS)],
+        "tune": {"draws": 2},
+        "robustness": {"noise": [1.0]},
+        "grid": [block],
+    }
+    places = {"results": tmp_path / "results", "cache": tmp_path / "cache", "device": "cpu"}
+    study = mb.run_study(config, **places)
+    accuracy = study.table("accuracy")
+    assert (
+        study.name == "small"
+        and {"joint", "modality_dropout"} <= set(accuracy.label)
+        and "robustness" in study.tables
+    )
+    assert accuracy[accuracy.label == "modality_dropout"].tuning_trials.eq(2).all()
+    assert accuracy[accuracy.label == "joint"].tuning_trials.eq(0).all()
+    made = {path: path.stat().st_mtime_ns for path in places["results"].rglob("run.json")}
+    assert len(made) == 1 + 1 + 2 + 1  # unimodal, joint, two trials, and what they chose
+    again = mb.run_study(config, **places)
+    assert {path: path.stat().st_mtime_ns for path in places["results"].rglob("run.json")} == made
+    pd.testing.assert_frame_equal(again.table("accuracy"), accuracy)
+    with pytest.raises(mb.ConfigError, match="jiont"):
+        mb.run_study({**config, "grid": [{**block, "methods": ["jiont"]}]}, **places)
+
+
+def test_a_tuning_takes_numbers_in_range_and_a_rule_that_may_choose(tmp_path: Path) -> None:
+    for wrong in ({"draws": 1}, {"draws": True}, {"draws": 2, "seed": -1}, {"draws": 2.5}):
+        with pytest.raises(mb.ConfigError, match="It takes an int from"):
+            mb.Tune(**wrong)
+    with pytest.raises(mb.ConfigError, match="It takes last or val"):
+        mb.train_run(
+            "tiny",
+            "modality_dropout",
+            results=tmp_path,
+            cache=tmp_path,
+            plugins=[PLUGINS],
+            tune=mb.Tune(2),
+            tune_rule="test",
+        )
+
+
 @pytest.mark.parametrize(
     ("change", "error"),
     [
