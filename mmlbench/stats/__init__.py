@@ -25,15 +25,26 @@ from .intervals import (
 )
 from .power import SEED_CORRELATION, Smallest, Spread, plan_table, power, resolution, smallest_difference
 from .proportion import FAR, FEW, far_seeds, proportion, wilson
+from .ranks import (
+    ALPHA,
+    MOST_LETTERED,
+    Difference,
+    RankInterval,
+    compact_letters,
+    rank_intervals,
+    separated_pairs,
+)
 from .reliance import MOST_PLAYERS, shapley, subset_name
 
 __all__ = [
+    "ALPHA",
     "FAR",
     "FEW",
     "INFERENCE_TARGET",
     "LEAST_ITEMS",
     "LEAST_SEEDS",
     "MIN_CLUSTERS",
+    "MOST_LETTERED",
     "MOST_PLAYERS",
     "SEED_CORRELATION",
     "SMALLEST_P",
@@ -41,14 +52,17 @@ __all__ = [
     "Components",
     "Condition",
     "CrossFit",
+    "Difference",
     "Estimate",
     "Few",
     "Lacking",
+    "RankInterval",
     "Ranked",
     "Smallest",
     "Spread",
     "all_pairs_groups",
     "cluster_values",
+    "compact_letters",
     "components",
     "cross_fit_optimism",
     "far_seeds",
@@ -61,9 +75,11 @@ __all__ = [
     "probability_best",
     "proportion",
     "pseudo_values",
+    "rank_intervals",
     "resampled_means",
     "resolution",
     "seed_variance",
+    "separated_pairs",
     "shapley",
     "smallest_difference",
     "subset_name",
