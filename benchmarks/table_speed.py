@@ -48,7 +48,7 @@ def main() -> None:
         from mmlbench.analysis.all_tables import make_frame
 
         began, busy = time.monotonic(), time.process_time()
-        text, _ = make_frame(options.folder, options.folder / "cache")
+        text, *_ = make_frame(options.folder, options.folder / "cache")
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         spent, passed, rows = time.process_time() - busy, time.monotonic() - began, len(text.splitlines()) - 1
         log.info(f"{rows} rows: {spent:.1f} s of one core ({passed:.1f} s by the clock), {memory:.2f} GiB")

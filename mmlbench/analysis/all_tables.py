@@ -24,6 +24,7 @@ from .gaps import gap_rows
 from .literature import read_published
 from .measures import class_rows, fusion_gain_rows, measure_rows, reliance_rows
 from .overall import overall_rows
+from .pairwise import pairwise_csv
 from .pareto import on_front
 from .published import fill_published
 from .result_set import ResultSet
@@ -41,8 +42,8 @@ COST_COLUMNS = (
 
 def make_frame(
     results: Path, cache: Path, plan: dict[str, Any] | None = None, regroup: Regroup | None = None
-) -> tuple[str, str]:
-    """Check a study's runs; return the text of all_tables.csv and of cost.csv.
+) -> tuple[str, str, str]:
+    """Check a study's runs; return the text of all_tables.csv, of cost.csv and of pairwise.csv.
 
     Args:
         plan: that of plan.json by default. regroup: groups of test samples in place of the runs' own.
@@ -53,11 +54,11 @@ def make_frame(
     return frame_of(load(results, cache, plan, regroup), results)
 
 
-def frame_of(loaded: Loaded, results: Path) -> tuple[str, str]:
-    """Return the text of all_tables.csv and of cost.csv; `results` holds the runs' tests under noise."""
+def frame_of(loaded: Loaded, results: Path) -> tuple[str, str, str]:
+    """Return the text of all_tables.csv, of cost.csv and of pairwise.csv; `results` holds the tests under noise."""
     rows = corrected([*all_rows(loaded), *robustness_rows(loaded, results)])
     fill_published(ResultSet(loaded.name, loaded.headline, loaded.baseline, rows, []), read_published())
-    return rows_text(rows), to_csv(COST_COLUMNS, cost_rows(loaded))
+    return rows_text(rows), to_csv(COST_COLUMNS, cost_rows(loaded)), pairwise_csv(loaded)
 
 
 def all_rows(loaded: Loaded) -> Iterator[Row]:

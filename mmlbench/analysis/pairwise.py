@@ -2,50 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from itertools import combinations
 
 from ..results.groups import Entry, Group, Loaded
 from ..results.logits_key import LogitsKey, LogitsKind
 from ..stats import holm
 from .accuracy import keys_of, paired, ranked_entries
+from .pairs import COLUMNS, Pair
 from .row_builders import group_estimate, known
 from .rows import to_csv
-
-
-@dataclass(frozen=True)
-class Pair:
-    """The difference first - second of two labels' accuracies, in percentage points.
-
-    Attributes:
-        modality, kind: whose accuracy: 'fused', 'own_head', 'sliced' or 'probe' of a modality. A difference of probes
-            is that of two competition gaps with the sign turned.
-        ci_low, ci_high: the 95 % two-part interval of this one comparison; None with one seed and one sample alone.
-        p_value: of this one comparison; None with one seed. p_adjusted: by Holm over all pairs of ranked labels of
-            the group, as the rank groups are; of fused accuracies alone.
-        seeds: the common seeds, with spaces between.
-    """
-
-    dataset: str
-    split: str
-    recipe: str
-    encoder: str
-    first: str
-    second: str
-    modality: str
-    kind: str
-    selection: str
-    value: float
-    ci_low: float | None
-    ci_high: float | None
-    se: float | None
-    p_value: float | None
-    p_adjusted: float | None
-    seeds: str
-    n_test: int
-
-
-COLUMNS = tuple(field.name for field in fields(Pair))
 
 
 def pairs_of(group: Group, rule: str) -> list[Pair]:

@@ -6,18 +6,29 @@ import csv
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
 from ..results.load import read_made_plan
 from ..results.plugin_facts import CONTROL, ENSEMBLE, LOGIT_MEAN
+from ..stats import Difference, RankInterval, compact_letters, rank_intervals, separated_pairs
 from ..storage.atomic import read_text
 from .audit import AuditText, Findings, audit_text, read_audit
+from .pairs import Pair, parse_pairs
 from .rows import Row, parse_rows
 
 GroupKey = tuple[str, str, str, str]
 Cost = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Rank:
+    """What all pairs tell of a label's place; labels that share a letter are not separated ('' for too many)."""
+
+    interval: RankInterval
+    letters: str
 
 
 def read_table(results: Path, name: str) -> str:
@@ -39,6 +50,7 @@ class ResultSet:
 
     Attributes:
         cost: the rows of cost.csv, as text. audit: what the audit of each dataset and split found.
+        pairs: the paired difference of every two labels, under the headline rule.
     """
 
     name: str
@@ -47,6 +59,7 @@ class ResultSet:
     rows: list[Row]
     cost: list[Cost]
     audit: Findings = field(default_factory=dict)
+    pairs: list[Pair] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._found = {self._key(row): row for row in self.rows}
@@ -54,6 +67,7 @@ class ResultSet:
         for row in self.rows:
             if row.dataset:  # others lie across groups
                 self._of.setdefault(row.group, []).append(row)
+        self._ranks: dict[GroupKey, dict[str, Rank]] = {}
 
     @classmethod
     def open(cls, results: Path) -> ResultSet:
@@ -62,17 +76,22 @@ class ResultSet:
         Raises:
             DataError: no plan, no tables, or tables of another version.
         """
-        texts = [read_table(results, name) for name in ("all_tables.csv", "cost.csv")]
+        texts = [read_table(results, name) for name in ("all_tables.csv", "cost.csv", "pairwise.csv")]
         view = cls.parse(read_made_plan(results), *texts)
         view.audit = read_audit(results)
         return view
 
     @classmethod
-    def parse(cls, plan: Mapping[str, Any], all_tables: str, cost: str) -> ResultSet:
-        """Take the texts of all_tables.csv and cost.csv."""
+    def parse(cls, plan: Mapping[str, Any], all_tables: str, cost: str, pairwise: str) -> ResultSet:
+        """Take the texts of all_tables.csv, cost.csv and pairwise.csv."""
         costs = list(csv.DictReader(io.StringIO(cost, newline="")))
         return cls(
-            plan.get("title") or plan["name"], plan["headline"], plan["baseline"], parse_rows(all_tables), costs
+            plan.get("title") or plan["name"],
+            plan["headline"],
+            plan["baseline"],
+            parse_rows(all_tables),
+            costs,
+            pairs=parse_pairs(pairwise),
         )
 
     @staticmethod
@@ -137,6 +156,32 @@ class ResultSet:
             return apart, -(row.value or 0.0) if fused else 0.0, order.index(row.label)
 
         return sorted(first.values(), key=place)
+
+    def ranked_pairs(self, group: GroupKey) -> dict[tuple[str, str], Pair]:
+        """Return (first, second) -> the difference of fused accuracies of each two labels that are ranked."""
+        return {(pair.first, pair.second): pair for pair in self.pairs if pair.group == group and pair.ranks}
+
+    def differences(self, group: GroupKey) -> list[Difference]:
+        """Return what the ranks of a group follow from; two labels without common seeds differ by nothing known."""
+        found, ranked = self.ranked_pairs(group), []
+        for row in self.of(group, "accuracy", "accuracy", self.headline):
+            ranked += [row.label] if row.rank_group is not None else []
+        differences = []
+        for first, second in combinations(ranked, 2):
+            pair = found.get((first, second))
+            value, p_value = (0.0, None) if pair is None else (pair.value, pair.p_value)
+            differences.append(Difference(first, second, value, p_value))
+        return differences
+
+    def ranks(self, group: GroupKey) -> dict[str, Rank]:
+        """Return label -> the ranks that it can have, of the labels of a group that are ranked."""
+        if group not in self._ranks:
+            names = [row.label for row in self.entries(group) if row.rank_group is not None]
+            separated = separated_pairs(self.differences(group))
+            letters = compact_letters(names, separated)
+            found = rank_intervals(names, separated)
+            self._ranks[group] = {name: Rank(found[name], letters.get(name, "")) for name in names}
+        return self._ranks[group]
 
     def references(self, group: GroupKey) -> list[str]:
         """Return the labels that the others are compared with."""

@@ -139,7 +139,7 @@ def row_again(
     write_json(work / "plan.json", {**kept, **facts, **({"robustness": noise} if noise else {}), "cells": own})
     if noise:
         measure([work / spec.path for _, spec in cells], work, cache, noise, device)
-    text, _ = make_frame(work, cache, regroup=regroup_of(plan))
+    text, *_ = make_frame(work, cache, regroup=regroup_of(plan))
     return {found.row_id: found for found in parse_rows(text)}.get(row.row_id)
 
 

@@ -23,7 +23,6 @@ def make_all(
     """
     from ..analysis.all_tables import frame_of
     from ..analysis.audit import audit_plan
-    from ..analysis.pairwise import pairwise_csv
     from ..analysis.result_set import ResultSet
     from ..analysis.runs import run_rows, runs_csv
     from ..results.load import MADE, keep_row_ids, load, read_plan, regroup_of, stored_key
@@ -38,11 +37,11 @@ def make_all(
     plan = read_plan(results)
     plan |= {"groups": str(groups)} if groups else {}
     loaded = load(results, cache, regroup=regroup_of(plan))
-    all_tables, cost = frame_of(loaded, results)
+    all_tables, cost, pairwise = frame_of(loaded, results)
     for line in equal_seeds(results / run for run in dict.fromkeys(cell["run"] for cell in plan["cells"])):
         log(f"note: {line}")
     stored_key(results, key)
-    view = ResultSet.parse(plan, all_tables, cost)
+    view = ResultSet.parse(plan, all_tables, cost, pairwise)
     view.audit = audit_plan(results, cache, log)
     write_tables(view, results / "tables")
     log(f"tables in {results / 'tables'}")
@@ -54,6 +53,6 @@ def make_all(
     keep_row_ids(results, view.name, (row.row_id for row in view.rows))
     write_text(results / "cost.csv", cost)
     write_text(results / "runs.csv", runs_csv(run_rows(loaded)))
-    write_text(results / "pairwise.csv", pairwise_csv(loaded))
+    write_text(results / "pairwise.csv", pairwise)
     write_text(results / "all_tables.csv", all_tables)  # last: where it is new, so is everything else
     log(f"{plural(len(view.rows), 'row')} in {results / 'all_tables.csv'}")

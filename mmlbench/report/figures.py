@@ -21,8 +21,9 @@ from ..results.load import read_plan
 from ..results.run_folder import RunFolder
 from ..storage.atomic import whole
 from .figure_parts import BLUE, GREY, MARKERS, PALETTE, VERMILION, WIDTH, error, marks, short, title
-from .line import gap_row
+from .line import gap_row, rank_range
 from .noise_figure import draw_robustness
+from .numbers import DASH
 
 FORMS = ("png", "pdf", "svg")
 NAMES = ("accuracy-", "gap-", "pareto-", "curves-", "robustness-")
@@ -119,7 +120,7 @@ def draw_accuracy(plt: Any, view: ResultSet, group: GroupKey, results: Path) -> 
         return None
     figure, axes = plt.subplots(figsize=(WIDTH, 0.9 + 0.24 * len(rows)))
     _accuracy_on(axes, view, group, rows)
-    title(figure, f"{view.title(group)}; in brackets the rank group")
+    title(figure, f"{view.title(group)}; in brackets the ranks")
     return figure
 
 
@@ -132,7 +133,8 @@ def _accuracy_on(axes: Any, view: ResultSet, group: GroupKey, rows: list[Row]) -
         axes.axvline(100 * bayes, color="black", ls="--", lw=1)
         text = axes.text(100 * bayes, -0.75, "Bayes ", ha="right", va="center", fontsize=7)
         text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.5})
-    labels = [f"{short(row)}{f'  ({row.rank_group})' if row.rank_group else '  (–)'}" for row in rows]
+    ranks = {row.label: rank_range(view, group, row.label) for row in rows}
+    labels = [f"{short(row)}  ({rank.ends if (rank := ranks[row.label]) else DASH})" for row in rows]
     axes.set_yticks(range(len(rows)), labels)
     axes.set_ylim(max(1, len(rows)) - 0.5, -1.0 if bayes is not None else -0.5)
     axes.grid(axis="y", visible=False)
@@ -254,7 +256,7 @@ def draw_overview(plt: Any, view: ResultSet) -> Any:
     )
     for (left, right), group in zip(panels, groups, strict=True):
         _accuracy_on(left, view, group, _ranked(view, group))
-        left.set_title(f"{view.title(group)}; in brackets the rank group", loc="left", fontsize=7.5)
+        left.set_title(f"{view.title(group)}; in brackets the ranks", loc="left", fontsize=7.5)
         measured = _measured(view, group)
         if measured:
             _gap_on(right, view, group, measured)

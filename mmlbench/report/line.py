@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from ..analysis.result_set import GroupKey, ResultSet
 from ..analysis.rows import Row
 from ..results.plugin_facts import CONTROL, LOGIT_MEAN
-from .table import CSV_ONLY, EVERYWHERE, Column, Name, Output, name_column
+from .notes import LETTER_WORDS, RANK_WORDS
+from .table import CSV_ONLY, EVERYWHERE, Column, Name, Output, RankRange, name_column
 
 KEY = ("dataset", "split", "recipe", "encoder")
 
@@ -29,6 +30,14 @@ def one_seed(view: ResultSet, group: GroupKey) -> bool:
     """Whether every ranked row of a group is one trained model, so that no rank can be told."""
     ranked = [row for row in view.entries(group) if row.rank_group is not None]
     return bool(ranked) and all(row.n_seeds == 1 for row in ranked)
+
+
+def rank_range(view: ResultSet, group: GroupKey, label: str) -> RankRange | None:
+    """Return the ranks of a label, None where it takes no part in the ranking."""
+    rank = view.ranks(group).get(label)
+    if rank is None:
+        return None
+    return RankRange(rank.interval.low, rank.interval.high, rank.interval.of, not one_seed(view, group))
 
 
 @dataclass(frozen=True)
@@ -60,6 +69,17 @@ class Line:
         """Whether the line is a reference that is not ranked."""
         return self.entry.method in (CONTROL, LOGIT_MEAN)
 
+    def rank(self) -> RankRange | None:
+        """Return the label's ranks; under another rule than the headline nothing is ranked."""
+        headline = self.selection == self.view.headline
+        return rank_range(self.view, self.group, self.entry.label) if headline else None
+
+    def letters(self) -> str:
+        """Return the letters of the label, '' where it has none."""
+        rank = self.view.ranks(self.group).get(self.entry.label)
+        shown = self.rank()
+        return rank.letters if rank is not None and shown is not None and shown.ranked else ""
+
     def accuracy(self, modality: str = "fused", kind: str = "fused") -> Row | None:
         """Return an accuracy of the label."""
         return self.find("accuracy", modality, kind)
@@ -83,6 +103,28 @@ def lines_of(view: ResultSet, group: GroupKey) -> list[Line]:
 def heading() -> Column[Line]:
     """Return the column with the names of the lines."""
     return name_column(lambda line: line.name)
+
+
+def is_first(rank: RankRange | None) -> bool:
+    """Whether no better label is separated from the one with this rank."""
+    return rank is not None and rank.first
+
+
+def rank_column() -> Column[Line]:
+    """Return the column with the ranks that a label can have."""
+    return Column("rank", "rank", lambda line: line.rank(), help=RANK_WORDS, fields=("low", "high", "of"))
+
+
+def letters_column() -> Column[Line]:
+    """Return the column with letters; two labels share one if and only if nothing separates them."""
+    return Column(
+        "letters",
+        "letters",
+        lambda line: line.letters(),
+        help=LETTER_WORDS,
+        words=True,
+        outputs=EVERYWHERE - {Output.TERMINAL},
+    )
 
 
 def selection_column() -> Column[Line]:

@@ -10,10 +10,15 @@ from ..results.plugin_facts import ALONE, JOINT, LOGIT_MEAN
 from ..stats import FAR, INFERENCE_TARGET
 from .numbers import far_words, figure_of, notes_of
 
+RANK_WORDS = (
+    "Rank: from one more than the number of methods that are better and separated (the rank group), to as many as "
+    "are not worse and separated; by the differences of all pairs, corrected for their number (Holm)."
+)
+LETTER_WORDS = "Methods that share a letter are not separated."
 #: Under every ranking, so that an interval that excludes zero within a group surprises nobody.
 ONE_OF_ALL = (
-    "Each interval is that of one comparison, not corrected for their number; the groups are corrected for all pairs "
-    "(Holm), so two methods of one group can have a difference whose interval excludes zero."
+    "Each interval is that of one comparison, not corrected for their number; the ranks are corrected for all pairs "
+    "(Holm). So two methods that are not separated can have a difference whose interval excludes zero."
 )
 TARGET = f"95 % two-part intervals (seeds and test samples both counted); they speak about {INFERENCE_TARGET}."
 

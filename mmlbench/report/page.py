@@ -23,7 +23,7 @@ from ..stats import Condition
 from ..storage.words import plural
 from . import literature, summary
 from .details import Detail, detail_html
-from .notes import ONE_OF_ALL, TARGET, far_notes
+from .notes import LETTER_WORDS, ONE_OF_ALL, RANK_WORDS, TARGET, far_notes
 from .numbers import named
 from .page_tables import RULES, FamilyOf, accuracy_board, anchor, gap_board, rules_of, standings_board
 from .render.html import findings, folded, notes_html, render, table_html
@@ -62,9 +62,8 @@ P_NOTE = (
     "comparison, so it can exclude zero where p is above .05."
 )
 READING = (
-    "Group: one more than the number of methods that are better and separated, by the differences of all pairs, "
-    "corrected for their number (Holm). Group 1 is what nothing is separated from as better. Inside a group the "
-    f"order is not known, whatever the means say. {ONE_OF_ALL}",
+    f"{RANK_WORDS} Rank 1 to something is what no better method is separated from. Inside the ranks "
+    f"the order is not known, whatever the means say. {LETTER_WORDS} {ONE_OF_ALL}",
     "Interval: each seed is scored on the same test samples, so seeds and samples are crossed; the two-part interval "
     f"counts both. {TARGET} ± is the standard deviation over seeds, which is not an interval.",
     "Competition gap: accuracy of a linear probe on the encoder trained alone, minus that of a probe on the same "

@@ -41,7 +41,7 @@ def rules_of(view: ResultSet, group: GroupKey) -> list[str]:
 
 
 def shades(view: ResultSet, group: GroupKey) -> dict[str, str]:
-    """Return label -> css class of its rank group: the first group, and the others by turns."""
+    """Return label -> css class: what can have rank 1, and the other rank groups by turns."""
     found: dict[str, str] = {}
     if one_seed(view, group):
         return found
@@ -70,7 +70,7 @@ def _has_accuracy(line: Line) -> bool:
 
 
 def accuracy_board(view: ResultSet, group: GroupKey, family_of: FamilyOf) -> Markup:
-    """Return the ranking: rank group, accuracy, interval drawn, differences, worst gap, cost."""
+    """Return the ranking: ranks, accuracy, interval drawn, differences, worst gap, cost."""
     shade = shades(view, group)
 
     def describe(line: Line) -> BoardLine:
@@ -104,9 +104,9 @@ def gap_board(view: ResultSet, group: GroupKey, family_of: FamilyOf) -> Markup:
 
 
 def standings_board(view: ResultSet, family_of: FamilyOf) -> Markup:
-    """Return rank group and accuracy of each method on each dataset; columns are not averaged."""
+    """Return ranks and accuracy of each method on each dataset; columns are not averaged."""
 
     def describe(one: Places) -> BoardLine:
         return BoardLine("", _facts(one.entry, view.headline, family_of(one.entry.method)), anchor(one.entry))
 
-    return board_html(standings_table(view), "rank group and accuracy of each method on each dataset", describe)
+    return board_html(standings_table(view), "ranks and accuracy of each method on each dataset", describe)

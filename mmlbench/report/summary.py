@@ -103,9 +103,9 @@ def headline_of(view: ResultSet, group: GroupKey) -> list[str]:
     elif len(best) == len(ranked) > 1:
         lines.append("Nothing separates the methods here.")
     elif len(best) == 1 < len(ranked):
-        lines.append(f"{best[0]} is alone in group 1: each other method has a better one that is separated from it.")
+        lines.append(f"{best[0]} alone has rank 1: each other method has a better one that is separated from it.")
     elif len(best) > 1:
-        lines.append(f"{_joined(best)} share group 1: no better method is separated from them.")
+        lines.append(f"{_joined(best)} can each have rank 1: no better method is separated from them.")
     lines += _unequal_seeds(view, group, ranked)
     lines += _competition(view, group)
     row = view.resolution(group)

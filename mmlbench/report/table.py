@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Generic, TypeVar
 
 from ..analysis.rows import Row
-from .numbers import by_construction, far_words, figure_of, interval, p_text, signed, with_sd
+from .numbers import DASH, by_construction, far_words, figure_of, interval, p_text, signed, with_sd
 
 T = TypeVar("T")
 
@@ -49,16 +49,30 @@ class Name:
 
 
 @dataclass(frozen=True)
-class RankGroup:
-    """A rank group; `place` is None for a row without one. Of single trained models none is shown."""
+class RankRange:
+    """The ranks that a row can have among `of`; of single trained models none is shown."""
 
-    place: int | None
+    low: int
+    high: int
+    of: int
     ranked: bool = True
 
     @property
-    def shown(self) -> int | None:
-        """The group that a reader sees."""
-        return self.place if self.ranked else None
+    def first(self) -> bool:
+        """Whether no better row is separated from this one."""
+        return self.ranked and self.low == 1
+
+    @property
+    def ends(self) -> str:
+        """The ranks alone; a dash where none is shown."""
+        if not self.ranked:
+            return DASH
+        return str(self.low) if self.low == self.high else f"{self.low}{DASH}{self.high}"
+
+    @property
+    def text(self) -> str:
+        """The ranks as a reader sees them."""
+        return f"{self.ends} of {self.of}" if self.ranked else "not ranked"
 
 
 @dataclass(frozen=True)
@@ -105,14 +119,14 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Standing:
-    """A rank group and an accuracy in one cell, drawn on the page."""
+    """Ranks and an accuracy in one cell, drawn on the page."""
 
     row: Row
     scale: Scale
-    group: RankGroup
+    rank: RankRange
 
 
-Value = Row | Name | RankGroup | Number | Heads | Drawing | Standing | str | int | float | None
+Value = Row | Name | RankRange | Number | Heads | Drawing | Standing | str | int | float | None
 
 
 # ---- formats: from a typed cell to text ------------------------------------------------------------------------
@@ -131,7 +145,7 @@ Format = Callable[[Value], Shown]
 
 
 def plain(value: Value) -> Shown:
-    """Show a cell as its kind asks: a number with its interval, a rank group, words."""
+    """Show a cell as its kind asks: a number with its interval, ranks, words."""
     match value:
         case None:
             return Shown()
@@ -140,8 +154,8 @@ def plain(value: Value) -> Shown:
         case Name():
             hidden = value.params and value.label == value.method  # the label names no parameter
             return Shown(f"{value.label} ({value.params})" if hidden else value.label)
-        case RankGroup():
-            return Shown(str(value.shown or "") if value.ranked else "not ranked")
+        case RankRange():
+            return Shown(value.text)
         case Heads():
             heads = ", ".join(f"{row.modality} {figure_of(row)}" for row in value.rows)
             return Shown(heads, ("no fused prediction",))

@@ -204,13 +204,13 @@ def test_a_collapsed_seed_stands_beside_the_number_everywhere(tmp_path: Path, mo
     fake_runs.write_study(tmp_path, [study])
     rng = np.random.default_rng(0)
     rewrite(folder_of(tmp_path, "ogm_ge", 3), lambda logits, key: rng.normal(size=logits.shape).astype(np.float32))
-    all_tables, cost = make_frame(tmp_path, tmp_path)
+    all_tables, cost, pairwise = make_frame(tmp_path, tmp_path)
     rows = parse_rows(all_tables)
     assert one(rows, label="ogm_ge", metric="accuracy", kind="fused").far_seeds == (3,)
     assert one(rows, label="ogm_ge", metric="difference", baseline="joint").far_seeds == (3,)
     assert one(rows, "competition_gap", label="ogm_ge", metric="gap", modality="visual").far_seeds == (3,)
     assert not [row for row in rows if row.far_seeds and row.label != "ogm_ge"]
-    view = ResultSet.parse(read_json(tmp_path / "plan.json"), all_tables, cost)
+    view = ResultSet.parse(read_json(tmp_path / "plan.json"), all_tables, cost, pairwise)
     group = view.groups()[0]
     assert with_sd(view.find(group, "ogm_ge", "accuracy")).endswith("(seed 3 far off)")
     assert "seed 3 far off" in markdown([accuracy_table(view, group)])
@@ -221,6 +221,7 @@ def test_a_collapsed_seed_stands_beside_the_number_everywhere(tmp_path: Path, mo
     assert far_notes(ResultSet("x", "last", "joint", [r for r in rows if not r.far_seeds], []), group) == []
     (tmp_path / "all_tables.csv").write_text(all_tables)
     (tmp_path / "cost.csv").write_text(cost)
+    (tmp_path / "pairwise.csv").write_text(pairwise)
     console = Console(file=io.StringIO(), width=140)
     show(tmp_path, console)
     assert "(seed 3 far off)" in console.file.getvalue() and "look at its run" in console.file.getvalue()

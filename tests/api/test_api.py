@@ -392,6 +392,6 @@ def test_a_changed_run_is_refused_by_its_history(study: Path, tmp_path: Path) ->
 
 def test_all_tables_are_the_same_however_they_are_made(study: Path) -> None:
     """The tables step loads the runs once for all its files; `make_frame` loads them for itself."""
-    all_tables, cost = make_frame(study, study.parent / "cache")
+    all_tables, cost, _ = make_frame(study, study.parent / "cache")
     assert all_tables == (study / "all_tables.csv").read_text() and cost == (study / "cost.csv").read_text()
     assert len(ResultSet.open(study).rows) == len(mb.load(study).rows())

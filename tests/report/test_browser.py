@@ -161,7 +161,7 @@ def test_filters_of_data_and_of_the_selection_rule(visit: Visit) -> None:
     last = visit.column(3)
     page.locator("#filters [name=rule]").select_option("test")
     assert "never a result" in page.locator("#said").inner_text() and visit.column(3) != last
-    assert "".join(visit.column(2)) == ""  # no rank groups of a rule that chooses on the test set
+    assert "".join(visit.column(2)) == ""  # no ranks of a rule that chooses on the test set
     page.locator("#filters [name=split]").select_option("default")
     assert page.locator("section[data-dataset]:visible").count() == 0
 
@@ -241,11 +241,11 @@ def test_export_is_what_is_shown(visit: Visit, results: Path) -> None:
     assert name == "accuracy-avdigits-speaker.csv" and [row["method"] for row in rows] == labels and NASTY in labels
     table = {row["row_id"]: row for row in csv.DictReader((results / "all_tables.csv").open())}
     for row in rows:
-        if row["accuracy"] and row["group"]:
+        if row["accuracy"] and row["rank"]:
             ours = table[row["row_id"]]
             assert float(row["accuracy"]) == pytest.approx(100 * float(ours["value"]), abs=1e-3)
             assert float(row["accuracy_low"]) == pytest.approx(100 * float(ours["ci_low"]), abs=1e-3)
-            assert row["group"] == ours["rank_group"]
+            assert row["rank_low"] == ours["rank_group"]
     mine = {"dataset": "avdigits", "table": "accuracy", "metric": "difference", "selection": "last"}
     mine |= {"baseline": "ensemble"}
     to = {row["label"]: row["p_adjusted"] for row in table.values() if mine.items() <= row.items()}

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ...analysis.rows import Row, to_csv
-from ..table import Column, Drawing, Heads, Name, Number, Output, RankGroup, Standing, Table, Value
+from ..table import Column, Drawing, Heads, Name, Number, Output, RankRange, Standing, Table, Value
 
 
 def csv_text(tables: Sequence[Table[Any]]) -> str:
@@ -35,7 +35,7 @@ def _cells(column: Column[Any], row: Any) -> list[tuple[str, object]]:
     value = column.value(row)
     if not column.fields:
         return [(column.name, _single(value))]
-    there = value if isinstance(value, Row | Name) else None
+    there = value if isinstance(value, Row | Name | RankRange) else None
     found = [getattr(there, field) if there is not None else None for field in column.fields]
     return list(zip(_names(column), found, strict=True))
 
@@ -47,8 +47,8 @@ def _single(value: Value) -> object:
             return value.value
         case Standing():
             return value.row.value
-        case RankGroup():
-            return value.place
+        case RankRange():
+            return value.low
         case Name():
             return value.label
         case Heads() | Drawing():

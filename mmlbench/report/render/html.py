@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 from ...analysis.audit import AuditText
 from ...analysis.rows import Row, number
 from ..numbers import p_text
-from ..table import Column, Drawing, Heads, Number, Output, RankGroup, Shown, Standing, Table, Value
+from ..table import Column, Drawing, Heads, Number, Output, RankRange, Shown, Standing, Table, Value
 from ..text import clean
 from .svg import interval_svg
 
@@ -67,12 +67,12 @@ class HtmlCell:
     """A cell as the template prints it.
 
     Attributes:
-        attributes: of the element. shown: its text. place: its rank group, as a badge. drawing: a picture in it.
+        attributes: of the element. shown: its text. place: its ranks, as a badge. drawing: a picture in it.
     """
 
     attributes: Mapping[str, str | None]
     shown: Shown
-    place: int | None = None
+    place: str = ""
     drawing: Markup | None = None
 
 
@@ -97,6 +97,10 @@ def _row_facts(row: Row, shown: Shown, tested: bool) -> dict[str, str | None]:
     return facts
 
 
+def _place(rank: RankRange) -> str:
+    return rank.text if rank.ranked else ""
+
+
 def html_cell(column: Column[Any], row: Any) -> HtmlCell:
     """Return a cell of the sortable table, with the number that it sorts by."""
     value: Value = column.value(row)
@@ -104,19 +108,20 @@ def html_cell(column: Column[Any], row: Any) -> HtmlCell:
     match value:
         case Row():
             return HtmlCell(_row_facts(value, shown, "p_adjusted" in column.fields), shown)
-        case RankGroup():
-            small = Shown() if value.ranked else Shown("", (str(shown),))
-            return HtmlCell({"data-order": str(value.shown or 999)}, small, value.shown)
+        case RankRange():
+            ends = {"data-low": str(value.low), "data-high": str(value.high)} if value.ranked else {}
+            facts = {"data-order": number(value.low + value.high / 1000), **ends}
+            return HtmlCell(facts, Shown() if value.ranked else Shown("", (str(shown),)), _place(value))
         case Number():
             return HtmlCell({"data-order": number(value.value)}, shown)
         case Drawing():
             order = number(value.row.value) if value.row is not None else ""
             return HtmlCell({"class": "bar", "data-order": order}, Shown(), drawing=interval_svg(value))
         case Standing():
-            first = value.group.shown == 1
+            first = value.rank.first
             drawing = interval_svg(Drawing(value.row, value.scale, "top" if first else "low"))
             facts = {"class": "wide best" if first else "wide", "data-order": _order(value.row, shown)}
-            return HtmlCell(facts, shown, value.group.shown, drawing)
+            return HtmlCell(facts, shown, _place(value.rank), drawing)
         case Heads():
             return HtmlCell({"data-order": ""}, shown)
         case None:

@@ -1,4 +1,4 @@
-"""Tables as LaTeX: booktabs rules, intervals under their values, rank groups set apart and marked."""
+"""Tables as LaTeX: booktabs rules, intervals under their values, what can be best is marked."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 from unicodedata import normalize
 
-from ..table import Column, Output, RankGroup, Shown, Table
+from ..table import Column, Output, RankRange, Shown, Table
 
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -50,7 +50,9 @@ def latex(tables: Sequence[Table[Any]]) -> str:
         ]
         if apart := [*table.apart, *table.foot]:
             lines += [r"\midrule", *_rows(table.columns, apart)]
-        notes = " ".join(map(latex_text, table.notes)) + (f" {_MARK} rank group 1." if marked else "")
+        notes = " ".join(map(latex_text, table.notes)) + (
+            f" {_MARK} no better method is separated." if marked else ""
+        )
         lines += [
             r"\bottomrule",
             r"\end{tabular}}",
@@ -69,13 +71,13 @@ def _heading(column: Column[Any]) -> str:
 
 
 def _place(columns: Sequence[Column[Any]], row: Any) -> int | None:
-    """Return a row's rank group, None where the table has none."""
-    found = [value.shown for column in columns if isinstance(value := column.value(row), RankGroup)]
+    """Return the best rank that a row can have, None where it has none."""
+    found = [value.low for column in columns if isinstance(value := column.value(row), RankRange) and value.ranked]
     return next(iter(found), None)
 
 
 def _rows(columns: Sequence[Column[Any]], rows: Sequence[Any]) -> list[str]:
-    """Return the lines of a table's body; rows of the first rank group are marked, groups set apart."""
+    """Return the lines of a table's body; rows that can be best are marked, others set apart."""
     lines: list[str] = []
     before = None
     for row in rows:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ..table import Column, Heads, Output, RankGroup, Table, plain
+from ..table import Column, Heads, Output, RankRange, Table, plain
 from ..text import clean
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def terminal_table(table: Table[Any], title: str, width: int = WIDE) -> RichTabl
         )
     for rows, style in ((table.rows, ""), ([*table.apart, *table.foot], "dim")):
         for row in rows:
-            best = any(column.value(row) == RankGroup(1) for column in columns)
+            best = any(isinstance(rank := column.value(row), RankRange) and rank.first for column in columns)
             cells = (Text(_cell(column, row, width < WIDE)) for column in columns)
             made.add_row(*cells, style="bold" if best else style)
     return made

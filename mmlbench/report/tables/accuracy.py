@@ -8,9 +8,22 @@ from dataclasses import dataclass
 from ...analysis.result_set import GroupKey, ResultSet
 from ...analysis.rows import Row, cell_text
 from ...storage.words import plural
-from ..line import Line, count_columns, heading, key_of, lines_of, one_seed, selection_column
+from ..line import (
+    Line,
+    count_columns,
+    heading,
+    is_first,
+    key_of,
+    letters_column,
+    lines_of,
+    one_seed,
+    rank_column,
+    selection_column,
+)
 from ..notes import (
+    LETTER_WORDS,
     ONE_OF_ALL,
+    RANK_WORDS,
     TARGET,
     conditions,
     far_notes,
@@ -30,7 +43,6 @@ from ..table import (
     Heads,
     Number,
     Output,
-    RankGroup,
     Scale,
     Table,
     Value,
@@ -77,8 +89,8 @@ def accuracy_table(view: ResultSet, group: GroupKey, lines: Sequence[Line] | Non
         f"epoch: {view.headline}; differences and optimism in percentage points. Optimism: by how much an "
         "accuracy is too high whose epoch "
         "was picked on the test set.",
-        "Group 1 is what nothing separates from the best (all pairs, Holm); within a group the order is not known. "
-        f"{ONE_OF_ALL} p (Holm) is corrected for the rows of its own column, compared with the same reference.",
+        f"{RANK_WORDS} {LETTER_WORDS} {ONE_OF_ALL} p (Holm) is corrected for the rows of its own column, "
+        "compared with the same reference.",
         *(["Not ranked: with one seed each row is a single trained model."] if one_seed(view, group) else []),
         tuned_note(view.entries(group)),
         *no_logit_mean(view.entries(group)),
@@ -105,7 +117,9 @@ def _columns(view: ResultSet, group: GroupKey) -> list[Column[Line]]:
     return [
         heading(),
         selection_column(),
-        Column("group", "group", _rank_group),
+        Column("group", "group", lambda line: _shown_row(line).rank_group, outputs=CSV_ONLY),
+        rank_column(),
+        letters_column(),
         Column("accuracy", "accuracy in %, 95 % interval", _accuracy, spread, fields=NUMBER),
         Column(
             "drawn",
@@ -139,13 +153,6 @@ def _columns(view: ResultSet, group: GroupKey) -> list[Column[Line]]:
 
 
 # ---- the cells -------------------------------------------------------------------------------------------------
-def _rank_group(line: Line) -> Value:
-    row = line.accuracy()
-    if row is None or row.rank_group is None:
-        return RankGroup(None)
-    return RankGroup(row.rank_group, not one_seed(line.view, line.group))
-
-
 def _shown_row(line: Line) -> Row:
     return line.accuracy() or line.entry
 
@@ -167,7 +174,7 @@ def _scale(view: ResultSet, group: GroupKey) -> Scale:
 def _drawing(line: Line, scale: Scale) -> Value:
     if isinstance(line, Ceiling):
         return Drawing(None, scale, "")
-    return Drawing(line.accuracy(), scale, "top" if _rank_group(line) == RankGroup(1) else "low")
+    return Drawing(line.accuracy(), scale, "top" if is_first(line.rank()) else "low")
 
 
 def _difference(reference: str, spare: bool) -> Column[Line]:

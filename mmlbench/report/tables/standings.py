@@ -1,4 +1,4 @@
-"""The page's table over all data: rank group and accuracy of each method on each dataset, nothing averaged."""
+"""The page's table over all data: ranks and accuracy of each method on each dataset, nothing averaged."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from ...analysis.result_set import GroupKey, ResultSet
 from ...analysis.rows import Row
-from ..line import one_seed
+from ..line import rank_range
 from ..numbers import far_words, interval, percent
-from ..table import Column, RankGroup, Scale, Shown, Standing, Table, Value, name_column
+from ..table import Column, Scale, Shown, Standing, Table, Value, name_column
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,12 @@ def standings_table(view: ResultSet) -> Table[Places]:
 
 
 def _column(view: ResultSet, group: GroupKey, places: list[Places]) -> Column[Places]:
-    scale, ranked = Scale.around(one.rows.get(group) for one in places), not one_seed(view, group)
+    scale = Scale.around(one.rows.get(group) for one in places)
 
     def value(one: Places) -> Value:
         row = one.rows.get(group)
-        return None if row is None else Standing(row, scale, RankGroup(row.rank_group, ranked))
+        rank = rank_range(view, group, one.label)
+        return None if row is None or rank is None else Standing(row, scale, rank)
 
     return Column(view.title(group), view.title(group), value, _shown)
 

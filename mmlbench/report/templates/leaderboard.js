@@ -38,7 +38,7 @@
     }
     document.body.classList.toggle("otherrule", value("rule") !== headline);
     const rule = form.elements.rule.selectedOptions[0].textContent;
-    const other = value("rule") === headline ? "" : ` Numbers of the ${rule}; rank groups, figures and details are of the headline.`;
+    const other = value("rule") === headline ? "" : ` Numbers of the ${rule}; ranks, figures and details are of the headline.`;
     said.textContent = `${shown} rows shown.${other}`;
   };
   for (const key of ["dataset", "split", "family", "rule", "find"]) {
@@ -91,7 +91,7 @@
   const columns = (board) => [...board.tHead.rows[0].cells].map((cell, place) => ({ place, key: cell.dataset.key, cell }))
     .filter((column) => !column.cell.dataset.drawn);
   const quote = (text) => (/[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
-  const number = (cell, key) => (cell.dataset.order === undefined || key === "group" ? clean(cell) : cell.dataset.order);
+  const number = (cell, key) => (cell.dataset.order === undefined || key === "rank" ? clean(cell) : cell.dataset.order);
   const csv = (board) => {
     const facts = ["dataset", "split", "recipe", "encoder"].filter((key) => board.dataset[key]);
     const own = columns(board), body = rows(board);
@@ -124,16 +124,16 @@
     const cells = (row) => own.map((column) => {
       const cell = row.cells[column.place], ends = [...cell.querySelectorAll("small")].map((one) => one.textContent);
       const range = cell.dataset.low && ends.length ? ` {\\footnotesize ${tex(ends.join(", "))}}` : "";
-      const first = board.dataset.name === "accuracy" && row.querySelector(".place")?.textContent === "1";
+      const first = board.dataset.name === "accuracy" && row.classList.contains("first");
       const mark = column.key === "method" && first ? "$^{\\bullet}$" : "";
-      const place = column.key === "group" ? null : cell.querySelector(".place");
+      const place = column.key === "rank" ? null : cell.querySelector(".place");
       const shown = place ? clean(cell).slice(place.textContent.length).trim() : clean(cell);
       const group = place ? `$^{(${tex(place.textContent)})}$` : "";
       return tex(column.key === "method" ? row.dataset.label : shown) + mark + group + range;
     }).join(" & ") + " \\\\";
     const where = [board.dataset.dataset, board.dataset.split].filter(Boolean).join(" / ") || "all data";
     const rule = board.dataset.name === "all" ? headline : value("rule");
-    return ["% needs \\usepackage{booktabs}; intervals are two-part, at 95 % where the heading names no other level; p is Holm-corrected in its column; the dot, or (1), marks rank group 1",
+    return ["% needs \\usepackage{booktabs}; intervals are two-part, at 95 % where the heading names no other level; p is Holm-corrected in its column; the dot, or a rank from 1 on, marks what no better method is separated from",
       `\\begin{tabular}{l${"r".repeat(own.length - 1)}}`, "\\toprule",
       own.map((column) => tex(clean(column.cell))).join(" & ") + " \\\\", "\\midrule", ...body.map(cells), "\\bottomrule",
       "\\end{tabular}", `% ${where.replace(/[\r\n]/g, " ")}, epoch: ${rule}`, ""].join("\n");

@@ -1,0 +1,81 @@
+"""The rows of pairwise.csv: their columns, and the file read back."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass, fields
+from typing import Any
+
+from ..errors import DataError
+
+NUMBERS = ("value", "ci_low", "ci_high", "se", "p_value", "p_adjusted")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The difference first - second of two labels' accuracies, in percentage points.
+
+    Attributes:
+        modality, kind: whose accuracy: 'fused', 'own_head', 'sliced' or 'probe' of a modality. A difference of probes
+            is that of two competition gaps with the sign turned.
+        ci_low, ci_high: the 95 % two-part interval of this one comparison; None with one seed and one sample alone.
+        p_value: of this one comparison; None with one seed. p_adjusted: by Holm over all pairs of ranked labels of
+            the group, as the rank groups are; of fused accuracies alone.
+        seeds: the common seeds, with spaces between.
+    """
+
+    dataset: str
+    split: str
+    recipe: str
+    encoder: str
+    first: str
+    second: str
+    modality: str
+    kind: str
+    selection: str
+    value: float
+    ci_low: float | None
+    ci_high: float | None
+    se: float | None
+    p_value: float | None
+    p_adjusted: float | None
+    seeds: str
+    n_test: int
+
+    @property
+    def group(self) -> tuple[str, str, str, str]:
+        """What is compared within."""
+        return self.dataset, self.split, self.recipe, self.encoder
+
+    @property
+    def ranks(self) -> bool:
+        """Whether it takes part in the ranking: a difference of fused accuracies of two ranked labels."""
+        return self.p_adjusted is not None
+
+
+COLUMNS = tuple(field.name for field in fields(Pair))
+
+
+def parse_pairs(text: str, where: str = "pairwise.csv") -> list[Pair]:
+    """Read the text of pairwise.csv.
+
+    Raises:
+        DataError: it has other columns, or a field that is no number; the message names `where` it is from.
+    """
+    fix = "Make it with: mmlbench tables"
+    table = csv.reader(io.StringIO(text, newline=""))
+    if tuple(next(table, ())) != COLUMNS:
+        raise DataError(f"{where} does not have the columns of this version", fix)
+    try:
+        return [_pair(dict(zip(COLUMNS, line, strict=True))) for line in table]
+    except ValueError as error:
+        raise DataError(f"{where} can't be read ({error})", fix) from None
+
+
+def _pair(line: dict[str, str]) -> Pair:
+    numbers = {name: float(line[name]) if line[name] else None for name in NUMBERS}
+    if numbers["value"] is None:
+        raise ValueError(f"{line['first']} minus {line['second']} has no value")
+    values: dict[str, Any] = {**line, **numbers, "n_test": int(line["n_test"])}
+    return Pair(**values)

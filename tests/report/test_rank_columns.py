@@ -1,0 +1,92 @@
+"""The ranks that the tables print: their lower end is the rank group, and they say the same in every output."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+
+import fake_runs
+import pytest
+from fake_runs import FakeGroup, gabor, small
+
+from mmlbench.analysis.all_tables import make_frame
+from mmlbench.analysis.pairs import parse_pairs
+from mmlbench.analysis.result_set import ResultSet
+from mmlbench.errors import DataError
+from mmlbench.report.render.csv import csv_text
+from mmlbench.report.render.markdown import markdown
+from mmlbench.report.tables.accuracy import accuracy_table
+from mmlbench.storage.atomic import read_json
+
+
+def unequal() -> FakeGroup:
+    """Return a group in which one method has fewer seeds than the others."""
+    methods = fake_runs.default_methods()
+    methods[-1] = replace(methods[-1], seeds=(0, 1))
+    return small(methods=methods)
+
+
+@pytest.fixture(scope="module", params=["equal", "unequal", "clusters", "one seed"])
+def view(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ResultSet:
+    folder = tmp_path_factory.mktemp("ranks")
+    groups = {
+        "equal": [gabor(counts=(0, 200), groups=())],
+        "unequal": [unequal()],
+        "clusters": [small(groups=tuple("abcdefghij"))],
+        "one seed": [small(seeds=(0,))],
+    }[request.param]
+    fake_runs.write_study(folder, groups)
+    return ResultSet.parse(read_json(folder / "plan.json"), *make_frame(folder, folder))
+
+
+def test_the_lower_end_is_the_rank_group(view: ResultSet) -> None:
+    (group,) = view.groups()
+    ranks = view.ranks(group)
+    assert {row.label: row.rank_group for row in view.entries(group) if row.rank_group is not None} == {
+        label: rank.interval.low for label, rank in ranks.items()
+    }
+    wrong = replace(view, pairs=[replace(pair, p_value=1.0) for pair in view.pairs])
+    separated = any(rank.interval.low > 1 for rank in ranks.values())
+    assert (wrong.ranks(group) != ranks) == separated, "it does hang on the p-values"
+
+
+def test_letters_are_shared_by_what_holm_does_not_separate(view: ResultSet) -> None:
+    (group,) = view.groups()
+    ranks, pairs = view.ranks(group), view.ranked_pairs(group)
+    assert len(pairs) == len(ranks) * (len(ranks) - 1) // 2 > 0
+    for first, second in combinations(ranks, 2):
+        pair = pairs.get((first, second)) or pairs[second, first]
+        separated = pair.p_adjusted is not None and pair.p_adjusted < 0.05
+        assert bool(set(ranks[first].letters) & set(ranks[second].letters)) != separated
+
+
+def test_every_output_has_the_ranks(view: ResultSet) -> None:
+    (group,) = view.groups()
+    table = accuracy_table(view, group)
+    lines = {row["label"]: row for row in csv.DictReader(io.StringIO(csv_text([table])))}
+    single = all(row.n_seeds == 1 for row in view.entries(group))
+    printed = markdown([table])
+    for label, rank in view.ranks(group).items():
+        ends = rank.interval
+        found = lines[label]
+        assert [found[f"rank_{end}"] for end in ("low", "high", "of")] == [
+            str(ends.low),
+            str(ends.high),
+            str(ends.of),
+        ]
+        assert found["group"] == found["rank_low"] and found["letters"] == ("" if single else rank.letters)
+        assert (f"{ends.low}–{ends.high} of {ends.of}" in printed) != (single or ends.low == ends.high)
+    assert ("| not ranked |" in printed) == single
+
+
+def test_a_damaged_pairwise_csv_is_refused(tmp_path: Path) -> None:
+    text = make_frame(fake_runs.write_study(tmp_path, [small(seeds=(0, 1))]), tmp_path)[2]
+    pairs = parse_pairs(text)
+    assert len(pairs) == len(text.splitlines()) - 1 and any(pair.ranks for pair in pairs)
+    with pytest.raises(DataError, match="does not have the columns"):
+        parse_pairs(text.replace("p_adjusted", "p", 1))
+    with pytest.raises(DataError, match="can't be read"):
+        parse_pairs(text.replace(f",{pairs[0].n_test}\n", ",many\n", 1))
