@@ -33,8 +33,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Take one of several parts of the tests that were chosen: `--part 2/3`."""
+    """Take one of several parts of the tests that were chosen (`--part 2/3`), and renew the golden files."""
     parser.addoption("--part", default="1/1", metavar="K/N")
+    parser.addoption("--update-golden", action="store_true", help="write tests/report/golden anew, to be read")
 
 
 def part_of(name: str, parts: int) -> int:
