@@ -23,7 +23,7 @@ help:
 	@echo 'make leaderboard  open the page of the last study in the browser'
 	@echo 'make test       the tests, without those marked slow'
 	@echo 'make test-long  the tests marked slow; PART=2/3: one third of them'
-	@echo 'make test-all   every test, those marked slow included; it may take hours'
+	@echo 'make test-all   every test there is (an hour or two); writes docs/test-all.md'
 	@echo 'make test-browser  the page in a real Chromium; make test-tex: the LaTeX tables by a real TeX (else not run)'
 	@echo 'make test-reference  resampling against librosa and resampy, which it installs (500 MB)'
 	@echo 'make test-slurm the tests on a real SLURM cluster that they stand up here (root on Debian; about 8 minutes)'
@@ -70,9 +70,15 @@ PART ?= 1/1
 test-long: env
 	OMP_NUM_THREADS=1 python -m pytest -m slow --part $(PART) -n $(WORKERS) || test $$? -eq 5
 
-# What needs a browser or TeX is skipped, with the reason, where there is none; `make test-slurm` is apart.
+# Each part goes on where another has failed. What needs a browser, TeX, a package or a cluster is skipped with the
+# reason where there is none. The result is a page of the docs, written whether tests failed or not.
+REPORTS := build/test-all
 test-all: env
-	OMP_NUM_THREADS=1 python -m pytest -rs -n $(WORKERS)
+	rm -rf $(REPORTS) && mkdir -p $(REPORTS)
+	for part in test test-long test-browser test-tex test-reference test-slurm; do \
+		PYTEST_ADDOPTS="--junitxml=$(REPORTS)/$$part.xml -ra" $(MAKE) --no-print-directory $$part || true; \
+	done
+	python tools/count_tests.py $(REPORTS) --record docs/test-all.md
 
 # Each of the workers has a cluster of its own; most of the time is waiting. Elsewhere than on Debian as root they are
 # skipped with the reason; SLURM=required makes that a failure.
