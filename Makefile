@@ -22,7 +22,7 @@ help:
 	@echo 'make quick      the same with a grid of about 90 seconds (config/quick.yaml), to see that it works'
 	@echo 'make leaderboard  open the page of the last study in the browser'
 	@echo 'make test       the tests, without those marked slow'
-	@echo 'make test-long  the tests marked slow; PART=2/3: one third of them'
+	@echo 'make test-long  the tests marked slow; PART=2/4: one quarter of them'
 	@echo 'make test-all   every test there is (an hour or two); writes docs/test-all.md'
 	@echo 'make test-browser  the page in a real Chromium; make test-tex: the LaTeX tables by a real TeX (else not run)'
 	@echo 'make test-reference  resampling against librosa and resampy, which it installs (500 MB)'

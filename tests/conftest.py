@@ -38,8 +38,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="write tests/report/golden anew, to be read")
 
 
-def part_of(name: str, parts: int) -> int:
-    """Return which part, from 1 on, a test belongs to: by its name alone, so that a new test moves no other."""
+def part_of(item: pytest.Item, parts: int) -> int:
+    """Return which part, from 1 on, a test belongs to: by its name alone, so that a new test moves no other.
+
+    The tests of a file that is slow as a whole stay together, for they share what is slow to set up.
+    """
+    together = item.parent is not None and any(mark.name == "slow" for mark in item.parent.own_markers)
+    name = item.parent.nodeid if item.parent is not None and together else item.nodeid
     return zlib.crc32(name.encode()) % parts + 1
 
 
@@ -52,10 +57,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     number, _, parts = config.getoption("--part").partition("/")
     if not (number.isdecimal() and parts.isdecimal() and 1 <= int(number) <= int(parts)):
         raise pytest.UsageError("--part takes K/N, such as 2/3")
-    others = [item for item in items if part_of(item.nodeid, int(parts)) != int(number)]
+    others = [item for item in items if part_of(item, int(parts)) != int(number)]
     if others:
         config.hook.pytest_deselected(items=others)
-        items[:] = [item for item in items if part_of(item.nodeid, int(parts)) == int(number)]
+        items[:] = [item for item in items if part_of(item, int(parts)) == int(number)]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -49,6 +49,7 @@ def test_another_word_for_a_fact_is_refused(good: str, bad: str) -> None:
         parse_rows(text.replace(good, bad))
 
 
+@pytest.mark.slow
 def test_the_runs_behind_every_row_are_enough_to_make_it_again(tmp_path: Path) -> None:
     groups = [small(seeds=(0, 1)), small(dataset="gabor_nuisance", split="default", seeds=(0, 1), groups=())]
     fake_runs.write_study(tmp_path, groups)

@@ -52,6 +52,7 @@ def run_script(name: str, out: Path, *words: str) -> tuple[str, dict]:
     return done.stdout, json.loads(out.read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 def test_the_loader_is_measured_against_the_official_way(tmp_path):
     message, found = run_script("loader.py", tmp_path / "out.json", "--clips", "12", "--passes", "1")
     assert found["target"] == 4 and found["samples"] == 10 and "(target 4)" in message
@@ -63,6 +64,7 @@ def test_on_a_gpu_the_loader_has_to_spare_the_host_more():
     assert load("loader").TARGETS == {"cpu": 4.0, "cuda": 20.0}
 
 
+@pytest.mark.slow
 def test_training_is_measured_against_random_tensors_and_the_official_loop(tmp_path):
     small = ["--encoder", "small_cnn", "--side", "32", "--batches", "4", "--device", "cpu"]
     message, found = run_script("gpu.py", tmp_path / "out.json", *small)

@@ -166,6 +166,7 @@ def check_skeletons(root: Path, files: list[Path], environment: dict[str, str], 
         assert style.returncode == 0, style.stdout
 
 
+@pytest.mark.slow
 def test_new_writes_plugins_that_work_and_tests_that_pass(tmp_path):
     """The whole way, in a copy of the checkout: write, list, test."""
     for name in ("mmlbench", "methods", "config"):

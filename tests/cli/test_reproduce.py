@@ -156,6 +156,7 @@ def test_reproduce_refuses_what_it_cannot_do(copied, tiny, capsys):
     assert code == 2 and "all_tables.csv is missing. Make it with: snakemake" in out
 
 
+@pytest.mark.slow
 def test_an_imported_study_of_plugins_names_the_option_that_brings_them(copied, tiny, tmp_path):
     """In processes of their own: this one knows the plug-ins."""
     other, packed = tmp_path / "other", tmp_path / "study.tar.gz"
@@ -183,6 +184,7 @@ def test_an_imported_study_of_plugins_names_the_option_that_brings_them(copied, 
     assert typed("stale", *places, "--plugins", PLUGINS)[0] == 0
 
 
+@pytest.mark.slow
 def test_reproduce_names_the_earlier_study_of_a_row_and_finds_it_again_there(copied, tiny, capsys):
     from mmlbench.report import make_all
 

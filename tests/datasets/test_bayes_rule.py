@@ -50,6 +50,7 @@ def outside(rows: list[dict[str, str]], truth: dict[str, float], label: str) -> 
 
 
 @pytest.mark.parametrize("dataset", MODALITIES)
+@pytest.mark.slow
 def test_the_bayes_rule_reaches_the_closed_form(dataset, plugin_folder, tmp_path, capsys):
     shutil.copy(RULE, plugin_folder)
     results, places = tmp_path / "results", ["--cache", str(tmp_path / "cache")]

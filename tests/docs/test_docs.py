@@ -19,6 +19,8 @@ import pytest
 import yaml
 from clone import GENERATED, copy_tree, environment
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 PLUGINS = ("alternating", "reinit", "missing_history")
 RECIPES = {

@@ -73,6 +73,7 @@ def test_the_site_builds_without_a_network_and_loads_nothing_from_elsewhere(proj
         assert f'id="mmlbench.{name}"' in contracts
 
 
+@pytest.mark.slow
 def test_a_link_without_a_target_and_a_forgotten_page_fail(project: Path) -> None:
     page = project / "docs" / "index.md"
     faults = ["[a page](nowhere.md)", "[an anchor](protocol.md#no-such-heading)", "![an image](images/none.png)"]

@@ -127,6 +127,7 @@ def test_mixing_that_training_brings_about_is_an_error_after_it(tiny, tmp_path, 
 
 
 # --- tables -----------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_tables_say_what_a_row_is_measured_on_or_why_it_is_blank(tiny, tmp_path, plugin_folder):
     write(plugin_folder, "whole", WHOLE)
     methods = ["joint", "unimodal", "middle", "pair", "whole"]

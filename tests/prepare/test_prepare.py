@@ -66,6 +66,7 @@ def minis(tmp_path_factory) -> dict[str, Mini]:
 
 
 @pytest.mark.parametrize("name", ["cremad", "ave", "kinetics_sounds"])
+@pytest.mark.slow
 def test_the_bytes_do_not_depend_on_the_workers_or_the_folder(name, minis, tmp_path):
     mini = minis[name]
     one = mini.prepare(tmp_path / "one")
@@ -90,6 +91,7 @@ def test_views_beyond_a_clips_own_repeat_them(minis, tmp_path):
     assert np.array_equal(visual[:, 3:], visual[:, :3])
 
 
+@pytest.mark.slow
 def test_frames_that_were_extracted_and_zips_are_taken(minis, tmp_path):
     raw, lists = mini_av.cremad(tmp_path / "frames", 5, source="jpg")
     cache = Mini("cremad", raw, lists).prepare(tmp_path / "cache")

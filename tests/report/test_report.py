@@ -337,6 +337,7 @@ def test_three_modalities_and_constant_predictions(tmp_path: Path) -> None:
     assert "fewer than 20 wrong" in perfect.note and "do not vary" not in perfect.note
 
 
+@pytest.mark.slow
 def test_mixed_code_packages_and_hardware_say_so_in_the_table(study: Path) -> None:
     folder = folder_of(study, "joint", 0)
     record = read_json(folder / "run.json")
@@ -360,6 +361,7 @@ def test_uniform_studies_have_no_mixed_rows(rows: list[Row]) -> None:
     assert not [row for row in rows if row.table == "mixed"]
 
 
+@pytest.mark.slow
 def test_every_ranking_says_that_intervals_are_of_one_comparison_and_groups_of_all(written: Path, tmp_path) -> None:
     results = Path(shutil.copytree(written, tmp_path / "results"))
     make_all(results, written.parent / "cache", lambda line: None)

@@ -39,6 +39,7 @@ def made(written: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return results
 
 
+@pytest.mark.slow
 def test_repeating_gives_the_same_bytes_and_hardware_touches_one_column(tmp_path: Path) -> None:
     outputs = []
     for name in ("a", "b"):

@@ -74,6 +74,7 @@ def call(folder: Path, *program: str, words: tuple[str, ...]) -> subprocess.Comp
 
 
 @pytest.mark.timeout(400)
+@pytest.mark.slow
 def test_no_sentence_decides_anything(folders: tuple[Path, Path]) -> None:
     as_it_is, turned_round = folders
     for words in COMMANDS:

@@ -252,6 +252,7 @@ def test_verify_command(study: Path, capsys) -> None:
 
 
 # ---- export and import -----------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_the_same_tables_to_the_byte(study: Path, tmp_path: Path, capsys) -> None:
     packed, other = tmp_path / "a" / "study.tar.gz", tmp_path / "other"
     assert run(capsys, "export", "--results", study, "--to", packed)[0] == 0
@@ -265,6 +266,9 @@ def test_the_same_tables_to_the_byte(study: Path, tmp_path: Path, capsys) -> Non
     assert run(capsys, "export", "--results", other, "--to", again)[0] == 0
     assert packed.read_bytes() == again.read_bytes()
     assert run(capsys, "import", packed, "--results", other)[0] == 0, "a second time nothing changes"
+
+
+@pytest.mark.slow
 
 
 def test_import_merges_studies(study: Path, tmp_path: Path) -> None:
@@ -379,6 +383,9 @@ def test_diff_finds_a_number_that_differs_beside_an_equal_value(study: Path, tmp
     assert main(["diff", str(study), str(other)]) == 1
     out = capsys.readouterr().out
     assert "1 of" in out and "; differ in rank_group" in out
+
+
+@pytest.mark.slow
 
 
 def test_diff_names_cells_and_what_made_them(study: Path, tmp_path: Path, capsys) -> None:

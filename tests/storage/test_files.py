@@ -144,6 +144,7 @@ def test_a_parameter_without_a_file_changes_no_identity(place: Path) -> None:
     assert from_config(run.config, load_index()).config_hash == run.config_hash
 
 
+@pytest.mark.slow
 def test_two_contents_are_two_groups_and_never_one_row(place: Path) -> None:
     first = json.loads(json.dumps(request(place).recipe_params))
     shutil.copy(save_weights(place / "new" / "x.pt", 2, 0.75), place / "visual2.pt")
@@ -181,6 +182,7 @@ def test_runs_of_a_plan_hash_a_file_once(place: Path, monkeypatch: pytest.Monkey
 
 
 # --- runs -------------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_a_changed_file_is_seen_by_stale_tables_and_training(place: Path, tiny, capsys) -> None:
     results, words = place / "results", ["--cache", str(tiny.cache)]
     index, spec = load_index(), resolve(request(place), load_index())
@@ -224,6 +226,7 @@ def test_a_changed_file_is_seen_by_stale_tables_and_training(place: Path, tiny, 
         assert (place / "again" / spec.path / name).read_bytes() == (results / spec.path / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_run_from_elsewhere_finds_its_file_by_content(place: Path, tiny, capsys, monkeypatch) -> None:
     spec = resolve(request(place), load_index())
     (place / "run.json").write_text(json.dumps({"config": spec.config}))
@@ -243,6 +246,7 @@ def test_a_run_from_elsewhere_finds_its_file_by_content(place: Path, tiny, capsy
     assert (place / "out" / spec.path / "run.json").exists()
 
 
+@pytest.mark.slow
 def test_a_path_that_provenance_names_is_told_and_never_opened(place: Path, tiny, capsys, monkeypatch) -> None:
     """A stranger's provenance.json may name any file of this machine."""
     results, words = place / "results", ["--results", str(place / "results"), "--cache", str(tiny.cache)]
@@ -276,6 +280,7 @@ def test_a_path_that_provenance_names_is_told_and_never_opened(place: Path, tiny
     assert str(secret) not in opened
 
 
+@pytest.mark.slow
 def test_a_stored_configuration_that_names_a_path_is_refused_unopened(place: Path, monkeypatch) -> None:
     spec = resolve(request(place), load_index())
     config = json.loads(json.dumps(spec.config))

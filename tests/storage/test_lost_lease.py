@@ -283,6 +283,7 @@ def last(ops: list[str], words: str) -> int:
     return max(number for number, line in enumerate(ops, 1) if words in line)
 
 
+@pytest.mark.slow
 def test_a_stop_between_the_check_and_the_rename(train, trained, cremad, prepared, hosts, tmp_path):
     """The check has said yes; the rename itself has to fail."""
     for name, words in (("checkpoint", "checkpoint.npz.tmp "), ("run", "run.json.tmp "), ("clear", "run.json ")):

@@ -114,6 +114,7 @@ def test_a_file_system_whose_times_cant_be_set_keeps_a_lease_by_writing_it_again
     [{"mmap": errno.ENODEV}, {"mmap": errno.EINVAL, "every_mmap": errno.EINVAL}],
     ids=["no shared maps", "none that could be written"],
 )
+@pytest.mark.slow
 def test_a_cache_without_shared_memory_maps_has_the_same_bytes(refused, tiny, tmp_path):
     raw, lists = mini_av.cremad(tmp_path / "raw", 5)
     words = ["prepare", "cremad", "--raw", str(raw), "--lists", str(lists), "--dataset-set", "size=16"]

@@ -135,11 +135,13 @@ def test_a_tuned_study_is_tried_with_its_draws():
     ],
     ids=["select_on", "nothing", "no epochs", "keeps", "shape"],
 )
+@pytest.mark.slow
 def test_a_method_that_cannot_train(code, message, plugin_folder):
     (plugin_folder / "bad.py").write_text(f"{HEAD}class Bad(Joint):\n    {code}\n")
     assert message in error_of(study(["bad"], [plugin_folder]))
 
 
+@pytest.mark.slow
 def test_a_fault_in_a_methods_own_code_is_left_to_the_run(plugin_folder):
     """It may hang on the machine that plans; the other runs of the study are made."""
     (plugin_folder / "bad.py").write_text(HEAD + "class Bad(Joint):\n    def build(self): raise ValueError\n")
@@ -153,6 +155,7 @@ def test_an_encoder_that_cannot_take_a_shape(plugin_folder):
     assert "Choose another encoder for that modality" in output
 
 
+@pytest.mark.slow
 def test_what_was_tried_is_not_tried_again(monkeypatch, plugin_folder):
     """Only another setting or other code costs a child process."""
     asked: list[int] = []
@@ -169,6 +172,7 @@ def test_what_was_tried_is_not_tried_again(monkeypatch, plugin_folder):
     assert asked == [1, 1, 1]
 
 
+@pytest.mark.slow
 def test_a_child_that_dies_stops_nobody(plugin_folder):
     code = "class Own(Joint):\n    def build(self):\n        import os\n        os._exit(3)\n"
     (plugin_folder / "own.py").write_text(HEAD + code)

@@ -119,6 +119,7 @@ def test_a_headline_is_a_rule_that_may_be_one(tiny) -> None:
         study(headline="best")
 
 
+@pytest.mark.slow
 def test_a_tuned_study_from_trials_to_tables(tiny, tmp_path: Path, capsys) -> None:
     found = study(methods=["joint", "modality_dropout", {"method": "joint", "label": "plain", "tune": False}])
     results = tmp_path / "results"

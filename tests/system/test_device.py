@@ -150,6 +150,7 @@ def test_a_run_ends_before_it_begins(tiny, tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the real torch here has a GPU")
+@pytest.mark.slow
 def test_the_real_torch_gives_a_reason(tmp_path: Path) -> None:
     """With nvidia-smi on PATH and a job's variables, in a process of its own."""
     tool = tmp_path / "nvidia-smi"

@@ -207,6 +207,7 @@ def test_local_cpu_build_needs_no_backend(tmp_path: Path) -> None:
     assert module.local_cpu_torch({"UV_FIND_LINKS": f"/nowhere,{tmp_path}"})
 
 
+@pytest.mark.slow
 def test_torch_and_its_companions_import_by_their_plain_names() -> None:
     """In the environment that these tests run in, whatever build of PyTorch it has, and without mmlbench's help."""
     code = "import torchvision, torchaudio; torchvision.models.resnet18, torchaudio.transforms.MelScale"

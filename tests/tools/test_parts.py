@@ -37,10 +37,12 @@ class Chosen:
 
 
 class Item:
-    """A test of which the name counts."""
+    """A test of which the name counts, and whether its file is slow as a whole."""
 
-    def __init__(self, name: str) -> None:
-        self.nodeid = name
+    def __init__(self, name: str, slow_file: bool = False) -> None:
+        self.nodeid, self.own_markers = name, [pytest.mark.slow.mark] * slow_file
+        file = name.partition("::")[0]
+        self.parent = Item(file, slow_file) if file != name else None
 
 
 def test_every_test_is_in_one_part(shared: ModuleType) -> None:
@@ -51,6 +53,16 @@ def test_every_test_is_in_one_part(shared: ModuleType) -> None:
         assert 60 < len(items) < 140 and len(items) + len(config.left_out) == len(NAMES)
         taken += [item.nodeid for item in items]
     assert sorted(taken) == sorted(NAMES)
+
+
+@pytest.mark.parametrize("slow_file", [False, True])
+def test_the_tests_of_a_slow_file_stay_together(shared: ModuleType, slow_file: bool) -> None:
+    counts = []
+    for part in ("1/3", "2/3", "3/3"):
+        items = [Item(name, slow_file) for name in NAMES]
+        shared.pytest_collection_modifyitems(Chosen(part), items)
+        counts.append(len(items))
+    assert (sorted(counts) == [0, 0, len(NAMES)]) == slow_file
 
 
 def test_without_the_option_all_are_taken(shared: ModuleType) -> None:

@@ -113,7 +113,7 @@ def test_the_record_tells_what_torch_counts_over_the_whole_of_training(method, t
     assert output(trainer) == pytest.approx(wanted, rel=1e-9) and (wanted > 0 or not trainer.stages)
 
 
-@pytest.mark.parametrize("batch_size", [2, 40])
+@pytest.mark.parametrize("batch_size", [pytest.param(2, marks=pytest.mark.slow), 40])
 @pytest.mark.parametrize("params", [{}, {"first": 0, "last": 0}, {"first": 1, "last": 99}])
 def test_hooks_and_windows_of_mechanisms_are_counted(params, batch_size, tiny, monkeypatch, plugin_folder):
     """With batches of 2 an epoch has 20 steps, more than are counted one by one."""
@@ -127,6 +127,7 @@ def test_hooks_and_windows_of_mechanisms_are_counted(params, batch_size, tiny, m
     assert wanted > 1.2 * plain == pytest.approx(1.2 * output(joint))
 
 
+@pytest.mark.slow
 def test_counting_changes_no_weight(tiny, monkeypatch, plugin_folder):
     (plugin_folder / "heavy.py").write_text(HEAVY)
     use_plugins([plugin_folder])

@@ -31,8 +31,11 @@ from mmlbench.train.runner import Runner
 
 ROOT = Path(__file__).resolve().parents[2]
 OURS = sorted(path.stem for path in (ROOT / "methods").glob("[!_]*.py"))
+#: One of each kind that `make test` kills after every step; the others are slow.
+QUICK = ["joint", "ogm_ge", "di_mml"]
 #: Out-of-tree methods; `careless` draws from the process's generators and from both hooks.
 THEIRS = ["alternating", "reinit", "missing_history", "careless"]
+LATER = [name for name in OURS + THEIRS if name not in QUICK]
 CARELESS = '''
 import random
 import numpy as np
@@ -104,7 +107,7 @@ def make(spec: RunSpec, cache: Path, results: Path, every: int = 0, times: int =
 
 # --- in this process: stopped after every step ---------------------------------------------------------------
 @pytest.mark.parametrize(("dataset", "epochs", "every"), [("tiny", 3, 2), ("tiny3", 2, 5)])
-@pytest.mark.parametrize("method", OURS + THEIRS)
+@pytest.mark.parametrize("method", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in LATER)])
 def test_a_run_stopped_after_every_step_ends_with_the_same_bytes(
     method, dataset, epochs, every, tiny, plugins, tmp_path
 ):
@@ -119,6 +122,7 @@ def test_a_run_stopped_after_every_step_ends_with_the_same_bytes(
     assert resumed == stops
 
 
+@pytest.mark.slow
 def test_the_optimiser_of_a_recipe_resumes_too(tiny, tmp_path):
     for optimizer in ("sgd", "adam", "adamw"):
         spec = tiny_spec("joint", recipe={"optimizer": optimizer, "lr": 0.01})
@@ -256,11 +260,13 @@ def kill_in(wanted: str, method: str, warm: Warm, plugins: list[Path], place: Pa
     raise AssertionError(f"no kill in 30 hit {wanted}")
 
 
+@pytest.mark.slow
 def test_runs_killed_at_random_moments_end_with_the_same_bytes(warm, plugins, tmp_path):
     phases = survive(["di_mml", "joint", "ensemble"], 3, warm, plugins, tmp_path, seed=1)
     assert phases.total() >= 9, phases
 
 
+@pytest.mark.slow
 def test_a_run_killed_while_it_writes_its_files_ends_with_the_same_bytes(warm, plugins, tmp_path):
     assert kill_in("writing", "joint", warm, plugins, tmp_path)["writing"] == 1
 
@@ -327,6 +333,7 @@ def test_a_signal_of_the_scheduler_writes_a_checkpoint(number, warm, plugins, tm
     assert differing(tmp_path / "whole" / spec.path, tmp_path / "results" / spec.path) == []
 
 
+@pytest.mark.slow
 def test_of_two_processes_on_one_run_the_second_waits(warm, plugins, tmp_path):
     spec = tiny_spec("joint", recipe={"epochs": 24}, plugins=plugins)
     command = words("joint", tmp_path, plugins, epochs=24)

@@ -64,6 +64,7 @@ def test_docstrings_comments_and_touched_files_rerun_nothing(clone):
     assert clone.planned() == []
 
 
+@pytest.mark.slow
 def test_an_edited_method_reruns_its_runs_and_those_that_reuse_them(clone):
     before = clone.made()
     clone.edit(*BODY)
@@ -83,6 +84,7 @@ def test_tables_refuse_stale_runs_and_name_the_command(clone):
     assert "ensemble seed 0: stale, made by other code of the method (mmlbench train --dataset tiny" in refused.text
 
 
+@pytest.mark.slow
 def test_added_seeds_train_alone_and_removed_ones_only_leave_the_tables(clone):
     before = clone.made()
     clone.configure(study(["ensemble", {"method": "joint", "seeds": [0, 1, 2]}]))
@@ -94,6 +96,7 @@ def test_added_seeds_train_alone_and_removed_ones_only_leave_the_tables(clone):
     assert clone.made() == before and clone.seeds("joint") == {"1"}
 
 
+@pytest.mark.slow
 def test_a_call_killed_in_a_run_continues_when_it_is_typed_again(clone):
     whole = clone.determined()
     for left in clone.folder.glob("results/runs/*/*/joint"):
@@ -107,6 +110,7 @@ def test_a_call_killed_in_a_run_continues_when_it_is_typed_again(clone):
     assert clone.determined() == whole
 
 
+@pytest.mark.slow
 def test_a_changed_recipe_asks_for_runs_of_its_own(clone):
     clone.configure(study(METHODS, recipe_set={"epochs": 2, "batch_size": 16}))
     assert clone.planned() == sorted([*ALL, "tables"])
@@ -122,6 +126,7 @@ def test_a_changed_recipe_makes_new_runs_beside_the_old_ones(clone):
     assert clone.make("--dry-run").jobs == ["tables"]
 
 
+@pytest.mark.slow
 def test_groups_of_the_config_reach_the_tables_and_a_changed_file_makes_them_again(clone):
     ids = read_arrays(clone.run_folder("joint 0") / "predictions.npz")["test/id"].tolist()
     file = clone.folder / "groups.csv"
