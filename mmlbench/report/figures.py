@@ -46,20 +46,28 @@ def slug(view: ResultSet, group: GroupKey) -> str:
     return "-".join(re.findall(r"[A-Za-z0-9_]+", view.title(group)))
 
 
+class Drawing:
+    """Makes figures apart from pyplot, which a notebook or program draws with: its figures and backend stay."""
+
+    def subplots(self, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Any, Any]:
+        """Return a figure and its axes, as `pyplot.subplots` does."""
+        from matplotlib.figure import Figure
+
+        of_figure = {key: options.pop(key) for key in ("figsize", "layout") if key in options}
+        figure = Figure(**of_figure)
+        return figure, figure.subplots(rows, columns, **options)
+
+
 @contextmanager
-def _style() -> Iterator[Any]:
+def _style() -> Iterator[Drawing]:
     """Draw without a display, in one style, and leave the caller's settings alone."""
     import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
     import seaborn as sns
 
-    with plt.rc_context(), sns.axes_style("whitegrid"), sns.plotting_context("paper", font_scale=0.82):
-        settings: Any = plt.rcParams
+    with matplotlib.rc_context(), sns.axes_style("whitegrid"), sns.plotting_context("paper", font_scale=0.82):
+        settings: Any = matplotlib.rcParams
         settings.update(STYLE)
-        yield plt
-    plt.close("all")
+        yield Drawing()
 
 
 def write_figures(view: ResultSet, results: Path) -> dict[GroupKey, dict[str, Path]]:
@@ -79,10 +87,7 @@ def write_figures(view: ResultSet, results: Path) -> dict[GroupKey, dict[str, Pa
                 if figure is not None:
                     path = results / "figures" / f"{name}-{slug(view, group)}"
                     drawn.setdefault(group, {})[name] = _save(figure, path)
-                    plt.close(figure)
-        figure = draw_overview(plt, view)
-        _save(figure, results / "figures" / "overview")
-        plt.close(figure)
+        _save(draw_overview(plt, view), results / "figures" / "overview")
     _remove_others(results / "figures", drawn)
     return drawn
 
