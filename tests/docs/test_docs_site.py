@@ -34,6 +34,8 @@ def project(tmp_path: Path) -> Path:
     for name in ("docs", "mmlbench"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "vendor"))
     shutil.copy(ROOT / "mkdocs.yml", tmp_path)
+    (tmp_path / "tools").mkdir()
+    shutil.copy(ROOT / "tools" / "site_notebook.py", tmp_path / "tools")
     return tmp_path
 
 
@@ -71,18 +73,25 @@ def test_the_site_builds_without_a_network_and_loads_nothing_from_elsewhere(proj
         "errors.DataError",
     ):
         assert f'id="mmlbench.{name}"' in contracts
+    notebook = (site / "notebook.html").read_text(encoding="utf-8")
+    assert notebook.count('class="dataframe"') >= 6 and notebook.count("notebook-1.png") == 1
+    assert (site / "notebook-1.png").read_bytes().startswith(b"\x89PNG")
+    assert 'href="notebook.ipynb"' in notebook, "to be downloaded"
+    linking = (site / "python.html").read_text(encoding="utf-8")
+    assert 'href="notebook.html"' in linking and "notebook.ipynb" not in linking
 
 
 @pytest.mark.slow
 def test_a_link_without_a_target_and_a_forgotten_page_fail(project: Path) -> None:
     page = project / "docs" / "index.md"
     faults = ["[a page](nowhere.md)", "[an anchor](protocol.md#no-such-heading)", "![an image](images/none.png)"]
+    faults += ["[a notebook](no-notebook.ipynb)"]
     page.write_text("\n\n".join([page.read_text(encoding="utf-8"), *faults]), encoding="utf-8")
     (project / "docs" / "forgotten.md").write_text("# Forgotten\n", encoding="utf-8")
     done = build(project)
     warned = [line for line in done.stderr.splitlines() if "WARNING" in line]
     assert done.returncode != 0
-    for named in ("nowhere.md", "no-such-heading", "images/none.png"):
+    for named in ("nowhere.md", "no-such-heading", "images/none.png", "no-notebook"):
         assert len([line for line in warned if named in line]) == 1
     assert "forgotten.md" in done.stderr
 
