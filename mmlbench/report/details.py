@@ -109,6 +109,7 @@ def detail_html(view: ResultSet, group: GroupKey, entry: Row, detail: Detail, au
     return render(
         "details.html.j2",
         anchor=anchor(entry),
+        label=entry.label,
         name=named(entry),
         title=view.title(group),
         result=f"{figure_of(fused)} % {interval(fused)}" if fused is not None else "no fused prediction",

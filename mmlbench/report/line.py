@@ -37,7 +37,8 @@ def rank_range(view: ResultSet, group: GroupKey, label: str) -> RankRange | None
     rank = view.ranks(group).get(label)
     if rank is None:
         return None
-    return RankRange(rank.interval.low, rank.interval.high, rank.interval.of, not one_seed(view, group))
+    one = rank.interval
+    return RankRange(one.low, one.high, one.of, not one_seed(view, group), rank.letters)
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,8 @@ class Line:
 
     def letters(self) -> str:
         """Return the letters of the label, '' where it has none."""
-        rank = self.view.ranks(self.group).get(self.entry.label)
-        shown = self.rank()
-        return rank.letters if rank is not None and shown is not None and shown.ranked else ""
+        rank = self.rank()
+        return rank.letters if rank is not None and rank.ranked else ""
 
     def accuracy(self, modality: str = "fused", kind: str = "fused") -> Row | None:
         """Return an accuracy of the label."""
@@ -123,7 +123,6 @@ def letters_column() -> Column[Line]:
         lambda line: line.letters(),
         help=LETTER_WORDS,
         words=True,
-        outputs=EVERYWHERE - {Output.TERMINAL},
     )
 
 

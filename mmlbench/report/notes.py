@@ -91,6 +91,13 @@ def no_logit_mean(entries: list[Row]) -> list[str]:
     return ["No row of joint and unimodal models' mean logits: it takes joint with default parameters."]
 
 
+def source_words(view: ResultSet) -> str:
+    """Say which study the numbers are of, and what made them."""
+    versions = "/".join(sorted({row.code_version.partition("+")[0] for row in view.rows if row.code_version}))
+    data = ", ".join(sorted({row.data_fingerprint for row in view.rows if row.data_fingerprint}))
+    return f"Study {view.name}, made by mmlbench {versions} from data {data}. all_tables.csv has every number."
+
+
 def far_notes(view: ResultSet, group: GroupKey) -> list[str]:
     """Say what a seed far off means, and where there is one, probes included; [] where there is none."""
     rows = [row for row in view.of(group, "accuracy", "accuracy", view.headline) if row.far_seeds]

@@ -23,9 +23,9 @@ from ..stats import Condition
 from ..storage.words import plural
 from . import literature, summary
 from .details import Detail, detail_html
-from .notes import LETTER_WORDS, ONE_OF_ALL, RANK_WORDS, TARGET, far_notes
+from .notes import LETTER_WORDS, ONE_OF_ALL, RANK_WORDS, TARGET, far_notes, source_words
 from .numbers import named
-from .page_tables import RULES, FamilyOf, accuracy_board, anchor, gap_board, rules_of, standings_board
+from .page_tables import RULES, FamilyOf, accuracy_board, anchor, answer_board, gap_board, rules_of, standings_board
 from .render.html import findings, folded, notes_html, render, table_html
 from .table import Table
 from .tables.accuracy import accuracy_table
@@ -120,7 +120,9 @@ class Section:
     dataset: str
     split: str
     title: str
+    counts: str
     facts: str
+    answer: Markup
     summary: Markup
     audit: Markup
     accuracy: Markup
@@ -158,7 +160,9 @@ def write_page(view: ResultSet, path: Path, figures: Figures, details: Details, 
         style=Markup(style),  # our own files, not data
         policy=Markup(" ".join(f"'sha256-{_sha256(source)}'" for source in sources)),
         scripts=[Markup(source) for source in sources],
-        subtitle=f"Epoch of every number: {view.rule_words(RULES)}. {TARGET}",
+        rule=view.rule_words(RULES),
+        target=TARGET,
+        source=source_words(view),
         filters=_filters(view, family_of),
         overall_summary=notes_html(summary.overall(view)),
         standings=standings_board(view, family_of),
@@ -209,8 +213,8 @@ def _section(
     n_test = max((row.n_test or 0 for row in entries), default=0)
     seeds = sorted({row.n_seeds or 0 for row in entries})
     counts = "/".join(map(str, seeds)) + (" seed" if seeds == [1] else " seeds")
-    facts = f"{' + '.join(view.modalities(group))}; {plural(n_test, 'test sample')}; {counts}; "
-    facts += f"recipe {group[2]}, encoder {group[3]}"
+    counts += f", {plural(n_test, 'test sample')}"
+    facts = f"{' + '.join(view.modalities(group))}; {counts}; recipe {group[2]}, encoder {group[3]}"
     few = [row for row in entries if Condition.CLUSTERS in row.conditional_on and row.clusters]
     conditions = sorted({conditional_words(row.clusters or 0, row.cluster_name) for row in few})
     notes = [P_NOTE] if view.references(group) else []
@@ -220,7 +224,9 @@ def _section(
         dataset=group[0],
         split=group[1],
         title=view.title(group),
+        counts=counts,
         facts=facts,
+        answer=answer_board(view, group, family_of),
         summary=notes_html(summary.headline_of(view, group)),
         audit=findings(audit),
         accuracy=accuracy_board(view, group, family_of),
@@ -248,7 +254,9 @@ def _details(view: ResultSet, group: GroupKey, details: Details, audit: AuditTex
     for entry in view.entries(group):
         body = detail_html(view, group, entry, details.get((group, entry.label), Detail()), audit)
         if len(body) > room.details:
-            body = render("no_room.html.j2", anchor=anchor(entry), name=named(entry), row_id=entry.row_id)
+            body = render(
+                "no_room.html.j2", anchor=anchor(entry), label=entry.label, name=named(entry), row_id=entry.row_id
+            )
         room.details -= len(body)
         parts.append(body)
     return parts

@@ -1,4 +1,4 @@
-"""The tables of the page that sort and filter: accuracy and gap of a group, and the standings over all data.
+"""The tables of the page that sort and filter: the answer, accuracy and gap of a group, and the standings.
 
 A line carries what the script filters by (`data-rule`, `data-family`, `data-find`), a cell the number it sorts by
 (`data-order`) and its interval (`data-low`, `data-high`). Without the script the headline's lines are shown.
@@ -19,6 +19,7 @@ from .numbers import by_construction
 from .render.html import BoardLine, board_html
 from .table import plain
 from .tables.accuracy import accuracy_table
+from .tables.answer import answer_table
 from .tables.competition_gap import MEAN, competition_gap_table
 from .tables.standings import Places, standings_table
 
@@ -69,8 +70,20 @@ def _has_accuracy(line: Line) -> bool:
     return line.accuracy() is not None or any(heads)
 
 
+def answer_board(view: ResultSet, group: GroupKey, family_of: FamilyOf) -> Markup:
+    """Return what the page opens with: ranks, accuracy, gap of the worst modality, cost."""
+    table = answer_table(view, group, _lines(view, group))
+    return board_html(table, f"the answer on {view.title(group)}", _describe(view, group, family_of))
+
+
 def accuracy_board(view: ResultSet, group: GroupKey, family_of: FamilyOf) -> Markup:
     """Return the ranking: ranks, accuracy, interval drawn, differences, worst gap, cost."""
+    table, describe = accuracy_table(view, group, _lines(view, group)), _describe(view, group, family_of)
+    return board_html(table, f"accuracy on {view.title(group)}", describe, "no classifier does better")
+
+
+def _describe(view: ResultSet, group: GroupKey, family_of: FamilyOf) -> Callable[[Line], BoardLine]:
+    """Return what describes the lines of a group's ranking to the script."""
     shade = shades(view, group)
 
     def describe(line: Line) -> BoardLine:
@@ -79,8 +92,7 @@ def accuracy_board(view: ResultSet, group: GroupKey, family_of: FamilyOf) -> Mar
         facts = _facts(entry, line.selection, family_of(entry.method))
         return BoardLine(css, facts, anchor(entry), APART.get(entry.method, ""), not headline)
 
-    table = accuracy_table(view, group, _lines(view, group))
-    return board_html(table, f"accuracy on {view.title(group)}", describe, "no classifier does better")
+    return describe
 
 
 def gap_board(view: ResultSet, group: GroupKey, family_of: FamilyOf) -> Markup:

@@ -50,12 +50,17 @@ class Name:
 
 @dataclass(frozen=True)
 class RankRange:
-    """The ranks that a row can have among `of`; of single trained models none is shown."""
+    """The ranks that a row can have among `of`; of single trained models none is shown.
+
+    Attributes:
+        letters: two rows share one if and only if nothing separates them; '' for too many rows.
+    """
 
     low: int
     high: int
     of: int
     ranked: bool = True
+    letters: str = ""
 
     @property
     def first(self) -> bool:
@@ -179,6 +184,13 @@ def _measured(row: Row, text: str, far: bool = False, p: bool = False) -> Shown:
 def spread(value: Value) -> Shown:
     """Show a measured number with its standard deviation, then its interval."""
     return _measured(value, with_sd(value)) if isinstance(value, Row) else plain(value)
+
+
+def lettered(value: Value) -> Shown:
+    """Show ranks with the letters under them."""
+    if isinstance(value, RankRange) and value.ranked:
+        return Shown(value.text, (value.letters,) if value.letters else ())
+    return plain(value)
 
 
 def deviation(value: Value) -> Shown:

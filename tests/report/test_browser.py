@@ -10,6 +10,7 @@ import io
 import os
 import re
 import shutil
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -118,7 +119,7 @@ def test_sorting_by_mouse_and_by_keyboard(visit: Visit) -> None:
     assert numbers == sorted(numbers, reverse=True)
     visit.sort(2, "ascending")
     numbers = [float(text.split(" ")[0]) for text in visit.column(3) if text[:1].isdigit()]
-    assert numbers == sorted(numbers) and "sort=1.2.asc" in page.url
+    assert numbers == sorted(numbers) and "sort=3.2.asc" in page.url
     visit.sort(8, "descending", press=True)
     page.locator("button[type=reset]").click()
     page.wait_for_function("() => !location.hash.includes('sort')", timeout=5000)
@@ -137,6 +138,8 @@ def test_missing_values_stay_below_when_the_best_are_first(visit: Visit) -> None
     [
         ("family", "gradient modulation", [NASTY]),
         ("family", "trained apart", ["ensemble", "di_mml", "unimodal"]),
+        ("find", "dimml", ["di_mml"]),
+        ("find", "Di-MML", ["di_mml"]),
         ("find", "JOINT shuf", ["joint_shuffled_partner"]),
         ("find", "<script>", [NASTY]),
         ("find", "no such method", []),
@@ -152,6 +155,91 @@ def test_filters_of_rows(visit: Visit, name: str, choice: str, labels: list[str]
     assert [one for one in names if one] == labels
     if not labels:
         assert "No method passes the filters" in page.locator(ACCURACY).inner_text()
+
+
+def below_the_fold(page: Any) -> list[str]:
+    """Return what of the first answer does not lie on the first screen: its first rows' cells, all columns."""
+    return page.evaluate(
+        """() => [...document.querySelectorAll("table.board")[0].rows].slice(0, 5).flatMap((row) => [...row.cells])
+          .filter((cell) => { const box = cell.getBoundingClientRect();
+            return !box.width || box.bottom > innerHeight || box.right > innerWidth; })
+          .map((cell) => cell.textContent)"""
+    )
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844)])
+def test_the_answer_is_on_the_first_screen(browser: Any, results: Path, width: int, height: int) -> None:
+    one = Visit(browser, results, viewport={"width": width, "height": height})
+    page = one.go()
+    assert page.locator("table.board").first.get_attribute("data-name") == "answer"
+    assert below_the_fold(page) == []
+    assert page.locator("#filter-box").evaluate("box => box.open") == (width > 640)
+    page.locator("#filter-box").evaluate("box => { box.open = true; }")
+    page.add_style_tag(content="#answers { margin-top: 40rem; }")
+    assert below_the_fold(page) != []
+    one.context.close()
+
+
+def test_the_rule_reaches_every_table_and_heading(visit: Visit) -> None:
+    page = visit.go()
+    gap = 'table.board[data-name="competition_gap"]'
+    for rule, empty in (("val", [1]), ("test", [0, 1]), ("last", [])):
+        page.locator("#filters [name=rule]").select_option(rule)
+        rules = page.locator("table.board tr[data-rule]:visible").evaluate_all(
+            "rows => rows.map(r => r.dataset.rule)"
+        )
+        assert rules and set(rules) == {rule}
+        assert (page.locator(".headline:visible").count() > 0) == (rule == "last")
+        assert (page.locator(".not-computed:visible").count() > 0) == (rule != "last")
+        chosen = page.locator("#filters [name=rule] option:checked").inner_text()
+        assert set(page.locator(".epoch").all_inner_texts()) == {chosen}
+        texts = page.locator(gap).all_inner_texts()
+        assert [k for k, text in enumerate(texts) if "Not computed under this rule" in text] == empty
+    page.locator("#filters [name=find]").fill("no such method")
+    assert "No method passes the filters" in page.locator(gap).first.inner_text()
+
+
+def test_filters_reach_what_stands_above_and_below(visit: Visit) -> None:
+    page = visit.go()
+    heads = page.locator('table.board[data-name="all"] thead th:visible')
+    assert heads.count() == 3
+    page.locator("#filters [name=dataset]").select_option("avdigits")
+    assert heads.count() == 2 and page.locator("#overall .story:visible").count() == 0
+    assert page.locator(".answer:visible").count() == page.locator("nav a[data-dataset]:visible").count() == 1
+    page.locator("#filters [name=find]").fill("dimml")
+    assert page.locator("section details.one:visible").count() == 1
+    page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
+    folded = page.locator("section[data-dataset]:visible table:not(.board) tr[data-label]:visible")
+    assert set(folded.evaluate_all("rows => rows.map(row => row.dataset.label)")) == {"di_mml"}
+    headings = page.locator("section[data-dataset]:visible h2, .answer:visible h2").all_inner_texts()
+    assert len(headings) == 2 and all("dimml" in heading for heading in headings)
+    page.locator("button[type=reset]").click()
+    page.wait_for_function(
+        "() => document.querySelectorAll('section details.one[hidden]').length === 0", timeout=5000
+    )
+    assert heads.count() == 3
+
+
+def printed_pages(page: Path, folder: Path) -> int:
+    """Return how many pages Chromium prints of a file."""
+    paper = folder / "page.pdf"
+    where = [f"--user-data-dir={folder / 'profile'}", f"--print-to-pdf={paper}", page.as_uri()]
+    subprocess.run([browser_path(), "--headless", *FLAGS, *where], check=True, capture_output=True, timeout=120)
+    return len(re.findall(rb"/Type\s*/Page\b", paper.read_bytes()))
+
+
+def test_the_default_grid_prints_on_four_pages(tmp_path: Path) -> None:
+    if not browser_path():
+        pytest.skip("no Chromium on this machine")
+    methods = fake_runs.default_methods()
+    methods.insert(4, replace(methods[4], label="modality_dropout", method="modality_dropout"))
+    made = fake_runs.write_study(tmp_path / "results", [small(methods=methods), gabor(methods=methods)])
+    make_all(made, tmp_path / "cache", lambda line: None)
+    assert 1 <= printed_pages(made / "leaderboard.html", tmp_path) <= 4
+    as_on_screen = tmp_path / "screen.html"
+    text = (made / "leaderboard.html").read_text(encoding="utf-8")
+    as_on_screen.write_text(text.replace("@media print", "@media speech"), encoding="utf-8")
+    assert printed_pages(as_on_screen, tmp_path) > 4
 
 
 def test_filters_of_data_and_of_the_selection_rule(visit: Visit) -> None:
@@ -313,3 +401,5 @@ def test_it_prints(visit: Visit) -> None:
     assert paper[:5] == b"%PDF-" and len(paper) > 20_000
     page.emulate_media(media="print")
     assert not page.locator("#filters").is_visible() and page.locator(ACCURACY).is_visible()
+    assert page.locator(".answer table.board").first.is_visible() and page.locator("#reading").is_visible()
+    assert page.locator("footer .source").is_visible() and page.locator(".screen:visible").count() == 0

@@ -99,6 +99,13 @@ def test_without_a_script_the_headline_is_shown(page: str) -> None:
     assert '<form id="filters" role="search" aria-label="Filters" hidden>' in page
 
 
+def test_the_answer_comes_before_any_words(page: str) -> None:
+    first = [page.index(f'data-name="{name}"') for name in ("answer", "all", "accuracy", "competition_gap")]
+    assert first == sorted(first)
+    assert page.count('data-name="answer"') == page.count('class="answer"') == 2
+    assert page.rindex('data-name="answer"') < page.index('class="story')
+
+
 def test_details_tell_runs_curves_classes_configuration_and_how_to_make_it_again(results: Path, page: str) -> None:
     view = ResultSet.parse(read_plan(results), *make_frame(results, results))
     group = view.groups()[0]

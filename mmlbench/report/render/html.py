@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 from ...analysis.audit import AuditText
 from ...analysis.rows import Row, number
 from ..numbers import p_text
-from ..table import Column, Drawing, Heads, Number, Output, RankRange, Shown, Standing, Table, Value
+from ..table import Column, Drawing, Heads, Name, Number, Output, RankRange, Shown, Standing, Table, Value
 from ..text import clean
 from .svg import interval_svg
 
@@ -111,7 +111,7 @@ def html_cell(column: Column[Any], row: Any) -> HtmlCell:
         case RankRange():
             ends = {"data-low": str(value.low), "data-high": str(value.high)} if value.ranked else {}
             facts = {"data-order": number(value.low + value.high / 1000), **ends}
-            return HtmlCell(facts, Shown() if value.ranked else Shown("", (str(shown),)), _place(value))
+            return HtmlCell(facts, Shown("", shown.small if value.ranked else (shown.text,)), _place(value))
         case Number():
             return HtmlCell({"data-order": number(value.value)}, shown)
         case Drawing():
@@ -151,6 +151,7 @@ class _Line:
     name: str
     cells: Sequence[HtmlCell]
     board: BoardLine = field(default_factory=lambda: BoardLine("", {}, ""))
+    label: str = ""
 
 
 def _lines(columns: Sequence[Column[Any]], rows: Sequence[Any], board: Callable[[Any], BoardLine]) -> list[_Line]:
@@ -191,7 +192,8 @@ def table_html(table: Table[Any], caption: str = "") -> Markup:
             value = column.value(row)
             drawing = interval_svg(value) if isinstance(value, Drawing) else None
             cells.append(HtmlCell({"class": "bar" if drawing else css}, shown, drawing=drawing))
-        lines.append(_Line(str(first.shown(row)), cells))
+        names = first.value(row)
+        lines.append(_Line(str(first.shown(row)), cells, label=names.label if isinstance(names, Name) else ""))
     return render(
         "table.html.j2",
         caption=caption or f"{table.name.replace('_', ' ')} of {table.title}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...analysis.result_set import GroupKey, ResultSet
 from ...analysis.rows import Row, cell_text
@@ -119,8 +119,8 @@ def _columns(view: ResultSet, group: GroupKey) -> list[Column[Line]]:
         selection_column(),
         Column("group", "group", lambda line: _shown_row(line).rank_group, outputs=CSV_ONLY),
         rank_column(),
-        letters_column(),
-        Column("accuracy", "accuracy in %, 95 % interval", _accuracy, spread, fields=NUMBER),
+        replace(letters_column(), outputs=NOT_BOARD - {Output.TERMINAL}),
+        Column("accuracy", "accuracy in %, 95 % interval", accuracy_of, spread, fields=NUMBER),
         Column(
             "drawn",
             f"drawn, {100 * scale.low:.0f} to {100 * scale.high:.0f}",
@@ -138,7 +138,7 @@ def _columns(view: ResultSet, group: GroupKey) -> list[Column[Line]]:
         Column(
             "seconds",
             "seconds",
-            _seconds,
+            seconds_of,
             scaled(digits=0),
             help="training seconds of one seed, those of the runs that it reuses included",
             outputs=BOARD,
@@ -157,7 +157,7 @@ def _shown_row(line: Line) -> Row:
     return line.accuracy() or line.entry
 
 
-def _accuracy(line: Line) -> Value:
+def accuracy_of(line: Line) -> Value:
     """Return the fused accuracy or, where nothing is fused, those of the heads."""
     fused = line.accuracy()
     heads = [line.accuracy(modality, "own_head") for modality in line.view.modalities(line.group)]
@@ -199,7 +199,8 @@ def _own_head(modality: str) -> Column[Line]:
     )
 
 
-def _seconds(line: Line) -> Value:
+def seconds_of(line: Line) -> Value:
+    """Return the training seconds of one seed, and the runs that they include."""
     seconds, reused = line.view.seconds(line.group, line.entry.label)
     return Number(seconds, f"with {' and '.join(reused)}" if reused else "")
 

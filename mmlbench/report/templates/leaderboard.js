@@ -5,6 +5,7 @@
   const boards = [...document.querySelectorAll("table.board")];
   const headline = form.elements.rule.value;
   const tables = new Map();
+  const titles = [...document.querySelectorAll("#overall table.board thead th")].map((head) => head.dataset.key);
   let state = {}, quiet = false, opened = null;
 
   // ---- the view as an address: #?dataset=...&sort=3.0.desc&row=... --------------------------------------------
@@ -19,26 +20,50 @@
 
   // ---- filters -------------------------------------------------------------------------------------------------
   const value = (key) => form.elements[key].value;
-  const keep = (row, overall) => {
-    const words = value("find").trim().toLowerCase().split(/\s+/).filter(Boolean);
-    return (overall || row.dataset.rule === value("rule")) && (!value("family") || row.dataset.family === value("family"))
-      && words.every((word) => row.dataset.find.includes(word));
+  const folded = (text) => text.normalize("NFKC").toLowerCase().split(/\s+/).map((word) => word.replace(/[^\p{L}\p{N}]+/gu, "")).filter(Boolean);
+  const words = new WeakMap();  // of a row, punctuation folded: dimml finds di_mml
+  const passes = (row) => {
+    if (!words.has(row)) words.set(row, folded(row.dataset.find).join(" "));
+    return (!value("family") || row.dataset.family === value("family"))
+      && folded(value("find")).every((word) => words.get(row).includes(word));
   };
+  const chosen = (part) => (!value("dataset") || part.dataset.dataset === value("dataset"))
+    && (!value("split") || part.dataset.split === value("split"));
+  const keep = (row, board) => passes(row) && (board.dataset.name === "all"
+    ? [...row.cells].some((cell) => cell.dataset.order) : row.dataset.rule === value("rule"));
+  // Why a table is empty: rows that pass the other filters are there, but under other rules.
+  const why_empty = (rows) => (rows.some(passes) && !rows.some((row) => row.dataset.rule === value("rule"))
+    ? "Not computed under this rule." : "No method passes the filters.");
   const apply = () => {
-    for (const section of document.querySelectorAll("section[data-dataset]")) {
-      section.hidden = (value("dataset") && section.dataset.dataset !== value("dataset"))
-        || (value("split") && section.dataset.split !== value("split"));
-    }
+    for (const part of document.querySelectorAll("[data-dataset]:not(table)")) part.hidden = !chosen(part);
     let shown = 0;
     for (const [board, table] of tables) {
+      if (board.dataset.name === "all") {
+        for (const answer of document.querySelectorAll(".answer")) {
+          const place = titles.indexOf(answer.dataset.title);
+          if (place > 0) table.column(place).visible(!answer.hidden, false);
+        }
+      }
+      table.settings()[0].language.zeroRecords = why_empty(table.rows().nodes().toArray());
       table.draw();
       if (board.dataset.name === "accuracy" && !board.closest("section").hidden) {
         shown += table.rows({ search: "applied" }).nodes().length;
       }
     }
+    for (const part of document.querySelectorAll("section[data-dataset]")) {
+      const board = part.querySelector("table.board[data-name=accuracy]"), labels = new Map();
+      for (const row of tables.get(board).rows().nodes().toArray()) labels.set(row.dataset.label, passes(row));
+      for (const one of part.querySelectorAll("[data-label]")) {
+        if (!one.closest("table.board") && !one.closest("details.one .body")) one.hidden = labels.get(one.dataset.label) === false;
+      }
+    }
     document.body.classList.toggle("otherrule", value("rule") !== headline);
+    document.body.classList.toggle("somedata", Boolean(value("dataset") || value("split")));
+    const filters = [value("family"), value("find")].filter(Boolean).join(", ");
+    for (const one of document.querySelectorAll(".epoch")) one.textContent = form.elements.rule.selectedOptions[0].textContent;
+    for (const one of document.querySelectorAll(".filtered")) one.textContent = filters ? ` (only: ${filters})` : "";
     const rule = form.elements.rule.selectedOptions[0].textContent;
-    const other = value("rule") === headline ? "" : ` Numbers of the ${rule}; ranks, figures and details are of the headline.`;
+    const other = value("rule") === headline ? "" : ` Numbers of: ${rule}. Ranks and figures are not computed under this rule.`;
     said.textContent = `${shown} rows shown.${other}`;
   };
   for (const key of ["dataset", "split", "family", "rule", "find"]) {
@@ -73,7 +98,7 @@
       columnDefs: [{ targets: words, type: "string", orderSequence: ["asc", "desc", ""] }, { targets: "_all", type: "num", orderSequence: ["desc", "asc", ""] }],
       language: { zeroRecords: "No method passes the filters.", emptyTable: "Nothing here." },
     });
-    table.search.fixed("filters", (text, data, k) => keep(table.row(k).node(), board.dataset.name === "all"));
+    table.search.fixed("filters", (text, data, k) => keep(table.row(k).node(), board));
     table.on("order", () => {
       const order = table.order().filter((one) => one[1]);
       set("sort", order.length ? [place, order[0][0], order[0][1]].join(".") : "");
@@ -226,11 +251,11 @@
   boards.forEach(tools);
   document.documentElement.classList.add("script");
   form.hidden = false;
+  const box = document.getElementById("filter-box"), narrow = matchMedia("(max-width: 40rem)");
+  const fold = () => { box.open = !narrow.matches; };
+  box.hidden = false;
+  narrow.addEventListener("change", fold);
+  fold();
   restore();
   addEventListener("hashchange", () => { if (location.hash.startsWith("#?") || !location.hash) restore(); });
-  const unfold = [];
-  addEventListener("beforeprint", () => {
-    for (const one of document.querySelectorAll("details:not([open])")) { one.open = true; unfold.push(one); }
-  });
-  addEventListener("afterprint", () => { for (const one of unfold.splice(0)) one.open = false; });
 })();
