@@ -30,6 +30,7 @@ from . import config as configs
 from .plan import plan_key
 from .progress import Job, Progress, show_first_table, to_terminal
 from .run_spec import RunSpec
+from .training_progress import Trainings, interval
 from .tuning import Tuned
 from .yaml import read_mapping, readable
 
@@ -261,6 +262,7 @@ class Plan:
         for job in jobs:
             needed.setdefault(job.dataset, set()).add(job.stamp)
         Progress(jobs, needed, to_terminal, show_first_table).start()
+        Trainings(Path("results"), to_terminal).start()
 
     def priority(self, dataset: str) -> int:
         """Return the priority of a dataset's jobs: datasets are finished in the order of the config."""
@@ -353,6 +355,7 @@ def read(config: Mapping[str, Any], results: str | Path, files: Sequence[str | P
     """
     try:
         set_data_folders([results, "cache"])
+        interval()  # a wrong one is told before anything starts
         study = configs.study(config)
         results, plan, before = Path(results), study.plan(), {}
         with contextlib.suppress(DataError):

@@ -13,13 +13,14 @@ import torch
 
 from ..errors import DataError, LeaseLost
 from ..files import places_of
-from ..method import Method
+from ..method import Method, Stage
 from ..prepare.cache import Cache
 from ..registry.index import Index
 from ..storage.atomic import storage_error, write_arrays, write_json, write_text
 from ..storage.hashing import digest, file_digest
 from ..storage.lease import Lease
 from ..study.run_spec import RUN_SCHEMA, RunSpec
+from ..study.training_progress import Heartbeat
 from ..version import __version__
 from . import Stopped, checkpoint
 from .augmentation import augmentations_of
@@ -150,7 +151,17 @@ class Runner:
         self.energy = EnergyMeter(self.device)
         on_device(method, self.device)
         final = self._start(method, data)
-        outcome = self._train(method, data, final.evaluator)
+        with Heartbeat(self.results, self.spec.path, config) as heartbeat:
+            outcome = self._train(method, data, final.evaluator, heartbeat)
+            mechanism_counts = self._measure(method, outcome, final)
+        if not self._todo().up_to_date:
+            self._clear()
+            self._write(method, outcome, final, mechanism_counts, started)
+        else:  # it was brought here meanwhile (`mmlbench import`), and a complete run is never cleared
+            self.log(f"{self.spec.path} was completed by another process meanwhile")
+
+    def _measure(self, method: Method, outcome: Outcome, final: Final) -> dict[str, float]:
+        """Score and probe what each rule has picked; return how often each mechanism acted."""
         if not outcome.history.rows:  # nothing was trained: each rule takes what it picked in the reused runs
             for rule in outcome.chosen:
                 method.load_required(sources(self.spec, self.results, rule))
@@ -159,11 +170,7 @@ class Runner:
         self.clock.lap("train")
         for rule, state in outcome.chosen.items():
             final.add(rule, state)
-        if not self._todo().up_to_date:
-            self._clear()
-            self._write(method, outcome, final, mechanism_counts, started)
-        else:  # it was brought here meanwhile (`mmlbench import`), and a complete run is never cleared
-            self.log(f"{self.spec.path} was completed by another process meanwhile")
+        return mechanism_counts
 
     def _data(self) -> dict[str, PartData]:
         config = self.spec.config
@@ -219,13 +226,21 @@ class Runner:
             "device": self.device.type,
         }
 
-    def _train(self, method: Method, data: dict[str, PartData], evaluator: Evaluator) -> Outcome:
+    def _train(
+        self, method: Method, data: dict[str, PartData], evaluator: Evaluator, heartbeat: Heartbeat
+    ) -> Outcome:
         path, identity = self.folder / "checkpoint.npz", self._identity()
 
         def save(state: dict[str, Any]) -> None:
             self.clock.lap("train")
             header = {"identity": identity, "resumed": self.resumed, "seconds": self.clock.seconds}
             checkpoint.save(path, {**header, "state": state}, self.lease.whole)
+
+        progress = Progress(self.spec.config, self.log)
+
+        def report(stage: Stage, epoch: int, values: dict[str, float], left: int) -> None:
+            heartbeat.epoch_over(left)
+            progress(stage, epoch, values, left)
 
         trainer = Trainer(
             method,
@@ -236,7 +251,7 @@ class Runner:
             save=save,
             save_every=self.save_every,
             asked_to_stop=self._asked,
-            report=Progress(self.spec.config, self.log),
+            report=report,
             lap=self._lap,
         )
         kept = self._checkpoint(path, identity)
@@ -247,6 +262,7 @@ class Runner:
             stage, epoch, step = trainer.position
             name = trainer.stages[stage].name
             self.log(f"{self.spec.path} goes on from stage {name!r}, epoch {epoch}, step {step}")
+        heartbeat.begin(trainer.outcome.epochs, sum(stage.epochs for stage in trainer.stages))
         return trainer.run()
 
     def _checkpoint(self, path: Path, identity: dict[str, str]) -> dict[str, Any] | None:
