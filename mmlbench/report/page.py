@@ -22,6 +22,7 @@ from ..analysis.result_set import GroupKey, ResultSet
 from ..stats import Condition
 from ..storage.words import plural
 from . import literature, summary
+from .comparison import comparison_data
 from .details import Detail, detail_html
 from .notes import LETTER_WORDS, ONE_OF_ALL, RANK_WORDS, TARGET, far_notes, source_words
 from .numbers import named
@@ -45,7 +46,7 @@ from .tables.subsets import subsets_table
 Figures = dict[GroupKey, dict[str, Path]]
 Details = Mapping[tuple[GroupKey, str], Detail]
 #: The page stays below 2 MB: pictures, details and tables to unfold go into it up to these sizes, the rest is named.
-PICTURE_BYTES, DETAIL_BYTES, FOLD_BYTES = 600_000, 500_000, 300_000
+PICTURE_BYTES, DETAIL_BYTES, FOLD_BYTES, PAIR_BYTES = 600_000, 500_000, 300_000, 200_000
 #: A long table, such as accuracy per scene, is shown up to so many lines; all_tables.csv has them all.
 LINES = 300
 CAPTIONS = {
@@ -123,6 +124,7 @@ class Section:
     counts: str
     facts: str
     answer: Markup
+    pairs: str
     summary: Markup
     audit: Markup
     accuracy: Markup
@@ -135,10 +137,11 @@ class Section:
 
 @dataclass
 class Room:
-    """How many bytes of pictures and of details still fit on the page."""
+    """How many bytes of pictures, of details and of paired differences still fit on the page."""
 
     pictures: int
     details: int
+    pairs: int
 
 
 def write_page(view: ResultSet, path: Path, figures: Figures, details: Details, family_of: FamilyOf) -> str:
@@ -152,7 +155,7 @@ def write_page(view: ResultSet, path: Path, figures: Figures, details: Details, 
     scripts = [folder / "vendor" / "dataTables.min.js", folder / "templates" / "leaderboard.js"]
     sources = [script.read_text(encoding="utf-8").strip() for script in scripts]
     style = (folder / "templates" / "leaderboard.css").read_text(encoding="utf-8").strip()
-    published, room = read_published(), Room(PICTURE_BYTES, DETAIL_BYTES)
+    published, room = read_published(), Room(PICTURE_BYTES, DETAIL_BYTES, PAIR_BYTES)
     overall = overall_table(view)
     return render(
         "leaderboard.html.j2",
@@ -227,6 +230,7 @@ def _section(
         counts=counts,
         facts=facts,
         answer=answer_board(view, group, family_of),
+        pairs=_pairs(view, group, room),
         summary=notes_html(summary.headline_of(view, group)),
         audit=findings(audit),
         accuracy=accuracy_board(view, group, family_of),
@@ -236,6 +240,15 @@ def _section(
         details=_details(view, group, details, audit, room),
         folds=[literature.beside(view, group, published), *_folds(view, group, FOLD_BYTES // len(view.groups()))],
     )
+
+
+def _pairs(view: ResultSet, group: GroupKey, room: Room) -> str:
+    """Return what ticked methods are compared by, '' where the page has no room for it."""
+    data = comparison_data(view, group)
+    if len(data) > room.pairs:
+        return ""
+    room.pairs -= len(data)
+    return data
 
 
 def _picture(view: ResultSet, group: GroupKey, name: str, file: Path, room: Room, path: Path) -> Picture:

@@ -20,7 +20,10 @@ import fake_runs
 import pytest
 from fake_runs import gabor, small
 
+from mmlbench.analysis.result_set import ResultSet
 from mmlbench.report import make_all
+from mmlbench.report.numbers import p_text, signed
+from mmlbench.stats import holm, rank_intervals, separated_pairs
 
 pytestmark = pytest.mark.browser
 NASTY = '<script>alert("x")</script> & 50%_$\\{x}|`a`'
@@ -218,6 +221,59 @@ def test_filters_reach_what_stands_above_and_below(visit: Visit) -> None:
         "() => document.querySelectorAll('section details.one[hidden]').length === 0", timeout=5000
     )
     assert heads.count() == 3
+
+
+def side_by_side(page: Any, labels: tuple[str, ...]) -> dict[str, list[str]]:
+    """Tick methods of the first answer; return label -> cells of the comparison, on one line each."""
+    for label in labels:
+        page.locator("#answer-1").get_by_label(f"Compare {label}", exact=True).check()
+    rows = page.locator("#answer-1 .compare tbody tr")
+    cells = rows.evaluate_all(
+        """rows => rows.map((row) => [...row.cells].map(
+             (cell) => [...cell.childNodes].map((one) => one.textContent).join(" ")))"""
+    )
+    return {label: rest for label, *rest in cells}
+
+
+@pytest.mark.parametrize(
+    "labels", [("ensemble", "joint"), ("ensemble", "joint", "di_mml"), ("joint", NASTY, "di_mml")]
+)
+def test_ticked_methods_are_compared_by_the_rule_of_the_statistics(
+    visit: Visit, results: Path, labels: tuple[str, ...]
+) -> None:
+    page, view = visit.go(), ResultSet.open(results)
+    assert page.locator(".compare:visible").count() == 0
+    found, group = side_by_side(page, labels), view.groups()[0]
+    differences = [one for one in view.differences(group) if {one.first, one.second} <= set(labels)]
+    separated = separated_pairs(differences)
+    for label, rank in rank_intervals(labels, separated).items():
+        ends = f"{rank.low}" if rank.low == rank.high else f"{rank.low}–{rank.high}"
+        assert found[label][0] == ends
+    corrected = holm([one.p_value for one in differences])
+    order = list(found)
+    for one, p in zip(differences, corrected, strict=True):
+        pair = view.ranked_pairs(group)[one.first, one.second]
+        shown = f"{signed(pair.value)} [{signed(pair.ci_low)}, {signed(pair.ci_high)}] p {p_text(p)}"
+        assert found[one.first][2 + order.index(one.second)] == shown
+        turned = f"{signed(-pair.value)} [{signed(-pair.ci_high)}, {signed(-pair.ci_low)}] p {p_text(p)}"
+        assert found[one.second][2 + order.index(one.first)] == turned
+    address = page.url
+    assert "compare=" in address
+    page.locator("button[type=reset]").click()
+    page.wait_for_function("() => !location.hash.includes('compare')", timeout=5000)
+    assert page.locator(".compare:visible").count() == 0
+    visit.go("#" + address.split("#", 1)[1])
+    assert page.locator("#answer-1 .compare tbody tr").count() == len(labels), "the address brings it back"
+    page.locator("#filters [name=rule]").select_option("val")
+    assert page.locator(".compare:visible").count() == 0, "the differences are of the headline rule"
+
+
+def test_a_comparison_of_all_has_the_ranks_of_the_table(visit: Visit, results: Path) -> None:
+    view = ResultSet.open(results)
+    ranks = view.ranks(view.groups()[0])
+    found = side_by_side(visit.go(), tuple(ranks))
+    ends = {label: [cells[0].split("–")[0], cells[0].split("–")[-1]] for label, cells in found.items()}
+    assert ends == {label: [str(rank.interval.low), str(rank.interval.high)] for label, rank in ranks.items()}
 
 
 def printed_pages(page: Path, folder: Path) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -16,9 +17,11 @@ from mmlbench.analysis.all_tables import make_frame
 from mmlbench.analysis.pairs import parse_pairs
 from mmlbench.analysis.result_set import ResultSet
 from mmlbench.errors import DataError
+from mmlbench.report.comparison import comparison_data
 from mmlbench.report.render.csv import csv_text
 from mmlbench.report.render.markdown import markdown
 from mmlbench.report.tables.accuracy import accuracy_table
+from mmlbench.stats import rank_intervals, separated_pairs
 from mmlbench.storage.atomic import read_json
 
 
@@ -90,3 +93,31 @@ def test_a_damaged_pairwise_csv_is_refused(tmp_path: Path) -> None:
         parse_pairs(text.replace("p_adjusted", "p", 1))
     with pytest.raises(DataError, match="can't be read"):
         parse_pairs(text.replace(f",{pairs[0].n_test}\n", ",many\n", 1))
+
+
+def test_the_page_has_the_differences_of_pairwise_csv(view: ResultSet) -> None:
+    (group,) = view.groups()
+    data = json.loads(comparison_data(view, group))
+    found = view.ranked_pairs(group)
+    assert data["labels"] == [row.label for row in view.of(group, "accuracy", "accuracy", "last") if row.rank_group]
+    assert data["ranked"] == any(row.n_seeds != 1 for row in view.entries(group)) and len(data["pairs"]) == len(found)
+    for first, second, *numbers in data["pairs"]:
+        pair = found[data["labels"][first], data["labels"][second]]
+        assert numbers == [pair.value, pair.ci_low, pair.ci_high, pair.p_value]
+    assert comparison_data(replace(view, rows=[]), group) == ""
+
+
+def test_the_ranks_of_some_are_those_of_a_study_of_these_alone(tmp_path: Path) -> None:
+    """What the page computes of ticked methods: the same as if the others had not been run."""
+    methods = fake_runs.default_methods()
+    for name, chosen in (("all", methods), ("some", [one for one in methods if one.label != "ogm_ge"])):
+        fake_runs.write_study(tmp_path / name, [small(methods=chosen, groups=())])
+    both = [tmp_path / name for name in ("all", "some")]
+    every, some = (ResultSet.parse(read_json(one / "plan.json"), *make_frame(one, one)) for one in both)
+    (group,) = some.groups()
+    names = list(some.ranks(group))
+    chosen_pairs = [one for one in every.differences(group) if {one.first, one.second} <= set(names)]
+    ranks = rank_intervals(names, separated_pairs(chosen_pairs))
+    assert {row.label: row.rank_group for row in some.entries(group) if row.rank_group} == {
+        name: rank.low for name, rank in ranks.items()
+    }

@@ -77,6 +77,10 @@
     state = {};
     write();
     for (const [, table] of tables) table.order([]).draw();
+    for (const one of compares) {
+      for (const box of one.boxes) box.checked = false;
+      one.draw();
+    }
     apply();
   }));
   const copy = (text, button) => {
@@ -185,6 +189,83 @@
     board.closest(".scroll").before(bar);
   };
 
+  // ---- ticked methods side by side -----------------------------------------------------------------------------
+  const make = (name, text, facts = {}) => Object.assign(document.createElement(name), { textContent: text ?? "" }, facts);
+  const signed = (x) => { const text = Math.abs(x).toFixed(1); return Number(text) === 0 ? text : (x > 0 ? "+" : "\u2212") + text; };
+  const p_text = (p) => (p < 0.001 ? "<.001" : p < 0.9995 ? p.toFixed(3).replace(/^0/, "") : "1");
+  // Holm's step-down, as mmlbench/stats/compare.py has it.
+  const holm = (raw) => {
+    const adjusted = new Array(raw.length), order = raw.map((_, k) => k).sort((a, b) => raw[a] - raw[b] || a - b);
+    let most = 0;
+    order.forEach((k, step) => { most = Math.max(most, raw[k] * (raw.length - step)); adjusted[k] = Math.min(1, most); });
+    return adjusted;
+  };
+  // The ranks among the ticked labels alone, as mmlbench/stats/ranks.py has them: the pairs are corrected for their number.
+  const compared = (data, ticked) => {
+    const pairs = data.pairs.filter(([i, j]) => ticked.includes(data.labels[i]) && ticked.includes(data.labels[j]));
+    const adjusted = holm(pairs.map((pair) => pair[5] ?? 1));
+    const ranks = new Map(ticked.map((label) => [label, { low: 1, high: ticked.length }])), cells = new Map();
+    pairs.forEach(([i, j, value, low, high], k) => {
+      const [one, other] = [data.labels[i], data.labels[j]];
+      if (value === null) return;
+      const p = data.ranked ? adjusted[k] : null;
+      cells.set(JSON.stringify([one, other]), { value, low, high, p });
+      cells.set(JSON.stringify([other, one]), { value: -value, low: high === null ? null : -high, high: low === null ? null : -low, p });
+      if (adjusted[k] < 0.05 && value) {
+        ranks.get(value > 0 ? other : one).low += 1;
+        ranks.get(value > 0 ? one : other).high -= 1;
+      }
+    });
+    return { ranks, cells };
+  };
+  const show = (panel, board, data, ticked) => {
+    panel.hidden = ticked.length < 2;
+    panel.replaceChildren();
+    if (panel.hidden) return;
+    const { ranks, cells } = compared(data, ticked);
+    const table = make("table"), head = table.createTHead().insertRow(), lines = table.createTBody();
+    table.setAttribute("aria-label", "paired differences of the ticked methods");
+    for (const word of ["method", `rank of ${ticked.length}`, "accuracy %", ...ticked.map((label) => `minus ${label}`)]) head.append(make("th", word, { scope: "col" }));
+    for (const label of ticked) {
+      const { low, high } = ranks.get(label), row = lines.insertRow();
+      const ours = [...board.tBodies[0].rows].find((one) => one.dataset.label === label && one.dataset.rule === headline);
+      row.dataset.label = label;
+      row.append(make("th", label, { scope: "row" }), make("td", !data.ranked ? "not ranked" : low === high ? `${low}` : `${low}\u2013${high}`));
+      row.append(make("td", ours ? clean(ours.cells[2]) : ""));
+      for (const other of ticked) {
+        const found = cells.get(JSON.stringify([label, other])), cell = row.insertCell();
+        if (!found) continue;
+        cell.append(signed(found.value));
+        const ends = found.low === null ? [] : [`[${signed(found.low)}, ${signed(found.high)}]`];
+        for (const word of [...ends, ...(found.p === null ? [] : [`p ${p_text(found.p)}`])]) cell.append(make("small", word));
+      }
+    }
+    const scroll = make("div", "", { className: "scroll", tabIndex: 0 });
+    scroll.append(table);
+    const about = `Compared: ${ticked.length} methods. Row minus column in points, with the 95 % interval of this one comparison; p and ranks are corrected for these ${ticked.length * (ticked.length - 1) / 2} pairs alone (Holm).`;
+    panel.append(scroll, make("p", `${about} Choosing methods after a look at the results makes p too small.`, { className: "soft" }));
+  };
+  const compares = [];
+  for (const answer of document.querySelectorAll(".answer")) {
+    if (!answer.dataset.pairs) continue;
+    const data = JSON.parse(answer.dataset.pairs), board = answer.querySelector("table.board"), panel = answer.querySelector(".compare");
+    const boxes = [];
+    for (const row of board.tBodies[0].rows) {
+      if (row.dataset.rule !== headline || !data.labels.includes(row.dataset.label)) continue;
+      const box = make("input", "", { type: "checkbox", value: row.dataset.row });
+      box.setAttribute("aria-label", `Compare ${row.dataset.label}`);
+      box.dataset.label = row.dataset.label;
+      box.addEventListener("click", (event) => event.stopPropagation());
+      box.addEventListener("change", () => {
+        set("compare", compares.flatMap((one) => one.boxes).filter((one) => one.checked).map((one) => one.value).join("."));
+        compares.forEach((one) => one.draw());
+      });
+      row.cells[0].prepend(box);
+      boxes.push(box);
+    }
+    compares.push({ boxes, draw: () => show(panel, board, data, boxes.filter((one) => one.checked).map((one) => one.dataset.label)) });
+  }
+
   // ---- a row's details -----------------------------------------------------------------------------------------
   const close = () => {
     if (!opened) return;
@@ -239,6 +320,11 @@
     for (const [board, table] of tables) {
       const fits = board === wanted && ["asc", "desc"].includes(direction) && Number(column) < table.columns().count();
       table.order(fits ? [[Number(column), direction]] : []);
+    }
+    const ticked = new Set((state.compare ?? "").split("."));
+    for (const one of compares) {
+      for (const box of one.boxes) box.checked = ticked.has(box.value);
+      one.draw();
     }
     apply();
     const row = state.row;
