@@ -245,7 +245,7 @@ def _failed(job: str, log: Path, request: Any, state: str, node: str) -> Finding
             time.sleep(1.0)
     where = f"job {job} on {node or 'no node'} failed: "
     if cause in ("setup", "srun", "folder", "python", "write"):
-        what, _, fix = messages.on_node(cause, script.message(message), str(log.parent)).rpartition(": ")
-        return Finding("wrong", "test job", where + what, fix[:1].upper() + fix[1:])
+        trouble = messages.on_node(cause, script.message(message), str(log.parent))
+        return Finding("wrong", "test job", where + trouble.what, trouble.fix[:1].upper() + trouble.fix[1:])
     last = " ".join(message.splitlines()[-2:]) or f"{state or 'gone'}, and it left no log"
     return Finding("wrong", "test job", where + last, "Install this where all nodes see it")

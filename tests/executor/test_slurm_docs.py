@@ -34,6 +34,11 @@ def pieces(node):
     return [part.strip() for part in head.split("\0") if part.strip()]
 
 
+def is_trouble(node):
+    """Return whether a piece of code makes a `Trouble` of what happened and its fix."""
+    return isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Trouble" and len(node.args) == 2
+
+
 def sentences():
     """Yield (function, fixed parts) of every sentence."""
     for module, functions in SPEAKERS.items():
@@ -43,6 +48,7 @@ def sentences():
                 id(p) for n in ast.walk(function) if isinstance(n, ast.JoinedStr) for p in ast.walk(n) if p is not n
             }
             patterns = {id(n.elts[0]) for n in ast.walk(function) if isinstance(n, ast.Tuple) and len(n.elts) == 2}
+            patterns |= {id(n.args[1]) for n in ast.walk(function) if is_trouble(n)}  # what to do about it
             skip = inner | patterns | {id(n.body[0].value) for n in [function] if isinstance(n.body[0], ast.Expr)}
             for node in ast.walk(function):
                 text = isinstance(node, ast.JoinedStr) or (

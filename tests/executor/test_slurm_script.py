@@ -116,6 +116,15 @@ def test_each_is_said_and_no_other(tmp_path, log, words):
     assert words in look([one], Answers(j0=("FAILED", "None"))).ill[0]
 
 
+@pytest.mark.parametrize("thing", ["/x", "/a: b", "load: cuda"])
+@pytest.mark.parametrize("cause", ["folder", "write", "setup", "srun", "python"])
+def test_what_a_node_lacks_and_its_fix_are_told_apart(cause, thing):
+    found = messages.on_node(cause, (cause, 1, thing), thing)
+    plain = messages.on_node(cause, (cause, 1, "x"), "x")
+    assert found.fix == plain.fix and found.fix and str(found) == f"{found.what}: {found.fix}"
+    assert thing in found.what or cause in ("srun", "python")
+
+
 class Seeing(Answers):
     """A SLURM whose node answers with an exit code what it sees."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from .cluster import Offer
@@ -115,11 +116,22 @@ def why(cause: str, live: Live, detail: str = "", log: str = "") -> str:
         "failed": "SLURM says that it failed, and it left no result",
     }
     cause = "lowered" if cause == "timeout" and minutes < request.minutes else cause
-    text = texts[cause] if cause in texts else on_node(cause, message(log), _folder(live))
+    text = texts[cause] if cause in texts else str(on_node(cause, message(log), _folder(live)))
     return text + (f" ({detail})" if detail else "")
 
 
-def on_node(cause: str, found: tuple[str, int, str] | None, folder: str) -> str:
+@dataclass(frozen=True)
+class Trouble:
+    """Why something can't be done, and what to do about it."""
+
+    what: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.fix}"
+
+
+def on_node(cause: str, found: tuple[str, int, str] | None, folder: str) -> Trouble:
     """Return why a node could start nothing, with what to do about it.
 
     Args:
@@ -128,11 +140,13 @@ def on_node(cause: str, found: tuple[str, int, str] | None, folder: str) -> str:
     _, code, thing = found or ("", 0, "")
     how = f"failed with exit code {code}" if code else "ends the script"
     return {
-        "folder": f"the node can't see {thing or Path.cwd()}: work in a folder that all nodes share",
-        "write": f"the node can't write in {folder}: is it full, or shared for reading alone",
-        "setup": f"the setup line {thing!r} {how} on the node: correct submitit-setup",
-        "srun": "srun is not found on the node after the setup lines: correct submitit-setup",
-        "python": f"the node can't start {sys.executable}: install it where all nodes see it, or see submitit-setup",
+        "folder": Trouble(f"the node can't see {thing or Path.cwd()}", "work in a folder that all nodes share"),
+        "write": Trouble(f"the node can't write in {folder}", "is it full, or shared for reading alone"),
+        "setup": Trouble(f"the setup line {thing!r} {how} on the node", "correct submitit-setup"),
+        "srun": Trouble("srun is not found on the node after the setup lines", "correct submitit-setup"),
+        "python": Trouble(
+            f"the node can't start {sys.executable}", "install it where all nodes see it, or see submitit-setup"
+        ),
     }[cause]
 
 
