@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from interval_coverage import two_part_bounds
 
-from mmlbench.analysis.gaps import probe_gap
+from mmlbench.analysis.competition_gap import probe_gap
 from mmlbench.analysis.row_builders import common_seeds
 from mmlbench.results.groups import Group
 from mmlbench.results.load import load

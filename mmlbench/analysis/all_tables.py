@@ -18,9 +18,9 @@ from ..results.scored_run import ScoredRun
 from ..stats import Estimate
 from ..study.regroup import Regroup
 from .accuracy import accuracy_rows, entry_notes, group_rows, heads_of, subset_rows
+from .competition_gap import gap_rows
 from .costs import epochs_of, seconds_of, summed, train_flops_of
 from .estimate_words import estimate_notes
-from .gaps import gap_rows
 from .literature import read_published
 from .measures import class_rows, fusion_gain_rows, measure_rows, reliance_rows
 from .overall import overall_rows

@@ -17,7 +17,7 @@ from report_rows import bits, folder_of, groups_of, one
 from rich.console import Console
 
 from mmlbench.analysis.all_tables import Group, make_frame
-from mmlbench.analysis.gaps import ratio
+from mmlbench.analysis.competition_gap import ratio
 from mmlbench.analysis.result_set import ResultSet
 from mmlbench.analysis.rows import Row, parse_rows
 from mmlbench.errors import DataError
