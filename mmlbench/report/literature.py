@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -13,13 +13,14 @@ from ..analysis.result_set import GroupKey, ResultSet
 from ..analysis.rows import Row
 from .numbers import interval, percent, signed
 from .render.html import folded, render, table_html
-from .render.svg import interval_svg
+from .render.svg import dots_svg, interval_svg
 from .table import Drawing, Scale, text_table
 
 INTRODUCTION = (
-    "Accuracy in % as papers and repositories print it for one dataset and method, with the source of each number. "
-    "They differ in front end, test samples and the epoch that is chosen, so the spread is the message: a difference "
-    "between two papers says little about two methods. 'Second hand' marks a number read in notes, not in the source."
+    "Accuracy in % as papers and repositories print it for one dataset and method. They differ in front end, test "
+    "samples and the epoch that is chosen. So the spread is the message: a difference between two papers says little "
+    "about two methods. A ring is a printed number, a diamond this study's under its own rule, with its interval. "
+    "'Second hand' marks a number read in notes, not in the source."
 )
 
 
@@ -44,16 +45,71 @@ def beside(view: ResultSet, group: GroupKey, figures: Sequence[PublishedResult])
     return folded("Published numbers beside these", table_html(table, "published numbers beside ours"))
 
 
+@dataclass(frozen=True)
+class PlotLine:
+    """A line of a dataset's dot plot: what is printed for one method, and what this study has."""
+
+    method: str
+    theirs: str
+    ours: str
+    drawing: Markup
+
+
+@dataclass(frozen=True)
+class Plot:
+    """The dot plot of a dataset, and its sources one by one; `low` and `high` are the ends of its axis in %."""
+
+    dataset: str
+    low: float
+    high: float
+    lines: Sequence[PlotLine]
+    sources: Sequence[Markup]
+
+
 def section(view: ResultSet, figures: Sequence[PublishedResult]) -> Markup:
-    """Return the section with the spread of every cell that two sources print, ours included."""
+    """Return the section with the spread of every cell that two sources print, ours included: a plot a dataset."""
     if not figures:
         return Markup()
-    folds = []
+    of: dict[str, dict[str, list[PublishedResult]]] = {}
     for (dataset, method), found in cells(list(figures)).items():
+        of.setdefault(dataset, {})[method] = found
+    ours_first = sorted(of, key=lambda dataset: dataset not in {group[0] for group in view.groups()})
+    return render(
+        "literature.html.j2",
+        introduction=INTRODUCTION,
+        plots=[_plot(view, dataset, of[dataset]) for dataset in ours_first],
+    )
+
+
+def _plot(view: ResultSet, dataset: str, methods: Mapping[str, Sequence[PublishedResult]]) -> Plot:
+    theirs = {method: _rows(found) for method, found in methods.items()}
+    ours = {method: _ours(view, dataset, method) for method in methods}
+    scale = Scale.around([row for rows in (*theirs.values(), *ours.values()) for row in rows])
+    lines, sources = [], []
+    for method, found in methods.items():
         values = [figure.value for figure in found]
-        title = f"{method} on {dataset}: {min(values):.1f} to {max(values):.1f} % in {len(values)} sources"
-        folds.append(folded(title, _cell(view, dataset, method, found)))
-    return render("literature.html.j2", introduction=INTRODUCTION, folds=folds)
+        spread = f"{min(values):.1f} to {max(values):.1f} %"
+        ends = " ".join(percent(row.value) for row in ours[method])
+        drawing = dots_svg(theirs[method], ours[method], scale)
+        lines.append(PlotLine(method, f"{spread} in {len(values)} sources", ends, drawing))
+        title = f"{method} on {dataset}: {spread} in {len(values)} sources"
+        sources.append(folded(title, _cell(view, dataset, method, found)))
+    return Plot(dataset, 100 * scale.low, 100 * scale.high, lines, sources)
+
+
+def _rows(found: Sequence[PublishedResult]) -> list[Row]:
+    return [Row("", value=figure.value / 100, unit="fraction", label=figure.source.key) for figure in found]
+
+
+def _ours(view: ResultSet, dataset: str, method: str) -> list[Row]:
+    """Return this study's accuracies of a method on a dataset, on every split."""
+    return [
+        row
+        for group in view.groups()
+        if group[0] == dataset
+        for entry in view.entries(group)
+        if entry.method == method and (row := view.find(group, entry.label, "accuracy")) is not None
+    ]
 
 
 @dataclass(frozen=True)
@@ -70,14 +126,7 @@ class Source:
 
 def _cell(view: ResultSet, dataset: str, method: str, found: Sequence[PublishedResult]) -> Markup:
     """Return one cell: a line per source with its number drawn, then ours."""
-    ours = [
-        row
-        for group in view.groups()
-        if group[0] == dataset
-        for entry in view.entries(group)
-        if entry.method == method and (row := view.find(group, entry.label, "accuracy")) is not None
-    ]
-    theirs = [Row("", value=figure.value / 100, unit="fraction", label=figure.source.key) for figure in found]
+    ours, theirs = _ours(view, dataset, method), _rows(found)
     scale = Scale.around([*theirs, *ours])
     lines = []
     for figure, row in zip(found, theirs, strict=True):

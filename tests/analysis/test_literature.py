@@ -131,6 +131,10 @@ def test_ours_stand_beside_theirs_and_in_the_spread(tmp_path: Path) -> None:
     assert "&lt;b&gt;B&lt;/b&gt;" in text and "<b>B" not in text
     page = literature.section(view, [fair, other])
     assert "joint on cremad: 60.0 to 67.0 % in 2 sources" in page and "this study, official, embedded, last" in page
+    assert page.count('class="theirs"') == 2 and page.count('<path class="ours"') == 1
+    assert page.count('class="plot"') == 1 and '<line class="ours"' in page
+    nothing = literature.section(ResultSet("x", "last", "joint", [], []), [fair, other])
+    assert nothing.count('class="theirs"') == 2 and 'class="ours"' not in nothing
     assert "not run" in literature.section(ResultSet("x", "last", "joint", [], []), [fair, other])
 
 

@@ -208,6 +208,7 @@ def test_filters_reach_what_stands_above_and_below(visit: Visit) -> None:
     assert heads.count() == 3
     page.locator("#filters [name=dataset]").select_option("avdigits")
     assert heads.count() == 2 and page.locator("#overall .story:visible").count() == 0
+    assert page.locator("#literature .plot:visible").count() == 0, "nothing is printed on this dataset"
     assert page.locator(".answer:visible").count() == page.locator("nav a[data-dataset]:visible").count() == 1
     page.locator("#filters [name=find]").fill("dimml")
     assert page.locator("section details.one:visible").count() == 1

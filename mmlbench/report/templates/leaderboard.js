@@ -28,7 +28,7 @@
       && folded(value("find")).every((word) => words.get(row).includes(word));
   };
   const chosen = (part) => (!value("dataset") || part.dataset.dataset === value("dataset"))
-    && (!value("split") || part.dataset.split === value("split"));
+    && (!value("split") || part.dataset.split === undefined || part.dataset.split === value("split"));
   const keep = (row, board) => passes(row) && (board.dataset.name === "all"
     ? [...row.cells].some((cell) => cell.dataset.order) : row.dataset.rule === value("rule"));
   // Why a table is empty: rows that pass the other filters are there, but under other rules.
