@@ -16,9 +16,9 @@ import mini_views
 import pytest
 from bad_input import refused
 
+from mmlbench.api.downloads import download, state
 from mmlbench.cli import fetch as module
 from mmlbench.cli import main
-from mmlbench.cli.fetch import download, state
 from mmlbench.dataset import Download
 from mmlbench.errors import DataError
 from mmlbench.registry.index import load_index
