@@ -362,14 +362,6 @@ def _kept(source: Source, key: str) -> list[Entry] | None:
         return None
 
 
-def known_index() -> Index:
-    """Return the index of those plug-ins that were described before; nothing is imported for it."""
-    found = sources()
-    located = _neighbours(found)
-    kept = (_kept(source, _key(source, located)) for source in found)
-    return Index(entry for entries in kept for entry in entries or ())
-
-
 def load_index() -> Index:
     """Return the index of all plug-ins, importing (in a child process) only what is new or edited.
 

@@ -37,7 +37,7 @@ from ..storage.atomic import json_text, read_json, storage_error, whole, write_j
 from ..storage.temporaries import temporary_folder
 from .verify import verify_run
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 # ---- packing ---------------------------------------------------------------------------------------------------
@@ -277,13 +277,7 @@ def _merged_plan(plan: dict[str, Any], results: Path, archive: Path) -> dict[str
 
 
 def _merged_facts(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
-    """Return what both plans say of their methods and datasets, ours first; {} where neither says it.
-
-    Raises:
-        DataError: one plan is of before plans said it, and the index has not kept what it needs.
-    """
-    if "methods" not in ours and "methods" not in theirs:
-        return {}
+    """Return what both plans say of their methods and datasets, ours first."""
     mine, other = Facts.of_plan(ours), Facts.of_plan(theirs)
     groups = {
         name: {**other.groups.get(name, {}), **mine.groups.get(name, {})} for name in (*mine.groups, *other.groups)

@@ -15,7 +15,7 @@ _OPTIONS = {"missing": (FEATURES, INPUTS, NOTHING), "probe": (FEATURES, INPUTS, 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Facts of run.json's `evaluation`; what is as for most methods is left out there.
+    """Facts of run.json's `evaluation`.
 
     Attributes:
         missing: what takes the place of a missing modality in the subset predictions: a value in place of its
@@ -29,9 +29,8 @@ class Evaluation:
     reason: str = ""
 
     def plain(self) -> dict[str, str]:
-        """Return what differs from the default, as run.json has it."""
-        default = asdict(Evaluation())
-        return {name: value for name, value in asdict(self).items() if value != default[name]}
+        """Return it as run.json has it."""
+        return asdict(self)
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> Evaluation:
@@ -40,12 +39,12 @@ class Evaluation:
         Raises:
             DataError: it has another form.
         """
-        found = record.get("evaluation", {})
+        found = record.get("evaluation")
         names = set(asdict(cls()))
-        if not isinstance(found, Mapping) or not set(found) <= names or not all(map(_is_text, found.values())):
+        if not isinstance(found, Mapping) or set(found) != names or not all(map(_is_text, found.values())):
             raise DataError(f"{record.get('run')}: run.json has another `evaluation`", "Make the run again")
         for name, options in _OPTIONS.items():
-            if found.get(name, FEATURES) not in options:
+            if found[name] not in options:
                 what = f"{record.get('run')}: `evaluation` of run.json says {name} {found[name]!r}"
                 raise DataError(what, "Make the run again")
         return cls(**found)

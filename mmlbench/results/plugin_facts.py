@@ -9,11 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import DataError
 from ..files import is_content, short
-from ..registry.index import known_index
-from ..study.facts import facts_of, group_names
-from ..study.plan import MethodFacts, Plan, parse_plan
+from ..study.plan import MethodFacts, parse_plan
 
 #: Trained apart: what a gap is measured from. Joint training with a shuffled partner: what a gap is compared with.
 ALONE, CONTROL, ENSEMBLE, JOINT = "unimodal", "joint_shuffled_partner", "ensemble", "joint"
@@ -29,15 +26,13 @@ class Facts:
 
     @classmethod
     def of_plan(cls, plan: Mapping[str, Any]) -> Facts:
-        """Take what a plan says; for one of before plans said it, what the plug-in index has kept.
+        """Take what a plan says.
 
         Raises:
-            DataError: a method or dataset of such an older plan is not in the index; nothing is imported to find out.
+            DataError: as `parse_plan`.
         """
         parsed = parse_plan(dict(plan), "plan.json")
-        if parsed.methods is not None and parsed.datasets is not None:
-            return cls(parsed.methods, parsed.datasets)
-        return cls(*_kept(parsed))
+        return cls(parsed.methods, parsed.datasets)
 
     def shown_params(self, method: str, params: Mapping[str, Any]) -> str:
         """Return the parameters that differ from the defaults, 'a=1;b=2'."""
@@ -64,19 +59,3 @@ class Facts:
         """Whether a method's encoders are those trained alone, so that its gap is zero by construction."""
         facts = self.methods[method]
         return method == ALONE or (not facts.trains_encoders and ALONE in facts.requires)
-
-
-def _kept(plan: Plan) -> tuple[dict[str, MethodFacts], dict[str, dict[str, str]]]:
-    """Return the same for a plan that was written before plans said it, from descriptions made earlier."""
-    index = known_index()
-    methods = {cell.config.method for cell in plan.cells}
-    splits = {(cell.config.dataset, cell.config.split) for cell in plan.cells}
-    try:
-        return facts_of(index, methods), group_names(index, splits)
-    except DataError as error:
-        what = f"this plan was written by an earlier mmlbench and does not say what its methods are; {error.what}"
-        fix = (
-            "Type the snakemake command again; or, of an imported study whose plug-ins lie in a folder of yours: "
-            "export MMLBENCH_PLUGINS=FOLDER, then mmlbench list, then mmlbench tables"
-        )
-        raise DataError(what, fix) from None

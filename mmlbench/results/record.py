@@ -10,6 +10,7 @@ from typing import Any
 
 from ..dataset import PARTS
 from ..errors import brief
+from ..files import is_content
 from .evaluation import FEATURES, INPUTS, NOTHING, Evaluation
 from .logits_key import LOGITS
 from ..storage.form import EXACT, HEX16, RUN, SHA256, WORD, Item
@@ -25,13 +26,19 @@ LISTED = rf"history\.csv|predictions\.npz|epochs\.npz|probe\.npz|weights-({'|'.j
 STAMP = re.compile(r"done-[0-9a-f]{10}")
 #: Files of ours beside the run's own: of a process that works on it, or that was killed.
 WORKING = re.compile(r"\.[\w.-]+\.tmp|\.lease\.[\w.-]+|\.nfs\w+")
+#: What a dataset may ask for.
+TASKS = (CLASSIFICATION,) = ("classification",)
+#: In which numbers a run may be calculated.
+DTYPES = ("float32", "bfloat16")
+#: Where a run can be made.
+DEVICES = ("cpu", "cuda")
 STAGE = r"[^\0]{1,100}"
 #: More samples than any test set has, and more classes: what says so wants memory.
 MOST_SAMPLES, MOST_CLASSES = 10**8, 10**6
 KEYS = (
     "schema", "run", "config", "config_hash", "data_fingerprint", "code", "packages", "modalities", "class_names",
     "counts", "parameters", "flops", "sample_passes", "epochs", "logits", "selected", "mechanisms", "probe",
-    "requires", "bayes", "evaluation", "tuning", "notes", "files",
+    "requires", "bayes", "evaluation", "notes", "task", "lengths", "arithmetic", "contents", "files", "record_hash",
 )  # fmt: skip
 
 
@@ -71,6 +78,38 @@ class Code:
 
 
 @dataclass(frozen=True)
+class Arithmetic:
+    """In which arithmetic a run was made: what decides its bits beside data and code.
+
+    Attributes:
+        device: cpu or cuda. dtype: of parameters and inputs. forward: of the forward pass (autocast).
+        threads: of the CPU. deterministic: whether the same input gives the same bits. tf32: whether products of
+            matrices may be rounded to TensorFloat-32.
+    """
+
+    device: str
+    dtype: str
+    forward: str
+    threads: int
+    deterministic: bool
+    tf32: bool
+
+
+@dataclass(frozen=True)
+class Contents:
+    """sha256 of what a run read.
+
+    Attributes:
+        arrays: of each modality's array in the prepared cache. split: of the table of the split.
+        weights: of each file of weights, '<modality>.<parameter of its encoder>' -> hash.
+    """
+
+    arrays: Mapping[str, str]
+    split: str
+    weights: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class RunRecord:
     """run.json: what determines a run, what it measured, and a hash of every other file of its folder."""
 
@@ -94,8 +133,11 @@ class RunRecord:
     requires: Mapping[str, Reused]
     bayes: Mapping[str, float]
     evaluation: Evaluation
-    trials: int
     notes: tuple[str, ...]
+    task: str
+    lengths: Mapping[str, int]
+    arithmetic: Arithmetic
+    contents: Contents
     files: Mapping[str, str]
     record_hash: str
 
@@ -160,7 +202,7 @@ def parse_record(value: Any, file: Path) -> RunRecord:
     schema = value.get("schema") if isinstance(value, dict) else None
     if type(schema) is not int or schema != RUN_SCHEMA:
         top.fail(f"has the unknown schema {brief(schema)}; this version reads {RUN_SCHEMA}")
-    found = top.fields(KEYS, ("record_hash",))
+    found = top.fields(KEYS)
     config = parse_config(found["config"])
     if found["config_hash"].text("a hash", HEX16) != config.hash:
         found["config_hash"].fail("was changed: its configuration does not have its hash")
@@ -189,10 +231,13 @@ def parse_record(value: Any, file: Path) -> RunRecord:
         requires={name: _reused(one) for name, one in found["requires"].named().items()},
         bayes={name: one.number(0, 1) for name, one in found["bayes"].named().items()},
         evaluation=_evaluation(found["evaluation"]),
-        trials=found["tuning"].fields(("trials",))["trials"].integer(),
         notes=tuple(one.text("a sentence", most=20_000) for one in found["notes"].each("sentence")),
+        task=found["task"].one_of(TASKS),
+        lengths=_lengths(found["lengths"], modalities),
+        arithmetic=_arithmetic(found["arithmetic"], config),
+        contents=_contents(found["contents"], config, modalities),
         files=_files(found["files"]),
-        record_hash=found["record_hash"].text("a hash", HEX16) if "record_hash" in found else "",
+        record_hash=found["record_hash"].text("a hash", HEX16),
     )
 
 
@@ -217,13 +262,59 @@ def _selected(item: Item, trained: bool) -> dict[str, tuple[Pick, ...]]:
 
 
 def _evaluation(item: Item) -> Evaluation:
-    """Return how the run answered for one modality at a time; what is as for most methods is left out."""
-    found = item.fields((), ("missing", "probe", "reason"))
+    """Return how the run answered for one modality at a time."""
+    found = item.fields(("missing", "probe", "reason"))
     how = (FEATURES, INPUTS, NOTHING)
     return Evaluation(
-        found["missing"].one_of(how) if "missing" in found else FEATURES,
-        found["probe"].one_of(how) if "probe" in found else FEATURES,
-        found["reason"].text("a reason", empty=True, most=20_000) if "reason" in found else "",
+        found["missing"].one_of(how),
+        found["probe"].one_of(how),
+        found["reason"].text("a reason", empty=True, most=20_000),
+    )
+
+
+def _lengths(item: Item, modalities: tuple[str, ...]) -> dict[str, int]:
+    """Return the greatest length of a sample, for modalities whose samples differ in length."""
+    return {name: one.integer(1) for name, one in item.fields((), modalities).items()}
+
+
+def _arithmetic(item: Item, config: RunConfig) -> Arithmetic:
+    """Return in which arithmetic the run was made; what its recipe fixes has to agree with it."""
+    found = item.fields(("device", "dtype", "forward", "threads", "deterministic", "tf32"))
+    fixed = config.recipe.fields
+    if found["forward"].one_of(DTYPES) != fixed["precision"]:
+        found["forward"].wrong(f"{fixed['precision']}, the precision of its recipe")
+    if found["threads"].integer(1) != fixed["threads"]:
+        found["threads"].wrong(f"{fixed['threads']}, the threads of its recipe")
+    return Arithmetic(
+        device=found["device"].one_of(DEVICES),
+        dtype=found["dtype"].one_of(DTYPES),
+        forward=found["forward"].one_of(DTYPES),
+        threads=found["threads"].integer(1),
+        deterministic=found["deterministic"].truth(),
+        tf32=found["tf32"].truth(),
+    )
+
+
+def weights_of(config: RunConfig) -> dict[str, str]:
+    """Return '<modality>.<parameter of its encoder>' -> sha256 of the files of weights that a configuration names."""
+    return {
+        f"{modality}.{name}": value.removeprefix("sha256:")
+        for modality, chosen in config.recipe.encoder.items()
+        for name, value in chosen.params.items()
+        if isinstance(value, str) and is_content(value)
+    }
+
+
+def _contents(item: Item, config: RunConfig, modalities: tuple[str, ...]) -> Contents:
+    """Return the hashes of what the run read; those of weights follow from its configuration."""
+    found = item.fields(("arrays", "split", "weights"))
+    wanted = weights_of(config)
+    if found["weights"].value != wanted:
+        found["weights"].wrong("the files of weights of its configuration")
+    return Contents(
+        {name: one.text("a sha256", SHA256) for name, one in found["arrays"].fields(modalities).items()},
+        found["split"].text("a sha256", SHA256),
+        wanted,
     )
 
 

@@ -109,7 +109,7 @@ def _record_faults(path: Path) -> tuple[dict[str, Any], list[str]]:
         return {}, [error.what]
     faults = []
     own = {key: value for key, value in record.items() if key != "record_hash"}
-    if "record_hash" in record and digest(own)[:16] != record["record_hash"]:
+    if digest(own)[:16] != record["record_hash"]:
         faults.append(f"{path}/run.json was changed after it was written")
     return record, faults
 
@@ -152,13 +152,13 @@ def _provenance_faults(file: Path, record: dict[str, Any]) -> list[str]:
         facts = circumstances(read_json(file), file)
     except DataError as error:
         return [error.what]
+    lacking = [key for key in ("record_hash", "run_record_hash") if key not in facts]
+    if lacking:
+        return [f"{file} lacks {', '.join(lacking)}"]
     rest = {key: value for key, value in facts.items() if key != "record_hash"}
     if digest(rest)[:16] != facts.get("record_hash"):
-        return [
-            f"{file} {'was changed after it was written' if 'record_hash' in facts else 'has no hash of its own'}"
-        ]
-    of = facts.get("run_record_hash")  # runs of before this was stored have none
-    return [f"{file} is that of another run"] if of not in (None, record.get("record_hash")) else []
+        return [f"{file} was changed after it was written"]
+    return [f"{file} is that of another run"] if facts["run_record_hash"] != record["record_hash"] else []
 
 
 def _circumstance_faults(path: Path, record: dict[str, Any]) -> list[str]:
@@ -191,8 +191,6 @@ def verify(path: Path) -> list[str]:
         faults = _form_faults(path, "run.json") + _faults(path, everything=True)
         if path.resolve().parts[-5:] != PurePosixPath(record["run"]).parts:
             faults.append(f"{path} holds the run {record['run']}: its folder was moved, or swapped with another")
-        if "record_hash" not in record:
-            faults.append(f"{path}/run.json has no hash of its own")
         return faults + _circumstance_faults(path, record)
     except OSError as error:
         return [f"{path} can't be read ({error.strerror or error})"]

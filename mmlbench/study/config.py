@@ -14,6 +14,7 @@ from ..registry.index import Index, load_index, use_plugins
 from ..storage.hashing import digest
 from ..storage.texts import check_text
 from .facts import facts_of, group_names
+from .plan import PLAN_SCHEMA
 from .plan_check import check_runs
 from .run_spec import Request, RunSpec, Setting, Terms
 from .selection import Rule, headline_rule
@@ -81,6 +82,7 @@ class Study:
     def plan(self) -> dict[str, Any]:
         """Return the plan as plain data: what the tables are made from."""
         return {
+            "schema": PLAN_SCHEMA,
             "name": self.name,
             "title": self.title,
             "headline": self.headline,

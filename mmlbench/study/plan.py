@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..errors import brief
 from ..storage.form import HEX10, HEX16, RUN, SPLIT, WORD, Item
 from ..storage.hashing import digest
 from .run_config import RunConfig, Scalar, parameters, parse_config
 from .run_spec import stamp_name
 from .selection import HEADLINES
 
+#: Version of the plan's form; see docs/run-folder.md.
+PLAN_SCHEMA = 2
 CACHE = rf"{WORD}-{HEX10}"
 #: Options of `mmlbench train` that a plan may print for a person to type: none of them names code.
 OPTIONS = (
@@ -86,8 +89,7 @@ class Plan:
 
     Attributes:
         plugins: folders of plug-ins at planning; they are told and never used: only what the user names is imported.
-        methods, datasets: what the tables need of the plug-ins (dataset -> split -> name of the samples' groups);
-            None in plans of before they were stored.
+        methods, datasets: what the tables need of the plug-ins (dataset -> split -> name of the samples' groups).
         groups: the file of groups of test samples that the tables take, '' where they take the datasets' own.
     """
 
@@ -98,8 +100,8 @@ class Plan:
     plugins: tuple[str, ...]
     robustness: tuple[float, ...]
     cells: tuple[PlannedCell, ...]
-    methods: Mapping[str, MethodFacts] | None = None
-    datasets: Mapping[str, Mapping[str, str]] | None = None
+    methods: Mapping[str, MethodFacts]
+    datasets: Mapping[str, Mapping[str, str]]
     groups: str = ""
 
 
@@ -189,11 +191,11 @@ def _robustness(item: Item) -> tuple[float, ...]:
 
 def _described(top: Mapping[str, Item], plan: Plan) -> None:
     """Refuse a plan that says what its plug-ins are and leaves one of them out."""
-    for cell in plan.cells if plan.methods is not None and plan.datasets is not None else ():
+    for cell in plan.cells:
         method, dataset, split = cell.config.method, cell.config.dataset, cell.config.split
-        if method not in (plan.methods or {}):
+        if method not in plan.methods:
             top["methods"].fail(f"lacks {method}, of which it plans runs")
-        if split not in (plan.datasets or {}).get(dataset, {}):
+        if split not in plan.datasets.get(dataset, {}):
             top["datasets"].fail(f"lacks {dataset}/{split}, of which it plans runs")
 
 
@@ -206,13 +208,17 @@ def parse_plan(value: Any, file: Path | str, fix: str = FIX) -> Plan:
     """Read the content of a plan.json.
 
     Raises:
-        DataError: a key is missing or unknown, or a value is of another form, a path or hash does not follow from the
-            configuration, a cell is there twice; naming the file, the path of keys, the value and what is wanted.
+        DataError: another schema, a key is missing or unknown, or a value is of another form, a path or hash does
+            not follow from the configuration, a cell is there twice; naming the file, the path of keys, the value
+            and what is wanted.
     """
     item = Item(value, file, fix=fix)
+    schema = value.get("schema") if isinstance(value, dict) else None
+    if type(schema) is not int or schema != PLAN_SCHEMA:
+        item.fail(f"has the unknown schema {brief(schema)}; this version reads {PLAN_SCHEMA}")
     top = item.fields(
-        ("name", "headline", "baseline", "plugins", "cells"),
-        ("title", "robustness", "round", "methods", "datasets", "groups"),
+        ("schema", "name", "headline", "baseline", "plugins", "methods", "datasets", "cells"),
+        ("title", "robustness", "round", "groups"),
     )
     if top["cells"].value == []:
         item.fail("plans no runs")
@@ -222,8 +228,6 @@ def parse_plan(value: Any, file: Path | str, fix: str = FIX) -> Plan:
         if cell.key in seen:
             top["cells"].at(place, cell.key).fail(f"plans {cell.label} with seed {cell.config.seed} a second time")
         seen.add(cell.key)
-    if ("methods" in top) != ("datasets" in top):
-        item.fail("has only one of methods and datasets")
     if "round" in top:
         top["round"].integer()
     plan = Plan(
@@ -234,8 +238,8 @@ def parse_plan(value: Any, file: Path | str, fix: str = FIX) -> Plan:
         plugins=tuple(one.text("a folder", most=4096) for one in top["plugins"].each("folder")),
         robustness=_robustness(top["robustness"]) if "robustness" in top else (),
         cells=cells,
-        methods={n: _method(one) for n, one in top["methods"].named().items()} if "methods" in top else None,
-        datasets=_datasets(top["datasets"]) if "datasets" in top else None,
+        methods={name: _method(one) for name, one in top["methods"].named().items()},
+        datasets=_datasets(top["datasets"]),
         groups=top["groups"].text("a file", most=4096) if "groups" in top else "",
     )
     _described(top, plan)

@@ -45,14 +45,8 @@ class Recipe(Params):
     noise_on: str | None = None  # modality whose inputs get additive noise, in training and in evaluation
 
 
-#: What `describe` says of the fields, and their defaults by name.
+#: What `describe` says of the fields.
 FIELDS = tuple(describe(Recipe))
-DEFAULTS = {field["name"]: field["default"] for field in FIELDS}
-#: Fields that a resolved recipe has only where they are set: older runs, which lack them, keep their hashes.
-OPTIONAL = (
-    "noise_on", "noise_std", "drop_every", "frames", "flow_frames", "frame_pick", "crop", "crop_size", "flip",
-    "augment_per", "flow_flip", "image_noise",
-)  # fmt: skip
 #: Keys of a recipe file beside its fields: settings for single datasets, and how these are prepared.
 FOR, PREPARE, ENCODER = "for", "prepare", "encoder"
 
@@ -211,8 +205,7 @@ def resolve_recipe(
         values["encoder"] = _located(values["encoder"], recipe_path(name).parent, index)
     resolved = check_recipe(Path(name).stem, {**values, **overrides}, modalities, index, where)
     before = check(FIELDS, {key: value for key, value in values.items() if key != "encoder"}, where)
-    now = {key: resolved.get(key, DEFAULTS[key]) for key in before}
-    changed = {key: now[key] for key in before if now[key] != before[key]}
+    changed = {key: resolved[key] for key in before if resolved[key] != before[key]}
     if "encoder" in overrides:  # its name has a column of its own, its parameters have none
         changed |= _set_otherwise(resolved["encoder"], index)
     words = [f"{key}={value_text(value)}" for key, value in changed.items()]
@@ -250,7 +243,6 @@ def check_recipe(
     _check_noise(resolved, [modality["name"] for modality in modalities], where)
     if (resolved["crop"] == "random") != bool(resolved["crop_size"]):
         raise ConfigError(f"{where}: `crop: random` and crop_size go together", "Set both, or neither")
-    resolved = {key: value for key, value in resolved.items() if key not in OPTIONAL or value != DEFAULTS[key]}
     return {"name": name, **resolved, "encoder": _encoders(encoder, modalities, index, where, stored)}
 
 

@@ -11,14 +11,13 @@ from ..params import check, expected
 from ..storage.form import SPLIT, WORD, Item
 from ..storage.hashing import digest
 from .recipe import FIELDS as RECIPE_FIELDS
-from .recipe import OPTIONAL
 from .run_spec import CONFIG_KEYS, RUN_SCHEMA
 
 Scalar = bool | int | float | str | None
 
-#: Fields of a recipe by name; what stands in `OPTIONAL` is there only where it is set.
+#: Fields of a recipe by name; a stored recipe has all of them.
 FIELDS: dict[str, dict[str, Any]] = {field["name"]: field for field in RECIPE_FIELDS}
-ALWAYS = ("name", "encoder", *(name for name in FIELDS if name not in OPTIONAL))
+RECIPE_KEYS = ("name", "encoder", *FIELDS)
 
 
 @dataclass(frozen=True)
@@ -85,11 +84,14 @@ def _field(item: Item, field: Mapping[str, Any]) -> Scalar:
 
 
 def _recipe(item: Item) -> StoredRecipe:
-    found = item.fields(ALWAYS, OPTIONAL)
+    found = item.fields(RECIPE_KEYS)
+    encoders = found["encoder"].named(WORD, "a modality", 1)
+    if found["noise_on"].value is not None:
+        found["noise_on"].one_of(encoders)
     return StoredRecipe(
         found.pop("name").text("the name of a recipe"),
         {name: _field(one, FIELDS[name]) for name, one in found.items() if name != "encoder"},
-        {m: _encoder(one) for m, one in found["encoder"].named(WORD, "a modality", 1).items()},
+        {modality: _encoder(one) for modality, one in encoders.items()},
     )
 
 

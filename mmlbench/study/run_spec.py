@@ -22,7 +22,7 @@ from ..storage.hashing import digest
 from .recipe import check_recipe, read_recipe, recipe_path, resolve_recipe
 
 #: Version of the run folder's schema; see docs/run-folder.md.
-RUN_SCHEMA = 1
+RUN_SCHEMA = 2
 CONFIG_KEYS = ("schema", "dataset", "dataset_params", "split", "recipe", "method", "params", "seed")
 
 

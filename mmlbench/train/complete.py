@@ -92,7 +92,7 @@ def completeness(folder: Path, spec: RunSpec, data_fingerprint: str) -> Freshnes
     if facts.get("schema") != RUN_SCHEMA:
         raise DataError(
             f"{folder}/run.json has the unknown schema {facts.get('schema')!r}",
-            "Update mmlbench, or move the folder away",
+            f"This version reads {RUN_SCHEMA}: move the folder away to make the run anew",
         )
     if facts.get("config_hash") != spec.config_hash:
         return Freshness(State.OTHER_CONFIG)

@@ -12,6 +12,8 @@ import sys
 import torch
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
+from ..results.record import Arithmetic
+
 #: Parameters of glibc's mallopt, see its manual page.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
@@ -30,6 +32,24 @@ def set_up_torch(device: torch.device, threads: int) -> None:
     _keep_memory()
     _spare_compiler()
     gc.freeze()  # what is imported by now stays: the collector need not look at it in every run and at the exit
+
+
+def arithmetic(device: torch.device, precision: str) -> Arithmetic:
+    """Return in which arithmetic this process calculates, after `set_up_torch`.
+
+    Args:
+        device: of the run. precision: of the forward pass, as its recipe has it.
+    """
+    threads = torch.get_num_threads()
+    alone = device.type == "cpu" and threads == 1  # where nothing runs beside it the order of sums is fixed
+    return Arithmetic(
+        device=device.type,
+        dtype=str(torch.get_default_dtype()).removeprefix("torch."),
+        forward=precision,
+        threads=threads,
+        deterministic=alone or torch.are_deterministic_algorithms_enabled(),
+        tf32=device.type == "cuda" and (torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32),
+    )
 
 
 def _keep_memory() -> None:

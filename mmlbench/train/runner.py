@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,12 @@ from ..files import places_of
 from ..method import Method, Stage
 from ..prepare.cache import Cache
 from ..registry.index import Index
+from ..results.record import CLASSIFICATION, weights_of
 from ..storage.atomic import storage_error, write_arrays, write_json, write_text
+from ..storage.form import Item
 from ..storage.hashing import digest, file_digest
 from ..storage.lease import Lease
+from ..study.run_config import parse_config
 from ..study.run_spec import RUN_SCHEMA, RunSpec
 from ..study.training_progress import Heartbeat
 from ..version import __version__
@@ -32,7 +35,7 @@ from .evaluate import Evaluator, check_apart, check_features, check_shapes
 from .final import Final, packed_bits
 from .flops import FlopCounter
 from .loop import Outcome, Trainer, check_mechanisms, check_schedule, check_select_on
-from .machine import set_up_torch
+from .machine import arithmetic, set_up_torch
 from .progress import Progress
 from .provenance import now, provenance
 from .record import engine_fingerprint, history_csv, packages
@@ -341,6 +344,13 @@ class Runner:
             "requires": required,
             "bayes": manifest["bayes"],
             "evaluation": final.evaluation.plain(),
-            "tuning": {"trials": 0},
             "notes": self.cache.notes,
+            "task": CLASSIFICATION,
+            "lengths": {},
+            "arithmetic": asdict(arithmetic(self.device, self.spec.config["recipe"]["precision"])),
+            "contents": {
+                "arrays": {name: manifest["arrays"][name]["sha256"] for name in method.modalities},
+                "split": manifest["splits"][split]["sha256"],
+                "weights": weights_of(parse_config(Item(self.spec.config, "the configuration"))),
+            },
         }

@@ -20,7 +20,8 @@ from mmlbench.report.render.latex import latex_text
 from mmlbench.report.render.markdown import markdown_text
 from mmlbench.storage.atomic import read_arrays, read_json, write_arrays, write_json
 from mmlbench.study import config as configs
-from mmlbench.study.run_spec import Request, resolve
+from mmlbench.study.plan import PLAN_SCHEMA
+from mmlbench.study.run_spec import RUN_SCHEMA, Request, resolve
 from mmlbench.testing import FEW_EPOCHS, PLUGINS
 
 
@@ -46,11 +47,20 @@ def test_a_run_whose_labels_disagree_with_the_dataset(tiny, tmp_path: Path) -> N
         rows_of(tmp_path, tiny.cache)
 
 
+def test_a_plan_of_an_earlier_version_names_the_fix(tmp_path: Path) -> None:
+    fake_runs.write_study(tmp_path, [small()])
+    plan = read_json(tmp_path / "plan.json")
+    for change in ({"schema": PLAN_SCHEMA - 1}, {"schema": None}):
+        write_json(tmp_path / "plan.json", plan | change)
+        with pytest.raises(DataError, match=f"unknown schema .*; this version reads {PLAN_SCHEMA}.*snakemake"):
+            rows_of(tmp_path)
+
+
 def test_runs_of_two_schema_versions(tmp_path: Path) -> None:
     fake_runs.write_study(tmp_path, [small()])
     record = read_json(folder_of(tmp_path, "joint", 1) / "run.json")
-    write_json(folder_of(tmp_path, "joint", 1) / "run.json", record | {"schema": 2})
-    with pytest.raises(DataError, match="unknown schema 2; this version reads 1"):
+    write_json(folder_of(tmp_path, "joint", 1) / "run.json", record | {"schema": RUN_SCHEMA - 1})
+    with pytest.raises(DataError, match=f"unknown schema {RUN_SCHEMA - 1}; this version reads {RUN_SCHEMA}"):
         rows_of(tmp_path)
 
 

@@ -18,6 +18,7 @@ from bad_input import ROOT, left_over, refused, run
 
 from mmlbench.cli import main
 from mmlbench.prepare.cache import Cache
+from mmlbench.study.run_spec import RUN_SCHEMA
 from mmlbench.testing import PLUGINS
 
 # --- the prepared cache ----------------------------------------------------------------------------------
@@ -116,7 +117,7 @@ def test_a_damaged_run_is_made_anew_with_the_same_bytes(name, made, capsys):
     assert (folder / name).read_bytes() == before
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 1}', "\x00"])
+@pytest.mark.parametrize("text", ["", "{", "[]", f'{{"schema": {RUN_SCHEMA}}}', "\x00"])
 def test_a_corrupt_run_json_is_made_anew(text, made, capsys):
     folder, words = made
     before = (folder / "run.json").read_bytes()
@@ -131,7 +132,9 @@ def test_a_run_of_an_unknown_schema_is_never_written_over(made, capsys):
     set_schema(folder / "run.json")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     line = refused(capsys, *words)
-    assert f"{folder}/run.json has the unknown schema 99. Update mmlbench, or move the folder away" in line
+    assert (
+        f"{folder}/run.json has the unknown schema 99. This version reads {RUN_SCHEMA}: move the folder away" in line
+    )
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     line = refused(capsys, "score", folder)
     assert "unknown schema 99" in line

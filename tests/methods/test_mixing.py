@@ -87,7 +87,7 @@ def test_the_record_says_what_was_measured(tiny, tmp_path):
     options = {"plugins": [FOLDER], "recipe": {"epochs": 1}}
     assert Evaluation.of(tiny.run("joint", tmp_path, **options).record) == Evaluation()
     middle = tiny.run("middle", tmp_path, **options)
-    assert middle.record["evaluation"] == {"missing": INPUTS, "probe": INPUTS}
+    assert middle.record["evaluation"] == {"missing": INPUTS, "probe": INPUTS, "reason": ""}
     assert "last/test/fused@mean:audio" in middle.predictions and middle.probe
     pair = tiny.run("pair", tmp_path, **options)
     assert (
@@ -96,11 +96,12 @@ def test_the_record_says_what_was_measured(tiny, tmp_path):
 
 
 def test_an_evaluation_of_another_form_is_refused():
-    assert Evaluation.of({}) == Evaluation() and Evaluation(NOTHING, FEATURES, "why").plain() == {
-        "missing": NOTHING,
-        "reason": "why",
-    }
-    for wrong in ({"missing": "x"}, {"more": "features"}, {"probe": 3}, [], None, "features"):
+    whole = Evaluation(NOTHING, FEATURES, "why").plain()
+    assert whole == {"missing": NOTHING, "probe": FEATURES, "reason": "why"}
+    assert Evaluation.of({"evaluation": whole}) == Evaluation(NOTHING, FEATURES, "why")
+    changes: list[dict[str, object]] = [{"missing": "x"}, {"more": "features"}, {"probe": 3}]
+    lacking = {"missing": NOTHING, "probe": FEATURES}
+    for wrong in (*(whole | change for change in changes), lacking, {}, [], None, "features"):
         with pytest.raises(DataError, match="evaluation"):
             Evaluation.of({"run": "runs/r", "evaluation": wrong})
 

@@ -105,7 +105,7 @@ def edit(path: Path, **changes: object) -> None:
             {"code": {"method": "a" * 16, "engine": "e" * 16, "version": "0"}},
             "stale, made by other code of the method",
         ),
-        ({"schema": 2}, "unknown schema 2"),
+        ({"schema": 1}, "unknown schema 1"),
         ({"requires": {"unimodal": {"run": "RUN", "run_hash": "0" * 64}}}, "its unimodal run was made anew"),
     ],
 )

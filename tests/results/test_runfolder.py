@@ -13,8 +13,9 @@ from mmlbench.errors import DataError
 from mmlbench.results import run_folder as runfolder
 from mmlbench.results import score
 from mmlbench.results.run_folder import RunFolder, verify
-from mmlbench.storage.atomic import read_arrays, write_arrays
+from mmlbench.storage.atomic import read_arrays, read_json, write_arrays, write_json
 from mmlbench.storage.hashing import digest
+from mmlbench.study.run_spec import RUN_SCHEMA
 
 
 @pytest.fixture
@@ -62,9 +63,10 @@ def _edit(run: Path, **changes: object) -> None:
 
 def test_a_wrong_run_json_is_named(run: Path) -> None:
     whole = (run / "run.json").read_text()
-    _edit(run, schema=99)
-    with pytest.raises(DataError, match="unknown schema 99; this version reads 1"):
-        RunFolder.open(run)
+    for schema in (RUN_SCHEMA - 1, 99):
+        _edit(run, schema=schema)
+        with pytest.raises(DataError, match=f"unknown schema {schema}; this version reads {RUN_SCHEMA}.*make the run"):
+            RunFolder.open(run)
     (run / "run.json").write_text(whole)
     _edit(run, config=json.loads(whole)["config"] | {"seed": 7})
     with pytest.raises(DataError, match="its configuration does not have its hash"):
@@ -72,7 +74,7 @@ def test_a_wrong_run_json_is_named(run: Path) -> None:
     (run / "run.json").write_text(whole[:-20])
     with pytest.raises(DataError, match=r"run\.json can't be read"):
         RunFolder.open(run)
-    (run / "run.json").write_text('{"schema": 1}')
+    (run / "run.json").write_text(json.dumps({"schema": RUN_SCHEMA}))
     with pytest.raises(DataError, match="lacks run, config"):
         RunFolder.open(run)
     (run / "run.json").unlink()
@@ -97,6 +99,30 @@ def test_big_files_that_no_table_reads_are_left_to_verify(run: Path, monkeypatch
     monkeypatch.setattr(runfolder, "OPEN_CHECK_BYTES", 1)
     RunFolder.open(run)
     assert "weights-last" in verify(run)[0]
+
+
+@pytest.mark.parametrize("name", ["record_hash", "run_record_hash"])
+def test_circumstances_without_a_hash_do_not_verify(run: Path, name: str) -> None:
+    assert verify(run) == []
+    facts = read_json(run / "provenance.json")
+    facts.pop("record_hash")
+    facts.pop(name, None)
+    sealed = facts if name == "record_hash" else facts | {"record_hash": digest(facts)[:16]}
+    write_json(run / "provenance.json", sealed)
+    assert verify(run) == [f"{run}/provenance.json lacks {name}"]
+
+
+def test_arithmetic_and_contents_agree_with_the_configuration(run: Path) -> None:
+    record = json.loads((run / "run.json").read_text())
+    for key, name, value in (("arithmetic", "threads", 2), ("arithmetic", "forward", "bfloat16"),
+                             ("contents", "weights", {"audio.weights": "0" * 64})):  # fmt: skip
+        changed = record | {key: record[key] | {name: value}}
+        changed.pop("record_hash")
+        (run / "run.json").write_text(json.dumps(changed | {"record_hash": digest(changed)[:16]}))
+        with pytest.raises(DataError, match=rf"{key}\.{name} is"):
+            RunFolder.open(run)
+    write_json(run / "run.json", record)
+    RunFolder.open(run)
 
 
 def test_lost_circumstances_hurt_no_result(run: Path) -> None:

@@ -339,7 +339,7 @@ def _change_plan(files: dict[str, bytes]) -> None:
         (_change_run, False, "history.csv was changed after it was packed"),
         (_change_run, True, "does not verify: runs/.*history.csv is truncated or was changed"),
         (_change_plan, True, r"plan.json: cells\[0\].run is '../../x', not runs/.*, which follows from its config"),
-        (lambda f: f.update({"plan.json": b'{"cells": [{}]}'}), True, "plan.json lacks name, headline, baseline"),
+        (lambda f: f.update({"plan.json": b'{"schema": 2, "cells": [{}]}'}), True, "plan.json lacks name, headline"),
         (lambda f: f.update({"runs/a/b/c/s0-0123456789/run.json": b""}), True, "is not planned"),
         (lambda f: f.update({"runs/a/b/c/s0-1/x.npz": b""}), True, "belongs to no study"),
         (lambda f: f.pop("cost.csv"), False, "'cost.csv' is missing from the archive"),

@@ -15,8 +15,8 @@ from mmlbench.registry.index import load_index
 from mmlbench.study import config as configs
 from mmlbench.study import recipe as recipes
 from mmlbench.study.plan import parse_plan
-from mmlbench.study.recipe import OPTIONAL, Recipe, read_recipe, recipe_path, resolve_recipe
-from mmlbench.study.run_spec import Request, Terms, from_config, resolve
+from mmlbench.study.recipe import Recipe, read_recipe, recipe_path, resolve_recipe
+from mmlbench.study.run_spec import RUN_SCHEMA, Request, Terms, from_config, resolve
 from mmlbench.testing import PLUGINS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,9 +67,7 @@ def test_shipped_configs_are_valid(path):
 def test_shipped_recipes_are_valid(path):
     modalities = [{"name": "audio", "shape": [1, 8, 8]}]
     resolved = resolve_recipe(path.stem, read_recipe(path.stem, "tiny", load_index()), {}, modalities, load_index())
-    fields = ["name", *(f for f in Recipe.__dataclass_fields__ if f not in OPTIONAL or f in resolved), "encoder"]
-    assert list(resolved) == fields
-    assert path.stem != "embedded" or not set(OPTIONAL) & set(resolved)  # its runs keep their names
+    assert list(resolved) == ["name", *Recipe.__dataclass_fields__, "encoder"]
 
 
 def test_what_a_run_is_depends_on_nothing_but_its_settings():
@@ -301,7 +299,7 @@ def test_a_config_file_that_is_no_text(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"schema": 99}, "unknown schema 99. This version reads 1"),
+        ({"schema": 99}, f"unknown schema 99. This version reads {RUN_SCHEMA}"),
         ({"seed": "0"}, "seed '0' is not valid"),
         ({"split": "gone"}, "no split 'gone'"),
         ({"method": "gone"}, "unknown method 'gone'"),
@@ -318,7 +316,7 @@ def test_a_stored_configuration_that_the_present_code_reads_otherwise(change, me
         from_config(stored, index)
     assert message in str(caught.value)
     with pytest.raises(ConfigError, match="lacks seed"):
-        from_config({key: value for key, value in stored.items() if key != "seed"} | {"schema": 1}, index)
+        from_config({key: value for key, value in stored.items() if key != "seed"} | {"schema": RUN_SCHEMA}, index)
 
 
 def test_groups_of_a_config_are_a_file_about_its_grid(tmp_path):

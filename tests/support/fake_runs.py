@@ -21,13 +21,14 @@ from mmlbench.registry.index import Index, load_index
 from mmlbench.storage.atomic import write_arrays, write_json, write_text
 from mmlbench.storage.hashing import digest, file_digest
 from mmlbench.study.facts import facts_of, group_names
-from mmlbench.study.recipe import OPTIONAL, Recipe
-from mmlbench.study.run_spec import stamp_name
+from mmlbench.study.plan import PLAN_SCHEMA
+from mmlbench.study.recipe import Recipe
+from mmlbench.study.run_spec import RUN_SCHEMA, stamp_name
 
 CODE = "c0de" * 4
 FINGERPRINT = "da7a" * 4
-#: A recipe's fields that a resolved one always has.
-RECIPE = {field["name"]: field["default"] for field in describe(Recipe) if field["name"] not in OPTIONAL}
+#: The fields of a resolved recipe.
+RECIPE = {field["name"]: field["default"] for field in describe(Recipe)}
 
 
 @dataclass
@@ -94,7 +95,7 @@ class FakeGroup:
         """Return the configuration of a run."""
         encoder = {m: {"name": "small_cnn", "params": {}, "pretrained": False} for m in self.modalities}
         return {
-            "schema": 1,
+            "schema": RUN_SCHEMA,
             "dataset": self.dataset,
             "dataset_params": {},
             "split": self.split,
@@ -222,7 +223,7 @@ def _record(group: FakeGroup, method: FakeMethod, seed: int, run: str) -> dict[s
     trained = method.method != "ensemble"
     stages = (group.modalities if method.method == "unimodal" else ("train",)) if trained else ()
     return {
-        "schema": 1,
+        "schema": RUN_SCHEMA,
         "run": run,
         "config": config,
         "config_hash": digest(config)[:16],
@@ -242,9 +243,19 @@ def _record(group: FakeGroup, method: FakeMethod, seed: int, run: str) -> dict[s
         "probe": {},
         "requires": {},
         "bayes": group.bayes,
-        "evaluation": {},
-        "tuning": {"trials": 0},
+        "evaluation": {"missing": "features", "probe": "features", "reason": ""},
         "notes": method.notes,
+        "task": "classification",
+        "lengths": {},
+        "arithmetic": {
+            "device": "cpu",
+            "dtype": "float32",
+            "forward": "float32",
+            "threads": 1,
+            "deterministic": True,
+            "tf32": False,
+        },
+        "contents": {"arrays": dict.fromkeys(group.modalities, "a" * 64), "split": "b" * 64, "weights": {}},
     }
 
 
@@ -319,7 +330,14 @@ def write_study(
         for method in group.methods
         for seed in (method.seeds or group.seeds)
     ]
-    plan = {"name": "fake", "headline": headline, "baseline": baseline, "plugins": [], "cells": cells}
+    plan = {
+        "schema": PLAN_SCHEMA,
+        "name": "fake",
+        "headline": headline,
+        "baseline": baseline,
+        "plugins": [],
+        "cells": cells,
+    }
     write_json(results / "plan.json", plan | plugin_facts(cells))
     return results
 

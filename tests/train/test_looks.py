@@ -254,7 +254,7 @@ def test_a_recipe_sets_what_single_datasets_need():
     assert (recipe["frames"], recipe["image_noise"], recipe["frame_pick"]) == (3, 0.1, "seed999")
     assert recipe["encoder"]["visual"]["params"] == {"init": "bn_normal"}
     ave = resolve(Request("ave", "joint", 0, recipe="dimml"), index).config
-    assert ave["recipe"]["frames"] == 4 and "image_noise" not in ave["recipe"]
+    assert ave["recipe"]["frames"] == 4 and ave["recipe"]["image_noise"] == 0.0
     other = Request("cremad", "joint", 0, recipe="dimml", dataset_params={"audio": "psd_257x299"})
     assert resolve(other, index).config["dataset_params"]["audio"] == "psd_257x299"
     fewer = resolve(Request("cremad", "joint", 0, recipe="dimml", recipe_params={"frames": 1}), index)
