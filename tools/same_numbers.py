@@ -91,6 +91,11 @@ def rows_of(path: Path) -> dict[tuple[str, ...], dict[str, str]]:
         return {tuple(row[name] for name in KEY): row for row in csv.DictReader(file)}
 
 
+def comparable(name: str, value: str) -> str | list[str]:
+    """Return what is compared of a value: of run folders all but the hash of the configuration, which may differ."""
+    return sorted(re.sub(r"-[0-9a-f]{10}$", "", run) for run in value.split()) if name == "runs" else value
+
+
 def differences(before: Path, after: Path) -> tuple[Counter[str], list[str]]:
     """Compare two tables; return counts, and a line for each row or value that differs."""
     old, new = rows_of(before), rows_of(after)
@@ -100,7 +105,7 @@ def differences(before: Path, after: Path) -> tuple[Counter[str], list[str]]:
     for key in old.keys() & new.keys():
         for name in old[key].keys() & new[key].keys() - {*KEY, *FREE}:
             counts["values"] += 1
-            if old[key][name] != new[key][name]:
+            if comparable(name, old[key][name]) != comparable(name, new[key][name]):
                 found.append(f"{name}: {old[key][name]!r} -> {new[key][name]!r}: {' '.join(filter(None, key))}")
     counts["differences"] = len(found)
     return counts, found
