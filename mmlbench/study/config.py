@@ -160,14 +160,21 @@ def folds_of(splits: Iterable[str], split: Any) -> list[Any]:
     return folds if folds and split not in known else [split]
 
 
-def _untuned(block: Mapping[str, Any], where: str) -> set[str]:
-    """Return the labels of the method entries with `tune: false`."""
+def _untuned(block: Mapping[str, Any], where: str, tune: Tune | None) -> set[str]:
+    """Return the labels of the method entries with `tune: false`.
+
+    Raises:
+        ConfigError: another value than true or false; a study without `tune:`, where nothing would read it.
+    """
     items = [item for item in block["methods"] if isinstance(item, Mapping) and item.get("tune") is not None]
     for item in items:
         if not isinstance(item["tune"], bool):
             raise ConfigError(
                 f"{where}: tune of a method is {brief(item['tune'])}", "Write `tune: false`, or leave it out"
             )
+        if tune is None:
+            what = f"{where}: {brief(item.get('label', item['method']))} has `tune`, and the study tunes nothing"
+            raise ConfigError(what, "Leave it out, or write `tune: {draws: 8, seed: 1000}` above the grid")
     return {item.get("label", item["method"]) for item in items if not item["tune"]}
 
 
@@ -182,7 +189,7 @@ def _block_cells(block: Any, where: str, index: Index, tune: Tune | None, headli
     cells = []
     folds = folds_of(terms.dataset.facts["splits"], block.get("split"))
     entries = _method_entries(block, where)
-    untuned = _untuned(block, where)
+    untuned = _untuned(block, where, tune)
     for split, (label, method, params, seeds) in product(folds, entries):
         setting = terms.setting(method, split, params)
         tuning = tuned(setting, tune, headline) if tune and label not in untuned else None
@@ -224,7 +231,8 @@ def _check_groups(cells: list[Cell], rule: Rule, index: Index) -> None:
                 "Use one for all methods, or give the second a recipe file of its own",
             )
         facts = index.find("dataset", config["dataset"]).facts["splits"][config["split"]]
-        rule.check(facts["counts"], f"{cell.group[0]}/{cell.group[1]}", f"headline {brief(rule.name)}")
+        where, fix = f"{cell.group[0]}/{cell.group[1]}", "Set `headline: last`, or choose another split"
+        rule.check(facts["counts"], where, f"headline {brief(rule.name)}", fix)
 
 
 def _baseline(config: Mapping[str, Any], cells: list[Cell]) -> str:

@@ -145,8 +145,9 @@ class Progress:
 
 
 def to_terminal(line: str) -> None:
-    """Write one line to the terminal, whole, beside what Snakemake writes."""
-    os.write(2, f"mmlbench: {line}\n".encode())
+    """Write one line to the terminal, whole, beside what Snakemake writes; a closed one stops nothing."""
+    with contextlib.suppress(OSError):
+        os.write(2, f"mmlbench: {line}\n".encode())
 
 
 def show_first_table() -> None:

@@ -26,18 +26,17 @@ class Rule:
         """Whether data with these numbers of samples per part can serve the rule."""
         return not self.part or bool(counts.get(self.part))
 
-    def check(self, counts: Mapping[str, int], where: str, what: str) -> None:
+    def check(self, counts: Mapping[str, int], where: str, what: str, fix: str) -> None:
         """Refuse the rule where the data can't serve it.
 
         Args:
             counts: part -> samples. where: dataset and split. what: who asks, such as "headline 'val'".
+            fix: what the user can do about it.
 
         Raises:
             ConfigError: naming who asks and the data.
         """
         if not self.served(counts):
-            fix = "Set `headline: last`, or choose another split"
-            fix = fix if what.startswith("headline") else "Choose a split with a validation part, or leave it out"
             raise ConfigError(f"{what} asks for a validation part, and {where} has none", fix)
 
 

@@ -23,6 +23,7 @@ from .selection import VAL
 #: Every draw is a run of each method: more are a slip of the keyboard, and would take minutes to plan.
 MOST_DRAWS = 1000
 TUNE_KEYS = ("draws", "seed")
+NO_VAL = "Choose a split with a validation part, or leave it out"
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def tuned(setting: Setting, tune: Tune, rule: str) -> Tuned | None:
     if not drawn:
         return None
     dataset, split = setting.terms.dataset, setting.config["split"]
-    VAL.check(dataset.facts["splits"][split]["counts"], f"{dataset.name}/{split}", "tune")
+    VAL.check(dataset.facts["splits"][split]["counts"], f"{dataset.name}/{split}", "tune", NO_VAL)
     trials = (
         setting.terms.setting(request.method, request.split, {**request.params, **values}).run(tune.seed)
         for values in drawn

@@ -205,7 +205,7 @@ class Trainer:
 
     def _set_rate(self, stage: Stage, epoch: int, optimizers: list[Optimizer]) -> float:
         """Set the epoch's learning rate; return the first group's."""
-        every = self.recipe.get("drop_every", 0)
+        every = self.recipe["drop_every"]
         dropped = self.recipe["drop_at"] < 1 and epoch >= round(self.recipe["drop_at"] * stage.epochs)
         factor = self.recipe["drop_factor"] ** (epoch // every if every else int(dropped))
         for optimizer in optimizers:
@@ -226,6 +226,7 @@ class Trainer:
             self._modes(stage)
         order, views = train.order(epoch), train.views(epoch)
         where = f"{self.method.name}, stage {stage.name!r}, epoch {epoch}"
+        untrained = not number and not epoch
         pieces = [order[slice(*bounds)] for bounds in self.batch_bounds[start:]]
         for k, batch in enumerate(train.batches(pieces, views), start):
             rng = generator(*self.seed_key, "method", stage.name, epoch, k, device=self.device)
@@ -235,9 +236,9 @@ class Trainer:
                 outcome = self.method.train_step(batch, step, optimizers)
             self.meter.add(k, *loss_and_logits(self.method, outcome), batch.label)
             if (k + 1) % CHECK_EVERY == 0:
-                self.meter.check(k + 1, where)
+                self.meter.check(k + 1, where, untrained)
             self._maybe_save((number, epoch, k + 1), optimizers)
-        self.meter.check(len(self.batch_bounds), where)
+        self.meter.check(len(self.batch_bounds), where, untrained)
         with self.flops.hook():
             self.method.after_epoch(self._context(stage, epoch, "after"))
         self.flops.end()

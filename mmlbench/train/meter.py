@@ -18,15 +18,20 @@ DIVERGED = 1e6
 
 
 def remedy(recipe: Mapping[str, Any]) -> str:
-    """Return what is most likely to help where training diverged: the settings that are out of the ordinary first."""
-    lr, decay, noise = (float(recipe.get(key) or 0) for key in ("lr", "weight_decay", "noise_std"))
+    """Return what is most likely to help where training diverged: the settings that are out of the ordinary first.
+
+    Args:
+        recipe: with all its fields.
+    """
+    lr, decay, noise = (float(recipe[key]) for key in ("lr", "weight_decay", "noise_std"))
     odd = []
     if lr * decay >= 0.1:
         odd.append(f"lower weight_decay ({decay:g} times lr {lr:g} shrinks or flips the weights in each step)")
-    if recipe.get("optimizer") == "sgd" and float(recipe.get("momentum") or 0) > 0.99:
+    if recipe["optimizer"] == "sgd" and float(recipe["momentum"]) > 0.99:
         odd.append(f"lower momentum ({recipe['momentum']:g})")
-    if max(noise, float(recipe.get("image_noise") or 0)) > 10:
-        odd.append(f"lower the noise on the inputs ({max(noise, float(recipe.get('image_noise') or 0)):g})")
+    noise = max(noise, float(recipe["image_noise"]))
+    if noise > 10:
+        odd.append(f"lower the noise on the inputs ({noise:g})")
     if not odd or lr > 1:
         odd.append("lower the learning rate")
     return f"{', '.join(odd)}, or fix the method"
@@ -35,8 +40,8 @@ def remedy(recipe: Mapping[str, Any]) -> str:
 class Meter:
     """Losses and running accuracies of the epoch in progress; nothing leaves the device until it is read."""
 
-    def __init__(self, steps: int, device: torch.device, recipe: Mapping[str, Any] | None = None) -> None:
-        self.recipe = recipe or {}
+    def __init__(self, steps: int, device: torch.device, recipe: Mapping[str, Any]) -> None:
+        self.recipe = recipe
         self.losses = torch.zeros(steps, dtype=torch.float64, device=device)
         self.correct: dict[str, Tensor] = {}
         self.checked = 0
@@ -48,8 +53,12 @@ class Meter:
             hits = (values.detach().argmax(1) == label).sum()
             self.correct[name] = self.correct[name] + hits if name in self.correct else hits
 
-    def check(self, until: int, where: str) -> None:
+    def check(self, until: int, where: str, untrained: bool) -> None:
         """Raise where a loss up to the step `until` is not finite or has diverged, with the last good ones.
+
+        Args:
+            until: number of steps to look at. where: the method, stage and epoch, for the message.
+            untrained: whether no step of the run was taken before this epoch.
 
         Raises:
             RunError: naming the first bad step.
@@ -60,7 +69,7 @@ class Meter:
             first = int(bad.int().argmax())
             good = ", ".join(f"{value:.4g}" for value in values[max(0, first - 3) : first].tolist()) or "none"
             fix = remedy(self.recipe)
-            if not first and where.endswith(", epoch 0"):
+            if not first and untrained:
                 fix = "No step was taken before it, so it is the loss or the data, not the learning rate"
             raise RunError(
                 f"{where}, step {first}: the loss is {values[first].item():.4g}; last good values: {good}", fix

@@ -70,6 +70,14 @@ def study(**more: object) -> configs.Study:
     return configs.study({"plugins": [str(PLUGINS)], "tune": {"draws": 3, "seed": 77}, "grid": [block], **more})
 
 
+@pytest.mark.parametrize("tune", [False, True])
+def test_tune_of_a_method_where_the_study_tunes_nothing_is_refused(tune: bool) -> None:
+    methods = ["unimodal", {"method": "joint", "label": "plain", "tune": tune}]
+    assert study(methods=methods).tune
+    with pytest.raises(ConfigError, match="'plain' has `tune`, and the study tunes nothing"):
+        study(methods=methods, tune=None)
+
+
 def test_the_plan_of_a_tuned_study(tiny) -> None:
     found = study()
     trials = {str(run.path) for run in found.runs if run.config["seed"] == 77}
