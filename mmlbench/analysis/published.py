@@ -9,19 +9,19 @@ from .result_set import GroupKey, ResultSet
 from .rows import Row
 
 
-def ours_of(view: ResultSet, group: GroupKey, figure: PublishedResult) -> tuple[Row, Ours] | None:
+def ours_of(result_set: ResultSet, group: GroupKey, figure: PublishedResult) -> tuple[Row, Ours] | None:
     """Return our row for a published number, under the source's selection rule where it is known and there."""
     if figure.dataset != group[0]:
         return None
     modality = figure.metric.partition("/")[2]
     where = (modality, "own_head") if modality else ("fused", "fused")
-    rules = [rule for rule in (figure.source.selection, view.headline) if rule != "unknown"]
-    entries = [row for row in view.entries(group) if row.method == figure.method]
+    rules = [rule for rule in (figure.source.selection, result_set.headline) if rule != "unknown"]
+    entries = [row for row in result_set.entries(group) if row.method == figure.method]
     # The same head first, then the method as it comes: never the variant of ours that happens to be best.
     entries.sort(key=lambda row: (not modality and head(row) != head_of(figure), bool(row.params)))
     for rule in rules:
         for entry in entries:
-            row = view.find(group, entry.label, "accuracy", *where, selection=rule)
+            row = result_set.find(group, entry.label, "accuracy", *where, selection=rule)
             if row is not None and row.value is not None:
                 se, sd = (None if value is None else 100 * value for value in (row.se, row.sd))
                 own = "" if modality else head(row)
@@ -37,16 +37,16 @@ def head(row: Row) -> str:
     return params.get("fusion", "concat")
 
 
-def fill_published(view: ResultSet, figures: Sequence[PublishedResult]) -> None:
-    """Put into the rows of a view what the literature prints for the same dataset, method and head.
+def fill_published(result_set: ResultSet, figures: Sequence[PublishedResult]) -> None:
+    """Put into the rows of a study what the literature prints for the same dataset, method and head.
 
     The source names every number; the value is there only where one number is meant: the only one that may be
     compared, or else the only one.
     """
-    for group in view.groups():
+    for group in result_set.groups():
         found: dict[str, tuple[Row, list[tuple[PublishedResult, bool]]]] = {}
         for figure in figures:
-            pair = ours_of(view, group, figure)
+            pair = ours_of(result_set, group, figure)
             if pair is not None and head_of(figure) == pair[1].head:
                 fair = compare(figure, pair[1]).ci_low is not None
                 found.setdefault(pair[0].row_id, (pair[0], []))[1].append((figure, fair))

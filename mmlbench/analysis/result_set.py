@@ -77,9 +77,9 @@ class ResultSet:
             DataError: no plan, no tables, or tables of another version.
         """
         texts = [read_table(results, name) for name in ("all_tables.csv", "cost.csv", "pairwise.csv")]
-        view = cls.parse(read_made_plan(results), *texts)
-        view.audit = read_audit(results)
-        return view
+        result_set = cls.parse(read_made_plan(results), *texts)
+        result_set.audit = read_audit(results)
+        return result_set
 
     @classmethod
     def parse(cls, plan: Mapping[str, Any], all_tables: str, cost: str, pairwise: str) -> ResultSet:

@@ -8,14 +8,14 @@ from ..analysis.result_set import GroupKey, ResultSet
 from .line import one_seed
 
 
-def comparison_data(view: ResultSet, group: GroupKey) -> str:
+def comparison_data(result_set: ResultSet, group: GroupKey) -> str:
     """Return the ranked labels of a group and each two labels' difference, as JSON; '' where nothing is ranked.
 
     `pairs` are lists: places of first and second among `labels`, first minus second in points, its 95 % interval,
     and the p-value of this one comparison; null where there is none. The numbers are those of pairwise.csv.
     `ranked` is false where every row is one trained model.
     """
-    found, differences = view.ranked_pairs(group), view.differences(group)
+    found, differences = result_set.ranked_pairs(group), result_set.differences(group)
     labels = list(dict.fromkeys(name for one in differences for name in (one.first, one.second)))
     if not labels:
         return ""
@@ -25,5 +25,5 @@ def comparison_data(view: ResultSet, group: GroupKey) -> str:
         pair = found.get((one.first, one.second))
         numbers = [None] * 4 if pair is None else [pair.value, pair.ci_low, pair.ci_high, pair.p_value]
         pairs.append([place[one.first], place[one.second], *numbers])
-    facts = {"ranked": not one_seed(view, group), "labels": labels, "pairs": pairs}
+    facts = {"ranked": not one_seed(result_set, group), "labels": labels, "pairs": pairs}
     return json.dumps(facts, separators=(",", ":"), allow_nan=False)

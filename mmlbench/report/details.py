@@ -51,10 +51,10 @@ class Detail:
     curves: dict[str, dict[str, list[Series]]] = field(default_factory=dict)
 
 
-def gather(view: ResultSet, results: Path) -> dict[tuple[GroupKey, str], Detail]:
+def gather(result_set: ResultSet, results: Path) -> dict[tuple[GroupKey, str], Detail]:
     """Read the runs of a study once more, for what the tables do not hold; they have been checked before."""
     found: dict[tuple[GroupKey, str], Detail] = {}
-    plan, groups = read_plan(results), view.groups()
+    plan, groups = read_plan(results), result_set.groups()
     for cell in sorted(plan["cells"], key=lambda cell: cell["config"]["seed"]):
         config = cell["config"]
         group = (config["dataset"], config["split"], config["recipe"]["name"], cell["encoder"])
@@ -102,22 +102,22 @@ def _scores(run: RunFolder) -> dict[str, str]:
 
 
 # ---- as HTML ---------------------------------------------------------------------------------------------------
-def detail_html(view: ResultSet, group: GroupKey, entry: Row, detail: Detail, audit: AuditText) -> Markup:
+def detail_html(result_set: ResultSet, group: GroupKey, entry: Row, detail: Detail, audit: AuditText) -> Markup:
     """Return what is known of one label, as an element that opens by itself and in the page's dialog."""
-    fused = view.find(group, entry.label, "accuracy")
-    about = f"{view.title(group)}; {view.rule_words(RULES)}. {entry.remarks}".rstrip("; .") + "."
+    fused = result_set.find(group, entry.label, "accuracy")
+    about = f"{result_set.title(group)}; {result_set.rule_words(RULES)}. {entry.remarks}".rstrip("; .") + "."
     return render(
         "details.html.j2",
         anchor=anchor(entry),
         label=entry.label,
         name=named(entry),
-        title=view.title(group),
+        title=result_set.title(group),
         result=f"{figure_of(fused)} % {interval(fused)}" if fused is not None else "no fused prediction",
         about=about,
         audit=findings(audit),
         curves=[drawing(stage, series) for stage, series in detail.curves.items()],
-        numbers=_numbers(view, group, entry),
-        **_classes(view, group, entry),
+        numbers=_numbers(result_set, group, entry),
+        **_classes(result_set, group, entry),
         runs=_runs(detail),
         row_id=entry.row_id,
         commands="\n".join(f"mmlbench train {shlex.join(words)}" for words in detail.commands),
@@ -126,9 +126,9 @@ def detail_html(view: ResultSet, group: GroupKey, entry: Row, detail: Detail, au
     )
 
 
-def _numbers(view: ResultSet, group: GroupKey, entry: Row) -> Markup:
+def _numbers(result_set: ResultSet, group: GroupKey, entry: Row) -> Markup:
     """Return every number of the label under the headline rule."""
-    rows = [row for row in view.about(group, entry.label) if row.selection in (view.headline, "", "test")]
+    rows = [row for row in result_set.about(group, entry.label) if row.selection in (result_set.headline, "", "test")]
     rows = [row for row in rows if row.selection != "test" or row.table == "selection"]
     rows = [row for row in rows if row.table in NUMBERS]
     cells = []
@@ -148,9 +148,9 @@ def _listed(caption: str, heads: Sequence[str], rows: Sequence[Sequence[str]], w
     return table_html(text_table("", "", heads, rows, words), caption) if rows else Markup()
 
 
-def _classes(view: ResultSet, group: GroupKey, entry: Row) -> dict[str, object]:
+def _classes(result_set: ResultSet, group: GroupKey, entry: Row) -> dict[str, object]:
     """Return the accuracy on each class with its interval, of many classes on those that are found least."""
-    rows = [row for row in view.of(group, "classes") if row.label == entry.label]
+    rows = [row for row in result_set.of(group, "classes") if row.label == entry.label]
     about = "Share of a class's test samples that are found, in %: mean over seeds ± their standard deviation."
     if len(rows) > CLASSES:
         about += f" Of {len(rows)} classes the {CLASSES} that are found least."

@@ -41,9 +41,9 @@ STYLE: dict[str, Any] = {
 }
 
 
-def slug(view: ResultSet, group: GroupKey) -> str:
+def slug(result_set: ResultSet, group: GroupKey) -> str:
     """Return a group's part of a file name."""
-    return "-".join(re.findall(r"[A-Za-z0-9_]+", view.title(group)))
+    return "-".join(re.findall(r"[A-Za-z0-9_]+", result_set.title(group)))
 
 
 class Drawing:
@@ -70,7 +70,7 @@ def _style() -> Iterator[Drawing]:
         yield Drawing()
 
 
-def write_figures(view: ResultSet, results: Path) -> dict[GroupKey, dict[str, Path]]:
+def write_figures(result_set: ResultSet, results: Path) -> dict[GroupKey, dict[str, Path]]:
     """Draw every figure of a study; return group -> name -> the SVG's path."""
     draw: dict[str, Callable[[Any, ResultSet, GroupKey, Path], Any]] = {
         "accuracy": draw_accuracy,
@@ -81,13 +81,13 @@ def write_figures(view: ResultSet, results: Path) -> dict[GroupKey, dict[str, Pa
     }
     drawn: dict[GroupKey, dict[str, Path]] = {}
     with _style() as plt:
-        for group in view.groups():
+        for group in result_set.groups():
             for name, make in draw.items():
-                figure = make(plt, view, group, results)
+                figure = make(plt, result_set, group, results)
                 if figure is not None:
-                    path = results / "figures" / f"{name}-{slug(view, group)}"
+                    path = results / "figures" / f"{name}-{slug(result_set, group)}"
                     drawn.setdefault(group, {})[name] = _save(figure, path)
-        _save(draw_overview(plt, view), results / "figures" / "overview")
+        _save(draw_overview(plt, result_set), results / "figures" / "overview")
     _remove_others(results / "figures", drawn)
     return drawn
 
@@ -113,32 +113,32 @@ def _save(figure: Any, stem: Path) -> Path:
     return stem.with_name(f"{stem.name}.svg")
 
 
-def _ranked(view: ResultSet, group: GroupKey) -> list[Row]:
-    return [row for row in view.entries(group) if row.kind == "fused" and row.value is not None]
+def _ranked(result_set: ResultSet, group: GroupKey) -> list[Row]:
+    return [row for row in result_set.entries(group) if row.kind == "fused" and row.value is not None]
 
 
-def draw_accuracy(plt: Any, view: ResultSet, group: GroupKey, results: Path) -> Any:
+def draw_accuracy(plt: Any, result_set: ResultSet, group: GroupKey, results: Path) -> Any:
     """Draw the fused accuracies with their intervals, best at the top; None where there is none."""
     del results
-    rows = _ranked(view, group)
+    rows = _ranked(result_set, group)
     if not rows:
         return None
     figure, axes = plt.subplots(figsize=(WIDTH, 0.9 + 0.24 * len(rows)))
-    _accuracy_on(axes, view, group, rows)
-    title(figure, f"{view.title(group)}; in brackets the ranks")
+    _accuracy_on(axes, result_set, group, rows)
+    title(figure, f"{result_set.title(group)}; in brackets the ranks")
     return figure
 
 
-def _accuracy_on(axes: Any, view: ResultSet, group: GroupKey, rows: list[Row]) -> None:
+def _accuracy_on(axes: Any, result_set: ResultSet, group: GroupKey, rows: list[Row]) -> None:
     """Draw accuracies with intervals, a line each."""
     for place, row in enumerate(rows):
         axes.errorbar(100 * (row.value or 0.0), place, xerr=error(row), capsize=2, lw=1.2, **marks(row))
-    bayes = view.bayes(group).get("fused")
+    bayes = result_set.bayes(group).get("fused")
     if bayes is not None:
         axes.axvline(100 * bayes, color="black", ls="--", lw=1)
         text = axes.text(100 * bayes, -0.75, "Bayes ", ha="right", va="center", fontsize=7)
         text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.5})
-    ranks = {row.label: rank_range(view, group, row.label) for row in rows}
+    ranks = {row.label: rank_range(result_set, group, row.label) for row in rows}
     labels = [f"{short(row)}  ({rank.ends if (rank := ranks[row.label]) else DASH})" for row in rows]
     axes.set_yticks(range(len(rows)), labels)
     axes.set_ylim(max(1, len(rows)) - 0.5, -1.0 if bayes is not None else -0.5)
@@ -146,16 +146,16 @@ def _accuracy_on(axes: Any, view: ResultSet, group: GroupKey, rows: list[Row]) -
     axes.set_xlabel("test accuracy in %, 95 % interval")
 
 
-def draw_pareto(plt: Any, view: ResultSet, group: GroupKey, results: Path) -> Any:
+def draw_pareto(plt: Any, result_set: ResultSet, group: GroupKey, results: Path) -> Any:
     """Draw accuracy against the seconds of training, reused runs included; None where fewer than two are known."""
     del results
-    points = [(view.seconds(group, row.label)[0], row) for row in view.entries(group)]
+    points = [(result_set.seconds(group, row.label)[0], row) for row in result_set.entries(group)]
     known = [(s, row) for s, row in points if s and row.kind == "fused" and row.rank_group and row.value is not None]
     if len(known) < 2:
         return None
     known.sort(key=lambda point: (point[0], -(point[1].value or 0.0)))
     figure, axes = plt.subplots(figsize=(WIDTH, 2.4))
-    judged = [(row.value or 0.0, seconds, _seconds_sd(view, group, row.label)) for seconds, row in known]
+    judged = [(row.value or 0.0, seconds, _seconds_sd(result_set, group, row.label)) for seconds, row in known]
     front = [(x, 100 * y) for (y, x, _), kept in zip(judged, on_front(judged), strict=True) if kept]
     for seconds, row in known:
         axes.errorbar(seconds, 100 * (row.value or 0.0), yerr=error(row), capsize=2, lw=1, alpha=0.95, **marks(row))
@@ -175,13 +175,16 @@ def draw_pareto(plt: Any, view: ResultSet, group: GroupKey, results: Path) -> An
     _name_points(axes, [(seconds, 100 * (row.value or 0.0), short(row)) for seconds, row in known])
     axes.set_xlabel("training seconds of one seed, with the runs that it reuses")
     axes.set_ylabel("test accuracy in %")
-    title(figure, f"{view.title(group)}; on the dotted line, none is clearly cheaper and better")
+    title(figure, f"{result_set.title(group)}; on the dotted line, none is clearly cheaper and better")
     return figure
 
 
-def _seconds_sd(view: ResultSet, group: GroupKey, label: str) -> float:
+def _seconds_sd(result_set: ResultSet, group: GroupKey, label: str) -> float:
     """Return the standard deviation over seeds of `ResultSet.seconds`, the reused runs' as if independent."""
-    parts = [view.cost_of(group, name).get("train_seconds_sd") for name in (label, *view.seconds(group, label)[1])]
+    parts = [
+        result_set.cost_of(group, name).get("train_seconds_sd")
+        for name in (label, *result_set.seconds(group, label)[1])
+    ]
     return math.hypot(*(float(part) for part in parts if part))
 
 
@@ -211,34 +214,34 @@ def _name_points(axes: Any, points: list[tuple[float, float, str]]) -> None:
         axes.annotate(name, (x, y), xytext=places[best], textcoords="offset points", fontsize=6.5, ha=side)
 
 
-def _measured(view: ResultSet, group: GroupKey) -> list[Row]:
+def _measured(result_set: ResultSet, group: GroupKey) -> list[Row]:
     """Return the labels whose gap is measured, not zero by construction."""
-    gaps = {row.label: gap_row(view, group, row.label, "mean") for row in view.entries(group)}
-    return [row for row in view.entries(group) if (gap := gaps[row.label]) and not gap.by_construction]
+    gaps = {row.label: gap_row(result_set, group, row.label, "mean") for row in result_set.entries(group)}
+    return [row for row in result_set.entries(group) if (gap := gaps[row.label]) and not gap.by_construction]
 
 
-def draw_gap(plt: Any, view: ResultSet, group: GroupKey, results: Path) -> Any:
+def draw_gap(plt: Any, result_set: ResultSet, group: GroupKey, results: Path) -> Any:
     """Draw the competition gap of each modality with its interval; None where there is none."""
     del results
-    measured = _measured(view, group)
+    measured = _measured(result_set, group)
     if not measured:
         return None
     figure, axes = plt.subplots(figsize=(WIDTH, 1.1 + 0.32 * len(measured)))
-    _gap_on(axes, view, group, measured)
-    title(figure, f"{view.title(group)}; probe of the encoder alone minus after the method", 18)
+    _gap_on(axes, result_set, group, measured)
+    title(figure, f"{result_set.title(group)}; probe of the encoder alone minus after the method", 18)
     return figure
 
 
-def _gap_on(axes: Any, view: ResultSet, group: GroupKey, measured: list[Row]) -> None:
+def _gap_on(axes: Any, result_set: ResultSet, group: GroupKey, measured: list[Row]) -> None:
     """Draw gaps with intervals, a line for each method and modality."""
-    modalities, control = view.modalities(group), view.control(group)
+    modalities, control = result_set.modalities(group), result_set.control(group)
     for k, modality in enumerate(modalities):
         shift = 0.5 * ((k + 0.5) / len(modalities) - 0.5)
         colour = PALETTE[k % len(PALETTE)]
         style = {"color": colour, "fmt": MARKERS[k % len(MARKERS)], "capsize": 2, "lw": 1.2}
         style["mfc"] = "white" if k % 2 else colour
         for place, entry in enumerate(measured):
-            row = gap_row(view, group, entry.label, modality)
+            row = gap_row(result_set, group, entry.label, modality)
             if row is not None and row.value is not None:
                 label = modality if place == 0 else None
                 axes.errorbar(row.value, place + shift, xerr=error(row), label=label, **style)
@@ -251,20 +254,20 @@ def _gap_on(axes: Any, view: ResultSet, group: GroupKey, measured: list[Row]) ->
     axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=4, frameon=False, borderaxespad=0.1)
 
 
-def draw_overview(plt: Any, view: ResultSet) -> Any:
+def draw_overview(plt: Any, result_set: ResultSet) -> Any:
     """Draw accuracy and gap of every group beside each other: the study in one picture."""
-    groups = view.groups()
-    sizes = [max(3, len(_ranked(view, group)), len(_measured(view, group))) for group in groups]
+    groups = result_set.groups()
+    sizes = [max(3, len(_ranked(result_set, group)), len(_measured(result_set, group))) for group in groups]
     height = sum(0.95 + 0.27 * size for size in sizes)
     figure, panels = plt.subplots(
         len(groups), 2, figsize=(2 * WIDTH, height), squeeze=False, height_ratios=sizes, layout="constrained"
     )
     for (left, right), group in zip(panels, groups, strict=True):
-        _accuracy_on(left, view, group, _ranked(view, group))
-        left.set_title(f"{view.title(group)}; in brackets the ranks", loc="left", fontsize=7.5)
-        measured = _measured(view, group)
+        _accuracy_on(left, result_set, group, _ranked(result_set, group))
+        left.set_title(f"{result_set.title(group)}; in brackets the ranks", loc="left", fontsize=7.5)
+        measured = _measured(result_set, group)
         if measured:
-            _gap_on(right, view, group, measured)
+            _gap_on(right, result_set, group, measured)
         else:
             right.set_axis_off()
     return figure
@@ -298,15 +301,15 @@ def _heads(results: Path, group: GroupKey, label: str, modality: str) -> tuple[s
     return kind, found
 
 
-def draw_curves(plt: Any, view: ResultSet, group: GroupKey, results: Path) -> Any:
+def draw_curves(plt: Any, result_set: ResultSet, group: GroupKey, results: Path) -> Any:
     """Draw each modality's head over the epochs, trained alone and under the baseline: competition as it happens."""
     import pandas as pd
     import seaborn as sns
 
-    alone, modalities = view.alone(group), view.modalities(group)
-    chosen = [label for label in dict.fromkeys((alone, view.baseline, view.control(group))) if label]
+    alone, modalities = result_set.alone(group), result_set.modalities(group)
+    chosen = [label for label in dict.fromkeys((alone, result_set.baseline, result_set.control(group))) if label]
     curves = {(label, m): _heads(results, group, label, m) for label in chosen for m in modalities}
-    if not all(curves.get((label, m), ("", []))[1] for label in (alone, view.baseline) for m in modalities):
+    if not all(curves.get((label, m), ("", []))[1] for label in (alone, result_set.baseline) for m in modalities):
         return None
     width = max(WIDTH, 1.7 * len(modalities))
     figure, panels = plt.subplots(1, len(modalities), figsize=(width, 1.9), sharey=True, squeeze=False)
@@ -325,7 +328,7 @@ def draw_curves(plt: Any, view: ResultSet, group: GroupKey, results: Path) -> An
         axes.legend().remove()
     handles = {h.get_label(): h for axes in panels[0] for h in axes.get_lines() if not h.get_label().startswith("_")}
     figure.tight_layout(rect=(0, 0, 1, 1), w_pad=0.6)
-    title(figure, f"{view.title(group)}; mean over seeds, band lowest to highest", 18)
+    title(figure, f"{result_set.title(group)}; mean over seeds, band lowest to highest", 18)
     place = {"loc": "upper center", "bbox_to_anchor": (0.5, 0.03), "ncols": 1 if width <= WIDTH else 3}
     figure.legend(handles.values(), handles.keys(), frameon=False, **place)
     return figure

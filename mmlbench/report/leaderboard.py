@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 FILES = ("all_tables.csv", "cost.csv", "leaderboard.html", "leaderboard.md", "tables", "figures")
 
 
-def write_leaderboard(view: ResultSet, results: Path, figures: Figures) -> None:
+def write_leaderboard(result_set: ResultSet, results: Path, figures: Figures) -> None:
     """Write results/leaderboard.html and results/leaderboard.md.
 
     Args:
@@ -39,32 +39,32 @@ def write_leaderboard(view: ResultSet, results: Path, figures: Figures) -> None:
     """
     path = results / "leaderboard.html"
     facts = Facts.of_plan(read_plan(results))
-    write_text(path, write_page(view, path, figures, gather(view, results), facts.family))
-    write_text(results / "leaderboard.md", markdown_page(view, results, figures))
+    write_text(path, write_page(result_set, path, figures, gather(result_set, results), facts.family))
+    write_text(results / "leaderboard.md", markdown_page(result_set, results, figures))
 
 
-def markdown_page(view: ResultSet, results: Path, figures: Figures) -> str:
+def markdown_page(result_set: ResultSet, results: Path, figures: Figures) -> str:
     """Return the leaderboard as Markdown."""
-    lines = [f"# mmlbench leaderboard: {markdown_text(view.name)}", "", markdown_text(TARGET), ""]
+    lines = [f"# mmlbench leaderboard: {markdown_text(result_set.name)}", "", markdown_text(TARGET), ""]
     lines += ["## All data", ""]
-    lines += [line for text in summary.overall(view) for line in (markdown_text(text), "")]
-    lines += _table_lines("Mean rank over datasets", overall_table(view))
-    for group in view.groups():
-        accuracy = accuracy_table(view, group)
-        lines += [f"## {markdown_text(view.title(group))}", ""]
-        lines += [f"- {markdown_text(text)}" for text in summary.headline_of(view, group)]
+    lines += [line for text in summary.overall(result_set) for line in (markdown_text(text), "")]
+    lines += _table_lines("Mean rank over datasets", overall_table(result_set))
+    for group in result_set.groups():
+        accuracy = accuracy_table(result_set, group)
+        lines += [f"## {markdown_text(result_set.title(group))}", ""]
+        lines += [f"- {markdown_text(text)}" for text in summary.headline_of(result_set, group)]
         lines += ["", "### Accuracy", "", *markdown_table(accuracy), ""]
         lines += [
-            line for note in (*accuracy.notes, *view.audited(group).lines) for line in (markdown_text(note), "")
+            line for note in (*accuracy.notes, *result_set.audited(group).lines) for line in (markdown_text(note), "")
         ]
-        lines += _table_lines("Competition gap", competition_gap_table(view, group))
-        lines += _table_lines("Further measures", measures_table(view, group))
-        lines += _table_lines("Reliance", reliance_table(view, group))
-        lines += _table_lines("Accuracy under noise", robustness_table(view, group))
+        lines += _table_lines("Competition gap", competition_gap_table(result_set, group))
+        lines += _table_lines("Further measures", measures_table(result_set, group))
+        lines += _table_lines("Reliance", reliance_table(result_set, group))
+        lines += _table_lines("Accuracy under noise", robustness_table(result_set, group))
         for name, file in figures.get(group, {}).items():
             image = file.with_suffix(".png").relative_to(results).as_posix()
-            lines += [f"![{markdown_text(name)} of {markdown_text(view.title(group))}]({image})", ""]
-        lines += [markdown_text(_made(view, group)), ""]
+            lines += [f"![{markdown_text(name)} of {markdown_text(result_set.title(group))}]({image})", ""]
+        lines += [markdown_text(_made(result_set, group)), ""]
     return "\n".join(lines)
 
 
@@ -79,8 +79,8 @@ def _table_lines(heading: str, table: Table[Any]) -> list[str]:
 ABOUT_CODE = "The code of each row, a hash over the engine and the row's own method, so that each method has its own:"
 
 
-def _made(view: ResultSet, group: GroupKey) -> str:
-    rows = view.entries(group)
+def _made(result_set: ResultSet, group: GroupKey) -> str:
+    rows = result_set.entries(group)
     codes = ", ".join(f"{named(row)} {row.code_version.partition('+')[2]}" for row in rows)
     versions = "/".join(sorted({row.code_version.partition("+")[0] for row in rows}))
     hardware = "; ".join(sorted({row.hardware for row in rows}))
@@ -99,10 +99,10 @@ def show(results: Path, console: Console, measures: bool = False) -> None:
     """
     from rich.text import Text
 
-    view = ResultSet.open(results)
+    result_set = ResultSet.open(results)
     if outdated(results):
         console.print(Text(outdated(results), style="yellow"))
-    _show(view, console, measures)
+    _show(result_set, console, measures)
     if not measures:
         console.print(
             Text("Macro-F1, NLL, ECE, fusion gain: mmlbench leaderboard --measures, or tables/measures.md.")
@@ -128,26 +128,26 @@ def show_so_far(results: Path, cache: Path, console: Console, measures: bool = F
         console.print(Text(f"not shown yet: {line}", style="yellow"))
 
 
-def _show(view: ResultSet, console: Console, measures: bool) -> None:
-    """Print the groups of a view, each with its tables."""
+def _show(result_set: ResultSet, console: Console, measures: bool) -> None:
+    """Print the groups of a study, each with its tables."""
     from rich.text import Text
 
-    console.print(Text(f"mmlbench leaderboard: {view.name}", style="bold"))
-    for line in summary.overall(view):
+    console.print(Text(f"mmlbench leaderboard: {result_set.name}", style="bold"))
+    for line in summary.overall(result_set):
         console.print(Text(line))
-    for group in view.groups():
+    for group in result_set.groups():
         console.print()
-        console.print(terminal_table(accuracy_table(view, group), view.title(group), console.width))
-        trained = [line for line in lines_of(view, group) if not by_construction(line.gap(MEAN))]
-        gaps = competition_gap_table(view, group, trained)
+        console.print(terminal_table(accuracy_table(result_set, group), result_set.title(group), console.width))
+        trained = [line for line in lines_of(result_set, group) if not by_construction(line.gap(MEAN))]
+        gaps = competition_gap_table(result_set, group, trained)
         if gaps.lines:
             title = "competition gap, points, 95 % intervals"
             console.print(terminal_table(gaps, title, console.width))
-        more = measures_table(view, group)
+        more = measures_table(result_set, group)
         if measures and more.lines:
             console.print(terminal_table(more, "further measures", console.width))
             console.print(*(Text(f"  {note}") for note in more.notes[:1]))
-        for line in (*summary.headline_of(view, group), *far_notes(view, group)):
+        for line in (*summary.headline_of(result_set, group), *far_notes(result_set, group)):
             console.print(Text(f"  {line}"))
     console.print()
     console.print(Text(ONE_OF_ALL, style="dim"))

@@ -19,26 +19,26 @@ def key_of(group: GroupKey) -> dict[str, str]:
 
 
 def gap_row(
-    view: ResultSet, group: GroupKey, label: str, modality: str, metric: str = "gap", rule: str | None = None
+    result_set: ResultSet, group: GroupKey, label: str, modality: str, metric: str = "gap", rule: str | None = None
 ) -> Row | None:
     """Return a row of the gap table, under the headline rule where no other is named."""
-    baseline = view.control(group) if metric == "gap_minus_control" else view.alone(group)
-    return view.find(group, label, metric, modality, "probe", baseline, "competition_gap", rule)
+    baseline = result_set.control(group) if metric == "gap_minus_control" else result_set.alone(group)
+    return result_set.find(group, label, metric, modality, "probe", baseline, "competition_gap", rule)
 
 
-def one_seed(view: ResultSet, group: GroupKey) -> bool:
+def one_seed(result_set: ResultSet, group: GroupKey) -> bool:
     """Whether every ranked row of a group is one trained model, so that no rank can be told."""
-    ranked = [row for row in view.entries(group) if row.rank_group is not None]
+    ranked = [row for row in result_set.entries(group) if row.rank_group is not None]
     return bool(ranked) and all(row.n_seeds == 1 for row in ranked)
 
 
-def rank_range(view: ResultSet, group: GroupKey, label: str) -> RankRange | None:
+def rank_range(result_set: ResultSet, group: GroupKey, label: str) -> RankRange | None:
     """Return the ranks of a label, None where it takes no part in the ranking."""
-    rank = view.ranks(group).get(label)
+    rank = result_set.ranks(group).get(label)
     if rank is None:
         return None
     one = rank.interval
-    return RankRange(one.low, one.high, one.of, not one_seed(view, group), rank.letters)
+    return RankRange(one.low, one.high, one.of, not one_seed(result_set, group), rank.letters)
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Line:
         entry: the row that stands for the label. selection: the rule. modality: '' where the line is of all.
     """
 
-    view: ResultSet
+    result_set: ResultSet
     group: GroupKey
     entry: Row
     selection: str
@@ -72,8 +72,8 @@ class Line:
 
     def rank(self) -> RankRange | None:
         """Return the label's ranks; under another rule than the headline nothing is ranked."""
-        headline = self.selection == self.view.headline
-        return rank_range(self.view, self.group, self.entry.label) if headline else None
+        headline = self.selection == self.result_set.headline
+        return rank_range(self.result_set, self.group, self.entry.label) if headline else None
 
     def letters(self) -> str:
         """Return the letters of the label, '' where it has none."""
@@ -88,16 +88,20 @@ class Line:
         self, metric: str, modality: str = "fused", kind: str = "fused", baseline: str = "", table: str = "accuracy"
     ) -> Row | None:
         """Return one row of the label under the line's rule."""
-        return self.view.find(self.group, self.entry.label, metric, modality, kind, baseline, table, self.selection)
+        return self.result_set.find(
+            self.group, self.entry.label, metric, modality, kind, baseline, table, self.selection
+        )
 
     def gap(self, modality: str = "", metric: str = "gap") -> Row | None:
         """Return the gap of a modality, by default that of the line."""
-        return gap_row(self.view, self.group, self.entry.label, modality or self.modality, metric, self.selection)
+        return gap_row(
+            self.result_set, self.group, self.entry.label, modality or self.modality, metric, self.selection
+        )
 
 
-def lines_of(view: ResultSet, group: GroupKey) -> list[Line]:
+def lines_of(result_set: ResultSet, group: GroupKey) -> list[Line]:
     """Return a line of each label under the headline rule, best first."""
-    return [Line(view, group, entry, view.headline) for entry in view.entries(group)]
+    return [Line(result_set, group, entry, result_set.headline) for entry in result_set.entries(group)]
 
 
 def heading() -> Column[Line]:

@@ -24,11 +24,11 @@ INTRODUCTION = (
 )
 
 
-def beside(view: ResultSet, group: GroupKey, figures: Sequence[PublishedResult]) -> Markup:
+def beside(result_set: ResultSet, group: GroupKey, figures: Sequence[PublishedResult]) -> Markup:
     """Return the table of published numbers beside a group's, '' where none is known for its dataset."""
     lines = []
     for figure in figures:
-        found = ours_of(view, group, figure)
+        found = ours_of(result_set, group, figure)
         if found is None:
             continue
         row, ours = found
@@ -66,24 +66,24 @@ class Plot:
     sources: Sequence[Markup]
 
 
-def section(view: ResultSet, figures: Sequence[PublishedResult]) -> Markup:
+def section(result_set: ResultSet, figures: Sequence[PublishedResult]) -> Markup:
     """Return the section with the spread of every cell that two sources print, ours included: a plot a dataset."""
     if not figures:
         return Markup()
     of: dict[str, dict[str, list[PublishedResult]]] = {}
     for (dataset, method), found in cells(list(figures)).items():
         of.setdefault(dataset, {})[method] = found
-    ours_first = sorted(of, key=lambda dataset: dataset not in {group[0] for group in view.groups()})
+    ours_first = sorted(of, key=lambda dataset: dataset not in {group[0] for group in result_set.groups()})
     return render(
         "literature.html.j2",
         introduction=INTRODUCTION,
-        plots=[_plot(view, dataset, of[dataset]) for dataset in ours_first],
+        plots=[_plot(result_set, dataset, of[dataset]) for dataset in ours_first],
     )
 
 
-def _plot(view: ResultSet, dataset: str, methods: Mapping[str, Sequence[PublishedResult]]) -> Plot:
+def _plot(result_set: ResultSet, dataset: str, methods: Mapping[str, Sequence[PublishedResult]]) -> Plot:
     theirs = {method: _rows(found) for method, found in methods.items()}
-    ours = {method: _ours(view, dataset, method) for method in methods}
+    ours = {method: _ours(result_set, dataset, method) for method in methods}
     scale = Scale.around([row for rows in (*theirs.values(), *ours.values()) for row in rows])
     lines, sources = [], []
     for method, found in methods.items():
@@ -93,7 +93,7 @@ def _plot(view: ResultSet, dataset: str, methods: Mapping[str, Sequence[Publishe
         drawing = dots_svg(theirs[method], ours[method], scale)
         lines.append(PlotLine(method, f"{spread} in {len(values)} sources", ends, drawing))
         title = f"{method} on {dataset}: {spread} in {len(values)} sources"
-        sources.append(folded(title, _cell(view, dataset, method, found)))
+        sources.append(folded(title, _cell(result_set, dataset, method, found)))
     return Plot(dataset, 100 * scale.low, 100 * scale.high, lines, sources)
 
 
@@ -101,14 +101,14 @@ def _rows(found: Sequence[PublishedResult]) -> list[Row]:
     return [Row("", value=figure.value / 100, unit="fraction", label=figure.source.key) for figure in found]
 
 
-def _ours(view: ResultSet, dataset: str, method: str) -> list[Row]:
+def _ours(result_set: ResultSet, dataset: str, method: str) -> list[Row]:
     """Return this study's accuracies of a method on a dataset, on every split."""
     return [
         row
-        for group in view.groups()
+        for group in result_set.groups()
         if group[0] == dataset
-        for entry in view.entries(group)
-        if entry.method == method and (row := view.find(group, entry.label, "accuracy")) is not None
+        for entry in result_set.entries(group)
+        if entry.method == method and (row := result_set.find(group, entry.label, "accuracy")) is not None
     ]
 
 
@@ -124,9 +124,9 @@ class Source:
     ours: bool = False
 
 
-def _cell(view: ResultSet, dataset: str, method: str, found: Sequence[PublishedResult]) -> Markup:
+def _cell(result_set: ResultSet, dataset: str, method: str, found: Sequence[PublishedResult]) -> Markup:
     """Return one cell: a line per source with its number drawn, then ours."""
-    ours, theirs = _ours(view, dataset, method), _rows(found)
+    ours, theirs = _ours(result_set, dataset, method), _rows(found)
     scale = Scale.around([*theirs, *ours])
     lines = []
     for figure, row in zip(found, theirs, strict=True):

@@ -28,11 +28,11 @@ class Curve:
     area: Row | None = None
 
 
-def curves_of(view: ResultSet, group: GroupKey) -> list[Curve]:
+def curves_of(result_set: ResultSet, group: GroupKey) -> list[Curve]:
     """Return the curves of a group: by how the noise was given, by modality, best label first."""
     found: dict[tuple[str, str, str], Curve] = {}
-    entries = {entry.label: entry for entry in view.entries(group)}
-    for row in view.of(group, "robustness"):
+    entries = {entry.label: entry for entry in result_set.entries(group)}
+    for row in result_set.of(group, "robustness"):
         read = _METRIC.fullmatch(row.metric)
         if read is None or row.label not in entries:
             continue
@@ -43,19 +43,19 @@ def curves_of(view: ResultSet, group: GroupKey) -> list[Curve]:
         else:
             curve.points[float(read[3])] = row
     order = {label: place for place, label in enumerate(entries)}
-    keys = sorted(found, key=lambda key: (list(WHEN).index(key[0]), _place(view, group, key[1]), order[key[2]]))
+    keys = sorted(found, key=lambda key: (list(WHEN).index(key[0]), _place(result_set, group, key[1]), order[key[2]]))
     return [found[key] for key in keys]
 
 
-def _place(view: ResultSet, group: GroupKey, modality: str) -> int:
-    known = view.modalities(group)
+def _place(result_set: ResultSet, group: GroupKey, modality: str) -> int:
+    known = result_set.modalities(group)
     return known.index(modality) if modality in known else len(known)
 
 
-def draw_robustness(plt: Any, view: ResultSet, group: GroupKey, results: Path) -> Any:
+def draw_robustness(plt: Any, result_set: ResultSet, group: GroupKey, results: Path) -> Any:
     """Draw accuracy over the strength of noise, a panel for each modality; None where none was measured."""
     del results
-    curves = curves_of(view, group)
+    curves = curves_of(result_set, group)
     if not curves:
         return None
     places = list(dict.fromkeys((curve.when, curve.modality) for curve in curves))
@@ -71,7 +71,7 @@ def draw_robustness(plt: Any, view: ResultSet, group: GroupKey, results: Path) -
         axes.set_ylabel("test accuracy in %" if k == 0 else "")
     handles = {line.get_label(): line for axes in panels[0] for line in axes.containers}
     figure.tight_layout(rect=(0, 0, 1, 1), w_pad=0.6)
-    title(figure, f"{view.title(group)}; additive noise on one modality, 95 % intervals", 18)
+    title(figure, f"{result_set.title(group)}; additive noise on one modality, 95 % intervals", 18)
     columns = 2 if width <= WIDTH else 3
     below = {"loc": "upper center", "bbox_to_anchor": (0.5, 0.03), "ncols": columns, "frameon": False}
     figure.legend(handles.values(), handles.keys(), **below)

@@ -28,9 +28,9 @@ SINGLE = {"competition_gap": "gap", "reliance": "Shapley value"}
 MEASURED = {"macro_f1": "macro-F1", "balanced_accuracy": "balanced accuracy", "nll": "NLL"}
 
 
-def resolved(view: ResultSet, group: GroupKey, table: str) -> str:
+def resolved(result_set: ResultSet, group: GroupKey, table: str) -> str:
     """Say the smallest difference that a table can resolve, of each number that it compares."""
-    rows = [row for row in view.of(group, table) if row.metric.partition("@")[0] == "resolution"]
+    rows = [row for row in result_set.of(group, table) if row.metric.partition("@")[0] == "resolution"]
     if not rows:
         return "No smallest resolvable difference: there is nothing to compare."
     other = f"difference to {rows[0].baseline}" if rows[0].baseline else "difference between two rows"
@@ -73,9 +73,9 @@ def tuned_note(entries: list[Row]) -> str:
     return f"Tuned: {'; '.join(words)}." + (f" Untuned: {', '.join(trials[0])}." if 0 in trials else "")
 
 
-def mixed_notes(view: ResultSet, group: GroupKey) -> list[str]:
+def mixed_notes(result_set: ResultSet, group: GroupKey) -> list[str]:
     """Say where the rows of a group were made by several versions of the code, of packages, or kinds of hardware."""
-    rows = [row for row in view.rows if row.group == group]
+    rows = [row for row in result_set.rows if row.group == group]
     notes = [f"Mixed: {row.note}." for row in rows if row.table == "mixed"]
     kinds = sorted({kind for row in rows for kind in row.hardware.split(" | ") if kind})
     if len(kinds) > 1:
@@ -91,16 +91,16 @@ def no_logit_mean(entries: list[Row]) -> list[str]:
     return ["No row of joint and unimodal models' mean logits: it takes joint with default parameters."]
 
 
-def source_words(view: ResultSet) -> str:
+def source_words(result_set: ResultSet) -> str:
     """Say which study the numbers are of, and what made them."""
-    versions = "/".join(sorted({row.code_version.partition("+")[0] for row in view.rows if row.code_version}))
-    data = ", ".join(sorted({row.data_fingerprint for row in view.rows if row.data_fingerprint}))
-    return f"Study {view.name}, made by mmlbench {versions} from data {data}. all_tables.csv has every number."
+    versions = "/".join(sorted({row.code_version.partition("+")[0] for row in result_set.rows if row.code_version}))
+    data = ", ".join(sorted({row.data_fingerprint for row in result_set.rows if row.data_fingerprint}))
+    return f"Study {result_set.name}, made by mmlbench {versions} from data {data}. all_tables.csv has every number."
 
 
-def far_notes(view: ResultSet, group: GroupKey) -> list[str]:
+def far_notes(result_set: ResultSet, group: GroupKey) -> list[str]:
     """Say what a seed far off means, and where there is one, probes included; [] where there is none."""
-    rows = [row for row in view.of(group, "accuracy", "accuracy", view.headline) if row.far_seeds]
+    rows = [row for row in result_set.of(group, "accuracy", "accuracy", result_set.headline) if row.far_seeds]
     if not rows:
         return []
     what = {"fused": "", "own_head": ", own head", "sliced": ", sliced", "probe": ", probe"}

@@ -144,7 +144,7 @@ class Room:
     pairs: int
 
 
-def write_page(view: ResultSet, path: Path, figures: Figures, details: Details, family_of: FamilyOf) -> str:
+def write_page(result_set: ResultSet, path: Path, figures: Figures, details: Details, family_of: FamilyOf) -> str:
     """Return the page's HTML.
 
     Args:
@@ -156,25 +156,25 @@ def write_page(view: ResultSet, path: Path, figures: Figures, details: Details, 
     sources = [script.read_text(encoding="utf-8").strip() for script in scripts]
     style = (folder / "templates" / "leaderboard.css").read_text(encoding="utf-8").strip()
     published, room = read_published(), Room(PICTURE_BYTES, DETAIL_BYTES, PAIR_BYTES)
-    overall = overall_table(view)
+    overall = overall_table(result_set)
     return render(
         "leaderboard.html.j2",
-        name=view.name,
+        name=result_set.name,
         style=Markup(style),  # our own files, not data
         policy=Markup(" ".join(f"'sha256-{_sha256(source)}'" for source in sources)),
         scripts=[Markup(source) for source in sources],
-        rule=view.rule_words(RULES),
+        rule=result_set.rule_words(RULES),
         target=TARGET,
-        source=source_words(view),
-        filters=_filters(view, family_of),
-        overall_summary=notes_html(summary.overall(view)),
-        standings=standings_board(view, family_of),
+        source=source_words(result_set),
+        filters=_filters(result_set, family_of),
+        overall_summary=notes_html(summary.overall(result_set)),
+        standings=standings_board(result_set, family_of),
         overall=folded("Mean rank over datasets", _with_notes(overall)) if overall.rows else Markup(),
         sections=[
-            _section(view, group, figures.get(group, {}), details, room, path, family_of, published)
-            for group in view.groups()
+            _section(result_set, group, figures.get(group, {}), details, room, path, family_of, published)
+            for group in result_set.groups()
         ],
-        literature=literature.section(view, published),
+        literature=literature.section(result_set, published),
         reading=notes_html(READING),
     )
 
@@ -184,12 +184,12 @@ def _sha256(source: str) -> str:
     return base64.b64encode(hashlib.sha256(source.encode()).digest()).decode("ascii")
 
 
-def _filters(view: ResultSet, family_of: FamilyOf) -> list[Filter]:
+def _filters(result_set: ResultSet, family_of: FamilyOf) -> list[Filter]:
     """Return the filters; the script shows them."""
-    groups = view.groups()
-    families = sorted({family_of(row.method) for row in view.rows if row.method})
-    rules = sorted({rule for group in groups for rule in rules_of(view, group)}, key=list(RULES).index)
-    rules.sort(key=lambda rule: rule != view.headline)
+    groups = result_set.groups()
+    families = sorted({family_of(row.method) for row in result_set.rows if row.method})
+    rules = sorted({rule for group in groups for rule in rules_of(result_set, group)}, key=list(RULES).index)
+    rules.sort(key=lambda rule: rule != result_set.headline)
 
     def all_or(names: Sequence[str]) -> list[tuple[str, str]]:
         return [("", "all"), *((name, name) for name in dict.fromkeys(names))]
@@ -203,7 +203,7 @@ def _filters(view: ResultSet, family_of: FamilyOf) -> list[Filter]:
 
 
 def _section(
-    view: ResultSet,
+    result_set: ResultSet,
     group: GroupKey,
     figures: dict[str, Path],
     details: Details,
@@ -212,60 +212,63 @@ def _section(
     family_of: FamilyOf,
     published: list[PublishedResult],
 ) -> Section:
-    entries, audit = view.entries(group), view.audited(group)
+    entries, audit = result_set.entries(group), result_set.audited(group)
     n_test = max((row.n_test or 0 for row in entries), default=0)
     seeds = sorted({row.n_seeds or 0 for row in entries})
     counts = "/".join(map(str, seeds)) + (" seed" if seeds == [1] else " seeds")
     counts += f", {plural(n_test, 'test sample')}"
-    facts = f"{' + '.join(view.modalities(group))}; {counts}; recipe {group[2]}, encoder {group[3]}"
+    facts = f"{' + '.join(result_set.modalities(group))}; {counts}; recipe {group[2]}, encoder {group[3]}"
     few = [row for row in entries if Condition.CLUSTERS in row.conditional_on and row.clusters]
     conditions = sorted({conditional_words(row.clusters or 0, row.cluster_name) for row in few})
-    notes = [P_NOTE] if view.references(group) else []
+    notes = [P_NOTE] if result_set.references(group) else []
     notes += [f"All intervals here are {note}; they say nothing about others." for note in conditions]
     return Section(
-        anchor=f"data-{view.groups().index(group) + 1}",
+        anchor=f"data-{result_set.groups().index(group) + 1}",
         dataset=group[0],
         split=group[1],
-        title=view.title(group),
+        title=result_set.title(group),
         counts=counts,
         facts=facts,
-        answer=answer_board(view, group, family_of),
-        pairs=_pairs(view, group, room),
-        summary=notes_html(summary.headline_of(view, group)),
+        answer=answer_board(result_set, group, family_of),
+        pairs=_pairs(result_set, group, room),
+        summary=notes_html(summary.headline_of(result_set, group)),
         audit=findings(audit),
-        accuracy=accuracy_board(view, group, family_of),
-        notes=notes_html([*notes, *far_notes(view, group)], "soft"),
-        gaps=gap_board(view, group, family_of),
-        figures=[_picture(view, group, name, file, room, path) for name, file in figures.items()],
-        details=_details(view, group, details, audit, room),
-        folds=[literature.beside(view, group, published), *_folds(view, group, FOLD_BYTES // len(view.groups()))],
+        accuracy=accuracy_board(result_set, group, family_of),
+        notes=notes_html([*notes, *far_notes(result_set, group)], "soft"),
+        gaps=gap_board(result_set, group, family_of),
+        figures=[_picture(result_set, group, name, file, room, path) for name, file in figures.items()],
+        details=_details(result_set, group, details, audit, room),
+        folds=[
+            literature.beside(result_set, group, published),
+            *_folds(result_set, group, FOLD_BYTES // len(result_set.groups())),
+        ],
     )
 
 
-def _pairs(view: ResultSet, group: GroupKey, room: Room) -> str:
+def _pairs(result_set: ResultSet, group: GroupKey, room: Room) -> str:
     """Return what ticked methods are compared by, '' where the page has no room for it."""
-    data = comparison_data(view, group)
+    data = comparison_data(result_set, group)
     if len(data) > room.pairs:
         return ""
     room.pairs -= len(data)
     return data
 
 
-def _picture(view: ResultSet, group: GroupKey, name: str, file: Path, room: Room, path: Path) -> Picture:
+def _picture(result_set: ResultSet, group: GroupKey, name: str, file: Path, room: Room, path: Path) -> Picture:
     size, caption = file.stat().st_size * 4 // 3, CAPTIONS[name]
     shown = file.relative_to(path.parent).as_posix()
     if size > room.pictures:
         return Picture(caption, "", "", shown)
     room.pictures -= size
     data = base64.b64encode(file.read_bytes()).decode("ascii")
-    return Picture(caption, f"{caption} {view.title(group)}", f"data:image/svg+xml;base64,{data}", shown)
+    return Picture(caption, f"{caption} {result_set.title(group)}", f"data:image/svg+xml;base64,{data}", shown)
 
 
-def _details(view: ResultSet, group: GroupKey, details: Details, audit: AuditText, room: Room) -> list[Markup]:
+def _details(result_set: ResultSet, group: GroupKey, details: Details, audit: AuditText, room: Room) -> list[Markup]:
     """Return each label's details; where the page is full, only how to get them."""
     parts = []
-    for entry in view.entries(group):
-        body = detail_html(view, group, entry, details.get((group, entry.label), Detail()), audit)
+    for entry in result_set.entries(group):
+        body = detail_html(result_set, group, entry, details.get((group, entry.label), Detail()), audit)
         if len(body) > room.details:
             body = render(
                 "no_room.html.j2", anchor=anchor(entry), label=entry.label, name=named(entry), row_id=entry.row_id
@@ -275,11 +278,11 @@ def _details(view: ResultSet, group: GroupKey, details: Details, audit: AuditTex
     return parts
 
 
-def _folds(view: ResultSet, group: GroupKey, room: int) -> list[Markup]:
+def _folds(result_set: ResultSet, group: GroupKey, room: int) -> list[Markup]:
     """Return what is there on demand, as far as it has room."""
     parts = []
     for title, make in FOLDS.items():
-        table = make(view, group)
+        table = make(result_set, group)
         if not table.lines:
             continue
         body = _with_notes(table)

@@ -35,19 +35,21 @@ def anchor(row: Row) -> str:
     return f"row-{row.row_id}"
 
 
-def rules_of(view: ResultSet, group: GroupKey) -> list[str]:
+def rules_of(result_set: ResultSet, group: GroupKey) -> list[str]:
     """Return the selection rules of a group's accuracies, the headline first."""
-    there = {row.selection for row in view.of(group, "accuracy", "accuracy")}
-    return sorted(there, key=lambda rule: (rule != view.headline, list(RULES).index(rule) if rule in RULES else 9))
+    there = {row.selection for row in result_set.of(group, "accuracy", "accuracy")}
+    return sorted(
+        there, key=lambda rule: (rule != result_set.headline, list(RULES).index(rule) if rule in RULES else 9)
+    )
 
 
-def shades(view: ResultSet, group: GroupKey) -> dict[str, str]:
+def shades(result_set: ResultSet, group: GroupKey) -> dict[str, str]:
     """Return label -> css class: what can have rank 1, and the other rank groups by turns."""
     found: dict[str, str] = {}
-    if one_seed(view, group):
+    if one_seed(result_set, group):
         return found
-    order = sorted({row.rank_group for row in view.entries(group) if row.rank_group})
-    for entry in view.entries(group):
+    order = sorted({row.rank_group for row in result_set.entries(group) if row.rank_group})
+    for entry in result_set.entries(group):
         if entry.rank_group:
             place = order.index(entry.rank_group)
             found[entry.label] = "first" if entry.rank_group == 1 else f"band{place % 2}"
@@ -59,35 +61,42 @@ def _facts(entry: Row, rule: str, family: str) -> dict[str, str]:
     return {"rule": rule, "family": family, "find": find, "label": entry.label, "row": entry.row_id}
 
 
-def _lines(view: ResultSet, group: GroupKey) -> list[Line]:
+def _lines(result_set: ResultSet, group: GroupKey) -> list[Line]:
     """Return a line of each label under each rule under which it has an accuracy."""
-    lines = [Line(view, group, entry, rule) for rule in rules_of(view, group) for entry in view.entries(group)]
-    return [line for line in lines if line.selection == view.headline or _has_accuracy(line)]
+    lines = [
+        Line(result_set, group, entry, rule)
+        for rule in rules_of(result_set, group)
+        for entry in result_set.entries(group)
+    ]
+    return [line for line in lines if line.selection == result_set.headline or _has_accuracy(line)]
 
 
 def _has_accuracy(line: Line) -> bool:
-    heads = (line.accuracy(modality, "own_head") for modality in line.view.modalities(line.group))
+    heads = (line.accuracy(modality, "own_head") for modality in line.result_set.modalities(line.group))
     return line.accuracy() is not None or any(heads)
 
 
-def answer_board(view: ResultSet, group: GroupKey, family_of: FamilyOf) -> Markup:
+def answer_board(result_set: ResultSet, group: GroupKey, family_of: FamilyOf) -> Markup:
     """Return what the page opens with: ranks, accuracy, gap of the worst modality, cost."""
-    table = answer_table(view, group, _lines(view, group))
-    return board_html(table, f"the answer on {view.title(group)}", _describe(view, group, family_of))
+    table = answer_table(result_set, group, _lines(result_set, group))
+    return board_html(table, f"the answer on {result_set.title(group)}", _describe(result_set, group, family_of))
 
 
-def accuracy_board(view: ResultSet, group: GroupKey, family_of: FamilyOf) -> Markup:
+def accuracy_board(result_set: ResultSet, group: GroupKey, family_of: FamilyOf) -> Markup:
     """Return the ranking: ranks, accuracy, interval drawn, differences, worst gap, cost."""
-    table, describe = accuracy_table(view, group, _lines(view, group)), _describe(view, group, family_of)
-    return board_html(table, f"accuracy on {view.title(group)}", describe, "no classifier does better")
+    table, describe = (
+        accuracy_table(result_set, group, _lines(result_set, group)),
+        _describe(result_set, group, family_of),
+    )
+    return board_html(table, f"accuracy on {result_set.title(group)}", describe, "no classifier does better")
 
 
-def _describe(view: ResultSet, group: GroupKey, family_of: FamilyOf) -> Callable[[Line], BoardLine]:
+def _describe(result_set: ResultSet, group: GroupKey, family_of: FamilyOf) -> Callable[[Line], BoardLine]:
     """Return what describes the lines of a group's ranking to the script."""
-    shade = shades(view, group)
+    shade = shades(result_set, group)
 
     def describe(line: Line) -> BoardLine:
-        entry, headline = line.entry, line.selection == view.headline
+        entry, headline = line.entry, line.selection == result_set.headline
         css = "apart" if line.is_control else shade.get(entry.label, "") if headline else ""
         facts = _facts(entry, line.selection, family_of(entry.method))
         return BoardLine(css, facts, anchor(entry), APART.get(entry.method, ""), not headline)
@@ -95,12 +104,14 @@ def _describe(view: ResultSet, group: GroupKey, family_of: FamilyOf) -> Callable
     return describe
 
 
-def gap_board(view: ResultSet, group: GroupKey, family_of: FamilyOf) -> Markup:
+def gap_board(result_set: ResultSet, group: GroupKey, family_of: FamilyOf) -> Markup:
     """Return the table of gaps, one line per method and modality, intervals drawn; '' where there is none."""
-    lines = sorted(_lines(view, group), key=lambda line: (line.selection != view.headline, line.selection))
+    lines = sorted(
+        _lines(result_set, group), key=lambda line: (line.selection != result_set.headline, line.selection)
+    )
     lines.sort(key=lambda line: by_construction(line.gap(MEAN)))
-    table = competition_gap_table(view, group, lines)
-    first = next(iter(view.modalities(group)), "")
+    table = competition_gap_table(result_set, group, lines)
+    first = next(iter(result_set.modalities(group)), "")
 
     def describe(line: Line) -> BoardLine:
         css = ["apart"] if line.is_control else []
@@ -108,17 +119,17 @@ def gap_board(view: ResultSet, group: GroupKey, family_of: FamilyOf) -> Markup:
         facts = _facts(line.entry, line.selection, family_of(line.entry.method)) | {"modality": line.modality}
         mean = line.gap(MEAN)
         extra = f"mean {plain(mean)}" if line.modality == first and not by_construction(line.gap()) else ""
-        return BoardLine(" ".join(css), facts, anchor(line.entry), extra, line.selection != view.headline)
+        return BoardLine(" ".join(css), facts, anchor(line.entry), extra, line.selection != result_set.headline)
 
     if not table.lines:
         return Markup()
-    return board_html(table, f"competition gap on {view.title(group)}", describe)
+    return board_html(table, f"competition gap on {result_set.title(group)}", describe)
 
 
-def standings_board(view: ResultSet, family_of: FamilyOf) -> Markup:
+def standings_board(result_set: ResultSet, family_of: FamilyOf) -> Markup:
     """Return ranks and accuracy of each method on each dataset; columns are not averaged."""
 
     def describe(one: Places) -> BoardLine:
-        return BoardLine("", _facts(one.entry, view.headline, family_of(one.entry.method)), anchor(one.entry))
+        return BoardLine("", _facts(one.entry, result_set.headline, family_of(one.entry.method)), anchor(one.entry))
 
-    return board_html(standings_table(view), "ranks and accuracy of each method on each dataset", describe)
+    return board_html(standings_table(result_set), "ranks and accuracy of each method on each dataset", describe)

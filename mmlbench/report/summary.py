@@ -26,11 +26,11 @@ class Verdict:
 HOPELESS = 30
 
 
-def verdicts(view: ResultSet) -> list[Verdict]:
+def verdicts(result_set: ResultSet) -> list[Verdict]:
     """Return the verdict of each group that has both a baseline and an ensemble."""
     found = []
-    for group in view.groups():
-        difference = view.find(group, view.ensemble(group), "difference", baseline=view.baseline)
+    for group in result_set.groups():
+        difference = result_set.find(group, result_set.ensemble(group), "difference", baseline=result_set.baseline)
         if difference is None or difference.value is None:
             continue
         low, high = difference.ci_low, difference.ci_high
@@ -40,7 +40,7 @@ def verdicts(view: ResultSet) -> list[Verdict]:
             winner = APART
         elif decided and high is not None and high < 0:
             winner = TOGETHER
-        found.append(Verdict(group, view.title(group), winner, difference))
+        found.append(Verdict(group, result_set.title(group), winner, difference))
     return found
 
 
@@ -59,11 +59,14 @@ def _listed(found: list[Verdict], sign: int) -> str:
     return ", ".join(parts)
 
 
-def overall(view: ResultSet) -> list[str]:
+def overall(result_set: ResultSet) -> list[str]:
     """Return the sentences of the overall view; they come from the intervals, not from the datasets' names."""
-    found = verdicts(view)
+    found = verdicts(result_set)
     if not found:
-        return [f"These tables hold no ensemble beside {view.baseline}: whether training together pays is not known."]
+        return [
+            f"These tables hold no ensemble beside {result_set.baseline}: "
+            "whether training together pays is not known."
+        ]
     by = {kind: [v for v in found if v.winner == kind] for kind in (APART, TOGETHER, UNDECIDED)}
     lines = []
     if by[APART] and by[TOGETHER]:
@@ -73,15 +76,15 @@ def overall(view: ResultSet) -> list[str]:
         )
     if by[APART]:
         lines.append(
-            f"Models trained apart and then averaged (the ensemble) beat {view.baseline} on "
+            f"Models trained apart and then averaged (the ensemble) beat {result_set.baseline} on "
             f"{_listed(by[APART], 1)}: as is to be expected where modalities repeat each other, each tells "
             "the class alone and competition between them is a plain loss."
         )
     if by[TOGETHER]:
         lines.append(
-            f"Training together ({view.baseline}) beats the ensemble on {_listed(by[TOGETHER], -1)}: as is to be "
-            "expected where modalities complete each other, only both together tell the class and whatever trains "
-            "them apart must lose."
+            f"Training together ({result_set.baseline}) beats the ensemble on {_listed(by[TOGETHER], -1)}: as is "
+            "to be expected where modalities complete each other, only both together tell the class and whatever "
+            "trains them apart must lose."
         )
     if by[UNDECIDED]:
         titles = ", ".join(verdict.title for verdict in by[UNDECIDED])
@@ -93,10 +96,10 @@ def overall(view: ResultSet) -> list[str]:
     return lines
 
 
-def headline_of(view: ResultSet, group: GroupKey) -> list[str]:
+def headline_of(result_set: ResultSet, group: GroupKey) -> list[str]:
     """Return the findings of one group in words: the best, the cost of competition, what can be resolved."""
     lines = []
-    ranked = [row for row in view.entries(group) if row.rank_group is not None]
+    ranked = [row for row in result_set.entries(group) if row.rank_group is not None]
     best = [row.label for row in ranked if row.rank_group == 1]
     if len(ranked) > 1 and all(row.n_seeds == 1 for row in ranked):
         lines.append("Not ranked. One seed: these are single trained models, and nothing is separated.")
@@ -106,9 +109,9 @@ def headline_of(view: ResultSet, group: GroupKey) -> list[str]:
         lines.append(f"{best[0]} alone has rank 1: each other method has a better one that is separated from it.")
     elif len(best) > 1:
         lines.append(f"{_joined(best)} can each have rank 1: no better method is separated from them.")
-    lines += _unequal_seeds(view, group, ranked)
-    lines += _competition(view, group)
-    row = view.resolution(group)
+    lines += _unequal_seeds(result_set, group, ranked)
+    lines += _competition(result_set, group)
+    row = result_set.resolution(group)
     if row is not None and row.value is not None:
         to = f"to {row.baseline}" if row.baseline else "between two methods"
         what = f"A true difference {to} below about {row.value:.0f} points would often be missed."
@@ -120,11 +123,11 @@ def headline_of(view: ResultSet, group: GroupKey) -> list[str]:
     return lines
 
 
-def _unequal_seeds(view: ResultSet, group: GroupKey, ranked: list[Row]) -> list[str]:
+def _unequal_seeds(result_set: ResultSet, group: GroupKey, ranked: list[Row]) -> list[str]:
     """Say which rows were trained with other seeds than the rest, since their columns then don't subtract."""
     counts = {row.label: row.n_seeds for row in ranked}
     lone = [label for label, count in counts.items() if count == 1]
-    rows = view.of(group, "accuracy", "difference", view.headline)
+    rows = result_set.of(group, "accuracy", "difference", result_set.headline)
     if not any(row.common_seeds for row in rows):
         return []
     sentence = (
@@ -136,29 +139,33 @@ def _unequal_seeds(view: ResultSet, group: GroupKey, ranked: list[Row]) -> list[
     return [sentence]
 
 
-def _competition(view: ResultSet, group: GroupKey) -> list[str]:
+def _competition(result_set: ResultSet, group: GroupKey) -> list[str]:
     """Say what the baseline's training together cost its worst modality."""
-    gaps = {m: gap_row(view, group, view.baseline, m) for m in view.modalities(group)}
+    gaps = {m: gap_row(result_set, group, result_set.baseline, m) for m in result_set.modalities(group)}
     values = {m: row for m, row in gaps.items() if row is not None and row.value is not None}
     if not values:
         return []
     worst = max(values, key=lambda m: values[m].value or 0.0)
-    row = gap_row(view, group, view.baseline, "worst") or values[worst]
+    row = gap_row(result_set, group, result_set.baseline, "worst") or values[worst]
     if row.ci_low is None:
-        sentence = f"{view.baseline} changed the {worst} encoder by {figure_of(row)} points of probe accuracy (gap)"
+        sentence = (
+            f"{result_set.baseline} changed the {worst} encoder by {figure_of(row)} points of probe accuracy (gap)"
+        )
     elif row.ci_low > 0:
-        sentence = f"Under {view.baseline} the {worst} encoder lost {abs(row.value or 0):.1f} points {interval(row)}"
+        sentence = (
+            f"Under {result_set.baseline} the {worst} encoder lost {abs(row.value or 0):.1f} points {interval(row)}"
+        )
         if len(values) > 1:  # the same gap stands in the table of gaps, with a narrower interval
             sentence += f" ({worst_level(len(values))} interval, as it is the worst of {len(values)}; at 95 %: "
             sentence += f"{interval(values[worst])})"
     else:
-        return [f"No competition gap of {view.baseline} could be told from 0, for any modality."]
-    beyond = gap_row(view, group, view.baseline, worst, "gap_minus_control")
+        return [f"No competition gap of {result_set.baseline} could be told from 0, for any modality."]
+    beyond = gap_row(result_set, group, result_set.baseline, worst, "gap_minus_control")
     if beyond is not None and beyond.value is not None:
         sentence += f", {figure_of(beyond)} {interval(beyond)} beyond the control with a shuffled partner"
-    elif not view.control(group):
+    elif not result_set.control(group):
         sentence += ", not yet compared with the control (add joint_shuffled_partner)"
-    kept = gap_row(view, group, view.baseline, worst, "retained")
+    kept = gap_row(result_set, group, result_set.baseline, worst, "retained")
     if kept is not None and kept.value is not None:
         sentence += f"; it kept {figure_of(kept)} % of what training alone teaches it"
     return [sentence + "."]

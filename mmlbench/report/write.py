@@ -34,7 +34,7 @@ class Printed:
 
 
 def _each(make: Callable[[ResultSet, Any], Table[Any]]) -> Callable[[ResultSet], Tables]:
-    return lambda view: [make(view, group) for group in view.groups()]
+    return lambda result_set: [make(result_set, group) for group in result_set.groups()]
 
 
 #: Name of the files -> table.
@@ -59,7 +59,8 @@ PRINTED = {
         "are tested under noise (docs/config.md). Of tuned runs it is measured by `mmlbench robustness`.",
     ),
     "overall": Printed(
-        lambda view: [overall_table(view)], "Nothing to compare: it takes two datasets with two methods in common."
+        lambda result_set: [overall_table(result_set)],
+        "Nothing to compare: it takes two datasets with two methods in common.",
     ),
 }
 #: Tables of which more is known than a printed table has room for: their rows of all_tables.csv, in its columns.
@@ -71,11 +72,11 @@ ROWS = {
 }
 
 
-def write_tables(view: ResultSet, folder: Path) -> list[Path]:
+def write_tables(result_set: ResultSet, folder: Path) -> list[Path]:
     """Write the tables in their forms; return their paths."""
     written = []
     for name, printed in PRINTED.items():
-        tables = printed.make(view)
+        tables = printed.make(result_set)
         there = [table for table in tables if table.lines]
         forms = {"csv": csv_text(tables)}  # without rows, too, so that whoever reads it finds a heading
         if there:
@@ -87,5 +88,5 @@ def write_tables(view: ResultSet, folder: Path) -> list[Path]:
             write_text(written[-1], content)
     for name, tables_of_rows in ROWS.items():
         written.append(folder / f"{name}.csv")
-        write_text(written[-1], rows_text(row for row in view.rows if row.table in tables_of_rows))
+        write_text(written[-1], rows_text(row for row in result_set.rows if row.table in tables_of_rows))
     return written

@@ -28,7 +28,7 @@ from mmlbench.storage.atomic import read_json
 
 
 @pytest.fixture(scope="module")
-def view(tmp_path_factory: pytest.TempPathFactory) -> ResultSet:
+def result_set(tmp_path_factory: pytest.TempPathFactory) -> ResultSet:
     """A study in which the worst gap of one method lies near zero."""
     results = tmp_path_factory.mktemp("corrections")
     methods = fake_runs.default_methods()
@@ -39,8 +39,8 @@ def view(tmp_path_factory: pytest.TempPathFactory) -> ResultSet:
     return ResultSet.parse(read_json(results / "plan.json"), *make_frame(results, results))
 
 
-def test_a_p_value_says_what_its_interval_says(view: ResultSet) -> None:
-    tested = [row for row in view.rows if row.p_value is not None and row.ci_low is not None]
+def test_a_p_value_says_what_its_interval_says(result_set: ResultSet) -> None:
+    tested = [row for row in result_set.rows if row.p_value is not None and row.ci_low is not None]
     assert {"gap", "difference", "fusion_gain"} <= {row.metric for row in tested}
     near = [row for row in tested if row.modality == "worst" and row.label.startswith("near")]
     assert len({row.p_value < 0.05 for row in near}) == 2, "some on either side"
@@ -48,31 +48,33 @@ def test_a_p_value_says_what_its_interval_says(view: ResultSet) -> None:
         assert (row.p_value < 0.05) == (row.ci_low > 0 or row.ci_high < 0), row
 
 
-def test_p_values_of_one_reference_are_corrected_together(view: ResultSet) -> None:
-    rows = view.of(view.groups()[0], "accuracy", "difference", "last")
+def test_p_values_of_one_reference_are_corrected_together(result_set: ResultSet) -> None:
+    rows = result_set.of(result_set.groups()[0], "accuracy", "difference", "last")
     for name in {row.baseline for row in rows}:
         family = [row for row in rows if row.baseline == name]
         wanted = holm([row.p_value for row in family])
         assert [row.p_adjusted for row in family] == pytest.approx(list(wanted), rel=1e-4)
-    assert all(row.p_adjusted is None for row in view.rows if row.p_value is None)
-    assert any(row.p_adjusted > row.p_value for row in view.rows if row.metric == "gap" and row.p_value is not None)
+    assert all(row.p_adjusted is None for row in result_set.rows if row.p_value is None)
+    assert any(
+        row.p_adjusted > row.p_value for row in result_set.rows if row.metric == "gap" and row.p_value is not None
+    )
     alone = corrected([Row("accuracy", value=1.0, p_value=0.03)])
     assert alone[0].p_adjusted == 0.03
 
 
-def test_tables_print_the_corrected_one_and_say_so(view: ResultSet) -> None:
-    group = view.groups()[0]
-    table = accuracy_table(view, group)
+def test_tables_print_the_corrected_one_and_say_so(result_set: ResultSet) -> None:
+    group = result_set.groups()[0]
+    table = accuracy_table(result_set, group)
     assert any("p (Holm) is corrected for the rows of its own column" in note for note in table.notes)
-    row = view.find(group, "di_mml", "difference", baseline="joint")
+    row = result_set.find(group, "di_mml", "difference", baseline="joint")
     assert row is not None and p_text(row.p_value) != p_text(row.p_adjusted)
     assert f"{interval(row)} p {p_text(row.p_adjusted)} |" in markdown([table]).replace("\\", "")
     assert "minus_joint_p_value,minus_joint_p_adjusted" in csv_text([table])
-    assert "gap_p_value,gap_p_adjusted" in csv_text([competition_gap_table(view, group)])
+    assert "gap_p_value,gap_p_adjusted" in csv_text([competition_gap_table(result_set, group)])
 
 
-def test_the_standard_error_is_that_of_both_parts(view: ResultSet) -> None:
-    row = view.find(view.groups()[0], "joint", "accuracy")
+def test_the_standard_error_is_that_of_both_parts(result_set: ResultSet) -> None:
+    row = result_set.find(result_set.groups()[0], "joint", "accuracy")
     assert row is not None and row.se is not None and row.sd is not None and row.ci_high is not None
     assert row.sd / 5**0.5 <= row.se < (row.ci_high - row.ci_low) / 2 / 1.96
 
@@ -100,8 +102,12 @@ def test_a_row_that_is_left_out_and_groups_of_samples_are_named(tmp_path: Path) 
         replace(m, params={"fusion": "film"}) if m.label == "joint" else m for m in fake_runs.default_methods()
     ]
     fake_runs.write_study(tmp_path, [small(methods=methods, groups=("a", "b", "c"))])
-    view = ResultSet.parse(read_json(tmp_path / "plan.json"), *make_frame(tmp_path, tmp_path))
-    notes = accuracy_table(view, view.groups()[0]).notes
+    result_set = ResultSet.parse(read_json(tmp_path / "plan.json"), *make_frame(tmp_path, tmp_path))
+    notes = accuracy_table(result_set, result_set.groups()[0]).notes
     assert any(note.startswith("No row of joint and unimodal models' mean logits") for note in notes)
-    found = {row.clusters for row in view.of(view.groups()[0], "classes") if row.conditional_on == ("clusters",)}
+    found = {
+        row.clusters
+        for row in result_set.of(result_set.groups()[0], "classes")
+        if row.conditional_on == ("clusters",)
+    }
     assert 3 in found

@@ -210,14 +210,14 @@ def test_a_collapsed_seed_stands_beside_the_number_everywhere(tmp_path: Path, mo
     assert one(rows, label="ogm_ge", metric="difference", baseline="joint").far_seeds == (3,)
     assert one(rows, "competition_gap", label="ogm_ge", metric="gap", modality="visual").far_seeds == (3,)
     assert not [row for row in rows if row.far_seeds and row.label != "ogm_ge"]
-    view = ResultSet.parse(read_json(tmp_path / "plan.json"), all_tables, cost, pairwise)
-    group = view.groups()[0]
-    assert with_sd(view.find(group, "ogm_ge", "accuracy")).endswith("(seed 3 far off)")
-    assert "seed 3 far off" in markdown([accuracy_table(view, group)])
-    (note,) = far_notes(view, group)
-    assert "ogm_ge: seed 3 far off" in note and note in competition_gap_table(view, group).notes
-    assert ",far_seeds," in csv_text([accuracy_table(view, group)])
-    assert "seed 3 far off" in markdown_page(view, tmp_path, {})
+    result_set = ResultSet.parse(read_json(tmp_path / "plan.json"), all_tables, cost, pairwise)
+    group = result_set.groups()[0]
+    assert with_sd(result_set.find(group, "ogm_ge", "accuracy")).endswith("(seed 3 far off)")
+    assert "seed 3 far off" in markdown([accuracy_table(result_set, group)])
+    (note,) = far_notes(result_set, group)
+    assert "ogm_ge: seed 3 far off" in note and note in competition_gap_table(result_set, group).notes
+    assert ",far_seeds," in csv_text([accuracy_table(result_set, group)])
+    assert "seed 3 far off" in markdown_page(result_set, tmp_path, {})
     assert far_notes(ResultSet("x", "last", "joint", [r for r in rows if not r.far_seeds], []), group) == []
     (tmp_path / "all_tables.csv").write_text(all_tables)
     (tmp_path / "cost.csv").write_text(cost)

@@ -122,14 +122,14 @@ def test_the_spread_of_joint_on_cremad_is_that_of_the_sources() -> None:
 
 def test_ours_stand_beside_theirs_and_in_the_spread(tmp_path: Path) -> None:
     fake_runs.write_study(tmp_path, [fake_runs.small(dataset="cremad", split="official", seeds=(0, 1))])
-    view = ResultSet.parse(read_json(tmp_path / "plan.json"), *make_frame(tmp_path, tmp_path))
-    group = view.groups()[0]
+    result_set = ResultSet.parse(read_json(tmp_path / "plan.json"), *make_frame(tmp_path, tmp_path))
+    group = result_set.groups()[0]
     fair = replace(FIGURE, source=replace(SOURCE, recipes=("embedded",)))
     other = replace(FIGURE, value=67.0, source=replace(SOURCE, key="b", title="<b>B</b>", selection="unknown"))
-    text = literature.beside(view, group, [fair, other])
+    text = literature.beside(result_set, group, [fair, other])
     assert ">higher<" in text and "not comparable: which epoch is printed is not said" in text
     assert "&lt;b&gt;B&lt;/b&gt;" in text and "<b>B" not in text
-    page = literature.section(view, [fair, other])
+    page = literature.section(result_set, [fair, other])
     assert "joint on cremad: 60.0 to 67.0 % in 2 sources" in page and "this study, official, embedded, last" in page
     assert page.count('class="theirs"') == 2 and page.count('<path class="ours"') == 1
     assert page.count('class="plot"') == 1 and '<line class="ours"' in page
@@ -141,9 +141,9 @@ def test_ours_stand_beside_theirs_and_in_the_spread(tmp_path: Path) -> None:
 def test_the_standard_error_counts_not_the_width_of_few_seeds(tmp_path: Path) -> None:
     """At two seeds t is 12.7: an interval read as if normal would agree with anything."""
     fake_runs.write_study(tmp_path, [fake_runs.small(dataset="cremad", split="official", seeds=(0, 1))])
-    view = ResultSet.parse(read_json(tmp_path / "plan.json"), *make_frame(tmp_path, tmp_path))
+    result_set = ResultSet.parse(read_json(tmp_path / "plan.json"), *make_frame(tmp_path, tmp_path))
     row, ours = literature.ours_of(
-        view, view.groups()[0], replace(FIGURE, source=replace(SOURCE, recipes=("embedded",)))
+        result_set, result_set.groups()[0], replace(FIGURE, source=replace(SOURCE, recipes=("embedded",)))
     )
     assert ours.se == pytest.approx(100 * row.se) and ours.se < 100 * (row.ci_high - row.ci_low) / 2 / 1.96
 
@@ -152,16 +152,16 @@ def test_another_head_or_another_modality_is_no_counterpart(tmp_path: Path) -> N
     methods = fake_runs.default_methods()
     methods.append(fake_runs.FakeMethod("best", "joint", {"fused": 0.95}, params={"fusion": "film"}))
     fake_runs.write_study(tmp_path, [fake_runs.small(dataset="cremad", split="official", methods=methods)])
-    view = ResultSet.parse(read_json(tmp_path / "plan.json"), *make_frame(tmp_path, tmp_path))
-    group, fair = view.groups()[0], replace(FIGURE, source=replace(SOURCE, recipes=("embedded",)))
-    row, ours = literature.ours_of(view, group, fair)
+    result_set = ResultSet.parse(read_json(tmp_path / "plan.json"), *make_frame(tmp_path, tmp_path))
+    group, fair = result_set.groups()[0], replace(FIGURE, source=replace(SOURCE, recipes=("embedded",)))
+    row, ours = literature.ours_of(result_set, group, fair)
     assert row.label == "joint" and ours.head == "concat", "not the head that happens to be best"
-    row, ours = literature.ours_of(view, group, replace(fair, variant="FiLM"))
+    row, ours = literature.ours_of(result_set, group, replace(fair, variant="FiLM"))
     assert row.label == "best" and "not comparable" not in compare(replace(fair, variant="FiLM"), ours).verdict
     gated = replace(fair, variant="gated")
-    assert "theirs is the gated head, ours" in compare(gated, literature.ours_of(view, group, gated)[1]).verdict
+    assert "theirs is the gated head, ours" in compare(gated, literature.ours_of(result_set, group, gated)[1]).verdict
     alone = replace(fair, method="unimodal", metric="accuracy/audio")
-    row, ours = literature.ours_of(view, group, alone)
+    row, ours = literature.ours_of(result_set, group, alone)
     assert (row.modality, row.kind, ours.value) == ("audio", "own_head", 100 * row.value)
     assert compare(alone, ours).verdict in ("agrees", "higher", "lower")
-    assert "unimodal, audio alone" in literature.beside(view, group, [alone])
+    assert "unimodal, audio alone" in literature.beside(result_set, group, [alone])

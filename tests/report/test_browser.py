@@ -242,10 +242,10 @@ def side_by_side(page: Any, labels: tuple[str, ...]) -> dict[str, list[str]]:
 def test_ticked_methods_are_compared_by_the_rule_of_the_statistics(
     visit: Visit, results: Path, labels: tuple[str, ...]
 ) -> None:
-    page, view = visit.go(), ResultSet.open(results)
+    page, result_set = visit.go(), ResultSet.open(results)
     assert page.locator(".compare:visible").count() == 0
-    found, group = side_by_side(page, labels), view.groups()[0]
-    differences = [one for one in view.differences(group) if {one.first, one.second} <= set(labels)]
+    found, group = side_by_side(page, labels), result_set.groups()[0]
+    differences = [one for one in result_set.differences(group) if {one.first, one.second} <= set(labels)]
     separated = separated_pairs(differences)
     for label, rank in rank_intervals(labels, separated).items():
         ends = f"{rank.low}" if rank.low == rank.high else f"{rank.low}–{rank.high}"
@@ -253,7 +253,7 @@ def test_ticked_methods_are_compared_by_the_rule_of_the_statistics(
     corrected = holm([one.p_value for one in differences])
     order = list(found)
     for one, p in zip(differences, corrected, strict=True):
-        pair = view.ranked_pairs(group)[one.first, one.second]
+        pair = result_set.ranked_pairs(group)[one.first, one.second]
         shown = f"{signed(pair.value)} [{signed(pair.ci_low)}, {signed(pair.ci_high)}] p {p_text(p)}"
         assert found[one.first][2 + order.index(one.second)] == shown
         turned = f"{signed(-pair.value)} [{signed(-pair.ci_high)}, {signed(-pair.ci_low)}] p {p_text(p)}"
@@ -270,8 +270,8 @@ def test_ticked_methods_are_compared_by_the_rule_of_the_statistics(
 
 
 def test_a_comparison_of_all_has_the_ranks_of_the_table(visit: Visit, results: Path) -> None:
-    view = ResultSet.open(results)
-    ranks = view.ranks(view.groups()[0])
+    result_set = ResultSet.open(results)
+    ranks = result_set.ranks(result_set.groups()[0])
     found = side_by_side(visit.go(), tuple(ranks))
     ends = {label: [cells[0].split("–")[0], cells[0].split("–")[-1]] for label, cells in found.items()}
     assert ends == {label: [str(rank.interval.low), str(rank.interval.high)] for label, rank in ranks.items()}

@@ -61,7 +61,7 @@ def rendered(folder: Path) -> dict[str, str]:
     """Make the tables of the study and return what readers see of it, by the name of its golden file."""
     results = fake_runs.small_study(folder / "results")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(figures, "write_figures", lambda view, results: {})  # no text, and most of the time
+        patch.setattr(figures, "write_figures", lambda result_set, results: {})  # no text, and most of the time
         make_all(results, folder / "cache", lambda line: None)
     found = {"leaderboard.md": (results / "leaderboard.md").read_text()}
     for path in sorted((results / "tables").iterdir()):

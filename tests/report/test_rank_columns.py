@@ -33,7 +33,7 @@ def unequal() -> FakeGroup:
 
 
 @pytest.fixture(scope="module", params=["equal", "unequal", "clusters", "one seed"])
-def view(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ResultSet:
+def result_set(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ResultSet:
     folder = tmp_path_factory.mktemp("ranks")
     groups = {
         "equal": [gabor(counts=(0, 200), groups=())],
@@ -45,20 +45,20 @@ def view(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return ResultSet.parse(read_json(folder / "plan.json"), *make_frame(folder, folder))
 
 
-def test_the_lower_end_is_the_rank_group(view: ResultSet) -> None:
-    (group,) = view.groups()
-    ranks = view.ranks(group)
-    assert {row.label: row.rank_group for row in view.entries(group) if row.rank_group is not None} == {
+def test_the_lower_end_is_the_rank_group(result_set: ResultSet) -> None:
+    (group,) = result_set.groups()
+    ranks = result_set.ranks(group)
+    assert {row.label: row.rank_group for row in result_set.entries(group) if row.rank_group is not None} == {
         label: rank.interval.low for label, rank in ranks.items()
     }
-    wrong = replace(view, pairs=[replace(pair, p_value=1.0) for pair in view.pairs])
+    wrong = replace(result_set, pairs=[replace(pair, p_value=1.0) for pair in result_set.pairs])
     separated = any(rank.interval.low > 1 for rank in ranks.values())
     assert (wrong.ranks(group) != ranks) == separated, "it does hang on the p-values"
 
 
-def test_letters_are_shared_by_what_holm_does_not_separate(view: ResultSet) -> None:
-    (group,) = view.groups()
-    ranks, pairs = view.ranks(group), view.ranked_pairs(group)
+def test_letters_are_shared_by_what_holm_does_not_separate(result_set: ResultSet) -> None:
+    (group,) = result_set.groups()
+    ranks, pairs = result_set.ranks(group), result_set.ranked_pairs(group)
     assert len(pairs) == len(ranks) * (len(ranks) - 1) // 2 > 0
     for first, second in combinations(ranks, 2):
         pair = pairs.get((first, second)) or pairs[second, first]
@@ -66,13 +66,13 @@ def test_letters_are_shared_by_what_holm_does_not_separate(view: ResultSet) -> N
         assert bool(set(ranks[first].letters) & set(ranks[second].letters)) != separated
 
 
-def test_every_output_has_the_ranks(view: ResultSet) -> None:
-    (group,) = view.groups()
-    table = accuracy_table(view, group)
+def test_every_output_has_the_ranks(result_set: ResultSet) -> None:
+    (group,) = result_set.groups()
+    table = accuracy_table(result_set, group)
     lines = {row["label"]: row for row in csv.DictReader(io.StringIO(csv_text([table])))}
-    single = all(row.n_seeds == 1 for row in view.entries(group))
+    single = all(row.n_seeds == 1 for row in result_set.entries(group))
     printed = markdown([table])
-    for label, rank in view.ranks(group).items():
+    for label, rank in result_set.ranks(group).items():
         ends = rank.interval
         found = lines[label]
         assert [found[f"rank_{end}"] for end in ("low", "high", "of")] == [
@@ -95,16 +95,20 @@ def test_a_damaged_pairwise_csv_is_refused(tmp_path: Path) -> None:
         parse_pairs(text.replace(f",{pairs[0].n_test}\n", ",many\n", 1))
 
 
-def test_the_page_has_the_differences_of_pairwise_csv(view: ResultSet) -> None:
-    (group,) = view.groups()
-    data = json.loads(comparison_data(view, group))
-    found = view.ranked_pairs(group)
-    assert data["labels"] == [row.label for row in view.of(group, "accuracy", "accuracy", "last") if row.rank_group]
-    assert data["ranked"] == any(row.n_seeds != 1 for row in view.entries(group)) and len(data["pairs"]) == len(found)
+def test_the_page_has_the_differences_of_pairwise_csv(result_set: ResultSet) -> None:
+    (group,) = result_set.groups()
+    data = json.loads(comparison_data(result_set, group))
+    found = result_set.ranked_pairs(group)
+    assert data["labels"] == [
+        row.label for row in result_set.of(group, "accuracy", "accuracy", "last") if row.rank_group
+    ]
+    assert data["ranked"] == any(row.n_seeds != 1 for row in result_set.entries(group)) and len(data["pairs"]) == len(
+        found
+    )
     for first, second, *numbers in data["pairs"]:
         pair = found[data["labels"][first], data["labels"][second]]
         assert numbers == [pair.value, pair.ci_low, pair.ci_high, pair.p_value]
-    assert comparison_data(replace(view, rows=[]), group) == ""
+    assert comparison_data(replace(result_set, rows=[]), group) == ""
 
 
 def test_the_ranks_of_some_are_those_of_a_study_of_these_alone(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def view(made: Path) -> ResultSet:
+def result_set(made: Path) -> ResultSet:
     return ResultSet.open(made)
 
 
@@ -53,13 +53,13 @@ def said_alone(text: str) -> str:
     return " ".join(text.replace("\\", "").split())
 
 
-def test_the_worst_gap_says_its_level_wherever_it_stands(made: Path, view: ResultSet) -> None:
-    group = view.groups()[0]
-    worst, alone = (gap_row(view, group, "joint", name) for name in ("worst", "visual"))
+def test_the_worst_gap_says_its_level_wherever_it_stands(made: Path, result_set: ResultSet) -> None:
+    group = result_set.groups()[0]
+    worst, alone = (gap_row(result_set, group, "joint", name) for name in ("worst", "visual"))
     assert worst is not None and alone is not None and worst.ci_low < alone.ci_low
     headline = f"points {interval(worst)} (97.5 % interval, as it is the worst of 2; at 95 %: {interval(alone)})"
     page, markdown = ((made / f"leaderboard.{form}").read_text(encoding="utf-8") for form in ("html", "md"))
-    assert headline in " ".join(headline_of(view, group))
+    assert headline in " ".join(headline_of(result_set, group))
     for text in (page, markdown, printed(made)):
         assert headline in said_alone(text)
     assert "worst gap, 97.5 % interval</th>" in page and "gap, 95 % interval</th>" in page
@@ -76,10 +76,10 @@ def test_levels_of_the_worst_of_several(count: int, level: str) -> None:
     assert level_note(Row("", note="interval over 8 speakers")) == ""
 
 
-def test_the_corrected_p_stands_under_each_difference_of_the_page(made: Path, view: ResultSet) -> None:
-    group = view.groups()[0]
+def test_the_corrected_p_stands_under_each_difference_of_the_page(made: Path, result_set: ResultSet) -> None:
+    group = result_set.groups()[0]
     page = (made / "leaderboard.html").read_text(encoding="utf-8")
-    differences = view.of(group, "accuracy", "difference", "last")
+    differences = result_set.of(group, "accuracy", "difference", "last")
     assert len(differences) > 8 and {row.p_adjusted is None for row in differences} == {False}
     board = page.split('<table class="board" aria-label="accuracy on', 1)[1].split("</table>", 1)[0]
     for row in differences:
@@ -137,10 +137,10 @@ def test_the_audit_says_whose_groups_are_where() -> None:
     assert findings(("x",)) == ["no speaker in both train and val"]
 
 
-def test_hashes_of_code_are_said_to_be_one_a_method(made: Path, view: ResultSet) -> None:
+def test_hashes_of_code_are_said_to_be_one_a_method(made: Path, result_set: ResultSet) -> None:
     markdown = said_alone((made / "leaderboard.md").read_text(encoding="utf-8"))
     assert "so that each method has its own: ensemble " in markdown
-    for row in view.entries(view.groups()[0]):
+    for row in result_set.entries(result_set.groups()[0]):
         assert f"{row.label} {row.code_version.partition('+')[2]}" in markdown
     page = html.unescape((made / "leaderboard.html").read_text(encoding="utf-8"))
     assert "a hash over the engine and the row's own method" in page
@@ -167,12 +167,12 @@ def test_a_method_that_lacks_seeds_is_named_in_the_headline(tmp_path: Path) -> N
     for form in ("html", "md"):
         assert lacking in said_alone((tmp_path / f"leaderboard.{form}").read_text(encoding="utf-8"))
     assert lacking in said_alone(printed(tmp_path))
-    view = ResultSet.open(tmp_path)
-    assert "1 seeds" not in " ".join(headline_of(view, view.groups()[0]))
+    result_set = ResultSet.open(tmp_path)
+    assert "1 seeds" not in " ".join(headline_of(result_set, result_set.groups()[0]))
 
 
-def test_a_resolution_beyond_every_difference_is_said_so(view: ResultSet) -> None:
-    group = view.groups()[0]
+def test_a_resolution_beyond_every_difference_is_said_so(result_set: ResultSet) -> None:
+    group = result_set.groups()[0]
     rows = [Row("accuracy", *group, metric="resolution", unit="points", value=value) for value in (564.5, 4.1)]
     for row, words in zip(
         rows, ("more than 100 points, so that none could be found.", "about 4.1 points."), strict=True
@@ -216,12 +216,12 @@ def test_the_figure_draws_the_front_of_costs_that_differ(made: Path) -> None:
 
     from mmlbench.report.figures import draw_pareto
 
-    view = ResultSet.open(made)
-    group = view.groups()[0]
+    result_set = ResultSet.open(made)
+    group = result_set.groups()[0]
     for name, seconds in (("joint", "10.9"), ("ensemble", "20")):  # ogm_ge: 11, and three points above joint
-        view.cost_of(group, name)["train_seconds"] = seconds
-    figure = draw_pareto(plt, view, group, made)
+        result_set.cost_of(group, name)["train_seconds"] = seconds
+    figure = draw_pareto(plt, result_set, group, made)
     (front,) = [line for line in figure.axes[0].get_lines() if line.get_drawstyle() == "steps-post"]
     plt.close(figure)
-    assert list(front.get_xdata())[:-1] == [view.seconds(group, m)[0] for m in ("ogm_ge", "di_mml", "ensemble")]
-    assert {row["label"]: row["pareto_front"] for row in view.cost}["joint"] == "0"
+    assert list(front.get_xdata())[:-1] == [result_set.seconds(group, m)[0] for m in ("ogm_ge", "di_mml", "ensemble")]
+    assert {row["label"]: row["pareto_front"] for row in result_set.cost}["joint"] == "0"

@@ -294,9 +294,9 @@ def test_one_seed_claims_nothing(tmp_path: Path) -> None:
     assert row.sd is None and row.ci_low is not None and "this trained model" in row.note
     assert {r.rank_group for r in rows if r.rank_group} == {1}
     assert not [r for r in rows if r.p_value is not None]
-    view = ResultSet.parse(read_json(tmp_path / "r/plan.json"), *frame)
-    assert "nothing is separated" in " ".join(headline_of(view, view.groups()[0]))
-    assert "takes two seeds" in " ".join(accuracy_table(view, view.groups()[0]).notes)
+    result_set = ResultSet.parse(read_json(tmp_path / "r/plan.json"), *frame)
+    assert "nothing is separated" in " ".join(headline_of(result_set, result_set.groups()[0]))
+    assert "takes two seeds" in " ".join(accuracy_table(result_set, result_set.groups()[0]).notes)
 
 
 def test_differing_seeds_are_compared_over_the_common_ones(tmp_path: Path) -> None:

@@ -107,9 +107,9 @@ def test_the_answer_comes_before_any_words(page: str) -> None:
 
 
 def test_details_tell_runs_curves_classes_configuration_and_how_to_make_it_again(results: Path, page: str) -> None:
-    view = ResultSet.parse(read_plan(results), *make_frame(results, results))
-    group = view.groups()[0]
-    for entry in view.entries(group):
+    result_set = ResultSet.parse(read_plan(results), *make_frame(results, results))
+    group = result_set.groups()[0]
+    for entry in result_set.entries(group):
         body = page.split(f'<details class="one" id="row-{entry.row_id}"', 1)[1].split("\n</div>\n</details>", 1)[0]
         body = html.unescape(body)
         assert f"mmlbench reproduce {entry.row_id}" in body

@@ -38,7 +38,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def view(made: Path) -> ResultSet:
+def result_set(made: Path) -> ResultSet:
     return ResultSet.open(made)
 
 
@@ -54,12 +54,12 @@ def test_the_page_and_markdown_show_every_measure(made: Path) -> None:
     )
 
 
-def test_details_hold_all_numbers_of_a_row(view: ResultSet) -> None:
-    group = view.groups()[0]
-    entry = view.find(group, "joint", "accuracy")
+def test_details_hold_all_numbers_of_a_row(result_set: ResultSet) -> None:
+    group = result_set.groups()[0]
+    entry = result_set.find(group, "joint", "accuracy")
     assert entry is not None
-    body = detail_html(view, group, entry, Detail(), AuditText())
-    for row in view.about(group, "joint"):
+    body = detail_html(result_set, group, entry, Detail(), AuditText())
+    for row in result_set.about(group, "joint"):
         if row.table in ("measures", "fusion_gain", "robustness") and row.selection == "last":
             assert f"<td>{row.row_id}</td>" in body.replace(' class="t"', ""), row
 
@@ -81,10 +81,11 @@ def test_numbers_are_printed_as_their_unit_asks(row: Row, shown: tuple[str, str,
     assert (figure_of(row), interval(row)) == shown[:2] and with_sd(row).endswith(shown[2])
 
 
-def test_each_table_says_what_it_can_resolve_in_its_own_measure(view: ResultSet) -> None:
-    group = view.groups()[0]
+def test_each_table_says_what_it_can_resolve_in_its_own_measure(result_set: ResultSet) -> None:
+    group = result_set.groups()[0]
     notes = {
-        table.name: " ".join(table.notes) for table in (measures_table(view, group), robustness_table(view, group))
+        table.name: " ".join(table.notes)
+        for table in (measures_table(result_set, group), robustness_table(result_set, group))
     }
     for words in ("macro-F1 about", "balanced accuracy about", "NLL about "):
         assert words in notes["measures"]
@@ -97,14 +98,14 @@ def test_each_table_says_what_it_can_resolve_in_its_own_measure(view: ResultSet)
 def test_without_the_baseline_the_resolution_is_that_of_all_pairs(tmp_path: Path) -> None:
     methods = [FakeMethod(name, accuracy={"fused": level}) for name, level in (("ogm_ge", 0.8), ("di_mml", 0.7))]
     fake_runs.write_study(tmp_path, [small(methods=methods, groups=())])
-    view = ResultSet.parse(read_json(tmp_path / "plan.json"), *make_frame(tmp_path, tmp_path))
-    group = view.groups()[0]
-    message = resolved(view, group, "accuracy")
+    result_set = ResultSet.parse(read_json(tmp_path / "plan.json"), *make_frame(tmp_path, tmp_path))
+    group = result_set.groups()[0]
+    message = resolved(result_set, group, "accuracy")
     assert message.startswith("Smallest difference between two rows found with 80 % power (one comparison alone)")
-    assert not any("takes two seeds" in note for note in accuracy_table(view, group).notes)
+    assert not any("takes two seeds" in note for note in accuracy_table(result_set, group).notes)
     fake_runs.write_study(tmp_path / "one", [small(methods=methods[:1], groups=())])
-    view = ResultSet.parse(read_json(tmp_path / "one/plan.json"), *make_frame(tmp_path / "one", tmp_path))
-    assert "there is nothing to compare" in resolved(view, view.groups()[0], "accuracy")
+    result_set = ResultSet.parse(read_json(tmp_path / "one/plan.json"), *make_frame(tmp_path / "one", tmp_path))
+    assert "there is nothing to compare" in resolved(result_set, result_set.groups()[0], "accuracy")
 
 
 def test_many_groups_of_samples_leave_the_page_small(tmp_path: Path) -> None:
@@ -116,40 +117,40 @@ def test_many_groups_of_samples_leave_the_page_small(tmp_path: Path) -> None:
     for study in studies:
         study.seeds, study.epochs = (0, 1), 2
     fake_runs.write_study(tmp_path, studies)
-    view = ResultSet.parse(read_json(tmp_path / "plan.json"), *make_frame(tmp_path, tmp_path))
-    assert len(view.of(view.groups()[0], "groups")) == 5 * 400
-    text = page.write_page(view, tmp_path / "leaderboard.html", {}, {}, lambda method: "other")
+    result_set = ResultSet.parse(read_json(tmp_path / "plan.json"), *make_frame(tmp_path, tmp_path))
+    assert len(result_set.of(result_set.groups()[0], "groups")) == 5 * 400
+    text = page.write_page(result_set, tmp_path / "leaderboard.html", {}, {}, lambda method: "other")
     assert len(text.encode()) < 1_000_000
     assert "2000 lines, too many to show: all_tables.csv has them, where table = groups." in text
 
 
 def test_a_full_page_leaves_tables_to_the_folder(
-    view: ResultSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    result_set: ResultSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(page, "FOLD_BYTES", 10_000)
-    text = page.write_page(view, tmp_path / "leaderboard.html", {}, {}, lambda method: "other")
+    text = page.write_page(result_set, tmp_path / "leaderboard.html", {}, {}, lambda method: "other")
     assert "The page is full: see all_tables.csv and the folder tables." in text and "All accuracy columns" in text
 
 
-def test_the_cost_table_prints_energy_and_the_cost_with_all_reused_runs(view: ResultSet) -> None:
-    group = view.groups()[0]
-    joint = next(row for row in view.cost if row["label"] == "joint")
+def test_the_cost_table_prints_energy_and_the_cost_with_all_reused_runs(result_set: ResultSet) -> None:
+    group = result_set.groups()[0]
+    joint = next(row for row in result_set.cost if row["label"] == "joint")
     joint |= {"energy_joules": "7200", "reuses": "unimodal+ensemble", "train_flops_with_reused": "5e12"}
-    table = cost_table(view, group)
+    table = cost_table(result_set, group)
     row = next(row for row in table.rows if row["label"] == "joint")
     line = {column.title: str(column.shown(row)) for column in table.columns_of(Output.MARKDOWN)}
     assert line["energy Wh"] == "2.00" and line["TFLOP with reused runs"] == "5.000"
 
 
-def test_published_numbers_stand_in_the_table(view: ResultSet) -> None:
-    row = view.find(view.groups()[0], "joint", "accuracy")
+def test_published_numbers_stand_in_the_table(result_set: ResultSet) -> None:
+    row = result_set.find(result_set.groups()[0], "joint", "accuracy")
     assert row is not None and row.published_value is None, "several sources print it"
     assert "pmr: 53.2 % (main comparison" in row.published_source and "FiLM" not in row.published_source
-    alone = view.find(view.groups()[0], "unimodal", "accuracy", "audio", "own_head")
+    alone = result_set.find(result_set.groups()[0], "unimodal", "accuracy", "audio", "own_head")
     assert alone is not None and "pmr: 54.4 %" in alone.published_source
 
 
-def test_a_grid_without_the_control_is_told_so(made: Path, view: ResultSet) -> None:
-    assert not view.control(view.groups()[0])
+def test_a_grid_without_the_control_is_told_so(made: Path, result_set: ResultSet) -> None:
+    assert not result_set.control(result_set.groups()[0])
     text = (made / "tables/competition_gap.md").read_text(encoding="utf-8").replace("\\", "")
     assert "No control was asked for: add joint_shuffled_partner" in text

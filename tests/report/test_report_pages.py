@@ -126,8 +126,8 @@ def test_the_overall_view_follows_the_intervals(tmp_path: Path) -> None:
         FakeMethod("joint", accuracy={"fused": 0.85}),
     ]
     fake_runs.write_study(tmp_path, [small(), gabor(counts=(0, 120), methods=together)])
-    view = ResultSet.parse(read_json(tmp_path / "plan.json"), *make_frame(tmp_path, tmp_path))
-    text = " ".join(overall(view))
+    result_set = ResultSet.parse(read_json(tmp_path / "plan.json"), *make_frame(tmp_path, tmp_path))
+    text = " ".join(overall(result_set))
     assert "The order of the methods differs between two kinds of data" in text
     assert "beat joint on avdigits / speaker by +" in text and "modalities repeat each other" in text
     assert "beats the ensemble on gabor_nuisance / default by +" in text and "complete each other" in text

@@ -63,7 +63,7 @@ OUTPUTS: dict[Output, Callable[[Table[Any]], str]] = {
 
 
 @pytest.fixture(scope="module")
-def view(tmp_path_factory: pytest.TempPathFactory) -> ResultSet:
+def result_set(tmp_path_factory: pytest.TempPathFactory) -> ResultSet:
     folder = tmp_path_factory.mktemp("table")
     fake_runs.write_study(folder, [small(seeds=(0, 1), groups=())])
     return ResultSet.parse(read_json(folder / "plan.json"), *make_frame(folder, folder))
@@ -73,8 +73,10 @@ DECLARED = [accuracy_table, competition_gap_table, cost_table, measures_table, r
 
 
 @pytest.mark.parametrize("make", DECLARED, ids=lambda make: make.__name__)
-def test_a_column_is_one_entry_and_stands_in_every_output(make: Callable[..., Table[Any]], view: ResultSet) -> None:
-    table = make(view, view.groups()[0])
+def test_a_column_is_one_entry_and_stands_in_every_output(
+    make: Callable[..., Table[Any]], result_set: ResultSet
+) -> None:
+    table = make(result_set, result_set.groups()[0])
     column: Column[Any] = Column("carbon", "carbon kg", lambda row: Number(0.12345), scaled(digits=3))
     more = replace(table, columns=[*table.columns, column])
     for output, render in OUTPUTS.items():
@@ -84,8 +86,8 @@ def test_a_column_is_one_entry_and_stands_in_every_output(make: Callable[..., Ta
 
 
 @pytest.mark.parametrize("output", list(Output), ids=lambda output: output.value)
-def test_a_column_that_leaves_an_output_out_is_not_there(output: Output, view: ResultSet) -> None:
-    table = cost_table(view, view.groups()[0])
+def test_a_column_that_leaves_an_output_out_is_not_there(output: Output, result_set: ResultSet) -> None:
+    table = cost_table(result_set, result_set.groups()[0])
     column: Column[Any] = Column("carbon", "carbon kg", lambda row: Number(0.5), outputs=EVERYWHERE - {output})
     more = replace(table, columns=[*table.columns, column])
     there = {other for other, render in OUTPUTS.items() if "carbon" in render(more)}
@@ -159,8 +161,8 @@ def test_a_table_is_found_by_its_name() -> None:
     assert {f"{name}.py" for name in PRINTED} <= {path.name for path in (REPORT / "tables").iterdir()}
 
 
-def test_a_table_without_rows_has_the_heading_of_its_columns(view: ResultSet) -> None:
-    empty = robustness_table(view, view.groups()[0])
+def test_a_table_without_rows_has_the_heading_of_its_columns(result_set: ResultSet) -> None:
+    empty = robustness_table(result_set, result_set.groups()[0])
     assert empty.lines == [] and csv_text([empty]).startswith(
         "dataset,split,recipe,encoder,label,method,params,noise_on"
     )

@@ -154,10 +154,14 @@ def test_a_tuned_study_from_trials_to_tables(tiny, tmp_path: Path, capsys) -> No
     row = next(r for r in rows if r.label == "modality_dropout" and r.metric == "accuracy" and r.kind == "fused")
     assert row.tuning_trials == 3 and f"p={cells[0]['tuned']['draws'][best]['p']}" in row.params
     assert {r.tuning_trials for r in rows if r.label == "plain"} == {0}, "untuned rows say so"
-    view = ResultSet.parse(read_plan(results), *make_frame(results, tiny.cache))
-    entry = view.find(view.groups()[0], "modality_dropout", "accuracy")
+    result_set = ResultSet.parse(read_plan(results), *make_frame(results, tiny.cache))
+    entry = result_set.find(result_set.groups()[0], "modality_dropout", "accuracy")
     page = detail_html(
-        view, view.groups()[0], entry, gather(view, results)[view.groups()[0], entry.label], AuditText()
+        result_set,
+        result_set.groups()[0],
+        entry,
+        gather(result_set, results)[result_set.groups()[0], entry.label],
+        AuditText(),
     )
     assert "<dt>tuning trials</dt><dd>3</dd>" in page and f"--set p={fields['p']}" in page
     pack(results, tmp_path / "s.tar.gz")

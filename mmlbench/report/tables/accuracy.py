@@ -66,54 +66,54 @@ class Ceiling(Line):
         self, metric: str, modality: str = "fused", kind: str = "fused", baseline: str = "", table: str = "accuracy"
     ) -> Row | None:
         """Return a Bayes accuracy; a ceiling has no other number."""
-        value = self.view.bayes(self.group).get(modality) if metric == "accuracy" else None
+        value = self.result_set.bayes(self.group).get(modality) if metric == "accuracy" else None
         return None if value is None else Row("bayes", unit="fraction", value=value)
 
     def gap(self, modality: str = "", metric: str = "gap") -> Row | None:
         """Return nothing: a ceiling has no encoder."""
 
 
-def accuracy_table(view: ResultSet, group: GroupKey, lines: Sequence[Line] | None = None) -> Table[Line]:
+def accuracy_table(result_set: ResultSet, group: GroupKey, lines: Sequence[Line] | None = None) -> Table[Line]:
     """Return the accuracy table of a group.
 
     Args:
         lines: what to show; by default each label under the headline rule.
     """
-    lines = lines_of(view, group) if lines is None else lines
+    lines = lines_of(result_set, group) if lines is None else lines
     used = [_shown_row(line) for line in lines]
-    bayes = view.bayes(group)
+    bayes = result_set.bayes(group)
     ceiling = Row("bayes", *group, label="Bayes (ceiling)")
     n_test = max((line.entry.n_test or 0 for line in lines), default=0)
     notes = [
         f"Accuracy in % on {plural(n_test, 'test sample')}, mean ± standard deviation over seeds, "
-        f"epoch: {view.headline}; differences and optimism in percentage points. Optimism: by how much an "
+        f"epoch: {result_set.headline}; differences and optimism in percentage points. Optimism: by how much an "
         "accuracy is too high whose epoch "
         "was picked on the test set.",
         f"{RANK_WORDS} {LETTER_WORDS} {ONE_OF_ALL} p (Holm) is corrected for the rows of its own column, "
         "compared with the same reference.",
-        *(["Not ranked: with one seed each row is a single trained model."] if one_seed(view, group) else []),
-        tuned_note(view.entries(group)),
-        *no_logit_mean(view.entries(group)),
-        *mixed_notes(view, group),
+        *(["Not ranked: with one seed each row is a single trained model."] if one_seed(result_set, group) else []),
+        tuned_note(result_set.entries(group)),
+        *no_logit_mean(result_set.entries(group)),
+        *mixed_notes(result_set, group),
         TARGET,
-        *far_notes(view, group),
-        resolved(view, group, "accuracy"),
+        *far_notes(result_set, group),
+        resolved(result_set, group, "accuracy"),
         *conditions(used),
     ]
     return Table(
         "accuracy",
-        view.title(group),
-        _columns(view, group),
+        result_set.title(group),
+        _columns(result_set, group),
         [line for line in lines if not line.is_apart],
         [line for line in lines if line.is_apart],
-        [Ceiling(view, group, ceiling, view.headline)] if "fused" in bayes else [],
+        [Ceiling(result_set, group, ceiling, result_set.headline)] if "fused" in bayes else [],
         notes,
         key_of(group),
     )
 
 
-def _columns(view: ResultSet, group: GroupKey) -> list[Column[Line]]:
-    modalities, scale = view.modalities(group), _scale(view, group)
+def _columns(result_set: ResultSet, group: GroupKey) -> list[Column[Line]]:
+    modalities, scale = result_set.modalities(group), _scale(result_set, group)
     return [
         heading(),
         selection_column(),
@@ -127,7 +127,7 @@ def _columns(view: ResultSet, group: GroupKey) -> list[Column[Line]]:
             lambda line: _drawing(line, scale),
             outputs=BOARD,
         ),
-        *(_difference(name, spare=k > 0) for k, name in enumerate(view.references(group))),
+        *(_difference(name, spare=k > 0) for k, name in enumerate(result_set.references(group))),
         *(_own_head(modality) for modality in modalities),
         Column(
             "worst_gap",
@@ -143,9 +143,9 @@ def _columns(view: ResultSet, group: GroupKey) -> list[Column[Line]]:
             help="training seconds of one seed, those of the runs that it reuses included",
             outputs=BOARD,
         ),
-        Column("bayes", "Bayes", lambda line: view.bayes(group).get("fused"), outputs=CSV_ONLY),
+        Column("bayes", "Bayes", lambda line: result_set.bayes(group).get("fused"), outputs=CSV_ONLY),
         Column("optimism", "optimism", _optimism, change, outputs=NOT_BOARD - {Output.TERMINAL}),
-        Column("resolution", "resolution", lambda line: view.resolution(group), outputs=CSV_ONLY),
+        Column("resolution", "resolution", lambda line: result_set.resolution(group), outputs=CSV_ONLY),
         Column("far_seeds", "seeds far off", lambda line: cell_text(_shown_row(line).far_seeds), outputs=CSV_ONLY),
         *count_columns(),
         Column("note", "note", lambda line: _shown_row(line).remarks, outputs=CSV_ONLY),
@@ -160,14 +160,14 @@ def _shown_row(line: Line) -> Row:
 def accuracy_of(line: Line) -> Value:
     """Return the fused accuracy or, where nothing is fused, those of the heads."""
     fused = line.accuracy()
-    heads = [line.accuracy(modality, "own_head") for modality in line.view.modalities(line.group)]
+    heads = [line.accuracy(modality, "own_head") for modality in line.result_set.modalities(line.group)]
     there = tuple(row for row in heads if row is not None)
     return Heads(there) if fused is None and there else fused
 
 
-def _scale(view: ResultSet, group: GroupKey) -> Scale:
-    bayes = view.bayes(group).get("fused")
-    rows = [row for row in view.of(group, "accuracy", "accuracy") if row.kind == "fused"]
+def _scale(result_set: ResultSet, group: GroupKey) -> Scale:
+    bayes = result_set.bayes(group).get("fused")
+    rows = [row for row in result_set.of(group, "accuracy", "accuracy") if row.kind == "fused"]
     return Scale.around(rows, [] if bayes is None else [(bayes, "bayes")])
 
 
@@ -201,9 +201,9 @@ def _own_head(modality: str) -> Column[Line]:
 
 def seconds_of(line: Line) -> Value:
     """Return the training seconds of one seed, and the runs that they include."""
-    seconds, reused = line.view.seconds(line.group, line.entry.label)
+    seconds, reused = line.result_set.seconds(line.group, line.entry.label)
     return Number(seconds, f"with {' and '.join(reused)}" if reused else "")
 
 
 def _optimism(line: Line) -> Value:
-    return line.view.find(line.group, line.entry.label, "optimism", table="selection", selection="test")
+    return line.result_set.find(line.group, line.entry.label, "optimism", table="selection", selection="test")

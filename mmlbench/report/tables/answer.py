@@ -14,9 +14,9 @@ from .accuracy import accuracy_of, seconds_of
 from .competition_gap import WORST
 
 
-def answer_table(view: ResultSet, group: GroupKey, lines: Sequence[Line]) -> Table[Line]:
+def answer_table(result_set: ResultSet, group: GroupKey, lines: Sequence[Line]) -> Table[Line]:
     """Return a line per label and rule: ranks with letters, accuracy, gap of the worst modality, training seconds."""
-    level = worst_level(len(view.modalities(group)))
+    level = worst_level(len(result_set.modalities(group)))
     columns = [
         heading(),
         replace(rank_column(), format=lettered),
@@ -35,7 +35,7 @@ def answer_table(view: ResultSet, group: GroupKey, lines: Sequence[Line]) -> Tab
     ]
     ranked = [line for line in lines if not line.is_apart]
     apart = [line for line in lines if line.is_apart]
-    return Table("answer", view.title(group), columns, ranked, apart, key=key_of(group))
+    return Table("answer", result_set.title(group), columns, ranked, apart, key=key_of(group))
 
 
 def _accuracy_shown(value: Value) -> Shown:

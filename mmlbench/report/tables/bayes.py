@@ -8,6 +8,6 @@ from ..table import Table
 from .listing import listing, rows_of
 
 
-def bayes_table(view: ResultSet, group: GroupKey) -> Table[Row]:
+def bayes_table(result_set: ResultSet, group: GroupKey) -> Table[Row]:
     """Return the Bayes accuracies of a group, and what the methods leave."""
-    return listing(view, group, "bayes", rows_of(view, group, "bayes"))
+    return listing(result_set, group, "bayes", rows_of(result_set, group, "bayes"))

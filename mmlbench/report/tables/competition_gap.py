@@ -31,31 +31,33 @@ BOARD = frozenset({Output.BOARD})
 MEAN, WORST = "mean", "worst"
 
 
-def competition_gap_table(view: ResultSet, group: GroupKey, lines: Sequence[Line] | None = None) -> Table[Line]:
+def competition_gap_table(result_set: ResultSet, group: GroupKey, lines: Sequence[Line] | None = None) -> Table[Line]:
     """Return the gaps of a group; without rows where nothing was trained alone.
 
     Args:
         lines: labels under their rules, without modality; by default each label under the headline rule, with lines
             of the mean and the worst modality.
     """
-    modalities = view.modalities(group)
+    modalities = result_set.modalities(group)
     of_lines = modalities if lines is not None else [*modalities, MEAN, WORST]
-    wanted = [line for line in (lines_of(view, group) if lines is None else lines) if line.gap(MEAN) is not None]
+    wanted = [
+        line for line in (lines_of(result_set, group) if lines is None else lines) if line.gap(MEAN) is not None
+    ]
     long = [replace(line, modality=modality) for line in wanted for modality in of_lines]
     long = [line for line in long if line.gap() is not None]
     return Table(
         "competition_gap",
-        view.title(group),
-        _columns(view, group),
+        result_set.title(group),
+        _columns(result_set, group),
         [line for line in long if not line.is_control],
         [line for line in long if line.is_control],
-        notes=_notes(view, group, [line.gap() for line in long]) if long else [],
+        notes=_notes(result_set, group, [line.gap() for line in long]) if long else [],
         key=key_of(group),
     )
 
 
-def _columns(view: ResultSet, group: GroupKey) -> list[Column[Line]]:
-    level, scale = worst_level(len(view.modalities(group))), _scale(view, group)
+def _columns(result_set: ResultSet, group: GroupKey) -> list[Column[Line]]:
+    level, scale = worst_level(len(result_set.modalities(group))), _scale(result_set, group)
     ends = f"{scale.low:.0f} to {scale.high:.0f}".replace("-", MINUS)
     return [
         heading(),
@@ -73,7 +75,9 @@ def _columns(view: ResultSet, group: GroupKey) -> list[Column[Line]]:
             outputs=EVERYWHERE - {Output.BOARD, Output.TERMINAL},
             fields=NUMBER,
         ),
-        Column("resolution", "resolution", lambda line: view.resolution(group, "competition_gap"), outputs=CSV_ONLY),
+        Column(
+            "resolution", "resolution", lambda line: result_set.resolution(group, "competition_gap"), outputs=CSV_ONLY
+        ),
         *(replace(column, outputs=CSV_ONLY) for column in count_columns()),
         Column("note", "note", lambda line: _note(line.gap()), outputs=CSV_ONLY),
     ]
@@ -106,9 +110,9 @@ def _retained(value: Value) -> Shown:
     return plain(value)
 
 
-def _scale(view: ResultSet, group: GroupKey) -> Scale:
-    modalities = view.modalities(group)
-    rows = [row for row in view.of(group, "competition_gap", "gap") if row.modality in modalities]
+def _scale(result_set: ResultSet, group: GroupKey) -> Scale:
+    modalities = result_set.modalities(group)
+    rows = [row for row in result_set.of(group, "competition_gap", "gap") if row.modality in modalities]
     return Scale.around(rows, [(0.0, "bayes")])
 
 
@@ -119,7 +123,7 @@ def _drawing(line: Line, scale: Scale) -> Value:
 
 
 def _by_heads(line: Line) -> Value:
-    alone = line.view.alone(line.group)
+    alone = line.result_set.alone(line.group)
     return line.find("gap_head", line.modality, "own_head", alone, "competition_gap")
 
 
@@ -127,12 +131,12 @@ def _note(row: Row | None) -> str:
     return row.remarks if row is not None else ""
 
 
-def _notes(view: ResultSet, group: GroupKey, used: list[Row | None]) -> list[str]:
-    modalities, alone = view.modalities(group), view.alone(group)
+def _notes(result_set: ResultSet, group: GroupKey, used: list[Row | None]) -> list[str]:
+    modalities, alone = result_set.modalities(group), result_set.alone(group)
     control = (
         "The control is joint training with the partner modality shuffled: its gap is not competition for the class. "
     )
-    if not view.control(group):
+    if not result_set.control(group):
         control = "No control was asked for: add joint_shuffled_partner to the methods of this block. "
     return [
         f"Gap in percentage points: probe accuracy of the encoder trained alone ({alone}) minus that of the encoder "
@@ -144,9 +148,9 @@ def _notes(view: ResultSet, group: GroupKey, used: list[Row | None]) -> list[str
         f"(.05/{len(modalities)}) and wider than that of the same gap in its own line. Each other interval is at "
         "95 %, that of one gap, not corrected for the number of rows; competition_gap.csv has p-values corrected "
         "for it (Holm).",
-        *mixed_notes(view, group),
+        *mixed_notes(result_set, group),
         TARGET,
-        *far_notes(view, group),
-        resolved(view, group, "competition_gap"),
+        *far_notes(result_set, group),
+        resolved(result_set, group, "competition_gap"),
         *conditions(used),
     ]

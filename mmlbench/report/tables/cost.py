@@ -22,9 +22,9 @@ from ..table import (
 GIGA, WATT_HOUR = 1e9, 3600.0
 
 
-def cost_table(view: ResultSet, group: GroupKey) -> Table[Cost]:
+def cost_table(result_set: ResultSet, group: GroupKey) -> Table[Cost]:
     """Return the cost of each label of a group."""
-    rows = [row for row in view.cost if tuple(row[name] for name in KEY) == group]
+    rows = [row for row in result_set.cost if tuple(row[name] for name in KEY) == group]
     hardware = dict.fromkeys(row["hardware"] for row in rows)
     notes = [
         "Mean over seeds, seconds with standard deviation. Runs that are named as reused (by the ensemble, "
@@ -36,10 +36,10 @@ def cost_table(view: ResultSet, group: GroupKey) -> Table[Cost]:
         "Energy is that of the whole device as its driver reports it, where it does. "
         "Cost carries no interval: it is about this hardware, not about new seeds and test items.",
     ]
-    return Table("cost", view.title(group), _columns(view), rows, notes=notes, key=key_of(group))
+    return Table("cost", result_set.title(group), _columns(result_set), rows, notes=notes, key=key_of(group))
 
 
-def _columns(view: ResultSet) -> list[Column[Cost]]:
+def _columns(result_set: ResultSet) -> list[Column[Cost]]:
     declared: list[Column[Cost]] = [
         name_column(lambda row: Name(row["label"], row["method"], row["params"])),
         _count("epochs", "epochs"),
@@ -57,7 +57,10 @@ def _columns(view: ResultSet) -> list[Column[Cost]]:
         _count("n_seeds", "seeds"),
     ]
     known = {column.name for column in declared} | {*KEY, "label", "method", "params"}
-    return [*declared, *(_measured(name) for name in (view.cost[0] if view.cost else ()) if name not in known)]
+    return [
+        *declared,
+        *(_measured(name) for name in (result_set.cost[0] if result_set.cost else ()) if name not in known),
+    ]
 
 
 def _measured(name: str) -> Column[Cost]:

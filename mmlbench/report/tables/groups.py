@@ -8,6 +8,6 @@ from ..table import Table
 from .listing import listing, rows_of
 
 
-def groups_table(view: ResultSet, group: GroupKey) -> Table[Row]:
+def groups_table(result_set: ResultSet, group: GroupKey) -> Table[Row]:
     """Return accuracy per group of test samples."""
-    return listing(view, group, "groups", rows_of(view, group, "groups"))
+    return listing(result_set, group, "groups", rows_of(result_set, group, "groups"))

@@ -8,6 +8,6 @@ from ..table import Table
 from .listing import listing, rows_of
 
 
-def leak_table(view: ResultSet, group: GroupKey) -> Table[Row]:
+def leak_table(result_set: ResultSet, group: GroupKey) -> Table[Row]:
     """Return what the same methods reach on another split."""
-    return listing(view, group, "leak", rows_of(view, group, "leak"))
+    return listing(result_set, group, "leak", rows_of(result_set, group, "leak"))

@@ -9,14 +9,14 @@ from ..numbers import interval, with_sd
 from ..table import CSV_ONLY, PRINTED, TESTED, Column, Name, Shown, Table, Value, name_column
 
 
-def listing(view: ResultSet, group: GroupKey, name: str, rows: list[Row]) -> Table[Row]:
+def listing(result_set: ResultSet, group: GroupKey, name: str, rows: list[Row]) -> Table[Row]:
     """Return rows of a group as a table."""
-    return Table(name, view.title(group), columns(), rows, key=key_of(group))
+    return Table(name, result_set.title(group), columns(), rows, key=key_of(group))
 
 
-def rows_of(view: ResultSet, group: GroupKey, table: str) -> list[Row]:
+def rows_of(result_set: ResultSet, group: GroupKey, table: str) -> list[Row]:
     """Return the rows of a table that are under the headline rule, about picking on test, or under no rule."""
-    return [row for row in view.of(group, table) if row.selection in (view.headline, "test", "")]
+    return [row for row in result_set.of(group, table) if row.selection in (result_set.headline, "test", "")]
 
 
 def columns() -> list[Column[Row]]:

@@ -10,25 +10,27 @@ from ..numbers import worst_level
 from ..table import NUMBER, TESTED, Column, Table, figure
 
 
-def measures_table(view: ResultSet, group: GroupKey) -> Table[Line]:
+def measures_table(result_set: ResultSet, group: GroupKey) -> Table[Line]:
     """Return the measures of fused predictions; without rows where no method of a group has them."""
-    lines = [line for line in lines_of(view, group) if line.find("nll", table="measures") is not None]
+    lines = [line for line in lines_of(result_set, group) if line.find("nll", table="measures") is not None]
     used = [line.find(m, table="measures") for line in lines for m in ("macro_f1", "balanced_accuracy", "nll")]
     notes = [
-        f"Fused predictions, epoch: {view.headline}. Macro-F1, balanced accuracy and ECE in %, NLL in nats, gains in "
-        "percentage points. ECE has 15 bins of equal size, is biased upwards and has no interval. The best unimodal "
-        "model is picked on these samples, so the interval of the gain over it is at "
-        f"{worst_level(len(view.modalities(group)))} (.05 divided by the number of modalities).",
-        *mixed_notes(view, group),
+        f"Fused predictions, epoch: {result_set.headline}. Macro-F1, balanced accuracy and ECE in %, NLL in nats, "
+        "gains in percentage points. ECE has 15 bins of equal size, is biased upwards and has no interval. The best "
+        "unimodal model is picked on these samples, so the interval of the gain over it is at "
+        f"{worst_level(len(result_set.modalities(group)))} (.05 divided by the number of modalities).",
+        *mixed_notes(result_set, group),
         TARGET,
-        resolved(view, group, "measures"),
+        resolved(result_set, group, "measures"),
         *conditions(used),
     ]
-    return Table("measures", view.title(group), _columns(view, group), lines, notes=notes, key=key_of(group))
+    return Table(
+        "measures", result_set.title(group), _columns(result_set, group), lines, notes=notes, key=key_of(group)
+    )
 
 
-def _columns(view: ResultSet, group: GroupKey) -> list[Column[Line]]:
-    other = view.ensemble(group) or view.baseline
+def _columns(result_set: ResultSet, group: GroupKey) -> list[Column[Line]]:
+    other = result_set.ensemble(group) or result_set.baseline
     return [
         heading(),
         selection_column(),

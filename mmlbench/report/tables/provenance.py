@@ -7,7 +7,7 @@ from ..line import Line, heading, key_of, lines_of
 from ..table import Column, Table
 
 
-def provenance_table(view: ResultSet, group: GroupKey) -> Table[Line]:
+def provenance_table(result_set: ResultSet, group: GroupKey) -> Table[Line]:
     """Return per label what made its numbers, and the row's name for `mmlbench reproduce`."""
     columns = [
         heading(),
@@ -18,5 +18,5 @@ def provenance_table(view: ResultSet, group: GroupKey) -> Table[Line]:
         Column[Line]("hardware", "hardware", lambda line: line.entry.hardware, words=True),
     ]
     note = "Code: version + a hash over the engine and the row's own method, so that each method has its own."
-    rows = lines_of(view, group)
-    return Table("provenance", view.title(group), columns, rows, notes=[note], key=key_of(group))
+    rows = lines_of(result_set, group)
+    return Table("provenance", result_set.title(group), columns, rows, notes=[note], key=key_of(group))

@@ -10,12 +10,14 @@ from ..notes import TARGET, mixed_notes, resolved
 from ..table import NUMBER, Column, Table, Value
 
 
-def reliance_table(view: ResultSet, group: GroupKey) -> Table[Line]:
+def reliance_table(result_set: ResultSet, group: GroupKey) -> Table[Line]:
     """Return the Shapley values of a group; without rows where no predictions of subsets are stored."""
     heads: dict[Head, list[str]] = {}
     lines = []
-    for line in lines_of(view, group):
-        rows = [row for row in view.of(group, "reliance", "", view.headline) if row.label == line.entry.label]
+    for line in lines_of(result_set, group):
+        rows = [
+            row for row in result_set.of(group, "reliance", "", result_set.headline) if row.label == line.entry.label
+        ]
         if not rows:
             continue
         lines.append(line)
@@ -25,15 +27,17 @@ def reliance_table(view: ResultSet, group: GroupKey) -> Table[Line]:
         "of minus NLL (nats) over modality subsets; a missing feature takes its train mean, or zero where said. "
         "'Adds': all modalities minus all but this one.",
         *(f"{', '.join(labels)}: {HEAD_WORDS[head]}." for head, labels in heads.items()),
-        *mixed_notes(view, group),
+        *mixed_notes(result_set, group),
         TARGET,
-        resolved(view, group, "reliance"),
+        resolved(result_set, group, "reliance"),
     ]
-    return Table("reliance", view.title(group), _columns(view, group), lines, notes=notes, key=key_of(group))
+    return Table(
+        "reliance", result_set.title(group), _columns(result_set, group), lines, notes=notes, key=key_of(group)
+    )
 
 
-def _columns(view: ResultSet, group: GroupKey) -> list[Column[Line]]:
-    modalities = view.modalities(group)
+def _columns(result_set: ResultSet, group: GroupKey) -> list[Column[Line]]:
+    modalities = result_set.modalities(group)
     return [
         heading(),
         selection_column(),
@@ -47,7 +51,7 @@ def _columns(view: ResultSet, group: GroupKey) -> list[Column[Line]]:
 
 def _column(name: str, title: str, metric: str, modality: str) -> Column[Line]:
     def value(line: Line) -> Value:
-        rows = line.view.of(line.group, "reliance", metric, line.selection)
+        rows = line.result_set.of(line.group, "reliance", metric, line.selection)
         return next((row for row in rows if (row.label, row.modality) == (line.entry.label, modality)), None)
 
     return Column(name, title, value, fields=NUMBER)

@@ -9,22 +9,22 @@ from ..notes import TARGET, conditions, mixed_notes, resolved
 from ..table import NUMBER, Column, Name, Table, figure, name_column
 
 
-def robustness_table(view: ResultSet, group: GroupKey) -> Table[Curve]:
+def robustness_table(result_set: ResultSet, group: GroupKey) -> Table[Curve]:
     """Return accuracy under noise; without rows where it was not measured."""
-    curves = curves_of(view, group)
+    curves = curves_of(result_set, group)
     there = {curve.entry.label for curve in curves}
-    out = [e.label for e in view.entries(group) if e.tuning_trials and e.label not in there]
+    out = [e.label for e in result_set.entries(group) if e.tuning_trials and e.label not in there]
     notes = [
         "Fused accuracy in %, last epoch, under additive Gaussian noise on one modality, strength in standard "
         "deviations of its inputs (0: none). Area: mean height of the curve over its range of strengths; curves over "
         "other ranges have areas that are not comparable. The intervals of the single points are in robustness.csv.",
         *([f"Not measured, as tuned: {', '.join(out)}; mmlbench robustness RUN measures it."] if out else []),
-        *mixed_notes(view, group),
+        *mixed_notes(result_set, group),
         TARGET,
-        resolved(view, group, "robustness"),
+        resolved(result_set, group, "robustness"),
         *conditions([curve.area for curve in curves]),
     ]
-    return Table("robustness", view.title(group), _columns(curves), curves, notes=notes, key=key_of(group))
+    return Table("robustness", result_set.title(group), _columns(curves), curves, notes=notes, key=key_of(group))
 
 
 def _columns(curves: list[Curve]) -> list[Column[Curve]]:

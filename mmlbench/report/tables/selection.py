@@ -8,6 +8,6 @@ from ..table import Table
 from .listing import listing, rows_of
 
 
-def selection_table(view: ResultSet, group: GroupKey) -> Table[Row]:
+def selection_table(result_set: ResultSet, group: GroupKey) -> Table[Row]:
     """Return the optimism of each label of a group."""
-    return listing(view, group, "selection", rows_of(view, group, "selection"))
+    return listing(result_set, group, "selection", rows_of(result_set, group, "selection"))

@@ -33,27 +33,30 @@ class Places:
         )
 
 
-def standings_table(view: ResultSet) -> Table[Places]:
+def standings_table(result_set: ResultSet) -> Table[Places]:
     """Return a line per label that is ranked anywhere, a column per group."""
     found: dict[str, dict[GroupKey, Row]] = {}
-    for group in view.groups():
-        for entry in view.entries(group):
+    for group in result_set.groups():
+        for entry in result_set.entries(group):
             if entry.rank_group is not None:
                 found.setdefault(entry.label, {})[group] = entry
     places = sorted((Places(label, rows) for label, rows in found.items()), key=lambda one: one.order)
-    columns = [name_column(lambda one: one.label), *(_column(view, group, places) for group in view.groups())]
+    columns = [
+        name_column(lambda one: one.label),
+        *(_column(result_set, group, places) for group in result_set.groups()),
+    ]
     return Table("all", "all data", columns, places, key=dict.fromkeys(("dataset", "split", "recipe", "encoder"), ""))
 
 
-def _column(view: ResultSet, group: GroupKey, places: list[Places]) -> Column[Places]:
+def _column(result_set: ResultSet, group: GroupKey, places: list[Places]) -> Column[Places]:
     scale = Scale.around(one.rows.get(group) for one in places)
 
     def value(one: Places) -> Value:
         row = one.rows.get(group)
-        rank = rank_range(view, group, one.label)
+        rank = rank_range(result_set, group, one.label)
         return None if row is None or rank is None else Standing(row, scale, rank)
 
-    return Column(view.title(group), view.title(group), value, _shown)
+    return Column(result_set.title(group), result_set.title(group), value, _shown)
 
 
 def _shown(value: Value) -> Shown:

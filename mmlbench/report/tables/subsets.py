@@ -8,6 +8,6 @@ from ..table import Table
 from .listing import listing, rows_of
 
 
-def subsets_table(view: ResultSet, group: GroupKey) -> Table[Row]:
+def subsets_table(result_set: ResultSet, group: GroupKey) -> Table[Row]:
     """Return accuracy of fused heads on each subset of the modalities."""
-    return listing(view, group, "subsets", rows_of(view, group, "subsets"))
+    return listing(result_set, group, "subsets", rows_of(result_set, group, "subsets"))
