@@ -100,6 +100,7 @@ def test_groups_hold_what_hangs_together(alike: Cache) -> None:
     assert found["t2"] == found["t3"] == found["t6"] == found["t7"] == "road"
 
 
+@pytest.mark.slow
 def test_the_groups_of_an_audit_are_what_the_tables_take(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from mmlbench.cli import main
 

@@ -110,6 +110,7 @@ def test_all_seeds_equal(tmp_path: Path) -> None:
     assert one(rows, label="ogm_ge", metric="difference", baseline="joint").p_value is not None and finite(rows)
 
 
+@pytest.mark.slow
 def test_two_test_samples_and_one(tmp_path: Path) -> None:
     for n in (2, 1):
         results = tmp_path / str(n)

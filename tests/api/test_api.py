@@ -157,6 +157,7 @@ def test_a_stored_run_is_made_again_and_one_that_was_not_planned_is_refused(tmp_
     assert not (tmp_path / "c" / "runs").exists()
 
 
+@pytest.mark.slow
 def test_a_study_is_made_with_its_tuning_and_noise_and_a_second_time_at_once(tmp_path: Path) -> None:
     methods = ["unimodal", {"method": "joint", "tune": False}, "modality_dropout"]
     block = {"dataset": "tiny", "recipe_set": FEW_EPOCHS, "seeds": [0], "methods": methods}

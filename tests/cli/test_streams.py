@@ -114,6 +114,7 @@ def test_a_failed_command_keeps_its_exit_code_where_nobody_reads(tmp_path: Path)
     assert code == 2 and len(lines) == 1
 
 
+@pytest.mark.slow
 def test_a_closed_standard_output_gives_its_place_to_no_file(tmp_path: Path) -> None:
     """File 1 would be the next that is opened: what is printed would go into it."""
     results = fake_runs.write_study(tmp_path / "results", [fake_runs.small(seeds=(0, 1))])
@@ -126,6 +127,7 @@ def test_a_closed_standard_output_gives_its_place_to_no_file(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     "way", [[str(Path(sys.executable).with_name("mmlbench"))], [sys.executable, "-m", "mmlbench"]]
 )
+@pytest.mark.slow
 def test_ctrl_c_at_any_moment_of_the_start_ends_without_a_traceback(way: list[str]) -> None:
     """Before anything of ours runs Python itself dies of the signal (-2), or has its own words: these don't count."""
     if not Path(way[0]).exists():

@@ -41,6 +41,7 @@ def test_figures_of_the_caller_stay(study: Path) -> None:
     assert (study / "figures" / "overview.png").stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_drawing_with_pyplot_is_seen(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def subplots(self: figures.Drawing, *counts: int, **options: object) -> object:
         matplotlib.use("Agg")

@@ -65,6 +65,7 @@ class Balance(HTMLParser):
             self.faults.append(tag)
 
 
+@pytest.mark.slow
 def test_elements_close_ids_are_unique_and_links_lead_somewhere(page: str) -> None:
     found = Balance()
     found.feed(page)
@@ -143,6 +144,7 @@ def test_recall_of_a_class_is_counted_from_the_predictions(results: Path, page: 
     assert f'<th scope="row">c2</th><td>20</td><td>{message}</td>' in body.replace(' class="t"', "")
 
 
+@pytest.mark.slow
 def test_a_page_too_full_names_what_it_leaves_out(
     results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -91,6 +91,7 @@ def test_no_sentence_decides_anything(folders: tuple[Path, Path]) -> None:
 
 
 @pytest.mark.timeout(400)
+@pytest.mark.slow
 def test_what_would_hang_on_a_sentence_is_found(folders: tuple[Path, Path]) -> None:
     as_it_is = folders[0]
     if not (as_it_is / "results" / "leaderboard.html").exists():

@@ -133,6 +133,7 @@ def ended_well(one: Command, code: int) -> None:
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.slow
 def test_a_run_that_another_host_has_completed(moment, train, trained, hosts, tmp_path):
     one, other, code = taken_over(*hosts, train(tmp_path), tmp_path, **MOMENTS[moment])
     assert other is not one, one.message
@@ -157,6 +158,7 @@ def test_a_run_on_which_another_host_still_works(moment, train, trained, hosts, 
 
 
 @pytest.mark.parametrize("moment", PREPARING)
+@pytest.mark.slow
 def test_a_cache_that_another_host_has_completed(moment, cremad, prepared, hosts, tmp_path):
     one, other, code = taken_over(*hosts, cremad(tmp_path), tmp_path, **PREPARING[moment])
     assert other is not one, one.message

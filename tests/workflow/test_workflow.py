@@ -54,6 +54,7 @@ def test_the_first_call_makes_everything_and_the_second_nothing(finished, clone)
     assert times(clone.folder) == before
 
 
+@pytest.mark.slow
 def test_docstrings_comments_and_touched_files_rerun_nothing(clone):
     clone.edit("methods/unimodal.py", "named after it.", "named after it, in the order of the data.")
     clone.edit("methods/joint.py", "    min_modalities = 2\n", "    min_modalities = 2  # one is `unimodal`\n")
@@ -76,6 +77,7 @@ def test_an_edited_method_reruns_its_runs_and_those_that_reuse_them(clone):
     assert clone.call("mmlbench", "stale", "--plugins", "mmlbench/testing/plugins").code == 0
 
 
+@pytest.mark.slow
 def test_tables_refuse_stale_runs_and_name_the_command(clone):
     clone.edit(*BODY)
     assert clone.planned() == ["ensemble 0", "tables", "unimodal 0"]  # this also plans anew
