@@ -25,33 +25,79 @@ from .version import __version__  # noqa: E402
 
 compat.install()  # plug-ins import torchvision and torchaudio by their plain names
 
+# `as` says to type checkers that a name is handed on.
+# isort: off
 if TYPE_CHECKING:
-    from .api.plugins import Description, describe, list_datasets, list_encoders, list_methods
-    from .api.results import Results, load
-    from .api.run import Run, prepare_dataset, train_run, train_stored
-    from .api.study import make_tables, run_study
-    from .dataset import CacheWriter, Dataset, Download, KnownFault, Listed, Modality, Sample, Split
-    from .encoder import Encoder
-    from .errors import ConfigError, DataError, MmlbenchError, RunError
-    from .files import File
-    from .fusion import (
-        DECOMPOSABLE,
-        FUSIONS,
-        Concat,
-        FusionHead,
-        certainty,
-        certainty_weighted,
-        certainty_weights,
-        fusion_head,
-        mean_probability,
-        own_heads,
+    from .api.plugins import (
+        Description as Description,
+        describe as describe,
+        list_datasets as list_datasets,
+        list_encoders as list_encoders,
+        list_methods as list_methods,
     )
-    from .method import Batch, EpochContext, Features, Logits, Mechanism, Method, Stage, Step
-    from .params import DatasetParams, EncoderParams, MethodParams, bounded, choice, file_field, moment
-    from .registry import register
-    from .study.tuning import Tune
-    from .train import Stopped
-    from .weights import load_weights
+    from .api.results import Results as Results, load as load
+    from .api.run import (
+        Run as Run,
+        prepare_dataset as prepare_dataset,
+        train_run as train_run,
+        train_stored as train_stored,
+    )
+    from .api.study import make_tables as make_tables, run_study as run_study
+    from .dataset import (
+        CacheWriter as CacheWriter,
+        Dataset as Dataset,
+        Download as Download,
+        KnownFault as KnownFault,
+        Listed as Listed,
+        Modality as Modality,
+        Sample as Sample,
+        Split as Split,
+    )
+    from .encoder import Encoder as Encoder
+    from .errors import (
+        ConfigError as ConfigError,
+        DataError as DataError,
+        MmlbenchError as MmlbenchError,
+        RunError as RunError,
+    )
+    from .files import File as File
+    from .fusion import (
+        DECOMPOSABLE as DECOMPOSABLE,
+        FUSIONS as FUSIONS,
+        Concat as Concat,
+        FusionHead as FusionHead,
+        certainty as certainty,
+        certainty_weighted as certainty_weighted,
+        certainty_weights as certainty_weights,
+        fusion_head as fusion_head,
+        mean_probability as mean_probability,
+        own_heads as own_heads,
+    )
+    from .method import (
+        Batch as Batch,
+        EpochContext as EpochContext,
+        Features as Features,
+        Logits as Logits,
+        Mechanism as Mechanism,
+        Method as Method,
+        Stage as Stage,
+        Step as Step,
+    )
+    from .params import (
+        DatasetParams as DatasetParams,
+        EncoderParams as EncoderParams,
+        MethodParams as MethodParams,
+        bounded as bounded,
+        choice as choice,
+        file_field as file_field,
+        moment as moment,
+    )
+    from .registry import register as register
+    from .study.tuning import Tune as Tune
+    from .train import Stopped as Stopped
+    from .weights import load_weights as load_weights
+
+# isort: on
 
 #: Module -> the public names that it holds. The imports above are the same for type checkers; a test compares them.
 _PUBLIC = {

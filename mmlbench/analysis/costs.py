@@ -39,4 +39,4 @@ def _train_flops(source: Source) -> float:
     if lost:
         what = f"{record['run']}: nothing is stored of the epochs of stage {lost[0]!r}, so that its cost is unknown"
         raise DataError(what, "Name the stage with letters, digits and _ . -, and train the run again")
-    return sum(float(flops) * samples * source.stage_epochs[stage] for stage, flops in per_sample.items())
+    return float(sum(float(flops) * samples * source.stage_epochs[stage] for stage, flops in per_sample.items()))

@@ -56,7 +56,8 @@ def _asked(url: str, there: int) -> http.client.HTTPResponse | None:
     """
     request = urllib.request.Request(url, headers={"Range": f"bytes={there}-"} if there else {})
     try:
-        return urllib.request.urlopen(request, timeout=60)
+        answer: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=60)
+        return answer
     except urllib.error.HTTPError as error:
         if error.code == 416 and there:
             whole = error.headers.get("Content-Range", "").rpartition("/")[2]

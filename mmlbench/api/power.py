@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,15 +46,16 @@ def _range(spread: Spread, matrices: list[NDArray[np.float64]]) -> str:
     """Say the deviations of a difference over seeds and over samples, and the range of single differences'."""
     from ..stats import Spread
 
+    deviations: tuple[tuple[str, Callable[[Spread], float]], ...] = (
+        ("over seeds", lambda s: s.seed**0.5),
+        ("over samples", lambda s: (s.item + s.noise) ** 0.5),
+    )
     single = []
     for matrix in matrices:
         with contextlib.suppress(ValueError):  # one seed, or a row and its copy
             single.append(Spread.of_data([matrix]))
     message = []
-    for word, of in (
-        ("over seeds", lambda s: s.seed**0.5),
-        ("over samples", lambda s: (s.item + s.noise) ** 0.5),
-    ):
+    for word, of in deviations:
         values = [of(one) for one in single]
         message.append(f"{of(spread):.1f} points {word} ({min(values):.1f} to {max(values):.1f})")
     return (

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from ..dataset import PARTS, Sample
 from ..errors import DataError
@@ -77,7 +78,7 @@ def audited(
     name, fingerprint = cache.manifest["dataset"], cache.manifest["fingerprint"]
     path = results / "audit" / f"{name}-{fingerprint}.json"
     stamp = {"fingerprint": fingerprint, "code": _code()}
-    kept: dict[str, dict] = {}
+    kept: dict[str, dict[str, Any]] = {}
     if path.exists():
         try:
             found = read_json(path)

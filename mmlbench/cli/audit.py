@@ -73,7 +73,9 @@ def _prepared(entry: Entry, arguments: argparse.Namespace) -> Path | None:
     return folder if (folder / "manifest.json").exists() else None
 
 
-def _of_lists(entry: Entry, index: Index, raw: Path | None, groups: dict, folder: Path | None) -> Found:
+def _of_lists(
+    entry: Entry, index: Index, raw: Path | None, groups: dict[str, str | None], folder: Path | None
+) -> Found:
     """Audit the lists alone: those that are shipped, or those in the folder of raw files."""
     kind = index.load("dataset", entry.name)
     assert issubclass(kind, Dataset)

@@ -36,7 +36,8 @@ def correct(logits: np.ndarray, label: np.ndarray, where: str = "logits") -> Bit
         DataError: logits that are not finite, or of another length than the labels.
     """
     check_logits(logits, label, where)
-    return logits.argmax(axis=1) == label
+    right: Bits = logits.argmax(axis=1) == label
+    return right
 
 
 def accuracy(bits: Bits) -> float:
@@ -80,19 +81,22 @@ def balanced_of(table: np.ndarray) -> float:
 
 def _log_sum(z: np.ndarray) -> np.ndarray:
     top = z.max(axis=1)
-    return top + np.log(np.exp(z - top[:, None]).sum(axis=1))
+    total: np.ndarray = top + np.log(np.exp(z - top[:, None]).sum(axis=1))
+    return total
 
 
 def item_nll(logits: np.ndarray, label: np.ndarray) -> np.ndarray:
     """Return each sample's negative log-likelihood in nats of softmax(logits), float64 (n,)."""
     z = logits.astype(np.float64)
-    return _log_sum(z) - z[np.arange(len(label)), label]
+    lost: np.ndarray = _log_sum(z) - z[np.arange(len(label)), label]
+    return lost
 
 
 def confidence(logits: np.ndarray) -> np.ndarray:
     """Return each sample's greatest softmax probability, float64 (n,)."""
     z = logits.astype(np.float64)
-    return np.exp(z.max(axis=1) - _log_sum(z))
+    greatest: np.ndarray = np.exp(z.max(axis=1) - _log_sum(z))
+    return greatest
 
 
 def nll(logits: np.ndarray, label: np.ndarray) -> float:

@@ -7,10 +7,12 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-Metric = Callable[[NDArray], float]
+Metric = Callable[[NDArray[np.generic]], float]
 
 
-def table_pseudo_values(metric: Metric, label: NDArray, predicted: NDArray, classes: int) -> NDArray[np.float64]:
+def table_pseudo_values(
+    metric: Metric, label: NDArray[np.generic], predicted: NDArray[np.generic], classes: int
+) -> NDArray[np.float64]:
     """Return what `pseudo_values` does, (S, n), for a metric of the confusion table, in C^2 evaluations a seed.
 
     Leaving out an item changes one cell of the table, so all items of a cell have one value.

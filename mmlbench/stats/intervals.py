@@ -274,7 +274,7 @@ def cluster_values(D: ArrayLike, clusters: ArrayLike) -> tuple[NDArray[np.float6
 
 
 def pseudo_values(
-    metric: Callable[[NDArray, NDArray], float], labels: ArrayLike, predictions: ArrayLike
+    metric: Callable[[NDArray[np.generic], NDArray[np.generic]], float], labels: ArrayLike, predictions: ArrayLike
 ) -> NDArray[np.float64]:
     """Jackknife values (S, n) of a metric that is no mean (macro-F1, ...), ready for `two_part`.
 
@@ -298,7 +298,7 @@ def pseudo_values(
 
 
 def _half_width(
-    v_seeds: NDArray, v_items: NDArray, n_seeds: int, n_items: float, alpha: float
+    v_seeds: NDArray[np.float64], v_items: NDArray[np.float64], n_seeds: int, n_items: float, alpha: float
 ) -> NDArray[np.float64]:
     # special.stdtrit is the quantile behind scipy.stats.t, without its overhead of 50 microseconds a call
     items = -special.stdtrit(n_items - 1, alpha / 2) * np.sqrt(v_items)

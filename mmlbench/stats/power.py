@@ -117,7 +117,9 @@ def resolution(
     return Smallest(value, min(single), max(single), seeds, len(there))
 
 
-def _drawn(spread: Spread, seeds: int, items: float, draws: int, seed: int) -> tuple[NDArray, NDArray, NDArray]:
+def _drawn(
+    spread: Spread, seeds: int, items: float, draws: int, seed: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Return drawn (mean - difference, V_s with its floor, V_i+), each (draws,)."""
     rng = np.random.default_rng([seed, seeds, round(items)])
     cell = spread.noise / (seeds * items)

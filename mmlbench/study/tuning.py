@@ -105,7 +105,9 @@ def draw(method: str, field: Mapping[str, Any], number: int) -> Any:
     return round(value) if field["type"] == "int" else float(f"{value:.3g}")
 
 
-def draws_of(method: str, fields: Sequence[Mapping[str, Any]], fixed: Mapping[str, Any], count: int) -> list[dict]:
+def draws_of(
+    method: str, fields: Sequence[Mapping[str, Any]], fixed: Mapping[str, Any], count: int
+) -> list[dict[str, Any]]:
     """Return `count` drawn settings of what a method lets be tuned and the config does not fix; [] for nothing."""
     open_fields = [field for field in fields if field.get("tune") and field["name"] not in fixed]
     if not open_fields:

@@ -241,12 +241,12 @@ def parts_asked_for() -> Iterator[set[str]]:
     def context(stage: Stage, epoch: int, rng: Any, features: Any, batches: Any) -> EpochContext:
         return EpochContext(stage, epoch, rng, noting(features), noting(batches))
 
-    before = loop.EpochContext
-    loop.EpochContext = context  # type: ignore[misc,assignment]
+    before = loop.EpochContext  # type: ignore[attr-defined]
+    loop.EpochContext = context  # type: ignore[attr-defined,assignment]
     try:
         yield asked
     finally:
-        loop.EpochContext = before  # type: ignore[misc]
+        loop.EpochContext = before  # type: ignore[attr-defined]
 
 
 class Attempts:
