@@ -1,4 +1,7 @@
-"""Errors that a user sees: one line that names the thing, and the fix."""
+"""Errors that a user sees: one line that names the thing, and the fix.
+
+Here is what they have in common. The words of an error stand where it is raised.
+"""
 
 from __future__ import annotations
 

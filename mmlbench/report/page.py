@@ -167,6 +167,7 @@ def write_page(result_set: ResultSet, path: Path, figures: Figures, details: Det
         target=TARGET,
         source=source_words(result_set),
         filters=_filters(result_set, family_of),
+        ranked=any(row.rank_group is not None for row in result_set.rows),
         overall_summary=notes_html(summary.overall(result_set)),
         standings=standings_board(result_set, family_of),
         overall=folded("Mean rank over datasets", _with_notes(overall)) if overall.rows else Markup(),
