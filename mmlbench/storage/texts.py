@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 from ..errors import ConfigError, brief, visible
+from .form import CONTROL
 
 #: First letters that make a spreadsheet compute a cell of a CSV file.
 COMPUTED = ("=", "+", "-", "@", "\t", "\r")
@@ -15,7 +18,7 @@ def why_not(text: object) -> str:
         return "is no text"
     if text.startswith(COMPUTED):
         return "begins with = + - @ or a tab, which a spreadsheet computes"
-    if visible(text) != " ".join(text.split()):
+    if re.search(CONTROL, text) or visible(text) != " ".join(text.split()):
         return "holds control or direction characters"
     return f"has more than {LONGEST} letters" if len(text) > LONGEST else ""
 

@@ -29,9 +29,10 @@ def test_what_a_spreadsheet_computes_is_refused(text):
         assert "which a spreadsheet computes" in str(error_of({**copy.deepcopy(WHOLE), key: text}))
 
 
-@pytest.mark.parametrize("text", ["a\x1b[31mb", "a\u202eb", "a\u2066b", "x" * 301])
+@pytest.mark.parametrize("text", ["a\nb", "a\tb", "a\n", "a\x1b[31mb", "a\u202eb", "a\u2066b", "x" * 301])
 def test_titles_hold_nothing_that_a_page_obeys(text):
-    assert "config: title: " in str(error_of({**copy.deepcopy(WHOLE), "title": text}))
+    for key in ("name", "title"):
+        assert f"config: {key}: " in str(error_of({**copy.deepcopy(WHOLE), key: text}))
 
 
 def test_messages_are_one_bounded_line_without_what_a_terminal_obeys():
