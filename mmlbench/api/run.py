@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import files
 from ..dataset import Options
 from ..errors import ConfigError
 from ..prepare.cache import Cache
@@ -18,14 +16,14 @@ from ..registry.index import Index
 from ..results.logits_key import LogitsKind
 from ..results.run_folder import RunFolder
 from ..results.score import score_run
-from ..storage import paths
 from ..storage.atomic import read_json
 from ..study.run_spec import Request, RunSpec, from_config, resolve
 from ..study.tuning import Tune
 from ..system.device import cores
 from ..system.progress import log
-from .making import ensure_cache, make_run, make_tuned
-from .plugins import Folders, opened_index
+from .making import ensure_cache, make_tuned
+from .place import Place, opened_at
+from .plugins import Folders
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -142,44 +140,9 @@ def prepare_dataset(
         ConfigError: unknown dataset or parameter. DataError: raw files or the cache are not as they should be.
     """
     raw, lists = (None if place is None else Path(place) for place in (raw, lists))
-    paths.set_data_folders([results, cache])  # before plug-ins are looked for: none may lie there
-    index = opened_index(plugins)
+    index = opened_at(results, cache, plugins)
     options = Options(workers or cores(), tuple(allow_missing), lists, log)
     return ensure_cache(name, params or {}, Path(cache), index, raw, expect, options)
-
-
-@dataclass(frozen=True)
-class _Place:
-    """Where runs are made, on what, and when to stop: what the calls that train have in common."""
-
-    results: Path
-    cache: Path
-    device: str
-    save_every: float
-    asked_to_stop: Callable[[], bool]
-
-    def index(self, plugins: Folders, allowed_files: Iterable[str | Path]) -> Index:
-        """Return the plug-ins; the folders of data are told first, as nothing in them is imported."""
-        paths.set_data_folders([self.results, self.cache])
-        index = opened_index(plugins)
-        for path in allowed_files:
-            files.remember(Path(path))
-        return index
-
-    def make(self, spec: RunSpec, index: Index) -> bool:
-        """Make a run; return whether anything had to be done."""
-        return make_run(spec, index, self.results, self.cache, self.device, self.save_every, self.asked_to_stop)
-
-    def made(self, spec: RunSpec, index: Index, expect: str | None) -> Run:
-        """Make a run that a plan may expect, and open it."""
-        if expect and spec.key != expect:
-            raise ConfigError(
-                f"{spec.path} is not the run that was planned",
-                "The config, a file that it names or code was edited meanwhile: start again",
-            )
-        fresh = self.make(spec, index)
-        log(f"{self.results / spec.path} is {'complete' if fresh else 'complete already'}")
-        return Run.open(self.results / spec.path)
 
 
 def train_run(
@@ -233,7 +196,7 @@ def train_run(
         RunError: training failed, such as by a NaN loss or a method's own fault.
         Stopped: `asked_to_stop` said so; the same call goes on.
     """
-    place = _Place(Path(results), Path(cache), device, save_every, asked_to_stop)
+    place = Place(Path(results), Path(cache), device, save_every, asked_to_stop)
     index = place.index(plugins, allowed_files)
     request = Request(
         dataset=dataset,
@@ -246,7 +209,7 @@ def train_run(
         dataset_params=dataset_params or {},
     )
     if tune is None:
-        return place.made(resolve(request, index), index, expect)
+        return _made(place, resolve(request, index), index, expect)
     make = functools.partial(place.make, index=index)
     spec = make_tuned(request, tune, tune_rule, index, place.results, make, expect)
     log(f"{place.results / spec.path} is complete")
@@ -275,11 +238,23 @@ def train_stored(
         ConfigError: it is no file, or the present code does not know or reads otherwise what it says.
         DataError: it can't be read. Else as `train_run`.
     """
-    place = _Place(Path(results), Path(cache), device, save_every, asked_to_stop)
+    place = Place(Path(results), Path(cache), device, save_every, asked_to_stop)
     index = place.index(plugins, allowed_files)
     path = Path(run_json)
     if not path.is_file():
         raise ConfigError(f"{path} is no file", "Give the run.json of a run to --spec")
     facts = read_json(path)
     stored = facts.get("config", facts) if isinstance(facts, dict) else facts
-    return place.made(from_config(stored, index), index, expect)
+    return _made(place, from_config(stored, index), index, expect)
+
+
+def _made(place: Place, spec: RunSpec, index: Index, expect: str | None) -> Run:
+    """Make a run that a plan may expect, and open it."""
+    if expect and spec.key != expect:
+        raise ConfigError(
+            f"{spec.path} is not the run that was planned",
+            "The config, a file that it names or code was edited meanwhile: start again",
+        )
+    fresh = place.make(spec, index)
+    log(f"{place.results / spec.path} is {'complete' if fresh else 'complete already'}")
+    return Run.open(place.results / spec.path)

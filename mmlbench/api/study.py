@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .. import files
-from ..errors import DataError
-from ..registry.index import load_index, use_plugins
-from ..storage import paths
-from ..storage.atomic import read_json, write_json
+from ..registry.index import load_index
 from ..study import config as configs
+from ..study.plan import write_plan
 from ..system.progress import log
-from .making import make_run, make_tuned
+from .making import make_tuned
 from .noise import measure
+from .place import Place
 from .plugins import Folders
 from .results import Results, load
 
@@ -71,22 +68,12 @@ def run_study(
     The other arguments, and what is raised, are as in `train_run` and `make_tables`.
     """
     results, cache = Path(results), Path(cache)
-    paths.set_data_folders([results, cache])  # before plug-ins are looked for: none may lie there
-    use_plugins(plugins)
-    for path in allowed_files:
-        files.remember(Path(path))
+    place = Place(results, cache, device, save_every, asked_to_stop)
+    place.index(plugins, allowed_files)
     study = configs.study(config) if isinstance(config, Mapping) else configs.read_study(Path(config))
-    index = load_index()
-    make = functools.partial(
-        make_run,
-        index=index,
-        results=results,
-        cache=cache,
-        device=device,
-        save_every=save_every,
-        asked_to_stop=asked_to_stop,
-    )
-    _write_plan(study, results)
+    index = load_index()  # the config may have named further folders
+    make = functools.partial(place.make, index=index)
+    write_plan(study.plan(), results)
     for number, spec in enumerate(study.runs, 1):
         log(f"run {number} of {len(study.runs)}: {spec.path}")
         make(spec)
@@ -98,14 +85,3 @@ def run_study(
         noisy = [cell.run for cell in study.cells if not cell.tuned]
         measure([results / run.path for run in noisy], results, cache, study.robustness, device)
     return make_tables(results, cache)
-
-
-def _write_plan(study: configs.Study, results: Path) -> None:
-    """Write results/plan.json where it changed; the `round`, by which Snakemake makes tables anew, stays."""
-    plan: dict[str, Any] = study.plan()
-    before: Any = {}
-    with contextlib.suppress(DataError):
-        before = read_json(results / "plan.json")
-    plan["round"] = before.get("round", 0) if isinstance(before, dict) else 0
-    if plan != before:
-        write_json(results / "plan.json", plan)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import brief
-from ..storage.form import HEX10, HEX16, RUN, SPLIT, WORD, Item
+from ..errors import DataError, brief
+from ..storage.atomic import read_json, write_json
+from ..storage.form import EXACT, HEX10, HEX16, RUN, SPLIT, WORD, Item
 from ..storage.hashing import digest
 from .run_config import RunConfig, Scalar, parameters, parse_config
 from .run_spec import stamp_name
@@ -202,6 +204,23 @@ def _described(top: Mapping[str, Item], plan: Plan) -> None:
 def plan_key(plan: Mapping[str, Any]) -> str:
     """Return what tells one study's plan from another's; the `round`, which only counts starts, is no part of it."""
     return digest({name: value for name, value in plan.items() if name != "round"})[:10]
+
+
+def write_plan(plan: dict[str, Any], results: Path, asked_anew: bool = False, keep: bool = False) -> None:
+    """Write results/plan.json where it changed.
+
+    Args:
+        plan: what `Study.plan` returns; it gets the `round` of the plan that is there.
+        asked_anew: count the round on, by which Snakemake makes the tables anew.
+        keep: leave a plan that is there as it is.
+    """
+    path, before = results / "plan.json", None
+    with contextlib.suppress(DataError):
+        before = read_json(path)
+    known = before.get("round") if isinstance(before, dict) else 0
+    plan["round"] = (known if isinstance(known, int) and 0 <= known < EXACT else 0) + asked_anew
+    if plan != before and not (keep and before):
+        write_json(path, plan)
 
 
 def parse_plan(value: Any, file: Path | str, fix: str = FIX) -> Plan:

@@ -18,16 +18,15 @@ from typing import Any, NoReturn
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import update_config
 
-from ..errors import DataError, MmlbenchError, RunError, runs_error
+from ..errors import MmlbenchError, RunError, runs_error
 from ..files import places_of
 from ..params import value_text
-from ..storage.atomic import read_json, write_json
 from ..storage.lease import Lease
 from ..storage.paths import set_data_folders
 from ..storage.words import be, plural
 from ..system import pythonpath
 from . import config as configs
-from .plan import plan_key
+from .plan import plan_key, write_plan
 from .progress import Job, Progress, show_first_table, to_terminal
 from .run_spec import RunSpec
 from .training_progress import Trainings, interval
@@ -357,17 +356,12 @@ def read(config: Mapping[str, Any], results: str | Path, files: Sequence[str | P
         set_data_folders([results, "cache"])
         interval()  # a wrong one is told before anything starts
         study = configs.study(config)
-        results, plan, before = Path(results), study.plan(), {}
-        with contextlib.suppress(DataError):
-            before = read_json(results / "plan.json")
-        key = plan_key(plan)
-        known = before.get("round") if isinstance(before, dict) else 0
-        plan["round"] = known if isinstance(known, int) and 0 <= known < 2**53 else 0
+        results, plan = Path(results), study.plan()
+        key, asked_anew = plan_key(plan), False
         if (results / "all_tables.csv").exists():
             wanted = [*(run.stamp for run in study.runs), *(c.tuned.stamp(c.run) for c in study.cells if c.tuned)]
-            plan["round"] += any(not (results / stamp).exists() for stamp in wanted)
-        if plan != before and not (_beside and before):
-            write_json(results / "plan.json", plan)
+            asked_anew = any(not (results / stamp).exists() for stamp in wanted)
+        write_plan(plan, results, asked_anew, keep=bool(_beside))
         return Plan(study, key)
     except MmlbenchError as error:
         where = f"{os.path.relpath(files[0])}: " if files else ""  # those of the command line come first
