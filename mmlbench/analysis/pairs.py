@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import math
 from dataclasses import dataclass, fields
 from typing import Any
 
-from ..errors import DataError
+from .rows import from_csv
 
 NUMBERS = ("value", "ci_low", "ci_high", "se", "p_value", "p_adjusted")
+CHANCES = ("p_value", "p_adjusted")
 
 
 @dataclass(frozen=True)
@@ -63,19 +63,15 @@ def parse_pairs(text: str, where: str = "pairwise.csv") -> list[Pair]:
     Raises:
         DataError: it has other columns, or a field that is no number; the message names `where` it is from.
     """
-    fix = "Make it with: mmlbench tables"
-    table = csv.reader(io.StringIO(text, newline=""))
-    if tuple(next(table, ())) != COLUMNS:
-        raise DataError(f"{where} does not have the columns of this version", fix)
-    try:
-        return [_pair(dict(zip(COLUMNS, line, strict=True))) for line in table]
-    except ValueError as error:
-        raise DataError(f"{where} can't be read ({error})", fix) from None
+    return from_csv(text, COLUMNS, _pair, where)
 
 
 def _pair(line: dict[str, str]) -> Pair:
     numbers = {name: float(line[name]) if line[name] else None for name in NUMBERS}
     if numbers["value"] is None:
         raise ValueError(f"{line['first']} minus {line['second']} has no value")
+    for name, number in numbers.items():
+        if number is not None and not (0 <= number <= 1 if name in CHANCES else math.isfinite(number)):
+            raise ValueError(f"{name} of {line['first']} minus {line['second']} is {line[name]}")
     values: dict[str, Any] = {**line, **numbers, "n_test": int(line["n_test"])}
     return Pair(**values)

@@ -8,11 +8,13 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 from ..errors import DataError
 from ..stats import Condition
 from ..storage.hashing import digest
+
+T = TypeVar("T")
 
 #: Significant decimals of every number in the tables: more than any of them is worth, and the same everywhere.
 DIGITS = 6
@@ -210,6 +212,25 @@ def to_csv(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
     return out.getvalue()
 
 
+def from_csv(text: str, columns: tuple[str, ...], read: Callable[[dict[str, str]], T], where: str) -> list[T]:
+    """Read CSV text with a header back.
+
+    Args:
+        read: makes one line's value from column -> cell; it raises ValueError for a cell that can't be.
+
+    Raises:
+        DataError: it has other columns, or a cell that can't be; the message names `where` it is from.
+    """
+    fix = "Make it with: mmlbench tables"
+    table = csv.reader(io.StringIO(text, newline=""))
+    try:
+        if tuple(next(table, ())) != columns:
+            raise DataError(f"{where} does not have the columns of this version", fix)
+        return [read(dict(zip(columns, line, strict=True))) for line in table]
+    except (ValueError, csv.Error) as error:
+        raise DataError(f"{where} can't be read ({error})", fix) from None
+
+
 def rows_text(rows: Iterable[Row]) -> str:
     """Return the text of all_tables.csv.
 
@@ -230,14 +251,7 @@ def parse_rows(text: str, where: str = "all_tables.csv") -> list[Row]:
     Raises:
         DataError: it has other columns, or a field that is no number; the message names `where` it is from.
     """
-    fix = "Make it with: mmlbench tables"
-    table = csv.reader(io.StringIO(text, newline=""))
-    if tuple(next(table, ())) != COLUMNS:
-        raise DataError(f"{where} does not have the columns of this version", fix)
-    try:
-        return [_row(dict(zip(COLUMNS, line, strict=True))) for line in table]
-    except ValueError as error:
-        raise DataError(f"{where} can't be read ({error})", fix) from None
+    return from_csv(text, COLUMNS, _row, where)
 
 
 def _row(line: dict[str, str]) -> Row:
