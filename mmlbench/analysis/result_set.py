@@ -74,10 +74,11 @@ class ResultSet:
         """Read a results folder.
 
         Raises:
-            DataError: no plan, no tables, or tables of another version.
+            DataError: no plan, no tables, or tables of another version or of two studies.
         """
         texts = [read_table(results, name) for name in ("all_tables.csv", "cost.csv", "pairwise.csv")]
         result_set = cls.parse(read_made_plan(results), *texts)
+        result_set.check_pairs(results / "pairwise.csv")
         result_set.audit = read_audit(results)
         return result_set
 
@@ -182,6 +183,29 @@ class ResultSet:
             found = rank_intervals(names, separated)
             self._ranks[group] = {name: Rank(found[name], letters.get(name, "")) for name in names}
         return self._ranks[group]
+
+    def check_pairs(self, path: Path) -> None:
+        """Refuse pairs that are not those of the rows: they give other ranks, and would do so in silence.
+
+        Raises:
+            DataError: a pair is of no group here or there twice, or a method's best rank is another than in its row;
+                naming the `path`.
+        """
+        found = {
+            (pair.group, pair.first, pair.second, pair.modality, pair.kind, pair.selection) for pair in self.pairs
+        }
+        faults = ["a pair is there twice"] if len(found) < len(self.pairs) else []
+        strange = {pair.group for pair in self.pairs} - self._of.keys()
+        faults += [f"it has pairs of {' / '.join(group)}" for group in sorted(strange)]
+        faults += [
+            f"by its pairs {row.label} has another best rank than {row.rank_group}"
+            for group in self.groups()
+            for row in self.entries(group)
+            if row.rank_group is not None and self.ranks(group)[row.label].interval.low != row.rank_group
+        ]
+        if faults:
+            what = f"{path} is not of the same tables as all_tables.csv: {faults[0]}"
+            raise DataError(what, "Type: mmlbench tables")
 
     def references(self, group: GroupKey) -> list[str]:
         """Return the labels that the others are compared with."""

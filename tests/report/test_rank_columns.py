@@ -17,6 +17,7 @@ from mmlbench.analysis.all_tables import make_frame
 from mmlbench.analysis.pairs import parse_pairs
 from mmlbench.analysis.result_set import ResultSet
 from mmlbench.errors import DataError
+from mmlbench.report import figures, make_all
 from mmlbench.report.comparison import comparison_data
 from mmlbench.report.render.csv import csv_text
 from mmlbench.report.render.markdown import markdown
@@ -93,6 +94,47 @@ def test_a_damaged_pairwise_csv_is_refused(tmp_path: Path) -> None:
         parse_pairs(text.replace("p_adjusted", "p", 1))
     with pytest.raises(DataError, match="can't be read"):
         parse_pairs(text.replace(f",{pairs[0].n_test}\n", ",many\n", 1))
+    lines = list(csv.reader(io.StringIO(text)))
+    for name, wrong in (
+        ("p_value", "nan"),
+        ("p_value", "1.5"),
+        ("p_adjusted", "-0.1"),
+        ("value", "inf"),
+        ("se", "nan"),
+    ):
+        place = lines[0].index(name)
+        line = next(k for k, cells in enumerate(lines) if k and cells[place])
+        changed = [*lines[:line], [*lines[line][:place], wrong, *lines[line][place + 1 :]], *lines[line + 1 :]]
+        with pytest.raises(DataError, match=f"{name} of .* is {wrong}"):
+            parse_pairs("".join(",".join(cells) + "\n" for cells in changed))
+    with pytest.raises(DataError, match="can't be read"):
+        parse_pairs(text + "x" * 200_000 + "," * (len(lines[0]) - 1) + "\n")
+
+
+def test_pairs_of_other_tables_are_refused(result_set: ResultSet) -> None:
+    path = Path("results/pairwise.csv")
+    result_set.check_pairs(path)
+    (group,) = result_set.groups()
+    separated = any(rank.interval.low > 1 for rank in result_set.ranks(group).values())
+    other = [replace(pair, dataset="other") for pair in result_set.pairs]
+    turned = [replace(pair, value=-pair.value) for pair in result_set.pairs]
+    cases = [([*result_set.pairs, result_set.pairs[0]], "twice"), (other, "pairs of other")]
+    cases += [([], "another best rank"), (turned, "another best rank")] if separated else []
+    for pairs, reason in cases:
+        with pytest.raises(DataError, match=f"{path} is not of the same tables as all_tables.csv: .*{reason}"):
+            replace(result_set, pairs=pairs).check_pairs(path)
+
+
+def test_a_study_with_the_pairs_of_another_is_not_shown(tmp_path: Path) -> None:
+    fake_runs.small_study(tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "write_figures", lambda result_set, results: {})  # most of the time
+        make_all(tmp_path, tmp_path / "cache", lambda line: None)
+    ResultSet.open(tmp_path)
+    header = (tmp_path / "pairwise.csv").read_text().splitlines()[0]
+    (tmp_path / "pairwise.csv").write_text(f"{header}\n")
+    with pytest.raises(DataError, match=r"pairwise\.csv is not of the same tables"):
+        ResultSet.open(tmp_path)
 
 
 def test_the_page_has_the_differences_of_pairwise_csv(result_set: ResultSet) -> None:
