@@ -1,4 +1,6 @@
-"""How far each long training is. Its process writes it to a small file; the start of Snakemake tells it.
+"""How far each long training is. Its process writes it to a small file; the `snakemake` process reads and logs it.
+
+`train/progress.py` logs the epochs of one run to the run's own log, `study/progress.py` how far the whole study is.
 
 What a training logs goes to its own file, on a cluster on another machine. The file lies in the results folder, which
 all of them see. It is there only while a run is being made, and nothing depends on it.
@@ -7,7 +9,6 @@ all of them see. It is there only while a run is being made, and nothing depends
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import os
 import threading
@@ -18,32 +19,37 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..errors import ConfigError, DataError, brief
-from ..storage.atomic import read_json
+from ..storage.atomic import read_json, write_json
 from ..storage.words import plural
 from .progress import duration
 
 #: Names the seconds between two lines of one training, and how long it lasts before its first one.
 VARIABLE = "MMLBENCH_PROGRESS_SECONDS"
 EVERY_S = 60.0
+#: More often only floods the log; a thread can't wait for much longer.
+SHORTEST_S, LONGEST_S = 0.1, 1e6
 #: So many trainings have a line of their own; the others are counted.
 MOST = 10
 #: A file is written somewhat more often than a line is due, so that none comes late.
 AHEAD = 0.75
+#: How long the end of a run waits for the writing in hand, which a dead disk may hold.
+LAST_WRITING_S = 5.0
 
 
 def interval() -> float:
     """Return the seconds between two lines of one training.
 
     Raises:
-        ConfigError: the variable holds no number above 0.
+        ConfigError: the variable holds no number, or one that is out of range.
     """
     given = os.environ.get(VARIABLE) or EVERY_S
     try:
         seconds = float(given)
     except ValueError:
         seconds = math.nan
-    if not 0 < seconds < math.inf:
-        raise ConfigError(f"{VARIABLE} is {brief(given)}", "It takes seconds, above 0; without it they are 60")
+    if not SHORTEST_S <= seconds <= LONGEST_S:
+        fix = f"It takes seconds, from {SHORTEST_S:g} to {LONGEST_S:g}; without it they are {EVERY_S:g}"
+        raise ConfigError(f"{VARIABLE} is {brief(given)}", fix)
     return seconds
 
 
@@ -57,7 +63,8 @@ class TrainingProgress:
     """How far one training is.
 
     Attributes:
-        done: epochs that are over, of all stages. epochs: how many there are. written: number of this writing.
+        done: epochs that are over, of all stages. epochs: how many there are.
+        written: counts the writings, so that each one differs and is told within one long epoch too.
         seconds_left: by the pace so far; None before an epoch is over.
     """
 
@@ -78,6 +85,7 @@ class TrainingProgress:
         return f"{run}: epoch {self.done + 1} of {self.epochs}, {left}"
 
 
+#: Annotation of a field, as text -> the types of its value.
 _TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,),
     "int": (int,),
@@ -86,7 +94,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 
 def parse(value: Any) -> TrainingProgress | None:
-    """Return what a file says; None where it is none of ours."""
+    """Return what a file says; None where its keys or types are others, or a text can't be printed."""
     if not isinstance(value, Mapping) or set(value) != {field.name for field in fields(TrainingProgress)}:
         return None
     for field in fields(TrainingProgress):
@@ -101,7 +109,8 @@ class Heartbeat:
 
     Args:
         results: the results folder. run: the run's folder below it. config: of the run.
-        every: seconds before the first writing. clock: seconds, from any start.
+        every: seconds before the first writing; a later one comes after `AHEAD` of it.
+        clock: seconds, from any start.
     """
 
     def __init__(
@@ -115,26 +124,27 @@ class Heartbeat:
         self.path = folder_of(results) / f"{'-'.join(run.parts[1:])}.json"
         self.config, self.clock = config, clock
         self.every = interval() if every is None else every
-        self.began = self.turned = clock()
-        self.first = self.done = self.epochs = self.written = 0
+        self.began = self.last_epoch_at = clock()
+        self.done_before = self.done = self.epochs = self.written = 0
         self.over = threading.Event()
+        self.thread = threading.Thread(target=self._beats, name="mmlbench-heartbeat", daemon=True)
 
     def begin(self, done: int, epochs: int) -> None:
-        """Take how many epochs are over before this process trains, and how many there are."""
-        self.first = self.done = done
+        """Start the clock: `done` of the `epochs` were over before this process trains, as after an interruption."""
+        self.done_before = self.done = done
         self.epochs = epochs
-        self.began = self.turned = self.clock()
+        self.began = self.last_epoch_at = self.clock()
 
     def epoch_over(self, left: int) -> None:
-        """Take that an epoch is over; `left` are still to come."""
-        self.done, self.turned = self.epochs - left, self.clock()
+        """Note that an epoch is over now, and that `left` are still to come."""
+        self.done, self.last_epoch_at = self.epochs - left, self.clock()
 
     def progress(self) -> TrainingProgress:
         """Return how far the training is now."""
-        c, made, left = self.config, self.done - self.first, None
+        c, made, left = self.config, self.done - self.done_before, None
         if made:
-            each = (self.turned - self.began) / made
-            left = max(0.0, each * (self.epochs - self.done) - (self.clock() - self.turned))
+            each = (self.last_epoch_at - self.began) / made
+            left = max(0.0, each * (self.epochs - self.done) - (self.clock() - self.last_epoch_at))
         return TrainingProgress(
             c["dataset"], c["split"], c["method"], c["seed"], self.done, self.epochs, self.written, left
         )
@@ -144,28 +154,27 @@ class Heartbeat:
         if not self.epochs or self.clock() - self.began < self.every:
             return
         self.written += 1
-        new = self.path.with_suffix(".new")
-        with contextlib.suppress(OSError):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            new.write_text(json.dumps(asdict(self.progress())), encoding="utf-8")
-            new.replace(self.path)
+        with contextlib.suppress(DataError, OSError):
+            write_json(self.path, asdict(self.progress()))
 
     def _beats(self) -> None:
+        # Before the first writing is due it looks often, so that the first one is not late.
         while not self.over.wait(self.every * AHEAD if self.written else self.every / 10):
             self.beat()
 
     def __enter__(self) -> Heartbeat:
-        threading.Thread(target=self._beats, name="mmlbench-heartbeat", daemon=True).start()
+        self.thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.over.set()
+        self.thread.join(LAST_WRITING_S)  # a writing in hand would bring the file back
         with contextlib.suppress(OSError):
             self.path.unlink(missing_ok=True)
 
 
-class Trainings:
-    """Tells the progress of the trainings in a results folder, one line each, at most one an interval.
+class TrainingWatcher:
+    """Logs the progress of the trainings in a results folder: a line each, at least one in every interval.
 
     Args:
         log: takes one line. every: seconds between two lines of one training.
@@ -187,7 +196,7 @@ class Trainings:
         return found
 
     def look(self, now: float) -> None:
-        """Tell what has changed, where a line is due."""
+        """Log what has changed, where a line is due."""
         found = self._read()
         due = [
             path

@@ -29,7 +29,7 @@ from . import config as configs
 from .plan import plan_key, write_plan
 from .progress import Job, Progress, show_first_table, to_terminal
 from .run_spec import RunSpec
-from .training_progress import Trainings, interval
+from .training_progress import TrainingWatcher, interval
 from .tuning import Tuned
 from .yaml import read_mapping, readable
 
@@ -261,7 +261,7 @@ class Plan:
         for job in jobs:
             needed.setdefault(job.dataset, set()).add(job.stamp)
         Progress(jobs, needed, to_terminal, show_first_table).start()
-        Trainings(Path("results"), to_terminal).start()
+        TrainingWatcher(Path("results"), to_terminal).start()
 
     def priority(self, dataset: str) -> int:
         """Return the priority of a dataset's jobs: datasets are finished in the order of the config."""

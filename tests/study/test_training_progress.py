@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import threading
+import time
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
@@ -12,12 +14,13 @@ import pytest
 from clone import FEW, Clone
 
 from mmlbench.errors import ConfigError
+from mmlbench.storage.atomic import write_json
 from mmlbench.study.training_progress import (
     MOST,
     VARIABLE,
     Heartbeat,
     TrainingProgress,
-    Trainings,
+    TrainingWatcher,
     folder_of,
     interval,
     parse,
@@ -47,7 +50,7 @@ def training(results: Path, clock: Clock, name: str = "s3-0123456789") -> Heartb
 
 def test_a_long_training_is_told_every_minute_and_a_short_one_never(tmp_path: Path) -> None:
     clock, lines = Clock(), list[str]()
-    start, run = Trainings(tmp_path, lines.append, 60.0), training(tmp_path, clock)
+    start, run = TrainingWatcher(tmp_path, lines.append, 60.0), training(tmp_path, clock)
     for clock.now in (1000.0, 1030.0, 1059.9):
         run.beat()
         start.look(clock.now)
@@ -94,7 +97,7 @@ def test_what_a_killed_process_left_is_told_no_more(tmp_path: Path) -> None:
     run = training(tmp_path, clock)
     clock.now += 100
     run.beat()
-    start = Trainings(tmp_path, lines.append, 60.0)
+    start = TrainingWatcher(tmp_path, lines.append, 60.0)
     for now in (0.0, 100.0, 200.0):
         start.look(now)
     assert lines == []
@@ -106,10 +109,28 @@ def test_what_a_killed_process_left_is_told_no_more(tmp_path: Path) -> None:
     assert list(folder_of(tmp_path).iterdir()) == []
 
 
+def test_a_writing_in_hand_at_the_end_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, writing = Clock(), threading.Event()
+    run = training(tmp_path, clock)
+    run.every = 0.1
+    clock.now += 100
+
+    def slow(path: Path, value: object) -> None:
+        writing.set()
+        time.sleep(0.5)
+        write_json(path, value)
+
+    monkeypatch.setattr("mmlbench.study.training_progress.write_json", slow)
+    with run:
+        assert writing.wait(30)
+    time.sleep(1)
+    assert list(folder_of(tmp_path).iterdir()) == []
+
+
 def test_many_trainings_do_not_flood_the_terminal(tmp_path: Path) -> None:
     clock, lines = Clock(), list[str]()
     runs = [training(tmp_path, clock, f"s{number}-0123456789") for number in range(MOST + 2)]
-    start = Trainings(tmp_path, lines.append, 60.0)
+    start = TrainingWatcher(tmp_path, lines.append, 60.0)
     clock.now += 60
     for run in runs:
         run.beat()
@@ -126,7 +147,7 @@ def test_a_file_that_is_none_of_ours_is_left_alone(tmp_path: Path) -> None:
     folder = folder_of(tmp_path)
     folder.mkdir(parents=True)
     lines: list[str] = []
-    start = Trainings(tmp_path, lines.append, 60.0)
+    start = TrainingWatcher(tmp_path, lines.append, 60.0)
     for name, text in (("a", "{"), ("b", "[]"), ("c", json.dumps(replace(whole, method="ogm").__dict__))):
         (folder / f"{name}.json").write_text(text, encoding="utf-8")
     start.look(0.0)
@@ -147,7 +168,7 @@ def test_the_interval_is_a_number_above_nothing(monkeypatch: pytest.MonkeyPatch)
     assert interval() == 60.0
     monkeypatch.setenv(VARIABLE, "2.5")
     assert interval() == 2.5
-    for wrong in ("0", "-1", "soon", "nan", "inf"):
+    for wrong in ("0", "-1", "soon", "nan", "inf", "1e-9", "0.01", "1e11", "1e308"):
         monkeypatch.setenv(VARIABLE, wrong)
         with pytest.raises(ConfigError, match=VARIABLE):
             interval()
