@@ -125,11 +125,12 @@ def main(words: Sequence[str]) -> int:
         sys.stdout.write(f"{part.name}: {part.passed} passed, {part.failed} failed, {part.not_run} not run\n")
     passed, failed, not_run = (sum(getattr(p, key) for p in parts) for key in ("passed", "failed", "not_run"))
     sys.stdout.write(f"{passed} passed, {failed} failed, {not_run} skipped\n")
+    if not passed + failed:
+        sys.stderr.write(f"no test ran: {given.folder} holds no JUnit file with one\n")
+        return 1
     if given.record:
         given.record.write_text(page(parts, commit_here()))
-    if not passed:
-        sys.stderr.write("no test ran\n")
-    return int(failed > 0 or not passed)
+    return int(failed > 0)
 
 
 if __name__ == "__main__":

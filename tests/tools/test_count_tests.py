@@ -74,7 +74,9 @@ def test_a_file_that_cannot_be_read_is_a_failure(tmp_path: Path, text: str) -> N
 
 
 def test_no_test_is_no_success(tmp_path: Path) -> None:
-    assert count(reported(tmp_path)).returncode == 1
+    page = tmp_path / "page.md"
+    done = count(reported(tmp_path), "--record", str(page))
+    assert done.returncode == 1 and "Traceback" not in done.stderr and not page.exists()
     (tmp_path / "again").mkdir()
     assert count(reported(tmp_path / "again", empty="")).returncode == 1
 
