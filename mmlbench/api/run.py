@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..dataset import Options
-from ..errors import ConfigError
+from ..errors import ConfigError, brief
 from ..prepare.cache import Cache
 from ..registry.index import Index
 from ..results.logits_key import LogitsKind
@@ -196,6 +196,8 @@ def train_run(
         RunError: training failed, such as by a NaN loss or a method's own fault.
         Stopped: `asked_to_stop` said so; the same call goes on.
     """
+    if tune is not None and not isinstance(tune, Tune):
+        raise ConfigError(f"tune is {brief(tune)}", "Write it as mmlbench.Tune(draws=8, seed=1000), or leave it out")
     place = Place(Path(results), Path(cache), device, save_every, asked_to_stop)
     index = place.index(plugins, allowed_files)
     request = Request(
@@ -242,7 +244,7 @@ def train_stored(
     index = place.index(plugins, allowed_files)
     path = Path(run_json)
     if not path.is_file():
-        raise ConfigError(f"{path} is no file", "Give the run.json of a run to --spec")
+        raise ConfigError(f"{path} is no file", "Give the run.json of a run")
     facts = read_json(path)
     stored = facts.get("config", facts) if isinstance(facts, dict) else facts
     return _made(place, from_config(stored, index), index, expect)

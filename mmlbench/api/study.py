@@ -13,7 +13,7 @@ from ..study import config as configs
 from ..study.plan import write_plan
 from ..system.progress import log
 from .making import make_tuned
-from .noise import measure
+from .noise import measure as measure_noise
 from .place import Place
 from .plugins import Folders
 from .results import Results, load
@@ -31,7 +31,7 @@ def make_tables(
     Args:
         results: the folder of results, with the runs.
         cache: the folder of prepared caches.
-        groups: file with the groups of the test samples that the intervals are over; default what the study names.
+        groups: file that groups the test samples, such as by speaker, for the intervals; default the study's.
         expect: key of the plan that the tables are to be made of; another is an error.
 
     Raises:
@@ -82,6 +82,7 @@ def run_study(
             request = replace(cell.setting.request, seed=cell.run.config["seed"])
             make_tuned(request, study.tune, study.headline, index, results, make, cell.tuned.key)
     if study.robustness:
+        # Which run a tuned cell has is known after its trials alone, so the workflow leaves it out here too.
         noisy = [cell.run for cell in study.cells if not cell.tuned]
-        measure([results / run.path for run in noisy], results, cache, study.robustness, device)
+        measure_noise([results / run.path for run in noisy], results, cache, study.robustness, device)
     return make_tables(results, cache)

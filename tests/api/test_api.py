@@ -396,3 +396,9 @@ def test_all_tables_are_the_same_however_they_are_made(study: Path) -> None:
     all_tables, cost, _ = make_frame(study, study.parent / "cache")
     assert all_tables == (study / "all_tables.csv").read_text() and cost == (study / "cost.csv").read_text()
     assert len(ResultSet.open(study).rows) == len(mb.load(study).rows())
+
+
+@pytest.mark.parametrize("tune", [3, "8", {"draws": 3}, 0, False, mb.Tune])
+def test_a_tune_of_another_type_is_refused(tune: object) -> None:
+    with pytest.raises(mb.ConfigError, match=r"mmlbench\.Tune\("):
+        mb.train_run("tiny", "joint", tune=tune)
