@@ -14,12 +14,11 @@ from .. import files
 from ..analysis.all_tables import make_frame
 from ..analysis.rows import Row, number, parse_rows
 from ..errors import ConfigError, DataError
-from ..registry.index import Index, load_index
+from ..registry.index import Index
 from ..results.load import read_made_plan, regroup_of, studies_of_rows
 from ..results.run_folder import verify
 from ..storage.atomic import read_json, read_text, write_json
 from ..storage.hashing import file_digest
-from ..study.config import plugin_facts
 from ..study.run_spec import RunSpec, from_config
 from .making import make_run, recorded_files
 from .noise import measure
@@ -135,8 +134,7 @@ def row_again(
     ]
     noise = plan.get("robustness") if row.table == "robustness" else None
     kept = {key: value for key, value in plan.items() if key != "robustness"}
-    facts = {} if "methods" in plan else plugin_facts(load_index(), [spec.config for _, spec in cells])
-    write_json(work / "plan.json", {**kept, **facts, **({"robustness": noise} if noise else {}), "cells": own})
+    write_json(work / "plan.json", {**kept, **({"robustness": noise} if noise else {}), "cells": own})
     if noise:
         measure([work / spec.path for _, spec in cells], work, cache, noise, device)
     text, *_ = make_frame(work, cache, regroup=regroup_of(plan))
