@@ -115,7 +115,12 @@ class Picture:
 
 @dataclass(frozen=True)
 class Section:
-    """What the page shows of one group."""
+    """What the page shows of one group.
+
+    Attributes:
+        pairs: what ticked methods are compared by, as JSON; '' where nothing is ranked, or the page has no room.
+        comparable: False where it has no room, which the page says.
+    """
 
     anchor: str
     dataset: str
@@ -128,6 +133,7 @@ class Section:
     summary: Markup
     audit: Markup
     accuracy: Markup
+    comparable: bool
     notes: Markup
     gaps: Markup
     figures: Sequence[Picture]
@@ -226,12 +232,16 @@ def _section(
     return Section(
         anchor=f"data-{result_set.groups().index(group) + 1}",
         dataset=group[0],
+    pairs = comparison_data(result_set, group)
+    comparable = len(pairs) <= room.pairs
+    room.pairs -= len(pairs) if comparable else 0
         split=group[1],
         title=result_set.title(group),
         counts=counts,
         facts=facts,
         answer=answer_board(result_set, group, family_of),
-        pairs=_pairs(result_set, group, room),
+        pairs=pairs if comparable else "",
+        comparable=comparable,
         summary=notes_html(summary.headline_of(result_set, group)),
         audit=findings(audit),
         accuracy=accuracy_board(result_set, group, family_of),
@@ -244,15 +254,6 @@ def _section(
             *_folds(result_set, group, FOLD_BYTES // len(result_set.groups())),
         ],
     )
-
-
-def _pairs(result_set: ResultSet, group: GroupKey, room: Room) -> str:
-    """Return what ticked methods are compared by, '' where the page has no room for it."""
-    data = comparison_data(result_set, group)
-    if len(data) > room.pairs:
-        return ""
-    room.pairs -= len(data)
-    return data
 
 
 def _picture(result_set: ResultSet, group: GroupKey, name: str, file: Path, room: Room, path: Path) -> Picture:

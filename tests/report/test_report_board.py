@@ -18,6 +18,8 @@ from mmlbench.analysis.all_tables import make_frame
 from mmlbench.analysis.result_set import ResultSet
 from mmlbench.registry.index import load_index
 from mmlbench.report import make_all
+from mmlbench.report import page as page_module
+from mmlbench.report.comparison import comparison_data
 from mmlbench.report.curves import drawing
 from mmlbench.results.load import read_plan
 
@@ -148,15 +150,38 @@ def test_recall_of_a_class_is_counted_from_the_predictions(results: Path, page: 
 def test_a_page_too_full_names_what_it_leaves_out(
     results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mmlbench.report import page as module
-
     copy = Path(shutil.copytree(results, tmp_path / "results"))
-    monkeypatch.setattr(module, "DETAIL_BYTES", 20_000)
-    monkeypatch.setattr(module, "PICTURE_BYTES", 0)
+    monkeypatch.setattr(page_module, "DETAIL_BYTES", 20_000)
+    monkeypatch.setattr(page_module, "PICTURE_BYTES", 0)
     make_all(copy, tmp_path / "cache", lambda line: None)
     text = (copy / "leaderboard.html").read_text(encoding="utf-8")
     assert "make them again with mmlbench reproduce" in text and "See figures/accuracy-avdigits-speaker.svg" in text
     assert len(text) < 0.7 * len((results / "leaderboard.html").read_text(encoding="utf-8"))
+
+
+def answers_of(results: Path, room: int, monkeypatch: pytest.MonkeyPatch) -> list[tuple[bool, list[str]]]:
+    """Return of each dataset whether its methods can be ticked, and the calls that its answer names instead."""
+    monkeypatch.setattr(page_module, "PAIR_BYTES", room)
+    text = page_module.write_page(ResultSet.open(results), results / "leaderboard.html", {}, {}, lambda method: "")
+    found = re.split(r'<div class="answer"', text.split('<section id="overall"', 1)[0])[1:]
+    calls = [[html.unescape(call) for call in re.findall(r"<code>(mb\..*?)</code>", one)] for one in found]
+    return [('data-pairs=""' not in one, call) for one, call in zip(found, calls, strict=True)]
+
+
+def test_a_page_without_room_to_compare_names_the_call_that_does(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mmlbench as mb
+
+    result_set = ResultSet.open(results)
+    first = len(comparison_data(result_set, result_set.groups()[0]))
+    assert answers_of(results, page_module.PAIR_BYTES, monkeypatch) == [(True, []), (True, [])]
+    one, other = answers_of(results, first, monkeypatch)
+    assert one == (True, []) and not other[0] and len(other[1]) == 1
+    call = other[1][0].replace('"results"', repr(str(results)))
+    call = call.replace('"first"', '"joint"').replace('"second"', '"di_mml"')
+    frame = eval(call, {"mb": mb})
+    assert {"joint", "di_mml"} == {*frame["first"], *frame["second"]} and frame.value.notna().all()
 
 
 def test_every_shipped_method_names_its_family() -> None:
