@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from markupsafe import Markup
 
 from ..storage.words import plural
+from .colours import SERIES
 from .render.html import render
 
 #: Epoch -> accuracy in percent, of one seed.
@@ -14,8 +15,6 @@ Series = dict[int, float]
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 300, 150, 30, 22, 8
 #: More points than this are thinned: no screen shows them.
 POINTS = 60
-#: Styles of lines that the page's sheet knows, each its own colour and dash.
-STYLES = 6
 
 
 def drawing(stage: str, lines: Mapping[str, Sequence[Series]]) -> Markup:
@@ -45,7 +44,7 @@ def drawing(stage: str, lines: Mapping[str, Sequence[Series]]) -> Markup:
         height=HEIGHT,
         paths=Markup("".join(parts)),  # numbers and class names only
         names=list(lines),
-        styles=STYLES,
+        styles=len(SERIES),
     )
 
 
@@ -76,6 +75,11 @@ def _axes(scale: _Scale) -> str:
     return "".join(parts)
 
 
+def _series(k: int) -> str:
+    """Return the class of a line, which gives its colour and dash in the page's sheet."""
+    return f"series-{k % len(SERIES) + 1}"
+
+
 def _there(seeds: Sequence[Series], epoch: int) -> list[float]:
     return [series[epoch] for series in seeds if epoch in series]
 
@@ -86,7 +90,7 @@ def _band(scale: _Scale, k: int, seeds: Sequence[Series], epochs: Sequence[int])
         return ""
     up = [f"{scale.x(epoch)} {scale.y(max(found))}" for epoch, found in at]
     down = [f"{scale.x(epoch)} {scale.y(min(found))}" for epoch, found in reversed(at)]
-    return f'<path class="band s{k % STYLES}" d="M{"L".join([*up, *down])}Z"/>'
+    return f'<path class="band {_series(k)}" d="M{"L".join([*up, *down])}Z"/>'
 
 
 def _mean(scale: _Scale, k: int, seeds: Sequence[Series], epochs: Sequence[int]) -> str:
@@ -94,5 +98,5 @@ def _mean(scale: _Scale, k: int, seeds: Sequence[Series], epochs: Sequence[int])
     steps = [f"{scale.x(epoch)} {scale.y(sum(found) / len(found))}" for epoch, found in at]
     if len(steps) == 1:  # a stage of one epoch: a dot
         x, y = steps[0].split()
-        return f'<circle class="s{k % STYLES}" cx="{x}" cy="{y}" r="3"/>'
-    return f'<path class="s{k % STYLES}" d="M{"L".join(steps)}"/>'
+        return f'<circle class="{_series(k)}" cx="{x}" cy="{y}" r="3"/>'
+    return f'<path class="{_series(k)}" d="M{"L".join(steps)}"/>'

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from ..analysis.rows import Row
+from .colours import ROLES, SERIES
 from .numbers import named
+from .table import RankRange
 
-#: Wong's palette, readable with the common kinds of colour blindness; blue and vermilion also differ in grey.
-BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
-PALETTE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
+#: Colours of series, in order; `colours` says what the others mean.
+PALETTE = tuple(colour.light for colour in SERIES)
 MARKERS = ("o", "s", "^", "D", "v", "P")
 #: Characters of a label in a figure.
 LABEL = 28
-GREY = "#6b6b6b"
 #: Inches: a column of a two-column page.
 WIDTH = 3.5
 
@@ -32,12 +32,13 @@ def short(row: Row) -> str:
     return name if len(name) <= LABEL else f"{name[: LABEL - 1]}…"
 
 
-def marks(row: Row) -> dict[str, Any]:
-    """Return how a row is marked: filled in the first rank group, open elsewhere, grey where it is not ranked."""
-    first = row.rank_group == 1
-    colour = GREY if row.rank_group is None else BLUE if first else VERMILION
-    shape = "o" if first else "s" if row.rank_group else "D"
-    return {"fmt": shape, "color": colour, "mfc": colour if first else "white"}
+def marks(rank: RankRange | None) -> dict[str, Any]:
+    """Return how a row is marked: filled where it can have rank 1, open elsewhere, soft where it is not ranked."""
+    if rank is None:
+        return {"fmt": "D", "color": ROLES.soft.light, "mfc": ROLES.back.light}
+    if rank.first:
+        return {"fmt": "o", "color": ROLES.best.light, "mfc": ROLES.best.light}
+    return {"fmt": "s", "color": ROLES.text.light, "mfc": ROLES.back.light}
 
 
 def title(figure: Any, text: str, lift: float = 5) -> None:

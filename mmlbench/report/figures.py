@@ -20,7 +20,8 @@ from ..analysis.rows import Row
 from ..results.load import read_plan
 from ..results.run_folder import RunFolder
 from ..storage.atomic import whole
-from .figure_parts import BLUE, GREY, MARKERS, PALETTE, VERMILION, WIDTH, error, marks, short, title
+from .colours import ROLES
+from .figure_parts import MARKERS, PALETTE, WIDTH, error, marks, short, title
 from .line import gap_row, rank_range
 from .noise_figure import draw_robustness
 from .numbers import DASH
@@ -131,14 +132,15 @@ def draw_accuracy(plt: Any, result_set: ResultSet, group: GroupKey, results: Pat
 
 def _accuracy_on(axes: Any, result_set: ResultSet, group: GroupKey, rows: list[Row]) -> None:
     """Draw accuracies with intervals, a line each."""
+    ranks = {row.label: rank_range(result_set, group, row.label) for row in rows}
     for place, row in enumerate(rows):
-        axes.errorbar(100 * (row.value or 0.0), place, xerr=error(row), capsize=2, lw=1.2, **marks(row))
+        style = marks(ranks[row.label])
+        axes.errorbar(100 * (row.value or 0.0), place, xerr=error(row), capsize=2, lw=1.2, **style)
     bayes = result_set.bayes(group).get("fused")
     if bayes is not None:
-        axes.axvline(100 * bayes, color="black", ls="--", lw=1)
+        axes.axvline(100 * bayes, color=ROLES.text.light, ls="--", lw=1)
         text = axes.text(100 * bayes, -0.75, "Bayes ", ha="right", va="center", fontsize=7)
-        text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.5})
-    ranks = {row.label: rank_range(result_set, group, row.label) for row in rows}
+        text.set_bbox({"facecolor": ROLES.back.light, "edgecolor": "none", "pad": 0.5})
     labels = [f"{short(row)}  ({rank.ends if (rank := ranks[row.label]) else DASH})" for row in rows]
     axes.set_yticks(range(len(rows)), labels)
     axes.set_ylim(max(1, len(rows)) - 0.5, -1.0 if bayes is not None else -0.5)
@@ -158,13 +160,14 @@ def draw_pareto(plt: Any, result_set: ResultSet, group: GroupKey, results: Path)
     judged = [(row.value or 0.0, seconds, _seconds_sd(result_set, group, row.label)) for seconds, row in known]
     front = [(x, 100 * y) for (y, x, _), kept in zip(judged, on_front(judged), strict=True) if kept]
     for seconds, row in known:
-        axes.errorbar(seconds, 100 * (row.value or 0.0), yerr=error(row), capsize=2, lw=1, alpha=0.95, **marks(row))
+        style = marks(rank_range(result_set, group, row.label))
+        axes.errorbar(seconds, 100 * (row.value or 0.0), yerr=error(row), capsize=2, lw=1, alpha=0.95, **style)
     last, best = 1.05 * known[-1][0], front[-1][1]
     axes.plot(
         [*(x for x, _ in front), last],
         [*(y for _, y in front), best],
         drawstyle="steps-post",
-        color=GREY,
+        color=ROLES.soft.light,
         lw=1,
         ls=":",
     )
@@ -239,13 +242,13 @@ def _gap_on(axes: Any, result_set: ResultSet, group: GroupKey, measured: list[Ro
         shift = 0.5 * ((k + 0.5) / len(modalities) - 0.5)
         colour = PALETTE[k % len(PALETTE)]
         style = {"color": colour, "fmt": MARKERS[k % len(MARKERS)], "capsize": 2, "lw": 1.2}
-        style["mfc"] = "white" if k % 2 else colour
+        style["mfc"] = ROLES.back.light if k % 2 else colour
         for place, entry in enumerate(measured):
             row = gap_row(result_set, group, entry.label, modality)
             if row is not None and row.value is not None:
                 label = modality if place == 0 else None
                 axes.errorbar(row.value, place + shift, xerr=error(row), label=label, **style)
-    axes.axvline(0, color="black", lw=1)
+    axes.axvline(0, color=ROLES.text.light, lw=1)
     names = [short(row) + ("  control" if row.label == control else "") for row in measured]
     axes.set_yticks(range(len(measured)), names)
     axes.set_ylim(len(measured) - 0.5, -0.5)
@@ -314,7 +317,7 @@ def draw_curves(plt: Any, result_set: ResultSet, group: GroupKey, results: Path)
     width = max(WIDTH, 1.7 * len(modalities))
     figure, panels = plt.subplots(1, len(modalities), figsize=(width, 1.9), sharey=True, squeeze=False)
     for k, (axes, modality) in enumerate(zip(panels[0], modalities, strict=True)):
-        for colour, dash, label in zip((BLUE, VERMILION, GREY), ("-", "--", ":"), chosen, strict=False):
+        for colour, dash, label in zip((*PALETTE[:2], ROLES.soft.light), ("-", "--", ":"), chosen, strict=False):
             kind, values = curves[label, modality]
             if values:
                 name = f"{label} ({'sliced head' if kind == 'sliced' else 'own head'})"

@@ -11,6 +11,7 @@ from ..analysis.literature import PublishedResult, cells, compare
 from ..analysis.published import ours_of
 from ..analysis.result_set import GroupKey, ResultSet
 from ..analysis.rows import Row
+from .colours import Ink
 from .numbers import interval, percent, signed
 from .render.html import folded, render, table_html
 from .render.svg import dots_svg, interval_svg
@@ -133,11 +134,11 @@ def _cell(result_set: ResultSet, dataset: str, method: str, found: Sequence[Publ
         source = figure.source
         hand = " (second hand)" if source.second_hand else ""
         small = f"{figure.place}{hand}; {source.venue}; measured by {source.measured_by}"
-        drawing = interval_svg(Drawing(row, scale, "low"))
+        drawing = interval_svg(Drawing(row, scale, Ink.SOFT))
         lines.append(Source(source.title, f"{figure.value:.1f}", drawing, small, source.address))
     for row in ours:
         title = f"this study, {row.split}, {row.recipe}, {row.selection}"
-        drawing = interval_svg(Drawing(row, scale, "top"))
+        drawing = interval_svg(Drawing(row, scale))
         lines.append(Source(title, percent(row.value), drawing, interval(row), ours=True))
     if not ours:
         lines.append(Source("this study: not run", ""))

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..analysis.result_set import GroupKey, ResultSet
 from ..analysis.rows import Row
+from .colours import ROLES
 from .figure_parts import MARKERS, PALETTE, WIDTH, error, short, title
 
 #: How the noise was given, as the metrics call it -> in words.
@@ -81,7 +82,11 @@ def draw_robustness(plt: Any, result_set: ResultSet, group: GroupKey, results: P
 def _curve_on(axes: Any, curve: Curve, place: int) -> None:
     """Draw one label's curve, in the colour, marker and dash of its place among the labels."""
     style: dict[str, Any] = {"color": PALETTE[place % len(PALETTE)], "marker": MARKERS[place % len(MARKERS)]}
-    style |= {"ls": DASHES[place // len(PALETTE) % len(DASHES)], "ms": 3.5, "mfc": "white" if place % 2 else None}
+    style |= {
+        "ls": DASHES[place // len(PALETTE) % len(DASHES)],
+        "ms": 3.5,
+        "mfc": ROLES.back.light if place % 2 else None,
+    }
     known = [(strength, row) for strength, row in sorted(curve.points.items()) if row.value is not None]
     ends = [error(row) or [[0.0], [0.0]] for _, row in known]
     spread = [[end[side][0] for end in ends] for side in (0, 1)]

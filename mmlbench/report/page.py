@@ -22,8 +22,10 @@ from ..analysis.result_set import GroupKey, ResultSet
 from ..stats import Condition
 from ..storage.words import plural
 from . import literature, summary
+from .colours import style_sheet
 from .comparison import comparison_data
 from .details import Detail, detail_html
+from .line import one_seed
 from .notes import LETTER_WORDS, ONE_OF_ALL, RANK_WORDS, TARGET, far_notes, source_words
 from .numbers import named
 from .page_tables import RULES, FamilyOf, accuracy_board, anchor, answer_board, gap_board, rules_of, standings_board
@@ -50,7 +52,8 @@ PICTURE_BYTES, DETAIL_BYTES, FOLD_BYTES, PAIR_BYTES = 600_000, 500_000, 300_000,
 #: A long table, such as accuracy per scene, is shown up to so many lines; all_tables.csv has them all.
 LINES = 300
 CAPTIONS = {
-    "accuracy": "Accuracy with 95 % intervals; the dashed line is the Bayes accuracy, where it is known.",
+    "accuracy": "Accuracy with 95 % intervals. Blue and filled: no better method is separated from it. The dashed "
+    "line is the Bayes accuracy, where it is known.",
     "gap": "Competition gap of each modality: right of zero, training together cost its encoder that much.",
     "pareto": "Accuracy against the cost of training; on the line, nothing is both cheaper and more accurate. Costs "
     "within 1 %, or within their standard deviation over seeds, count as equal.",
@@ -130,10 +133,10 @@ class Section:
     facts: str
     answer: Markup
     pairs: str
+    comparable: bool
     summary: Markup
     audit: Markup
     accuracy: Markup
-    comparable: bool
     notes: Markup
     gaps: Markup
     figures: Sequence[Picture]
@@ -166,14 +169,14 @@ def write_page(result_set: ResultSet, path: Path, figures: Figures, details: Det
     return render(
         "leaderboard.html.j2",
         name=result_set.name,
-        style=Markup(style),  # our own files, not data
+        style=Markup(f"{style_sheet()}\n{style}"),  # our own files, not data
         policy=Markup(" ".join(f"'sha256-{_sha256(source)}'" for source in sources)),
         scripts=[Markup(source) for source in sources],
         rule=result_set.rule_words(RULES),
         target=TARGET,
         source=source_words(result_set),
         filters=_filters(result_set, family_of),
-        ranked=any(row.rank_group is not None for row in result_set.rows),
+        ranked=any(result_set.ranks(group) and not one_seed(result_set, group) for group in result_set.groups()),
         overall_summary=notes_html(summary.overall(result_set)),
         standings=standings_board(result_set, family_of),
         overall=folded("Mean rank over datasets", _with_notes(overall)) if overall.rows else Markup(),
@@ -229,12 +232,12 @@ def _section(
     conditions = sorted({conditional_words(row.clusters or 0, row.cluster_name) for row in few})
     notes = [P_NOTE] if result_set.references(group) else []
     notes += [f"All intervals here are {note}; they say nothing about others." for note in conditions]
-    return Section(
-        anchor=f"data-{result_set.groups().index(group) + 1}",
-        dataset=group[0],
     pairs = comparison_data(result_set, group)
     comparable = len(pairs) <= room.pairs
     room.pairs -= len(pairs) if comparable else 0
+    return Section(
+        anchor=f"data-{result_set.groups().index(group) + 1}",
+        dataset=group[0],
         split=group[1],
         title=result_set.title(group),
         counts=counts,

@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Generic, TypeVar
 
 from ..analysis.rows import Row
+from .colours import Ink
 from .numbers import DASH, by_construction, far_words, figure_of, interval, p_text, signed, with_sd
 
 T = TypeVar("T")
@@ -97,29 +98,29 @@ class Heads:
 
 @dataclass(frozen=True)
 class Scale:
-    """The axis that all drawn intervals of a column share; `marks` are (value, css class) of vertical lines."""
+    """The axis that all drawn intervals of a column share; `marks` are values that a dashed line shows."""
 
     low: float
     high: float
-    marks: tuple[tuple[float, str], ...] = ()
+    marks: tuple[float, ...] = ()
 
     @classmethod
-    def around(cls, rows: Iterable[Row | None], marks: Sequence[tuple[float, str]] = ()) -> Scale:
+    def around(cls, rows: Iterable[Row | None], marks: Sequence[float] = ()) -> Scale:
         """Return the scale that holds all values, intervals and marks."""
         there = [row for row in rows if row is not None]
         values = [v for row in there for v in (row.value, row.ci_low, row.ci_high) if v is not None]
-        values += [value for value, _ in marks]
+        values += marks
         low, high = min(values, default=0.0), max(values, default=1.0)
         return cls(low, high if high > low else low + 1.0, tuple(marks))
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A value and its interval as a small picture, for the page only; `css` gives its colour."""
+    """A value and its interval as a small picture, for the page only; `ink` is what its colour says."""
 
     row: Row | None
     scale: Scale
-    css: str
+    ink: Ink = Ink.TEXT
 
 
 @dataclass(frozen=True)

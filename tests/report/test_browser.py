@@ -299,6 +299,33 @@ def test_the_default_grid_prints_on_four_pages(tmp_path: Path) -> None:
     assert printed_pages(as_on_screen, tmp_path) > 4
 
 
+BLUE_OUTSIDE = """(best) => [...document.querySelectorAll("body *")].filter((one) => {
+  const style = getComputedStyle(one), drawn = one.closest("svg") && one.tagName !== "svg";
+  const shown = [style.color, style.backgroundColor, style.borderTopColor, style.textDecorationColor];
+  if (drawn) shown.push(style.fill, style.stroke);
+  return shown.includes(best) && !one.closest(".first, .best");
+}).map((one) => one.outerHTML.slice(0, 80))"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_links_have_the_colour_of_the_text_and_blue_is_the_best_group_alone(
+    browser: Any, results: Path, scheme: str
+) -> None:
+    one = Visit(browser, results, color_scheme=scheme)
+    page = one.go()
+    plain = page.evaluate("getComputedStyle(document.body).color")
+    links = page.locator("nav a").evaluate_all(
+        "links => links.map(a => [getComputedStyle(a).color, getComputedStyle(a).textDecorationLine])"
+    )
+    assert {tuple(link) for link in links} == {(plain, "underline")}
+    best = page.locator("tr.first .place").first.evaluate("one => getComputedStyle(one).backgroundColor")
+    assert best != plain and page.evaluate(BLUE_OUTSIDE, best) == []
+    page.add_style_tag(content="nav a { color: var(--best); }")
+    assert len(page.evaluate(BLUE_OUTSIDE, best)) == len(links)
+    assert one.faults == []
+    one.context.close()
+
+
 def test_filters_of_data_and_of_the_selection_rule(visit: Visit) -> None:
     page = visit.go()
     page.locator("#filters [name=dataset]").select_option("avdigits")

@@ -13,6 +13,7 @@ from markupsafe import Markup, escape
 
 from ...analysis.audit import AuditText
 from ...analysis.rows import Row, number
+from ..colours import Ink
 from ..numbers import p_text
 from ..table import Column, Drawing, Heads, Name, Number, Output, RankRange, Shown, Standing, Table, Value
 from ..text import clean
@@ -119,7 +120,7 @@ def html_cell(column: Column[Any], row: Any) -> HtmlCell:
             return HtmlCell({"class": "bar", "data-order": order}, Shown(), drawing=interval_svg(value))
         case Standing():
             first = value.rank.first
-            drawing = interval_svg(Drawing(value.row, value.scale, "top" if first else "low"))
+            drawing = interval_svg(Drawing(value.row, value.scale, Ink.BEST if first else Ink.TEXT))
             facts = {"class": "wide best" if first else "wide", "data-order": _order(value.row, shown)}
             return HtmlCell(facts, shown, _place(value.rank), drawing)
         case Heads():

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from ...analysis.rows import Row
+from ..colours import Ink
 from ..table import Drawing, Scale
 
 #: Size in pixels of an interval drawn in a cell, and the room left at its ends.
@@ -28,7 +29,7 @@ def dots_svg(theirs: Sequence[Row], ours: Sequence[Row], scale: Scale) -> Markup
     middle = HEIGHT / 2
     parts = [f'<line class="axis" x1="{MARGIN}" x2="{WIDE - MARGIN}" y1="{middle}" y2="{middle}"/>']
     parts += [
-        f'<circle class="theirs" cx="{place(scale, row.value, WIDE)}" cy="{middle}" r="4"/>'
+        f'<circle class="{Ink.SOFT}" cx="{place(scale, row.value, WIDE)}" cy="{middle}" r="4"/>'
         for row in theirs
         if row.value is not None
     ]
@@ -37,22 +38,22 @@ def dots_svg(theirs: Sequence[Row], ours: Sequence[Row], scale: Scale) -> Markup
             continue
         if row.ci_low is not None and row.ci_high is not None:
             ends = f'x1="{place(scale, row.ci_low, WIDE)}" x2="{place(scale, row.ci_high, WIDE)}"'
-            parts.append(f'<line class="ours" {ends} y1="{middle}" y2="{middle}" stroke-width="2.5"/>')
+            parts.append(f'<line class="{Ink.TEXT}" {ends} y1="{middle}" y2="{middle}" stroke-width="2.5"/>')
         x = place(scale, row.value, WIDE)
-        parts.append(f'<path class="ours" d="M{x} {middle - 6}l6 6l-6 6l-6-6z"/>')
+        parts.append(f'<path class="{Ink.TEXT}" d="M{x} {middle - 6}l6 6l-6 6l-6-6z"/>')
     return Markup(f'<svg class="dots" viewBox="0 0 {WIDE} {HEIGHT}" aria-hidden="true">{"".join(parts)}</svg>')
 
 
 def interval_svg(drawing: Drawing) -> Markup:
     """Return a row's value and interval as a small drawing; the numbers stand beside it as text."""
-    row, scale, css, middle = drawing.row, drawing.scale, drawing.css, HEIGHT / 2
+    row, scale, ink, middle = drawing.row, drawing.scale, drawing.ink, HEIGHT / 2
     parts = [f'<line class="axis" x1="{MARGIN}" x2="{BAR - MARGIN}" y1="{middle}" y2="{middle}"/>']
-    for value, mark in scale.marks:
+    for value in scale.marks:
         x = place(scale, value)
-        parts.append(f'<line class="{mark}" x1="{x}" x2="{x}" y1="1" y2="{HEIGHT - 1}"/>')
+        parts.append(f'<line class="reference" x1="{x}" x2="{x}" y1="1" y2="{HEIGHT - 1}"/>')
     if row is not None and row.value is not None:
         if row.ci_low is not None and row.ci_high is not None:
             ends = f'x1="{place(scale, row.ci_low)}" x2="{place(scale, row.ci_high)}"'
-            parts.append(f'<line class="{css}" {ends} y1="{middle}" y2="{middle}" stroke-width="2.5"/>')
-        parts.append(f'<circle class="{css}" cx="{place(scale, row.value)}" cy="{middle}" r="4"/>')
+            parts.append(f'<line class="{ink}" {ends} y1="{middle}" y2="{middle}" stroke-width="2.5"/>')
+        parts.append(f'<circle class="{ink}" cx="{place(scale, row.value)}" cy="{middle}" r="4"/>')
     return Markup(f'<svg class="ci" viewBox="0 0 {BAR} {HEIGHT}" aria-hidden="true">{"".join(parts)}</svg>')

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from ...analysis.result_set import GroupKey, ResultSet
 from ...analysis.rows import Row, cell_text
 from ...storage.words import plural
+from ..colours import Ink
 from ..line import (
     Line,
     count_columns,
@@ -168,13 +169,15 @@ def accuracy_of(line: Line) -> Value:
 def _scale(result_set: ResultSet, group: GroupKey) -> Scale:
     bayes = result_set.bayes(group).get("fused")
     rows = [row for row in result_set.of(group, "accuracy", "accuracy") if row.kind == "fused"]
-    return Scale.around(rows, [] if bayes is None else [(bayes, "bayes")])
+    return Scale.around(rows, [] if bayes is None else [bayes])
 
 
 def _drawing(line: Line, scale: Scale) -> Value:
     if isinstance(line, Ceiling):
-        return Drawing(None, scale, "")
-    return Drawing(line.accuracy(), scale, "top" if is_first(line.rank()) else "low")
+        return Drawing(None, scale)
+    rank = line.rank()
+    ink = Ink.BEST if is_first(rank) else Ink.SOFT if rank is None else Ink.TEXT
+    return Drawing(line.accuracy(), scale, ink)
 
 
 def _difference(reference: str, spare: bool) -> Column[Line]:

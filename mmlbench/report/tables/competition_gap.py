@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from ...analysis.result_set import GroupKey, ResultSet
 from ...analysis.rows import NoValue, Row
+from ..colours import Ink
 from ..line import Line, count_columns, heading, key_of, lines_of, selection_column
 from ..notes import TARGET, conditions, far_notes, mixed_notes, resolved
 from ..numbers import MINUS, by_construction, worst_level
@@ -113,13 +114,13 @@ def _retained(value: Value) -> Shown:
 def _scale(result_set: ResultSet, group: GroupKey) -> Scale:
     modalities = result_set.modalities(group)
     rows = [row for row in result_set.of(group, "competition_gap", "gap") if row.modality in modalities]
-    return Scale.around(rows, [(0.0, "bayes")])
+    return Scale.around(rows, [0.0])
 
 
 def _drawing(line: Line, scale: Scale) -> Value:
     row = line.gap()
     lost = row is not None and row.ci_low is not None and row.ci_low > 0
-    return Drawing(None if by_construction(row) else row, scale, "low" if lost else "top")
+    return Drawing(None if by_construction(row) else row, scale, Ink.LOSS if lost else Ink.TEXT)
 
 
 def _by_heads(line: Line) -> Value:
