@@ -157,7 +157,7 @@ class Options:
 
 
 class Dataset(Plugin):
-    """Base of all datasets; a file in `datasets/` holds one registered sub-class.
+    """Base of all datasets; a file or a folder in `datasets/` holds one registered sub-class.
 
     The class attributes can be read without any data; `prepare` decodes the raw files once.
     """

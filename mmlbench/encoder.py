@@ -11,7 +11,7 @@ from .registry import Plugin
 
 
 class Encoder(nn.Module, Plugin):
-    """Base of all encoders; a file in `mmlbench/encoders/` holds one registered sub-class.
+    """Base of all encoders; a file or a folder in `mmlbench/encoders/` holds one registered sub-class.
 
     Args:
         shape: of one view of the modality, (C, H, W) or (C, L).

@@ -18,6 +18,7 @@ from ..registry.index import Entry, Index
 from ..results.chosen import choose
 from ..storage.atomic import UNWRITABLE, read_json, storage_error, write_text
 from ..storage.lease import Lease
+from ..storage.paths import plugin_files
 from ..storage.words import plural
 from ..study.run_spec import Request, RunSpec, Terms
 from ..study.selection import HEADLINES
@@ -145,7 +146,8 @@ def make_run(
     except BaseException as error:  # a plug-in's sys.exit() would end the command as if the run were made
         if isinstance(error, OSError) and error.errno in UNWRITABLE:
             raise storage_error(error, results / spec.path) from error
-        what, fix = fault(error, [entry.path for entry in index.entries])
+        own = [str(file) for entry in index.entries for file in plugin_files(Path(entry.path))]
+        what, fix = fault(error, own)
         raise RunError(f"{spec.path} failed: {what}", fix) from error
 
 

@@ -59,7 +59,7 @@ def new(arguments: argparse.Namespace) -> int:
     kind, name = arguments.kind, arguments.name
     check_name(kind, name)
     plugin, test = places(kind, name, Path.cwd())
-    for path in (plugin, test):
+    for path in (plugin, plugin.with_suffix("") / "__init__.py", test):
         if path.exists():
             raise ConfigError(f"{path} exists already", "Choose another name, or move the file away")
     outside = paths.checkout() is None

@@ -33,6 +33,7 @@ from ..storage import mapped
 from ..storage.atomic import plain, read_json, storage_error, write_json
 from ..storage.hashing import digest, file_digest
 from ..storage.lease import Lease
+from ..storage.paths import plugin_files
 from . import unfinished
 from .unfinished import JOURNAL
 
@@ -171,8 +172,8 @@ def _fill(out: CacheWriter, key: str, raw: Path | None) -> dict[str, Any]:
         what = f"{out.dataset.name}: {place} can't be read ({error.strerror})"
         raise DataError(what, "Check the folder of raw files") from error
     except Exception as error:
-        files = [inspect.getsourcefile(kind) or "" for kind in type(out.dataset).__mro__[:-1]]
-        what, fix = fault(error, files)
+        own = [Path(inspect.getsourcefile(kind) or "") for kind in type(out.dataset).__mro__[:-1]]
+        what, fix = fault(error, [str(file) for path in own for file in plugin_files(path)])
         raise RunError(f"the dataset {out.dataset.name!r} failed to prepare: {what}", fix) from error
 
 

@@ -17,6 +17,8 @@ from ..storage import paths
 from ..storage.words import a
 
 KINDS = ("method", "dataset", "encoder")
+#: Packages of mmlbench in which plug-ins lie; `plugins` stands for the folders that a config names.
+FOLDERS = ("methods", "datasets", "encoders", "plugins")
 #: What a plug-in may be called: it becomes a folder, a table's label and part of a workflow's path.
 NAME = r"[a-z][a-z0-9_]{0,39}"
 #: Names that YAML reads as truth or nothing, so that no config could name them, and those that Python keeps.
@@ -40,7 +42,7 @@ class Plugin:
     """What methods, datasets and encoders share: a kind, a name and a description."""
 
     kind: ClassVar[str]
-    #: Name in configs and tables; default: the stem of the file.
+    #: Name in configs and tables; default: that of the file or folder.
     name: ClassVar[str]
 
     @classmethod
@@ -56,19 +58,39 @@ def _source(cls: type) -> Path:
     return Path(inspect.getsourcefile(cls) or "?").resolve()
 
 
+def _module_below(folder: Path, path: Path) -> tuple[str, ...]:
+    """Return the parts of a file's module name within a plug-in folder, () where none can be imported from there."""
+    if not path.is_relative_to(folder):
+        return ()
+    parts = path.relative_to(folder).with_suffix("").parts
+    parts = parts[:-1] if parts[-1] == "__init__" else parts
+    outer = (folder.joinpath(*parts[:count]) for count in range(1, len(parts)))
+    return parts if all((place / "__init__.py").is_file() for place in outer) else ()
+
+
 def _check_module(cls: type, path: Path) -> None:
     """Refuse a plug-in file that was imported under a second name: its classes would exist twice."""
-    for folder in ("methods", "datasets", "encoders", "plugins"):
-        package = sys.modules.get(f"mmlbench.{folder}")
+    proper = []
+    for group in FOLDERS:
+        package = sys.modules.get(f"mmlbench.{group}")
         known = {Path(entry).resolve() for entry in getattr(package, "__path__", [])}
-        if folder != "plugins":  # the package itself may not have been imported yet
-            known |= {place.resolve() for place in paths.plugin_folders(folder)}
-        proper = f"mmlbench.{folder}.{path.stem}"
-        if path.parent in known and cls.__module__ != proper:
-            raise ConfigError(
-                f"{path} was imported as {cls.__module__!r}, a second name of {proper!r}",
-                f"Import it as {proper}",
-            )
+        if group != "plugins":  # the package itself may not have been imported yet
+            known |= {place.resolve() for place in paths.plugin_folders(group)}
+        found = filter(None, (_module_below(folder, path) for folder in sorted(known)))
+        proper += [".".join(["mmlbench", group, *parts]) for parts in found]
+    if proper and cls.__module__ not in proper:
+        raise ConfigError(
+            f"{path} was imported as {cls.__module__!r}, a second name of {proper[0]!r}",
+            f"Import it as {proper[0]}",
+        )
+
+
+def _default_name(cls: type, path: Path) -> str:
+    """Return the name of the plug-in file, or of the plug-in folder, that a class lies in."""
+    top, group, *inner = [*cls.__module__.split("."), ""]
+    if top == "mmlbench" and group in FOLDERS and inner[0]:
+        return inner[0]
+    return path.parent.name if path.name == "__init__.py" else path.stem
 
 
 def register(cls: T) -> T:
@@ -83,7 +105,7 @@ def register(cls: T) -> T:
         raise ConfigError(f"{cls.__qualname__} is no Method, Dataset or Encoder", "Derive it from one of the three")
     path = _source(cls)
     if "name" not in cls.__dict__:
-        cls.name = path.stem
+        cls.name = _default_name(cls, path)
     if not re.fullmatch(NAME, cls.name):
         raise ConfigError(
             f"{path}: {cls.name!r} can't name {a(kind)}",
@@ -111,5 +133,11 @@ def registered() -> dict[tuple[str, str], type[Plugin]]:
 
 
 def registered_in(module: str) -> list[type[Plugin]]:
-    """Return the classes that a module has registered, in its order."""
-    return list(_by_module.get(module, []))
+    """Return the classes that a module has registered, in its order.
+
+    Those of the files in a package count as its own where its `__init__.py` imports them by name.
+    """
+    shown = list(vars(sys.modules[module]).values()) if module in sys.modules else []
+    own = list(_by_module.get(module, []))
+    below = [cls for name, found in _by_module.items() if name.startswith(f"{module}.") for cls in found]
+    return own + [cls for cls in below if any(one is cls for one in shown)]

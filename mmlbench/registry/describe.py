@@ -8,10 +8,12 @@ import os
 import re
 import sys
 import traceback
+from pathlib import Path
 from typing import Any
 
 from .. import registry
 from ..errors import ConfigError, MmlbenchError, brief, fault
+from ..storage import paths
 from ..storage.texts import why_not
 
 #: What the tables write in the column of the modality for something else.
@@ -20,9 +22,17 @@ _WORD, _PATH = re.compile(r"[a-z][a-z0-9_]{0,39}"), re.compile(r"[A-Za-z0-9_][A-
 
 
 def _where(error: BaseException, path: str) -> str:
-    """Return ' (line n)', the line of the plug-in file at which an error arose, or ''."""
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
-    return f" (line {lines[-1]})" if lines else ""
+    """Return ' (line n)', the line of the plug-in file at which an error arose, or ''.
+
+    Of a plug-in that is a folder it may be another of its files: ' (audio.py, line n)'.
+    """
+    folder, files = Path(path).parent, {str(file) for file in paths.plugin_files(Path(path))}
+    places = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in files]
+    if not places:
+        return ""
+    last = places[-1]
+    other = f"{Path(last.filename).relative_to(folder)}, " if last.filename != path else ""
+    return f" ({other}line {last.lineno})"
 
 
 def _faults_of_dataset(facts: dict[str, Any]) -> list[str]:
@@ -57,7 +67,7 @@ def describe_module(module: str, path: str) -> list[dict[str, Any]]:
             {
                 "kind": cls.kind,
                 "name": cls.name,
-                "module": module,
+                "module": cls.__module__,
                 "doc": cls.__doc__ or "",
                 "facts": cls.describe(),
             }

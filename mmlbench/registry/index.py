@@ -1,8 +1,9 @@
 """What can be known of every plug-in without importing it.
 
-Each plug-in file is imported once, in a child process, and described; the description is kept under the hash
-of the file, of the plug-in files it imports and of the engine's contracts. So `mmlbench list`, the check of a
-config and Snakemake's parsing need no torch, and a new or edited file costs one import.
+A plug-in is a file `name.py`, or a folder `name/` with an `__init__.py`. Each is imported once, in a child process,
+and described; the description is kept under the hash of its files, of the plug-in files that they import and of the
+engine's contracts. So `mmlbench list`, the check of a config and Snakemake's parsing need no torch, and a new or
+edited file costs one import.
 """
 
 from __future__ import annotations
@@ -12,10 +13,9 @@ import importlib
 import importlib.util
 import json
 import os
-import pkgutil
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import entry_points
@@ -43,12 +43,29 @@ LIMIT_S = 60
 
 @dataclass(frozen=True)
 class Source:
-    """A file that may hold plug-ins; `label` names it where it can't be imported."""
+    """A file or folder that may hold plug-ins.
+
+    Attributes:
+        path: the file; of a folder its `__init__.py`. label: names it where it can't be imported.
+        other: a second file of the same module name, None where there is none. Python would pass over one of the two.
+    """
 
     module: str
     path: Path
     kind: str
     label: str
+    other: Path | None = None
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """Module -> file: those of the plug-in, whether it imports them or not."""
+        found = {self.module: self.path}
+        for file in paths.plugin_files(self.path):
+            inner = file.relative_to(self.path.parent).with_suffix("").parts
+            module = ".".join([self.module, *(inner[:-1] if inner[-1] == "__init__" else inner)])
+            if file != self.path:  # of `a.py` and `a/__init__.py` Python imports the folder; both count
+                found[f"{module}.py" if module in found else module] = file
+        return found
 
 
 @dataclass(frozen=True)
@@ -71,22 +88,33 @@ class Entry:
         return self.doc.strip().splitlines()[0] if self.doc.strip() else ""
 
 
+def plugins_in(folder: Path) -> list[tuple[str, Path]]:
+    """Return (name, file) of what may be a plug-in in a folder: `name.py`, and `name/__init__.py`, sorted by name.
+
+    Of a name that is both, the folder comes first, as Python takes it. A folder without `__init__.py` holds data.
+    """
+    found = [(place.parent.name, place) for place in folder.glob("*/__init__.py")]
+    found += [(place.stem, place) for place in folder.glob("*.py")]
+    return sorted((one for one in found if one[0][0] != "_" and "." not in one[0]), key=lambda one: one[0])
+
+
 def _folder_sources() -> list[Source]:
     found = []
     for package, kind in GROUPS.items():
-        module = importlib.import_module(f"mmlbench.{package}")
-        for folder in module.__path__ if package == "plugins" else ():  # those of the environment, too
+        folders = importlib.import_module(f"mmlbench.{package}").__path__
+        for folder in folders if package == "plugins" else ():  # those of the environment, too
             _check_apart(folder)
-        for info in sorted(pkgutil.iter_modules(module.__path__), key=lambda info: info.name):
-            if info.name.startswith("_") or info.ispkg:
-                continue
-            location = Path(getattr(info.module_finder, "path", ".")) / f"{info.name}.py"
-            found.append(Source(f"mmlbench.{package}.{info.name}", location.resolve(), kind, info.name))
+        named: dict[str, list[Path]] = {}
+        for place in dict.fromkeys(Path(one).resolve() for one in folders):
+            for name, path in plugins_in(place):
+                named.setdefault(name, []).append(path.resolve())
+        for name, (path, *others) in sorted(named.items()):
+            found.append(Source(f"mmlbench.{package}.{name}", path, kind, name, *others[:1]))
     return found
 
 
 def _locate(module: str) -> Path:
-    """Return the file of a module of another distribution, without importing anything."""
+    """Return the file of a module of another distribution, or the `__init__.py` of a package; imports nothing."""
     top, *rest = module.split(".")
     try:
         spec = importlib.util.find_spec(top)
@@ -94,20 +122,22 @@ def _locate(module: str) -> Path:
         spec = None
     places = list(spec.submodule_search_locations or []) if spec else []
     origin = Path(spec.origin) if spec and spec.origin else Path(top)
-    options = [Path(place, *rest).with_suffix(".py") for place in places] if rest else [origin]
-    options += [Path(place, *rest, "__init__.py") for place in places]
-    return next((option for option in options if option.is_file()), options[0] if options else origin)
+    files = [Path(place, *rest).with_suffix(".py") for place in places] if rest else [origin]
+    folders = [Path(place, *rest, "__init__.py") for place in places]
+    return next((option for option in [*folders, *files] if option.is_file()), files[0] if files else origin)
 
 
 def _entry_point_sources() -> list[Source]:
     """Plug-ins that other distributions announce."""
     announced = entry_points()
-    return [
-        Source(point.module, _locate(point.module), kind, point.name)
-        for group, kind in GROUPS.items()
-        if kind != "plugin"
-        for point in announced.select(group=f"mmlbench.{group}")
-    ]
+    found = []
+    for group, kind in GROUPS.items():
+        for point in announced.select(group=f"mmlbench.{group}") if kind != "plugin" else ():
+            path = _locate(point.module)
+            beside = path.parent.with_name(f"{path.parent.name}.py")
+            other = beside if path.name == "__init__.py" and beside.is_file() else None
+            found.append(Source(point.module, path, kind, point.name, other))
+    return found
 
 
 def sources() -> list[Source]:
@@ -157,10 +187,14 @@ def _neighbours(found: Iterable[Source]) -> Neighbours:
         for package in GROUPS
     }
     for source in found:
-        parent = source.module.rpartition(".")[0]
-        if parent and not source.module.startswith("mmlbench."):
-            located |= {f"{parent}.{file.stem}": file for file in source.path.parent.glob("*.py")}
-            roots[parent] = (source.path.parent,)
+        if not source.module.startswith("mmlbench."):
+            parent, folder = source.module.rpartition(".")[0], source.path.parent
+            if source.path.name == "__init__.py":
+                located |= source.files
+                roots[source.module], folder = (folder,), folder.parent
+            if parent:
+                located |= {f"{parent}.{file.stem}": file for file in folder.glob("*.py")}
+                roots[parent] = (folder,)
     return Neighbours(located, roots)
 
 
@@ -188,9 +222,9 @@ def _imports(text: str, module: str, path: Path) -> tuple[str, ...]:
 
 
 def _key(source: Source, located: Neighbours) -> str:
-    """Hash a file with the files that it imports, byte for byte (docstrings are shown, so they count)."""
+    """Hash a plug-in's files with those that they import, byte for byte (docstrings are shown, so they count)."""
     seen: dict[str, str] = {}
-    waiting = [(source.module, source.path)]
+    waiting = list(source.files.items())
     while waiting:
         name, path = waiting.pop()
         if name in seen:
@@ -248,14 +282,19 @@ def _entries(source: Source, described: Iterable[dict[str, Any]], located: Neigh
     found = []
     for facts in described:
         if "error" in facts:
-            found.append(Entry(source.kind, source.label, source.module, str(source.path), error=facts["error"]))
+            found.append(_broken(source, facts["error"]))
             continue
-        fingerprint = code_fingerprint(source.path, source.module, located.find)
+        fingerprint = code_fingerprint(source.files, located.find)
         found.append(Entry(path=str(source.path), fingerprint=fingerprint, **facts))
     if not found:
-        what = "it registers nothing: put @register above its class, or start the file's name with _"
-        found.append(Entry(source.kind, source.label, source.module, str(source.path), error=what))
+        here = "" if source.path.name != "__init__.py" else " and import the class in __init__.py"
+        what = f"it registers nothing: put @register above its class{here}, or start its name with _"
+        found.append(_broken(source, what))
     return found
+
+
+def _broken(source: Source, error: str) -> Entry:
+    return Entry(source.kind, source.label, source.module, str(source.path), error=error)
 
 
 class Index:
@@ -269,7 +308,8 @@ class Index:
                 broken.append(entry)
                 continue
             first = named.setdefault((entry.kind, entry.name), entry)
-            if first is not entry:
+            twice = first.module != entry.module or first.path == entry.path  # else announced with and as its package
+            if first is not entry and twice:
                 both = f"in {first.path} and in {entry.path}"
                 clash = f"the {entry.kind} name {entry.name!r} is registered twice, {both}"
                 named[entry.kind, entry.name] = replace(entry, clash=clash)
@@ -286,8 +326,8 @@ class Index:
             UnknownPluginError: unknown (with the nearest names).
             ConfigError: registered twice, or its file fails to import.
         """
-        fitting = [e for e in self.entries if e.kind == kind or (e.error and e.kind == "plugin")]
-        found = sorted((e for e in fitting if e.name == name), key=lambda e: bool(e.error))
+        fitting = [e for e in self.entries if e.kind in (kind, "plugin")]
+        found = sorted((e for e in fitting if e.name == name), key=lambda e: bool(e.error or e.clash))
         if not found:
             broken = sum(bool(e.error) for e in fitting)
             more = f" ({broken} plug-in file{'s fail' if broken > 1 else ' fails'} to import: mmlbench list)"
@@ -312,13 +352,21 @@ class Index:
             raise ConfigError(what, "Fix the file") from error
 
 
+def _importable(folder: Path) -> Iterator[Path]:
+    """Yield the places from which an import may read what lies in a folder: files, packages, and links in these."""
+    yield from sorted(folder.glob("*.py"))
+    for package in sorted(place.parent for place in folder.glob("*/__init__.py")):
+        yield package
+        yield from sorted(place for place in package.rglob("*") if place.is_symlink() or place.name == "__init__.py")
+
+
 def _check_apart(folder: str | Path) -> None:
     """Refuse a plug-in folder among results or caches: what lies there is data, also that of strangers.
 
     Raises:
-        ConfigError: it, or a file of it, lies in or below such a folder, whatever the spelling.
+        ConfigError: it, or a file or package of it, lies in or below such a folder, whatever the spelling.
     """
-    for place in (Path(folder), *sorted(Path(folder).glob("*.py"))):
+    for place in (Path(folder), *_importable(Path(folder))):
         above = paths.data_above(place)
         if above is not None:
             what = f"the plug-in folder {folder} can't be used: {place} lies in {above}, among results or caches"
@@ -331,7 +379,7 @@ def use_plugins(folders: Iterable[str | Path]) -> None:
     Only what the user has typed or written into a config may come here, never what a plan or a record says.
 
     Raises:
-        ConfigError: a folder does not exist, lies among results or caches, or two folders hold a file of one name.
+        ConfigError: a folder does not exist, lies among results or caches, or two folders hold plug-ins of one name.
     """
     for folder in folders:
         _check_apart(folder)
@@ -341,12 +389,10 @@ def use_plugins(folders: Iterable[str | Path]) -> None:
                 f"the plug-in folder {folder} does not exist", "Correct --plugins, or `plugins` in the config"
             )
         if place not in plugins.__path__:
-            for file in Path(place).glob("[!_]*.py"):
-                for other in plugins.__path__:
-                    if Path(other, file.name).exists():
-                        raise ConfigError(
-                            f"{file} and {Path(other, file.name)} share a name", "Rename one of the two"
-                        )
+            known = dict(one for other in plugins.__path__ for one in plugins_in(Path(other)))
+            for name, file in plugins_in(Path(place)):
+                if name in known:
+                    raise ConfigError(f"{file} and {known[name]} share a name", "Rename one of the two")
             plugins.__path__.append(place)
     os.environ[plugins.VARIABLE] = os.pathsep.join(plugins.__path__)
 
@@ -373,6 +419,10 @@ def load_index() -> Index:
     entries: list[Entry] = []
     missing: list[tuple[Source, str]] = []
     for source in found:
+        if source.other is not None:
+            what = f"{source.path} and {source.other} share a name: Python can import only one of them"
+            entries.append(Entry(source.kind, source.label, source.module, str(source.path), clash=what))
+            continue
         key = _key(source, located)
         kept = _kept(source, key)
         if kept is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -80,19 +80,18 @@ def imported(source: str, module: str, path: Path) -> Iterable[str]:
         yield from (".".join(parts[:count]) for count in range(len(parts), 0, -1))
 
 
-def code_fingerprint(path: Path, module: str, locate: Callable[[str], Path | None]) -> str:
-    """Return the fingerprint of a plug-in file and of the files it imports that count as its own code.
+def code_fingerprint(files: Mapping[str, Path], locate: Callable[[str], Path | None]) -> str:
+    """Return the fingerprint of a plug-in's files and of those they import that count as its own code.
 
     Those are the ones that `locate` finds: other plug-ins and files beside them, `decode/` and `frontends/`. What
     they import in turn counts too.
 
     Args:
-        path: the file.
-        module: its full module name, such as `mmlbench.methods.ogm_ge`.
+        files: full module name, such as `mmlbench.methods.ogm_ge`, -> file.
         locate: returns the file of a module that is to be followed, None for any other.
     """
     seen: dict[str, str] = {}
-    waiting = [(module, path)]
+    waiting = list(files.items())
     while waiting:
         name, file = waiting.pop()
         if name in seen:

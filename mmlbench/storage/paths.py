@@ -49,6 +49,11 @@ def plugin_folders(kind: str) -> list[Path]:
     return folders
 
 
+def plugin_files(path: Path) -> list[Path]:
+    """Return the files of a plug-in: where `path` is a folder's `__init__.py` all of that folder, else it alone."""
+    return sorted({path, *path.parent.rglob("*.py")}) if path.name == "__init__.py" else [path]
+
+
 def config_folder() -> Path:
     """Return the folder with the shipped configs and recipes."""
     root = checkout()

@@ -415,7 +415,7 @@ def check_plugin(name: str, folder: Path) -> list[Outcome]:
         raise ConfigError(f"no method, dataset or encoder is named {name!r}", hint)
     for found in entries:
         if found.error or found.clash:
-            outcomes.append(Outcome("import", f"{found.path}: {found.error or found.clash}", "Correct the file"))
+            outcomes.append(Outcome("import", found.clash or f"{found.path}: {found.error}", "Correct the file"))
             continue
         if found.kind == "dataset":
             outcomes += check_dataset(name, folder / "dataset", found)
