@@ -93,7 +93,7 @@ slurm-demo: env
 # Where a tool is missing the tests skip and say so: pytest's 0, nothing passed. Chromium and TeX are the distribution's.
 test-browser: env
 	uv pip install --quiet --python '$(VENV)/bin/python' -c constraints.txt -r pyproject.toml --extra browser || true
-	OMP_NUM_THREADS=1 python -m pytest -m browser -rs tests/report/test_browser.py
+	OMP_NUM_THREADS=1 python -m pytest -m browser -rs tests/report/test_browser.py tests/workflow/test_snakemake_report.py
 
 # librosa and resampy themselves (500 MB with numba) beside the values recorded from them.
 test-reference: env

@@ -74,8 +74,13 @@ def named_colours() -> Iterator[tuple[str, Colour]]:
         yield f"series-{place}", colour
 
 
+def light_variables() -> str:
+    """Return the variables of a sheet on light ground."""
+    return " ".join(f"--{name}: {colour.light};" for name, colour in named_colours())
+
+
 def style_sheet() -> str:
     """Return the variables of the page's sheet: light, dark where the system is, light again in print."""
-    light = " ".join(f"--{name}: {colour.light};" for name, colour in named_colours())
+    light = light_variables()
     dark = " ".join(f"--{name}: {colour.dark};" for name, colour in named_colours())
     return f":root {{ {light} }}\n@media screen and (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}"

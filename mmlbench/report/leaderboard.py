@@ -14,6 +14,7 @@ from .details import gather
 from .line import lines_of
 from .notes import ONE_OF_ALL, TARGET, far_notes
 from .numbers import by_construction, named
+from .opening import opening_html
 from .page import Figures, write_page
 from .render.markdown import markdown_table, markdown_text
 from .render.terminal import terminal_table
@@ -32,7 +33,7 @@ FILES = ("all_tables.csv", "cost.csv", "leaderboard.html", "leaderboard.md", "ta
 
 
 def write_leaderboard(result_set: ResultSet, results: Path, figures: Figures) -> None:
-    """Write results/leaderboard.html and results/leaderboard.md.
+    """Write results/leaderboard.html, results/leaderboard.md, and results/answer.html for Snakemake's report.
 
     Args:
         figures: group -> name -> SVG file, to put into the page.
@@ -41,6 +42,7 @@ def write_leaderboard(result_set: ResultSet, results: Path, figures: Figures) ->
     facts = Facts.of_plan(read_plan(results))
     write_text(path, write_page(result_set, path, figures, gather(result_set, results), facts.family))
     write_text(results / "leaderboard.md", markdown_page(result_set, results, figures))
+    write_text(results / "answer.html", opening_html(result_set))
 
 
 def markdown_page(result_set: ResultSet, results: Path, figures: Figures) -> str:

@@ -1,15 +1,10 @@
-"""The leaderboard in a real headless Chromium: `make test-browser`. Where no browser can be had, nothing here runs.
-
-The browser is named by MMLBENCH_BROWSER, or is the first of chromium, chromium-browser, google-chrome on PATH.
-"""
+"""The leaderboard in a real headless Chromium: `make test-browser`. Where there is none, nothing here runs."""
 
 from __future__ import annotations
 
 import csv
 import io
-import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,6 +13,7 @@ from typing import Any
 
 import fake_runs
 import pytest
+from chromium import FLAGS, browser_path, started_browser
 from fake_runs import gabor, small
 
 from mmlbench.analysis.result_set import ResultSet
@@ -27,15 +23,7 @@ from mmlbench.stats import holm, rank_intervals, separated_pairs
 
 pytestmark = pytest.mark.browser
 NASTY = '<script>alert("x")</script> & 50%_$\\{x}|`a`'
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-FLAGS += ["--disable-sync", "--no-first-run", "--disable-quic"]
 ACCURACY = 'table.board[data-name="accuracy"][data-dataset="avdigits"]'
-
-
-def browser_path() -> str:
-    """Return the browser's path, '' where there is none."""
-    names = [os.environ.get("MMLBENCH_BROWSER", ""), "chromium", "chromium-browser", "google-chrome"]
-    return next((found for name in names if name and (found := shutil.which(name))), "")
 
 
 @pytest.fixture(scope="module")
@@ -50,13 +38,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (pip install .[browser])")
-    if not browser_path():
-        pytest.skip("no Chromium on this machine")
-    with api.sync_playwright() as started:
-        found = started.chromium.launch(executable_path=browser_path(), args=FLAGS)
+    with started_browser() as found:
         yield found
-        found.close()
 
 
 class Visit:

@@ -68,9 +68,10 @@ def rendered(folder: Path) -> dict[str, str]:
         # The rows as the statistics made them are checked by value elsewhere; the plan is no table.
         if path.suffix != ".json" and not path.stem.endswith("_rows"):
             found[f"tables/{path.name}"] = path.read_text()
-    page = PageText()
-    page.feed((results / "leaderboard.html").read_text())
-    found["leaderboard.html.txt"] = page.text
+    for name in ("leaderboard.html", "answer.html"):
+        page = PageText()
+        page.feed((results / name).read_text())
+        found[f"{name}.txt"] = page.text
     console = Console(width=120, record=True, color_system=None, file=(folder / "terminal").open("w"))
     show(results, console, measures=True)
     found["terminal.txt"] = console.export_text().replace(str(results), "results")

@@ -92,6 +92,8 @@ def test_a_nasty_label_is_escaped_everywhere(tmp_path: Path) -> None:
     for raw in ("<script>alert", "<img src=x", "<i>a", "onerror=alert(1)>"):
         assert raw not in page
     assert page.count("<script>") == page.count("</script>") == 2
+    answer = (tmp_path / "answer.html").read_text(encoding="utf-8")
+    assert "script>" not in answer and NASTY in html.unescape(answer.replace("<wbr>", ""))
     assert "&lt;script&gt;alert(" in page and NASTY in html.unescape(page)
     assert not re.search(r"""<(link|img|iframe|form|script)[^>]*(http|//)|@import|url\(["']?http""", page)
     assert len(page.encode()) < 2_000_000
