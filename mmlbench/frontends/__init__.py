@@ -1,5 +1,4 @@
-"""Front ends: how datasets turn raw files, or random numbers, into arrays; over half of the files serve one dataset.
+"""Front ends: how several datasets turn raw files, or random numbers, into arrays; what one alone uses lies with it.
 
-They lie in the package, not beside the datasets, because each file of `datasets/` is one dataset. A run's code counts
-them: an edit here makes the caches of the datasets that import the file stale, and no others.
+A run's code counts them: an edit here makes the caches of the datasets that import the file stale, and no others.
 """

@@ -180,7 +180,7 @@ def test_a_run_that_reuses_another_follows_it(tiny, tmp_path, capsys):
 def test_a_folder_of_raw_files_that_is_not_there_or_damaged(tmp_path, capsys):
     line = refused(capsys, "prepare", "avdigits", "--cache", tmp_path, "--raw", tmp_path / "none")
     assert "none does not exist. Correct --raw" in line
-    raw = Path(shutil.copytree(ROOT / "datasets" / "fsdd", tmp_path / "raw"))
+    raw = Path(shutil.copytree(ROOT / "datasets" / "avdigits" / "fsdd", tmp_path / "raw"))
     os.truncate(raw / "theo.flac", 5000)
     (raw / "lucas.flac").unlink()
     line = refused(capsys, "prepare", "avdigits", "--cache", tmp_path / "cache", "--raw", raw)

@@ -13,8 +13,9 @@ import soundfile
 
 import mmlbench.datasets
 from mmlbench import registry
+from mmlbench.datasets.avdigits import audio, images, pairing
 from mmlbench.errors import DataError
-from mmlbench.frontends import audio, bayes, images, pairing
+from mmlbench.frontends import bayes
 from mmlbench.prepare import cache
 from mmlbench.prepare import checksums as raw
 from mmlbench.storage.hashing import file_digest

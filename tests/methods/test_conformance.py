@@ -1,6 +1,6 @@
 """One suite for every registered method and dataset: a complete run folder as docs/run-folder.md has it.
 
-A new file in `methods/` or `datasets/` is tested here without a line of its own.
+A new file or folder in `methods/` or `datasets/` is tested here without a line of its own.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from shipped import DATASETS, METHODS
 
 from mmlbench.api.making import ensure_cache, make_run
 from mmlbench.cli import main
@@ -21,8 +22,6 @@ from mmlbench.testing import PLUGINS, takes
 from mmlbench.testing.conformance import Outcome, check_method, check_run
 
 ROOT = Path(__file__).resolve().parents[2]
-METHODS = sorted(path.stem for path in (ROOT / "methods").glob("[!_]*.py"))
-DATASETS = sorted(path.stem for path in (ROOT / "datasets").glob("[!_]*.py"))
 PLUGGED = ["alternating", "reinit", "missing_history", "middle", "pair"]
 FOLDER = ROOT / "tests" / "plugins"
 PARTS = ("train", "val", "test")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from shipped import METHODS
 from torch import Tensor
 
 from mmlbench.method import Batch, Method
@@ -25,7 +26,6 @@ from mmlbench.train.data import PartData
 from mmlbench.train.loop import Trainer
 
 ROOT = Path(__file__).resolve().parents[2]
-METHODS = sorted(path.stem for path in (ROOT / "methods").glob("[!_]*.py"))
 PLUGGED = ["alternating", "reinit", "missing_history"]
 EPOCHS = 2
 CPU = torch.device("cpu")

@@ -93,7 +93,7 @@ def test_fetch_names_the_mirror(capsys):
 
 
 def test_known_faults_name_clips_of_the_lists():
-    lists = (Path(__file__).parents[2] / "datasets" / "lists" / "cremad").glob("t*.csv")
+    lists = (Path(__file__).parents[2] / "datasets" / "cremad" / "lists").glob("t*.csv")
     listed = {line.split(",")[0] for path in lists for line in path.read_text().split()}
     known = load_index().load("dataset", "cremad").known_faults
     assert len(known) == 4 and {one.id for one in known} <= listed

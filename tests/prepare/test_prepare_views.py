@@ -18,8 +18,8 @@ import pytest
 from mmlbench.audit import KNOWN
 from mmlbench.cli import main
 from mmlbench.dataset import Split
+from mmlbench.datasets.modelnet40 import objects
 from mmlbench.decode import flow
-from mmlbench.frontends import objects
 from mmlbench.prepare.cache import Cache
 from mmlbench.prepare.official_lists import Known
 from mmlbench.registry.index import load_index

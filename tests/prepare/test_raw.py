@@ -191,7 +191,7 @@ def test_a_comma_in_a_cell_is_no_delimiter(tmp_path):
 
 
 def test_the_official_list_is_known_in_any_dress(tmp_path):
-    shipped = lists.Path(__file__).parents[2] / "datasets" / "lists" / "cremad" / "test.csv"
+    shipped = lists.Path(__file__).parents[2] / "datasets" / "cremad" / "lists" / "test.csv"
     known = "14866c99301fd56fb4a16f8a7048a8a6372a47069aee9f216443bc718be45f1f"
     data = shipped.read_bytes()
     text = data.decode()

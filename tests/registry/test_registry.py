@@ -257,13 +257,13 @@ def test_a_name_registered_twice_names_both_files(plugin_folder, capsys):
 def test_a_plugin_that_takes_a_shipped_name_names_both_files(plugin_folder, capsys):
     path = dataset(plugin_folder, "mine", "avdigits")
     line = refused(capsys, "prepare", "avdigits", "--plugins", str(plugin_folder))
-    assert str(path) in line and str(ROOT / "datasets" / "avdigits.py") in line
+    assert str(path) in line and str(ROOT / "datasets" / "avdigits" / "__init__.py") in line
 
 
 def test_a_broken_file_does_not_hide_a_whole_one_of_its_name(plugin_folder):
-    (plugin_folder / "avdigits.py").write_text("raise ValueError\n")
+    (plugin_folder / "gabor_tones.py").write_text("raise ValueError\n")
     index.use_plugins([plugin_folder])
-    assert index.load_index().find("dataset", "avdigits").path == str(ROOT / "datasets" / "avdigits.py")
+    assert index.load_index().find("dataset", "gabor_tones").path == str(ROOT / "datasets" / "gabor_tones.py")
 
 
 def test_an_unknown_name_gets_the_nearest_ones(capsys):
@@ -343,10 +343,11 @@ def test_a_second_import_name_is_an_error_that_says_so(monkeypatch):
                 del sys.modules[name]
 
 
-def test_the_second_name_is_seen_in_a_fresh_process_too():
-    code = "import sys; sys.path.insert(0, sys.argv[1]); import datasets.gabor_tones"
+@pytest.mark.parametrize("name", ["gabor_tones", "avdigits"])  # a file, and a folder
+def test_the_second_name_is_seen_in_a_fresh_process_too(name):
+    code = f"import sys; sys.path.insert(0, sys.argv[1]); import datasets.{name}"
     done = subprocess.run([sys.executable, "-c", code, str(ROOT)], capture_output=True, text=True, check=False)
-    assert "second name of 'mmlbench.datasets.gabor_tones'" in done.stderr
+    assert f"second name of 'mmlbench.datasets.{name}'" in done.stderr
 
 
 @pytest.fixture

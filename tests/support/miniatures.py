@@ -7,9 +7,8 @@ from pathlib import Path
 
 import mini_av
 import mini_views
-from bad_input import ROOT
+from shipped import METHODS
 
-METHODS = sorted(path.stem for path in (ROOT / "methods").glob("[!_]*.py"))
 Raw = Callable[[Path], tuple[Path, Path]]
 
 

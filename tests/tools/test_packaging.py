@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
+from shipped import DATASETS, METHODS
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -114,7 +115,8 @@ def test_wheel_holds_what_the_checkout_holds(wheel: Path) -> None:
     assert names == expected
     assert "mmlbench/py.typed" in names
     assert "mmlbench/methods/joint.py" in names
-    assert any(name.startswith("mmlbench/datasets/fsdd/") and name.endswith(".flac") for name in names)
+    assert {"mmlbench/datasets/gabor_tones.py", "mmlbench/datasets/avdigits/__init__.py"} <= names
+    assert any(name.startswith("mmlbench/datasets/avdigits/fsdd/") and name.endswith(".flac") for name in names)
 
 
 def test_other_datasets_package_is_untouched(installed: tuple[str, Path], tmp_path: Path) -> None:
@@ -136,14 +138,8 @@ def test_probe_sees_a_package_that_shadows(wheel_bin: Path, tmp_path: Path) -> N
 def test_list_and_describe(installed: tuple[str, Path], tmp_path: Path) -> None:
     folder = installed[1]
     out = succeed([str(folder / "mmlbench"), "list"], tmp_path, MMLBENCH_INDEX=str(tmp_path))
-    stems = {
-        path.stem
-        for kind in ("methods", "datasets")
-        for path in (ROOT / kind).glob("*.py")
-        if not path.stem.startswith("_")
-    }
-    assert stems
-    assert stems <= listed(out)
+    assert {"gabor_tones", "avdigits"} <= set(DATASETS)  # a file, and a folder
+    assert {*METHODS, *DATASETS} <= listed(out) and "FAILS" not in out
     described = succeed([str(folder / "mmlbench"), "describe", "joint"], tmp_path, MMLBENCH_INDEX=str(tmp_path))
     assert "joint" in described
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from shipped import METHODS
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmlbench.analysis.costs import train_flops_of
@@ -21,7 +22,6 @@ from mmlbench.train.flops import BLOCK, FlopMeter
 from mmlbench.train.loop import Trainer, check_schedule
 
 ROOT = Path(__file__).resolve().parents[2]
-METHODS = sorted(path.stem for path in (ROOT / "methods").glob("[!_]*.py"))
 FOLDER = ROOT / "tests" / "plugins"
 HEAVY = '''
 import torch

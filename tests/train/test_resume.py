@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from shipped import METHODS as OURS
 from warm import Command, Warm
 
 from mmlbench.prepare.cache import Cache
@@ -30,7 +31,6 @@ from mmlbench.train.loop import Trainer
 from mmlbench.train.runner import Runner
 
 ROOT = Path(__file__).resolve().parents[2]
-OURS = sorted(path.stem for path in (ROOT / "methods").glob("[!_]*.py"))
 #: One of each kind that `make test` kills after every step; the others are slow.
 QUICK = ["joint", "ogm_ge", "di_mml"]
 #: Out-of-tree methods; `careless` draws from the process's generators and from both hooks.

@@ -11,12 +11,13 @@ from mmlbench import CacheWriter, DataError, Download, Listed, Sample, Split, bo
 from mmlbench.frontends import lists
 from mmlbench.frontends.clips import AUDIO, STORED, ClipDataset, ClipParams, decode_clip, modalities, open_raw
 from mmlbench.frontends.divide import hold_out
-from mmlbench.frontends.scattered import Scattered
 from mmlbench.prepare.declared_counts import check_counts
 from mmlbench.prepare.items import fill
 from mmlbench.prepare.task import Item
 
-LISTS = Path(__file__).resolve().parent / "lists" / "kinetics_sounds"
+from .scattered import Scattered
+
+LISTS = Path(__file__).resolve().parent / "lists"
 SHA256 = {
     "my_train.txt": "e75bb596c30bf839adb3c2dc73b4a4617add66b36c2f416f96ac2e56a251751f",
     "my_test.txt": "3bb1fee2c9d30919cec6887a3e2fa27b7936cc3f46dff447d85ea21892a80a58",
@@ -64,7 +65,7 @@ class KineticsSounds(ClipDataset):
     }
     licence = "annotations CC BY 4.0; videos from YouTube, each under its own terms"
     citation = "R. Arandjelovic and A. Zisserman, Look, Listen and Learn, ICCV 2017; W. Kay et al., arXiv:1705.06950"
-    origin = "YouTube, by the ids of the shipped lists (datasets/lists/kinetics_sounds)"
+    origin = "YouTube, by the ids of the shipped lists (datasets/kinetics_sounds/lists)"
     needs_raw = True
     downloads = (Download("clips", "https://www.youtube.com", how=HOW, licence="each video's own", also=(ANY,)),)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from ..system import compat
+from mmlbench.system import compat
 
 
 @dataclass(frozen=True)

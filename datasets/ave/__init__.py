@@ -11,10 +11,11 @@ from mmlbench.decode import video
 from mmlbench.decode.fault import FaultKind
 from mmlbench.frontends import clips, lists
 from mmlbench.frontends.clips import AUDIO, STORED, ClipDataset, ClipParams, folder_with, modalities, open_raw
-from mmlbench.frontends.events import Event, clean, read_events
 from mmlbench.prepare.declared_counts import check_counts
 from mmlbench.prepare.items import fill
 from mmlbench.prepare.task import Item
+
+from .events import Event, clean, read_events
 
 SHA256 = {
     "trainSet.txt": "ade6c2fafeb92e98793a8cd4588f792488bd4eae7dd64ac9e78e58f3ce5fd2d8",

@@ -23,7 +23,7 @@ from mmlbench.prepare.file_checks import spelt
 from mmlbench.prepare.items import fill
 from mmlbench.prepare.task import Item
 
-LISTS = Path(__file__).resolve().parent / "lists" / "cremad"
+LISTS = Path(__file__).resolve().parent / "lists"
 SHA256 = {
     "train.csv": "68d0d3fd253830328fc92c68f3cf2e215db8c5b86757ad9c5112d2c76ba68bde",
     "test.csv": "14866c99301fd56fb4a16f8a7048a8a6372a47069aee9f216443bc718be45f1f",
@@ -58,7 +58,7 @@ class CremaD(ClipDataset):
 
     Splits: `official` has all 91 actors in both parts; `speaker` has none in two. Clips whose files are missing are
     skipped by every published loader; here they stop `prepare`.
-    Source: Cao et al., IEEE Trans. Affective Computing 2014; Open Database License. Lists: datasets/lists/LICENSE.md.
+    Source: Cao et al., IEEE Trans. Affective Computing 2014; Open Database License. Lists: datasets/cremad/lists.
     """
 
     class Params(ClipParams):

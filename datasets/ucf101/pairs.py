@@ -9,14 +9,13 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from ..dataset import Sample
-from ..decode import video
-from ..decode.fault import Fault
-from ..decode.flow import cover, fitted, grey, rescaled, to_bytes, tvl1
-from ..decode.image import read_image
-from ..errors import DataError
-from ..prepare.file_checks import spelt
-from . import lists
+from mmlbench import DataError, Sample
+from mmlbench.decode import video
+from mmlbench.decode.fault import Fault
+from mmlbench.decode.flow import cover, fitted, grey, rescaled, to_bytes, tvl1
+from mmlbench.decode.image import read_image
+from mmlbench.frontends import lists
+from mmlbench.prepare.file_checks import spelt
 
 #: Seed that the released loaders set before every draw, so that a clip's length alone decides.
 SEED = 999

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError
-from ..system import compat
+from mmlbench import DataError
+from mmlbench.system import compat
 
 #: Root mean square to which a recording is brought before noise is added.
 LEVEL = 0.1

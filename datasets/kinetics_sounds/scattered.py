@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..errors import DataError
-from ..prepare.task import Item
-from .clips import PICTURES, frame_files
+from mmlbench import DataError
+from mmlbench.frontends.clips import PICTURES, frame_files
+from mmlbench.prepare.task import Item
 
 VIDEOS = (".mp4", ".mkv", ".webm", ".avi")
 #: (id of a video, first second of the clip).

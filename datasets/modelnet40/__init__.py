@@ -10,11 +10,13 @@ from mmlbench import CacheWriter, Dataset, DatasetParams, Download, Listed, Moda
 from mmlbench.decode.fault import Fault
 from mmlbench.decode.image import read_image, square
 from mmlbench.decode.meshes import VIEWS, read_off, render
-from mmlbench.frontends import lists, objects
+from mmlbench.frontends import lists
 from mmlbench.frontends.clips import open_raw
 from mmlbench.prepare.declared_counts import check_counts
 from mmlbench.prepare.items import fill
 from mmlbench.prepare.task import PIXELS, Item
+
+from . import objects
 
 MESHES, SHADED = "ModelNet40", "modelnet40_images_new_12x"
 SHA256 = {

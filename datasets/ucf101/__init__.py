@@ -20,11 +20,13 @@ from mmlbench import (
     register,
 )
 from mmlbench.decode.flow import OFFSET, SCALE
-from mmlbench.frontends import lists, pairs
+from mmlbench.frontends import lists
 from mmlbench.frontends.clips import folder_with, open_raw
 from mmlbench.prepare.declared_counts import check_counts
 from mmlbench.prepare.items import fill
 from mmlbench.prepare.task import PIXELS, Item, Stored
+
+from . import pairs
 
 VIDEOS, LISTS = "UCF-101", "ucfTrainTestlist"
 PUBLISHED = FRAMES, FLOW = "jpegs_256", "tvl1_flow"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ..errors import DataError, nearest
+from mmlbench.errors import DataError, nearest
 
 
 class Event(NamedTuple):

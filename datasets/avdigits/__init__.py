@@ -10,13 +10,14 @@ from typing import NamedTuple
 import numpy as np
 
 from mmlbench import CacheWriter, Dataset, Modality, Sample, Split, register
-from mmlbench.frontends.audio import AudioRecipe, coloured_noise, log_mel, place, read_audio
-from mmlbench.frontends.images import PictureRecipe, render
-from mmlbench.frontends.pairing import in_turn, stratified_pools
 from mmlbench.prepare.checksums import check_files, read_sums
 
+from .audio import AudioRecipe, coloured_noise, log_mel, place, read_audio
+from .images import PictureRecipe, render
+from .pairing import in_turn, stratified_pools
+
 FOLDER = Path(__file__).resolve().parent / "fsdd"
-FIX = "Restore the shipped files with `git checkout -- datasets/fsdd`, or install the package again"
+FIX = "Restore the shipped files with `git checkout -- datasets/avdigits/fsdd`, or install the package again"
 CLASSES = 10
 TEST_SPEAKERS = ("george", "lucas")
 RECIPE = AudioRecipe(8000, n_fft=256, win_length=200, hop_length=160, n_mels=32, f_min=60, f_max=3900, frames=48)
@@ -106,7 +107,7 @@ class AVDigits(Dataset):
     Bayes accuracies are not known. Whom it favours: pairs are made at random within a class, so the modalities are
     independent given the class; detached training and ensembles can reach the Bayes rule, and an instance-level
     contrast has nothing to find. Measured: docs/results.md.
-    Source: Free Spoken Digit Dataset, CC BY-SA 4.0 (datasets/fsdd/LICENSE.md); Optical Recognition of
+    Source: Free Spoken Digit Dataset, CC BY-SA 4.0 (datasets/avdigits/fsdd/LICENSE.md); Optical Recognition of
     Handwritten Digits, UCI, CC BY 4.0, as shipped in scikit-learn.
     """
 
@@ -127,7 +128,7 @@ class AVDigits(Dataset):
     licence = "speech CC BY-SA 4.0, pictures CC BY 4.0"
     citation = ("Z. Jackson et al., Free Spoken Digit Dataset, doi:10.5281/zenodo.1342401; E. Alpaydin and C. "
                 "Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998, doi:10.24432/C50P49")  # fmt: skip
-    origin = "shipped: datasets/fsdd (commit 26eb9aa of Jakobovski/free-spoken-digit-dataset) and scikit-learn"
+    origin = "shipped: datasets/avdigits/fsdd (Jakobovski/free-spoken-digit-dataset, commit 26eb9aa); scikit-learn"
 
     def prepare(self, raw: Path | None, out: CacheWriter) -> None:
         """Check and decode the recordings, render the pictures, pair them.

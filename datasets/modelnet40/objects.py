@@ -6,9 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
-from ..dataset import Sample
-from ..errors import DataError
-from .divide import hold_out_exactly
+from mmlbench import DataError, Sample
+from mmlbench.frontends.divide import hold_out_exactly
 
 #: Object -> (class, part), in the order of class and object.
 Objects = dict[str, tuple[str, str]]
