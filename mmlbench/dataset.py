@@ -55,16 +55,34 @@ class Modality:
 
 
 @dataclass(frozen=True)
+class KnownLists:
+    """What is known of the published lists of a split. Where lists of these hashes are read, the figures are checked.
+
+    A figure that differs then is a fault of the reader, not of the data: the list is what it always was.
+
+    Args:
+        files: name -> SHA-256 of the lists as they are published.
+        figures: name -> count, as `mmlbench.prepare.list_counts` has them: 'ids/train+test' are the ids that lie in
+            both parts, 'torn/train' those with several labels. What is not named is not checked.
+    """
+
+    files: Mapping[str, str]
+    figures: Mapping[str, int]
+
+
+@dataclass(frozen=True)
 class Split:
     """How samples are divided: expected counts per part, and the name of the group a sample belongs to.
 
-    `exact` is False where the counts hang on lists that are not shipped: they are then approximate.
+    `exact` is False where the counts hang on lists that are not shipped: they are then approximate. `known` is what
+    is known of the published lists, None where there are none.
     """
 
     doc: str
     counts: Mapping[str, int]
     group: str | None = None
     exact: bool = True
+    known: KnownLists | None = None
 
 
 @dataclass(frozen=True)

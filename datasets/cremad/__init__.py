@@ -6,7 +6,18 @@ from pathlib import Path
 
 import numpy as np
 
-from mmlbench import CacheWriter, DataError, Download, KnownFault, Listed, Sample, Split, bounded, register
+from mmlbench import (
+    CacheWriter,
+    DataError,
+    Download,
+    KnownFault,
+    KnownLists,
+    Listed,
+    Sample,
+    Split,
+    bounded,
+    register,
+)
 from mmlbench.frontends import lists
 from mmlbench.frontends.clips import (
     STORED,
@@ -28,6 +39,8 @@ SHA256 = {
     "train.csv": "68d0d3fd253830328fc92c68f3cf2e215db8c5b86757ad9c5112d2c76ba68bde",
     "test.csv": "14866c99301fd56fb4a16f8a7048a8a6372a47069aee9f216443bc718be45f1f",
 }
+#: All 91 actors are in train and in test.
+FIGURES = {"rows/train": 6698, "rows/test": 744, "ids/train+test": 0, "groups/test": 91, "groups/train+test": 91}
 VALIDATION = {"validation.txt": "7e79b68d6606bd43009fb8495ddb174bf58a14d91f0dd4e5daca001cb48642b3"}
 LABELS = ("NEU", "HAP", "SAD", "FEA", "DIS", "ANG")  # OGM-GE's order
 FLASH, WAV, FRAMES = "VideoFlash", "AudioWAV", "Image-01-FPS"
@@ -69,7 +82,12 @@ class CremaD(ClipDataset):
     modalities = modalities(Params(), ASPECT)  # type: ignore[call-arg]
     class_names = ("neutral", "happy", "sad", "fear", "disgust", "anger")
     splits = {
-        "official": Split("clips at random: every actor is in both parts", {"train": 6698, "test": 744}, "actor"),
+        "official": Split(
+            "clips at random: every actor is in both parts",
+            {"train": 6698, "test": 744},
+            "actor",
+            known=KnownLists(SHA256, FIGURES),
+        ),
         "official_val": Split(
             "official, with the validation clips of Diagnosing & Re-learning",
             {"train": 5954, "val": 744, "test": 744},

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmlbench import CacheWriter, DataError, Download, Listed, Sample, Split, bounded, choice, register
+from mmlbench import CacheWriter, DataError, Download, KnownLists, Listed, Sample, Split, bounded, choice, register
 from mmlbench.frontends import lists
 from mmlbench.frontends.clips import AUDIO, STORED, ClipDataset, ClipParams, decode_clip, modalities, open_raw
 from mmlbench.frontends.divide import hold_out
@@ -22,6 +22,7 @@ SHA256 = {
     "my_train.txt": "e75bb596c30bf839adb3c2dc73b4a4617add66b36c2f416f96ac2e56a251751f",
     "my_test.txt": "3bb1fee2c9d30919cec6887a3e2fa27b7936cc3f46dff447d85ea21892a80a58",
 }
+FIGURES = {"rows/train": 14799, "rows/test": 2597, "ids/train+test": 0, "groups/train+test": 0}
 CLASSES, ASPECT = 31, 16 / 9
 #: YouTube's id, the first second, perhaps the last: `<id>_<start>` and `<id>_000012_000022` name the same clip.
 CLIP = re.compile(r"(.{11})_(\d+)(?:_(\d+))?")
@@ -60,7 +61,7 @@ class KineticsSounds(ClipDataset):
     modalities = modalities(Params(), ASPECT)  # type: ignore[call-arg]
     class_names = tuple(f"class {k:02d}" for k in range(CLASSES))
     splits = {
-        "ogm": Split("OGM-GE's lists", {"train": 14799, "test": 2597}),
+        "ogm": Split("OGM-GE's lists", {"train": 14799, "test": 2597}, known=KnownLists(SHA256, FIGURES)),
         "ogm_val": Split("OGM-GE's lists, a tenth of train held out", {"train": 13320, "val": 1479, "test": 2597}),
     }
     licence = "annotations CC BY 4.0; videos from YouTube, each under its own terms"

@@ -6,7 +6,18 @@ from pathlib import Path
 
 import numpy as np
 
-from mmlbench import CacheWriter, Dataset, DatasetParams, Download, Listed, Modality, Split, bounded, register
+from mmlbench import (
+    CacheWriter,
+    Dataset,
+    DatasetParams,
+    Download,
+    KnownLists,
+    Listed,
+    Modality,
+    Split,
+    bounded,
+    register,
+)
 from mmlbench.decode.fault import Fault
 from mmlbench.decode.image import read_image, square
 from mmlbench.decode.meshes import VIEWS, read_off, render
@@ -23,6 +34,7 @@ SHA256 = {
     "train.txt": "69587fcf810d20207069301edded878c4f682e1b8f0eb96ee08e21029f0ab9e4",
     "test.txt": "31d9eeae282eecbb628c0d0849479111416cf99a5bc685c69e984ed9da54aab8",
 }
+FIGURES = {"rows/train": 9843, "rows/test": 2468, "ids/train+test": 0}
 #: Objects of each class in train and in test, numbered from 1 through both; the lists of these hashes follow.
 COUNTS = """
 airplane:626+100 bathtub:106+50 bed:515+100 bench:173+20 bookshelf:572+100 bottle:335+100 bowl:64+20 car:197+100
@@ -64,7 +76,9 @@ class ModelNet40(Dataset):
     modalities = (Modality("front", (1, 224, 224), "image"), Modality("rear", (1, 224, 224), "image"))
     class_names = tuple(CLASSES)
     splits = {
-        "official": Split("the folders train and test", {"train": 9843, "test": 2468}),
+        "official": Split(
+            "the folders train and test", {"train": 9843, "test": 2468}, known=KnownLists(SHA256, FIGURES)
+        ),
         "official_val": Split(
             "official, a tenth of train held out by class",
             {"train": 9843 - VALIDATION, "val": VALIDATION, "test": 2468},

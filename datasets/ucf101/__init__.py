@@ -12,6 +12,7 @@ from mmlbench import (
     Dataset,
     DatasetParams,
     Download,
+    KnownLists,
     Listed,
     Modality,
     Split,
@@ -31,6 +32,7 @@ from . import pairs
 VIDEOS, LISTS = "UCF-101", "ucfTrainTestlist"
 PUBLISHED = FRAMES, FLOW = "jpegs_256", "tvl1_flow"
 SHA256 = {"trainlist01.txt": "33d2631d62e2bb17f4d31a67bdb446ae5ef31c04e72ce22a1256625527223ff1"}
+FIGURES = {"rows/train": 9537, "rows/test": 3783, "ids/train+test": 0, "groups/train+test": 0}
 #: Of testlist01.txt with the label column that DI-MML's testlist001.txt has.
 LABELLED = "d66e57a2dea42514dec5bec8697401915a3f415d3331950f51420c942a980ded"
 STORED = {"flow": Stored("uint8", SCALE, OFFSET), "rgb": PIXELS}
@@ -80,7 +82,7 @@ class UCF101(Dataset):
     )
     class_names = tuple(CLASSES)
     splits = {
-        "split1": Split("official", {"train": 9537, "test": 3783}, "scene"),
+        "split1": Split("official", {"train": 9537, "test": 3783}, "scene", known=KnownLists(SHA256, FIGURES)),
         "split1_val": Split("split1, groups g22-g25 held out", {"train": 7430, "val": 2107, "test": 3783}, "scene"),
         "split2": Split("official", {"train": 9586, "test": 3734}, "scene"),
         "split3": Split("official", {"train": 9624, "test": 3696}, "scene"),

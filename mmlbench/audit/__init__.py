@@ -14,7 +14,7 @@ from ..dataset import PARTS, Sample
 from ..errors import DataError
 from ..prepare.cache import Cache
 from ..prepare.list_counts import list_counts
-from ..prepare.official_lists import KNOWN, check_known, is_official
+from ..prepare.official_lists import check_known, is_official
 from ..storage.atomic import read_json, write_json
 from ..storage.hashing import digest, file_digest
 from .content import audit_content, frame_findings, groups_of
@@ -23,7 +23,6 @@ from .lists import audit_lists
 
 __all__ = [
     "COLUMNS",
-    "KNOWN",
     "LEVELS",
     "Finding",
     "audit_cache",

@@ -8,7 +8,7 @@ import io
 import sys
 from pathlib import Path
 
-from ..audit import KNOWN, Finding, audit_lists, audited, check_known, groups_of, is_official, to_csv
+from ..audit import Finding, audit_lists, audited, check_known, groups_of, is_official, to_csv
 from ..dataset import Dataset, Listed
 from ..errors import ConfigError, DataError, nearest
 from ..params import check
@@ -92,8 +92,8 @@ def _of_lists(
         if lists is None:
             log(f"{entry.name} / {split}: its lists are not at hand, left out")
             continue
-        official = check_known(f"{entry.name}/{split}", lists.samples, lists.hashes)
-        known = official or any(is_official(key, lists.hashes) for key in KNOWN if key.startswith(f"{entry.name}/"))
+        official = check_known(kind.splits[split].known, lists.samples, lists.hashes, entry.name, split)
+        known = official or any(is_official(one.known, lists.hashes) for one in kind.splits.values())
         origin = "the official lists" if official else "made of the official lists" if known else "other lists"
         log(f"{entry.name} / {split}: {origin}")
         found[split] = audit_lists(lists.samples, kind.class_names, group)

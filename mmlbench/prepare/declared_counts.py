@@ -23,10 +23,11 @@ def check_counts(out: CacheWriter, splits: Mapping[str, Sequence[Sample]], where
     if "other_lists" in out.raw:
         return
     for split, samples in splits.items():
+        declared_split = out.dataset.splits[split]
         named = {part: sum(sample.part == part for sample in samples) for part in PARTS}
-        declared = {part: out.dataset.splits[split].counts.get(part, 0) for part in PARTS}
-        if named != declared and out.dataset.splits[split].exact:
+        declared = {part: declared_split.counts.get(part, 0) for part in PARTS}
+        if named != declared and declared_split.exact:
             counts = (" ".join(f"{n} {part}" for part, n in found.items() if n) for found in (named, declared))
             what = f"{out.dataset.name}/{split}: {where} names {' instead of '.join(counts)}"
             raise DataError(what, "Fetch and unpack it whole; what is left out on purpose goes to --allow-missing")
-        check_known(f"{out.dataset.name}/{split}", samples, out.raw.get("lists", {}))
+        check_known(declared_split.known, samples, out.raw.get("lists", {}), out.dataset.name, split)

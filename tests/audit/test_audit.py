@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,6 @@ from planted_findings import CLASSES, by_id, planted_cache
 
 from mmlbench.analysis.audit import AuditText, audit_text, read_audit
 from mmlbench.audit import (
-    KNOWN,
     Finding,
     audit_cache,
     audit_lists,
@@ -27,7 +27,7 @@ from mmlbench.audit import (
 )
 from mmlbench.audit.content import downsample
 from mmlbench.cli import main
-from mmlbench.dataset import CacheWriter, Dataset, Modality, Sample, Split
+from mmlbench.dataset import CacheWriter, Dataset, KnownLists, Modality, Sample, Split
 from mmlbench.errors import DataError
 from mmlbench.prepare.cache import Cache
 from mmlbench.registry.index import load_index
@@ -224,14 +224,24 @@ def ave_like() -> list[Sample]:
     return train + val + test
 
 
+def known_of(name: str) -> dict[str, KnownLists]:
+    """Return split -> what is known of its official lists."""
+    kind: Any = load_index().load("dataset", name)
+    return {split: facts.known for split, facts in kind.splits.items() if facts.known is not None}
+
+
 def test_aves_figures_are_asserted_for_the_official_lists_only() -> None:
-    hashes = KNOWN["ave/official"].files
-    assert check_known("ave/official", ave_like(), hashes)
-    assert check_known("ave/official", ave_like(), {f"Annotations/{n.upper()}": h for n, h in hashes.items()})
-    assert not check_known("ave/official", ave_like()[1:], {**hashes, "testSet.txt": "0" * 64})
-    with pytest.raises(DataError, match="torn/train is 26 instead of 27"):
+    known = known_of("ave")["official"]
+
+    def check(samples: list[Sample], hashes: Mapping[str, str]) -> bool:
+        return check_known(known, samples, hashes, "ave", "official")
+
+    assert check(ave_like(), known.files)
+    assert check(ave_like(), {f"Annotations/{n.upper()}": h for n, h in known.files.items()})
+    assert not check(ave_like()[1:], {**known.files, "testSet.txt": "0" * 64})
+    with pytest.raises(DataError, match=r"ave/official: .*torn/train is 26 instead of 27"):
         fewer = [s for s in ave_like() if not (s.id == "t0" and s.label == 1)]
-        check_known("ave/official", [*fewer, Sample("t50", "train", 50 % 28, ())], hashes)
+        check([*fewer, Sample("t50", "train", 50 % 28, ())], known.files)
 
 
 def test_figures_of_two_parts() -> None:
@@ -240,9 +250,21 @@ def test_figures_of_two_parts() -> None:
     assert {name: found[name] for name in wanted} == wanted
 
 
-def test_hashes_are_of_the_right_length() -> None:
-    assert all(len(value) == 64 for known in KNOWN.values() for value in known.files.values())
-    assert not is_official("nothing/known", {})
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("ave", "official"),
+        ("cremad", "official"),
+        ("kinetics_sounds", "ogm"),
+        ("modelnet40", "official"),
+        ("ucf101", "split1"),
+    ],
+)
+def test_the_figures_of_a_dataset_lie_with_it(name: str, split: str) -> None:
+    known = known_of(name)
+    assert list(known) == [split] and {f"rows/{part}" for part in ("train", "test")} <= set(known[split].figures)
+    assert all(len(value) == 64 for value in known[split].files.values())
+    assert not is_official(known[split], {}) and not is_official(None, known[split].files)
 
 
 # ---- the command -------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,12 @@ import mini_views
 import pytest
 from bad_input import refused
 
-from mmlbench.audit import KNOWN
 from mmlbench.cli import main
-from mmlbench.dataset import Split
+from mmlbench.dataset import KnownLists, Split
 from mmlbench.frontends.lists import hashes
-from mmlbench.prepare import official_lists as known
 from mmlbench.prepare import source_check as seen
 from mmlbench.prepare.cache import Cache
-from mmlbench.prepare.official_lists import Known
+from mmlbench.prepare.list_counts import list_counts
 from mmlbench.registry.index import load_index
 
 SMALL = ["--dataset-set", "size=24", "--workers", "1"]
@@ -57,6 +56,12 @@ def official(monkeypatch: pytest.MonkeyPatch, name: str, folder: Path) -> Mappin
     return found
 
 
+def knows(monkeypatch: pytest.MonkeyPatch, name: str, known: KnownLists) -> None:
+    """Let this be what is known of a dataset's official lists."""
+    kind: Any = load_index().load("dataset", name)
+    monkeypatch.setitem(kind.splits, "official", replace(kind.splits["official"], known=known))
+
+
 def words(name: str, raw: Path, root: Path, *more: str) -> list[str]:
     return ["prepare", name, "--raw", str(raw), "--cache", str(root), *(FEW if name == "ucf101" else SMALL), *more]
 
@@ -66,7 +71,7 @@ def words(name: str, raw: Path, root: Path, *more: str) -> list[str]:
 def test_known_figures_are_asserted_however_the_lists_come(way, ave, tmp_path, monkeypatch, capsys):
     folder = ave.parent / "AVE_Dataset"
     files = official(monkeypatch, "ave", folder)
-    figures = known.list_counts(load_index().load("dataset", "ave")().listed(folder)["official"].samples)  # type: ignore[attr-defined]
+    figures = list_counts(load_index().load("dataset", "ave")().listed(folder)["official"].samples)  # type: ignore[attr-defined]
     more: list[str] = []
     if way.startswith("--lists"):
         (tmp_path / "lists").mkdir()
@@ -76,9 +81,9 @@ def test_known_figures_are_asserted_however_the_lists_come(way, ave, tmp_path, m
         more = ["--lists", str(tmp_path / "lists")]
     given = words("ave", ave if way == "the zip" else folder, tmp_path / "cache", *more)
     right = {"rows/train": figures["rows/train"], "torn/train": 1, "ids/train+test": 1}
-    monkeypatch.setitem(KNOWN, "ave/official", Known(files, right | {"torn/train": 27}))
+    knows(monkeypatch, "ave", KnownLists(files, right | {"torn/train": 27}))
     assert "the official ones, yet torn/train is 1 instead of 27" in refused(capsys, *given)
-    monkeypatch.setitem(KNOWN, "ave/official", Known(files, right))
+    knows(monkeypatch, "ave", KnownLists(files, right))
     assert main(given) == 0
     (cache,) = (tmp_path / "cache").glob("ave-*/")
     assert Cache.open(cache).notes == [] and Cache.open(cache).manifest["raw"]["lists"] == files
@@ -87,7 +92,7 @@ def test_known_figures_are_asserted_however_the_lists_come(way, ave, tmp_path, m
 def test_the_audit_knows_official_lists_in_any_dress(ave, tmp_path, monkeypatch, capsys):
     raw = shutil.copytree(ave.parent / "AVE_Dataset", tmp_path / "above" / "AVE")
     files = official(monkeypatch, "ave", raw)
-    monkeypatch.setitem(KNOWN, "ave/official", Known(files, {}))
+    knows(monkeypatch, "ave", KnownLists(files, {}))
     for name in files:
         (raw / name).write_bytes((raw / name).read_bytes().replace(b"\r\n", b"\n"))
     folders = ["--cache", str(tmp_path), "--results", str(tmp_path)]
@@ -100,7 +105,7 @@ def test_lists_in_the_folder_of_modelnet40_are_read_and_known(tmp_path, monkeypa
     for path in lists.iterdir():
         shutil.copy(path, raw / "ModelNet40")
     module = sys.modules[load_index().load("dataset", "modelnet40").__module__]
-    monkeypatch.setitem(KNOWN, "modelnet40/official", Known(hashes(lists, module.SHA256, {}), {}))
+    knows(monkeypatch, "modelnet40", KnownLists(hashes(lists, module.SHA256, {}), {}))
     folders = ["--cache", str(tmp_path), "--results", str(tmp_path)]
     assert main(["audit", "modelnet40", "--raw", str(raw), *folders]) == 0
     assert "modelnet40 / official: the official lists" in capsys.readouterr().err

@@ -15,13 +15,11 @@ import mini_views
 import numpy as np
 import pytest
 
-from mmlbench.audit import KNOWN
 from mmlbench.cli import main
-from mmlbench.dataset import Split
+from mmlbench.dataset import KnownLists, Split
 from mmlbench.datasets.modelnet40 import objects
 from mmlbench.decode import flow
 from mmlbench.prepare.cache import Cache
-from mmlbench.prepare.official_lists import Known
 from mmlbench.registry.index import load_index
 
 FEW = ["--dataset-set", "size=16", "--dataset-set", "frames=3", "--dataset-set", "rgb_frames=2"]
@@ -297,8 +295,8 @@ def small_counts(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(module, "OBJECTS", objects.numbered(" ".join(f"{c}:8+3" for c in mini_views.SOLIDS)))
     for split, counts in (("official", (24, 0, 9)), ("official_val", (18, 6, 9))):
         parts = dict(zip(("train", "val", "test"), counts, strict=True))
-        monkeypatch.setitem(kind.splits, split, Split("", {p: n for p, n in parts.items() if n}))
-    monkeypatch.setitem(KNOWN, "modelnet40/official", Known(module.SHA256, {"rows/train": 24}))
+        known = KnownLists(module.SHA256, {"rows/train": 24}) if split == "official" else None
+        monkeypatch.setitem(kind.splits, split, Split("", {p: n for p, n in parts.items() if n}, known=known))
     return module
 
 
