@@ -41,13 +41,15 @@ class Opening:
 
 def opening_html(result_set: ResultSet) -> Markup:
     """Return the answers of a study under its headline rule, the sheet for them included."""
+    answers = [_answer(result_set, group) for group in result_set.groups()]
     return render(
         "opening.html.j2",
         name=result_set.name,
         rule=result_set.rule_words(RULES),
         target=TARGET,
         variables=Markup(light_variables()),  # names and colours of our own
-        answers=[_answer(result_set, group) for group in result_set.groups()],
+        answers=answers,
+        ranked=any(line.best for answer in answers for line in answer.lines),
     )
 
 

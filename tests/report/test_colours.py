@@ -200,6 +200,9 @@ def test_with_one_seed_nothing_is_blue(studies: dict[int, Path]) -> None:
         1: False,
         3: True,
     }
+    answers = {seeds: (folder / "answer.html").read_text() for seeds, folder in studies.items()}
+    assert {seeds: 'class="best"' in text for seeds, text in answers.items()} == {1: False, 3: True}
+    assert {seeds: "Blue" in text for seeds, text in answers.items()} == {1: False, 3: True}
     assert {seeds: 'class="soft legend"' in text for seeds, text in pages.items()} == {1: False, 3: True}
     colours = [marks(rank)["color"] for rank in (RankRange(1, 5, 5, ranked=False), RankRange(1, 5, 5))]
     assert [colour == ROLES.best.light for colour in colours] == [False, True]
