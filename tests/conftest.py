@@ -13,6 +13,7 @@ Keyword arguments are those of `mmlbench.testing.tiny_spec`. Nothing that a test
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import zlib
 from collections.abc import Iterator
@@ -21,12 +22,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from warm_children import WarmChildren
 
 from mmlbench import plugins, registry
 from mmlbench import testing as tiny_tests
 from mmlbench.api.making import ensure_cache, make_run
 from mmlbench.registry import index
 from mmlbench.results.run_folder import RunFolder
+from mmlbench.study import plan_check
 from mmlbench.study.run_spec import RunSpec
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -111,6 +114,24 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyWorld:
     for name in ("tiny", "tiny3"):
         ensure_cache(name, {}, cache, known)
     return TinyWorld(cache)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def warm_children() -> Iterator[WarmChildren]:
+    """Let the children that describe plug-ins and try settings out be forks of a process that has torch."""
+    children = WarmChildren()
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (index, plan_check):
+            patch.setattr(module, "subprocess", children.module)
+        yield children
+    children.close()
+
+
+@pytest.fixture
+def real_children(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let these children be started as a user's are."""
+    for module in (index, plan_check):
+        monkeypatch.setattr(module, "subprocess", subprocess)
 
 
 @pytest.fixture

@@ -217,6 +217,7 @@ def test_null_bytes_are_an_error_of_either_kind(kind, plugin_folder, capsys, mon
     assert "Made for a test." in out
 
 
+@pytest.mark.usefixtures("real_children")
 def test_an_import_that_does_not_end_is_given_up(plugin_folder, capsys, monkeypatch):
     (plugin_folder / "slow.py").write_text("import time\ntime.sleep(60)\n")
     monkeypatch.setattr(index, "LIMIT_S", -9)  # 1 s for one file

@@ -296,9 +296,8 @@ def test_a_plug_in_folder_below_a_new_results_folder_or_cache_is_refused(tmp_pat
         use_plugins([made])
 
 
+@pytest.mark.usefixtures("real_children")
 @pytest.mark.slow
-
-
 def test_the_description_of_plug_ins_reads_nothing_of_the_present_folder(tmp_path: Path, monkeypatch) -> None:
     """`python -c` would take json.py from there."""
     (tmp_path / "json.py").write_bytes(evil(tmp_path / "flag", "json"))

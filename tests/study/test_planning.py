@@ -68,6 +68,7 @@ def error_of(config: dict[str, Any]) -> str:
     return str(caught.value)
 
 
+@pytest.mark.usefixtures("real_children")
 def test_a_modulation_with_nothing_to_modulate_is_refused(tiny, tmp_path, capsys):
     message = "ogm_ge modulates 4-D weights, and the encoder 'flat' of 'audio' has none"
     output = error_of(study(["joint", "ogm_ge"], [FOLDER], recipe_set={"encoder": "flat"}))
@@ -172,6 +173,7 @@ def test_what_was_tried_is_not_tried_again(monkeypatch, plugin_folder):
     assert asked == [1, 1, 1]
 
 
+@pytest.mark.usefixtures("real_children")
 @pytest.mark.slow
 def test_a_child_that_dies_stops_nobody(plugin_folder):
     code = "class Own(Joint):\n    def build(self):\n        import os\n        os._exit(3)\n"
