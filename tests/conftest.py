@@ -16,7 +16,7 @@ import os
 import subprocess
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from warm_children import WarmChildren
 from mmlbench import plugins, registry
 from mmlbench import testing as tiny_tests
 from mmlbench.api.making import ensure_cache, make_run
+from mmlbench.prepare.cache import Cache
 from mmlbench.registry import index
 from mmlbench.results.run_folder import RunFolder
 from mmlbench.study import plan_check
@@ -66,11 +67,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if part_of(item, int(parts)) == int(number)]
 
 
+def shared_folder(factory: pytest.TempPathFactory, name: str) -> Path:
+    """Return a folder that the workers of a session share."""
+    base = factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Keep the plug-in index of the tests apart from the user's; the workers of a session share one."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "index"
+    folder = shared_folder(tmp_path_factory, "index")
     before = os.environ.get("MMLBENCH_INDEX")
     os.environ["MMLBENCH_INDEX"] = str(folder)
     yield folder
@@ -132,6 +138,13 @@ def real_children(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let these children be started as a user's are."""
     for module in (index, plan_check):
         monkeypatch.setattr(module, "subprocess", subprocess)
+
+
+@pytest.fixture(scope="session")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Cache]:
+    """Return a function that prepares a shipped dataset unless a test has done so, and opens it (for reading)."""
+    root = shared_folder(tmp_path_factory, "embedded")
+    return lambda name: ensure_cache(name, {}, root, index.load_index())
 
 
 @pytest.fixture

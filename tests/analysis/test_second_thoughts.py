@@ -6,6 +6,7 @@ from pathlib import Path
 
 import fake_runs
 import pytest
+from fake_runs import small
 from rich.console import Console
 
 from mmlbench.errors import RunError
@@ -66,8 +67,9 @@ def test_an_error_of_the_config_names_the_file(tmp_path, capfd):
     assert "mine.yaml: config: unknown key 'gird'" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_tables_of_another_study_say_so(tmp_path, capsys):
-    fake_runs.small_study(tmp_path)
+    fake_runs.write_study(tmp_path, [small(seeds=(0, 1)), small(split="index", groups=("a", "b"), seeds=(0, 1))])
     make_all(tmp_path, tmp_path / "cache", lambda line: None)
     assert outdated(tmp_path) == ""
     plan = read_json(tmp_path / "plan.json")

@@ -100,10 +100,20 @@ def test_other_data_behind_a_run_makes_it_anew_and_says_so(caches, tiny, tmp_pat
 # --- run folders and checkpoints -------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def whole(tiny, tmp_path_factory):
+    """Return the results folder of a run."""
+    results = tmp_path_factory.mktemp("whole") / "results"
+    tiny.run("joint", results)
+    return results
+
+
 @pytest.fixture
-def made(tiny, tmp_path):
+def made(whole, tiny, tmp_path):
     """Return a run folder that a test may damage, and the words that make it."""
-    return tiny.run("joint", tmp_path / "results").path, ["train", *tiny.words("joint", tmp_path / "results")]
+    shutil.copytree(whole, tmp_path / "results")
+    folder = tmp_path / "results" / tiny.spec("joint").path
+    return folder, ["train", *tiny.words("joint", tmp_path / "results")]
 
 
 @pytest.mark.parametrize("name", ["history.csv", "predictions.npz", "epochs.npz", "probe.npz", "weights-last.npz"])

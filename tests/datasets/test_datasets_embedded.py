@@ -30,24 +30,17 @@ GABOR = ["gabor_nuisance", "gabor_tones", "gabor_tones_pulse"]
 SPLITS = [(name, split) for name in sorted(CLASSES) for split in CLASSES[name].splits]
 
 
+#: Those that take seconds to prepare.
+LARGE = ["avdigits", "moving_shapes", "solids"]
+
+
+def by_time(names, slow):
+    """Mark those of some names that are slow."""
+    return [pytest.param(name, marks=pytest.mark.slow if name in slow else ()) for name in names]
+
+
 def module_of(name):
     return importlib.import_module(CLASSES[name].__module__)
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture
-def opened(root):
-    """Return a function that prepares a dataset once for this file and opens its cache."""
-
-    def open_one(name):
-        cache.prepare(CLASSES[name](), "test", root, lambda line: None)
-        return cache.Cache.open(root / f"{name}-test")
-
-    return open_one
 
 
 def parts(store, split):
@@ -67,8 +60,8 @@ def test_the_six_are_registered():
 
 
 @pytest.mark.parametrize("name", EMBEDDED)
-def test_arrays_have_the_declared_shape_and_sane_values(name, opened):
-    store, cls = opened(name), CLASSES[name]
+def test_arrays_have_the_declared_shape_and_sane_values(name, embedded):
+    store, cls = embedded(name), CLASSES[name]
     for modality in cls.modalities:
         stored = store.array(modality.name)
         assert stored.shape[1:] == (modality.views, *modality.shape)
@@ -86,9 +79,9 @@ def test_arrays_have_the_declared_shape_and_sane_values(name, opened):
 
 
 @pytest.mark.parametrize(("name", "split"), SPLITS)
-def test_counts_labels_and_ids(name, split, opened):
+def test_counts_labels_and_ids(name, split, embedded):
     cls = CLASSES[name]
-    found = parts(opened(name), split)
+    found = parts(embedded(name), split)
     assert {part: len(table) for part, table in found.items()} == dict(cls.splits[split].counts)
     ids = [i for table in found.values() for i in table.ids]
     assert len(set(ids)) == len(ids)
@@ -99,8 +92,8 @@ def test_counts_labels_and_ids(name, split, opened):
 
 
 @pytest.mark.parametrize(("name", "split"), SPLITS)
-def test_no_row_lies_in_two_parts_and_test_uses_each_once(name, split, opened):
-    found = parts(opened(name), split)
+def test_no_row_lies_in_two_parts_and_test_uses_each_once(name, split, embedded):
+    found = parts(embedded(name), split)
     for modality in CLASSES[name].modalities:
         rows = {part: table.rows[modality.name] for part, table in found.items()}
         for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
@@ -108,17 +101,18 @@ def test_no_row_lies_in_two_parts_and_test_uses_each_once(name, split, opened):
         assert len(np.unique(rows["test"])) == len(rows["test"])
 
 
-@pytest.mark.parametrize("name", EMBEDDED)
-def test_preparing_twice_gives_the_same_bytes(name, opened, tmp_path):
+@pytest.mark.parametrize("name", by_time(EMBEDDED, LARGE))
+def test_preparing_twice_gives_the_same_bytes(name, embedded, tmp_path):
     import torch
 
-    store = opened(name)
+    store = embedded(name)
     np.random.seed(7)
     torch.manual_seed(7)
     before = torch.get_num_threads()
     torch.set_num_threads(2 if before == 1 else 1)
     try:
-        again = cache.prepare(CLASSES[name](), "test", tmp_path, lambda line: None)
+        key = store.folder.name.removeprefix(f"{name}-")
+        again = cache.prepare(CLASSES[name](), key, tmp_path, lambda line: None)
     finally:
         torch.set_num_threads(before)
     assert again == store.manifest
@@ -149,7 +143,7 @@ def draw(name, count, rng):
     return y, y[:, None] + rng.standard_normal((count, len(sds))) * sds
 
 
-@pytest.mark.parametrize("name", GABOR)
+@pytest.mark.parametrize("name", by_time(GABOR, ["gabor_nuisance", "gabor_tones_pulse"]))
 def test_bayes_accuracies_equal_monte_carlo(name):
     """4 million draws: the standard error is at most 0.00025, and 0.001 is four of them."""
     claimed = CLASSES[name]().bayes()
@@ -163,8 +157,8 @@ def test_bayes_accuracies_equal_monte_carlo(name):
 
 
 @pytest.mark.parametrize("name", GABOR)
-def test_posteriors_of_stored_latents_are_calibrated_and_reach_the_bayes_accuracy(name, opened):
-    store, claimed = opened(name), CLASSES[name]().bayes()
+def test_posteriors_of_stored_latents_are_calibrated_and_reach_the_bayes_accuracy(name, embedded):
+    store, claimed = embedded(name), CLASSES[name]().bayes()
     table = store.part("iid", "test")
     latent = store.extra("latent")[table.rows["audio"]]
     for key, log_posterior in module_of(name).bayes_posterior(latent).items():
@@ -199,8 +193,8 @@ def test_nuisance_tells_nothing_apart_and_much_together():
     assert CLASSES["gabor_nuisance"]().bayes()["fused"] > product + 0.4
 
 
-def test_moving_shapes_show_the_wrong_class_as_often_as_bayes_says(opened):
-    store = opened("moving_shapes")
+def test_moving_shapes_show_the_wrong_class_as_often_as_bayes_says(embedded):
+    store = embedded("moving_shapes")
     shown, claimed = store.extra("shown"), CLASSES["moving_shapes"]().bayes()
     tables = parts(store, "iid").values()
     label = np.concatenate([table.label for table in tables])
@@ -230,8 +224,8 @@ def test_solids_depth_buffer_keeps_the_nearest_point():
 # --- avdigits --------------------------------------------------------------------------------------------
 
 
-def test_avdigits_speakers_and_takes(opened):
-    store = opened("avdigits")
+def test_avdigits_speakers_and_takes(embedded):
+    store = embedded("avdigits")
     speaker, index = parts(store, "speaker"), parts(store, "index")
     assert set(speaker["test"].groups) == {"george", "lucas"}
     assert set(speaker["train"].groups) == set(speaker["val"].groups) == {"jackson", "nicolas", "theo", "yweweler"}
@@ -244,10 +238,10 @@ def test_avdigits_speakers_and_takes(opened):
     assert np.ptp(each) <= 10, "the two test speakers are as frequent"
 
 
-def test_avdigits_pairs_share_the_class_and_keep_the_pools(opened):
+def test_avdigits_pairs_share_the_class_and_keep_the_pools(embedded):
     from sklearn.datasets import load_digits
 
-    store, digit = opened("avdigits"), load_digits().target
+    store, digit = embedded("avdigits"), load_digits().target
     pools = {}
     for split in ("speaker", "index"):
         for part, table in parts(store, split).items():

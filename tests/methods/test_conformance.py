@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from shipped import DATASETS, METHODS
 
-from mmlbench.api.making import ensure_cache, make_run
+from mmlbench.api.making import make_run
 from mmlbench.cli import main
 from mmlbench.prepare.cache import Cache
 from mmlbench.registry.index import load_index, use_plugins
@@ -47,7 +47,7 @@ def problems(outcomes: list[Outcome]) -> list[Outcome]:
     return [outcome for outcome in outcomes if outcome.problem]
 
 
-@pytest.mark.parametrize("dataset", ["tiny", "tiny3"])
+@pytest.mark.parametrize("dataset", ["tiny", pytest.param("tiny3", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("method", [*METHODS, *PLUGGED])
 def test_a_method_makes_a_complete_run_and_makes_it_again(method, dataset, tiny, tmp_path):
     use_plugins([PLUGINS, FOLDER])
@@ -109,7 +109,7 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("name", WRONG)
+@pytest.mark.parametrize("name", [pytest.param("by_chance", marks=pytest.mark.slow), "never_acts"])
 def test_the_command_names_the_check_that_a_broken_method_fails(name, plugin_folder, capsys):
     body, wanted = WRONG[name]
     text = LOOKING.partition("    needs_val")[0].replace("Looking", name.title().replace("_", "")) + body
@@ -151,23 +151,17 @@ def test_a_method_serves_a_split_without_validation_part(method, tiny, tmp_path)
 
 
 # --- datasets -----------------------------------------------------------------------------------------------
-@pytest.fixture(scope="session")
-def prepared(tmp_path_factory) -> Path:
-    """Return the folder where the embedded datasets' caches are made."""
-    return tmp_path_factory.mktemp("embedded")
-
-
 @pytest.mark.parametrize("dataset", DATASETS)
-def test_an_embedded_dataset_goes_through_its_default_split(dataset, prepared, tmp_path):
+def test_an_embedded_dataset_goes_through_its_default_split(dataset, embedded, tmp_path):
     index = load_index()
     entry = index.find("dataset", dataset)
     if entry.facts["needs_raw"]:
         pytest.skip(f"{dataset} needs raw files")
-    cache = ensure_cache(dataset, {}, prepared, index)
+    cache = embedded(dataset)
     small = {"epochs": 1, "encoder": {m["name"]: _small(m) for m in entry.facts["modalities"]}}
     spec = resolve(Request(dataset, "joint", 0, recipe_params=small), index)
     assert spec.config["split"] == entry.facts["default_split"]
-    make_run(spec, index, tmp_path, prepared, device="cpu")
+    make_run(spec, index, tmp_path, cache.folder.parent, device="cpu")
     run = RunFolder.open(tmp_path / spec.path)
     check_run(run, cache, 1)
     assert run.record["counts"] == {p: entry.facts["splits"][spec.config["split"]]["counts"].get(p, 0) for p in PARTS}

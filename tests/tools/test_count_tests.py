@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -46,7 +47,8 @@ def reported(folder: Path, **files: str) -> Path:
     for name, text in files.items():
         (folder / f"test_{name}.py").write_text(text)
         words = ["-q", "-p", "no:cacheprovider", f"--rootdir={folder}", f"--junitxml={reports / name}.xml"]
-        subprocess.run([sys.executable, "-m", "pytest", *words, str(folder / f"test_{name}.py")], capture_output=True)
+        command = [sys.executable, "-m", "pytest", *words, str(folder / f"test_{name}.py")]
+        subprocess.run(command, env=os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}, capture_output=True)
     return reports
 
 
