@@ -171,7 +171,10 @@ NAMES = {
 }
 
 
-@pytest.mark.parametrize("label", NAMES.values(), ids=NAMES)
+@pytest.mark.parametrize(
+    "label",
+    [pytest.param(text, id=name, marks=() if name == "html" else pytest.mark.slow) for name, text in NAMES.items()],
+)
 def test_names_of_any_kind_are_text_and_nothing_else(tmp_path: Path, label: str) -> None:
     methods = [m for m in fake_runs.default_methods() if m.label in ("unimodal", "joint", "ogm_ge")]
     methods[2] = replace(methods[2], label=label)

@@ -219,6 +219,7 @@ def test_one_dataset_has_no_overall(tmp_path: Path) -> None:
 
 
 # ---- folds -----------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_folds_are_put_together_and_have_an_interval_over_speakers(tmp_path: Path) -> None:
     pairs = (("george", "jackson"), ("lucas", "nicolas"), ("theo", "yweweler"))
     folds = [small(split=f"speaker_rotation.{k}", groups=pair) for k, pair in enumerate(pairs, 1)]
@@ -258,6 +259,7 @@ def chances(results: Path) -> dict[str, Row]:
     return {row.label: row for row in rows if row.metric == "probability_best"}
 
 
+@pytest.mark.slow
 def test_probability_of_being_best_needs_five_seeds(tmp_path: Path) -> None:
     twin = replace(fake_runs.default_methods()[5], label="twin")
     fake_runs.write_study(tmp_path / "a", five(methods=[*fake_runs.default_methods(), twin]))

@@ -214,6 +214,7 @@ class NoisyGroup(fake_runs.FakeGroup):
         return config
 
 
+@pytest.mark.slow
 def test_noise_in_training_is_a_curve_over_recipes(tmp_path: Path) -> None:
     groups = [small(groups=())]
     for strength, level in ((0.1, 0.7), (0.4, 0.5)):

@@ -46,6 +46,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 # ---- names -----------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_no_public_name_is_hidden_by_a_submodule() -> None:
     """In a fresh process, since an imported submodule becomes an attribute of its package."""
     code = (
@@ -323,6 +324,7 @@ def test_a_label_is_not_compared_with_itself(study: Path) -> None:
         mb.load(study).compare("joint", "joint")
 
 
+@pytest.mark.slow
 def test_the_histories_of_two_folds_are_told_apart(tmp_path: Path) -> None:
     """Folds are one row of runs.csv, and two run folders."""
     folds = [small(split=f"speaker_rotation.{k}", seeds=(0,), groups=tuple("ab")) for k in (1, 2)]
@@ -375,6 +377,7 @@ def test_differences_of_the_accuracy_table_stand_among_the_pairs(study: Path) ->
         assert pair.p_value == row["p_value"]
 
 
+@pytest.mark.slow
 def test_one_seed_has_no_p_value(tmp_path: Path) -> None:
     fake_runs.write_study(tmp_path / "results", [small(seeds=(0,))])
     make_all(tmp_path / "results", tmp_path / "cache", lambda line: None)

@@ -115,6 +115,7 @@ def test_reproduce_says_within_interval_where_files_differ(copied, tiny, capsys,
     assert len(list((tmp_path / "second").glob("runs/*/*/joint/*/run.json"))) == 2
 
 
+@pytest.mark.slow
 def test_reproduce_judges_another_value_by_the_interval(copied, tiny, capsys):
     wanted = row_id(copied, **ACCURACY)
     shutil.rmtree(copied / "runs" / "tiny" / "speaker" / "joint")
@@ -232,6 +233,7 @@ def test_the_runs_behind_a_row() -> None:
         reproduce.cells_behind(Row("accuracy", runs=("a", "d")), cells)
 
 
+@pytest.mark.slow
 def test_a_row_under_noise_is_measured_again(copied, tiny, capsys):
     places = ["--results", copied, "--cache", tiny.cache, "--plugins", PLUGINS, "--device", "cpu"]
     runs = sorted(copied.glob("runs/*/*/joint*/*"))

@@ -136,6 +136,7 @@ def test_snakemake_commands_name_a_target_and_a_config_that_are_there(command):
         assert read_study(ROOT / words[words.index("--configfile") + 1]).runs
 
 
+@pytest.mark.slow
 def test_every_config_that_is_named_is_a_valid_study():
     named = {name for page in PAGES for name in re.findall(r"config/[\w-]+\.yaml", page.read_text(encoding="utf-8"))}
     assert "config/config.yaml" in named and len(named) >= 5

@@ -213,6 +213,7 @@ def audio(mini: Mini, root: Path, raw: Path) -> tuple[np.ndarray, Cache]:
     return np.array(cache.array("audio"), np.float32), cache
 
 
+@pytest.mark.slow
 def test_channels_rates_and_odd_sizes_of_cremad_are_taken(tmp_path):
     mini = cremad(tmp_path / "mini")
     raw = Path(shutil.copytree(mini.raw, tmp_path / "other"))

@@ -83,6 +83,7 @@ def test_the_bytes_do_not_depend_on_the_workers_or_the_folder(name, minis, tmp_p
     assert {"av", "numpy"} <= set(one.manifest["raw"]["libraries"])
 
 
+@pytest.mark.slow
 def test_views_beyond_a_clips_own_repeat_them(minis, tmp_path):
     cache = minis["cremad"].prepare(tmp_path)
     valid = cache.valid("visual")

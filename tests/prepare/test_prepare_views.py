@@ -90,6 +90,7 @@ def test_a_video_in_train_and_in_test_of_two_splits_has_two_clips(ucf_cache: Cac
     assert again.rows["flow"][again.ids.tolist().index(name)] == rows[1]
 
 
+@pytest.mark.slow
 def test_all_frames_of_every_video_are_kept_once(ucf: tuple[Path, Path], tmp_path: Path) -> None:
     cache = prepared("ucf101", *ucf, tmp_path, "--dataset-set", "size=16", "--dataset-set", "frames=2000")
     assert cache.array("flow").shape == (18, 2000, 2, 16, 21)

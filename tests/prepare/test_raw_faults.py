@@ -106,6 +106,7 @@ def cremad(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return mini_av.cremad(tmp_path_factory.mktemp("cremad"), 5)
 
 
+@pytest.mark.slow
 def test_a_wav_in_another_case_or_lost_is_told(cremad, tmp_path, capsys):
     raw = Path(shutil.copytree(cremad[0], tmp_path / "raw"))
     wav = raw / "AudioWAV"
@@ -200,6 +201,7 @@ def results(names: list[str], folder: Path) -> dict[str, Done | Found]:
     return {names[one.row] if isinstance(one, Done) else one.id: one for one in found}
 
 
+@pytest.mark.slow
 def test_an_item_at_which_a_worker_dies_once_is_decoded_all_the_same(tmp_path):
     names = ["a", "b-SIGKILL-once", "c-SIGSEGV-once", "d", "e"]
     found = results(names, tmp_path)

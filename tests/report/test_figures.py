@@ -36,6 +36,7 @@ def kept(study: Path) -> bool:
         matplotlib.use(backend)
 
 
+@pytest.mark.slow
 def test_figures_of_the_caller_stay(study: Path) -> None:
     assert kept(study)
     assert (study / "figures" / "overview.png").stat().st_size > 1000

@@ -125,6 +125,7 @@ def test_pairs_of_other_tables_are_refused(result_set: ResultSet) -> None:
             replace(result_set, pairs=pairs).check_pairs(path)
 
 
+@pytest.mark.slow
 def test_a_study_with_the_pairs_of_another_is_not_shown(tmp_path: Path) -> None:
     fake_runs.small_study(tmp_path)
     with pytest.MonkeyPatch.context() as patch:

@@ -156,6 +156,7 @@ def test_the_terminal_names_or_prints_the_further_measures(made: Path) -> None:
     assert printed(made, width=60, measures=True)
 
 
+@pytest.mark.slow
 def test_a_method_that_lacks_seeds_is_named_in_the_headline(tmp_path: Path) -> None:
     methods = fake_runs.default_methods()
     methods[4].seeds = (0,)

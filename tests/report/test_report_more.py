@@ -108,6 +108,7 @@ def test_without_the_baseline_the_resolution_is_that_of_all_pairs(tmp_path: Path
     assert "there is nothing to compare" in resolved(result_set, result_set.groups()[0], "accuracy")
 
 
+@pytest.mark.slow
 def test_many_groups_of_samples_leave_the_page_small(tmp_path: Path) -> None:
     names = tuple(f"v_ApplyEyeMakeup_g{k:03d}" for k in range(400))
     methods = [replace(m, accuracy={"fused": 0.8}, probe={}) for m in fake_runs.default_methods()[1:]]

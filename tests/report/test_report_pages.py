@@ -25,6 +25,8 @@ from mmlbench.report.render.markdown import markdown_text
 from mmlbench.report.summary import overall
 from mmlbench.storage.atomic import read_json
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -39,7 +41,6 @@ def made(written: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return results
 
 
-@pytest.mark.slow
 def test_repeating_gives_the_same_bytes_and_hardware_touches_one_column(tmp_path: Path) -> None:
     outputs = []
     for name in ("a", "b"):

@@ -97,7 +97,13 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
-@pytest.mark.parametrize("name", BOMBS)
+#: Those whose many members or bytes take seconds to write and to read.
+LARGE = ("large members", "many small headers", "headers of all members", "many members of one name")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in LARGE else ()) for name in BOMBS]
+)
 def test_a_small_archive_takes_neither_memory_nor_disk(tmp_path: Path, name: str) -> None:
     bomb = tmp_path / "bomb.tar.gz"
     with gzip.open(bomb, "wb", compresslevel=6) as file:

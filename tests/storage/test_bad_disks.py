@@ -118,6 +118,7 @@ def test_a_disk_that_another_fills_while_clips_are_decoded(small_disk, cremad, t
     assert content(one) == content(other) and left_over(small_disk) == []
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_while_an_archive_is_unpacked(small_disk, tmp_path, monkeypatch, capsys):
     archive = mini_av.ave(tmp_path, 6, zipped=True)
     words = ["prepare", "ave", "--raw", archive, "--lists", tmp_path / "AVE_Dataset", *SMALL]
@@ -274,6 +275,7 @@ def test_a_clock_that_is_an_hour_off_makes_nobody_dead(tmp_path, monkeypatch):
         lease.Lease(folder, lambda line: None, wait=0).__enter__()
 
 
+@pytest.mark.slow
 def test_two_writers_make_cache_and_run_once_and_both_end_well(tiny, tmp_path):
     options = tiny.words("joint", tmp_path / "results", cache=tmp_path / "cache")
     words = [sys.executable, "-m", "mmlbench", "train", *options]

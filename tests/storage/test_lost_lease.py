@@ -332,6 +332,7 @@ def test_a_stop_before_every_operation_on_files(what, train, trained, cremad, pr
         sys.stdout.write(f"\n{what}: {len(moments)} of {len(ops)} operations, 0 differing files: {dict(ends)}\n")
 
 
+@pytest.mark.slow
 def test_a_renewal_in_progress_puts_nothing_back(tmp_path, monkeypatch):
     """The heartbeat is in the middle of a renewal when the work ends; the file that it misses was given back."""
     begun, going = threading.Event(), threading.Event()

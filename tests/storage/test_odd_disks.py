@@ -75,6 +75,7 @@ def test_a_lease_that_is_lost_without_hard_links_is_noticed(no_links, tmp_path, 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_two_writers_without_hard_links(tiny, tmp_path):
     env = environment(tmp_path, link=errno.EPERM)
     words = tiny.words("joint", tmp_path / "results", cache=tmp_path / "cache")

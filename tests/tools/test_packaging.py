@@ -93,7 +93,7 @@ def editable_bin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return new_environment(tmp_path_factory.mktemp("editable") / "venv", "-e", str(ROOT))
 
 
-@pytest.fixture(params=["wheel", "editable"])
+@pytest.fixture(params=["wheel", pytest.param("editable", marks=pytest.mark.slow)])
 def installed(request: pytest.FixtureRequest) -> tuple[str, Path]:
     """Return the kind of the installation and its `bin`."""
     return request.param, request.getfixturevalue(f"{request.param}_bin")

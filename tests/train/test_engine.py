@@ -37,6 +37,7 @@ def built(tiny, name: str = "joint") -> tuple[Method, PartData]:
 
 
 # --- what is spared -----------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_a_run_does_not_import_the_compiler(tmp_path):
     """`torch._dynamo` costs each process more than a second of CPU time and does nothing here."""
     code = "import sys; from pathlib import Path; from mmlbench.testing import run_tiny\n"

@@ -22,6 +22,9 @@ from mmlbench.train.flops import BLOCK, FlopMeter
 from mmlbench.train.loop import Trainer, check_schedule
 
 ROOT = Path(__file__).resolve().parents[2]
+#: One of each kind that `make test` counts; the others are slow.
+QUICK = ["joint", "ogm_ge", "di_mml", "alternating"]
+LATER = [name for name in [*METHODS, "reinit", "missing_history"] if name not in QUICK]
 FOLDER = ROOT / "tests" / "plugins"
 HEAVY = '''
 import torch
@@ -105,7 +108,7 @@ def output(trainer: Trainer) -> float:
     return train_flops_of(ScoredRun(0, (Source(record, {}, lengths),), {}))
 
 
-@pytest.mark.parametrize("method", [*METHODS, "alternating", "reinit", "missing_history"])
+@pytest.mark.parametrize("method", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in LATER)])
 def test_the_record_tells_what_torch_counts_over_the_whole_of_training(method, tiny, monkeypatch):
     """With batches of 6 an epoch of 40 samples has 7 steps, the last of 4 samples."""
     options = {"recipe": {"epochs": 5, "batch_size": 6}}

@@ -151,6 +151,7 @@ def test_groups_of_the_config_reach_the_tables_and_a_changed_file_makes_them_aga
     assert refused.code == 2 and "groups.csv" in refused.text
 
 
+@pytest.mark.slow
 def test_a_lost_snakemake_folder_is_not_missed(clone):
     shutil.rmtree(clone.folder / ".snakemake")
     before = clone.made()
