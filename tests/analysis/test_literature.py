@@ -15,6 +15,7 @@ from mmlbench.analysis.literature import Ours, PublishedResult, Source, cells, c
 from mmlbench.analysis.result_set import ResultSet
 from mmlbench.errors import DataError
 from mmlbench.report import literature
+from mmlbench.report.colours import Ink
 from mmlbench.storage.atomic import read_json
 from mmlbench.storage.paths import published_folder
 
@@ -131,10 +132,12 @@ def test_ours_stand_beside_theirs_and_in_the_spread(tmp_path: Path) -> None:
     assert "&lt;b&gt;B&lt;/b&gt;" in text and "<b>B" not in text
     page = literature.section(result_set, [fair, other])
     assert "joint on cremad: 60.0 to 67.0 % in 2 sources" in page and "this study, official, embedded, last" in page
-    assert page.count('class="theirs"') == 2 and page.count('<path class="ours"') == 1
-    assert page.count('class="plot"') == 1 and '<line class="ours"' in page
-    nothing = literature.section(ResultSet("x", "last", "joint", [], []), [fair, other])
-    assert nothing.count('class="theirs"') == 2 and 'class="ours"' not in nothing
+    theirs, ours = f'<circle class="{Ink.SOFT}"', f'<path class="{Ink.TEXT}"'
+    dots = page.partition("<summary>")[0]  # the sources below have drawings of their own
+    assert dots.count(theirs) == 2 and dots.count(ours) == 1
+    assert page.count('class="plot"') == 1 and f'<line class="{Ink.TEXT}"' in dots
+    nothing = literature.section(ResultSet("x", "last", "joint", [], []), [fair, other]).partition("<summary>")[0]
+    assert nothing.count(theirs) == 2 and ours not in nothing
     assert "not run" in literature.section(ResultSet("x", "last", "joint", [], []), [fair, other])
 
 
