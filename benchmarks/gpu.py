@@ -28,7 +28,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +42,13 @@ from mmlbench.dataset import CacheWriter, Dataset, Modality, Sample, Split
 from mmlbench.method import Batch, Method, Step
 from mmlbench.prepare.cache import Cache, prepare
 from mmlbench.registry.index import Index, load_index
+from mmlbench.study.recipe import Recipe
+from mmlbench.study.run_config import RunConfig
 from mmlbench.study.run_spec import Request, resolve
 from mmlbench.system.device import choose_device
 from mmlbench.train import Stopped
 from mmlbench.train.augmentation import augmentations_of
-from mmlbench.train.build import build_method, on_device, seed_key_of
+from mmlbench.train.build import build_method, on_device
 from mmlbench.train.data import PartData, batch_bounds
 from mmlbench.train.loop import Trainer
 from mmlbench.train.machine import set_up_torch
@@ -111,7 +113,7 @@ class Work:
         fields |= {"encoder": self.encoder} if self.encoder != "resnet18" else {}
         return resolve(Request("cremad", method, 0, "official", "dimml", METHODS[method], fields), self.index).config
 
-    def model(self, config: dict[str, Any]) -> Method:
+    def model(self, config: RunConfig) -> Method:
         """Return the run's method on the CPU."""
         return build_method(config, self.cache, self.index, len(self.train))
 
@@ -124,9 +126,9 @@ def lay_out(
     set_up_torch(device, threads=1)
     prepare(Synthetic(clips, side), "synthetic", folder, log.info)
     cache = Cache.open(folder / "cremad-synthetic")
-    recipe = resolve(Request("cremad", "joint", 0, "official", "dimml", {}, {"image_noise": 0.0}), index).config[
-        "recipe"
-    ]
+    recipe = resolve(
+        Request("cremad", "joint", 0, "official", "dimml", {}, {"image_noise": 0.0}), index
+    ).config.recipe
     train = PartData(cache, "official", "train", device, ("cremad", 0), None, augmentations_of(recipe, cache))
     return Work(cache, index, train, miniature(folder, files), files, workers, encoder)
 
@@ -137,24 +139,24 @@ def wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def stepper(model: Method, recipe: dict[str, Any]) -> Callable[[Batch], Any]:
+def stepper(model: Method, recipe: Recipe) -> Callable[[Batch], Any]:
     """Return the training step of a method's first stage, as a function of a batch."""
     stage = model.stages()[0]
     trained: Sequence[nn.Module] = [model] if stage.train is None else stage.train
     model.requires_grad_(False).eval()
     for module in trained:
         module.requires_grad_(True).train()
-    options = {name: recipe[name] for name in ("lr", "momentum", "weight_decay")}
+    options = {"lr": recipe.lr, "momentum": recipe.momentum, "weight_decay": recipe.weight_decay}
     optimizers = model.optimizers(stage, lambda parameters: torch.optim.SGD(parameters, **options))
     device = next(model.parameters()).device
     step = model.step = Step(stage, 1, 0, generator("random", device=device))
     return lambda batch: model.train_step(batch, step, optimizers)
 
 
-def random_side(work: Work, config: dict[str, Any]) -> Callable[[], float]:
+def random_side(work: Work, config: RunConfig) -> Callable[[], float]:
     """Return a pass of as many steps as ours on random resident tensors; it returns clips a second."""
-    size, device = config["recipe"]["batch_size"], work.device
-    step = stepper(on_device(work.model(config), device), config["recipe"])
+    size, device = config.recipe.batch_size, work.device
+    step = stepper(on_device(work.model(config), device), config.recipe)
     batches = []
     for k in range(POOL):
         inputs = {"audio": torch.randn(size, *AUDIO, device=device)}
@@ -189,17 +191,17 @@ def released_settings() -> Iterator[None]:
             torch.use_deterministic_algorithms(True)
 
 
-def official_side(work: Work, config: dict[str, Any]) -> Callable[[], float]:
+def official_side(work: Work, config: RunConfig) -> Callable[[], float]:
     """Return a pass over the files in the published way; it returns clips a second."""
-    recipe = config["recipe"] | {"precision": "float32"}
-    model = work.model(config | {"recipe": recipe}).to(work.device)
+    recipe = replace(config.recipe, precision="float32")
+    model = work.model(replace(config, recipe=recipe)).to(work.device)
     step = stepper(model, recipe)
     names = sorted(path.name for path in (work.raw / "Image-01-FPS").iterdir())
     labels = [k % 6 for k in range(len(names))]
     data = Official(work.raw, names, labels, "stored", FRONT_END, work.cache.shape("visual")[-1])
     pinned, kept = work.device.type == "cuda", work.workers > 0
     options = {"num_workers": work.workers, "pin_memory": pinned, "persistent_workers": kept}
-    loader = DataLoader(data, batch_size=recipe["batch_size"], shuffle=True, **options)
+    loader = DataLoader(data, batch_size=recipe.batch_size, shuffle=True, **options)
 
     def to_device(values: Tensor) -> Tensor:
         return values.to(work.device)
@@ -241,7 +243,7 @@ def measure(work: Work, method: str, batch: int, passes: int) -> dict[str, Any]:
     stop = {"asked_to_stop": lambda: len(rates["official"]) > passes, "lap": lap}
     model = on_device(work.model(config), work.device)
     with contextlib.suppress(Stopped):
-        Trainer(model, data, config["recipe"], seed_key_of(config), **stop).run()
+        Trainer(model, data, config.recipe, config.seed_key, **stop).run()
     rates = {name: values[1:] for name, values in rates.items()}
     ratios = {name: [a / b for a, b in zip(rates["ours"], rates[name], strict=True)] for name in sides}
     medians = {name: statistics.median(values) for name, values in rates.items()}

@@ -144,8 +144,8 @@ def measure(clips: int, passes: int, device: torch.device, folder: Path) -> dict
     fields = {"image_noise": 0.0}
     config = resolve(Request("cremad", "joint", 0, "official", "dimml", {}, fields), index).config
     options = Options(lists=folder / "lists")
-    cache = ensure_cache("cremad", config["dataset_params"], folder / "cache", index, raw, options=options)
-    augmentations = augmentations_of(config["recipe"], cache)
+    cache = ensure_cache("cremad", config.dataset_params, folder / "cache", index, raw, options=options)
+    augmentations = augmentations_of(config.recipe, cache)
     train = PartData(cache, "official", "train", device, ("cremad", 0), None, augmentations)
     ids, labels = train.ids.tolist(), train.label.tolist()
     sides: dict[str, Callable[[int], Any]] = {"ours": lambda k: our_pass(train, k)}

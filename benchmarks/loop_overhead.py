@@ -32,7 +32,7 @@ from mmlbench.prepare.cache import Cache
 from mmlbench.registry.index import Index, load_index
 from mmlbench.study.run_spec import Request, resolve
 from mmlbench.system.device import choose_device
-from mmlbench.train.build import build_method, seed_key_of
+from mmlbench.train.build import build_method
 from mmlbench.train.data import PartData
 from mmlbench.train.loop import Trainer
 from mmlbench.train.machine import set_up_torch
@@ -62,9 +62,9 @@ def prepare(arguments: argparse.Namespace, cache: Path) -> Work:
     index, device = load_index(), choose_device(arguments.device, print)
     fields = {"epochs": arguments.epochs, "encoder": arguments.encoder}
     spec = resolve(Request(arguments.dataset, "joint", 0, recipe_params=fields), index)
-    set_up_torch(device, spec.config["recipe"]["threads"])
+    set_up_torch(device, spec.config.recipe.threads)
     opened = ensure_cache(arguments.dataset, {}, cache, index)
-    train = PartData(opened, spec.config["split"], "train", device, seed_key_of(spec.config))
+    train = PartData(opened, spec.config.split, "train", device, spec.config.seed_key)
     return Work(spec.config, opened, index, train)
 
 
@@ -72,12 +72,12 @@ def ours(work: Work) -> tuple[Callable[[], None], Any]:
     """Return our loop, ready to start, and its model."""
     model = work.model()
     data: dict[str, Any] = {"train": work.train, "val": (), "test": ()}
-    return Trainer(model, data, work.config["recipe"], seed_key_of(work.config)).run, model
+    return Trainer(model, data, work.config.recipe, work.config.seed_key).run, model
 
 
 def batches(work: Work, order: Tensor, views: dict[str, Tensor]) -> Iterator[tuple[list[Tensor], Tensor]]:
     """Yield inputs in the order of the modalities, and labels."""
-    for index in order.split(work.config["recipe"]["batch_size"]):
+    for index in order.split(work.config.recipe.batch_size):
         inputs = []
         for name, resident in work.train.modalities.items():
             chosen = resident.stored.index_select(0, resident.first[index] + views[name][index])
@@ -87,17 +87,17 @@ def batches(work: Work, order: Tensor, views: dict[str, Tensor]) -> Iterator[tup
 
 def bare(work: Work) -> tuple[Callable[[], None], Any]:
     """Return a loop as one would write it for this model alone, ready to start, and its model."""
-    model, recipe = work.model(), work.config["recipe"]
+    model, recipe = work.model(), work.config.recipe
     encoders, head = list(model.encoders.values()), model.head.out
-    options = {name: recipe[name] for name in ("lr", "momentum", "weight_decay")}
+    options = {"lr": recipe.lr, "momentum": recipe.momentum, "weight_decay": recipe.weight_decay}
     optimizer = torch.optim.SGD(model.parameters(), **options)
 
     def run() -> None:
         model.train()
-        for epoch in range(recipe["epochs"]):
-            if epoch == round(recipe["drop_at"] * recipe["epochs"]):
+        for epoch in range(recipe.epochs):
+            if epoch == round(recipe.drop_at * recipe.epochs):
                 for group in optimizer.param_groups:
-                    group["lr"] *= recipe["drop_factor"]
+                    group["lr"] *= recipe.drop_factor
             total = torch.zeros((), device=work.train.device)
             for inputs, label in batches(work, work.train.order(epoch), work.train.views(epoch)):
                 optimizer.zero_grad()

@@ -30,6 +30,8 @@ from .errors import ConfigError, brief, nearest
 from .files import File, content_of, is_content
 
 Field = dict[str, Any]
+#: What a parameter's value may be, as JSON has it.
+Scalar = bool | int | float | str | None
 
 
 def read_value(text: str) -> Any:
@@ -248,7 +250,7 @@ def _hint(field: Field, value: Any) -> str:
     return ""
 
 
-def check(fields: Sequence[Field], values: Mapping[str, Any], where: str) -> dict[str, Any]:
+def check(fields: Sequence[Field], values: Mapping[str, Any], where: str) -> dict[str, Scalar]:
     """Return all fields with their values, defaults filled in; of files, those that are named, by their content.
 
     Raises:

@@ -43,7 +43,7 @@ from .rows import Row
 
 def entry_notes(entry: Entry, rule: str) -> list[str]:
     """Return what must stand beside every accuracy of an entry."""
-    notes = [note for run in entry.runs for source in run.sources for note in source.record["notes"]]
+    notes = [note for run in entry.runs for source in run.sources for note in source.record.notes]
     if entry.method == LOGIT_MEAN:
         notes.append("mean of the logits of joint and unimodal models: what combining alone gives, not ranked")
     return notes

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,8 +13,10 @@ from ..results.groups import Entry, Group, Loaded
 from ..results.load import load
 from ..results.logits_key import LogitsKey
 from ..results.plugin_facts import CONTROL, LOGIT_MEAN
+from ..results.record import RunRecord
 from ..results.scored_run import ScoredRun
 from ..stats import Estimate
+from ..study.plan import Plan
 from ..study.regroup import Regroup
 from .accuracy import accuracy_rows, entry_notes, group_rows, heads_of, subset_rows
 from .competition_gap import gap_rows
@@ -41,7 +42,7 @@ COST_COLUMNS = (
 
 
 def make_frame(
-    results: Path, cache: Path, plan: dict[str, Any] | None = None, regroup: Regroup | None = None
+    results: Path, cache: Path, plan: Plan | None = None, regroup: Regroup | None = None
 ) -> tuple[str, str, str]:
     """Check a study's runs; return the text of all_tables.csv, of cost.csv and of pairwise.csv.
 
@@ -119,12 +120,12 @@ def mixed_rows(group: Group) -> Iterator[Row]:
     states of the data; none where all are alike. Kinds of hardware are in their own column.
     """
     records = [source.record for entry in group.entries for run in entry.runs for source in run.sources]
-    engines = {record["code"]["engine"] for record in records}
+    engines = {record.code.engine for record in records}
     found = [("code_versions", len(engines), f"runs of {len(engines)} versions of the engine")]
-    for name in sorted({name for record in records for name in record.get("packages", {})}):
-        versions = sorted({str(record.get("packages", {}).get(name, "none")) for record in records})
+    for name in sorted({name for record in records for name in record.packages}):
+        versions = sorted({record.packages.get(name, "none") for record in records})
         found.append((f"versions_of_{name}", len(versions), f"runs of {name} {' and '.join(versions)}"))
-    prints = {record["data_fingerprint"] for record in records}
+    prints = {record.data_fingerprint for record in records}
     found.append(("data_fingerprints", len(prints), f"runs from {len(prints)} states of the prepared data"))
     for metric, count, note in found:
         if count > 1:
@@ -171,7 +172,7 @@ def unpaired(a: Estimate, b: Estimate) -> Estimate:
     return Estimate(value, nan, value - width, value + width, seeds, items, se, nan, conditional_on)
 
 
-def cost_rows(loaded: Loaded) -> list[list[Any]]:
+def cost_rows(loaded: Loaded) -> list[list[object]]:
     """Return the rows of cost.csv: one per label."""
     lines = []
     for group in loaded.groups:
@@ -191,7 +192,7 @@ def pareto(group: Group, headline: str) -> dict[str, tuple[float | None, float |
     found: dict[str, tuple[float | None, float | None]] = {}
     for entry in group.entries:
         own = _mean([train_flops_of(run) for run in entry.runs])
-        reused = {name for run in entry.runs for source in run.sources for name in source.record["requires"]}
+        reused = {name for run in entry.runs for source in run.sources for name in source.record.requires}
         others = [found_cost(group, name) for name in sorted(reused)] if entry.method != LOGIT_MEAN else []
         matrix = entry.matrix(LogitsKey(headline))
         cost = None if own is None or None in others else own + sum(other or 0.0 for other in others)
@@ -210,38 +211,38 @@ def found_cost(group: Group, method: str) -> float | None:
     return _mean([train_flops_of(run) for run in entry.runs])
 
 
-def _mean(values: list[Any]) -> float | None:
+def _mean(values: Iterable[float | None]) -> float | None:
     known_values = [float(value) for value in values if value is not None]
     return known(float(np.mean(known_values))) if known_values else None
 
 
-def _at_once(run: ScoredRun, entry: Entry, key: str, name: str) -> float:
+def _at_once(run: ScoredRun, entry: Entry, of: Callable[[RunRecord], float]) -> float:
     """Return what one prediction needs: of folds one model's share, of models that are averaged the sum of theirs."""
-    values = [float(source.record[key][name]) for source in run.sources]
+    values = [float(of(source.record)) for source in run.sources]
     return sum(values) if entry.method == LOGIT_MEAN else sum(values) / len(values)
 
 
-def _cost(group: Group, entry: Entry) -> list[Any]:
+def _cost(group: Group, entry: Entry) -> list[object]:
     records = [source.record for run in entry.runs for source in run.sources]
     provenance = [source.provenance for run in entry.runs for source in run.sources]
     train = [seconds for run in entry.runs if (seconds := seconds_of(run, "train")) is not None]
-    memory = [found.get("peak_memory_bytes") for found in provenance]
-    device = [found.get("device_memory_bytes") for found in provenance]
+    memory = [found.peak_memory_bytes for found in provenance]
+    device = [found.device_memory_bytes for found in provenance]
     return [
         *(group.dataset, group.split, group.recipe, group.encoder, entry.label, entry.method, entry.params),
         len(entry.runs),
         _mean([epochs_of(run) for run in entry.runs]),
-        _mean([sum(s.record["sample_passes"] for s in run.sources) for run in entry.runs]),
-        _mean([_at_once(run, entry, "parameters", "total") for run in entry.runs]),
-        _mean([_at_once(run, entry, "flops", "forward_per_sample") for run in entry.runs]),
+        _mean([sum(s.record.sample_passes for s in run.sources) for run in entry.runs]),
+        _mean([_at_once(run, entry, lambda record: record.parameters["total"]) for run in entry.runs]),
+        _mean([_at_once(run, entry, lambda record: record.forward_flops) for run in entry.runs]),
         _mean([train_flops_of(run) for run in entry.runs]),
         _mean(train),
         float(np.std(train, ddof=1)) if len(train) > 1 else None,
         _mean([seconds_of(run, "total") for run in entry.runs]),
         max((float(value) for value in memory if value is not None), default=None),
         max((float(value) for value in device if value is not None), default=None),
-        _mean([summed([s.provenance.get("energy_joules") for s in run.sources]) for run in entry.runs]),
+        _mean([summed([s.provenance.energy_joules for s in run.sources]) for run in entry.runs]),
         entry.trials,
-        "+".join(sorted({name for record in records for name in record["requires"]})),
-        " | ".join(sorted({str(found.get("hardware") or "unknown") for found in provenance})),
+        "+".join(sorted({name for record in records for name in record.requires})),
+        " | ".join(sorted({found.hardware or "unknown" for found in provenance})),
     ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ..audit import Finding, audited, from_csv, to_csv
 from ..errors import DataError
@@ -13,6 +12,7 @@ from ..prepare.cache import Cache
 from ..results.load import read_plan
 from ..results.plugin_facts import Facts
 from ..storage.atomic import read_text, write_text
+from ..study.plan import Plan
 
 #: (dataset, split) -> what the audit found.
 Findings = Mapping[tuple[str, str], list[Finding]]
@@ -57,12 +57,11 @@ def read_audit(results: Path) -> dict[tuple[str, str], list[Finding]]:
     return found
 
 
-def _wanted(plan: Mapping[str, Any]) -> dict[str, dict[tuple[str, str], None]]:
+def _wanted(plan: Plan) -> dict[str, dict[tuple[str, str], None]]:
     """Return cache folder -> (dataset, split), both in the plan's order."""
     wanted: dict[str, dict[tuple[str, str], None]] = {}
-    for cell in plan["cells"]:
-        config = cell["config"]
-        wanted.setdefault(cell["cache"], {})[config["dataset"], config["split"]] = None
+    for cell in plan.cells:
+        wanted.setdefault(cell.cache, {})[cell.config.dataset, cell.config.split] = None
     return wanted
 
 

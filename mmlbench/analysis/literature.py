@@ -10,7 +10,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ..errors import ConfigError, DataError, brief
 from ..storage.paths import published_folder
@@ -34,7 +33,7 @@ _FIGURE = {
         "variant": {"type": "string"},
     },
 }
-SCHEMA: dict[str, Any] = {
+SCHEMA: dict[str, object] = {
     "type": "object",
     "required": ["title", "venue", "address", "measured_by", "read", "protocol", "figures"],
     "additionalProperties": False,

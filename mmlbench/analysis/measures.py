@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 
 from ..results.groups import Entry, Group
 from ..results.logits_key import LogitsKey, LogitsKind, parse_logits
+from ..results.record import RunRecord
 from ..results.score import adaptive_ece, balanced_of, f1_of
 from ..stats import MOST_PLAYERS, shapley, subset_name, table_pseudo_values
 from ..storage.words import plural
@@ -201,10 +201,10 @@ HEAD_WORDS = {
 }
 
 
-def head_of(record: Mapping[str, Any]) -> Head:
+def head_of(record: RunRecord) -> Head:
     """Return the kind of a run's head, as far as it decides what a missing modality means."""
-    fusion = record["config"]["params"].get("fusion")
-    kinds = {parse_logits(name)[0] for name in record.get("logits", ())}
+    fusion = record.config.params.get("fusion")
+    kinds = {parse_logits(name)[0] for name in record.logits}
     if fusion == "film":
         return Head.FILM
     if fusion == "gated":

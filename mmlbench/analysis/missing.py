@@ -22,7 +22,7 @@ MASKED = "its encoders mix modalities: the probe sees each with the inputs of th
 
 def evaluation_of(entry: Entry) -> Evaluation:
     """Return how an entry's runs answered for one modality at a time."""
-    return Evaluation.of(entry.runs[0].record)
+    return entry.runs[0].record.evaluation
 
 
 def filled(entry: Entry, filling: str) -> str:

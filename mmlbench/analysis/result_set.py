@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 from ..errors import DataError
 from ..results.load import read_made_plan
 from ..results.plugin_facts import CONTROL, ENSEMBLE, LOGIT_MEAN
 from ..stats import Difference, RankInterval, compact_letters, rank_intervals, separated_pairs
 from ..storage.atomic import read_text
+from ..study.plan import Plan
 from .audit import AuditText, Findings, audit_text, read_audit
 from .pairs import Pair, parse_pairs
 from .rows import Row, parse_rows
@@ -83,13 +83,13 @@ class ResultSet:
         return result_set
 
     @classmethod
-    def parse(cls, plan: Mapping[str, Any], all_tables: str, cost: str, pairwise: str) -> ResultSet:
+    def parse(cls, plan: Plan, all_tables: str, cost: str, pairwise: str) -> ResultSet:
         """Take the texts of all_tables.csv, cost.csv and pairwise.csv."""
         costs = list(csv.DictReader(io.StringIO(cost, newline="")))
         return cls(
-            plan.get("title") or plan["name"],
-            plan["headline"],
-            plan["baseline"],
+            plan.title or plan.name,
+            plan.headline,
+            plan.baseline,
             parse_rows(all_tables),
             costs,
             pairs=parse_pairs(pairwise),

@@ -36,7 +36,7 @@ def read_curve(results: Path, run: ScoredRun, label: np.ndarray, strengths: Sequ
     Raises:
         DataError: as `check_curve`; logits that are not finite, or of another length than the labels.
     """
-    names = [str(source.record["run"]) for source in run.sources]
+    names = [source.record.run for source in run.sources]
     parts = [check_curve(results, name, strengths) for name in names]
     found: Curve = {}
     for key in parts[0]:
@@ -92,9 +92,9 @@ def _at_test(group: Group, entry: Entry, results: Path, strengths: Sequence[floa
 def _planned(entry: Entry, results: Path) -> bool:
     """Whether an entry's runs are measured: those of one model without noise in training; tuned ones if all were."""
     records = [source.record for run in entry.runs for source in run.sources]
-    if entry.method == LOGIT_MEAN or any(record["config"]["recipe"].get("noise_std") for record in records):
+    if entry.method == LOGIT_MEAN or any(record.config.recipe.noise_std for record in records):
         return False
-    return not entry.trials or all(curve_file(results, str(record["run"])).exists() for record in records)
+    return not entry.trials or all(curve_file(results, record.run).exists() for record in records)
 
 
 def _curve(

@@ -52,14 +52,14 @@ def made_by(runs: Sequence[ScoredRun]) -> Made:
     """Return what made a value that comes from some runs."""
     sources = [source for run in runs for source in run.sources]
     records = [source.record for source in sources]
-    versions = sorted({record["code"]["version"] for record in records})
-    engines = {record["code"]["engine"] for record in records}
-    codes = sorted({f"{record['code']['method']}{record['code']['engine']}" for record in records})
+    versions = sorted({record.code.version for record in records})
+    engines = {record.code.engine for record in records}
+    codes = sorted({f"{record.code.method}{record.code.engine}" for record in records})
     notes = [f"runs of {len(engines)} versions of the engine"] if len(engines) > 1 else []
     return Made(
-        digest(sorted(record["config_hash"] for record in records))[:12],
+        digest(sorted(record.config.hash for record in records))[:12],
         f"{'/'.join(versions)}+{digest(codes)[:8]}",
-        " | ".join(sorted({str(source.provenance.get("hardware") or "unknown") for source in sources})),
+        " | ".join(sorted({source.provenance.hardware or "unknown" for source in sources})),
         tuple(notes),
     )
 
@@ -80,7 +80,7 @@ class What:
 def folders_of(entries: Iterable[Entry]) -> tuple[str, ...]:
     """Return the run folders behind some entries, each once."""
     sources = (source for entry in entries for run in entry.runs for source in run.sources)
-    return tuple(dict.fromkeys(str(source.record["run"]) for source in sources))
+    return tuple(dict.fromkeys(source.record.run for source in sources))
 
 
 def blank(

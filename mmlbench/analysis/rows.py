@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any, SupportsFloat, TypeVar
 
 from ..errors import DataError
 from ..stats import Condition
@@ -169,7 +169,7 @@ def _integers(text: str) -> tuple[int, ...]:
 
 
 #: How the text of a column is read, where it is not the value itself.
-_READ: dict[str, Callable[[str], Any]] = {
+_READ: dict[str, Callable[[str], object]] = {
     **dict.fromkeys(("rank_group", "n_seeds", "n_test", "tuning_trials", "clusters", "comparisons"), _integer),
     **dict.fromkeys(("value", "sd", "ci_low", "ci_high", "se", "p_value", "p_adjusted"), _float),
     **dict.fromkeys(("published_value", "level"), _float),
@@ -193,16 +193,26 @@ def number(value: float | int | None) -> str:
     return "0" if text == "-0" else text
 
 
-def cell_text(value: str | float | tuple[str | int, ...] | None) -> str:
-    """Return a value as it stands in a CSV: a flag is 1 or empty, several values have spaces between."""
+def cell_text(value: object) -> str:
+    """Return a value as it stands in a CSV: a flag is 1 or empty, several values have spaces between.
+
+    Raises:
+        TypeError: it is neither text, number, several of these, nor None.
+    """
     if isinstance(value, str):
         return value
     if isinstance(value, bool):
         return "1" if value else ""
-    return " ".join(map(str, value)) if isinstance(value, tuple) else number(value)
+    if isinstance(value, tuple):
+        return " ".join(map(str, value))
+    if value is None or isinstance(value, int | float):
+        return number(value)
+    if isinstance(value, SupportsFloat):  # a number of numpy's
+        return number(float(value))
+    raise TypeError(f"{value!r} is no value of a table")
 
 
-def to_csv(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+def to_csv(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
     """Return CSV text with a header; values as `cell_text` writes them."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")

@@ -54,17 +54,17 @@ COLUMNS = tuple(field.name for field in fields(RunRow) if field.name != "accurac
 def run_row(group: Group, entry: Entry, run: ScoredRun) -> RunRow:
     """Return the row of a scored run."""
     records = [source.record for source in run.sources]
-    energies: list[float | None] = [source.provenance.get("energy_joules") for source in run.sources]
-    hardware = sorted({str(source.provenance.get("hardware") or "") for source in run.sources} - {""})
+    energies = [source.provenance.energy_joules for source in run.sources]
+    hardware = sorted({source.provenance.hardware for source in run.sources} - {""})
     return RunRow(
         *(group.dataset, group.split, group.recipe, group.encoder, entry.label, entry.method, entry.params),
         seed=run.seed,
-        run=" + ".join(record["run"] for record in records),
-        config_hash=" + ".join(record["config_hash"] for record in records),
+        run=" + ".join(record.run for record in records),
+        config_hash=" + ".join(record.config.hash for record in records),
         n_test=len(next(iter(run.bits.values()), ())),
         epochs=epochs_of(run),
-        sample_passes=sum(record["sample_passes"] for record in records),
-        parameters=records[0]["parameters"]["total"],
+        sample_passes=sum(record.sample_passes for record in records),
+        parameters=records[0].parameters["total"],
         train_flops=train_flops_of(run),
         train_seconds=seconds_of(run, "train"),
         energy_joules=summed(energies),

@@ -35,7 +35,7 @@ class Cost:
 def key_of(spec: RunSpec) -> Key:
     """Return what runs of about equal cost share."""
     config = spec.config
-    return config["dataset"], config["split"], digest(config["recipe"])[:10], config["method"]
+    return config.dataset, config.split, digest(config.recipe.plain())[:10], config.method
 
 
 def measured(runs: list[RunSpec], results: Path) -> tuple[dict[Key, list[float]], list[RunSpec]]:
@@ -77,10 +77,10 @@ class Rates:
         if not self.least:
             return Cost(None, "nothing measured")
         index, device, config = load_index(), choose_device(self.device, log), spec.config
-        dataset, key = dataset_of(spec, index), (config["dataset"], digest(config["recipe"]))
+        dataset, key = dataset_of(spec, index), (config.dataset, digest(config.recipe.plain()))
         if key not in self.found:
-            log(f"measuring {config['dataset']} / {config['recipe']['name']} on {device}")
-            self.found[key] = throughput(dataset, config["recipe"], index, device, self.least)
+            log(f"measuring {config.dataset} / {config.recipe.name} on {device}")
+            self.found[key] = throughput(dataset, config.recipe, index, device, self.least)
         each = self.found[key]
         basis = f"{1 / sum(each.values()):.1f} samples/s on {device} here"
         return Cost(seconds_of(spec, dataset, each, index), basis)
@@ -112,8 +112,8 @@ def to_prepare(runs: list[RunSpec], cache: Path, plugins: Sequence[str | Path] =
     where += [f"--plugins {shlex.quote(str(folder))}" for folder in plugins]
     for spec in unprepared(runs, cache).values():
         if dataset_of(spec, index).needs_raw:
-            entry = index.find("dataset", spec.config["dataset"])
-            command = prepare_command(entry.name, spec.config["dataset_params"], entry.facts["params"])
+            entry = index.find("dataset", spec.config.dataset)
+            command = prepare_command(entry.name, spec.config.dataset_params, entry.facts["params"])
             found.append(" ".join([command, *where]))
     return found
 

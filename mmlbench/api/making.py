@@ -127,11 +127,11 @@ def make_run(
         Stopped: asked to; a checkpoint has been written.
     """
     config = spec.config
-    opened = ensure_cache(config["dataset"], config["dataset_params"], cache, index)
+    opened = ensure_cache(config.dataset, config.dataset_params, cache, index)
     if completeness(results / spec.path, spec, opened.manifest["fingerprint"]).up_to_date:
         stamp(results, spec)
         return False
-    files.require(config, recorded_files(results / spec.path))
+    files.require(config.plain(), recorded_files(results / spec.path))
     from ..train.runner import Runner  # from here on torch is needed
 
     where = choose_device(device, log)

@@ -25,16 +25,16 @@ def measure(runs: Sequence[Path], results: Path, cache: Path, noise: Sequence[fl
 
     for path in runs:
         run = RunFolder.open(path)
-        config = run.record["config"]
-        if config["recipe"].get("noise_std"):
+        config = run.record.config
+        if config.recipe.noise_std:
             log(f"{path} has noise in training and test already: left out")
             continue
         if measured(run, results, noise):
             log(f"{path} is measured already")
             continue
-        files.require(config, recorded_files(path))
-        opened = ensure_cache(config["dataset"], config["dataset_params"], cache, index)
-        if opened.manifest["fingerprint"] != run.record["data_fingerprint"]:
+        files.require(config.plain(), recorded_files(path))
+        opened = ensure_cache(config.dataset, config.dataset_params, cache, index)
+        if opened.manifest["fingerprint"] != run.record.data_fingerprint:
             raise DataError(f"{path} was made from other data than the prepared cache", "Make the run anew")
         _measure(run, results, opened, index, noise, where)
 

@@ -6,9 +6,8 @@ import contextlib
 import difflib
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from .. import files
 from ..analysis.all_tables import make_frame
@@ -16,14 +15,15 @@ from ..analysis.rows import Row, number, parse_rows
 from ..errors import ConfigError, DataError
 from ..registry.index import Index
 from ..results.load import read_made_plan, regroup_of, studies_of_rows
-from ..results.run_folder import verify
-from ..storage.atomic import read_json, read_text, write_json
+from ..results.record import read_record
+from ..results.run_folder import RunFolder, verify
+from ..storage.atomic import read_text, write_json
 from ..storage.hashing import file_digest
+from ..study.plan import Plan, PlannedCell
 from ..study.run_spec import RunSpec, from_config
 from .making import make_run, recorded_files
 from .noise import measure
 
-Cell = Mapping[str, Any]
 GONE = "files not compared, as the first run is gone"
 
 
@@ -75,25 +75,25 @@ def find_row(rows: list[Row], row_id: str, shown: str = "", earlier: Mapping[str
     raise ConfigError(f"no row has the id {row_id!r}", f"Did you mean {close[0]}?" if close else where)
 
 
-def cells_behind(row: Row, cells: list[Cell]) -> list[Cell]:
+def cells_behind(row: Row, cells: Sequence[PlannedCell]) -> list[PlannedCell]:
     """Return the planned runs that a row is computed from, each once; none for a closed form.
 
     Raises:
         DataError: the plan lacks one of them.
     """
-    planned = {str(cell["run"]) for cell in cells}
+    planned = {cell.run for cell in cells}
     if any(name not in planned for name in row.runs):
         lacking = next(name for name in row.runs if name not in planned)
         what = f"the study behind the tables plans no run {lacking}, which row {row.row_id} comes from"
         raise DataError(what, "Make both anew: mmlbench tables")
-    return [cell for cell in cells if cell["run"] in row.runs]
+    return [cell for cell in cells if cell.run in row.runs]
 
 
 def differing(before: Path, after: Path) -> list[str]:
     """Return the determined files that are not the same, byte by byte, in two run folders."""
     if not (before / "run.json").exists():
         return [GONE]
-    names = {name for folder in (before, after) for name in read_json(folder / "run.json")["files"]}
+    names = {name for folder in (before, after) for name in read_record(folder).files}
     pairs = {name: (before / name, after / name) for name in sorted(names | {"run.json"})}
     return [
         name
@@ -107,34 +107,31 @@ def changes(before: Path, after: Path) -> str:
     damage = verify(before) if (before / "run.json").exists() else []
     if damage:
         return f" (the stored run is damaged: {damage[0]})"
-    with contextlib.suppress(DataError, KeyError, TypeError):
-        old, new = read_json(before / "run.json"), read_json(after / "run.json")
-        found = [f"code of the {name}" for name in ("method", "engine") if old["code"][name] != new["code"][name]]
-        found += ["data"] if old["data_fingerprint"] != new["data_fingerprint"] else []
-        versions = {**old["packages"], **new["packages"]}
-        found += [name for name in versions if old["packages"].get(name) != new["packages"].get(name)]
-        machines = [read_json(folder / "provenance.json")["hardware"] for folder in (before, after)]
-        found += ["hardware"] if machines[0] != machines[1] else []
+    with contextlib.suppress(DataError):
+        old, new = RunFolder(before, read_record(before)), RunFolder(after, read_record(after))
+        one, other = old.record, new.record
+        found = ["code of the method"] if one.code.method != other.code.method else []
+        found += ["code of the engine"] if one.code.engine != other.code.engine else []
+        found += ["data"] if one.data_fingerprint != other.data_fingerprint else []
+        versions = {**one.packages, **other.packages}
+        found += [name for name in versions if one.packages.get(name) != other.packages.get(name)]
+        found += ["hardware"] if old.provenance.hardware != new.provenance.hardware else []
         return f" (changed since: {', '.join(found)})" if found else " (nothing else is known to have changed)"
     return ""
 
 
 def row_again(
     row: Row,
-    plan: Mapping[str, Any],
-    cells: list[tuple[Cell, RunSpec]],
+    plan: Plan,
+    cells: Sequence[tuple[PlannedCell, RunSpec]],
     work: Path,
     cache: Path,
     device: str = "auto",
 ) -> Row | None:
     """Return the row made from the runs in `work`; None where they do not yield it."""
-    own = [
-        {**cell, "run": str(spec.path), "config_hash": spec.config_hash, "code": spec.code, "cache": spec.cache}
-        for cell, spec in cells
-    ]
-    noise = plan.get("robustness") if row.table == "robustness" else None
-    kept = {key: value for key, value in plan.items() if key != "robustness"}
-    write_json(work / "plan.json", {**kept, **({"robustness": noise} if noise else {}), "cells": own})
+    own = tuple(replace(cell, run=str(spec.path), code=spec.code, cache=spec.cache) for cell, spec in cells)
+    noise = plan.robustness if row.table == "robustness" else ()
+    write_json(work / "plan.json", replace(plan, robustness=noise, cells=own).plain())
     if noise:
         measure([work / spec.path for _, spec in cells], work, cache, noise, device)
     text, *_ = make_frame(work, cache, regroup=regroup_of(plan))
@@ -157,14 +154,14 @@ def verdict(row: Row, again: Row | None, same_files: bool) -> tuple[str, int]:
     return f"different: {after} instead of {before}, outside {interval}", 1
 
 
-def _spec(cell: Cell, index: Index, named: Sequence[str]) -> RunSpec:
+def _spec(cell: PlannedCell, index: Index, named: Sequence[str]) -> RunSpec:
     """Return a planned run as the present code has it.
 
     Raises:
         ConfigError: the present code does not know it; where the plan names plug-in folders, how to use them.
     """
     try:
-        return from_config(cell["config"], index)
+        return from_config(cell.config, index)
     except ConfigError as error:
         if not named:
             raise
@@ -211,9 +208,9 @@ class Reproduction:
         """
         rows, self.plan = read_rows(results / "all_tables.csv"), read_made_plan(results)
         self.results, self.index = results, index
-        self.row = find_row(rows, row_id, str(self.plan["name"]), studies_of_rows(results))
-        chosen = cells_behind(self.row, self.plan["cells"])
-        self.cells = [(cell, _spec(cell, index, self.plan["plugins"])) for cell in chosen]
+        self.row = find_row(rows, row_id, self.plan.name, studies_of_rows(results))
+        chosen = cells_behind(self.row, self.plan.cells)
+        self.cells = [(cell, _spec(cell, index, self.plan.plugins)) for cell in chosen]
 
     @property
     def name(self) -> str:
@@ -238,8 +235,8 @@ class Reproduction:
             raise ConfigError(f"--into names the results folder {self.results} itself", "Name another folder")
         same = True
         for cell, spec in self.cells:
-            before, after = self.results / cell["run"], work / spec.path
-            files.require(spec.config, recorded_files(before))
+            before, after = self.results / cell.run, work / spec.path
+            files.require(spec.config.plain(), recorded_files(before))
             make_run(spec, self.index, work, cache, device)
             wrong = differing(before, after)
             same = same and not wrong

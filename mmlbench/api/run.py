@@ -14,9 +14,12 @@ from ..errors import ConfigError, brief
 from ..prepare.cache import Cache
 from ..registry.index import Index
 from ..results.logits_key import LogitsKind
+from ..results.record import RunRecord
 from ..results.run_folder import RunFolder
 from ..results.score import score_run
 from ..storage.atomic import read_json
+from ..storage.form import Item
+from ..study.run_config import RunConfig, parse_config
 from ..study.run_spec import Request, RunSpec, from_config, resolve
 from ..study.tuning import Tune
 from ..system.device import cores
@@ -53,15 +56,14 @@ class Run:
         return self._folder.path
 
     @property
-    def record(self) -> Mapping[str, Any]:
-        """run.json as docs/run-folder.md has it."""
+    def record(self) -> RunRecord:
+        """What run.json holds, as typed fields: `.epochs`, `.sample_passes`, `.forward_flops`, `.probe` …"""
         return self._folder.record
 
     @property
-    def config(self) -> Mapping[str, Any]:
-        """What determines the run: dataset, split, recipe, method, parameters, seed."""
-        config: Mapping[str, Any] = self.record["config"]
-        return config
+    def config(self) -> RunConfig:
+        """What determines the run: `.dataset`, `.split`, `.recipe`, `.method`, `.params`, `.seed`."""
+        return self.record.config
 
     @property
     def predictions(self) -> Mapping[str, np.ndarray]:
@@ -238,7 +240,7 @@ def train_stored(
 
     Raises:
         ConfigError: it is no file, or the present code does not know or reads otherwise what it says.
-        DataError: it can't be read. Else as `train_run`.
+        DataError: it can't be read, or holds no configuration. Else as `train_run`.
     """
     place = Place(Path(results), Path(cache), device, save_every, asked_to_stop)
     index = place.index(plugins, allowed_files)
@@ -247,7 +249,8 @@ def train_stored(
         raise ConfigError(f"{path} is no file", "Give the run.json of a run")
     facts = read_json(path)
     stored = facts.get("config", facts) if isinstance(facts, dict) else facts
-    return _made(place, from_config(stored, index), index, expect)
+    config = parse_config(Item(stored, path, fix="Take the run.json of a run"))
+    return _made(place, from_config(config, index), index, expect)
 
 
 def _made(place: Place, spec: RunSpec, index: Index, expect: str | None) -> Run:

@@ -8,6 +8,7 @@ from pathlib import Path
 from .. import files
 from ..errors import MmlbenchError
 from ..registry.index import Index
+from ..results.record import read_record
 from ..storage.atomic import read_json
 from ..study.run_spec import from_config
 from ..train.complete import completeness
@@ -30,7 +31,7 @@ class StaleRun:
 def why_stale(folder: Path, cache: Path, index: Index) -> StaleRun | None:
     """Return why a run is not what the present code would make; None where it is."""
     try:
-        spec = from_config(read_json(folder / "run.json")["config"], index)
+        spec = from_config(read_record(folder).config, index)
         manifest = cache / spec.cache / "manifest.json"
         if not manifest.exists():
             reason = f"its prepared data {spec.cache} is not there: the dataset's code changed, or the cache is gone"
@@ -39,9 +40,7 @@ def why_stale(folder: Path, cache: Path, index: Index) -> StaleRun | None:
         why = completeness(folder, spec, fingerprint)
         if not why.up_to_date:
             return StaleRun(folder, str(why))
-        change = files.changed(spec.config)
+        change = files.changed(spec.config.plain())
         return StaleRun(folder, change.what, change) if change else None
     except MmlbenchError as error:
         return StaleRun(folder, str(error))
-    except (KeyError, TypeError):
-        return StaleRun(folder, "run.json is not that of a run")

@@ -79,7 +79,7 @@ def run_study(
         make(spec)
     for cell in study.cells:
         if cell.tuned and study.tune:
-            request = replace(cell.setting.request, seed=cell.run.config["seed"])
+            request = replace(cell.setting.request, seed=cell.run.config.seed)
             make_tuned(request, study.tune, study.headline, index, results, make, cell.tuned.key)
     if study.robustness:
         # Which run a tuned cell has is known after its trials alone, so the workflow leaves it out here too.

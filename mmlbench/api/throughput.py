@@ -10,6 +10,7 @@ from typing import Any
 from ..dataset import Dataset
 from ..registry.index import Index
 from ..storage.hashing import digest
+from ..study.recipe import Recipe
 from ..study.run_spec import RunSpec
 
 #: A forward pass alone costs about a third of a training step.
@@ -19,36 +20,35 @@ BYTES = {"spectrogram": 2, "signal": 2, "image": 1, "flow": 1}
 
 def dataset_of(run: RunSpec, index: Index) -> Dataset:
     """Return the run's dataset with its parameters."""
-    kind: Any = index.load("dataset", run.config["dataset"])
-    dataset: Dataset = kind(kind.Params(**run.config["dataset_params"]))
+    kind: Any = index.load("dataset", run.config.dataset)
+    dataset: Dataset = kind(kind.Params(**run.config.dataset_params))
     return dataset
 
 
-def _frames(kind: str, recipe: Mapping[str, Any]) -> int:
-    return int(recipe.get({"image": "frames", "flow": "flow_frames"}.get(kind, ""), 1))
+def _frames(kind: str, recipe: Recipe) -> int:
+    shown: dict[str, int] = {"image": recipe.frames, "flow": recipe.flow_frames}
+    return shown.get(kind, 1)
 
 
-def _shape(shape: tuple[int, ...], kind: str, recipe: Mapping[str, Any]) -> tuple[int, ...]:
-    side = recipe.get("crop_size", 0)
+def _shape(shape: tuple[int, ...], kind: str, recipe: Recipe) -> tuple[int, ...]:
+    side = recipe.crop_size
     return (shape[0], side, side) if side and kind in ("image", "flow") else shape
 
 
-def encoders_of(dataset: Dataset, recipe: Mapping[str, Any], index: Index, device: Any) -> dict[str, Any]:
+def encoders_of(dataset: Dataset, recipe: Recipe, index: Index, device: Any) -> dict[str, Any]:
     """Return modality -> encoder of a recipe on a device; on 'meta' it takes neither time nor memory."""
     import torch
 
     found = {}
     for m in dataset.modalities:
-        choice = recipe["encoder"][m.name]
-        kind: Any = index.load("encoder", choice["name"])
+        choice = recipe.encoder[m.name]
+        kind: Any = index.load("encoder", choice.name)
         with torch.device(device):
-            found[m.name] = kind(_shape(m.shape, m.kind, recipe), kind.Params(**choice["params"]))
+            found[m.name] = kind(_shape(m.shape, m.kind, recipe), kind.Params(**choice.params))
     return found
 
 
-def throughput(
-    dataset: Dataset, recipe: Mapping[str, Any], index: Index, device: Any, least: float = 3.0
-) -> dict[str, float]:
+def throughput(dataset: Dataset, recipe: Recipe, index: Index, device: Any, least: float = 3.0) -> dict[str, float]:
     """Return modality -> seconds that a training step of its encoder takes per sample, on random inputs.
 
     Their sum is what joint training takes.
@@ -61,8 +61,8 @@ def throughput(
     from ..train.build import on_device
     from ..train.machine import set_up_torch
 
-    set_up_torch(device, recipe["threads"])
-    batch, inputs = recipe["batch_size"], {}
+    set_up_torch(device, recipe.threads)
+    batch, inputs = recipe.batch_size, {}
     encoders = encoders_of(dataset, recipe, index, "cpu")
     for m in dataset.modalities:
         shape, frames = _shape(m.shape, m.kind, recipe), _frames(m.kind, recipe)
@@ -73,7 +73,7 @@ def throughput(
     def step() -> None:
         for name, values in inputs.items():
             began = time.monotonic()
-            with torch.autocast(device.type, torch.bfloat16, enabled=recipe["precision"] == "bfloat16"):
+            with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
                 total = encoders[name](values).float().square().mean()
             total.backward()
             if device.type == "cuda":
@@ -97,11 +97,11 @@ def gigabytes(dataset: Dataset) -> float:
 
 def built(run: RunSpec, dataset: Dataset, index: Index) -> Any:
     """Return the run's method with its heads; its encoders hold nothing."""
-    kind: Any = index.load("method", run.config["method"])
-    recipe, counts = run.config["recipe"], dataset.splits[run.config["split"]].counts
+    kind: Any = index.load("method", run.config.method)
+    recipe, counts = run.config.recipe, dataset.splits[run.config.split].counts
     encoders = encoders_of(dataset, recipe, index, "meta")
-    params, classes = kind.Params(**run.config["params"]), len(dataset.class_names)
-    method = kind(params, encoders, classes, recipe["epochs"], counts.get("train", 0))
+    params, classes = kind.Params(**run.config.params), len(dataset.class_names)
+    method = kind(params, encoders, classes, recipe.epochs, counts.get("train", 0))
     method.build()
     return method
 
@@ -115,9 +115,9 @@ def seconds_of(run: RunSpec, dataset: Dataset, each: Mapping[str, float], index:
     Args:
         each: modality -> seconds of a training step per sample, see `throughput`.
     """
-    counts = dataset.splits[run.config["split"]].counts
+    counts = dataset.splits[run.config.split].counts
     forward = FORWARD * sum(each.values())
-    if not index.find("method", run.config["method"]).facts["trains_encoders"]:
+    if not index.find("method", run.config.method).facts["trains_encoders"]:
         return forward * sum(counts.values())
     method, total = built(run, dataset, index), 0.0
     for stage in method.stages():
@@ -137,7 +137,7 @@ def weights_gigabytes(runs: list[RunSpec], index: Index) -> float:
     """Return about what the weights take that runs leave in the results folder."""
     sizes: dict[str, int] = {}
     for run in runs:
-        key = digest({name: run.config[name] for name in ("dataset", "dataset_params", "recipe", "method", "params")})
+        key = digest({key: value for key, value in run.config.plain().items() if key not in ("seed", "split")})
         if key not in sizes:
             method = built(run, dataset_of(run, index), index)
             values = sum(value.numel() for value in method.state_dict().values())

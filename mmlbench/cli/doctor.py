@@ -225,8 +225,7 @@ def study_findings(config: Path | None, results: Path, cache: Path) -> Iterator[
     try:
         study = read_study(path)
     except MmlbenchError as error:
-        what = error.what if str(path) in error.what else f"{path}: {error.what}"
-        yield Finding("wrong", "config", what, error.fix)
+        yield Finding("wrong", "config", error.what, error.fix)
         return
     other = "" if config else "; for another study: mmlbench doctor --configfile FILE"
     rows = plural(len({cell.label for cell in study.cells}), "row")

@@ -49,7 +49,7 @@ def estimate(arguments: argparse.Namespace) -> int:
         one = rates.cost(runs[0]) if known.seconds is None else known
         each = clock(one.seconds) if one.seconds is not None else "?"
         together = clock(one.seconds * len(runs)) if one.seconds is not None else "?"
-        rows.append((*key[:2], runs[0].config["recipe"]["name"], key[3], str(len(runs)), each, together, one.basis))
+        rows.append((*key[:2], runs[0].config.recipe.name, key[3], str(len(runs)), each, together, one.basis))
         total += (one.seconds or 0.0) * len(runs)
         unknown += len(runs) if one.seconds is None else 0
     for line in table(rows) if todo else []:

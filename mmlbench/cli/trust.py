@@ -10,6 +10,7 @@ from pathlib import Path
 from ..errors import DataError
 from ..files import Change, changed
 from ..results.chosen import planned_runs
+from ..results.record import read_record
 from ..storage.atomic import read_json
 from ..storage.words import be, plural
 from ..study.plan import parse_plan
@@ -21,9 +22,8 @@ def _all_runs(results: Path) -> list[Path]:
     found = {path.parent for path in results.glob("runs/*/*/*/*/run.json")}
     path = results / "plan.json"
     if path.exists():
-        plan = read_json(path)
-        parse_plan(plan, path)
-        found |= {results / run for cell in plan["cells"] for run in planned_runs(cell, results)}
+        plan = parse_plan(read_json(path), path)
+        found |= {results / run for cell in plan.cells for run in planned_runs(cell, results)}
     return sorted(found)
 
 
@@ -57,7 +57,7 @@ def verify(arguments: argparse.Namespace) -> int:
 def _changed_file(path: Path) -> Change | None:
     """Return the file that a run names by its content and that holds something else now, if there is one."""
 
-    return changed(read_json(path / "run.json")["config"])
+    return changed(read_record(path).config.plain())
 
 
 def diff(arguments: argparse.Namespace) -> int:

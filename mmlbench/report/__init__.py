@@ -15,12 +15,14 @@ def make_all(
         results: the results folder, with plan.json. cache: the folder of prepared caches. log: takes one line.
         groups: a file of `mmlbench audit --groups`: the intervals are over these groups of test samples; by default
             the one that the study names.
-        expect: the key (`plan_key`) of the study that plan.json has to hold.
+        expect: the key (`Plan.study_key`) of the study that plan.json has to hold.
 
     Raises:
         DataError: a planned run is missing, stale or corrupt, or plan.json holds another study than expected, or
             was exchanged meanwhile (nothing is written then); a full disk, a read-only folder.
     """
+    from dataclasses import replace
+
     from ..analysis.all_tables import frame_of
     from ..analysis.audit import audit_plan
     from ..analysis.result_set import ResultSet
@@ -35,10 +37,10 @@ def make_all(
 
     key = stored_key(results, expect)
     plan = read_plan(results)
-    plan |= {"groups": str(groups)} if groups else {}
+    plan = replace(plan, groups=str(groups)) if groups else plan
     loaded = load(results, cache, regroup=regroup_of(plan))
     all_tables, cost, pairwise = frame_of(loaded, results)
-    for line in equal_seeds(results / run for run in dict.fromkeys(cell["run"] for cell in plan["cells"])):
+    for line in equal_seeds(results / run for run in dict.fromkeys(cell.run for cell in plan.cells)):
         log(f"note: {line}")
     stored_key(results, key)
     result_set = ResultSet.parse(plan, all_tables, cost, pairwise)
@@ -49,7 +51,7 @@ def make_all(
     log(f"figures in {results / 'figures'}")
     write_leaderboard(result_set, results, figures)
     log(f"leaderboard in {results / 'leaderboard.html'}")
-    write_json(results / MADE, plan)
+    write_json(results / MADE, plan.plain())
     keep_row_ids(results, result_set.name, (row.row_id for row in result_set.rows))
     write_text(results / "cost.csv", cost)
     write_text(results / "runs.csv", runs_csv(run_rows(loaded)))

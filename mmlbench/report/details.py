@@ -7,7 +7,6 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from markupsafe import Markup
 
@@ -18,9 +17,9 @@ from ..analysis.rows import Row
 from ..dataset import base_split
 from ..results.load import read_plan
 from ..results.logits_key import LogitsKey, LogitsKind
+from ..results.record import Circumstances, RunRecord, read_record
 from ..results.run_folder import RunFolder
 from ..results.score import correct
-from ..storage.atomic import read_json
 from .curves import Series, drawing
 from .numbers import figure_of, interval, level_note, named, percent, with_sd
 from .page_tables import RULES, anchor
@@ -44,8 +43,8 @@ class Detail:
         curves: stage -> logits -> seed -> test accuracies.
     """
 
-    records: list[dict[str, Any]] = field(default_factory=list)
-    provenance: list[dict[str, Any]] = field(default_factory=list)
+    records: list[RunRecord] = field(default_factory=list)
+    provenance: list[Circumstances] = field(default_factory=list)
     commands: list[list[str]] = field(default_factory=list)
     scores: list[dict[str, str]] = field(default_factory=list)
     curves: dict[str, dict[str, list[Series]]] = field(default_factory=dict)
@@ -55,17 +54,15 @@ def gather(result_set: ResultSet, results: Path) -> dict[tuple[GroupKey, str], D
     """Read the runs of a study once more, for what the tables do not hold; they have been checked before."""
     found: dict[tuple[GroupKey, str], Detail] = {}
     plan, groups = read_plan(results), result_set.groups()
-    for cell in sorted(plan["cells"], key=lambda cell: cell["config"]["seed"]):
-        config = cell["config"]
-        group = (config["dataset"], config["split"], config["recipe"]["name"], cell["encoder"])
+    for cell in sorted(plan.cells, key=lambda cell: cell.config.seed):
+        group = cell.group
         if group not in groups:  # a fold of a rotation, whose folds the tables put together
-            group = (group[0], base_split(group[1]), *group[2:])
-        folder = results / cell["run"]
-        run = RunFolder(folder, read_json(folder / "run.json"))
-        detail = found.setdefault((group, cell["label"]), Detail())
+            group = (group[0], base_split(group[1]), group[2], group[3])
+        run = RunFolder(results / cell.run, read_record(results / cell.run))
+        detail = found.setdefault((group, cell.label), Detail())
         detail.records.append(run.record)
         detail.provenance.append(run.provenance)
-        detail.commands.append(list(cell["command"]))
+        detail.commands.append(list(cell.command))
         _add_curves(detail, run)
         detail.scores.append(_scores(run))
     return found
@@ -95,7 +92,7 @@ def _scores(run: RunFolder) -> dict[str, str]:
         for key in _heads(run, rule):
             right = correct(run.predictions[key.array("test")], label, f"{run.name}: {key}")
             heads.append(f"{key.modality} {percent(float(right.mean()))}".strip())
-        epochs = [str(one["epoch"] + 1) for one in run.record["selected"].get(rule) or ()]
+        epochs = [str(one.epoch + 1) for one in run.record.selected.get(rule, ())]
         at = f" (epoch {', '.join(epochs)})" if epochs else ""
         scores[rule] = f"{', '.join(heads)}{at}" if heads else ""
     return scores
@@ -173,11 +170,11 @@ def _runs(detail: Detail) -> Markup:
     rules = [rule for rule in RULES if any(scores[rule] for scores in detail.scores)]
     cells = []
     for record, provenance, scores in zip(detail.records, detail.provenance, detail.scores, strict=True):
-        seconds = provenance.get("seconds", {}).get("train")
+        seconds = provenance.seconds.get("train")
         spent = "" if seconds is None else f"{seconds:.0f}"
-        hardware = str(provenance.get("hardware") or "")
+        hardware = provenance.hardware
         values = [scores[rule] for rule in rules]
-        cells.append([str(record["config"]["seed"]), *values, spent, hardware, str(record["run"])])
+        cells.append([str(record.config.seed), *values, spent, hardware, record.run])
     heads = ["seed", *(f"test accuracy %, epoch by {rule}" for rule in rules), "training s", "hardware", "run folder"]
     return _listed("runs of this row", heads, cells, ["hardware", "run folder"])
 
@@ -186,7 +183,7 @@ def _configuration(detail: Detail) -> str:
     """Return the configuration that all seeds share."""
     if not detail.records:
         return ""
-    config = {key: value for key, value in detail.records[0]["config"].items() if key != "seed"}
+    config = {key: value for key, value in detail.records[0].config.plain().items() if key != "seed"}
     return json.dumps(config, indent=1, ensure_ascii=False, sort_keys=True)
 
 
@@ -200,16 +197,16 @@ def _made(entry: Row, detail: Detail) -> list[tuple[str, str]]:
     if not detail.records:
         return []
     record = detail.records[0]
-    engines = sorted({one["code"]["engine"] for one in detail.records})
-    commits = sorted({str(one.get("commit") or "unknown")[:12] for one in detail.provenance})
-    packages = ", ".join(f"{name} {record['packages'][name]}" for name in PACKAGES if name in record["packages"])
-    finished = sorted(str(one.get("finished") or "") for one in detail.provenance)
+    engines = sorted({one.code.engine for one in detail.records})
+    commits = sorted({(one.commit or "unknown")[:12] for one in detail.provenance})
+    packages = ", ".join(f"{name} {record.packages[name]}" for name in PACKAGES if name in record.packages)
+    finished = sorted(one.finished for one in detail.provenance)
     return [
-        ("method's code", str(record["code"]["method"])),
+        ("method's code", record.code.method),
         ("engine", ", ".join(engines)),
         ("commit", ", ".join(commits)),
         ("packages", packages),
         ("finished", finished[-1]),
-        ("parameters", f"{record['parameters']['total']:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")),
+        ("parameters", f"{record.parameters['total']:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")),
         ("tuning trials", str(entry.tuning_trials or 0)),
     ]

@@ -16,6 +16,7 @@ from ..results.load import read_made_plan
 from ..storage.atomic import read_text
 from ..storage.temporaries import temporary_folder
 from ..storage.words import be, plural
+from ..study.run_config import RunConfig
 from .numbers import figure_of, interval, signed
 
 #: Columns of a row that say what made it, and how they are called.
@@ -35,7 +36,7 @@ class Side:
 
     name: str
     rows: dict[tuple[str, ...], Row]
-    configs: dict[tuple[str, ...], dict[str, Any]]
+    configs: dict[tuple[str, ...], RunConfig]
 
 
 #: What says in which study a row stands; the rest of its key says what is measured.
@@ -100,11 +101,9 @@ def read_side(place: Path) -> Side:
         ) from None
     except (OSError, UnicodeDecodeError):
         raise DataError(f"{path} can't be read", "Make it anew: mmlbench tables") from None
-    configs: dict[tuple[str, ...], dict[str, Any]] = {}
-    for cell in read_made_plan(place)["cells"]:
-        config = cell["config"]
-        where = (config["dataset"], config["split"], config["recipe"]["name"], cell["encoder"], cell["label"])
-        configs[(*where, str(config["seed"]))] = config
+    configs: dict[tuple[str, ...], RunConfig] = {}
+    for cell in read_made_plan(place).cells:
+        configs[(*cell.group, cell.label, str(cell.config.seed))] = cell.config
     return Side(str(place), {tuple(getattr(row, name) for name in KEY): row for row in rows}, configs)
 
 
@@ -165,7 +164,7 @@ def _configs(first: Side, second: Side) -> Iterator[str]:
     """Say which settings differ between runs of one label and seed, and which seeds one side lacks."""
     changed: dict[tuple[str, str, str], int] = {}
     for key in first.configs.keys() & second.configs.keys():
-        one, other = _flat(first.configs[key]), _flat(second.configs[key])
+        one, other = _flat(first.configs[key].plain()), _flat(second.configs[key].plain())
         for name in one.keys() | other.keys():
             if one.get(name) != other.get(name):
                 what = (name, str(one.get(name, "not set")), str(other.get(name, "not set")))

@@ -283,20 +283,17 @@ def _heads(results: Path, group: GroupKey, label: str, modality: str) -> tuple[s
     """
     found: list[dict[str, Any]] = []
     kind = ""
-    for cell in read_plan(results)["cells"]:
-        config = cell["config"]
-        if (config["dataset"], config["split"], config["recipe"]["name"], cell["encoder"]) != group:
+    for cell in read_plan(results).cells:
+        if cell.group != group or cell.label != label:
             continue
-        if cell["label"] != label:
-            continue
-        history = RunFolder.open(results / cell["run"]).history()
+        history = RunFolder.open(results / cell.run).history()
         for candidate in ("own_head", "sliced"):
             name = f"accuracy/{candidate}/{modality}"
             rows = [row for row in history if row[2] == "test" and row[3] == name]
             if rows:
                 kind = candidate
                 found += [
-                    {"epoch": row[1] + 1, "accuracy": 100 * row[4], "seed": config["seed"]}
+                    {"epoch": row[1] + 1, "accuracy": 100 * row[4], "seed": cell.config.seed}
                     for row in rows
                     if row[0] == rows[0][0]
                 ]

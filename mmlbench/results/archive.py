@@ -15,61 +15,60 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
-import json
 import tarfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib.metadata import distributions
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-from ..version import __version__
 from ..errors import DataError, brief
+from ..prepare.archives import check_space
+from ..storage.atomic import json_text, read_json, storage_error, whole, write_json
 from ..storage.form import SHA256, Item
 from ..storage.hashing import file_digest
 from ..storage.lease import Lease
-from ..prepare.archives import check_space
-from .plugin_facts import Facts
-from .load import MADE, read_made_plan, read_plan
-from .curve import check_curve, curve_file
-from .packed import FIX, extract, listed, most_bytes
-from .record import parse_record
-from ..storage.atomic import json_text, read_json, storage_error, whole, write_json
 from ..storage.temporaries import temporary_folder
+from ..study.plan import Plan
+from ..version import __version__
+from .curve import check_curve, curve_file
+from .load import MADE, read_made_plan, read_plan
+from .packed import FIX, extract, listed, most_bytes
+from .record import read_record
 from .verify import verify_run
 
 SCHEMA = 2
 
 
 # ---- packing ---------------------------------------------------------------------------------------------------
-def runs_of(results: Path, plan: dict[str, Any]) -> list[str]:
+def runs_of(results: Path, plan: Plan) -> list[str]:
     """Return the run folders that a plan needs, below the results folder, those reused included."""
     found: dict[str, None] = {}
-    waiting = [str(cell["run"]) for cell in plan["cells"]]
-    waiting += [str(trial) for cell in plan["cells"] for trial in cell.get("tuned", {}).get("trials", ())]
+    waiting = [cell.run for cell in plan.cells]
+    waiting += [trial for cell in plan.cells for trial in cell.trials]
     while waiting:
         run = waiting.pop(0)
         if run not in found:
             found[run] = None
-            record = results / run / "run.json"
-            if record.exists():
-                waiting += [used.run for used in parse_record(read_json(record), record).requires.values()]
+            if (results / run / "run.json").exists():
+                waiting += [used.run for used in read_record(results / run).requires.values()]
     return sorted(found)
 
 
-def _environment() -> dict[str, Any]:
+def _environment() -> dict[str, object]:
     installed = {
         str(dist.metadata["Name"]).lower(): dist.version for dist in distributions() if dist.metadata["Name"]
     }
     return {"mmlbench": __version__, "packages": dict(sorted(installed.items()))}
 
 
-def _curves(plan: dict[str, Any], results: Path, runs: list[str]) -> dict[str, str]:
+def _curves(plan: Plan, results: Path, runs: list[str]) -> dict[str, str]:
     """Return run -> name of its logits under noise, for those of a plan that were measured and that it shows."""
-    names = {run: str(curve_file(Path(), run).as_posix()) for run in runs} if plan.get("robustness") else {}
+    names = {run: str(curve_file(Path(), run).as_posix()) for run in runs} if plan.robustness else {}
     return {run: name for run, name in names.items() if (results / name).exists()}
 
 
-def _files(results: Path, plan: dict[str, Any], runs: list[str]) -> Iterator[tuple[str, Path]]:
+def _files(results: Path, plan: Plan, runs: list[str]) -> Iterator[tuple[str, Path]]:
     """Yield (name in the archive, file) of what is packed, in a fixed order."""
     for name in ("all_tables.csv", "cost.csv"):
         if (results / name).exists():
@@ -101,7 +100,7 @@ def pack(results: Path, to: Path) -> int:
             f"the study does not verify: {faults[0]}{more}", "Make the runs again; mmlbench verify lists all"
         )
     for run in _curves(plan, results, runs):
-        check_curve(results, run, plan["robustness"])
+        check_curve(results, run, plan.robustness)
     files = dict(_files(results, plan, runs))
     environment = json_text(_environment()).encode()
     hashes = {name: file_digest(path) for name, path in files.items()}
@@ -189,7 +188,7 @@ def _check_hashes(archive: Path, folder: Path) -> None:
             raise DataError(f"{archive}: {name} was changed after it was packed", FIX)
 
 
-def _head(archive: Path, value: Any) -> dict[str, str]:
+def _head(archive: Path, value: object) -> dict[str, str]:
     """Return file -> sha256 of what archive.json lists."""
     schema = value.get("schema") if isinstance(value, dict) else None
     if type(schema) is not int or schema != SCHEMA:
@@ -200,12 +199,13 @@ def _head(archive: Path, value: Any) -> dict[str, str]:
 
 def _merge(archive: Path, folder: Path, results: Path, log: Callable[[str], None]) -> tuple[int, int]:
     plan = read_plan(folder)
-    if plan["plugins"]:
-        named = ", ".join(brief(name) for name in plan["plugins"][:5])
+    if plan.plugins:
+        named = ", ".join(brief(name) for name in plan.plugins[:5])
         log(f"{archive} names plug-in folders ({named}); they are not taken over, name your own where you need some")
-    if groups := plan.pop("groups", ""):
+    if plan.groups:
         log(
-            f"{archive} names groups of test samples ({brief(groups)}); to have them name your own file in the config"
+            f"{archive} names groups of test samples ({brief(plan.groups)}); "
+            "to have them name your own file in the config"
         )
     runs = runs_of(folder, plan)
     packed = {str(p.parent.relative_to(folder).as_posix()) for p in folder.glob("runs/**/*") if p.is_file()}
@@ -228,62 +228,56 @@ def _merge(archive: Path, folder: Path, results: Path, log: Callable[[str], None
         if (results / name).exists() and file_digest(results / name) != file_digest(folder / name):
             fix = f"Import it into another folder by --results, or remove {results / name}"
             raise DataError(f"{results / name} is there with another measurement than in {archive}", fix)
-    merged = _merged_plan({**plan, "plugins": []}, results, archive)
+    merged = _merged_plan(replace(plan, plugins=(), groups=""), results, archive)
     for run in new:
         _put(folder / run, results / run)
     for name in curves.values():
         (results / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).replace(results / name)
-    write_json(results / "plan.json", merged)
+    write_json(results / "plan.json", merged.plain())
     return len(new), len(runs) - len(new)
 
 
-def _checked_curves(archive: Path, plan: dict[str, Any], folder: Path, runs: list[str]) -> dict[str, str]:
+def _checked_curves(archive: Path, plan: Plan, folder: Path, runs: list[str]) -> dict[str, str]:
     """Return the logits under noise of an archive, each looked at; nothing else may lie there."""
     curves = _curves(plan, folder, runs)
     there = {path.relative_to(folder).as_posix() for path in folder.glob("robustness/**/*") if path.is_file()}
     for name in sorted(there - set(curves.values())):
         raise DataError(f"{archive}: {name} is not planned", FIX)
     for run in curves:
-        check_curve(folder, run, plan["robustness"])
+        check_curve(folder, run, plan.robustness)
     return curves
 
 
-def _merged_plan(plan: dict[str, Any], results: Path, archive: Path) -> dict[str, Any]:
+def _merged_plan(plan: Plan, results: Path, archive: Path) -> Plan:
     """Return the plan of both studies: the cells that are here, then those of the archive that are not."""
     if not (results / "plan.json").exists():
         return plan
-    ours = read_plan(results)
-    for key in ("headline", "baseline", "robustness"):
-        mine, theirs = ours.get(key), plan.get(key)
+    ours, fix = read_plan(results), "Import it into a folder of its own by --results"
+    terms = (
+        ("headline", ours.headline, plan.headline),
+        ("baseline", ours.baseline, plan.baseline),
+        ("robustness", list(ours.robustness), list(plan.robustness)),
+    )
+    for name, mine, theirs in terms:
         if mine != theirs:
-            what = f"{archive} has the {key} {theirs!r} and {results} has {mine!r}"
-            raise DataError(what, "Import it into a folder of its own by --results")
-
-    def key_of(cell: dict[str, Any]) -> str:
-        recipe = cell["config"]["recipe"]["name"]
-        return json.dumps([cell[k] for k in ("label", "encoder")] + [cell["config"][k] for k in ("dataset", "split")]
-                          + [recipe, cell["config"]["seed"]])  # fmt: skip
-
-    known = {key_of(cell): cell for cell in ours["cells"]}
-    for cell in plan["cells"]:
-        mine = known.get(key_of(cell))
-        if mine is not None and any(mine[key] != cell[key] for key in ("config_hash", "code")):
-            dataset = cell["config"]["dataset"]
-            what = f"{cell['label']!r} on {dataset} is another setting in {archive} than in {results}"
-            raise DataError(what, "Import it into a folder of its own by --results")
-    cells = ours["cells"] + [cell for cell in plan["cells"] if key_of(cell) not in known]
-    return {**ours, **_merged_facts(ours, plan), "cells": cells}
-
-
-def _merged_facts(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
-    """Return what both plans say of their methods and datasets, ours first."""
-    mine, other = Facts.of_plan(ours), Facts.of_plan(theirs)
-    groups = {
-        name: {**other.groups.get(name, {}), **mine.groups.get(name, {})} for name in (*mine.groups, *other.groups)
+            raise DataError(f"{archive} has the {name} {theirs!r} and {results} has {mine!r}", fix)
+    known = {cell.key: cell for cell in ours.cells}
+    for cell in plan.cells:
+        own = known.get(cell.key, cell)
+        if (own.config.hash, own.code) != (cell.config.hash, cell.code):
+            what = f"{cell.label!r} on {cell.config.dataset} is another setting in {archive} than in {results}"
+            raise DataError(what, fix)
+    datasets = {
+        name: {**plan.datasets.get(name, {}), **ours.datasets.get(name, {})}
+        for name in (*ours.datasets, *plan.datasets)
     }
-    methods = {name: facts.plain() for name, facts in {**other.methods, **mine.methods}.items()}
-    return {"methods": methods, "datasets": groups}
+    return replace(
+        ours,
+        cells=(*ours.cells, *(cell for cell in plan.cells if cell.key not in known)),
+        methods={**plan.methods, **ours.methods},
+        datasets=datasets,
+    )
 
 
 def _put(run: Path, place: Path) -> None:

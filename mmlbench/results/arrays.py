@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 
 from ..errors import DataError, brief
-from ..storage.form import WORD
 from ..storage.atomic import plain, read_arrays
+from ..storage.form import WORD
 from .logits_key import LOGITS, parse_prediction, parse_probe
+from .record import RunRecord
 
 #: Characters of an id or a group.
 MOST_CHARACTERS = 1000
@@ -25,13 +26,13 @@ MOST_CHARACTERS = 1000
 MOST_STRENGTHS = 10_000
 FIX = "Remove the run and make it again"
 #: Takes name, shape and dtype of an array; returns what is wrong, '' for nothing.
-Wanted = Callable[[str, tuple[int, ...], np.dtype[Any]], str]
+Wanted = Callable[[str, tuple[int, ...], np.dtype], str]
 _FACT = re.compile(r"(val|test)/(id|group|label)")
 _EPOCHS = re.compile(rf"(.+)/(val|test)/({LOGITS})")
 CURVE = re.compile(rf"({WORD})=([0-9.e+-]{{1,20}})/({LOGITS}|\S+)")
 
 
-def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
     """Return shape and dtype of an array that begins here."""
     version = np.lib.format.read_magic(file)
     if version != (1, 0):  # later ones may ask for a header of any length; np.save needs none of them for numbers
@@ -68,17 +69,17 @@ def read_checked(path: Path, wanted: Wanted) -> dict[str, np.ndarray]:
     return read_arrays(path)  # which says what the system said
 
 
-def _logits(shape: tuple[int, ...], dtype: np.dtype[Any], n: int, classes: int) -> str:
+def _logits(shape: tuple[int, ...], dtype: np.dtype, n: int, classes: int) -> str:
     if shape != (n, classes) or dtype.kind != "f":
         return f"has shape {brief(shape)} for {n} samples and {classes} classes, as {dtype}"
     return ""
 
 
-def predictions(path: Path, record: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def predictions(path: Path, record: RunRecord) -> dict[str, np.ndarray]:
     """Read predictions.npz: ids, groups, labels and logits of `val` and `test`."""
-    counts, classes = record["counts"], len(record["class_names"])
+    counts, classes = record.counts, len(record.class_names)
 
-    def wanted(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
+    def wanted(name: str, shape: tuple[int, ...], dtype: np.dtype) -> str:
         fact, logits = _FACT.fullmatch(name), parse_prediction(name)
         if logits is not None:
             return _logits(shape, dtype, counts[logits[0]], classes)
@@ -99,24 +100,24 @@ def predictions(path: Path, record: Mapping[str, Any]) -> dict[str, np.ndarray]:
     return found
 
 
-def probes(path: Path, record: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def probes(path: Path, record: RunRecord) -> dict[str, np.ndarray]:
     """Read probe.npz: logits of the probes on `val` and `test`."""
-    counts, classes = record["counts"], len(record["class_names"])
+    counts, classes = record.counts, len(record.class_names)
 
-    def wanted(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
+    def wanted(name: str, shape: tuple[int, ...], dtype: np.dtype) -> str:
         found = parse_probe(name)
-        if found is None or found[1].modality not in record["modalities"]:
+        if found is None or found[1].modality not in record.modalities:
             return "is no array of probes"
         return _logits(shape, dtype, counts[found[0]], classes)
 
     return read_checked(path, wanted)
 
 
-def epoch_bits(path: Path, record: Mapping[str, Any], part: str) -> dict[str, np.ndarray]:
+def epoch_bits(path: Path, record: RunRecord, part: str) -> dict[str, np.ndarray]:
     """Read epochs.npz: '<stage>/<logits>' -> bool (epochs, n), correct or not, of one part."""
-    counts, epochs = record["counts"], record["epochs"]
+    counts, epochs = record.counts, record.epochs
 
-    def wanted(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
+    def wanted(name: str, shape: tuple[int, ...], dtype: np.dtype) -> str:
         found = _EPOCHS.fullmatch(name)
         if found is None:
             return "is no array of correctness bits"
@@ -131,18 +132,18 @@ def epoch_bits(path: Path, record: Mapping[str, Any], part: str) -> dict[str, np
     return bits
 
 
-def curves(path: Path, record: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def curves(path: Path, record: RunRecord) -> dict[str, np.ndarray]:
     """Read logits under noise: '<modality>=<strength>/<logits>' on `test`, and what binds them (`curve.py`)."""
-    n, classes = record["counts"]["test"], len(record["class_names"])
+    n, classes = record.counts["test"], len(record.class_names)
 
-    def wanted(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
+    def wanted(name: str, shape: tuple[int, ...], dtype: np.dtype) -> str:
         if name in ("run_hash", "content_hash"):
             return "" if shape == () and dtype.kind == "U" and dtype.itemsize <= 400 else "is no hash"
         if name == "strengths":
             fits = len(shape) == 1 and 0 < shape[0] <= MOST_STRENGTHS and dtype == np.float64
             return "" if fits else "is no list of strengths"
         found = CURVE.fullmatch(name)
-        if found is None or found[1] not in record["modalities"]:
+        if found is None or found[1] not in record.modalities:
             return "is no array of logits under noise"
         return _logits(shape, dtype, n, classes)
 

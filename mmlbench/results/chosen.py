@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from ..errors import DataError
-from ..study.run_spec import RunSpec, flags
+from ..study.plan import PlannedCell
+from ..study.run_spec import flags
 
 
 def choose(results: Path, trials: Sequence[str], rule: str) -> tuple[int, list[float]]:
@@ -27,25 +28,25 @@ def choose(results: Path, trials: Sequence[str], rule: str) -> tuple[int, list[f
     return max(range(len(scores)), key=lambda k: (scores[k], -k)), scores
 
 
-def planned_runs(cell: Mapping[str, Any], results: Path) -> list[str]:
+def planned_runs(cell: PlannedCell, results: Path) -> list[str]:
     """Return the run folders that a cell of a plan names: of a tuned one its trials, and the run that they chose."""
-    trials = [str(trial) for trial in cell.get("tuned", {}).get("trials", ())]
+    if not cell.tuned:
+        return [cell.run]
     try:
         chosen = resolved(cell, results)
     except DataError:  # a trial that is not whole chooses nothing
-        return trials
-    return [*trials, str(chosen["run"])] if not trials or "chosen" in chosen["tuned"] else trials
+        return list(cell.trials)
+    return [*cell.trials, chosen.run] if chosen.tuned and chosen.tuned.chosen is not None else list(cell.trials)
 
 
-def resolved(cell: Mapping[str, Any], results: Path) -> dict[str, Any]:
+def resolved(cell: PlannedCell, results: Path) -> PlannedCell:
     """Return a cell of a plan with what its tuning chose; as it stands where it is not tuned, or not chosen yet."""
-    facts = cell.get("tuned")
-    if not facts or not all((results / trial / "run.json").exists() for trial in facts["trials"]):
-        return dict(cell)
-    best, scores = choose(results, facts["trials"], facts["rule"])
-    values = facts["draws"][best]
-    config = {**cell["config"], "params": {**cell["config"]["params"], **values}}
-    spec = RunSpec(config, cell["code"], cell["cache"])
-    chosen = {**facts, "chosen": values, "scores": scores}
-    made = {"config": config, "config_hash": spec.config_hash, "run": str(spec.path), "tuned": chosen}
-    return {**cell, **made, "command": [*facts.get("command", cell["command"]), *flags("--set", values)]}
+    tuning = cell.tuned
+    if not tuning or not all((results / trial / "run.json").exists() for trial in tuning.trials):
+        return cell
+    best, scores = choose(results, tuning.trials, tuning.rule)
+    values = tuning.draws[best]
+    config = replace(cell.config, params={**cell.config.params, **values})
+    command = (*(tuning.command or cell.command), *flags("--set", values))
+    chosen = replace(tuning, chosen=values, scores=tuple(scores))
+    return replace(cell, config=config, run=config.run, command=command, tuned=chosen)

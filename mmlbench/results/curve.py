@@ -16,8 +16,8 @@ import numpy as np
 
 from ..errors import DataError
 from ..storage.hashing import canonical, file_digest
-from ..storage.atomic import read_json
 from .arrays import CURVE, curves
+from .record import read_record
 
 #: What the file holds beside logits.
 BOUND = ("run_hash", "strengths", "content_hash")
@@ -67,7 +67,7 @@ def check_curve(results: Path, run: str, strengths: Sequence[float] | None = Non
     fix = f"Measure it: {curve_command(results, run, strengths)}"
     if not path.exists():
         raise DataError(f"{path} is missing, and the plan asks for accuracy under noise", fix)
-    facts = read_json(record)
+    facts = read_record(record.parent)
     arrays = curves(path, facts)
     if "run_hash" not in arrays or str(arrays["run_hash"]) != file_digest(record):
         raise DataError(f"{path} is stale: the run was made anew since", fix)
@@ -78,7 +78,7 @@ def check_curve(results: Path, run: str, strengths: Sequence[float] | None = Non
         raise DataError(f"{path} was changed after it was written: it does not have its content_hash", fix)
     recorded = [float(strength) for strength in arrays["strengths"]]
     logits = {name: value for name, value in arrays.items() if name not in BOUND}
-    wanted = {(modality, f"{strength:g}") for modality in facts["modalities"] for strength in recorded}
+    wanted = {(modality, f"{strength:g}") for modality in facts.modalities for strength in recorded}
     if wanted != {(found[1], found[2]) for name in logits if (found := CURVE.fullmatch(name)) is not None}:
         raise DataError(f"{path} does not hold every modality at the strengths {recorded} that it names", fix)
     if strengths is not None and recorded != [float(strength) for strength in strengths]:

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
-
-from ..errors import DataError
 
 #: Features are filled in, inputs are masked, or there is no answer.
 FEATURES, INPUTS, NOTHING = "features", "inputs", "nothing"
-_OPTIONS = {"missing": (FEATURES, INPUTS, NOTHING), "probe": (FEATURES, INPUTS, NOTHING)}
 
 
 @dataclass(frozen=True)
@@ -31,24 +26,3 @@ class Evaluation:
     def plain(self) -> dict[str, str]:
         """Return it as run.json has it."""
         return asdict(self)
-
-    @classmethod
-    def of(cls, record: Mapping[str, Any]) -> Evaluation:
-        """Read it from run.json.
-
-        Raises:
-            DataError: it has another form.
-        """
-        found = record.get("evaluation")
-        names = set(asdict(cls()))
-        if not isinstance(found, Mapping) or set(found) != names or not all(map(_is_text, found.values())):
-            raise DataError(f"{record.get('run')}: run.json has another `evaluation`", "Make the run again")
-        for name, options in _OPTIONS.items():
-            if found[name] not in options:
-                what = f"{record.get('run')}: `evaluation` of run.json says {name} {found[name]!r}"
-                raise DataError(what, "Make the run again")
-        return cls(**found)
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..dataset import base_split
+from ..stats import CrossFit
 from ..storage.hashing import digest
 from ..study.selection import NAMES
-from ..stats import CrossFit
 from .logits_key import LogitsKey, LogitsKind
-from .scored_run import ScoredRun, Values
 from .plugin_facts import ALONE, JOINT, LOGIT_MEAN
+from .scored_run import ScoredRun, Values
 
 if TYPE_CHECKING:
     from .groups import Entry, Group
@@ -115,7 +115,7 @@ def logit_mean(group: Group) -> Entry | None:
 
 def _averaged(joint: ScoredRun, alone: ScoredRun, group: Group) -> ScoredRun:
     run = ScoredRun(joint.seed, (*joint.sources, *alone.sources), {})
-    where = f"the mean of {joint.record['run']} and {alone.record['run']}"
+    where = f"the mean of {joint.record.run} and {alone.record.run}"
     for rule in NAMES:
         parts = [joint.logits.get(LogitsKey(rule))]
         parts += [alone.logits.get(LogitsKey(rule, LogitsKind.OWN_HEAD, m)) for m in group.modalities]

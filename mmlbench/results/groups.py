@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
 from ..storage.hashing import digest
+from ..study.recipe import Recipe
 from ..study.selection import NAMES
 from .logits_key import INITIAL, LogitsKey, LogitsKind
-from .scored_run import ScoredRun
 from .plugin_facts import ALONE, CONTROL, ENSEMBLE, LOGIT_MEAN
+from .scored_run import ScoredRun
 
 
 @dataclass
@@ -45,9 +44,7 @@ class Entry:
             return None
         return np.stack([run.bits[key] for run in chosen]).astype(np.float64)
 
-    def values(
-        self, what: str, key: LogitsKey, seeds: tuple[int, ...] | None = None
-    ) -> np.ndarray | None:
+    def values(self, what: str, key: LogitsKey, seeds: tuple[int, ...] | None = None) -> np.ndarray | None:
         """Return `nll`, `predicted` or `confidence` of named logits (seeds, n), or None where a run lacks it."""
         chosen = [getattr(run, what) for run in self.runs if seeds is None or run.seed in seeds]
         if not chosen or any(key not in found for found in chosen):
@@ -63,15 +60,16 @@ class TrainingNoise:
     std: float
 
     @classmethod
-    def of(cls, recipe: Mapping[str, Any]) -> TrainingNoise | None:
+    def of(cls, recipe: Recipe) -> TrainingNoise | None:
         """Return that of a resolved recipe, None where it has none."""
-        std = recipe.get("noise_std")
-        return cls(recipe["noise_on"], float(std)) if std else None
+        return cls(recipe.noise_on, recipe.noise_std) if recipe.noise_on else None
 
 
-def base_recipe(recipe: Mapping[str, Any]) -> str:
-    """Return a hash of a resolved recipe, its noise and its name left out: recipes of one hash differ in these only."""
-    return digest({key: value for key, value in recipe.items() if key not in ("name", "noise_std", "noise_on")})
+def base_recipe(recipe: Recipe) -> str:
+    """Return a hash of a resolved recipe without noise and name: recipes of one hash differ in these only."""
+    return digest(
+        {key: value for key, value in recipe.plain().items() if key not in ("name", "noise_std", "noise_on")}
+    )
 
 
 @dataclass

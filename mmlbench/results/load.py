@@ -4,31 +4,29 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from .chosen import resolved
 from ..errors import DataError, brief, runs_error
 from ..files import Change, changed
-from ..storage.hashing import digest, file_digest
-from ..study.run_spec import stamp_name
-from .run_folder import RunFolder
 from ..storage.atomic import read_json, write_json
-from ..study.plan import parse_plan, plan_key
+from ..storage.hashing import digest, file_digest
 from ..storage.texts import why_not
-from .verify import label_faults
 from ..storage.words import be, plural
-from .scored_run import ScoredRun, score_test_part
-from .plugin_facts import Facts
-from .groups import Entry, Group, Loaded, TrainingNoise, base_recipe
-from .folds import join_folds, logit_mean
+from ..study.plan import Plan, PlannedCell, parse_plan
 from ..study.regroup import REGROUPED, Regroup, read_groups
+from .chosen import resolved
+from .folds import join_folds, logit_mean
+from .groups import Entry, Group, Loaded, TrainingNoise, base_recipe
+from .plugin_facts import Facts
+from .run_folder import RunFolder
+from .scored_run import ScoredRun, score_test_part
+from .verify import label_faults
 
 
-def read_plan(results: Path) -> dict[str, Any]:
+def read_plan(results: Path) -> Plan:
     """Read plan.json.
 
     Raises:
@@ -37,30 +35,26 @@ def read_plan(results: Path) -> dict[str, Any]:
     path, fix = results / "plan.json", "Run: snakemake --cores all results/all_tables.csv"
     if not path.exists():
         raise DataError(f"{results} holds no plan.json", fix)
-    plan = read_json(path)
-    parse_plan(plan, path, fix)
-    cells = [cell for cell in plan["cells"] if isinstance(cell, dict)]
-    named = [plan.get("name"), plan.get("title"), *(cell.get("label") for cell in cells)]
-    for text in dict.fromkeys(text for text in named if isinstance(text, str)):
+    plan = parse_plan(read_json(path), path, fix)
+    for text in dict.fromkeys((plan.name, plan.title, *(cell.label for cell in plan.cells))):
         if why_not(text):  # a plan may come from elsewhere
             raise DataError(f"{path}: {brief(text)} {why_not(text)}", "Plan the study with another name")
-    return {**plan, "cells": [resolved(cell, results) for cell in plan["cells"]]}
+    return replace(plan, cells=tuple(resolved(cell, results) for cell in plan.cells))
 
 
 def stored_key(results: Path, expect: str | None = None) -> str:
-    """Return the key of the study that plan.json holds (`plan_key`).
+    """Return the key of the study that plan.json holds (`Plan.study_key`).
 
     Raises:
         DataError: there is no plan.json, or it holds another study than the expected one.
     """
     path = results / "plan.json"
     read_plan(results)  # says what is wrong with one that can't be read
-    plan: dict[str, Any] = read_json(path)
-    key = plan_key(plan)
-    if expect and key != expect:
-        what = f"{path} now holds another study ({brief(plan['name'])}): a second command exchanged it meanwhile"
+    plan = parse_plan(read_json(path), path)  # as it was planned: the key does not change when a tuning has chosen
+    if expect and plan.study_key != expect:
+        what = f"{path} now holds another study ({brief(plan.name)}): a second command exchanged it meanwhile"
         raise DataError(what, "The runs are kept. Type the command of the study that you want again")
-    return key
+    return plan.study_key
 
 
 #: What the tables in a results folder were made from; plan.json may have moved on to another study.
@@ -88,7 +82,7 @@ def keep_row_ids(results: Path, name: str, row_ids: Iterable[str]) -> None:
     write_json(results / ROW_IDS, {"rows": {**studies_of_rows(results), **dict.fromkeys(row_ids, name)}})
 
 
-def read_made_plan(results: Path) -> dict[str, Any]:
+def read_made_plan(results: Path) -> Plan:
     """Read the plan that the tables were made from; without tables of a plan of their own, plan.json.
 
     Raises:
@@ -97,9 +91,7 @@ def read_made_plan(results: Path) -> dict[str, Any]:
     made = results / MADE
     if not made.exists():
         return read_plan(results)
-    plan: dict[str, Any] = read_json(made)
-    parse_plan(plan, made, "Make the tables again: mmlbench tables")
-    return plan
+    return parse_plan(read_json(made), made, "Make the tables again: mmlbench tables")
 
 
 def outdated(results: Path) -> str:
@@ -107,11 +99,16 @@ def outdated(results: Path) -> str:
     if not (results / "plan.json").exists():
         return ""
     made, planned = read_made_plan(results), read_plan(results)
-    if all(made.get(key) == planned.get(key) for key in ("name", "headline", "baseline", "groups", "cells")):
+    if _shown(made) == _shown(planned):
         return ""
-    done = sum((results / cell["run"] / "run.json").exists() for cell in planned["cells"])
-    these, total = f"These tables are of study {made['name']!r} as it was", len(planned["cells"])
-    return f"{these}; {results}/plan.json now plans {planned['name']!r} ({done} of {plural(total, 'run')} there)."
+    done = sum((results / cell.run / "run.json").exists() for cell in planned.cells)
+    these, total = f"These tables are of study {made.name!r} as it was", len(planned.cells)
+    return f"{these}; {results}/plan.json now plans {planned.name!r} ({done} of {plural(total, 'run')} there)."
+
+
+def _shown(plan: Plan) -> tuple[object, ...]:
+    """Return what of a plan the tables depend on."""
+    return plan.name, plan.headline, plan.baseline, plan.groups, plan.cells
 
 
 @dataclass(frozen=True)
@@ -125,31 +122,31 @@ class Trouble:
     change: Change | None = None
 
 
-def _trouble(cell: Mapping[str, Any], folder: Path, run: RunFolder, results: Path, cache: Path) -> Trouble | None:
+def _trouble(cell: PlannedCell, folder: Path, run: RunFolder, results: Path, cache: Path) -> Trouble | None:
     """Return why a run that is there and whole is not the planned one, None where it is."""
-    if run.record["run"] != cell["run"]:
-        return Trouble(f"it holds another run, {run.record['run']}")
-    if run.record["config_hash"] != cell["config_hash"]:
+    if run.record.run != cell.run:
+        return Trouble(f"it holds another run, {run.record.run}")
+    if run.record.config.hash != cell.config.hash:
         return Trouble("stale, made by another configuration")
-    if run.record["code"]["method"] != cell["code"]:
+    if run.record.code.method != cell.code:
         return Trouble("stale, made by other code of the method")
-    manifest = cache / cell["cache"] / "manifest.json"
+    manifest = cache / cell.cache / "manifest.json"
     if not manifest.exists():
-        if not (folder / stamp_name(cell["code"], cell["cache"])).exists():
+        if not (folder / cell.stamp).exists():
             return Trouble(f"perhaps stale: {manifest.parent} is gone, and no stamp says that it was made from it")
-    elif read_json(manifest).get("fingerprint") != run.record["data_fingerprint"]:
+    elif read_json(manifest).get("fingerprint") != run.record.data_fingerprint:
         return Trouble("stale, made from other data than the prepared cache")
-    for method, used in run.record["requires"].items():
-        source = results / used["run"] / "run.json"
-        if source.exists() and file_digest(source) != used["run_hash"]:
+    for method, used in run.record.requires.items():
+        source = results / used.run / "run.json"
+        if source.exists() and file_digest(source) != used.run_hash:
             return Trouble(f"stale, its {method} run was made anew")
-    change = changed(run.record["config"])
+    change = changed(run.record.config.plain())
     return Trouble(f"stale: {change.what}", change) if change else None
 
 
-def _state(cell: Mapping[str, Any], results: Path, cache: Path) -> tuple[Trouble | None, RunFolder | None]:
+def _state(cell: PlannedCell, results: Path, cache: Path) -> tuple[Trouble | None, RunFolder | None]:
     """Return (None, the run) where a planned run can be used, else what is the matter."""
-    folder = results / cell["run"]
+    folder = results / cell.run
     if not (folder / "run.json").exists():
         begun = any((folder / name).exists() for name in ("checkpoint.npz", "lease.json"))
         return Trouble("unfinished" if begun else "missing"), None
@@ -161,16 +158,16 @@ def _state(cell: Mapping[str, Any], results: Path, cache: Path) -> tuple[Trouble
     return trouble, None if trouble else run
 
 
-def _fail(faults: list[tuple[Mapping[str, Any], Trouble]], total: int, options: list[str]) -> None:
+def _fail(faults: list[tuple[PlannedCell, Trouble]], total: int, options: list[str]) -> None:
     shown, changes = [], dict[Change, None]()
     for cell, trouble in faults:
-        config = cell["config"]
-        where = f"{config['dataset']}/{config['split']} {cell['label']} seed {config['seed']}"
+        config = cell.config
+        where = f"{config.dataset}/{config.split} {cell.label} seed {config.seed}"
         if trouble.change:
             changes[trouble.change] = None
             shown.append(f"{where}: {trouble.what}")
         else:
-            command = shlex.join([*cell["command"], *options])
+            command = shlex.join([*cell.command, *options])
             shown.append(f"{where}: {trouble.what} (mmlbench train {command})")
     error = runs_error(f"{len(faults)} of {plural(total, 'planned run')} can't be used", shown)
     fixes = [change.fix for change in changes]
@@ -183,21 +180,21 @@ def _fail(faults: list[tuple[Mapping[str, Any], Trouble]], total: int, options: 
 def _terms(run: RunFolder) -> tuple[list[np.ndarray], dict[str, str]]:
     """Return id, label and group of the test samples, and hashes of what must be equal within a comparison."""
     facts = [run.predictions[f"test/{name}"] for name in ("id", "label", "group")]
-    config = run.record["config"]
+    config = run.record.config
     return facts, {
         "different test samples or labels": digest([values.tolist() for values in facts]),
-        "different data": run.record["data_fingerprint"],
-        "different recipes of one name": digest([config["recipe"], config["dataset_params"]]),
+        "different data": run.record.data_fingerprint,
+        "different recipes of one name": digest([config.recipe.plain(), dict(config.dataset_params)]),
     }
 
 
-def regroup_of(plan: Mapping[str, Any]) -> Regroup | None:
+def regroup_of(plan: Plan) -> Regroup | None:
     """Return the groups of test samples that a plan names, None where it names none.
 
     Raises:
         DataError: as `read_groups`.
     """
-    return read_groups(Path(plan["groups"])) if plan.get("groups") else None
+    return read_groups(Path(plan.groups)) if plan.groups else None
 
 
 def regrouped(ids: np.ndarray, given: Mapping[str, str], where: tuple[str, ...]) -> np.ndarray:
@@ -223,13 +220,13 @@ class _Collector:
         self.terms: dict[tuple[str, ...], tuple[str, dict[str, str]]] = {}
         self.kept: dict[str, tuple[ScoredRun, list[np.ndarray], dict[str, str]]] = {}
 
-    def add(self, cell: Mapping[str, Any], folder: RunFolder) -> None:
+    def add(self, cell: PlannedCell, folder: RunFolder) -> None:
         """Take one cell with its run."""
-        name, config = folder.name, folder.record["config"]
+        name, config = folder.name, folder.record.config
         if name not in self.kept:
             self.kept[name] = (score_test_part(folder), *_terms(folder))
         run, samples, terms = self.kept[name]
-        key = (config["dataset"], config["split"], config["recipe"]["name"], cell["encoder"])
+        key = (config.dataset, config.split, config.recipe.name, cell.encoder)
         first, wanted = self.terms.setdefault(key, (name, terms))
         for what, value in terms.items():
             if value != wanted[what]:
@@ -242,31 +239,31 @@ class _Collector:
             given = self.regroup.get(key[:2])
             self.groups[key] = Group(
                 *key,
-                group_name=REGROUPED if given else self.facts.group_name(config["dataset"], config["split"]),
-                modalities=list(record["modalities"]),
+                group_name=REGROUPED if given else self.facts.group_name(config.dataset, config.split),
+                modalities=list(record.modalities),
                 groups=regrouped(samples[0], given, key[:2]) if given else samples[2],
                 regrouped=bool(given),
-                bayes=record["bayes"],
-                data_fingerprint=record["data_fingerprint"],
+                bayes=dict(record.bayes),
+                data_fingerprint=record.data_fingerprint,
                 label=samples[1],
-                class_names=list(record["class_names"]),
-                noise=TrainingNoise.of(config["recipe"]),
-                base_recipe=base_recipe(config["recipe"]),
+                class_names=list(record.class_names),
+                noise=TrainingNoise.of(config.recipe),
+                base_recipe=base_recipe(config.recipe),
             )
-        self._entry(self.groups[key], cell, config, run).runs.append(run)
+        self._entry(self.groups[key], cell, run).runs.append(run)
 
-    def _entry(self, group: Group, cell: Mapping[str, Any], config: Mapping[str, Any], run: ScoredRun) -> Entry:
+    def _entry(self, group: Group, cell: PlannedCell, run: ScoredRun) -> Entry:
         for entry in group.entries:
-            if entry.label == cell["label"]:
+            if entry.label == cell.label:
                 return entry
-        params = self.facts.shown_params(config["method"], config["params"])
-        zero = self.facts.zero_gap(config["method"])
-        trials = len(cell.get("tuned", {}).get("trials", ()))
-        group.entries.append(Entry(cell["label"], config["method"], params, zero, [], trials))
+        config = run.record.config
+        params = self.facts.shown_params(config.method, config.params)
+        zero = self.facts.zero_gap(config.method)
+        group.entries.append(Entry(cell.label, config.method, params, zero, [], len(cell.trials)))
         return group.entries[-1]
 
 
-def so_far(results: Path) -> tuple[dict[str, Any], list[str]]:
+def so_far(results: Path) -> tuple[Plan, list[str]]:
     """Return the plan of the datasets whose runs are all made, without robustness; and a line on each of the others.
 
     Raises:
@@ -274,20 +271,20 @@ def so_far(results: Path) -> tuple[dict[str, Any], list[str]]:
     """
     plan = read_plan(results)
     missing: dict[str, list[bool]] = {}
-    for cell in plan["cells"]:
-        found = missing.setdefault(cell["config"]["dataset"], [])
-        found.append(not (results / cell["run"] / "run.json").exists())
+    for cell in plan.cells:
+        found = missing.setdefault(cell.config.dataset, [])
+        found.append(not (results / cell.run / "run.json").exists())
     lines = []
     for name, runs in missing.items():
         made = runs.count(False)
         lines += [f"{name}: {made} of {plural(len(runs), 'run')} {be(made)} made"] * any(runs)
-    cells = [cell for cell in plan["cells"] if not any(missing[cell["config"]["dataset"]])]
+    cells = tuple(cell for cell in plan.cells if not any(missing[cell.config.dataset]))
     if not cells:
         raise DataError(f"no dataset of the study is complete ({'; '.join(lines)})", "Wait, or type snakemake again")
-    return {**plan, "robustness": [], "cells": cells}, lines
+    return replace(plan, robustness=(), cells=cells), lines
 
 
-def load(results: Path, cache: Path, plan: dict[str, Any] | None = None, regroup: Regroup | None = None) -> Loaded:
+def load(results: Path, cache: Path, plan: Plan | None = None, regroup: Regroup | None = None) -> Loaded:
     """Check that every planned run is there, whole and fresh; score them.
 
     Args:
@@ -299,28 +296,28 @@ def load(results: Path, cache: Path, plan: dict[str, Any] | None = None, regroup
     """
     plan = read_plan(results) if plan is None else plan
     collector = _Collector(Facts.of_plan(plan), cache, regroup or {})
-    faults: list[tuple[Mapping[str, Any], Trouble]] = []
+    faults: list[tuple[PlannedCell, Trouble]] = []
     opened: dict[str, tuple[Trouble | None, RunFolder | None]] = {}
-    for cell in plan["cells"]:
-        if cell["run"] not in opened:
-            opened[cell["run"]] = _state(cell, results, cache)
-        trouble, _ = opened[cell["run"]]
+    for cell in plan.cells:
+        if cell.run not in opened:
+            opened[cell.run] = _state(cell, results, cache)
+        trouble, _ = opened[cell.run]
         if trouble:
             faults.append((cell, trouble))
     if faults:
-        options = [word for folder in plan.get("plugins", ()) for word in ("--plugins", str(folder))]
+        options = [word for folder in plan.plugins for word in ("--plugins", folder)]
         options += ["--results", str(results)] if results != Path("results") else []
         options += ["--cache", str(cache)] if cache != Path("cache") else []
-        _fail(faults, len(plan["cells"]), options)
-    for cell in plan["cells"]:
-        folder = opened[cell["run"]][1]
+        _fail(faults, len(plan.cells), options)
+    for cell in plan.cells:
+        folder = opened[cell.run][1]
         assert folder is not None
         collector.add(cell, folder)
-        opened[cell["run"]] = (None, RunFolder(folder.path, folder.record))  # lets the arrays go
+        opened[cell.run] = (None, RunFolder(folder.path, folder.record))  # lets the arrays go
     groups = join_folds(list(collector.groups.values()))
     for group in groups:
         for entry in group.entries:
             entry.runs.sort(key=lambda run: run.seed)
         together = logit_mean(group)
         group.entries += [together] if together else []
-    return Loaded(plan["name"], plan["headline"], plan["baseline"], groups, tuple(plan.get("robustness") or ()))
+    return Loaded(plan.name, plan.headline, plan.baseline, groups, plan.robustness)

@@ -1,4 +1,4 @@
-"""What stored logits are: of which rule and head, with which modalities. Their names in .npz files are parsed here."""
+"""What stored logits are: of which rule and head, with which modalities. Their names in .npz are parsed here."""
 
 from __future__ import annotations
 

@@ -13,8 +13,8 @@ from typing import IO
 
 from ..errors import DataError, brief
 from ..storage.form import RUN
-from ..study.selection import NAMES
 from ..storage.tars import StudyHeader, members
+from ..study.selection import NAMES
 
 FIX = "Ask for the archive again; nothing of it was taken over"
 #: No sensible study has more files or bytes; an archive that says so wants to fill a disk or the memory.

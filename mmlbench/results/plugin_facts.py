@@ -7,10 +7,10 @@ runs say must never choose what code is run.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from ..files import is_content, short
-from ..study.plan import MethodFacts, parse_plan
+from ..params import Scalar
+from ..study.plan import MethodFacts, Plan
 
 #: Trained apart: what a gap is measured from. Joint training with a shuffled partner: what a gap is compared with.
 ALONE, CONTROL, ENSEMBLE, JOINT = "unimodal", "joint_shuffled_partner", "ensemble", "joint"
@@ -25,20 +25,15 @@ class Facts:
         self.methods, self.groups = methods, groups
 
     @classmethod
-    def of_plan(cls, plan: Mapping[str, Any]) -> Facts:
-        """Take what a plan says.
+    def of_plan(cls, plan: Plan) -> Facts:
+        """Take what a plan says."""
+        return cls(plan.methods, plan.datasets)
 
-        Raises:
-            DataError: as `parse_plan`.
-        """
-        parsed = parse_plan(dict(plan), "plan.json")
-        return cls(parsed.methods, parsed.datasets)
-
-    def shown_params(self, method: str, params: Mapping[str, Any]) -> str:
+    def shown_params(self, method: str, params: Mapping[str, Scalar]) -> str:
         """Return the parameters that differ from the defaults, 'a=1;b=2'."""
         defaults = self.methods[method].defaults
         shown = {name: value for name, value in params.items() if name not in defaults or defaults[name] != value}
-        said = {name: short(value) if is_content(value) else value for name, value in shown.items()}
+        said = {n: short(v) if isinstance(v, str) and is_content(v) else v for n, v in shown.items()}
         return ";".join(f"{name}={value}" for name, value in sorted(said.items()))
 
     def family(self, method: str) -> str:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from ..dataset import PARTS
 from ..errors import brief
 from ..files import is_content
+from ..storage.atomic import read_json
+from ..storage.form import EXACT, HEX16, RUN, SHA256, WORD, Item
+from ..study.run_config import RUN_SCHEMA, RunConfig, parse_config
+from ..study.selection import NAMES
 from .evaluation import FEATURES, INPUTS, NOTHING, Evaluation
 from .logits_key import LOGITS
-from ..storage.form import EXACT, HEX16, RUN, SHA256, WORD, Item
-from ..study.run_spec import RUN_SCHEMA
-from ..study.selection import NAMES
-from ..study.run_config import RunConfig, parse_config
 
 #: What a complete folder has beside run.json.
 FILES = ("history.csv", "predictions.npz", "epochs.npz", "probe.npz")
@@ -191,7 +190,7 @@ def _parameters(item: Item) -> dict[str, int]:
     return {name: one.integer() for name, one in found.items()}
 
 
-def parse_record(value: Any, file: Path) -> RunRecord:
+def parse_record(value: object, file: Path) -> RunRecord:
     """Read the content of a run.json.
 
     Raises:
@@ -241,6 +240,16 @@ def parse_record(value: Any, file: Path) -> RunRecord:
     )
 
 
+def read_record(folder: Path) -> RunRecord:
+    """Read run.json of a run folder.
+
+    Raises:
+        DataError: it is not there, or as `parse_record`.
+    """
+    file = folder / "run.json"
+    return parse_record(read_json(file), file)
+
+
 def _folder(item: Item, config: RunConfig) -> str:
     """Return the run's folder, which follows from its configuration."""
     if item.text("the folder of a run", RUN) != config.run:
@@ -280,11 +289,11 @@ def _lengths(item: Item, modalities: tuple[str, ...]) -> dict[str, int]:
 def _arithmetic(item: Item, config: RunConfig) -> Arithmetic:
     """Return in which arithmetic the run was made; what its recipe fixes has to agree with it."""
     found = item.fields(("device", "dtype", "forward", "threads", "deterministic", "tf32"))
-    fixed = config.recipe.fields
-    if found["forward"].one_of(DTYPES) != fixed["precision"]:
-        found["forward"].wrong(f"{fixed['precision']}, the precision of its recipe")
-    if found["threads"].integer(1) != fixed["threads"]:
-        found["threads"].wrong(f"{fixed['threads']}, the threads of its recipe")
+    recipe = config.recipe
+    if found["forward"].one_of(DTYPES) != recipe.precision:
+        found["forward"].wrong(f"{recipe.precision}, the precision of its recipe")
+    if found["threads"].integer(1) != recipe.threads:
+        found["threads"].wrong(f"{recipe.threads}, the threads of its recipe")
     return Arithmetic(
         device=found["device"].one_of(DEVICES),
         dtype=found["dtype"].one_of(DTYPES),
@@ -328,27 +337,58 @@ def _files(item: Item) -> dict[str, str]:
 
 
 # ---- circumstances ---------------------------------------------------------------------------------------------
-def circumstances(value: Any, file: Path) -> dict[str, Any]:
-    """Return the content of a provenance.json of which nothing that the tables read is of another form.
+@dataclass(frozen=True)
+class Circumstances:
+    """What is read of provenance.json; no result depends on it, so that where it is lost all of it is empty.
+
+    Attributes:
+        hardware, commit, finished: '' where they are not known. seconds: of each phase of the run.
+        peak_memory_bytes, device_memory_bytes, energy_joules: None where they were not measured.
+        files: content -> path of the files that the run read, where it was made.
+    """
+
+    hardware: str = ""
+    commit: str = ""
+    finished: str = ""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    peak_memory_bytes: float | None = None
+    device_memory_bytes: float | None = None
+    energy_joules: float | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
+
+
+def parse_circumstances(value: object, file: Path) -> Circumstances:
+    """Read the content of a provenance.json; what no reader needs is a plain fact of a short name.
 
     Raises:
         DataError: naming the file, the key, the value and what is wanted.
     """
     top = Item(value, file, fix="Make the run again; no result depends on it")
-    for key, one in top.named(r"\w{1,80}", "a short name").items():
-        if key == "seconds":
-            for phase in one.named(r"[\w-]{1,80}").values():
-                phase.number(0)
-        elif key in ("peak_memory_bytes", "device_memory_bytes", "energy_joules"):
-            one.value is None or one.number(0, EXACT)
-        elif key == "job":
+    found = top.named(r"\w{1,80}", "a short name")
+    for key, one in found.items():
+        if key == "job":
             for fact in one.named(r"\w{1,80}").values():
                 fact.scalar()
-        elif key == "files":
-            for place in one.named(f"sha256:{SHA256}", "the content of a file").values():
-                place.text("a path", most=4096)
         elif key == "command":
             one.text("a command", empty=True, most=100_000)
-        else:
+        elif key not in ("seconds", "files"):
             one.scalar()
-    return dict(value)
+
+    def amount(key: str) -> float | None:
+        return found[key].number(0, EXACT) if key in found and found[key].value is not None else None
+
+    def text(key: str) -> str:
+        return str(found[key].value or "") if key in found else ""
+
+    seconds = found["seconds"].named(r"[\w-]{1,80}") if "seconds" in found else {}
+    files = found["files"].named(f"sha256:{SHA256}", "the content of a file") if "files" in found else {}
+    return Circumstances(
+        text("hardware"),
+        text("commit"),
+        text("finished"),
+        {phase: one.number(0) for phase, one in seconds.items()},
+        amount("peak_memory_bytes"),
+        amount("device_memory_bytes"),
+        amount("energy_joules"),
+        {content: place.text("a path", most=4096) for content, place in files.items()},
+    )

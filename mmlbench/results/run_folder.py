@@ -9,16 +9,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 
 from ..errors import DataError
+from ..storage.atomic import NotPlainError, json_text, plain, read_bytes, read_json
 from ..storage.hashing import digest, file_digest
 from . import arrays
 from .logits_key import LogitsKey, parse_prediction, parse_probe
-from .record import FILES, STAMP, WORKING, circumstances, parse_record
-from ..storage.atomic import NotPlainError, json_text, plain, read_bytes, read_json
+from .record import FILES, STAMP, WORKING, Circumstances, RunRecord, parse_circumstances, parse_record
 
 #: Files that no table reads are hashed on opening only up to this size; `verify` hashes all.
 OPEN_CHECK_BYTES = 64 * 2**20
@@ -33,7 +32,7 @@ class RunFolder:
     """
 
     path: Path
-    record: dict[str, Any]
+    record: RunRecord
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
@@ -42,16 +41,17 @@ class RunFolder:
         Raises:
             DataError: not complete, an unknown schema, a file missing, truncated or changed.
         """
-        faults = _faults(path, everything=False)
-        if faults:
+        record, faults = _record_faults(path)
+        faults += _file_faults(path, record, everything=False) if record else []
+        if faults or not record:
             more = f" ({len(faults) - 1} more)" if len(faults) > 1 else ""
             raise DataError(f"{faults[0]}{more}", f"Remove {path} and make the run again")
-        return cls(path, read_json(path / "run.json"))
+        return cls(path, record)
 
     @property
     def name(self) -> str:
         """How messages name the run."""
-        return str(self.record["run"])
+        return self.record.run
 
     @cached_property
     def predictions(self) -> dict[str, np.ndarray]:
@@ -72,12 +72,12 @@ class RunFolder:
                     yield *found, values
 
     @cached_property
-    def provenance(self) -> dict[str, Any]:
+    def provenance(self) -> Circumstances:
         """The circumstances; empty where they are lost, since no result depends on them."""
         try:
-            return circumstances(read_json(self.path / "provenance.json"), self.path / "provenance.json")
+            return parse_circumstances(read_json(self.path / "provenance.json"), self.path / "provenance.json")
         except DataError:
-            return {}
+            return Circumstances()
 
     def epoch_bits(self, part: str = "test") -> dict[str, np.ndarray]:
         """Return per-epoch correctness, '<stage>/<logits>' -> bool (epochs, n)."""
@@ -98,27 +98,24 @@ def _there(file: Path) -> bool:
     return file.exists() or file.is_symlink()
 
 
-def _record_faults(path: Path) -> tuple[dict[str, Any], list[str]]:
-    """Read run.json; return it with what is wrong with it."""
+def _record_faults(path: Path) -> tuple[RunRecord | None, list[str]]:
+    """Read run.json; return it, None where it can't be read, with what is wrong with it."""
     if not _there(path / "run.json"):
-        return {}, [f"{path} is no complete run: run.json is missing"]
+        return None, [f"{path} is no complete run: run.json is missing"]
     try:
-        record = read_json(path / "run.json")
-        parse_record(record, path / "run.json")
+        value = read_json(path / "run.json")
+        record = parse_record(value, path / "run.json")
     except DataError as error:
-        return {}, [error.what]
+        return None, [error.what]
+    own = {key: one for key, one in value.items() if key != "record_hash"}
+    changed = digest(own)[:16] != record.record_hash
+    return record, [f"{path}/run.json was changed after it was written"] if changed else []
+
+
+def _file_faults(path: Path, record: RunRecord, everything: bool) -> list[str]:
+    """Compare the files of a run with their hashes; those that no table reads only up to a size, or `everything`."""
     faults = []
-    own = {key: value for key, value in record.items() if key != "record_hash"}
-    if digest(own)[:16] != record["record_hash"]:
-        faults.append(f"{path}/run.json was changed after it was written")
-    return record, faults
-
-
-def _faults(path: Path, everything: bool) -> list[str]:
-    record, faults = _record_faults(path)
-    if not record:
-        return faults
-    for name, wanted in sorted(record["files"].items()):
+    for name, wanted in sorted(record.files.items()):
         file = path / name
         if not _there(file):
             faults.append(f"{file} is missing")
@@ -146,10 +143,11 @@ def _form_faults(path: Path, name: str) -> list[str]:
     return [] if found == text else [f"{path / name} was changed: it has not the form in which it was written"]
 
 
-def _provenance_faults(file: Path, record: dict[str, Any]) -> list[str]:
+def _provenance_faults(file: Path, record: RunRecord) -> list[str]:
     """Check the hash that provenance.json holds of itself, and that it is this run's."""
     try:
-        facts = circumstances(read_json(file), file)
+        facts = read_json(file)
+        parse_circumstances(facts, file)
     except DataError as error:
         return [error.what]
     lacking = [key for key in ("record_hash", "run_record_hash") if key not in facts]
@@ -158,10 +156,10 @@ def _provenance_faults(file: Path, record: dict[str, Any]) -> list[str]:
     rest = {key: value for key, value in facts.items() if key != "record_hash"}
     if digest(rest)[:16] != facts.get("record_hash"):
         return [f"{file} was changed after it was written"]
-    return [f"{file} is that of another run"] if facts["run_record_hash"] != record["record_hash"] else []
+    return [f"{file} is that of another run"] if facts["run_record_hash"] != record.record_hash else []
 
 
-def _circumstance_faults(path: Path, record: dict[str, Any]) -> list[str]:
+def _circumstance_faults(path: Path, record: RunRecord) -> list[str]:
     """Check what run.json holds no hash of: provenance.json, the workflow's stamp, and what does not belong here."""
     faults, own = [], path / "provenance.json"
     if not _there(own):
@@ -169,7 +167,7 @@ def _circumstance_faults(path: Path, record: dict[str, Any]) -> list[str]:
     else:
         faults += _form_faults(path, own.name) or _provenance_faults(own, record)
     for file in sorted(path.iterdir()):
-        if file.name in (*record["files"], "run.json", own.name) or WORKING.fullmatch(file.name):
+        if file.name in (*record.files, "run.json", own.name) or WORKING.fullmatch(file.name):
             continue
         if not STAMP.fullmatch(file.name):
             faults.append(f"{file} does not belong to the run")
@@ -188,9 +186,9 @@ def verify(path: Path) -> list[str]:
         record, faults = _record_faults(path)
         if not record:
             return faults
-        faults = _form_faults(path, "run.json") + _faults(path, everything=True)
-        if path.resolve().parts[-5:] != PurePosixPath(record["run"]).parts:
-            faults.append(f"{path} holds the run {record['run']}: its folder was moved, or swapped with another")
+        faults = _form_faults(path, "run.json") + faults + _file_faults(path, record, everything=True)
+        if path.resolve().parts[-5:] != PurePosixPath(record.run).parts:
+            faults.append(f"{path} holds the run {record.run}: its folder was moved, or swapped with another")
         return faults + _circumstance_faults(path, record)
     except OSError as error:
         return [f"{path} can't be read ({error.strerror or error})"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -140,7 +139,7 @@ def score_run(folder: RunFolder) -> list[Score]:
     Raises:
         DataError: logits that are not finite.
     """
-    classes = len(folder.record["class_names"])
+    classes = len(folder.record.class_names)
     rows: list[Score] = []
     for part, key, logits in folder.logits():
         label = folder.predictions[f"{part}/label"]

@@ -4,27 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..stats import CrossFit, cross_fit_optimism
 from .logits_key import LogitsKey, LogitsKind, parse_logits
+from .record import Circumstances, RunRecord
 from .run_folder import RunFolder
 from .score import Bits, confidence, correct, item_nll
-from ..stats import CrossFit, cross_fit_optimism
 
 #: Methods whose logits are kept, because the mean of their logits is a row of its own.
 KEPT = ("joint", "unimodal")
-Values = dict[LogitsKey, NDArray[Any]]
+Values = dict[LogitsKey, np.ndarray]
 
 
 @dataclass(frozen=True)
 class Source:
     """A run folder behind a row: its record, its circumstances, and stage -> epochs trained."""
 
-    record: dict[str, Any]
-    provenance: dict[str, Any]
+    record: RunRecord
+    provenance: Circumstances
     stage_epochs: dict[str, int]
 
 
@@ -50,7 +49,7 @@ class ScoredRun:
     logits: Values = field(default_factory=dict)
 
     @property
-    def record(self) -> dict[str, Any]:
+    def record(self) -> RunRecord:
         """run.json of the first of its run folders."""
         return self.sources[0].record
 
@@ -72,10 +71,10 @@ class ScoredRun:
 def _judged(run: RunFolder, bits: Mapping[str, Bits]) -> dict[tuple[str, str], CrossFit]:
     """Cross-fit the test-picked epoch of each logits that judged a stage; of several stages the last counts."""
     found = {}
-    for entry in run.record["selected"].get("test") or ():
-        key = f"{entry['stage']}/{entry['select_on']}"
+    for entry in run.record.selected.get("test", ()):
+        key = f"{entry.stage}/{entry.select_on}"
         if key in bits and bits[key].shape[1] >= 2:
-            kind, modality = parse_logits(entry["select_on"])
+            kind, modality = parse_logits(entry.select_on)
             found[modality or str(kind), str(kind)] = cross_fit_optimism(bits[key])
     return found
 
@@ -90,8 +89,8 @@ def score_test_part(folder: RunFolder) -> ScoredRun:
     epochs = folder.epoch_bits()
     lengths = {key.split("/", 1)[0]: len(rows) for key, rows in epochs.items()}
     source = Source(folder.record, folder.provenance, lengths)
-    run = ScoredRun(folder.record["config"]["seed"], (source,), {}, _judged(folder, epochs))
-    kept = folder.record["config"]["method"] in KEPT
+    run = ScoredRun(folder.record.config.seed, (source,), {}, _judged(folder, epochs))
+    kept = folder.record.config.method in KEPT
     for part, key, logits in folder.logits():
         if part == "test":
             file = "probe " if key.kind is LogitsKind.PROBE else ""

@@ -11,17 +11,16 @@ import contextlib
 import csv
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ..errors import DataError
-from ..storage.hashing import digest, file_digest
+from ..storage.atomic import read_json
+from ..storage.hashing import file_digest
 from .curve import check_curve, curve_file
 from .logits_key import LogitsKey, LogitsKind, parse_logits
-from .record import parse_record
+from .record import Pick, read_record
 from .run_folder import RunFolder, verify
-from ..storage.atomic import read_json
 
 PARTS = ("val", "test")
 #: A stored accuracy may differ by one sample: it was taken from logits before they were rounded to float32.
@@ -37,7 +36,7 @@ def verify_run(path: Path, results: Path | None = None, cache: Path | None = Non
     faults = verify(path)
     if faults:
         return faults
-    run = RunFolder(path, read_json(path / "run.json"))
+    run = RunFolder(path, read_record(path))
     try:
         found = [*_counts(run), *_shapes(run)] or [*_measured(run), *_probes(run)]
         faults = [f"{path}: {fault}" for fault in found]
@@ -48,10 +47,10 @@ def verify_run(path: Path, results: Path | None = None, cache: Path | None = Non
 
 
 def _counts(run: RunFolder) -> Iterator[str]:
-    classes = len(run.record["class_names"])
+    classes = len(run.record.class_names)
     for part in PARTS:
         label, ids = run.predictions[f"{part}/label"], run.predictions[f"{part}/id"]
-        wanted = run.record["counts"][part]
+        wanted = run.record.counts[part]
         for name in ("id", "label", "group"):
             found = len(run.predictions[f"{part}/{name}"])
             if found != wanted:
@@ -63,10 +62,10 @@ def _counts(run: RunFolder) -> Iterator[str]:
 
 
 def _shapes(run: RunFolder) -> Iterator[str]:
-    classes = len(run.record["class_names"])
+    classes = len(run.record.class_names)
     for part, key, logits in run.logits():
         where = f"{'probe' if key.kind is LogitsKind.PROBE else 'predictions'}.npz: {key.array(part)}"
-        if logits.shape != (run.record["counts"][part], classes):
+        if logits.shape != (run.record.counts[part], classes):
             yield f"{where} has shape {logits.shape}"
         elif not np.isfinite(logits).all():
             yield f"{where} has NaN or infinite logits"
@@ -83,65 +82,66 @@ def _measured(run: RunFolder) -> Iterator[str]:
         if name.startswith("accuracy/") and part in PARTS:
             recorded.setdefault((stage, part, name.removeprefix("accuracy/")), {})[epoch] = value
     for part in PARTS:
-        n = run.record["counts"][part]
+        n = run.record.counts[part]
         for key, bits in run.epoch_bits(part).items() if n else ():
             stage, logits = key.split("/", 1)
             values = recorded.get((stage, part, logits), {})
             if any(abs(values.get(epoch, -1.0) - row.mean()) > 1e-6 for epoch, row in enumerate(bits)):
                 yield f"history.csv and epochs.npz disagree about {part} accuracy of {logits} in stage {stage}"
-    for rule, picks in run.record["selected"].items():
+    for rule, picks in run.record.selected.items():
         part = "test" if rule == "last" else rule
         for pick in picks:
-            of_epoch = recorded.get((pick["stage"], part, pick["select_on"]), {}).get(pick["epoch"])
-            if of_epoch is None or abs(of_epoch - pick["accuracy"]) > 1e-6:
-                yield f"run.json says that rule {rule} picked accuracy {pick['accuracy']}, history.csv {of_epoch}"
+            of_epoch = recorded.get((pick.stage, part, pick.select_on), {}).get(pick.epoch)
+            if of_epoch is None or abs(of_epoch - pick.accuracy) > 1e-6:
+                yield f"run.json says that rule {rule} picked accuracy {pick.accuracy}, history.csv {of_epoch}"
         fault = _predicted(run, rule, part, picks[-1]) if picks else ""
         if fault:
             yield fault
 
 
-def _predicted(run: RunFolder, rule: str, part: str, pick: dict[str, Any]) -> str:
+def _predicted(run: RunFolder, rule: str, part: str, pick: Pick) -> str:
     """Return '' where the predictions of a rule reach what its last stage's pick did."""
-    key = LogitsKey(rule, *parse_logits(pick["select_on"])).array(part)
+    key = LogitsKey(rule, *parse_logits(pick.select_on)).array(part)
     if key not in run.predictions:
         return f"predictions.npz lacks {key}, by which run.json says that an epoch was picked"
     label = run.predictions[f"{part}/label"]
     reached = _accuracy(run.predictions[key], label)
-    if abs(reached - pick["accuracy"]) * len(label) > SLACK:
-        return f"predictions.npz reaches {reached:.4f} with {key}, run.json says {pick['accuracy']:.4f}"
-    bits = run.epoch_bits(part).get(f"{pick['stage']}/{pick['select_on']}")
+    if abs(reached - pick.accuracy) * len(label) > SLACK:
+        return f"predictions.npz reaches {reached:.4f} with {key}, run.json says {pick.accuracy:.4f}"
+    bits = run.epoch_bits(part).get(f"{pick.stage}/{pick.select_on}")
     if bits is None:
-        return f"epochs.npz lacks {pick['stage']}/{part}/{pick['select_on']}, by which an epoch was picked"
-    differing = int((bits[pick["epoch"]] != (run.predictions[key].argmax(axis=1) == label)).sum())
+        return f"epochs.npz lacks {pick.stage}/{part}/{pick.select_on}, by which an epoch was picked"
+    differing = int((bits[pick.epoch] != (run.predictions[key].argmax(axis=1) == label)).sum())
     if differing > max(SLACK, 0.01 * len(label)):
         return f"epochs.npz and predictions.npz disagree about {differing} samples of {key}"
     return ""
 
 
 def _probes(run: RunFolder) -> Iterator[str]:
-    for rule, modalities in run.record.get("probe", {}).items():
+    for rule, modalities in run.record.probe.items():
         for modality, facts in modalities.items():
-            for part, recorded in facts["accuracy"].items():
-                if part not in PARTS or not run.record["counts"][part]:
+            for part, recorded in facts.accuracy.items():
+                if part not in PARTS or not run.record.counts[part]:
                     continue
                 label = run.predictions[f"{part}/label"]
                 reached = _accuracy(run.probe[LogitsKey(rule, LogitsKind.PROBE, modality).array(part)], label)
                 if abs(reached - recorded) * len(label) > SLACK:
-                    yield f"probe.npz reaches {reached:.4f} for {rule}/{modality}/{part}, run.json says {recorded:.4f}"
+                    where = f"{rule}/{modality}/{part}"
+                    yield f"probe.npz reaches {reached:.4f} for {where}, run.json says {recorded:.4f}"
 
 
 def _reused(run: RunFolder, results: Path) -> Iterator[str]:
-    for method, used in run.record["requires"].items():
-        source = results / used["run"] / "run.json"
+    for method, used in run.record.requires.items():
+        source = results / used.run / "run.json"
         if not source.exists():
-            yield f"the {method} run that it reuses, {used['run']}, is not there"
-        elif file_digest(source) != used["run_hash"]:
-            yield f"the {method} run that it reuses, {used['run']}, is not the one it was made from"
+            yield f"the {method} run that it reuses, {used.run}, is not there"
+        elif file_digest(source) != used.run_hash:
+            yield f"the {method} run that it reuses, {used.run}, is not the one it was made from"
 
 
 def curve_faults(path: Path, results: Path) -> list[str]:
     """Return what is wrong with the logits under noise of a run that is as it was written; [] where it has none."""
-    run = str(read_json(path / "run.json")["run"])
+    run = read_record(path).run
     if not curve_file(results, run).exists():
         return []
     try:
@@ -167,11 +167,9 @@ def equal_seeds(runs: Iterable[Path]) -> list[str]:
     found = []
     for path in runs:
         with contextlib.suppress(DataError):
-            record = read_json(path / "run.json")
-            facts = parse_record(record, path / "run.json")
-            setting = digest({key: value for key, value in record["config"].items() if key != "seed"})
-            seed = record["config"]["seed"]
-            other, its = first.setdefault((setting, facts.files["predictions.npz"]), (path, seed))
+            record = read_record(path)
+            key, seed = (record.config.setting, record.files["predictions.npz"]), record.config.seed
+            other, its = first.setdefault(key, (path, seed))
             if its != seed:  # a run that is named twice has one
                 found.append(f"{path} and {other} are of two seeds and predict the same, byte by byte")
     return found
@@ -179,11 +177,11 @@ def equal_seeds(runs: Iterable[Path]) -> list[str]:
 
 def label_faults(run: RunFolder, cache: Path) -> list[str]:
     """Return how a run's test samples differ from the prepared cache of the same data; [] where none is at hand."""
-    config = run.record["config"]
-    for manifest in sorted(cache.glob(f"{config['dataset']}-*/manifest.json")):
+    config = run.record.config
+    for manifest in sorted(cache.glob(f"{config.dataset}-*/manifest.json")):
         facts = read_json(manifest)
-        table = manifest.parent / f"split-{config['split']}.csv"
-        if facts.get("fingerprint") != run.record["data_fingerprint"] or not table.exists():
+        table = manifest.parent / f"split-{config.split}.csv"
+        if facts.get("fingerprint") != run.record.data_fingerprint or not table.exists():
             continue
         with table.open(newline="", encoding="utf-8") as file:
             rows = [row for row in csv.DictReader(file) if row["part"] == "test"]

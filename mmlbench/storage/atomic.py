@@ -167,7 +167,7 @@ def write_text(path: Path, text: str, through: Through = whole) -> None:
 _SHALLOW = 20
 
 
-def json_text(value: Any) -> str:
+def json_text(value: object) -> str:
     """Return the text of a value as `write_json` writes it: as `json.dumps` with sorted keys and an indent of 1.
 
     With an indent `json` works in Python, and slowly. A plan of ten thousand runs holds the same few mappings again
@@ -194,7 +194,7 @@ def _indented(value: Any, depth: int, known: dict[tuple[int, int], str]) -> str:
     return known[here]
 
 
-def write_json(path: Path, value: Any, through: Through = whole) -> None:
+def write_json(path: Path, value: object, through: Through = whole) -> None:
     """Write a JSON file whole: keys sorted, so that equal values are equal bytes."""
     write_text(path, json_text(value), through)
 

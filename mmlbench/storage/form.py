@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import NoReturn, TypeVar
 
 from ..errors import DataError, brief, nearest
 
@@ -41,7 +41,7 @@ class Item:
             user can do about a wrong one.
     """
 
-    value: Any
+    value: object
     file: Path | str
     keys: str = ""
     fix: str = ""
@@ -58,7 +58,7 @@ class Item:
         """Refuse it, saying what it is and what was wanted instead."""
         self.fail(f"is {brief(self.value)}, not {wanted}")
 
-    def at(self, key: str | int, value: Any) -> Item:
+    def at(self, key: str | int, value: object) -> Item:
         """Return what lies under a key or at a place of it."""
         name = f"[{key}]" if isinstance(key, int) else key if re.fullmatch(r"[\w/.@+-]{1,80}", key) else brief(key)
         return Item(value, self.file, f"{self.keys}{'.' if self.keys and name[0] != '[' else ''}{name}", self.fix)
@@ -132,8 +132,7 @@ class Item:
     def number(self, low: float = -1e300, high: float = 1e300) -> float:
         """Return a finite number of a range."""
         value = self.value
-        fits = isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
-        if not fits or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not (low <= value <= high < math.inf):
             self.wrong("a number" + (f" from {low:g} to {high:g}" if low > -1e300 or high < 1e300 else ""))
         return float(value)
 

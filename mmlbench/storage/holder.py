@@ -6,7 +6,6 @@ import json
 import os
 import socket
 from pathlib import Path
-from typing import Any
 
 
 def _facts(pid: int) -> list[str]:
@@ -47,7 +46,7 @@ def pid_space() -> str:
         return ""
 
 
-def parsed(text: str | bytes) -> dict[str, Any]:
+def parsed(text: str | bytes) -> dict[str, object]:
     """Return what a lease file says, {} where that is nothing sensible."""
     try:
         found = json.loads(text)
@@ -56,21 +55,21 @@ def parsed(text: str | bytes) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def near(holder: dict[str, Any]) -> bool:
+def near(holder: dict[str, object]) -> bool:
     """Tell whether a holder's process id means something here."""
     here = holder.get("host") == socket.gethostname() and holder.get("space", pid_space()) == pid_space()
     pid = holder.get("pid")
     return here and type(pid) is int and 0 < pid < 2**31
 
 
-def who(holder: dict[str, Any]) -> str:
+def who(holder: dict[str, object]) -> str:
     """Name a holder in a message."""
     if not holder:
         return "somebody whose lease.json can't be read"
     return f"process {holder.get('pid', '?')} on {holder.get('host', '?')}"
 
 
-def myself(token: str) -> dict[str, Any]:
+def myself(token: str) -> dict[str, object]:
     """Return what the lease file of this process says."""
     return {
         "token": token,

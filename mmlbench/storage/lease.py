@@ -124,7 +124,7 @@ class Lease:
             with contextlib.suppress(OSError):
                 self.folder.rmdir()
 
-    def _holder(self) -> tuple[dict[str, Any], float] | None:
+    def _holder(self) -> tuple[dict[str, object], float] | None:
         try:
             with plain(self.path) as file:
                 return parsed(file.read()), self._now - os.fstat(file.fileno()).st_mtime
@@ -140,7 +140,7 @@ class Lease:
             return not alive(holder["pid"], holder.get("start"))
         return silent > EXPIRY_S
 
-    def _take_over(self, holder: dict[str, Any]) -> None:
+    def _take_over(self, holder: dict[str, object]) -> None:
         """Move the dead holder's file away; of several that try, the rename lets one through."""
         gone = self.folder / f".lease.{self.token}.gone"  # beside the desk, which is there only for one who holds it
         found = self._holder()
@@ -208,7 +208,7 @@ class Lease:
         The file is touched through the descriptor that its token was read from, never by its name.
         """
         with self._one:
-            holder: dict[str, Any] = {}
+            holder: dict[str, object] = {}
             for _ in range(100):
                 try:
                     descriptor = opened(self.path, os.O_RDWR)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 from ..errors import ConfigError, DataError, brief, nearest
+from ..params import Scalar
 from ..registry.index import Index, load_index, use_plugins
-from ..storage.hashing import digest
 from ..storage.texts import check_text
 from .facts import facts_of, group_names
-from .plan import PLAN_SCHEMA
+from .plan import MethodFacts, Plan, PlannedCell
 from .plan_check import check_runs
-from .run_spec import Request, RunSpec, Setting, Terms
+from .recipe import Recipe
+from .run_spec import Request, RunSpec, Setting, Terms, check_seed
 from .selection import Rule, headline_rule
 from .tuning import Tune, Tuned, check_apart, read_tune, tuned
 from .yaml import read_mapping
@@ -45,22 +45,21 @@ class Cell:
         needed = [one for spec in specs for one in (*spec.requires.values(), spec)]
         return needed[:-1] if self.tuned else needed
 
-    def plain(self) -> dict[str, Any]:
-        """Return it as plain data, for the plan."""
-        facts: dict[str, Any] = {"label": self.label, "encoder": self.setting.encoder, "run": str(self.run.path)}
-        facts |= {"config": self.run.config, "config_hash": self.run.config_hash, "code": self.run.code}
-        facts |= {"cache": self.run.cache, "command": list(self.run.command)}
+    def planned(self) -> PlannedCell:
+        """Return it as it stands in the plan."""
+        run, command, tuning = str(self.run.path), self.run.command, None
         if self.tuned:
-            base = list(self.run.command)
-            facts |= {"run": str(self.tuned.stamp(self.run)), "command": [*base, *self.tuned.options]}
-            facts |= {"tuned": {**self.tuned.facts(), "command": base}}
-        return facts
+            tuning = replace(self.tuned.planned(), command=command)
+            run, command = str(self.tuned.stamp(self.run)), (*command, *self.tuned.options)
+        return PlannedCell(
+            self.label, self.setting.encoder, run, self.run.config, self.run.code, self.run.cache, command, tuning
+        )
 
     @property
     def group(self) -> tuple[str, str, str, str]:
         """Dataset, split, recipe and encoder: what is compared within."""
         config = self.setting.config
-        return config["dataset"], config["split"], config["recipe"]["name"], self.setting.encoder
+        return config.dataset, config.split, config.recipe.name, self.setting.encoder
 
 
 @dataclass(frozen=True)
@@ -76,26 +75,27 @@ class Study:
     plugins: tuple[str, ...]
     tune: Tune | None = None
     robustness: tuple[float, ...] = ()
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    methods: Mapping[str, MethodFacts] = field(default_factory=dict)
+    datasets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     groups: str = ""
 
-    def plan(self) -> dict[str, Any]:
-        """Return the plan as plain data: what the tables are made from."""
-        return {
-            "schema": PLAN_SCHEMA,
-            "name": self.name,
-            "title": self.title,
-            "headline": self.headline,
-            "baseline": self.baseline,
-            "plugins": list(self.plugins),
-            **({"robustness": list(self.robustness)} if self.robustness else {}),
-            **({"groups": self.groups} if self.groups else {}),
-            **self.facts,
-            "cells": [cell.plain() for cell in self.cells],
-        }
+    def plan(self) -> Plan:
+        """Return the plan: what the tables are made from."""
+        return Plan(
+            self.name,
+            self.title,
+            self.headline,
+            self.baseline,
+            self.plugins,
+            self.robustness,
+            tuple(cell.planned() for cell in self.cells),
+            self.methods,
+            self.datasets,
+            self.groups,
+        )
 
 
-def _keys(value: Any, known: tuple[str, ...], where: str, more: str = "") -> Mapping[str, Any]:
+def _keys(value: object, known: tuple[str, ...], where: str, more: str = "") -> Mapping[str, object]:
     if not isinstance(value, Mapping):
         raise ConfigError(f"{where} is {brief(value)}, not a mapping", f"Its keys: {', '.join(known)}")
     for key in value:
@@ -104,20 +104,20 @@ def _keys(value: Any, known: tuple[str, ...], where: str, more: str = "") -> Map
     return value
 
 
-def _listed(value: Any, where: str, of: str) -> list[Any]:
+def _listed(value: object, where: str, of: str) -> list[object]:
     if not isinstance(value, list) or not value:
         raise ConfigError(f"{where} is {brief(value)}, not a list with at least one {of}", f"List the {of}s")
     return value
 
 
-def _seeds(value: Any, where: str) -> list[int]:
+def _seeds(value: object, where: str) -> list[int]:
     seeds = _listed(value, f"{where}: seeds", "seed")
     if len(set(map(str, seeds))) != len(seeds):
         raise ConfigError(f"{where}: a seed is listed twice", "List each once")
-    return seeds
+    return [check_seed(seed) for seed in seeds]
 
 
-def _mapping(block: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
+def _mapping(block: Mapping[str, object], key: str, where: str) -> Mapping[str, object]:
     value = block.get(key)
     if value is None:
         return {}
@@ -126,7 +126,7 @@ def _mapping(block: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any
     return value
 
 
-def _text(block: Mapping[str, Any], key: str, default: str, where: str) -> str:
+def _text(block: Mapping[str, object], key: str, default: str, where: str) -> str:
     """Return a key that takes a text; one that is there and empty counts as missing."""
     value = default if block.get(key) is None else block[key]
     if not isinstance(value, str) or not value:
@@ -134,76 +134,92 @@ def _text(block: Mapping[str, Any], key: str, default: str, where: str) -> str:
     return value
 
 
-def _method_entries(block: Mapping[str, Any], where: str) -> list[tuple[str, str, Mapping[str, Any], list[int]]]:
-    """Return (label, method, params, seeds) of a grid block."""
-    entries = []
+@dataclass(frozen=True)
+class MethodBlock:
+    """What a grid block says of one method."""
+
+    label: str
+    method: str
+    params: Mapping[str, object]
+    seeds: list[int]
+    tune: bool
+
+
+def _method_blocks(block: Mapping[str, object], where: str, tune: Tune | None) -> list[MethodBlock]:
+    """Read `methods` of a grid block."""
+    found = []
     for item in _listed(block.get("methods"), f"{where}: methods", "method"):
         more = "; parameters of the method go under params: {...}"
         item = {"method": item} if isinstance(item, str) else _keys(item, METHOD_KEYS, f"{where}: method", more)
-        if not isinstance(item.get("method"), str):
+        method = item.get("method")
+        if not isinstance(method, str):
             raise ConfigError(f"{where}: a method entry has no name", "Write `method: NAME`")
-        label = item.get("label", item["method"])
+        label = item.get("label", method)
         if not isinstance(label, str) or not _LABEL.fullmatch(label):
             raise ConfigError(
                 f"{where}: label {brief(label)} is not valid",
                 "Use up to 80 letters, digits and . , : + = ( ) / -, and none of + = - as the first",
             )
         params = _mapping(item, "params", f"{where}: {label}")
-        entries.append((label, item["method"], params, _seeds(item.get("seeds", block.get("seeds")), where)))
-    return entries
+        seeds = _seeds(item.get("seeds", block.get("seeds")), where)
+        found.append(MethodBlock(label, method, params, seeds, _is_tuned(item.get("tune"), label, where, tune)))
+    return found
 
 
-def folds_of(splits: Iterable[str], split: Any) -> list[Any]:
-    """Return the folds 'NAME.1', 'NAME.2' ... that a split NAME stands for, or the split itself."""
+def folds_of(splits: Iterable[str], split: object, dataset: str) -> Sequence[str | None]:
+    """Return the folds 'NAME.1', 'NAME.2' ... that a split NAME stands for, or the split itself; None is the default.
+
+    Raises:
+        ConfigError: it is no text.
+    """
     known = list(splits)
+    if not isinstance(split, str | None):
+        raise ConfigError(f"{dataset} has no split {brief(split)}", nearest(str(split), known))
     folds = [name for name in known if name.rpartition(".")[0] == split and name.rpartition(".")[2].isdigit()]
     return folds if folds and split not in known else [split]
 
 
-def _untuned(block: Mapping[str, Any], where: str, tune: Tune | None) -> set[str]:
-    """Return the labels of the method entries with `tune: false`.
+def _is_tuned(value: object, label: str, where: str, tune: Tune | None) -> bool:
+    """Return whether a study that tunes tunes a method: `tune` of its entry, true where it is not there.
 
     Raises:
         ConfigError: another value than true or false; a study without `tune:`, where nothing would read it.
     """
-    items = [item for item in block["methods"] if isinstance(item, Mapping) and item.get("tune") is not None]
-    for item in items:
-        if not isinstance(item["tune"], bool):
-            raise ConfigError(
-                f"{where}: tune of a method is {brief(item['tune'])}", "Write `tune: false`, or leave it out"
-            )
-        if tune is None:
-            what = f"{where}: {brief(item.get('label', item['method']))} has `tune`, and the study tunes nothing"
-            raise ConfigError(what, "Leave it out, or write `tune: {draws: 8, seed: 1000}` above the grid")
-    return {item.get("label", item["method"]) for item in items if not item["tune"]}
+    if value is None:
+        return tune is not None
+    if not isinstance(value, bool):
+        raise ConfigError(f"{where}: tune of a method is {brief(value)}", "Write `tune: false`, or leave it out")
+    if tune is None:
+        what = f"{where}: {brief(label)} has `tune`, and the study tunes nothing"
+        raise ConfigError(what, "Leave it out, or write `tune: {draws: 8, seed: 1000}` above the grid")
+    return value
 
 
-def _block_cells(block: Any, where: str, index: Index, tune: Tune | None, headline: str) -> list[Cell]:
-    block = _keys(block, GRID_KEYS, where)
-    if not isinstance(block.get("dataset"), str):
+def _block_cells(value: object, where: str, index: Index, tune: Tune | None, headline: str) -> list[Cell]:
+    block = _keys(value, GRID_KEYS, where)
+    dataset = block.get("dataset")
+    if not isinstance(dataset, str):
         raise ConfigError(f"{where} names no dataset", "Write `dataset: NAME`")
     recipe = _text(block, "recipe", "embedded", where)
     settings = {key: _mapping(block, key, where) for key in ("recipe_set", "dataset_set")}
-    request = Request(block["dataset"], "", 0, None, recipe, {}, settings["recipe_set"], settings["dataset_set"])
+    request = Request(dataset, "", 0, None, recipe, {}, settings["recipe_set"], settings["dataset_set"])
     terms = Terms(request, index)
     cells = []
-    folds = folds_of(terms.dataset.facts["splits"], block.get("split"))
-    entries = _method_entries(block, where)
-    untuned = _untuned(block, where, tune)
-    for split, (label, method, params, seeds) in product(folds, entries):
-        setting = terms.setting(method, split, params)
-        tuning = tuned(setting, tune, headline) if tune and label not in untuned else None
-        for seed in seeds:
+    folds = folds_of(terms.dataset.facts["splits"], block.get("split"), dataset)
+    for split, one in product(folds, _method_blocks(block, where, tune)):
+        setting = terms.setting(one.method, split, one.params)
+        tuning = tuned(setting, tune, headline) if tune and one.tune else None
+        for seed in one.seeds:
             run = setting.run(seed)
             if tune and tuning:
                 check_apart(seed, tune)
-            cells.append(Cell(label, setting, run, tuning))
+            cells.append(Cell(one.label, setting, run, tuning))
     return cells
 
 
 def _check_labels(cells: list[Cell]) -> None:
     """Refuse a label that stands for two things within one comparison."""
-    meaning: dict[tuple[Any, ...], str] = {}
+    meaning: dict[tuple[object, ...], str] = {}
     seen = set()
     for cell in cells:
         key = (*cell.group, cell.label)
@@ -211,7 +227,7 @@ def _check_labels(cells: list[Cell]) -> None:
             raise ConfigError(
                 f"the label {brief(cell.label)} stands for two settings on {cell.group[0]}", "Give each a `label`"
             )
-        once = (*key, cell.run.config["seed"])
+        once = (*key, cell.run.config.seed)
         if once in seen:
             raise ConfigError(
                 f"{brief(cell.label)} with seed {once[-1]} is listed twice on {cell.group[0]}", "List it once"
@@ -221,32 +237,32 @@ def _check_labels(cells: list[Cell]) -> None:
 
 def _check_groups(cells: list[Cell], rule: Rule, index: Index) -> None:
     """Refuse a comparison across recipes, and a headline that a split can't serve."""
-    terms: dict[tuple[str, ...], str] = {}
+    terms: dict[tuple[str, ...], tuple[Recipe, Mapping[str, Scalar]]] = {}
     for cell in {cell.setting.hash: cell for cell in cells}.values():
         config = cell.setting.config
-        made = digest([config["recipe"], config["dataset_params"]])
+        made = config.recipe, config.dataset_params
         if terms.setdefault(cell.group, made) != made:
             raise ConfigError(
                 f"two settings of the recipe {brief(cell.group[2])} on {'/'.join(cell.group[:2])} would be compared",
                 "Use one for all methods, or give the second a recipe file of its own",
             )
-        facts = index.find("dataset", config["dataset"]).facts["splits"][config["split"]]
+        facts = index.find("dataset", config.dataset).facts["splits"][config.split]
         where, fix = f"{cell.group[0]}/{cell.group[1]}", "Set `headline: last`, or choose another split"
         rule.check(facts["counts"], where, f"headline {brief(rule.name)}", fix)
 
 
-def _baseline(config: Mapping[str, Any], cells: list[Cell]) -> str:
+def _baseline(config: Mapping[str, object], cells: list[Cell]) -> str:
     """Return the label that differences are taken to; one that is asked for must be there.
 
     Where a method is named, it is the label that stands for it in every group, default parameters first.
     """
     baseline = _text(config, "baseline", "joint", "config")
-    known = {cell.label for cell in cells} | {str(cell.run.config["method"]) for cell in cells}
+    known = {cell.label for cell in cells} | {cell.run.config.method for cell in cells}
     if config.get("baseline") is not None and baseline not in known:
         raise ConfigError(f"config: baseline {brief(baseline)} is no row of the grid", nearest(baseline, known))
     if any(cell.label == baseline for cell in cells):
         return baseline
-    meant = [cell for cell in cells if cell.run.config["method"] == baseline]
+    meant = [cell for cell in cells if cell.run.config.method == baseline]
     groups = {cell.group for cell in meant}
     for cell in sorted(meant, key=lambda cell: "--set" in cell.run.command):
         if {other.group for other in meant if other.label == cell.label} == groups:
@@ -254,14 +270,14 @@ def _baseline(config: Mapping[str, Any], cells: list[Cell]) -> str:
     return baseline
 
 
-def _folders(config: Mapping[str, Any]) -> tuple[str, ...]:
+def _folders(config: Mapping[str, object]) -> tuple[str, ...]:
     folders = config.get("plugins") or []
     if not isinstance(folders, list) or not all(isinstance(folder, str) and folder.strip() for folder in folders):
         raise ConfigError(f"config: plugins is {brief(folders)}, not a list of folders", "Write `plugins: [FOLDER]`")
     return tuple(folders)
 
 
-def _strengths(value: Any) -> tuple[float, ...]:
+def _strengths(value: object) -> tuple[float, ...]:
     """Return the strengths of noise of `robustness:`; () where it is not there or false, five for true."""
     if value in (None, False):
         return ()
@@ -278,7 +294,7 @@ def _strengths(value: Any) -> tuple[float, ...]:
     return tuple(float(n) for n in numbers)
 
 
-def _groups(config: Mapping[str, Any], cells: list[Cell]) -> str:
+def _groups(config: Mapping[str, object], cells: list[Cell]) -> str:
     """Return the file of `groups:`, '' where it is not there; it is read now, not when all runs are made."""
     if config.get("groups") is None:
         return ""
@@ -296,15 +312,7 @@ def _groups(config: Mapping[str, Any], cells: list[Cell]) -> str:
     return path
 
 
-def plugin_facts(index: Index, configs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return what the tables need of the plug-ins of some runs, as plain data: keys `methods` and `datasets`."""
-    return {
-        "methods": {name: facts.plain() for name, facts in facts_of(index, (c["method"] for c in configs)).items()},
-        "datasets": group_names(index, ((c["dataset"], c["split"]) for c in configs)),
-    }
-
-
-def study(config: Mapping[str, Any], index: Index | None = None) -> Study:
+def study(config: Mapping[str, object], index: Index | None = None) -> Study:
     """Check a config and return its study.
 
     Raises:
@@ -332,10 +340,11 @@ def study(config: Mapping[str, Any], index: Index | None = None) -> Study:
     baseline = _baseline(config, cells)
     noise = _strengths(config.get("robustness"))
     check_runs(runs.values())
-    facts = plugin_facts(index, [cell.run.config for cell in cells])
+    methods = facts_of(index, (cell.run.config.method for cell in cells))
+    datasets = group_names(index, ((cell.run.config.dataset, cell.run.config.split) for cell in cells))
     groups = _groups(config, cells)
     planned = tuple(cells), tuple(runs.values())
-    return Study(name, title, headline, baseline, *planned, folders, tune, noise, facts, groups)
+    return Study(name, title, headline, baseline, *planned, folders, tune, noise, methods, datasets, groups)
 
 
 def read_study(path: Path) -> Study:
@@ -348,5 +357,5 @@ def read_study(path: Path) -> Study:
     try:
         return study(config)
     except ConfigError as error:
-        error.what = f"{path}: {error.what}" if str(path) not in error.what else error.what
+        error.what = f"{path}: {error.what}"
         raise

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from ..errors import DataError, brief
+from ..params import Scalar
 from ..storage.atomic import read_json, write_json
 from ..storage.form import EXACT, HEX10, HEX16, RUN, SPLIT, WORD, Item
 from ..storage.hashing import digest
-from .run_config import RunConfig, Scalar, parameters, parse_config
+from .run_config import RunConfig, parameters, parse_config
 from .run_spec import stamp_name
 from .selection import HEADLINES
 
@@ -42,7 +43,7 @@ class MethodFacts:
     requires: tuple[str, ...]
     defaults: Mapping[str, Scalar]
 
-    def plain(self) -> dict[str, Any]:
+    def plain(self) -> dict[str, object]:
         """Return it as it stands in a plan."""
         return {**vars(self), "requires": list(self.requires), "defaults": dict(self.defaults)}
 
@@ -58,6 +59,12 @@ class Tuning:
     command: tuple[str, ...]
     chosen: Mapping[str, Scalar] | None = None
     scores: tuple[float, ...] = ()
+
+    def plain(self) -> dict[str, object]:
+        """Return it as it stands in a plan."""
+        found: dict[str, object] = {"key": self.key, "rule": self.rule, "draws": [dict(draw) for draw in self.draws]}
+        found |= {"trials": list(self.trials)} | ({"command": list(self.command)} if self.command else {})
+        return found | ({} if self.chosen is None else {"chosen": dict(self.chosen), "scores": list(self.scores)})
 
 
 @dataclass(frozen=True)
@@ -80,9 +87,26 @@ class PlannedCell:
         return c.dataset, c.split, c.recipe.name, self.encoder, self.label, c.seed
 
     @property
+    def group(self) -> tuple[str, str, str, str]:
+        """Dataset, split, recipe and encoder: what is compared within."""
+        return self.config.dataset, self.config.split, self.config.recipe.name, self.encoder
+
+    @property
+    def trials(self) -> tuple[str, ...]:
+        """The runs among which its tuning chooses; () where it is not tuned."""
+        return self.tuned.trials if self.tuned else ()
+
+    @property
     def stamp(self) -> str:
         """Name of the stamp in the run's folder."""
         return stamp_name(self.code, self.cache)
+
+    def plain(self) -> dict[str, object]:
+        """Return it as it stands in a plan."""
+        facts: dict[str, object] = {"label": self.label, "encoder": self.encoder, "run": self.run}
+        facts |= {"config": self.config.plain(), "config_hash": self.config.hash, "code": self.code}
+        facts |= {"cache": self.cache, "command": list(self.command)}
+        return facts | ({"tuned": self.tuned.plain()} if self.tuned else {})
 
 
 @dataclass(frozen=True)
@@ -93,6 +117,7 @@ class Plan:
         plugins: folders of plug-ins at planning; they are told and never used: only what the user names is imported.
         methods, datasets: what the tables need of the plug-ins (dataset -> split -> name of the samples' groups).
         groups: the file of groups of test samples that the tables take, '' where they take the datasets' own.
+        round: how often the tables were asked for anew since runs had gone (`study.workflow.read`).
     """
 
     name: str
@@ -105,6 +130,29 @@ class Plan:
     methods: Mapping[str, MethodFacts]
     datasets: Mapping[str, Mapping[str, str]]
     groups: str = ""
+    round: int = 0
+
+    def plain(self) -> dict[str, object]:
+        """Return it as plan.json has it."""
+        return {
+            "schema": PLAN_SCHEMA,
+            "name": self.name,
+            "title": self.title,
+            "headline": self.headline,
+            "baseline": self.baseline,
+            "plugins": list(self.plugins),
+            **({"robustness": list(self.robustness)} if self.robustness else {}),
+            **({"groups": self.groups} if self.groups else {}),
+            "methods": {name: facts.plain() for name, facts in self.methods.items()},
+            "datasets": {name: dict(splits) for name, splits in self.datasets.items()},
+            "cells": [cell.plain() for cell in self.cells],
+            "round": self.round,
+        }
+
+    @cached_property
+    def study_key(self) -> str:
+        """What tells one study's plan from another's; the `round`, which only counts starts, is no part of it."""
+        return digest({name: value for name, value in self.plain().items() if name != "round"})[:10]
 
 
 def _words(item: Item) -> tuple[str, ...]:
@@ -201,16 +249,11 @@ def _described(top: Mapping[str, Item], plan: Plan) -> None:
             top["datasets"].fail(f"lacks {dataset}/{split}, of which it plans runs")
 
 
-def plan_key(plan: Mapping[str, Any]) -> str:
-    """Return what tells one study's plan from another's; the `round`, which only counts starts, is no part of it."""
-    return digest({name: value for name, value in plan.items() if name != "round"})[:10]
-
-
-def write_plan(plan: dict[str, Any], results: Path, asked_anew: bool = False, keep: bool = False) -> None:
+def write_plan(plan: Plan, results: Path, asked_anew: bool = False, keep: bool = False) -> None:
     """Write results/plan.json where it changed.
 
     Args:
-        plan: what `Study.plan` returns; it gets the `round` of the plan that is there.
+        plan: it is written with the `round` of the plan that is there.
         asked_anew: count the round on, by which Snakemake makes the tables anew.
         keep: leave a plan that is there as it is.
     """
@@ -218,12 +261,13 @@ def write_plan(plan: dict[str, Any], results: Path, asked_anew: bool = False, ke
     with contextlib.suppress(DataError):
         before = read_json(path)
     known = before.get("round") if isinstance(before, dict) else 0
-    plan["round"] = (known if isinstance(known, int) and 0 <= known < EXACT else 0) + asked_anew
-    if plan != before and not (keep and before):
-        write_json(path, plan)
+    known = known if isinstance(known, int) and 0 <= known < EXACT else 0
+    plain = replace(plan, round=known + asked_anew).plain()
+    if plain != before and not (keep and before):
+        write_json(path, plain)
 
 
-def parse_plan(value: Any, file: Path | str, fix: str = FIX) -> Plan:
+def parse_plan(value: object, file: Path | str, fix: str = FIX) -> Plan:
     """Read the content of a plan.json.
 
     Raises:
@@ -247,8 +291,6 @@ def parse_plan(value: Any, file: Path | str, fix: str = FIX) -> Plan:
         if cell.key in seen:
             top["cells"].at(place, cell.key).fail(f"plans {cell.label} with seed {cell.config.seed} a second time")
         seen.add(cell.key)
-    if "round" in top:
-        top["round"].integer()
     plan = Plan(
         name=top["name"].text("the name of a study"),
         title=top["title"].text("the title of a study", empty=True) if "title" in top else "",
@@ -260,6 +302,7 @@ def parse_plan(value: Any, file: Path | str, fix: str = FIX) -> Plan:
         methods={name: _method(one) for name, one in top["methods"].named().items()},
         datasets=_datasets(top["datasets"]),
         groups=top["groups"].text("a file", most=4096) if "groups" in top else "",
+        round=top["round"].integer() if "round" in top else 0,
     )
     _described(top, plan)
     return plan

@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from .. import files, plugins
@@ -26,8 +27,6 @@ from .run_spec import RunSpec
 
 #: Seconds that the child may take: to import torch, and for each setting.
 LIMIT_S, EACH_S = 120.0, 5.0
-#: Parts of a configuration that decide what is built; the seed does not.
-BUILT = ("dataset", "dataset_params", "split", "recipe", "method", "params")
 _CHILD = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from mmlbench.train.plan_check_child import main; main()"
@@ -57,21 +56,21 @@ def check_runs(runs: Iterable[RunSpec]) -> None:
     for run, answer in zip(todo.values(), answers, strict=False):
         if answer:
             c, (what, fix) = run.config, answer
-            where = f"{c['method']} on {c['dataset']}/{c['split']}"
-            params = ", ".join(f"{name}={value}" for name, value in c["params"].items())
+            where = f"{c.method} on {c.dataset}/{c.split}"
+            params = ", ".join(f"{name}={value}" for name, value in c.params.items())
             raise ConfigError(
-                f"{where} can't be trained: {what} ({'; '.join(filter(None, (c['recipe']['name'], params)))})", fix
+                f"{where} can't be trained: {what} ({'; '.join(filter(None, (c.recipe.name, params)))})", fix
             )
 
 
 def _key(run: RunSpec, engine: str) -> str:
-    return digest([{name: run.config[name] for name in BUILT}, run.code, run.cache, engine])[:20]
+    return digest([run.setting, run.code, run.cache, engine])[:20]
 
 
 def _ask(runs: list[RunSpec]) -> list[list[str]]:
     """Return the child's answers, [] where it can't be asked: then training is what tells."""
-    places = sorted({path for run in runs for path in files.places_of(run.config).values()})
-    asked = json.dumps({"configs": [run.config for run in runs], "files": places})
+    places = sorted({path for run in runs for path in files.places_of(run.config.plain()).values()})
+    asked = json.dumps({"configs": [run.config.plain() for run in runs], "files": places})
     call = ["-P", "-c", _CHILD]  # -P: no json.py of the present folder
     command = [sys.executable, *call, json.dumps(sys.path), interrupt.CHILD]
     environment = os.environ | {plugins.VARIABLE: os.pathsep.join(plugins.__path__), "OMP_NUM_THREADS": "1"}
@@ -90,11 +89,11 @@ def _ask(runs: list[RunSpec]) -> list[list[str]]:
     return []
 
 
-def _path() -> Any:
+def _path() -> Path:
     return paths.index_folder() / "tried.json"
 
 
-def _tried() -> Mapping[str, Any]:
+def _tried() -> Mapping[str, object]:
     with contextlib.suppress(DataError):
         found = read_json(_path())
         if isinstance(found, dict):

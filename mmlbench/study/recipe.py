@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, brief, nearest
-from ..params import Params, bounded, check, choice, describe, located, value_text
+from ..params import Params, Scalar, bounded, check, choice, describe, located, value_text
 from ..registry.index import Entry, Index
 from ..storage.paths import config_folder
 from .yaml import read_mapping
 
 
-class Recipe(Params):
+class RecipeFields(Params):
     """The fields of a recipe; `config/recipes/<name>.yaml` sets them."""
 
     epochs: int = bounded(20, low=1, doc="passes over the train part")
@@ -46,9 +46,35 @@ class Recipe(Params):
 
 
 #: What `describe` says of the fields.
-FIELDS = tuple(describe(Recipe))
+FIELDS = tuple(describe(RecipeFields))
+NAMES = tuple(field["name"] for field in FIELDS)
 #: Keys of a recipe file beside its fields: settings for single datasets, and how these are prepared.
 FOR, PREPARE, ENCODER = "for", "prepare", "encoder"
+
+
+@dataclass(frozen=True)
+class EncoderChoice:
+    """The encoder of a modality: its name, its parameters, and whether its weights come from a file."""
+
+    name: str
+    params: Mapping[str, Scalar]
+    pretrained: bool
+
+    def plain(self) -> dict[str, object]:
+        """Return it as plain data, as a run's configuration is hashed and stored."""
+        return {"name": self.name, "params": dict(self.params), "pretrained": self.pretrained}
+
+
+class Recipe(RecipeFields):
+    """A resolved recipe: its name, all of its fields, and the encoder of each modality."""
+
+    name: str = "unnamed"
+    encoder: Mapping[str, EncoderChoice] = field(default_factory=dict)
+
+    def plain(self) -> dict[str, object]:
+        """Return it as plain data, as a run's configuration is hashed and stored."""
+        fields = {name: getattr(self, name) for name in NAMES}
+        return {"name": self.name, **fields, "encoder": {m: chosen.plain() for m, chosen in self.encoder.items()}}
 
 
 def recipe_path(name: str) -> Path:
@@ -73,8 +99,8 @@ class RecipeFile:
         prepare: parameters of the dataset's preparation.
     """
 
-    fields: Mapping[str, Any]
-    prepare: Mapping[str, Any]
+    fields: Mapping[str, object]
+    prepare: Mapping[str, object]
 
 
 def read_recipe(name: str, dataset: str, index: Index) -> RecipeFile:
@@ -97,7 +123,7 @@ def read_recipe(name: str, dataset: str, index: Index) -> RecipeFile:
     return RecipeFile(fields, dict(prepare))
 
 
-def _check_special(dataset: str, values: Mapping[str, Any], index: Index, where: str) -> None:
+def _check_special(dataset: str, values: Mapping[str, object], index: Index, where: str) -> None:
     """Refuse what is said under `for` of a dataset that nobody knows, or in keys that nothing reads.
 
     Raises:
@@ -117,7 +143,9 @@ def _check_special(dataset: str, values: Mapping[str, Any], index: Index, where:
             raise ConfigError(what, nearest(key, names) if names else "it takes none")
 
 
-def _encoders(value: Any, modalities: list[dict[str, Any]], index: Index, where: str, stored: bool) -> dict[str, Any]:
+def _encoders(
+    value: object, modalities: list[dict[str, Any]], index: Index, where: str, stored: bool
+) -> dict[str, EncoderChoice]:
     """Resolve `encoder`: a name for all, or modality -> name or {name, params}; a stored one has `pretrained`."""
     names = [modality["name"] for modality in modalities]
     chosen = value if isinstance(value, Mapping) and "name" not in value else dict.fromkeys(names, value)
@@ -149,18 +177,18 @@ def _encoders(value: Any, modalities: list[dict[str, Any]], index: Index, where:
             )
         params = check(entry.facts["params"], given, f"{where}: encoder {entry.name}")
         pretrained = _pretrained(entry, params, where)
-        resolved[modality["name"]] = {"name": entry.name, "params": params, "pretrained": pretrained}
+        resolved[modality["name"]] = EncoderChoice(entry.name, params, pretrained)
     return resolved
 
 
-def _weights_hint(want: Mapping[str, Any], index: Index) -> str:
+def _weights_hint(want: Mapping[str, object], index: Index) -> str:
     """Return how an encoder's weights are named, for who wrote `pretrained:`."""
     entry = index.find("encoder", str(want.get("name")))
     named = [field["name"] for field in entry.facts["params"] if field["type"] == "file"]
     return f"Write `params: {{{named[0]}: FILE}}`" if named else f"The encoder {entry.name} takes no file of weights"
 
 
-def _pretrained(entry: Entry, params: Mapping[str, Any], where: str) -> bool:
+def _pretrained(entry: Entry, params: Mapping[str, object], where: str) -> bool:
     """Return whether an encoder's weights come from a file.
 
     Raises:
@@ -174,7 +202,7 @@ def _pretrained(entry: Entry, params: Mapping[str, Any], where: str) -> bool:
     return any(name in params for name in files)
 
 
-def _located(value: Any, folder: Path, index: Index) -> Any:
+def _located(value: object, folder: Path, index: Index) -> object:
     """Return `encoder` of a recipe file with the paths of weights starting at the file's folder."""
     if not isinstance(value, Mapping):
         return value
@@ -186,8 +214,8 @@ def _located(value: Any, folder: Path, index: Index) -> Any:
 
 
 def resolve_recipe(
-    name: str, file: RecipeFile, overrides: Mapping[str, Any], modalities: list[dict[str, Any]], index: Index
-) -> dict[str, Any]:
+    name: str, file: RecipeFile, overrides: Mapping[str, object], modalities: list[dict[str, object]], index: Index
+) -> Recipe:
     """Return a recipe with all its fields, its encoders resolved per modality.
 
     What is set otherwise becomes a part of its name, so that rows of two settings are never compared.
@@ -205,23 +233,23 @@ def resolve_recipe(
         values["encoder"] = _located(values["encoder"], recipe_path(name).parent, index)
     resolved = check_recipe(Path(name).stem, {**values, **overrides}, modalities, index, where)
     before = check(FIELDS, {key: value for key, value in values.items() if key != "encoder"}, where)
-    changed = {key: resolved[key] for key in before if resolved[key] != before[key]}
+    changed = {key: getattr(resolved, key) for key in before if getattr(resolved, key) != before[key]}
     if "encoder" in overrides:  # its name has a column of its own, its parameters have none
-        changed |= _set_otherwise(resolved["encoder"], index)
+        changed |= _set_otherwise(resolved.encoder, index)
     words = [f"{key}={value_text(value)}" for key, value in changed.items()]
-    return {**resolved, "name": " ".join([resolved["name"], *words])}  # another recipe, so another name
+    return replace(resolved, name=" ".join([resolved.name, *words]))  # another recipe, so another name
 
 
-def _set_otherwise(encoders: Mapping[str, Any], index: Index) -> dict[str, Any]:
+def _set_otherwise(encoders: Mapping[str, EncoderChoice], index: Index) -> dict[str, Scalar]:
     """Return 'modality.parameter' -> value of the encoders' parameters that are not at their default.
 
     Files are left out: their content is a part of the encoder's label.
     """
     found = {}
     for modality, chosen in encoders.items():
-        for field in index.find("encoder", chosen["name"]).facts["params"]:
-            if field["type"] != "file" and chosen["params"][field["name"]] != field["default"]:
-                found[f"{modality}.{field['name']}"] = chosen["params"][field["name"]]
+        for fact in index.find("encoder", chosen.name).facts["params"]:
+            if fact["type"] != "file" and chosen.params[fact["name"]] != fact["default"]:
+                found[f"{modality}.{fact['name']}"] = chosen.params[fact["name"]]
     return found
 
 
@@ -232,24 +260,24 @@ def check_recipe(
     index: Index,
     where: str,
     stored: bool = False,
-) -> dict[str, Any]:
+) -> Recipe:
     """Return a recipe from its fields, all of them filled in; `resolve_recipe` says what is refused.
 
     A `stored` one is of a run.json: it says of each encoder whether its weights came from a file.
     """
-    rest = {key: value for key, value in values.items() if key != "encoder"}
-    resolved = check(FIELDS, rest, where)
-    encoder = values.get("encoder", "small_cnn")
-    _check_noise(resolved, [modality["name"] for modality in modalities], where)
-    if (resolved["crop"] == "random") != bool(resolved["crop_size"]):
+    fields: dict[str, Any] = check(FIELDS, {key: value for key, value in values.items() if key != "encoder"}, where)
+    recipe = Recipe(**fields, name=name)
+    _check_noise(recipe, [modality["name"] for modality in modalities], where)
+    if (recipe.crop == "random") != bool(recipe.crop_size):
         raise ConfigError(f"{where}: `crop: random` and crop_size go together", "Set both, or neither")
-    return {"name": name, **resolved, "encoder": _encoders(encoder, modalities, index, where, stored)}
+    return replace(recipe, encoder=_encoders(values.get("encoder", "small_cnn"), modalities, index, where, stored))
 
 
-def _check_noise(resolved: Mapping[str, Any], names: list[str], where: str) -> None:
+def _check_noise(recipe: Recipe, names: list[str], where: str) -> None:
     """Refuse noise on an unknown modality, or on none."""
-    on = resolved["noise_on"]
-    if on is not None and on not in names:
-        raise ConfigError(f"{where}: noise_on names an unknown modality {brief(on)}", nearest(on, names))
-    if bool(on) != bool(resolved["noise_std"]):
+    if recipe.noise_on is not None and recipe.noise_on not in names:
+        raise ConfigError(
+            f"{where}: noise_on names an unknown modality {brief(recipe.noise_on)}", nearest(recipe.noise_on, names)
+        )
+    if bool(recipe.noise_on) != bool(recipe.noise_std):
         raise ConfigError(f"{where}: noise needs both noise_on and noise_std", "Set both, or neither")

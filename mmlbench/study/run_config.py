@@ -4,57 +4,69 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from ..errors import ConfigError
-from ..params import check, expected
+from ..params import Scalar, check, expected
 from ..storage.form import SPLIT, WORD, Item
 from ..storage.hashing import digest
 from .recipe import FIELDS as RECIPE_FIELDS
-from .run_spec import CONFIG_KEYS, RUN_SCHEMA
+from .recipe import EncoderChoice, Recipe
 
-Scalar = bool | int | float | str | None
+#: Version of the run folder's schema; see docs/run-folder.md.
+RUN_SCHEMA = 2
+CONFIG_KEYS = ("schema", "dataset", "dataset_params", "split", "recipe", "method", "params", "seed")
 
 #: Fields of a recipe by name; a stored recipe has all of them.
-FIELDS: dict[str, dict[str, Any]] = {field["name"]: field for field in RECIPE_FIELDS}
+FIELDS: dict[str, dict[str, object]] = {field["name"]: field for field in RECIPE_FIELDS}
 RECIPE_KEYS = ("name", "encoder", *FIELDS)
 
 
 @dataclass(frozen=True)
-class EncoderChoice:
-    """The encoder of a modality."""
-
-    name: str
-    params: Mapping[str, Scalar]
-    pretrained: bool
-
-
-@dataclass(frozen=True)
-class StoredRecipe:
-    """A resolved recipe: its name, its fields, the encoder of each modality."""
-
-    name: str
-    fields: Mapping[str, Scalar]
-    encoder: Mapping[str, EncoderChoice]
-
-
-@dataclass(frozen=True)
 class RunConfig:
-    """Everything that determines the numbers of a run, and its hash."""
+    """Everything that determines the numbers of a run; its hash is the run's identity."""
 
     dataset: str
     dataset_params: Mapping[str, Scalar]
     split: str
-    recipe: StoredRecipe
+    recipe: Recipe
     method: str
     params: Mapping[str, Scalar]
     seed: int
-    hash: str
+
+    def plain(self) -> dict[str, object]:
+        """Return it as plain data, as it is hashed and stored."""
+        return {
+            "schema": RUN_SCHEMA,
+            "dataset": self.dataset,
+            "dataset_params": dict(self.dataset_params),
+            "split": self.split,
+            "recipe": self.recipe.plain(),
+            "method": self.method,
+            "params": dict(self.params),
+            "seed": self.seed,
+        }
+
+    @cached_property
+    def hash(self) -> str:
+        """Hash of it, 16 hex digits."""
+        return digest(self.plain())[:16]
+
+    @cached_property
+    def setting(self) -> str:
+        """Hash of all but the seed: runs that share it differ by their seeds alone."""
+        return digest({key: value for key, value in self.plain().items() if key != "seed"})
 
     @property
     def run(self) -> str:
         """Folder of the run below the results folder."""
         return f"runs/{self.dataset}/{self.split}/{self.method}/s{self.seed}-{self.hash[:10]}"
+
+    @property
+    def seed_key(self) -> tuple[str, int]:
+        """What the run's random numbers are derived from: the dataset and the seed, never the method."""
+        return self.dataset, self.seed
 
 
 def parameters(item: Item, least: int = 0) -> dict[str, Scalar]:
@@ -83,15 +95,16 @@ def _field(item: Item, field: Mapping[str, Any]) -> Scalar:
     return item.scalar()
 
 
-def _recipe(item: Item) -> StoredRecipe:
+def _recipe(item: Item) -> Recipe:
     found = item.fields(RECIPE_KEYS)
     encoders = found["encoder"].named(WORD, "a modality", 1)
     if found["noise_on"].value is not None:
         found["noise_on"].one_of(encoders)
-    return StoredRecipe(
-        found.pop("name").text("the name of a recipe"),
-        {name: _field(one, FIELDS[name]) for name, one in found.items() if name != "encoder"},
-        {modality: _encoder(one) for modality, one in encoders.items()},
+    fields: dict[str, Any] = {name: _field(found[name], field) for name, field in FIELDS.items()}
+    return Recipe(
+        **fields,
+        name=found["name"].text("the name of a recipe"),
+        encoder={modality: _encoder(one) for modality, one in encoders.items()},
     )
 
 
@@ -112,5 +125,4 @@ def parse_config(item: Item) -> RunConfig:
         found["method"].text("the name of a method", WORD),
         parameters(found["params"]),
         found["seed"].integer(0, 2**31 - 1),
-        digest(item.value)[:16],
     )

@@ -10,20 +10,16 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
-from typing import Any
 
 from .. import files
 from ..errors import ConfigError, UnknownPluginError, brief, nearest
-from ..params import check, located, value_text
+from ..params import Scalar, check, located, value_text
 from ..plugins import VARIABLE
 from ..prepare.cache import cache_key
 from ..registry.index import Entry, Index
 from ..storage.hashing import digest
-from .recipe import check_recipe, read_recipe, recipe_path, resolve_recipe
-
-#: Version of the run folder's schema; see docs/run-folder.md.
-RUN_SCHEMA = 2
-CONFIG_KEYS = ("schema", "dataset", "dataset_params", "split", "recipe", "method", "params", "seed")
+from .recipe import EncoderChoice, Recipe, check_recipe, read_recipe, recipe_path, resolve_recipe
+from .run_config import RECIPE_KEYS, RunConfig
 
 
 def stamp_name(code: str, cache: str) -> str:
@@ -36,15 +32,15 @@ class RunSpec:
     """One run: what identifies it, where it lies, what it needs.
 
     Attributes:
-        config: everything that determines the numbers, as plain data.
+        config: everything that determines the numbers.
         code: fingerprint of the method, its encoders and the methods whose runs it reuses.
         cache: name of the prepared cache's folder.
         requires: method name -> run of that method that is reused.
         command: arguments of `mmlbench train` that make it.
-        setting: hash of its configuration without the seed: runs that share it differ by their seeds alone.
+        setting: hash of its configuration without the seed, taken once for all seeds.
     """
 
-    config: dict[str, Any]
+    config: RunConfig
     code: str
     cache: str
     requires: Mapping[str, RunSpec] = field(default_factory=dict)
@@ -52,15 +48,9 @@ class RunSpec:
     setting: str = ""
 
     @functools.cached_property
-    def config_hash(self) -> str:
-        """Hash of the configuration."""
-        return digest(self.config)[:16]
-
-    @functools.cached_property
     def path(self) -> PurePosixPath:
         """Folder of the run below the results folder."""
-        c = self.config
-        return PurePosixPath("runs", c["dataset"], c["split"], c["method"], f"s{c['seed']}-{self.config_hash[:10]}")
+        return PurePosixPath(self.config.run)
 
     @functools.cached_property
     def key(self) -> str:
@@ -82,12 +72,12 @@ class Request:
     seed: int
     split: str | None = None
     recipe: str = "embedded"
-    params: Mapping[str, Any] = field(default_factory=dict)
-    recipe_params: Mapping[str, Any] = field(default_factory=dict)
-    dataset_params: Mapping[str, Any] = field(default_factory=dict)
+    params: Mapping[str, object] = field(default_factory=dict)
+    recipe_params: Mapping[str, object] = field(default_factory=dict)
+    dataset_params: Mapping[str, object] = field(default_factory=dict)
 
 
-def flags(flag: str, values: Mapping[str, Any]) -> list[str]:
+def flags(flag: str, values: Mapping[str, object]) -> list[str]:
     """Return '<flag> name=value' for each value, as words of a command."""
     return [word for name, value in values.items() for word in (flag, f"{name}={value_text(value)}")]
 
@@ -100,16 +90,16 @@ def _options_of(request: Request) -> tuple[str, ...]:
     return tuple(words + flags("--dataset-set", request.dataset_params))
 
 
-def _split_of(facts: Mapping[str, Any], dataset: str, split: str | None) -> str:
-    known = list(facts["splits"])
+def _split_of(dataset: Entry, split: str | None) -> str:
+    known = list(dataset.facts["splits"])
     if split is None:
-        return str(facts["default_split"])
+        return str(dataset.facts["default_split"])
     if split not in known:
-        raise ConfigError(f"{dataset} has no split {brief(split)}", nearest(split, known))
+        raise ConfigError(f"{dataset.name} has no split {brief(split)}", nearest(split, known))
     return split
 
 
-def _check_modalities(method: Any, dataset: Any) -> None:
+def _check_modalities(method: Entry, dataset: Entry) -> None:
     count = len(dataset.facts["modalities"])
     least, most = method.facts["min_modalities"], method.facts["max_modalities"]
     if count < least or (most is not None and count > most):
@@ -120,7 +110,7 @@ def _check_modalities(method: Any, dataset: Any) -> None:
         )
 
 
-def _check_parts(method: Any, dataset: Any, split: str) -> None:
+def _check_parts(method: Entry, dataset: Entry, split: str) -> None:
     """Refuse a split whose parts can't serve a method.
 
     Raises:
@@ -166,7 +156,7 @@ class Terms:
         self._settings: dict[tuple[str, str | None, str], Setting] = {}
 
     def setting(
-        self, method: str, split: str | None, params: Mapping[str, Any], above: tuple[str, ...] = ()
+        self, method: str, split: str | None, params: Mapping[str, object], above: tuple[str, ...] = ()
     ) -> Setting:
         """Return a method with its parameters on a split; None is the default one.
 
@@ -186,7 +176,8 @@ class Setting:
 
     Attributes:
         terms: of the block. request: what was asked for; its seed has no meaning.
-        config: the runs' configuration without the seed. hash: of that. code: fingerprint of what makes the runs.
+        config: the runs' configuration; its seed is that of the request. hash: of all but the seed.
+        code: fingerprint of what makes the runs.
         requires: method -> the setting of the runs that are reused.
         encoder: the tables' name of the encoders.
     """
@@ -198,7 +189,7 @@ class Setting:
             name: terms.setting(name, request.split, {}, chain)
             for name, chain in _required(request.method, terms.index, above)
         }
-        self.hash = digest(self.config)
+        self.hash = self.config.setting
         self.code: str = _code(self.config, terms.index, {name: one.code for name, one in self.requires.items()})
         self.encoder = encoder_label(self.config)
         self._options = _options_of(request)
@@ -214,20 +205,20 @@ class Setting:
         if seed not in self._runs:
             words = ("--dataset", self.request.dataset, "--method", self.request.method, "--seed", str(seed))
             needed = {name: setting.run(seed) for name, setting in self.requires.items()}
-            config = {**self.config, "seed": seed}
-            command = (*words, *self._options)
+            config, command = replace(self.config, seed=seed), (*words, *self._options)
             self._runs[seed] = RunSpec(config, self.code, self.terms.cache, needed, command, self.hash)
         return self._runs[seed]
 
 
-def check_seed(seed: Any) -> None:
-    """Refuse what is no seed.
+def check_seed(seed: object) -> int:
+    """Return a seed, or refuse what is none.
 
     Raises:
         ConfigError: it is no int, or out of range.
     """
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**31:
         raise ConfigError(f"seed {brief(seed)} is not valid", "It takes an int from 0 to 2147483647")
+    return seed
 
 
 def resolve(request: Request, index: Index) -> RunSpec:
@@ -241,28 +232,21 @@ def resolve(request: Request, index: Index) -> RunSpec:
 
 
 def _checked(
-    request: Request, dataset: Entry, recipe: Mapping[str, Any], dataset_params: dict[str, Any], index: Index
-) -> dict[str, Any]:
-    """Return the configuration, without the seed, of a request whose recipe and preparation have been checked."""
+    request: Request, dataset: Entry, recipe: Recipe, dataset_params: Mapping[str, Scalar], index: Index
+) -> RunConfig:
+    """Return the configuration of a request whose recipe and preparation have been checked, as its seed has been."""
     method = index.find("method", request.method)
-    split = _split_of(dataset.facts, request.dataset, request.split)
+    split = _split_of(dataset, request.split)
     _check_modalities(method, dataset)
     _check_parts(method, dataset, split)
-    return {
-        "schema": RUN_SCHEMA,
-        "dataset": dataset.name,
-        "dataset_params": dataset_params,
-        "split": split,
-        "recipe": recipe,
-        "method": method.name,
-        "params": _method_params(method, request.params, recipe),
-    }
+    params = _method_params(method, request.params)
+    return RunConfig(dataset.name, dataset_params, split, recipe, method.name, params, request.seed)
 
 
-def _method_params(method: Any, values: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]:
+def _method_params(method: Entry, values: Mapping[str, object]) -> dict[str, Scalar]:
     fields = method.facts["params"]
     for name in values:
-        if name in recipe and name not in {field["name"] for field in fields}:
+        if name in RECIPE_KEYS and name not in {field["name"] for field in fields}:
             what = f"method {method.name}: {brief(name)} is a field of the recipe, not a parameter of a method"
             raise ConfigError(what, "Set it with --recipe-set, or under recipe_set: in a config")
     return check(fields, values, f"method {method.name}")
@@ -278,35 +262,31 @@ def _required(method: str, index: Index, above: tuple[str, ...]) -> list[tuple[s
     return [(name, chain) for name in names]
 
 
-def _code(config: Mapping[str, Any], index: Index, required: Mapping[str, str]) -> str:
+def _code(config: RunConfig, index: Index, required: Mapping[str, str]) -> str:
     """Return the fingerprint of the code that makes a run; `required` has those of the runs that it reuses."""
-    encoders = sorted({choice["name"] for choice in config["recipe"]["encoder"].values()})
+    encoders = sorted({choice.name for choice in config.recipe.encoder.values()})
     return digest(
-        [index.find("method", config["method"]).fingerprint]
+        [index.find("method", config.method).fingerprint]
         + [index.find("encoder", name).fingerprint for name in encoders]
         + [code for _, code in sorted(required.items())]
     )[:16]
 
 
-def cache_name(dataset: Entry, params: Mapping[str, Any]) -> str:
+def cache_name(dataset: Entry, params: Mapping[str, object]) -> str:
     """Return the name of the folder of a prepared cache."""
     return f"{dataset.name}-{cache_key(dataset.name, dict(params), dataset.fingerprint)}"
 
 
-def _check_stored(config: Mapping[str, Any], index: Index) -> None:
+def _check_stored(config: RunConfig, index: Index) -> None:
     """Refuse a stored configuration that names a file by its path; it may be a stranger's, so none is opened for it.
 
     Raises:
         ConfigError: it does; an unknown plug-in.
     """
-    encoders = config["recipe"].get("encoder")
-    asked = [("method", config["method"], config["params"]), ("dataset", config["dataset"], config["dataset_params"])]
-    for one in encoders.values() if isinstance(encoders, Mapping) else ():
-        if isinstance(one, Mapping):
-            asked.append(("encoder", one.get("name"), one.get("params")))
+    asked = [("method", config.method, config.params), ("dataset", config.dataset, config.dataset_params)]
+    asked += [("encoder", one.name, one.params) for one in config.recipe.encoder.values()]
     for kind, name, values in asked:
-        known = index.find(kind, str(name)).facts["params"] if isinstance(values, Mapping) else ()
-        for key in [fact["name"] for fact in known if fact["type"] == "file"]:
+        for key in [fact["name"] for fact in index.find(kind, name).facts["params"] if fact["type"] == "file"]:
             if values.get(key) is not None and not files.is_content(values[key]):
                 raise ConfigError(
                     f"the configuration names a file of the {kind} {name} by its path: {key} = {brief(values[key])}",
@@ -314,12 +294,12 @@ def _check_stored(config: Mapping[str, Any], index: Index) -> None:
                 )
 
 
-def from_config(config: Mapping[str, Any], index: Index) -> RunSpec:
+def from_config(config: RunConfig, index: Index) -> RunSpec:
     """Return the run of a stored configuration (of a run.json).
 
     Raises:
-        ConfigError: another schema, or anything that the present code does not know or reads otherwise; of an
-            unknown plug-in it says how to name the folder that it may lie in, as no record may.
+        ConfigError: anything that the present code does not know or reads otherwise; of an unknown plug-in it says
+            how to name the folder that it may lie in, as no record may.
     """
     try:
         return _from_config(config, index)
@@ -328,57 +308,41 @@ def from_config(config: Mapping[str, Any], index: Index) -> RunSpec:
         raise UnknownPluginError(error.what, fix) from None
 
 
-def _from_config(config: Mapping[str, Any], index: Index, above: tuple[str, ...] = ()) -> RunSpec:
-    if not isinstance(config, Mapping) or config.get("schema") != RUN_SCHEMA:
-        found = config.get("schema") if isinstance(config, Mapping) else config
-        raise ConfigError(
-            f"the configuration has the unknown schema {brief(found)}", f"This version reads {RUN_SCHEMA}"
-        )
-    lacking = [key for key in CONFIG_KEYS if key not in config]
-    if lacking or not isinstance(config["recipe"], Mapping):
-        raise ConfigError(f"the configuration lacks {', '.join(lacking) or 'a recipe'}", "Take the run.json of a run")
+def _from_config(config: RunConfig, index: Index, above: tuple[str, ...] = ()) -> RunSpec:
     _check_stored(config, index)
-    request = Request(
-        dataset=config["dataset"],
-        method=config["method"],
-        seed=config["seed"],
-        split=config["split"],
-        params=config["params"],
-        dataset_params=config["dataset_params"],
-    )
-    fields = dict(config["recipe"])
-    name = str(fields.pop("name", "unnamed"))
-    dataset = index.find("dataset", request.dataset)
-    recipe = check_recipe(name, fields, dataset.facts["modalities"], index, f"recipe {brief(name)}", True)
-    params = check(dataset.facts["params"], request.dataset_params, f"dataset {dataset.name}")
-    check_seed(request.seed)
-    read = {**_checked(request, dataset, recipe, params, index), "seed": request.seed}
-    other = [key for key in read if read[key] != config.get(key)]
+    dataset, name = index.find("dataset", config.dataset), config.recipe.name
+    values = {key: value for key, value in config.recipe.plain().items() if key != "name"}
+    recipe = check_recipe(name, values, dataset.facts["modalities"], index, f"recipe {brief(name)}", True)
+    params = check(dataset.facts["params"], config.dataset_params, f"dataset {dataset.name}")
+    check_seed(config.seed)
+    request = Request(config.dataset, config.method, config.seed, config.split, params=config.params)
+    read, stored = _checked(request, dataset, recipe, params, index).plain(), config.plain()
+    other = [key for key in read if read[key] != stored[key]]
     if other:
         raise ConfigError(
-            f"the present code reads {', '.join(other)} of this {config['method']} configuration otherwise",
+            f"the present code reads {', '.join(other)} of this {config.method} configuration otherwise",
             "Use the code that made it, or make the run anew by --dataset and --method",
         )
     needed = {}
     for name, chain in _required(request.method, index, above):
         params = check(index.find("method", name).facts["params"], {}, f"method {name}")
-        needed[name] = _from_config({**config, "method": name, "params": params}, index, chain)
+        needed[name] = _from_config(replace(config, method=name, params=params), index, chain)
     code = _code(config, index, {name: run.code for name, run in needed.items()})
-    setting = digest({key: value for key, value in config.items() if key != "seed"})
-    return RunSpec(dict(config), code, cache_name(dataset, config["dataset_params"]), needed, (), setting)
+    return RunSpec(config, code, cache_name(dataset, config.dataset_params), needed, (), config.setting)
 
 
-def encoder_label(config: Mapping[str, Any]) -> str:
+def encoder_label(config: RunConfig) -> str:
     """Return the tables' name of a run's encoders: one name, or modality=name joined by '+'.
 
     The content of each file of weights is a part of it, so that no row of one file is compared with one of another.
     """
-    named = {modality: _encoder_name(encoder) for modality, encoder in config["recipe"]["encoder"].items()}
+    named = {modality: _encoder_name(encoder) for modality, encoder in config.recipe.encoder.items()}
     if len(set(named.values())) == 1:
         return next(iter(named.values()))
     return "+".join(f"{modality}={name}" for modality, name in named.items())
 
 
-def _encoder_name(encoder: Mapping[str, Any]) -> str:
-    weights = [f"{name}={files.short(value)}" for name, value in encoder["params"].items() if files.is_content(value)]
-    return ":".join([encoder["name"], *(weights or ["pretrained"] * bool(encoder["pretrained"]))])
+def _encoder_name(encoder: EncoderChoice) -> str:
+    contents = [(name, value) for name, value in encoder.params.items() if isinstance(value, str)]
+    weights = [f"{name}={files.short(value)}" for name, value in contents if files.is_content(value)]
+    return ":".join([encoder.name, *(weights or ["pretrained"] * encoder.pretrained)])

@@ -16,12 +16,12 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from ..errors import ConfigError, DataError, brief
 from ..storage.atomic import read_json, write_json
 from ..storage.words import plural
 from .progress import duration
+from .run_config import RunConfig
 
 #: Names the seconds between two lines of one training, and how long it lasts before its first one.
 VARIABLE = "MMLBENCH_PROGRESS_SECONDS"
@@ -93,7 +93,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
-def parse(value: Any) -> TrainingProgress | None:
+def parse(value: object) -> TrainingProgress | None:
     """Return what a file says; None where its keys or types are others, or a text can't be printed."""
     if not isinstance(value, Mapping) or set(value) != {field.name for field in fields(TrainingProgress)}:
         return None
@@ -117,7 +117,7 @@ class Heartbeat:
         self,
         results: Path,
         run: PurePosixPath,
-        config: Mapping[str, Any],
+        config: RunConfig,
         every: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -145,9 +145,7 @@ class Heartbeat:
         if made:
             each = (self.last_epoch_at - self.began) / made
             left = max(0.0, each * (self.epochs - self.done) - (self.clock() - self.last_epoch_at))
-        return TrainingProgress(
-            c["dataset"], c["split"], c["method"], c["seed"], self.done, self.epochs, self.written, left
-        )
+        return TrainingProgress(c.dataset, c.split, c.method, c.seed, self.done, self.epochs, self.written, left)
 
     def beat(self) -> None:
         """Write how far the training is, if it has lasted long enough; a disk that takes nothing stops no run."""

@@ -16,7 +16,9 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from ..errors import ConfigError, brief, nearest
+from ..params import Scalar
 from ..storage.hashing import digest
+from .plan import Tuning
 from .run_spec import RunSpec, Setting
 from .selection import VAL
 
@@ -47,7 +49,7 @@ class Tune:
 class Tuned:
     """The tuning behind a final run: the settings drawn, and the run of each."""
 
-    draws: tuple[dict[str, Any], ...]
+    draws: tuple[Mapping[str, Scalar], ...]
     trials: tuple[RunSpec, ...]
     rule: str
 
@@ -59,23 +61,20 @@ class Tuned:
     def stamp(self, final: RunSpec) -> PurePosixPath:
         """Return the file that says that a final run was chosen and made."""
         c = final.config
-        return PurePosixPath(
-            "tuned", c["dataset"], c["split"], c["method"], f"s{c['seed']}-{self.key}-{final.code[:6]}"
-        )
+        return PurePosixPath("tuned", c.dataset, c.split, c.method, f"s{c.seed}-{self.key}-{final.code[:6]}")
 
-    def facts(self) -> dict[str, Any]:
-        """Return it as plain data, for the plan."""
-        trials = [str(run.path) for run in self.trials]
-        return {"key": self.key, "rule": self.rule, "draws": list(self.draws), "trials": trials}
+    def planned(self) -> Tuning:
+        """Return it as it stands in the plan."""
+        return Tuning(self.key, self.rule, self.draws, tuple(str(run.path) for run in self.trials), ())
 
     @property
     def options(self) -> list[str]:
         """Options of `mmlbench train` by which it chooses among the trials, and makes those that are not there."""
-        seed = self.trials[0].config["seed"]
+        seed = self.trials[0].config.seed
         return ["--tune", str(len(self.draws)), "--tune-seed", str(seed), "--tune-rule", self.rule]
 
 
-def read_tune(value: Any) -> Tune | None:
+def read_tune(value: object) -> Tune | None:
     """Read `tune:` of a config; None where it is not there.
 
     Raises:
@@ -91,14 +90,14 @@ def read_tune(value: Any) -> Tune | None:
     return Tune(**value)
 
 
-def draw(method: str, field: Mapping[str, Any], number: int) -> Any:
+def draw(method: str, field: Mapping[str, Any], number: int) -> Scalar:
     """Return the value that a parameter takes in the draw of a number."""
     import numpy as np  # not when a plan without tuning is read
 
     rng = np.random.default_rng([zlib.crc32(f"{method}.{field['name']}".encode()), number])
     span = field["tune"]
     if field["type"] == "str":
-        return span[int(rng.integers(len(span)))]
+        return str(span[int(rng.integers(len(span)))])
     low, high = float(span[0]), float(span[1])
     share = float(rng.random())
     value = low * (high / low) ** share if span[2:] == ["log"] else low + (high - low) * share
@@ -107,7 +106,7 @@ def draw(method: str, field: Mapping[str, Any], number: int) -> Any:
 
 def draws_of(
     method: str, fields: Sequence[Mapping[str, Any]], fixed: Mapping[str, Any], count: int
-) -> list[dict[str, Any]]:
+) -> list[dict[str, Scalar]]:
     """Return `count` drawn settings of what a method lets be tuned and the config does not fix; [] for nothing."""
     open_fields = [field for field in fields if field.get("tune") and field["name"] not in fixed]
     if not open_fields:
@@ -126,7 +125,7 @@ def tuned(setting: Setting, tune: Tune, rule: str) -> Tuned | None:
     drawn = draws_of(request.method, fields, request.params, tune.draws)
     if not drawn:
         return None
-    dataset, split = setting.terms.dataset, setting.config["split"]
+    dataset, split = setting.terms.dataset, setting.config.split
     VAL.check(dataset.facts["splits"][split]["counts"], f"{dataset.name}/{split}", "tune", NO_VAL)
     trials = (
         setting.terms.setting(request.method, request.split, {**request.params, **values}).run(tune.seed)

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import update_config
@@ -26,7 +26,7 @@ from ..storage.paths import set_data_folders
 from ..storage.words import be, plural
 from ..system import pythonpath
 from . import config as configs
-from .plan import plan_key, write_plan
+from .plan import write_plan
 from .progress import Job, Progress, show_first_table, to_terminal
 from .run_spec import RunSpec
 from .training_progress import TrainingWatcher, interval
@@ -159,8 +159,19 @@ def _noise_files(study: configs.Study) -> dict[str, RunSpec]:
     if not study.robustness:
         return {}
     specs = [cell.run for cell in study.cells if not cell.tuned]
-    specs = [spec for spec in specs if not spec.config["recipe"].get("noise_std")]
+    specs = [spec for spec in specs if not spec.config.recipe.noise_std]
     return {f"results/robustness/{'/'.join(spec.path.parts[1:])}.npz": spec for spec in specs}
+
+
+class Wildcards(Protocol):
+    """What Snakemake fills in for a rule's wildcards; a rule has some of them."""
+
+    dataset: str
+    split: str
+    method: str
+    run: str
+    stamp: str
+    tuned: str
 
 
 class Plan:
@@ -169,18 +180,18 @@ class Plan:
     def __init__(self, study: configs.Study, key: str | None = None) -> None:
         self.study = study
         #: What the tables must be made from; plan.json on disk may be exchanged while the runs are trained.
-        self.key = plan_key(study.plan()) if key is None else key
+        self.key = study.plan().study_key if key is None else key
         # Each once: Snakemake asks for every job, some of it several times.
         self.runs = {_stamp(run): run for run in study.runs}
         cells = [cell for cell in study.cells if cell.tuned]
         self.tuned = {f"results/{cell.tuned.stamp(cell.run)}": cell for cell in cells if cell.tuned}
         self.caches = {run.cache: run for run in study.runs}
         self.noise = _noise_files(study)
-        order = list(dict.fromkeys(cell.run.config["dataset"] for cell in study.cells))
+        order = list(dict.fromkeys(cell.run.config.dataset for cell in study.cells))
         self._priorities = {dataset: 1 + len(order) - place for place, dataset in enumerate(order)}
         self.plugins = [word for folder in study.plugins for word in ("--plugins", str(folder))]
 
-    def _run(self, wildcards: Any) -> RunSpec:
+    def _run(self, wildcards: Wildcards) -> RunSpec:
         path = f"results/runs/{wildcards.dataset}/{wildcards.split}/{wildcards.method}/{wildcards.run}"
         stamp = f"{path}/done-{wildcards.stamp}"
         if stamp not in self.runs:
@@ -191,14 +202,14 @@ class Plan:
         """Return the stamps of all runs of the study."""
         return [*self.runs, *self.tuned]
 
-    def _cell(self, wildcards: Any) -> tuple[configs.Cell, Tuned]:
+    def _cell(self, wildcards: Wildcards) -> tuple[configs.Cell, Tuned]:
         stamp = f"results/tuned/{wildcards.dataset}/{wildcards.split}/{wildcards.method}/{wildcards.tuned}"
         cell = self.tuned.get(stamp)
         if cell is None or cell.tuned is None:
             raise WorkflowError(f"{stamp} is no run of this config. Ask for results/all_tables.csv")
         return cell, cell.tuned
 
-    def trials(self, wildcards: Any) -> list[str]:
+    def trials(self, wildcards: Wildcards) -> list[str]:
         """Return the stamps of what a tuned run needs: its trials, and the runs that it reuses."""
         cell, tuning = self._cell(wildcards)
         return [_stamp(run) for run in (*tuning.trials, *cell.run.requires.values())]
@@ -211,24 +222,24 @@ class Plan:
         """Return the files with logits under noise; [] where the config does not ask for them."""
         return list(self.noise)
 
-    def _noise_run(self, wildcards: Any) -> RunSpec:
+    def _noise_run(self, wildcards: Wildcards) -> RunSpec:
         path = f"results/robustness/{wildcards.dataset}/{wildcards.split}/{wildcards.method}/{wildcards.run}.npz"
         found = self.noise.get(path)
         if found is None:
             raise WorkflowError(f"{path} is asked for by nothing in this config. Ask for results/all_tables.csv")
         return found
 
-    def noise_run(self, wildcards: Any) -> str:
+    def noise_run(self, wildcards: Wildcards) -> str:
         """Return the stamp of the run that is measured under noise."""
         return _stamp(self._noise_run(wildcards))
 
-    def noise_options(self, wildcards: Any) -> str:
+    def noise_options(self, wildcards: Wildcards) -> str:
         """Return the options of `mmlbench robustness` that measure a run."""
         strengths = ",".join(f"{strength:g}" for strength in self.study.robustness)
         folder = f"results/{self._noise_run(wildcards).path}"
         return shlex.join([folder, "--noise", strengths, *self.plugins])
 
-    def tuned_options(self, wildcards: Any) -> str:
+    def tuned_options(self, wildcards: Wildcards) -> str:
         """Return the options of `mmlbench train` that choose among the trials and make a tuned run."""
         cell, tuning = self._cell(wildcards)
         return shlex.join([*cell.run.command, *self.plugins, *tuning.options, "--expect", tuning.key])
@@ -238,7 +249,7 @@ class Plan:
         missing = []
         for run in (run for stamp, run in self.runs.items() if not Path(stamp).exists()):
             c, command = run.config, shlex.join(["mmlbench", "train", *run.command, *self.plugins])
-            missing.append(f"{c['dataset']}/{c['split']} {c['method']} seed {c['seed']} ({command})")
+            missing.append(f"{c.dataset}/{c.split} {c.method} seed {c.seed} ({command})")
         if missing:
             count = f"{len(missing)} of {plural(len(self.runs), 'planned run')}"
             error = runs_error(f"{count} {be(len(missing))} not made", missing)
@@ -249,15 +260,15 @@ class Plan:
         jobs = [
             Job(
                 Path(stamp),
-                run.config["dataset"],
-                run.config["method"],
+                run.config.dataset,
+                run.config.method,
                 Path("results") / run.path / "provenance.json",
             )
             for stamp, run in self.runs.items()
         ]
         needed: dict[str, set[Path]] = {}
         for stamp, cell in self.tuned.items():
-            jobs.append(Job(Path(stamp), cell.run.config["dataset"], cell.run.config["method"]))
+            jobs.append(Job(Path(stamp), cell.run.config.dataset, cell.run.config.method))
         for job in jobs:
             needed.setdefault(job.dataset, set()).add(job.stamp)
         Progress(jobs, needed, to_terminal, show_first_table).start()
@@ -269,21 +280,21 @@ class Plan:
 
     def prepare_priority(self, cache: str) -> int:
         """Return the priority of preparing a cache, that of the runs that wait for it."""
-        return self.priority(self.caches[cache].config["dataset"]) if cache in self.caches else 0
+        return self.priority(self.caches[cache].config.dataset) if cache in self.caches else 0
 
-    def manifest(self, wildcards: Any) -> str:
+    def manifest(self, wildcards: Wildcards) -> str:
         """Return the manifest of the run's prepared cache."""
         return f"cache/{self._run(wildcards).cache}/manifest.json"
 
-    def reused(self, wildcards: Any) -> list[str]:
+    def reused(self, wildcards: Wildcards) -> list[str]:
         """Return the stamps of the runs that a run reuses."""
         return [_stamp(run) for run in self._run(wildcards).requires.values()]
 
-    def threads(self, wildcards: Any) -> int:
+    def threads(self, wildcards: Wildcards) -> int:
         """Return the CPU threads that the run's recipe asks for."""
-        return int(self._run(wildcards).config["recipe"]["threads"])
+        return self._run(wildcards).config.recipe.threads
 
-    def train_options(self, wildcards: Any) -> str:
+    def train_options(self, wildcards: Wildcards) -> str:
         """Return the options of `mmlbench train` that make a run."""
         run = self._run(wildcards)
         words = [*run.command, *self.plugins, "--expect", run.key]
@@ -294,10 +305,11 @@ class Plan:
         if cache not in self.caches:
             raise WorkflowError(f"cache/{cache} belongs to no dataset of this config")
         config = self.caches[cache].config
-        words = [config["dataset"], *self.plugins, "--expect", cache]
-        places = places_of(config["dataset_params"])
-        for name, value in config["dataset_params"].items():
-            words += ["--dataset-set", f"{name}={value_text(places.get(value, value))}"]
+        words = [config.dataset, *self.plugins, "--expect", cache]
+        places = places_of(config.dataset_params)
+        for name, value in config.dataset_params.items():
+            shown = places.get(value, value) if isinstance(value, str) else value
+            words += ["--dataset-set", f"{name}={value_text(shown)}"]
         return shlex.join(words)
 
 
@@ -339,7 +351,7 @@ def _stop(line: str, code: int) -> NoReturn:
     raise SystemExit(code)
 
 
-def read(config: Mapping[str, Any], results: str | Path, files: Sequence[str | Path] = ()) -> Plan:
+def read(config: Mapping[str, object], results: str | Path, files: Sequence[str | Path] = ()) -> Plan:
     """Check a config, write results/plan.json where it changed, and return the plan.
 
     A start beside one that is at work writes nothing: a look at another study (`--dry-run`), or a start that
@@ -357,7 +369,7 @@ def read(config: Mapping[str, Any], results: str | Path, files: Sequence[str | P
         interval()  # a wrong one is told before anything starts
         study = configs.study(config)
         results, plan = Path(results), study.plan()
-        key, asked_anew = plan_key(plan), False
+        key, asked_anew = plan.study_key, False
         if (results / "all_tables.csv").exists():
             wanted = [*(run.stamp for run in study.runs), *(c.tuned.stamp(c.run) for c in study.cells if c.tuned)]
             asked_anew = any(not (results / stamp).exists() for stamp in wanted)

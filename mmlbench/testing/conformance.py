@@ -22,10 +22,10 @@ from ..errors import ConfigError, MmlbenchError, nearest
 from ..method import EpochContext, Method, Stage
 from ..prepare.cache import Cache
 from ..registry.index import Entry, load_index, use_plugins
-from ..results.evaluation import NOTHING, Evaluation
+from ..results.evaluation import NOTHING
 from ..results.run_folder import RunFolder
-from ..storage.hashing import digest, file_digest
-from ..study.run_spec import RUN_SCHEMA, Request, RunSpec, resolve
+from ..storage.hashing import file_digest
+from ..study.run_spec import Request, RunSpec, resolve
 from ..train import loop
 from . import FEW_EPOCHS, PLUGINS, takes
 
@@ -71,20 +71,18 @@ def require(holds: bool | np.bool_, problem: str) -> None:
 
 # ---- what holds for every run --------------------------------------------------------------------------------
 def check_record(made: Made) -> None:
-    """Check run.json: its version, hashes and counts, and the files beside it."""
+    """Check run.json: its hashes and counts, and the files beside it; its form was checked when it was opened."""
     run, record = made.run, made.run.record
-    require(record["schema"] == RUN_SCHEMA, f"run.json has version {record['schema']}, not {RUN_SCHEMA}")
-    require(record["config_hash"] == digest(record["config"])[:16], "config_hash is not that of the config")
     there = {path.name for path in run.path.iterdir() if path.suffix in (".npz", ".csv")}
-    require(set(record["files"]) == there, f"run.json lists {sorted(record['files'])}, and there are {sorted(there)}")
-    for name, value in record["files"].items():
+    require(set(record.files) == there, f"run.json lists {sorted(record.files)}, and there are {sorted(there)}")
+    for name, value in record.files.items():
         require(file_digest(run.path / name) == value, f"{name} has another hash than run.json says")
-    counts = record["parameters"]
+    counts = record.parameters
     parts = counts["heads"] + sum(number for name, number in counts.items() if name.startswith("encoder/"))
     require(counts["total"] == parts, f"{counts['total']} parameters in all, and {parts} in encoders and heads")
-    require(record["flops"]["forward_per_sample"] > 0, "a forward pass takes no operation")
-    passes = record["epochs"] * record["counts"]["train"]
-    require(record["sample_passes"] == passes, f"{record['sample_passes']} passes of a sample, not {passes}")
+    require(record.forward_flops > 0, "a forward pass takes no operation")
+    passes = record.epochs * record.counts["train"]
+    require(record.sample_passes == passes, f"{record.sample_passes} passes of a sample, not {passes}")
     left = [path.name for path in run.path.iterdir() if path.name.startswith("checkpoint") or "lease" in path.name]
     require(not left, f"{', '.join(left)} is left in the run's folder")
     provenance = json.loads((run.path / "provenance.json").read_text(encoding="utf-8"))
@@ -98,20 +96,20 @@ def check_record(made: Made) -> None:
 def check_predictions(made: Made) -> None:
     """Check ids, labels, shapes and values of all logits; slices add up to the fused ones where both are linear."""
     record, found = made.run.record, made.run.predictions
-    classes, split = len(record["class_names"]), record["config"]["split"]
-    rules = ["last", *(rule for rule in ("val", "test") if record["counts"][rule])]
-    require(sorted(record["selected"]) == sorted(rules) or not record["epochs"], "an epoch rule has no prediction")
+    classes, split = len(record.class_names), record.config.split
+    rules = ["last", *(rule for rule in ("val", "test") if record.counts[rule])]
+    require(sorted(record.selected) == sorted(rules) or not record.epochs, "an epoch rule has no prediction")
     for part in ("val", "test"):
         table = made.cache.part(split, part)
         for column, stored in (("id", table.ids), ("group", table.groups), ("label", table.label)):
             require(found[f"{part}/{column}"].tolist() == stored.tolist(), f"{part}/{column} is not the dataset's")
         for rule in rules if len(table) else ():
-            for name in record["logits"]:
+            for name in record.logits:
                 logits = found[f"{rule}/{part}/{name}"]
                 fits = logits.shape == (len(table), classes) and logits.dtype == np.float32
                 require(fits, f"{rule}/{part}/{name} is {logits.dtype} {logits.shape}, not (samples, classes)")
-            slices = [name for name in record["logits"] if name.startswith("sliced/")]
-            if slices and "fused" in record["logits"]:
+            slices = [name for name in record.logits if name.startswith("sliced/")]
+            if slices and "fused" in record.logits:
                 whole = sum(found[f"{rule}/{part}/{name}"].astype(np.float64) for name in slices)
                 adds_up = np.allclose(whole, found[f"{rule}/{part}/fused"], atol=1e-4)
                 require(adds_up, f"the slices of {rule}/{part} do not add up to the fused logits")
@@ -122,10 +120,10 @@ def check_predictions(made: Made) -> None:
 def check_subsets(made: Made) -> None:
     """Check that every proper subset of modalities was predicted, where there is a fused prediction, or why not."""
     record = made.run.record
-    evaluation = Evaluation.of(record)
-    subsets = [c for k in range(len(record["modalities"])) for c in combinations(record["modalities"], k)]
-    answers = evaluation.missing != NOTHING and "fused" in record["logits"]
-    explained = answers or "fused" not in record["logits"] or evaluation.reason
+    evaluation = record.evaluation
+    subsets = [c for k in range(len(record.modalities)) for c in combinations(record.modalities, k)]
+    answers = evaluation.missing != NOTHING and "fused" in record.logits
+    explained = answers or "fused" not in record.logits or evaluation.reason
     require(bool(explained), "there is no prediction without a modality, and no reason in `needs_all`")
     wanted = {"+".join(subset) or "none" for subset in subsets} if answers else set()
     for imputation in ("mean", "zero"):
@@ -169,33 +167,33 @@ def check_history(made: Made) -> None:
 def check_selection(made: Made) -> None:
     """Check that the stored predictions of a rule are those of the epoch that it picked."""
     record, found = made.run.record, made.run.predictions
-    for rule, picks in record["selected"].items():
+    for rule, picks in record.selected.items():
         if rule != "val":
-            reached = (found[f"{rule}/test/{picks[-1]['select_on']}"].argmax(1) == found["test/label"]).mean()
-            same = math.isclose(picks[-1]["accuracy"], reached, rel_tol=1e-6, abs_tol=1e-12)
+            reached = (found[f"{rule}/test/{picks[-1].select_on}"].argmax(1) == found["test/label"]).mean()
+            same = math.isclose(picks[-1].accuracy, reached, rel_tol=1e-6, abs_tol=1e-12)
             require(same, f"the predictions of rule {rule} are not those of the epoch that it picked")
-    last = record["selected"].get("last", [])
-    newest = {pick["stage"]: max(p["epoch"] for p in last if p["stage"] == pick["stage"]) for pick in last}
-    require(all(pick["epoch"] == newest[pick["stage"]] for pick in last), "rule 'last' picked an earlier epoch")
+    last = record.selected.get("last", ())
+    newest = {pick.stage: max(p.epoch for p in last if p.stage == pick.stage) for pick in last}
+    require(all(pick.epoch == newest[pick.stage] for pick in last), "rule 'last' picked an earlier epoch")
 
 
 def check_probe(made: Made) -> None:
     """Check the probe's logits against its stored accuracies."""
     record, found = made.run.record, made.run.probe
-    require("test" not in record["probe"], "a probe was chosen on the test part")
-    for rule, of_rule in record["probe"].items():
+    require("test" not in record.probe, "a probe was chosen on the test part")
+    for rule, of_rule in record.probe.items():
         for modality, facts in of_rule.items():
-            for part in (part for part in ("val", "test") if record["counts"][part]):
+            for part in (part for part in ("val", "test") if record.counts[part]):
                 logits = found[f"{rule}/{modality}/{part}"]
                 require(np.isfinite(logits).all(), f"the probe of {modality} is not finite")
                 reached = (logits.argmax(1) == made.run.predictions[f"{part}/label"]).mean()
-                same = math.isclose(facts["accuracy"][part], reached, rel_tol=1e-6, abs_tol=1e-12)
+                same = math.isclose(facts.accuracy[part], reached, rel_tol=1e-6, abs_tol=1e-12)
                 require(same, f"the probe of {modality} has another accuracy than its logits on {part}")
 
 
 def check_mechanisms(made: Made) -> None:
     """Check that what acted did so by a positive amount."""
-    for name, amount in made.run.record["mechanisms"].items():
+    for name, amount in made.run.record.mechanisms.items():
         require(math.isfinite(amount) and amount > 0, f"the mechanism {name} acted by {amount}")
 
 
@@ -278,7 +276,7 @@ class Attempts:
         """Make a run once more, and compare the bytes."""
         again = self.attempt("training again", fix, train, "two")
         if again is not None:
-            names = [*made.run.record["files"], "run.json"]
+            names = [*made.run.record.files, "run.json"]
             self.attempt("the same bytes", fix, _same_bytes, made.run.path, again.run.path, names)
 
 
@@ -286,7 +284,7 @@ def _make(spec: RunSpec, folder: Path, cache: Path) -> Made:
     from ..api.making import make_run
 
     make_run(spec, load_index(), folder, cache, device="cpu")
-    return Made(RunFolder.open(folder / spec.path), Cache.open(cache / spec.cache), spec.config["recipe"]["epochs"])
+    return Made(RunFolder.open(folder / spec.path), Cache.open(cache / spec.cache), spec.config.recipe.epochs)
 
 
 def _same_bytes(one: Path, other: Path, names: list[str]) -> None:
@@ -301,12 +299,12 @@ def check_declarations(kind: type, made: Made, asked: set[str]) -> None:
     record, looks = made.run.record, "val" in asked
     said = f"needs_val = {kind.needs_val}, and it looks at the validation part: {looks}"
     require(kind.needs_val == looks, said)
-    probed = kind.trains_encoders and Evaluation.of(record).probe != NOTHING
-    said = f"trains_encoders = {kind.trains_encoders}, and there is {'a' if record['probe'] else 'no'} probe"
-    require(bool(record["probe"]) == probed, said)
-    lacking = {f"weights-{rule}.npz" for rule in kind.keeps} - set(record["files"])
+    probed = kind.trains_encoders and record.evaluation.probe != NOTHING
+    said = f"trains_encoders = {kind.trains_encoders}, and there is {'a' if record.probe else 'no'} probe"
+    require(bool(record.probe) == probed, said)
+    lacking = {f"weights-{rule}.npz" for rule in kind.keeps} - set(record.files)
     require(not lacking, f"keeps = {kind.keeps}, and {', '.join(sorted(lacking))} is not there")
-    silent = kind.mechanisms is not Method.mechanisms and not record["mechanisms"]
+    silent = kind.mechanisms is not Method.mechanisms and not record.mechanisms
     require(not silent, "mechanisms() is defined, and no mechanism acted")
 
 
@@ -371,8 +369,8 @@ def check_dataset(name: str, folder: Path, entry: Entry) -> list[Outcome]:
 
 def check_counts(made: Made, entry: Entry) -> None:
     """Check the samples of each part against those that a dataset's split declares."""
-    declared = entry.facts["splits"][made.run.record["config"]["split"]]["counts"]
-    wanted, found = {part: declared.get(part, 0) for part in PARTS}, made.run.record["counts"]
+    declared = entry.facts["splits"][made.run.record.config.split]["counts"]
+    wanted, found = {part: declared.get(part, 0) for part in PARTS}, made.run.record.counts
     require(found == wanted, f"the split declares {wanted} samples, and has {found}")
 
 

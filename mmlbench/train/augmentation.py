@@ -17,6 +17,7 @@ from torch.nn.functional import grid_sample, interpolate
 
 from ..errors import ConfigError
 from ..prepare.cache import Cache
+from ..study.recipe import Recipe
 from .rng import generator
 
 #: torchvision's RandomResizedCrop: share of the area, aspect ratio, tries before the centre is taken.
@@ -73,7 +74,7 @@ class Drawn:
     flips: Tensor | None = None
 
 
-def augmentations_of(recipe: Mapping[str, Any], cache: Cache) -> dict[str, Augmentation]:
+def augmentations_of(recipe: Recipe, cache: Cache) -> dict[str, Augmentation]:
     """Return modality -> how a recipe shows it.
 
     Raises:
@@ -87,17 +88,17 @@ def augmentations_of(recipe: Mapping[str, Any], cache: Cache) -> dict[str, Augme
             found[name] = Augmentation()
             continue
         flow = kind == "flow"
-        together = recipe.get("augment_per", "frame") == "clip"
+        together = recipe.augment_per == "clip"
         augmentation = Augmentation(
-            frames=recipe.get("flow_frames" if flow else "frames", 1),
-            pick=recipe.get("frame_pick", "random"),
-            crop=recipe.get("crop", "none"),
-            crop_size=recipe.get("crop_size", 0),
-            flip=recipe.get("flip", 0.0),
+            frames=recipe.flow_frames if flow else recipe.frames,
+            pick=recipe.frame_pick,
+            crop=recipe.crop,
+            crop_size=recipe.crop_size,
+            flip=recipe.flip,
             together=together,
-            negate=flow and recipe.get("flow_flip", "negate_u") == "negate_u",
-            released=flow and recipe.get("flow_flip") == "released",
-            noise=0.0 if flow else recipe.get("image_noise", 0.0),
+            negate=flow and recipe.flow_flip == "negate_u",
+            released=flow and recipe.flow_flip == "released",
+            noise=0.0 if flow else recipe.image_noise,
             aspect=facts.get("aspect", 1.0),
             key="scene" if together and "flow" in kinds else name,
         )

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +14,7 @@ from ..method import Method
 from ..prepare.cache import Cache
 from ..registry.index import Index
 from ..storage.atomic import read_arrays
+from ..study.run_config import RunConfig
 from ..study.run_spec import RunSpec
 from .rng import seeded
 from .undeclared_reads import only_named
@@ -22,43 +22,38 @@ from .undeclared_reads import only_named
 Module = TypeVar("Module", bound=nn.Module)
 
 
-def seed_key_of(config: Mapping[str, Any]) -> tuple[str, int]:
-    """Return what a run's random axes are derived from: the dataset and the seed, never the method."""
-    return config["dataset"], config["seed"]
-
-
-def build_encoders(config: Mapping[str, Any], cache: Cache, index: Index) -> dict[str, Encoder]:
+def build_encoders(config: RunConfig, cache: Cache, index: Index) -> dict[str, Encoder]:
     """Return modality -> encoder; its initial weights depend on dataset, seed and modality alone."""
     built: dict[str, Encoder] = {}
     for modality in cache.modalities:
-        choice = config["recipe"]["encoder"][modality]
-        kind = index.load("encoder", choice["name"])
+        choice = config.recipe.encoder[modality]
+        kind = index.load("encoder", choice.name)
         if not issubclass(kind, Encoder):
-            raise ConfigError(f"{choice['name']} is no Encoder", "Derive it from mmlbench.encoder.Encoder")
-        with seeded(*seed_key_of(config), "encoder", modality):
-            built[modality] = kind(cache.shape(modality), kind.Params(**choice["params"]))
+            raise ConfigError(f"{choice.name} is no Encoder", "Derive it from mmlbench.encoder.Encoder")
+        with seeded(*config.seed_key, "encoder", modality):
+            built[modality] = kind(cache.shape(modality), kind.Params(**choice.params))
     return built
 
 
-def build_method(config: Mapping[str, Any], cache: Cache, index: Index, samples: int) -> Method:
+def build_method(config: RunConfig, cache: Cache, index: Index, samples: int) -> Method:
     """Return the run's method with its heads, on the CPU; head weights depend on dataset and seed alone.
 
     Raises:
         ConfigError: a plug-in is none, or reads a file that the run does not name.
     """
-    with only_named(f"{config['method']} on {config['dataset']}", config, cache.folder):
+    with only_named(f"{config.method} on {config.dataset}", config.plain(), cache.folder):
         return _built(config, cache, index, samples)
 
 
-def _built(config: Mapping[str, Any], cache: Cache, index: Index, samples: int) -> Method:
-    kind = index.load("method", config["method"])
+def _built(config: RunConfig, cache: Cache, index: Index, samples: int) -> Method:
+    kind = index.load("method", config.method)
     if not issubclass(kind, Method):
-        raise ConfigError(f"{config['method']} is no Method", "Derive it from mmlbench.method.Method")
-    classes, recipe = len(cache.manifest["class_names"]), config["recipe"]
+        raise ConfigError(f"{config.method} is no Method", "Derive it from mmlbench.method.Method")
+    classes, recipe = len(cache.manifest["class_names"]), config.recipe
     encoders = build_encoders(config, cache, index)
-    with seeded(*seed_key_of(config), "heads"):
-        method = kind(kind.Params(**config["params"]), encoders, classes, recipe["epochs"], samples)
-        method.precision = recipe["precision"]
+    with seeded(*config.seed_key, "heads"):
+        method = kind(kind.Params(**config.params), encoders, classes, recipe.epochs, samples)
+        method.precision = recipe.precision
         method.build()
     check_convolutions(method)
     return method

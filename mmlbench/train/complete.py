@@ -8,10 +8,12 @@ from enum import StrEnum
 from pathlib import Path
 
 from ..errors import DataError
+from ..results.record import Reused, parse_record
 from ..storage.atomic import NotPlainError, read_bytes, read_json, write_text
 from ..storage.hashing import file_digest
 from ..storage.lease import Lease
-from ..study.run_spec import RUN_SCHEMA, RunSpec
+from ..study.run_config import RUN_SCHEMA
+from ..study.run_spec import RunSpec
 
 
 class State(StrEnum):
@@ -94,26 +96,27 @@ def completeness(folder: Path, spec: RunSpec, data_fingerprint: str) -> Freshnes
             f"{folder}/run.json has the unknown schema {facts.get('schema')!r}",
             f"This version reads {RUN_SCHEMA}: move the folder away to make the run anew",
         )
-    if facts.get("config_hash") != spec.config_hash:
-        return Freshness(State.OTHER_CONFIG)
-    if facts.get("data_fingerprint") != data_fingerprint:
-        return Freshness(State.OTHER_DATA)
     try:
-        if facts["code"]["method"] != spec.code:
-            return Freshness(State.OTHER_CODE)
-        for name, value in facts["files"].items():
-            if not (folder / name).exists() or file_digest(folder / name) != value:
-                return Freshness(State.FILE_CHANGED, name)
-        return _reuse(folder.parents[len(spec.path.parts) - 1], spec, facts["requires"])
-    except (KeyError, TypeError, AttributeError):
+        record = parse_record(facts, folder / "run.json")
+    except DataError:
         return Freshness(State.CORRUPT)
+    if record.config.hash != spec.config.hash:
+        return Freshness(State.OTHER_CONFIG)
+    if record.data_fingerprint != data_fingerprint:
+        return Freshness(State.OTHER_DATA)
+    if record.code.method != spec.code:
+        return Freshness(State.OTHER_CODE)
+    for name, value in record.files.items():
+        if not (folder / name).exists() or file_digest(folder / name) != value:
+            return Freshness(State.FILE_CHANGED, name)
+    return _reuse(folder.parents[len(spec.path.parts) - 1], spec, record.requires)
 
 
-def _reuse(results: Path, spec: RunSpec, used: Mapping[str, Mapping[str, str]]) -> Freshness:
+def _reuse(results: Path, spec: RunSpec, used: Mapping[str, Reused]) -> Freshness:
     """Return whether a run that this one reused has been made anew with another outcome."""
     for name, run in spec.requires.items():
         source = results / run.path / "run.json"
-        if source.exists() and file_digest(source) != used[name]["run_hash"]:
+        if source.exists() and file_digest(source) != used[name].run_hash:
             return Freshness(State.REUSED_RUN_CHANGED, name)
     return Freshness(State.UP_TO_DATE)
 

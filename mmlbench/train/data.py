@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from ..method import Batch
 from ..prepare.cache import Cache
+from ..study.recipe import Recipe
 from .augmentation import Augmentation, Drawn, Pixels, draw, fixed_views
 from .rng import generator
 from .stream import Streamed, ahead
@@ -53,9 +53,9 @@ class Noise:
         values.add_(drawn.to(values.device), alpha=self.std)
 
 
-def noise_of(recipe: Mapping[str, Any]) -> Noise | None:
+def noise_of(recipe: Recipe) -> Noise | None:
     """Return the noise that a recipe asks for."""
-    return Noise(recipe["noise_on"], recipe["noise_std"]) if recipe.get("noise_std") else None
+    return Noise(recipe.noise_on, recipe.noise_std) if recipe.noise_on else None
 
 
 @dataclass

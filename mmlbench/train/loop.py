@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 
 from ..errors import ConfigError, RunError
 from ..method import EpochContext, Features, Method, Stage, Step, loss_and_logits
+from ..study.recipe import Recipe
 from ..study.selection import NAMES
 from . import Stopped
 from .data import PartData, batch_bounds
@@ -139,7 +140,7 @@ class Trainer:
         self,
         method: Method,
         data: dict[str, PartData],
-        recipe: dict[str, Any],
+        recipe: Recipe,
         seed_key: tuple[str, int],
         evaluator: Evaluator | None = None,
         save: Callable[[dict[str, Any]], None] = lambda state: None,
@@ -153,7 +154,7 @@ class Trainer:
         self.report, self.lap = report, lap
         self.device = data["train"].device
         self.evaluator = evaluator or Evaluator(method)
-        self.batch_bounds = batch_bounds(len(data["train"]), recipe["batch_size"])
+        self.batch_bounds = batch_bounds(len(data["train"]), recipe.batch_size)
         self.rules = [rule for rule in NAMES if rule == "last" or len(data[rule])]
         self.stages = method.stages()
         self.outcome = Outcome()
@@ -199,15 +200,15 @@ class Trainer:
 
     def _make_optimizer(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
         r = self.recipe
-        options = {"lr": r["lr"], "weight_decay": r["weight_decay"]}
-        options |= {"momentum": r["momentum"]} if r["optimizer"] == "sgd" else {}
-        return optimizer_kind(r["optimizer"])(parameters, **options)
+        options: dict[str, Any] = {"lr": r.lr, "weight_decay": r.weight_decay}
+        options |= {"momentum": r.momentum} if r.optimizer == "sgd" else {}
+        return optimizer_kind(r.optimizer)(parameters, **options)
 
     def _set_rate(self, stage: Stage, epoch: int, optimizers: list[Optimizer]) -> float:
         """Set the epoch's learning rate; return the first group's."""
-        every = self.recipe["drop_every"]
-        dropped = self.recipe["drop_at"] < 1 and epoch >= round(self.recipe["drop_at"] * stage.epochs)
-        factor = self.recipe["drop_factor"] ** (epoch // every if every else int(dropped))
+        every = self.recipe.drop_every
+        dropped = self.recipe.drop_at < 1 and epoch >= round(self.recipe.drop_at * stage.epochs)
+        factor = self.recipe.drop_factor ** (epoch // every if every else int(dropped))
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from ..errors import RunError
 from ..method import Logits, Method
+from ..study.recipe import Recipe
 
 #: Steps between two looks at the losses; each look is one transfer from the device.
 CHECK_EVERY = 50
@@ -17,19 +17,15 @@ CHECK_EVERY = 50
 DIVERGED = 1e6
 
 
-def remedy(recipe: Mapping[str, Any]) -> str:
-    """Return what is most likely to help where training diverged: the settings that are out of the ordinary first.
-
-    Args:
-        recipe: with all its fields.
-    """
-    lr, decay, noise = (float(recipe[key]) for key in ("lr", "weight_decay", "noise_std"))
+def remedy(recipe: Recipe) -> str:
+    """Return what is most likely to help where training diverged: the settings that are out of the ordinary first."""
+    lr, decay = recipe.lr, recipe.weight_decay
     odd = []
     if lr * decay >= 0.1:
         odd.append(f"lower weight_decay ({decay:g} times lr {lr:g} shrinks or flips the weights in each step)")
-    if recipe["optimizer"] == "sgd" and float(recipe["momentum"]) > 0.99:
-        odd.append(f"lower momentum ({recipe['momentum']:g})")
-    noise = max(noise, float(recipe["image_noise"]))
+    if recipe.optimizer == "sgd" and recipe.momentum > 0.99:
+        odd.append(f"lower momentum ({recipe.momentum:g})")
+    noise = max(recipe.noise_std, recipe.image_noise)
     if noise > 10:
         odd.append(f"lower the noise on the inputs ({noise:g})")
     if not odd or lr > 1:
@@ -40,7 +36,7 @@ def remedy(recipe: Mapping[str, Any]) -> str:
 class Meter:
     """Losses and running accuracies of the epoch in progress; nothing leaves the device until it is read."""
 
-    def __init__(self, steps: int, device: torch.device, recipe: Mapping[str, Any]) -> None:
+    def __init__(self, steps: int, device: torch.device, recipe: Recipe) -> None:
         self.recipe = recipe
         self.losses = torch.zeros(steps, dtype=torch.float64, device=device)
         self.correct: dict[str, Tensor] = {}

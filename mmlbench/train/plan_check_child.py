@@ -17,6 +17,9 @@ from ..encoder import Encoder
 from ..errors import ConfigError, MmlbenchError, fault
 from ..method import Method
 from ..registry.index import Index, load_index
+from ..storage.form import Item
+from ..study.recipe import Recipe
+from ..study.run_config import RunConfig, parse_config
 from ..study.selection import RULES
 from .build import check_convolutions
 from .evaluate import check_features, check_shapes
@@ -46,30 +49,30 @@ def _encoder(name: str, params: str, shape: tuple[int, ...], modality: str) -> t
     return encoder, found
 
 
-def _shape(modality: Any, recipe: Mapping[str, Any]) -> tuple[int, ...]:
-    side = recipe.get("crop_size", 0)
+def _shape(modality: Any, recipe: Recipe) -> tuple[int, ...]:
+    side = recipe.crop_size
     return (modality.shape[0], side, side) if side and modality.kind in ("image", "flow") else tuple(modality.shape)
 
 
-def try_out(config: Mapping[str, Any], index: Index) -> None:
+def try_out(config: RunConfig, index: Index) -> None:
     """Build a run's encoders and method and look at its stages, as training would before its first step.
 
     Raises:
         MmlbenchError: what training would refuse.
     """
-    kind: Any = index.load("dataset", config["dataset"])
-    dataset, recipe = kind(kind.Params(**config["dataset_params"])), config["recipe"]
-    counts = dataset.splits[config["split"]].counts
+    kind: Any = index.load("dataset", config.dataset)
+    dataset, recipe = kind(kind.Params(**config.dataset_params)), config.recipe
+    counts = dataset.splits[config.split].counts
     pairs = {}
     for modality in dataset.modalities:
-        choice, shape = recipe["encoder"][modality.name], _shape(modality, recipe)
-        pairs[modality.name] = _encoder(choice["name"], json.dumps(choice["params"]), shape, modality.name)
-    made: Any = index.load("method", config["method"])
+        choice, shape = recipe.encoder[modality.name], _shape(modality, recipe)
+        pairs[modality.name] = _encoder(choice.name, json.dumps(dict(choice.params)), shape, modality.name)
+    made: Any = index.load("method", config.method)
     encoders = {name: encoder for name, (encoder, _) in pairs.items()}
     method: Method = made(
-        made.Params(**config["params"]), encoders, len(dataset.class_names), recipe["epochs"], counts["train"]
+        made.Params(**config.params), encoders, len(dataset.class_names), recipe.epochs, counts["train"]
     )
-    method.precision = recipe["precision"]
+    method.precision = recipe.precision
     method.build()
     check_convolutions(method)
     stages = method.stages()
@@ -93,7 +96,7 @@ def _check_sources(method: Method, trains: bool, counts: Mapping[str, int], inde
             raise ConfigError(what, f"Add them to `keeps` of {name}, or give {method.name} a stage that trains")
 
 
-def answer(config: Mapping[str, Any], index: Index) -> list[str]:
+def answer(config: RunConfig, index: Index) -> list[str]:
     """Return [] where nothing speaks against a run, else what and fix.
 
     A fault in a method's own code is none: the same code may work where it trains, and the run says so there.
@@ -116,6 +119,7 @@ def main() -> None:
     for path in asked["files"]:
         files.remember(path)
     index = load_index()
-    answers = [answer(config, index) for config in asked["configs"]]
+    configs = [parse_config(Item(config, "a setting of the study")) for config in asked["configs"]]
+    answers = [answer(config, index) for config in configs]
     with os.fdopen(out, "w") as stream:
         stream.write(json.dumps(answers) + "\n")

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 from ..method import Stage
+from ..study.run_config import RunConfig
 
 
 class Progress:
     """Reports epochs through `log`, at most one line every `every` seconds, the last of a stage always."""
 
-    def __init__(self, config: dict[str, Any], log: Callable[[str], None], every: float = 2.0) -> None:
-        self.method, self.log, self.every = config["method"], log, every
+    def __init__(self, config: RunConfig, log: Callable[[str], None], every: float = 2.0) -> None:
+        self.method, self.log, self.every = config.method, log, every
         self.began = self.logged_at = time.monotonic()
         self.epochs = 0
 

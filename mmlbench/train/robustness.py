@@ -20,7 +20,7 @@ from ..results.curve import check_curve, curve_file, sealed
 from ..results.run_folder import RunFolder
 from ..storage.atomic import Through, read_arrays, whole, write_arrays
 from .augmentation import augmentations_of
-from .build import build_method, on_device, seed_key_of
+from .build import build_method, on_device
 from .data import Noise, PartData
 from .evaluate import Evaluator
 from .machine import set_up_torch
@@ -29,7 +29,7 @@ from .machine import set_up_torch
 def measured(run: RunFolder, results: Path, strengths: Sequence[float]) -> bool:
     """Whether a run was measured on the weights that it has now, with these strengths; what is damaged was not."""
     try:
-        check_curve(results, str(run.record["run"]), strengths)
+        check_curve(results, run.record.run, strengths)
     except DataError:
         return False
     return True
@@ -49,26 +49,26 @@ def under_noise(
     Raises:
         ConfigError: the run was trained under noise itself. RunError: it keeps no weights of the last epoch.
     """
-    config = run.record["config"]
-    if config["recipe"].get("noise_std"):
+    config = run.record.config
+    if config.recipe.noise_std:
         raise ConfigError(f"{run.name} has noise in training and test already", "Name runs without `noise_std`")
-    path = curve_file(results, str(run.record["run"]))
+    path = curve_file(results, run.record.run)
     if not (run.path / "weights-last.npz").exists():
         raise RunError(
             f"{run.name} keeps no weights of its last epoch", "Give the method `keeps`, and train it again"
         )
     device = torch.device(where)
-    set_up_torch(device, config["recipe"]["threads"])
-    method = build_method(config, cache, index, run.record["counts"]["train"])
+    set_up_torch(device, config.recipe.threads)
+    method = build_method(config, cache, index, run.record.counts["train"])
     weights = read_arrays(run.path / "weights-last.npz")
     method.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
     on_device(method, device).requires_grad_(False)
-    augmentations = augmentations_of(config["recipe"], cache)
+    augmentations = augmentations_of(config.recipe, cache)
     found: dict[str, np.ndarray] = {}
     for modality in method.modalities:
         for strength in strengths:
             noise = Noise(modality, float(strength))
-            data = PartData(cache, config["split"], "test", device, seed_key_of(config), noise, augmentations)
+            data = PartData(cache, config.split, "test", device, config.seed_key, noise, augmentations)
             for name, logits in Evaluator(method).logits(data).items():
                 found[f"{modality}={strength:g}/{name}"] = logits.cpu().numpy()
     write_arrays(path, sealed(found, run.path / "run.json", strengths), through=through)

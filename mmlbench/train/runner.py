@@ -18,16 +18,15 @@ from ..prepare.cache import Cache
 from ..registry.index import Index
 from ..results.record import CLASSIFICATION, weights_of
 from ..storage.atomic import storage_error, write_arrays, write_json, write_text
-from ..storage.form import Item
 from ..storage.hashing import digest, file_digest
 from ..storage.lease import Lease
-from ..study.run_config import parse_config
-from ..study.run_spec import RUN_SCHEMA, RunSpec
+from ..study.run_config import RUN_SCHEMA
+from ..study.run_spec import RunSpec
 from ..study.training_progress import Heartbeat
 from ..version import __version__
 from . import Stopped, checkpoint
 from .augmentation import augmentations_of
-from .build import build_method, on_device, parameter_counts, seed_key_of, sources
+from .build import build_method, on_device, parameter_counts, sources
 from .complete import Freshness, State, completeness, stamp
 from .data import PartData, noise_of
 from .energy import EnergyMeter
@@ -147,7 +146,7 @@ class Runner:
     # ---- training ----------------------------------------------------------------------------------------
     def _make(self) -> None:
         started, config, self.clock = now(), self.spec.config, Clock()
-        set_up_torch(self.device, config["recipe"]["threads"])
+        set_up_torch(self.device, config.recipe.threads)
         data = self._data()
         method = build_method(config, self.cache, self.index, len(data["train"]))
         method.load_required(sources(self.spec, self.results, "last"))
@@ -177,17 +176,15 @@ class Runner:
 
     def _data(self) -> dict[str, PartData]:
         config = self.spec.config
-        noise, augmentations = noise_of(config["recipe"]), augmentations_of(config["recipe"], self.cache)
+        noise, augmentations = noise_of(config.recipe), augmentations_of(config.recipe, self.cache)
         stream = too_large(self.cache, self.device)
         if stream:
             self.log(f"{self.spec.path}: the data is larger than the device's free memory and is streamed")
         data = {
-            part: PartData(
-                self.cache, config["split"], part, self.device, seed_key_of(config), noise, augmentations, stream
-            )
+            part: PartData(self.cache, config.split, part, self.device, config.seed_key, noise, augmentations, stream)
             for part in ("train", "val", "test")
         }
-        count, where = len(data["train"]), f"{config['dataset']}/{config['split']}"
+        count, where = len(data["train"]), f"{config.dataset}/{config.split}"
         if count < 2:
             what = f"the prepared {where} has {count} training samples: batch norm and a probe need two at least"
             raise DataError(what, "Choose another split, or check what its lists and --allow-missing leave out")
@@ -220,7 +217,7 @@ class Runner:
 
     def _identity(self) -> dict[str, str]:
         return {
-            "config": self.spec.config_hash,
+            "config": self.spec.config.hash,
             "data": self.cache.manifest["fingerprint"],
             "code": self.spec.code,
             "engine": engine_fingerprint(),
@@ -248,8 +245,8 @@ class Runner:
         trainer = Trainer(
             method,
             data,
-            self.spec.config["recipe"],
-            seed_key_of(self.spec.config),
+            self.spec.config.recipe,
+            self.spec.config.seed_key,
             evaluator,
             save=save,
             save_every=self.save_every,
@@ -304,7 +301,7 @@ class Runner:
             record = self._facts(method, outcome, final, mechanism_counts) | {"files": hashes}
             own = digest(record)[:16]
             seconds = self.clock.seconds | {"total": sum(self.clock.seconds.values())}
-            joules, named = self.energy.joules(self.resumed), places_of(self.spec.config)
+            joules, named = self.energy.joules(self.resumed), places_of(self.spec.config.plain())
             facts = provenance(self.device, started, seconds, self.resumed, joules, named)
             facts["run_record_hash"] = own  # what binds the circumstances to this run
             write_json(self.folder / "provenance.json", facts | {"record_hash": digest(facts)[:16]}, through)
@@ -316,7 +313,7 @@ class Runner:
         self, method: Method, outcome: Outcome, final: Final, mechanism_counts: dict[str, float]
     ) -> dict[str, Any]:
         """Return run.json without the hashes; see docs/run-folder.md."""
-        manifest, split = self.cache.manifest, self.spec.config["split"]
+        manifest, split = self.cache.manifest, self.spec.config.split
         counts = manifest["splits"][split]["counts"]
         required = {
             name: {"run": str(run.path), "run_hash": file_digest(self.results / run.path / "run.json")}
@@ -325,8 +322,8 @@ class Runner:
         return {
             "schema": RUN_SCHEMA,
             "run": str(self.spec.path),
-            "config": self.spec.config,
-            "config_hash": self.spec.config_hash,
+            "config": self.spec.config.plain(),
+            "config_hash": self.spec.config.hash,
             "data_fingerprint": manifest["fingerprint"],
             "code": {"method": self.spec.code, "engine": engine_fingerprint(), "version": __version__},
             "packages": packages(),
@@ -347,10 +344,10 @@ class Runner:
             "notes": self.cache.notes,
             "task": CLASSIFICATION,
             "lengths": {},
-            "arithmetic": asdict(arithmetic(self.device, self.spec.config["recipe"]["precision"])),
+            "arithmetic": asdict(arithmetic(self.device, self.spec.config.recipe.precision)),
             "contents": {
                 "arrays": {name: manifest["arrays"][name]["sha256"] for name in method.modalities},
                 "split": manifest["splits"][split]["sha256"],
-                "weights": weights_of(parse_config(Item(self.spec.config, "the configuration"))),
+                "weights": weights_of(self.spec.config),
             },
         }

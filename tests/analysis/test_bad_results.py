@@ -21,7 +21,8 @@ from mmlbench.report.render.markdown import markdown_text
 from mmlbench.storage.atomic import read_arrays, read_json, write_arrays, write_json
 from mmlbench.study import config as configs
 from mmlbench.study.plan import PLAN_SCHEMA
-from mmlbench.study.run_spec import RUN_SCHEMA, Request, resolve
+from mmlbench.study.run_config import RUN_SCHEMA
+from mmlbench.study.run_spec import Request, resolve
 from mmlbench.testing import FEW_EPOCHS, PLUGINS
 
 
@@ -37,10 +38,10 @@ def finite(rows: list[Row]) -> bool:
 def test_a_run_whose_labels_disagree_with_the_dataset(tiny, tmp_path: Path) -> None:
     run = tiny.run("joint", tmp_path)
     block = {"dataset": "tiny", "recipe_set": FEW_EPOCHS, "seeds": [0], "methods": ["joint"]}
-    write_json(tmp_path / "plan.json", configs.study({"plugins": [str(PLUGINS)], "grid": [block]}).plan())
+    write_json(tmp_path / "plan.json", configs.study({"plugins": [str(PLUGINS)], "grid": [block]}).plan().plain())
     rows_of(tmp_path, tiny.cache)
     arrays = read_arrays(run.path / "predictions.npz")
-    arrays["test/label"] = (arrays["test/label"] + 1) % len(run.record["class_names"])
+    arrays["test/label"] = (arrays["test/label"] + 1) % len(run.record.class_names)
     write_arrays(run.path / "predictions.npz", arrays)
     fake_runs.seal(run.path)
     with pytest.raises(DataError, match="its test labels are not those of the dataset"):
@@ -223,4 +224,4 @@ def test_a_split_that_is_no_fold_names_its_folds(tiny) -> None:
         resolve(Request("avdigits", "joint", 0, split="speaker_rotation"), load_index())
     block = {"dataset": "avdigits", "split": "speaker_rotation", "seeds": [0], "methods": ["joint"]}
     found = configs.study({"grid": [block]})
-    assert [cell.run.config["split"] for cell in found.cells] == [f"speaker_rotation.{k}" for k in (1, 2, 3)]
+    assert [cell.run.config.split for cell in found.cells] == [f"speaker_rotation.{k}" for k in (1, 2, 3)]

@@ -21,10 +21,10 @@ from mmlbench.report.render.markdown import markdown
 from mmlbench.report.tables.accuracy import accuracy_table
 from mmlbench.report.tables.competition_gap import competition_gap_table
 from mmlbench.results.groups import Entry, Group
+from mmlbench.results.load import read_plan
 from mmlbench.results.logits_key import LogitsKey
 from mmlbench.results.scored_run import ScoredRun
 from mmlbench.stats import holm
-from mmlbench.storage.atomic import read_json
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def result_set(tmp_path_factory: pytest.TempPathFactory) -> ResultSet:
         probe = {"audio": 0.66, "visual": 0.85 - lost}
         methods.append(FakeMethod(f"near{k}", "joint", {"fused": 0.8 + lost}, probe, params={"fusion": f"f{k}"}))
     fake_runs.write_study(results, [small(methods=methods, groups=(), seeds=(0, 1, 2, 3, 4))])
-    return ResultSet.parse(read_json(results / "plan.json"), *make_frame(results, results))
+    return ResultSet.parse(read_plan(results), *make_frame(results, results))
 
 
 def test_a_p_value_says_what_its_interval_says(result_set: ResultSet) -> None:
@@ -102,7 +102,7 @@ def test_a_row_that_is_left_out_and_groups_of_samples_are_named(tmp_path: Path) 
         replace(m, params={"fusion": "film"}) if m.label == "joint" else m for m in fake_runs.default_methods()
     ]
     fake_runs.write_study(tmp_path, [small(methods=methods, groups=("a", "b", "c"))])
-    result_set = ResultSet.parse(read_json(tmp_path / "plan.json"), *make_frame(tmp_path, tmp_path))
+    result_set = ResultSet.parse(read_plan(tmp_path), *make_frame(tmp_path, tmp_path))
     notes = accuracy_table(result_set, result_set.groups()[0]).notes
     assert any(note.startswith("No row of joint and unimodal models' mean logits") for note in notes)
     found = {

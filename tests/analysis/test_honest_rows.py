@@ -26,8 +26,8 @@ from mmlbench.report.render.csv import csv_text
 from mmlbench.report.render.markdown import markdown
 from mmlbench.report.tables.accuracy import accuracy_table
 from mmlbench.report.tables.competition_gap import competition_gap_table
+from mmlbench.results.load import read_plan
 from mmlbench.stats import Few, Lacking, far_seeds, probability_best, proportion, resampled_means, two_part, wilson
-from mmlbench.storage.atomic import read_json
 
 
 def rows_of(results: Path) -> list[Row]:
@@ -210,7 +210,7 @@ def test_a_collapsed_seed_stands_beside_the_number_everywhere(tmp_path: Path, mo
     assert one(rows, label="ogm_ge", metric="difference", baseline="joint").far_seeds == (3,)
     assert one(rows, "competition_gap", label="ogm_ge", metric="gap", modality="visual").far_seeds == (3,)
     assert not [row for row in rows if row.far_seeds and row.label != "ogm_ge"]
-    result_set = ResultSet.parse(read_json(tmp_path / "plan.json"), all_tables, cost, pairwise)
+    result_set = ResultSet.parse(read_plan(tmp_path), all_tables, cost, pairwise)
     group = result_set.groups()[0]
     assert with_sd(result_set.find(group, "ogm_ge", "accuracy")).endswith("(seed 3 far off)")
     assert "seed 3 far off" in markdown([accuracy_table(result_set, group)])

@@ -16,7 +16,7 @@ from mmlbench.analysis.result_set import ResultSet
 from mmlbench.errors import DataError
 from mmlbench.report import literature
 from mmlbench.report.colours import Ink
-from mmlbench.storage.atomic import read_json
+from mmlbench.results.load import read_plan
 from mmlbench.storage.paths import published_folder
 
 SOURCE = Source(
@@ -123,7 +123,7 @@ def test_the_spread_of_joint_on_cremad_is_that_of_the_sources() -> None:
 
 def test_ours_stand_beside_theirs_and_in_the_spread(tmp_path: Path) -> None:
     fake_runs.write_study(tmp_path, [fake_runs.small(dataset="cremad", split="official", seeds=(0, 1))])
-    result_set = ResultSet.parse(read_json(tmp_path / "plan.json"), *make_frame(tmp_path, tmp_path))
+    result_set = ResultSet.parse(read_plan(tmp_path), *make_frame(tmp_path, tmp_path))
     group = result_set.groups()[0]
     fair = replace(FIGURE, source=replace(SOURCE, recipes=("embedded",)))
     other = replace(FIGURE, value=67.0, source=replace(SOURCE, key="b", title="<b>B</b>", selection="unknown"))
@@ -144,7 +144,7 @@ def test_ours_stand_beside_theirs_and_in_the_spread(tmp_path: Path) -> None:
 def test_the_standard_error_counts_not_the_width_of_few_seeds(tmp_path: Path) -> None:
     """At two seeds t is 12.7: an interval read as if normal would agree with anything."""
     fake_runs.write_study(tmp_path, [fake_runs.small(dataset="cremad", split="official", seeds=(0, 1))])
-    result_set = ResultSet.parse(read_json(tmp_path / "plan.json"), *make_frame(tmp_path, tmp_path))
+    result_set = ResultSet.parse(read_plan(tmp_path), *make_frame(tmp_path, tmp_path))
     row, ours = literature.ours_of(
         result_set, result_set.groups()[0], replace(FIGURE, source=replace(SOURCE, recipes=("embedded",)))
     )
@@ -155,7 +155,7 @@ def test_another_head_or_another_modality_is_no_counterpart(tmp_path: Path) -> N
     methods = fake_runs.default_methods()
     methods.append(fake_runs.FakeMethod("best", "joint", {"fused": 0.95}, params={"fusion": "film"}))
     fake_runs.write_study(tmp_path, [fake_runs.small(dataset="cremad", split="official", methods=methods)])
-    result_set = ResultSet.parse(read_json(tmp_path / "plan.json"), *make_frame(tmp_path, tmp_path))
+    result_set = ResultSet.parse(read_plan(tmp_path), *make_frame(tmp_path, tmp_path))
     group, fair = result_set.groups()[0], replace(FIGURE, source=replace(SOURCE, recipes=("embedded",)))
     row, ours = literature.ours_of(result_set, group, fair)
     assert row.label == "joint" and ours.head == "concat", "not the head that happens to be best"

@@ -32,9 +32,9 @@ def test_logits_under_noise_come_from_the_stored_weights(tiny, tmp_path: Path, c
     words = ["--noise", "0.001,1,5", "--results", str(tmp_path), "--cache", str(tiny.cache), "--device", "cpu"]
     words += ["--plugins", str(PLUGINS)]
     assert main(["robustness", str(run.path), *words]) == 0
-    path = tmp_path / "robustness" / f"{str(run.record['run']).removeprefix('runs/')}.npz"
+    path = tmp_path / "robustness" / f"{run.record.run.removeprefix('runs/')}.npz"
     arrays = read_arrays(path)
-    first, other = run.record["modalities"]
+    first, other = run.record.modalities
     clean = run.predictions["last/test/fused"]
     assert np.abs(arrays[f"{first}=0.001/fused"] - clean).max() < 0.05, "hardly any noise changes hardly anything"
     assert np.abs(arrays[f"{first}=5/fused"] - clean).max() > np.abs(arrays[f"{first}=1/fused"] - clean).mean()
@@ -234,7 +234,7 @@ def test_noise_in_training_is_a_curve_over_recipes(tmp_path: Path) -> None:
 def test_the_switch_in_the_config(tiny) -> None:
     block = {"dataset": "tiny", "recipe_set": FEW_EPOCHS, "seeds": [0], "methods": ["joint"]}
     base = {"plugins": [str(PLUGINS)], "grid": [block]}
-    assert "robustness" not in configs.study(base).plan() and not Plan(configs.study(base)).noise_files()
+    assert not configs.study(base).plan().robustness and not Plan(configs.study(base)).noise_files()
     on = configs.study({**base, "robustness": True})
     assert on.robustness == configs.STRENGTHS and len(on.robustness) == 5
     (file,) = Plan(on).noise_files()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import fake_runs
@@ -11,8 +12,9 @@ from fake_runs import small
 from mmlbench.analysis.all_tables import make_frame
 from mmlbench.analysis.rows import ClassState, Head, NoValue, Row, parse_rows, rows_text
 from mmlbench.errors import DataError
+from mmlbench.results.load import read_plan
 from mmlbench.stats import Condition
-from mmlbench.storage.atomic import read_json
+from mmlbench.study.plan import Plan
 
 FULL = Row(
     "accuracy",
@@ -53,23 +55,23 @@ def test_another_word_for_a_fact_is_refused(good: str, bad: str) -> None:
 def test_the_runs_behind_every_row_are_enough_to_make_it_again(tmp_path: Path) -> None:
     groups = [small(seeds=(0, 1)), small(dataset="gabor_nuisance", split="default", seeds=(0, 1), groups=())]
     fake_runs.write_study(tmp_path, groups)
-    plan = read_json(tmp_path / "plan.json")
+    plan = read_plan(tmp_path)
     rows = parse_rows(make_frame(tmp_path, tmp_path)[0])
     by_runs: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         by_runs.setdefault(row.runs, []).append(row)
-    assert max(map(len, by_runs)) == len({cell["run"] for cell in plan["cells"]} - _apart(plan))
+    assert max(map(len, by_runs)) == len({cell.run for cell in plan.cells} - _apart(plan))
     for runs, several in by_runs.items():
         if not runs:
             assert all(row.table == "bayes" for row in several)
             continue
-        cells = [cell for cell in plan["cells"] if cell["run"] in runs]
-        again = parse_rows(make_frame(tmp_path, tmp_path, {**plan, "cells": cells})[0])
+        cells = tuple(cell for cell in plan.cells if cell.run in runs)
+        again = parse_rows(make_frame(tmp_path, tmp_path, replace(plan, cells=cells))[0])
         values = {row.row_id: (row.value, row.ci_low, row.ci_high) for row in again}
         assert [values.get(row.row_id) for row in several] == [(r.value, r.ci_low, r.ci_high) for r in several]
 
 
-def _apart(plan: dict) -> set[str]:
+def _apart(plan: Plan) -> set[str]:
     """Return the runs of methods that take no part in a ranking."""
     apart = ("unimodal", "joint_shuffled_partner")
-    return {cell["run"] for cell in plan["cells"] if cell["config"]["method"] in apart}
+    return {cell.run for cell in plan.cells if cell.config.method in apart}

@@ -40,7 +40,7 @@ def test_new_code_that_fails_costs_no_earlier_run(tiny, tmp_path, monkeypatch):
         patch.setattr(Joint, "loss", fails)
         tiny.run("joint", tmp_path)
     assert before.items() <= bytes_of(folder).items()
-    assert tiny.run("joint", tmp_path).record["code"]["method"] != record["code"]["method"]
+    assert tiny.run("joint", tmp_path).record.code.method != record["code"]["method"]
 
 
 def test_a_removed_run_is_asked_for_again_though_the_tables_are_there(tiny, tmp_path):

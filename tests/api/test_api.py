@@ -128,7 +128,7 @@ def test_a_run_is_trained_and_opened_at_once_the_second_time(tmp_path: Path) -> 
     assert cache.folder.parent == tmp_path / "cache"
     options = {"results": tmp_path / "results", "cache": tmp_path / "cache", "device": "cpu", "plugins": [PLUGINS]}
     run = mb.train_run("tiny", "joint", 1, recipe_params=FEW_EPOCHS, **options)
-    assert run.config["seed"] == 1 and run.path.is_relative_to(tmp_path / "results")
+    assert run.config.seed == 1 and run.path.is_relative_to(tmp_path / "results")
     stamp = (run.path / "run.json").stat().st_mtime_ns
     again = mb.train_run("tiny", "joint", 1, recipe_params=FEW_EPOCHS, **options)
     assert again.path == run.path and (run.path / "run.json").stat().st_mtime_ns == stamp
@@ -267,7 +267,7 @@ def test_a_folder_without_tables_names_the_command(tmp_path: Path) -> None:
 
 def test_runs_have_the_accuracy_of_every_head(study: Path) -> None:
     runs = mb.load(study).runs()
-    assert len(runs) == len(read_plan(study)["cells"]) == 5 * 3 - 1
+    assert len(runs) == len(read_plan(study).cells) == 5 * 3 - 1
     for row in runs.to_dict("records"):
         folder = RunFolder.open(study / row["run"])
         label = folder.predictions["test/label"]
@@ -280,8 +280,8 @@ def test_runs_have_the_accuracy_of_every_head(study: Path) -> None:
             rule, modality, _ = key.split("/")
             right = np.mean(folder.probe[key].argmax(1) == label)
             assert row[f"accuracy:{rule}/probe/{modality}"] == pytest.approx(right, abs=1e-6)
-        assert row["seed"] == folder.record["config"]["seed"] and row["epochs"] == folder.record["epochs"]
-        assert row["train_seconds"] == folder.provenance["seconds"]["train"]
+        assert row["seed"] == folder.record.config.seed and row["epochs"] == folder.record.epochs
+        assert row["train_seconds"] == folder.provenance.seconds["train"]
 
 
 def test_history_names_the_run_of_each_row(study: Path) -> None:
@@ -299,8 +299,8 @@ def test_history_names_the_run_of_each_row(study: Path) -> None:
 
 def fused_bits(results: Path, label: str, seed: int) -> np.ndarray:
     """Return which test samples the run of a label and seed gets right, from its stored logits."""
-    (cell,) = [c for c in read_plan(results)["cells"] if (c["label"], c["config"]["seed"]) == (label, seed)]
-    found = RunFolder.open(results / cell["run"]).predictions
+    (cell,) = [c for c in read_plan(results).cells if (c.label, c.config.seed) == (label, seed)]
+    found = RunFolder.open(results / cell.run).predictions
     return (found["last/test/fused"].argmax(1) == found["test/label"]).astype(float)
 
 
@@ -310,7 +310,7 @@ def test_a_comparison_is_the_paired_difference(study: Path) -> None:
     seeds = (0, 1)  # those that both have
     assert row.seeds == "0 1"
     matrix = np.stack([fused_bits(study, "ogm_ge", s) - fused_bits(study, "modality_dropout", s) for s in seeds])
-    run = RunFolder.open(study / read_plan(study)["cells"][0]["run"])
+    run = RunFolder.open(study / read_plan(study).cells[0].run)
     groups = run.predictions["test/group"]
     wanted = two_part(100 * matrix, groups if (groups != "").any() else None)
     assert (row.value, row.ci_low, row.ci_high) == pytest.approx(

@@ -18,7 +18,7 @@ from bad_input import ROOT, left_over, refused, run
 
 from mmlbench.cli import main
 from mmlbench.prepare.cache import Cache
-from mmlbench.study.run_spec import RUN_SCHEMA
+from mmlbench.study.run_config import RUN_SCHEMA
 from mmlbench.testing import PLUGINS
 
 # --- the prepared cache ----------------------------------------------------------------------------------
@@ -181,7 +181,7 @@ def test_a_run_that_reuses_another_follows_it(tiny, tmp_path, capsys):
     source.write_text(json.dumps({**facts, "notes": ["made by another engine"]}))
     assert main(["train", *tiny.words("ensemble", tmp_path)]) == 0
     assert "is made anew: its unimodal run was made anew" in capsys.readouterr().err
-    assert json.loads((ensemble.path / "run.json").read_text())["requires"] != ensemble.record["requires"]
+    assert json.loads((ensemble.path / "run.json").read_text())["requires"] != ensemble.record.requires
 
 
 # --- raw files, devices ----------------------------------------------------------------------------------

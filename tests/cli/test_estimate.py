@@ -80,7 +80,7 @@ def cost_of(method, **params):
     """Return the seconds of a run of four epochs: 40 samples train, 12 validate, 24 test; 1 s audio, 3 s visual."""
     spec, index = tiny_spec(method, recipe={"epochs": 4}, params=params), load_index()
     dataset = throughput.dataset_of(spec, index)
-    assert dataset.splits[spec.config["split"]].counts == {"train": 40, "val": 12, "test": 24}
+    assert dataset.splits[spec.config.split].counts == {"train": 40, "val": 12, "test": 24}
     return throughput.seconds_of(spec, dataset, {"audio": 1.0, "visual": 3.0}, index)
 
 

@@ -24,6 +24,9 @@ from mmlbench.registry.index import load_index
 from mmlbench.results.load import ROW_IDS, studies_of_rows
 from mmlbench.storage import atomic as store
 from mmlbench.study import config as configs
+from mmlbench.study.plan import PlannedCell
+from mmlbench.study.recipe import Recipe
+from mmlbench.study.run_config import RunConfig
 from mmlbench.testing import FEW_EPOCHS, PLUGINS
 
 
@@ -37,7 +40,7 @@ def studied(tiny, tmp_path_factory):
     """Return the results folder of a small study with its tables."""
     results = tmp_path_factory.mktemp("studied")
     study = configs.study(small_study(methods=["unimodal", "joint", "joint_shuffled_partner"]))
-    store.write_json(results / "plan.json", study.plan())
+    store.write_json(results / "plan.json", study.plan().plain())
     for spec in study.runs:
         make_run(spec, load_index(), results, tiny.cache, device="cpu")
     store.write_text(results / "all_tables.csv", make_frame(results, tiny.cache)[0])
@@ -83,7 +86,7 @@ def test_stale_is_silent_where_all_is_fresh_and_names_what_is_not(copied, tiny, 
     code, out, err = run(capsys, *words)
     assert code == 1 and "3 of 6 runs are stale" in err
     assert f"{cut}: predictions.npz is missing or was changed" in out
-    assert f"{garbled}: run.json is not that of a run" in out
+    assert f"{garbled}/run.json has the unknown schema" in out
     assert f"{other}: the code of its method has changed" in out
     code, out, _ = run(capsys, "stale", "--results", copied, "--cache", copied / "none", "--plugins", PLUGINS)
     assert code == 1 and "its prepared data" in out
@@ -225,7 +228,9 @@ def test_one_run_to_train_again_is_singular(copied, tiny, capsys):
 
 
 def test_the_runs_behind_a_row() -> None:
-    cells = [{"run": name, "label": label} for name, label in (("a", "x"), ("b", "y"), ("b", "z"), ("c", "x"))]
+    config = RunConfig("tiny", {}, "speaker", Recipe(), "joint", {}, 0)
+    named = (("a", "x"), ("b", "y"), ("b", "z"), ("c", "x"))
+    cells = [PlannedCell(label, "small_cnn", name, config, "", "", ()) for name, label in named]
     row = Row("accuracy", label="x", runs=("c", "b"))
     assert reproduce.cells_behind(row, cells) == cells[1:]
     assert reproduce.cells_behind(Row("bayes"), cells) == []

@@ -55,7 +55,7 @@ def test_the_bayes_rule_reaches_the_closed_form(dataset, plugin_folder, tmp_path
     shutil.copy(RULE, plugin_folder)
     results, places = tmp_path / "results", ["--cache", str(tmp_path / "cache")]
     study = config.study({"plugins": [str(plugin_folder)], "grid": [grid(dataset)]})
-    write_json(results / "plan.json", study.plan())
+    write_json(results / "plan.json", study.plan().plain())
     assert main(["prepare", dataset, *places]) == 0
     places += ["--results", str(results)]
     for run in study.runs:

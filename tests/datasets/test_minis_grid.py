@@ -77,7 +77,7 @@ def test_the_audit_of_a_miniature(name: str, grid: Tree) -> None:
     assert json.loads(manifest.read_text(encoding="utf-8"))["dataset"] == name
     spec = resolve(Request(name, "joint", 0, recipe="dimml", dataset_params={"size": 64}), load_index())
     assert manifest.parent.name == spec.cache
-    words = [f"--dataset-set {key}={value}" for key, value in spec.config["dataset_params"].items()]
+    words = [f"--dataset-set {key}={value}" for key, value in spec.config.dataset_params.items()]
     grid.type(" ".join(["mmlbench audit", name, *words]))
 
 
@@ -90,9 +90,9 @@ def test_resnet_18_at_224_pixels(name, tmp_path, monkeypatch):
     spec = resolve(Request(name, "joint", 0, split, "dimml", {}, fields, large), index)
     raw, lists = (ucf_frames if name == "ucf101" else build)(tmp_path / "raw")
     words = ["prepare", name, "--raw", str(raw), "--lists", str(lists), "--workers", "2"]
-    params = spec.config["dataset_params"]
+    params = spec.config.dataset_params
     assert main([*words, *(w for k, v in params.items() for w in ("--dataset-set", f"{k}={v}"))]) == 0
     make_run(spec, index, Path("results"), Path("cache"), device="cpu")
     record = RunFolder.open(Path("results") / spec.path).record
-    assert {e["name"] for e in record["config"]["recipe"]["encoder"].values()} == {"resnet18"}
-    assert record["epochs"] == 1 and json.dumps(record["selected"])
+    assert {e.name for e in record.config.recipe.encoder.values()} == {"resnet18"}
+    assert record.epochs == 1 and record.selected

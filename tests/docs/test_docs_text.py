@@ -158,7 +158,7 @@ def test_encoders_of_a_recipe_as_printed(index):
     modalities = index.find("dataset", "avdigits").facts["modalities"]
     for encoder in chosen:
         assert set(
-            resolve_recipe("embedded", RecipeFile({}, {}), {"encoder": encoder}, modalities, index)["encoder"]
+            resolve_recipe("embedded", RecipeFile({}, {}), {"encoder": encoder}, modalities, index).encoder
         ) == set(encoder)
 
 

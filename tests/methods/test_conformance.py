@@ -17,6 +17,7 @@ from mmlbench.cli import main
 from mmlbench.prepare.cache import Cache
 from mmlbench.registry.index import load_index, use_plugins
 from mmlbench.results.run_folder import RunFolder
+from mmlbench.storage.atomic import read_json
 from mmlbench.study.run_spec import Request, resolve
 from mmlbench.testing import PLUGINS, takes
 from mmlbench.testing.conformance import Outcome, check_method, check_run
@@ -56,7 +57,7 @@ def test_a_method_makes_a_complete_run_and_makes_it_again(method, dataset, tiny,
     if all(outcome.skipped for outcome in outcomes):
         pytest.skip(outcomes[0].skipped)
     run = RunFolder.open(next(tmp_path.glob("one-*/runs/*/*/*/*")))
-    assert set(run.record) == KEYS
+    assert set(read_json(run.path / "run.json")) == KEYS
 
 
 #: A method that may look at the validation part, and may say so.
@@ -160,11 +161,11 @@ def test_an_embedded_dataset_goes_through_its_default_split(dataset, embedded, t
     cache = embedded(dataset)
     small = {"epochs": 1, "encoder": {m["name"]: _small(m) for m in entry.facts["modalities"]}}
     spec = resolve(Request(dataset, "joint", 0, recipe_params=small), index)
-    assert spec.config["split"] == entry.facts["default_split"]
+    assert spec.config.split == entry.facts["default_split"]
     make_run(spec, index, tmp_path, cache.folder.parent, device="cpu")
     run = RunFolder.open(tmp_path / spec.path)
     check_run(run, cache, 1)
-    assert run.record["counts"] == {p: entry.facts["splits"][spec.config["split"]]["counts"].get(p, 0) for p in PARTS}
+    assert run.record.counts == {p: entry.facts["splits"][spec.config.split]["counts"].get(p, 0) for p in PARTS}
 
 
 def _small(modality: dict[str, Any]) -> dict[str, Any]:

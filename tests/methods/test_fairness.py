@@ -21,7 +21,7 @@ from mmlbench.prepare.cache import Cache
 from mmlbench.registry.index import load_index
 from mmlbench.testing import PLUGINS, takes, tiny_spec
 from mmlbench.train import loop
-from mmlbench.train.build import build_method, seed_key_of
+from mmlbench.train.build import build_method
 from mmlbench.train.data import PartData
 from mmlbench.train.loop import Trainer
 
@@ -56,8 +56,8 @@ def watch(name: str, tiny, seed: int = 0, dataset: str = "tiny") -> Seen:
         name, dataset, seed=seed, recipe={"epochs": EPOCHS}, plugins=[PLUGINS, ROOT / "tests" / "plugins"]
     )
     cache = Cache.open(tiny.cache / spec.cache)
-    seed_key = seed_key_of(spec.config)
-    data = {part: PartData(cache, spec.config["split"], part, CPU, seed_key) for part in ("train", "val", "test")}
+    seed_key = spec.config.seed_key
+    data = {part: PartData(cache, spec.config.split, part, CPU, seed_key) for part in ("train", "val", "test")}
     method = build_method(spec.config, cache, load_index(), len(data["train"]))
     seen = Seen()
     seen.weights = {m: hashed(encoder.state_dict()) for m, encoder in method.encoders.items()}
@@ -70,7 +70,7 @@ def watch(name: str, tiny, seed: int = 0, dataset: str = "tiny") -> Seen:
         return step_of(batch, step, optimizers)
 
     method.train_step = train_step  # type: ignore[method-assign]
-    Trainer(method, data, spec.config["recipe"], seed_key).run()
+    Trainer(method, data, spec.config.recipe, seed_key).run()
     return seen
 
 

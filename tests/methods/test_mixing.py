@@ -12,13 +12,13 @@ import torch
 
 from mmlbench.api.making import make_run
 from mmlbench.cli import main
-from mmlbench.errors import DataError, RunError
+from mmlbench.errors import RunError
 from mmlbench.prepare.cache import Cache
 from mmlbench.registry.index import load_index, use_plugins
-from mmlbench.results.evaluation import FEATURES, INPUTS, NOTHING, Evaluation
+from mmlbench.results.evaluation import INPUTS, Evaluation
 from mmlbench.study import config as configs
 from mmlbench.testing import FEW_EPOCHS, PLUGINS, tiny_spec
-from mmlbench.train.build import build_method, seed_key_of
+from mmlbench.train.build import build_method
 from mmlbench.train.data import PartData
 from mmlbench.train.evaluate import check_apart, features_alone, masked_logits, mean_inputs
 
@@ -43,9 +43,7 @@ def built(tiny, method: str):
     """Return an untrained method and its parts."""
     spec = tiny_spec(method, plugins=[FOLDER])
     cache = Cache.open(tiny.cache / spec.cache)
-    parts = {
-        part: PartData(cache, "speaker", part, CPU, seed_key_of(spec.config)) for part in ("train", "val", "test")
-    }
+    parts = {part: PartData(cache, "speaker", part, CPU, spec.config.seed_key) for part in ("train", "val", "test")}
     return build_method(spec.config, cache, load_index(), 40).eval(), parts
 
 
@@ -85,25 +83,12 @@ def test_mean_inputs_are_those_of_the_train_part(tiny):
 
 def test_the_record_says_what_was_measured(tiny, tmp_path):
     options = {"plugins": [FOLDER], "recipe": {"epochs": 1}}
-    assert Evaluation.of(tiny.run("joint", tmp_path, **options).record) == Evaluation()
+    assert tiny.run("joint", tmp_path, **options).record.evaluation == Evaluation()
     middle = tiny.run("middle", tmp_path, **options)
-    assert middle.record["evaluation"] == {"missing": INPUTS, "probe": INPUTS, "reason": ""}
+    assert middle.record.evaluation == Evaluation(INPUTS, INPUTS)
     assert "last/test/fused@mean:audio" in middle.predictions and middle.probe
     pair = tiny.run("pair", tmp_path, **options)
-    assert (
-        Evaluation.of(pair.record) == Evaluation(missing=INPUTS) and "last/test/fused@zero:none" in pair.predictions
-    )
-
-
-def test_an_evaluation_of_another_form_is_refused():
-    whole = Evaluation(NOTHING, FEATURES, "why").plain()
-    assert whole == {"missing": NOTHING, "probe": FEATURES, "reason": "why"}
-    assert Evaluation.of({"evaluation": whole}) == Evaluation(NOTHING, FEATURES, "why")
-    changes: list[dict[str, object]] = [{"missing": "x"}, {"more": "features"}, {"probe": 3}]
-    lacking = {"missing": NOTHING, "probe": FEATURES}
-    for wrong in (*(whole | change for change in changes), lacking, {}, [], None, "features"):
-        with pytest.raises(DataError, match="evaluation"):
-            Evaluation.of({"run": "runs/r", "evaluation": wrong})
+    assert pair.record.evaluation == Evaluation(missing=INPUTS) and "last/test/fused@zero:none" in pair.predictions
 
 
 # --- what is not declared ---------------------------------------------------------------------------------------
@@ -137,7 +122,7 @@ def test_tables_say_what_a_row_is_measured_on_or_why_it_is_blank(tiny, tmp_path,
     index = load_index()
     for run in study.runs:
         make_run(run, index, tmp_path, tiny.cache, device="cpu")
-    (tmp_path / "plan.json").write_text(json.dumps(study.plan()))
+    (tmp_path / "plan.json").write_text(json.dumps(study.plan().plain()))
     assert main(["tables", "--results", str(tmp_path), "--cache", str(tiny.cache)]) == 0
     with (tmp_path / "all_tables.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))

@@ -22,8 +22,8 @@ from mmlbench.report.comparison import comparison_data
 from mmlbench.report.render.csv import csv_text
 from mmlbench.report.render.markdown import markdown
 from mmlbench.report.tables.accuracy import accuracy_table
+from mmlbench.results.load import read_plan
 from mmlbench.stats import rank_intervals, separated_pairs
-from mmlbench.storage.atomic import read_json
 
 
 def unequal() -> FakeGroup:
@@ -43,7 +43,7 @@ def result_set(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
         "one seed": [small(seeds=(0,))],
     }[request.param]
     fake_runs.write_study(folder, groups)
-    return ResultSet.parse(read_json(folder / "plan.json"), *make_frame(folder, folder))
+    return ResultSet.parse(read_plan(folder), *make_frame(folder, folder))
 
 
 def test_the_lower_end_is_the_rank_group(result_set: ResultSet) -> None:
@@ -160,7 +160,7 @@ def test_the_ranks_of_some_are_those_of_a_study_of_these_alone(tmp_path: Path) -
     for name, chosen in (("all", methods), ("some", [one for one in methods if one.label != "ogm_ge"])):
         fake_runs.write_study(tmp_path / name, [small(methods=chosen, groups=())])
     both = [tmp_path / name for name in ("all", "some")]
-    every, some = (ResultSet.parse(read_json(one / "plan.json"), *make_frame(one, one)) for one in both)
+    every, some = (ResultSet.parse(read_plan(one), *make_frame(one, one)) for one in both)
     (group,) = some.groups()
     names = list(some.ranks(group))
     chosen_pairs = [one for one in every.differences(group) if {one.first, one.second} <= set(names)]

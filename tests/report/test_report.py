@@ -26,6 +26,7 @@ from mmlbench.report.leaderboard import show
 from mmlbench.report.notes import ONE_OF_ALL
 from mmlbench.report.summary import headline_of
 from mmlbench.report.tables.accuracy import accuracy_table
+from mmlbench.results.load import read_plan
 from mmlbench.results.verify import verify_run
 from mmlbench.stats import all_pairs_groups, cross_fit_optimism, paired_difference, proportion, two_part
 from mmlbench.storage.atomic import read_arrays, read_json, write_arrays, write_json
@@ -294,7 +295,7 @@ def test_one_seed_claims_nothing(tmp_path: Path) -> None:
     assert row.sd is None and row.ci_low is not None and "this trained model" in row.note
     assert {r.rank_group for r in rows if r.rank_group} == {1}
     assert not [r for r in rows if r.p_value is not None]
-    result_set = ResultSet.parse(read_json(tmp_path / "r/plan.json"), *frame)
+    result_set = ResultSet.parse(read_plan(tmp_path / "r"), *frame)
     assert "nothing is separated" in " ".join(headline_of(result_set, result_set.groups()[0]))
     assert "takes two seeds" in " ".join(accuracy_table(result_set, result_set.groups()[0]).notes)
 

@@ -133,9 +133,9 @@ def test_recall_of_a_class_is_counted_from_the_predictions(results: Path, page: 
     from mmlbench.results.run_folder import RunFolder
 
     recalls, accuracies = [], []
-    for cell in read_plan(results)["cells"]:
-        if cell["label"] == "joint" and cell["config"]["dataset"] == "avdigits":
-            found = RunFolder.open(results / cell["run"]).predictions
+    for cell in read_plan(results).cells:
+        if cell.label == "joint" and cell.config.dataset == "avdigits":
+            found = RunFolder.open(results / cell.run).predictions
             label = found["test/label"]
             accuracies.append(float((found["last/test/fused"].argmax(1) == label).mean()))
             recalls.append(float((found["last/test/fused"].argmax(1) == label)[label == 2].mean()))

@@ -23,7 +23,7 @@ from mmlbench.report.tables.accuracy import accuracy_table
 from mmlbench.report.tables.cost import cost_table
 from mmlbench.report.tables.measures import measures_table
 from mmlbench.report.tables.robustness import robustness_table
-from mmlbench.storage.atomic import read_json
+from mmlbench.results.load import read_plan
 
 
 @pytest.fixture(scope="module")
@@ -98,13 +98,13 @@ def test_each_table_says_what_it_can_resolve_in_its_own_measure(result_set: Resu
 def test_without_the_baseline_the_resolution_is_that_of_all_pairs(tmp_path: Path) -> None:
     methods = [FakeMethod(name, accuracy={"fused": level}) for name, level in (("ogm_ge", 0.8), ("di_mml", 0.7))]
     fake_runs.write_study(tmp_path, [small(methods=methods, groups=())])
-    result_set = ResultSet.parse(read_json(tmp_path / "plan.json"), *make_frame(tmp_path, tmp_path))
+    result_set = ResultSet.parse(read_plan(tmp_path), *make_frame(tmp_path, tmp_path))
     group = result_set.groups()[0]
     message = resolved(result_set, group, "accuracy")
     assert message.startswith("Smallest difference between two rows found with 80 % power (one comparison alone)")
     assert not any("takes two seeds" in note for note in accuracy_table(result_set, group).notes)
     fake_runs.write_study(tmp_path / "one", [small(methods=methods[:1], groups=())])
-    result_set = ResultSet.parse(read_json(tmp_path / "one/plan.json"), *make_frame(tmp_path / "one", tmp_path))
+    result_set = ResultSet.parse(read_plan(tmp_path / "one"), *make_frame(tmp_path / "one", tmp_path))
     assert "there is nothing to compare" in resolved(result_set, result_set.groups()[0], "accuracy")
 
 
@@ -118,7 +118,7 @@ def test_many_groups_of_samples_leave_the_page_small(tmp_path: Path) -> None:
     for study in studies:
         study.seeds, study.epochs = (0, 1), 2
     fake_runs.write_study(tmp_path, studies)
-    result_set = ResultSet.parse(read_json(tmp_path / "plan.json"), *make_frame(tmp_path, tmp_path))
+    result_set = ResultSet.parse(read_plan(tmp_path), *make_frame(tmp_path, tmp_path))
     assert len(result_set.of(result_set.groups()[0], "groups")) == 5 * 400
     text = page.write_page(result_set, tmp_path / "leaderboard.html", {}, {}, lambda method: "other")
     assert len(text.encode()) < 1_000_000

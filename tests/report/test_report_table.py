@@ -34,7 +34,7 @@ from mmlbench.report.tables.measures import measures_table
 from mmlbench.report.tables.reliance import reliance_table
 from mmlbench.report.tables.robustness import robustness_table
 from mmlbench.report.write import PRINTED
-from mmlbench.storage.atomic import read_json
+from mmlbench.results.load import read_plan
 
 ROOT = Path(__file__).resolve().parents[2]
 REPORT = ROOT / "mmlbench" / "report"
@@ -66,7 +66,7 @@ OUTPUTS: dict[Output, Callable[[Table[Any]], str]] = {
 def result_set(tmp_path_factory: pytest.TempPathFactory) -> ResultSet:
     folder = tmp_path_factory.mktemp("table")
     fake_runs.write_study(folder, [small(seeds=(0, 1), groups=())])
-    return ResultSet.parse(read_json(folder / "plan.json"), *make_frame(folder, folder))
+    return ResultSet.parse(read_plan(folder), *make_frame(folder, folder))
 
 
 DECLARED = [accuracy_table, competition_gap_table, cost_table, measures_table, reliance_table]
@@ -171,7 +171,7 @@ def test_a_table_without_rows_has_the_heading_of_its_columns(result_set: ResultS
 def one_seed_study(folder: Path, seeds: tuple[int, ...]) -> tuple[ResultSet, str]:
     """Return a study's results and its page."""
     fake_runs.write_study(folder, [small(seeds=seeds, groups=())])
-    found = ResultSet.parse(read_json(folder / "plan.json"), *make_frame(folder, folder))
+    found = ResultSet.parse(read_plan(folder), *make_frame(folder, folder))
     return found, write_page(found, folder / "leaderboard.html", {}, {}, lambda method: "other")
 
 

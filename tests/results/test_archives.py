@@ -31,8 +31,9 @@ from mmlbench.errors import DataError
 from mmlbench.prepare import archives
 from mmlbench.results import archive, packed
 from mmlbench.results.arrays import predictions
+from mmlbench.results.record import read_record
 from mmlbench.storage import temporaries
-from mmlbench.storage.atomic import read_json, whole
+from mmlbench.storage.atomic import whole
 from mmlbench.storage.temporaries import dead, owned, temporary_folder, tidy
 
 
@@ -187,7 +188,7 @@ def test_arrays_that_unpack_to_more_than_their_record_says(study: Path, tmp_path
 
 def test_a_run_of_the_present_form_is_read(study: Path) -> None:
     folder = next((study.parent / "results").glob("runs/*/*/joint/*"))
-    assert "last/test/fused" in predictions(folder / "predictions.npz", read_json(folder / "run.json"))
+    assert "last/test/fused" in predictions(folder / "predictions.npz", read_record(folder))
 
 
 # ---- zips of raw data ------------------------------------------------------------------------------------------

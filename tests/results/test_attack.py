@@ -21,10 +21,10 @@ from pathlib import Path
 import fake_runs
 import numpy as np
 import pytest
-from made_archives import Files, read_files, write_archive, joint_of, reseal
 from bad_input import refused
 from clone import Clone, study
 from fake_runs import small
+from made_archives import Files, joint_of, read_files, reseal, write_archive
 
 from mmlbench import plugins
 from mmlbench.analysis.rows import parse_rows
@@ -36,7 +36,6 @@ from mmlbench.results import archive
 from mmlbench.storage.atomic import json_text, read_json, write_json
 from mmlbench.storage.hashing import digest
 from mmlbench.storage.paths import data_above, set_data_folders
-
 
 
 def evil(flag: Path, who: str) -> bytes:
@@ -61,14 +60,6 @@ def honest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_all(results, results / "cache", lambda line: None)
     archive.pack(results, results.parent / "study.tar.gz")
     return results
-
-
-
-
-
-
-
-
 
 
 def name_plugins(files: Files, *folders: str) -> None:

@@ -12,10 +12,11 @@ import pytest
 from mmlbench.errors import DataError
 from mmlbench.results import run_folder as runfolder
 from mmlbench.results import score
+from mmlbench.results.record import Circumstances
 from mmlbench.results.run_folder import RunFolder, verify
 from mmlbench.storage.atomic import read_arrays, read_json, write_arrays, write_json
 from mmlbench.storage.hashing import digest
-from mmlbench.study.run_spec import RUN_SCHEMA
+from mmlbench.study.run_config import RUN_SCHEMA
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def test_a_whole_folder_opens(run: Path) -> None:
     assert folder.predictions["last/test/fused"].shape == (40, 4)
     assert folder.epoch_bits()["train/fused"].shape == (3, 40)
     assert folder.history()[0][:4] == ("train", 0, "val", "accuracy/fused")
-    assert folder.provenance["hardware"] == "A CPU"
+    assert folder.provenance.hardware == "A CPU"
 
 
 def test_epoch_bits_are_the_histories_accuracies(run: Path) -> None:
@@ -65,7 +66,9 @@ def test_a_wrong_run_json_is_named(run: Path) -> None:
     whole = (run / "run.json").read_text()
     for schema in (RUN_SCHEMA - 1, 99):
         _edit(run, schema=schema)
-        with pytest.raises(DataError, match=f"unknown schema {schema}; this version reads {RUN_SCHEMA}.*make the run"):
+        with pytest.raises(
+            DataError, match=f"unknown schema {schema}; this version reads {RUN_SCHEMA}.*make the run"
+        ):
             RunFolder.open(run)
     (run / "run.json").write_text(whole)
     _edit(run, config=json.loads(whole)["config"] | {"seed": 7})
@@ -127,7 +130,7 @@ def test_arithmetic_and_contents_agree_with_the_configuration(run: Path) -> None
 
 def test_lost_circumstances_hurt_no_result(run: Path) -> None:
     (run / "provenance.json").write_text("{")
-    assert RunFolder.open(run).provenance == {}
+    assert RunFolder.open(run).provenance == Circumstances()
 
 
 # ---- scores ----------------------------------------------------------------------------------------------------

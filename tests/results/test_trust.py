@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 import re
 import shutil
@@ -13,9 +11,9 @@ from pathlib import Path
 import fake_runs
 import numpy as np
 import pytest
-from made_archives import repacked
 from bad_input import refused, run
 from fake_runs import small
+from made_archives import repacked
 
 from mmlbench.analysis.rows import parse_rows, rows_text
 from mmlbench.cli import main
@@ -269,8 +267,6 @@ def test_the_same_tables_to_the_byte(study: Path, tmp_path: Path, capsys) -> Non
 
 
 @pytest.mark.slow
-
-
 def test_import_merges_studies(study: Path, tmp_path: Path) -> None:
     other = fake_runs.write_study(tmp_path / "other", [small(split="index", seeds=(0,), groups=tuple("abcdef"))])
     archive.pack(other, tmp_path / "o.tar.gz")
@@ -286,8 +282,6 @@ def test_export_refuses_what_does_not_verify(study: Path, tmp_path: Path, capsys
     file.write_text(file.read_text().replace("A CPU", "B CPU"))
     assert "does not verify" in refused(capsys, "export", "--results", study, "--to", tmp_path / "s.tar.gz")
     assert not (tmp_path / "s.tar.gz").exists()
-
-
 
 
 def _member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfile.TarInfo:
@@ -386,8 +380,6 @@ def test_diff_finds_a_number_that_differs_beside_an_equal_value(study: Path, tmp
 
 
 @pytest.mark.slow
-
-
 def test_diff_names_cells_and_what_made_them(study: Path, tmp_path: Path, capsys) -> None:
     other = Path(shutil.copytree(study, tmp_path / "other"))
     assert run(capsys, "diff", study, other)[0] == 0

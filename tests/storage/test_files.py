@@ -27,9 +27,11 @@ from mmlbench.registry.index import load_index, use_plugins
 from mmlbench.results.run_folder import RunFolder
 from mmlbench.storage import paths
 from mmlbench.storage.atomic import write_json
+from mmlbench.storage.form import Item
 from mmlbench.storage.hashing import digest, file_digest
 from mmlbench.storage.tensors import read_tensors
 from mmlbench.study import config as configs
+from mmlbench.study.run_config import parse_config
 from mmlbench.study.run_spec import Request, encoder_label, from_config, resolve
 from mmlbench.testing import PLUGINS
 from mmlbench.train.provenance import provenance
@@ -122,26 +124,26 @@ def request(place: Path, **options: object) -> Request:
 # --- identity ---------------------------------------------------------------------------------------------------
 def test_the_content_is_the_identity_and_the_path_is_not(place: Path) -> None:
     index, spec = load_index(), resolve(request(place), load_index())
-    audio = spec.config["recipe"]["encoder"]["audio"]
-    assert audio["params"] == {"weights": f"sha256:{file_digest(place / 'audio.pt')}"} and audio["pretrained"]
+    audio = spec.config.recipe.encoder["audio"]
+    assert audio.params == {"weights": f"sha256:{file_digest(place / 'audio.pt')}"} and audio.pretrained
     elsewhere = place / "other" / "machine"
     shutil.copytree(place, elsewhere, ignore=shutil.ignore_patterns("plugin_folder", "other"))
-    assert resolve(request(elsewhere), index).config_hash == spec.config_hash
-    assert str(place) not in json.dumps(spec.config)
+    assert resolve(request(elsewhere), index).config.hash == spec.config.hash
+    assert str(place) not in json.dumps(spec.config.plain())
     save_weights(place / "visual.pt", 2, 0.75)
     changed = resolve(request(place), index)
-    assert changed.config_hash != spec.config_hash and changed.path != spec.path
+    assert changed.config.hash != spec.config.hash and changed.path != spec.path
     assert encoder_label(changed.config) != encoder_label(spec.config)
     assert encoder_label(spec.config).startswith("audio=from_file:weights=")
-    again = from_config(json.loads(json.dumps(spec.config)), index)
+    again = from_config(parse_config(Item(json.loads(json.dumps(spec.config.plain())), "run.json")), index)
     assert again.config == spec.config and again.code == spec.code
 
 
 def test_a_parameter_without_a_file_changes_no_identity(place: Path) -> None:
     run = resolve(Request("tiny", "joint", 0, recipe_params={"encoder": "resnet18"}), load_index())
-    assert run.config["recipe"]["encoder"]["audio"]["params"] == {"init": "bn_normal"}
-    assert not run.config["recipe"]["encoder"]["audio"]["pretrained"]
-    assert from_config(run.config, load_index()).config_hash == run.config_hash
+    assert run.config.recipe.encoder["audio"].params == {"init": "bn_normal"}
+    assert not run.config.recipe.encoder["audio"].pretrained
+    assert from_config(run.config, load_index()).config.hash == run.config.hash
 
 
 @pytest.mark.slow
@@ -188,12 +190,14 @@ def test_a_changed_file_is_seen_by_stale_tables_and_training(place: Path, tiny, 
     index, spec = load_index(), resolve(request(place), load_index())
     make_run(spec, index, results, tiny.cache, device="cpu")
     run = RunFolder.open(results / spec.path)
-    kept = {content: Path(path).name for content, path in run.provenance["files"].items()}
-    assert sorted(kept.values()) == ["audio.pt", "visual.pt"] and set(kept) == set(files.contents(spec.config))
+    kept = {content: Path(path).name for content, path in run.provenance.files.items()}
+    assert sorted(kept.values()) == ["audio.pt", "visual.pt"] and set(kept) == set(
+        files.contents(spec.config.plain())
+    )
     study = {
         "grid": [{"dataset": "tiny", "seeds": [0], "methods": ["joint"], "recipe_set": request(place).recipe_params}]
     }
-    (results / "plan.json").write_text(json.dumps(configs.study(study).plan()))
+    (results / "plan.json").write_text(json.dumps(configs.study(study).plan().plain()))
     assert main(["stale", "--results", str(results), *words]) == 0
     assert main(["tables", "--results", str(results), *words]) == 0
     kept_copy = shutil.copy(place / "visual.pt", place / "v1.pt")
@@ -208,7 +212,7 @@ def test_a_changed_file_is_seen_by_stale_tables_and_training(place: Path, tiny, 
     assert "visual.pt has changed" in refused
     assert "mmlbench train" not in refused, "the command of the plan would make another run from what lies there now"
     now = files.content_of(place / "visual.pt")
-    then = next(content for content, path in run.provenance["files"].items() if path.endswith("visual.pt"))
+    then = next(content for content, path in run.provenance.files.items() if path.endswith("visual.pt"))
     assert files.short(now) in refused and files.short(then) in refused
     other = resolve(request(place), index)  # what the hint says of the new content, then of the old one
     assert other.path != spec.path and (results / spec.path / "run.json").exists()
@@ -220,7 +224,7 @@ def test_a_changed_file_is_seen_by_stale_tables_and_training(place: Path, tiny, 
     kept_copy = str(place / "moved.pt")
     with pytest.raises(DataError, match=r"visual\.pt has changed.*--file PATH"):  # what was planned can't be made now
         make_run(spec, index, place / "again", tiny.cache, device="cpu")
-    assert files.remember(kept_copy) in files.contents(spec.config)
+    assert files.remember(kept_copy) in files.contents(spec.config.plain())
     assert make_run(spec, index, place / "again", tiny.cache, device="cpu")
     for name in ("run.json", "history.csv", "predictions.npz", "probe.npz"):
         assert (place / "again" / spec.path / name).read_bytes() == (results / spec.path / name).read_bytes()
@@ -255,7 +259,7 @@ def test_a_path_that_provenance_names_is_told_and_never_opened(place: Path, tiny
     study = {
         "grid": [{"dataset": "tiny", "seeds": [0], "methods": ["joint"], "recipe_set": request(place).recipe_params}]
     }
-    (results / "plan.json").write_text(json.dumps(configs.study(study).plan()))
+    (results / "plan.json").write_text(json.dumps(configs.study(study).plan().plain()))
     provenance_file = results / spec.path / "provenance.json"
     facts = json.loads(provenance_file.read_text())
     secret = place / "secret"
@@ -283,11 +287,11 @@ def test_a_path_that_provenance_names_is_told_and_never_opened(place: Path, tiny
 @pytest.mark.slow
 def test_a_stored_configuration_that_names_a_path_is_refused_unopened(place: Path, monkeypatch) -> None:
     spec = resolve(request(place), load_index())
-    config = json.loads(json.dumps(spec.config))
+    config = json.loads(json.dumps(spec.config.plain()))
     config["recipe"]["encoder"]["audio"]["params"]["weights"] = str(place / "audio.pt")
     monkeypatch.setattr(files, "_stamp", lambda path: pytest.fail(f"{path} was opened"))
     with pytest.raises(ConfigError, match="by its path"):
-        from_config(config, load_index())
+        from_config(parse_config(Item(config, "run.json")), load_index())
 
 
 def test_the_bytes_that_are_loaded_are_the_ones_that_were_hashed(place: Path, monkeypatch) -> None:
@@ -315,12 +319,12 @@ def test_a_path_in_a_recipe_starts_at_its_folder_and_others_at_the_working_folde
     text = "epochs: 1\nbatch_size: 16\nencoder:\n  audio: {name: from_file, params: {weights: audio.pt}}\n"
     recipe.write_text(text + "  visual: {name: from_file, params: {weights: ../visual.pt}}\n")
     monkeypatch.chdir(place)
-    found = resolve(Request("tiny", "joint", 0, recipe=str(recipe)), load_index()).config["recipe"]["encoder"]
-    assert found["audio"]["params"]["weights"] == files.content_of(recipe.parent / "audio.pt")
-    assert found["visual"]["params"]["weights"] == files.content_of(place / "visual.pt")
+    found = resolve(Request("tiny", "joint", 0, recipe=str(recipe)), load_index()).config.recipe.encoder
+    assert found["audio"].params["weights"] == files.content_of(recipe.parent / "audio.pt")
+    assert found["visual"].params["weights"] == files.content_of(place / "visual.pt")
     plain = {m: {"name": "from_file", "params": {"weights": f"{m}.pt"}} for m in ("audio", "visual")}
     mixed = resolve(Request("tiny", "joint", 0, recipe=str(recipe), recipe_params={"encoder": plain}), load_index())
-    assert mixed.config["recipe"]["encoder"]["audio"]["params"]["weights"] == files.content_of(place / "audio.pt")
+    assert mixed.config.recipe.encoder["audio"].params["weights"] == files.content_of(place / "audio.pt")
 
 
 def test_what_is_no_file_is_refused_in_words(place: Path, monkeypatch) -> None:

@@ -191,7 +191,7 @@ def test_a_run_is_not_trained_again_where_its_file_cant_be_put_in_place(
     results, done = made
     other = Path(shutil.copytree(results, tmp_path / "results"))
     folder = other / done.path.relative_to(results)
-    spec, fingerprint = _spec(done), done.record["data_fingerprint"]
+    spec, fingerprint = _spec(done), done.record.data_fingerprint
     assert completeness(folder, spec, fingerprint).up_to_date
     in_place_of(folder / name, make)
     with pytest.raises(DataError, match=word):
@@ -211,7 +211,7 @@ def test_a_stamp_that_is_no_file(make, word: str, made, tmp_path: Path) -> None:
 def _spec(done):
     from mmlbench.study.run_spec import from_config
 
-    return from_config(done.record["config"], load_index())
+    return from_config(done.record.config, load_index())
 
 
 @pytest.mark.parametrize(

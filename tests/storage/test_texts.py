@@ -7,7 +7,6 @@ import json
 
 import pytest
 from bad_input import refused
-from fake_runs import RECIPE
 from small_configs import WHOLE, changed, error_of
 
 from mmlbench.errors import ConfigError, DataError, MmlbenchError, brief, visible
@@ -16,6 +15,7 @@ from mmlbench.registry import RESERVED, register
 from mmlbench.results.plugin_facts import LOGIT_MEAN
 from mmlbench.storage.atomic import read_json
 from mmlbench.storage.texts import why_not
+from mmlbench.study.recipe import Recipe
 from mmlbench.train.meter import remedy
 
 FORMULAS = ["=1+1", "+1", "-1", "@x", "\tx", "\rx", "=HYPERLINK('x')"]
@@ -100,5 +100,5 @@ def test_names_longer_than_the_file_system_takes(tiny, tmp_path, capsys):
     ],
 )
 def test_what_diverged_names_the_setting_that_is_out_of_the_ordinary(recipe, first):
-    found = remedy({**RECIPE, **recipe})
+    found = remedy(Recipe(**recipe))
     assert found.startswith(first) and found.endswith("or fix the method")

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 from small_configs import WHOLE, changed, error_of
 
-from mmlbench.errors import ConfigError
+from mmlbench.errors import ConfigError, DataError, MmlbenchError
 from mmlbench.registry.index import load_index
+from mmlbench.storage.form import Item
 from mmlbench.study import config as configs
 from mmlbench.study import recipe as recipes
 from mmlbench.study.plan import parse_plan
-from mmlbench.study.recipe import Recipe, read_recipe, recipe_path, resolve_recipe
-from mmlbench.study.run_spec import RUN_SCHEMA, Request, Terms, from_config, resolve
+from mmlbench.study.recipe import RecipeFields, read_recipe, recipe_path, resolve_recipe
+from mmlbench.study.run_config import RUN_SCHEMA, parse_config
+from mmlbench.study.run_spec import Request, Terms, from_config, resolve
 from mmlbench.testing import PLUGINS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,7 +31,7 @@ SHIPPED = sorted((ROOT / "config").glob("*.yaml"))
 
 def test_a_study_has_its_cells_and_the_runs_that_they_reuse():
     study = configs.study(WHOLE)
-    assert [(cell.label, cell.run.config["seed"]) for cell in study.cells] == [
+    assert [(cell.label, cell.run.config.seed) for cell in study.cells] == [
         ("unimodal", 0), ("unimodal", 1), ("joint", 0), ("joint", 1),
         ("ogm, strong", 0), ("ensemble", 0), ("ensemble", 1),
     ]  # fmt: skip
@@ -40,18 +43,18 @@ def test_a_study_has_its_cells_and_the_runs_that_they_reuse():
     assert configs.study(changed("grid 0 methods", named) | {"baseline": "joint"}).baseline == "plain", "its label"
     assert configs.study(changed("grid 0 methods", named) | {"baseline": "film"}).baseline == "film"
     alone = configs.study(changed("grid 0 methods", ["ensemble"]) | {"baseline": None})
-    assert [str(run.config["method"]) for run in alone.runs] == ["unimodal", "ensemble"] * 2
+    assert [run.config.method for run in alone.runs] == ["unimodal", "ensemble"] * 2
 
 
 def test_the_plan_is_plain_data_and_says_everything():
     study = configs.study({**WHOLE, "title": "A title"})
-    plan = json.loads(json.dumps(study.plan()))
-    assert plan == study.plan()
+    plan = json.loads(json.dumps(study.plan().plain()))
+    assert parse_plan(plan, "plan.json") == study.plan()
     assert (plan["name"], plan["title"], plan["headline"], plan["baseline"]) == ("whole", "A title", "last", "joint")
     assert plan["plugins"] == [str(PLUGINS)]
     index = load_index()
     for cell, planned in zip(study.cells, plan["cells"], strict=True):
-        again = from_config(planned["config"], index)
+        again = from_config(parse_config(Item(planned["config"], "plan.json")), index)
         assert (str(again.path), again.code, again.cache) == (planned["run"], planned["code"], planned["cache"])
         assert planned["command"] == list(cell.run.command)
 
@@ -67,7 +70,7 @@ def test_shipped_configs_are_valid(path):
 def test_shipped_recipes_are_valid(path):
     modalities = [{"name": "audio", "shape": [1, 8, 8]}]
     resolved = resolve_recipe(path.stem, read_recipe(path.stem, "tiny", load_index()), {}, modalities, load_index())
-    assert list(resolved) == ["name", *Recipe.__dataclass_fields__, "encoder"]
+    assert list(resolved.plain()) == ["name", *RecipeFields.__dataclass_fields__, "encoder"]
 
 
 def test_what_a_run_is_depends_on_nothing_but_its_settings():
@@ -97,8 +100,8 @@ def test_a_recipe_may_be_a_file(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("epochs: 3\nencoder: {audio: {name: small_cnn, params: {width: 4}}, visual: resnet18}\n")
     run = resolve(Request("avdigits", "joint", 0, recipe=str(path)), load_index())
-    assert run.config["recipe"]["name"] == "mine"
-    assert run.config["recipe"]["encoder"]["audio"]["params"] == {"width": 4}
+    assert run.config.recipe.name == "mine"
+    assert run.config.recipe.encoder["audio"].params == {"width": 4}
     assert run.command[-1] == str(path)
     assert recipe_path("embedded").is_file()
 
@@ -217,7 +220,7 @@ def test_a_recipe_that_is_set_otherwise_has_another_name():
     index = load_index()
 
     def name(**fields: object) -> str:
-        return resolve(Request("avdigits", "joint", 0, recipe_params=fields), index).config["recipe"]["name"]
+        return resolve(Request("avdigits", "joint", 0, recipe_params=fields), index).config.recipe.name
 
     own = yaml.safe_load(recipe_path("embedded").read_text())
     assert name() == name(epochs=own["epochs"], lr=own["lr"]) == name(encoder="resnet18") == "embedded"
@@ -299,32 +302,33 @@ def test_a_config_file_that_is_no_text(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"schema": 99}, f"unknown schema 99. This version reads {RUN_SCHEMA}"),
-        ({"seed": "0"}, "seed '0' is not valid"),
+        ({"schema": 99}, f"schema is 99, not the schema {RUN_SCHEMA}"),
+        ({"seed": "0"}, "seed is '0'"),
         ({"split": "gone"}, "no split 'gone'"),
         ({"method": "gone"}, "unknown method 'gone'"),
         ({"params": {"fusion": "concat", "gone": 1}}, "unknown parameter 'gone'"),
         ({"params": {}}, "reads params of this joint configuration otherwise"),
-        ({"recipe": {}}, "reads recipe of this joint configuration otherwise"),
-        ({"recipe": 3}, "lacks a recipe"),
+        ({"recipe": {}}, "recipe lacks"),
+        ({"recipe": 3}, "recipe is 3"),
     ],
 )
 def test_a_stored_configuration_that_the_present_code_reads_otherwise(change, message):
     index = load_index()
-    stored = {**resolve(Request("avdigits", "joint", 0), index).config, **change}
-    with pytest.raises(ConfigError) as caught:
-        from_config(stored, index)
+    stored = {**resolve(Request("avdigits", "joint", 0), index).config.plain(), **change}
+    with pytest.raises(MmlbenchError) as caught:
+        from_config(parse_config(Item(stored, "run.json")), index)
     assert message in str(caught.value)
-    with pytest.raises(ConfigError, match="lacks seed"):
-        from_config({key: value for key, value in stored.items() if key != "seed"} | {"schema": RUN_SCHEMA}, index)
+    del stored["seed"]
+    with pytest.raises(DataError, match="seed"):
+        parse_config(Item(stored, "run.json"))
 
 
 def test_groups_of_a_config_are_a_file_about_its_grid(tmp_path):
     file = tmp_path / "groups.csv"
     file.write_text("dataset,split,id,group\ntiny,speaker,a,one\n")
     found = configs.study({**copy.deepcopy(WHOLE), "groups": str(file)})
-    assert found.groups == str(file) and parse_plan(found.plan(), "plan.json").groups == str(file)
-    assert "groups" not in configs.study(copy.deepcopy(WHOLE)).plan()
+    assert found.groups == str(file) and parse_plan(found.plan().plain(), "plan.json").groups == str(file)
+    assert "groups" not in configs.study(copy.deepcopy(WHOLE)).plan().plain()
     for text, message in (
         ("dataset,split,id,group\nother,speaker,a,one\n", "other/speaker"),
         ("dataset,split\n", "columns"),
@@ -357,8 +361,8 @@ def test_runs_of_a_setting_share_everything_but_the_seed():
     assert setting.run(3).requires["unimodal"] is terms.setting("unimodal", None, {}).run(3)
     assert terms.setting("ensemble", None, {"temperature": 2.0}).run(3).path != setting.run(3).path
     one, other = setting.run(0), setting.run(1)
-    assert one.setting == other.setting and {**one.config, "seed": 1} == other.config
-    assert from_config(one.config, index).setting == one.setting
+    assert one.setting == other.setting and replace(one.config, seed=1) == other.config
+    assert from_config(one.config, index).setting == one.setting == one.config.setting
 
 
 @pytest.mark.parametrize(

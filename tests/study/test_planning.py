@@ -198,7 +198,7 @@ def test_no_declaration_means_that_it_works_without(method, tiny, tmp_path):
     """Those that declare nothing train with encoders without a convolution."""
     run = tiny.run(method, tmp_path, encoder="flat", plugins=[FOLDER])
     kind: Any = load_index().load("method", method)
-    assert run.record["epochs"] >= 0 and not kind.needs_convolutions and not kind.needs_val
+    assert run.record.epochs >= 0 and not kind.needs_convolutions and not kind.needs_val
 
 
 @pytest.mark.parametrize("method", ["ogm", "ogm_ge"])

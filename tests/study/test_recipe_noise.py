@@ -44,10 +44,10 @@ def test_training_noise_is_new_each_epoch_and_each_seed(tiny) -> None:
 
 def test_recipes_with_and_without_noise(tiny, tmp_path) -> None:
     plain, off = tiny.spec("joint"), tiny.spec("joint", recipe={"noise_std": 0.0})
-    assert plain.config_hash == off.config_hash and plain.config["recipe"]["noise_std"] == 0.0
-    name = next(iter(plain.config["recipe"]["encoder"]))
+    assert plain.config.hash == off.config.hash and plain.config.recipe.noise_std == 0.0
+    name = next(iter(plain.config.recipe.encoder))
     noisy = tiny.spec("joint", recipe={"noise_on": name, "noise_std": 0.3})
-    assert noisy.config["recipe"]["name"] != plain.config["recipe"]["name"], "another recipe, never compared"
+    assert noisy.config.recipe.name != plain.config.recipe.name, "another recipe, never compared"
     with pytest.raises(ConfigError, match="unknown modality 'smell'"):
         tiny.spec("joint", recipe={"noise_on": "smell", "noise_std": 0.3})
     with pytest.raises(ConfigError, match="needs both"):

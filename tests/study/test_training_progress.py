@@ -15,6 +15,8 @@ from clone import FEW, Clone
 
 from mmlbench.errors import ConfigError
 from mmlbench.storage.atomic import write_json
+from mmlbench.study.recipe import Recipe
+from mmlbench.study.run_config import RunConfig
 from mmlbench.study.training_progress import (
     MOST,
     VARIABLE,
@@ -28,7 +30,7 @@ from mmlbench.study.training_progress import (
 
 #: The executor for clusters, on this machine.
 SUBMITIT = ("--executor", "submitit", "--submitit-cluster", "local", "--jobs", "1")
-CONFIG = {"dataset": "avdigits", "split": "speaker", "method": "joint", "seed": 3}
+CONFIG = RunConfig("avdigits", {}, "speaker", Recipe(), "joint", {}, 3)
 
 
 class Clock:

@@ -80,7 +80,7 @@ def test_tune_of_a_method_where_the_study_tunes_nothing_is_refused(tune: bool) -
 
 def test_the_plan_of_a_tuned_study(tiny) -> None:
     found = study()
-    trials = {str(run.path) for run in found.runs if run.config["seed"] == 77}
+    trials = {str(run.path) for run in found.runs if run.config.seed == 77}
     tuned = [cell for cell in found.cells if cell.tuned]
     assert {cell.label for cell in tuned} == {"modality_dropout", "joint"}, "unimodal has nothing to tune"
     assert all(len(cell.tuned.trials) == 3 for cell in tuned), "as many for each"
@@ -90,11 +90,11 @@ def test_the_plan_of_a_tuned_study(tiny) -> None:
     assert len(plan.tuned) == 4 and all(stamp.startswith("results/tuned/tiny/") for stamp in plan.tuned)
     untuned = study(methods=["modality_dropout", {"method": "joint", "tune": False}])
     assert {cell.label for cell in untuned.cells if cell.tuned} == {"modality_dropout"}
-    assert all("tuned" not in cell for cell in study(tune=None).plan()["cells"])
+    assert all("tuned" not in cell.plain() for cell in study(tune=None).plan().cells)
 
 
 def test_a_tuned_run_that_is_missing_is_named_with_what_makes_it(tiny, tmp_path: Path, capsys) -> None:
-    store.write_json(tmp_path / "plan.json", study(methods=["joint"]).plan())
+    store.write_json(tmp_path / "plan.json", study(methods=["joint"]).plan().plain())
     with pytest.raises(DataError, match=r"joint seed 0: missing \(mmlbench train .*--tune 3 --tune-seed 77"):
         make_frame(tmp_path, tiny.cache)
     assert main(["verify", "--results", str(tmp_path)]) == 1
@@ -131,7 +131,7 @@ def test_a_headline_is_a_rule_that_may_be_one(tiny) -> None:
 def test_a_tuned_study_from_trials_to_tables(tiny, tmp_path: Path, capsys) -> None:
     found = study(methods=["joint", "modality_dropout", {"method": "joint", "label": "plain", "tune": False}])
     results = tmp_path / "results"
-    store.write_json(results / "plan.json", found.plan())
+    store.write_json(results / "plan.json", found.plan().plain())
     for spec in found.runs:
         make_run(spec, load_index(), results, tiny.cache, device="cpu")
     plan = Plan(found)
@@ -140,19 +140,19 @@ def test_a_tuned_study_from_trials_to_tables(tiny, tmp_path: Path, capsys) -> No
         words += ["--tune", "3", "--tune-seed", "77", "--expect", cell.tuned.key, "--device", "cpu"]
         assert main(["train", *words]) == 0
         assert (results / Path(stamp).relative_to("results")).exists()
-    cells = [cell for cell in read_plan(results)["cells"] if cell["label"] == "modality_dropout"]
+    cells = [cell for cell in read_plan(results).cells if cell.label == "modality_dropout"]
     assert main(["verify", "--results", str(results)]) == 0, "the stamp of a tuned cell is no run"
-    best, scores = choose(results, cells[0]["tuned"]["trials"], "last")
-    run = RunFolder.open(results / cells[0]["run"])
-    assert run.record["config"]["params"]["p"] == cells[0]["tuned"]["draws"][best]["p"] and len(scores) == 3
-    assert run.record["config"]["seed"] == 0
-    fields, before = {"p": cells[0]["tuned"]["draws"][best]["p"]}, sorted(results.glob("runs/*/*/*/*"))
+    best, scores = choose(results, cells[0].tuned.trials, "last")
+    run = RunFolder.open(results / cells[0].run)
+    assert run.record.config.params["p"] == cells[0].tuned.draws[best]["p"] and len(scores) == 3
+    assert run.record.config.seed == 0
+    fields, before = {"p": cells[0].tuned.draws[best]["p"]}, sorted(results.glob("runs/*/*/*/*"))
     places = ["--plugins", str(PLUGINS), "--results", str(results), "--cache", str(tiny.cache), "--device", "cpu"]
-    assert main(["train", *cells[0]["command"], *places]) == 0
+    assert main(["train", *cells[0].command, *places]) == 0
     assert sorted(results.glob("runs/*/*/*/*")) == before, "the command of a tuned row names the run that was chosen"
     rows = parse_rows(make_frame(results, tiny.cache)[0])
     row = next(r for r in rows if r.label == "modality_dropout" and r.metric == "accuracy" and r.kind == "fused")
-    assert row.tuning_trials == 3 and f"p={cells[0]['tuned']['draws'][best]['p']}" in row.params
+    assert row.tuning_trials == 3 and f"p={cells[0].tuned.draws[best]['p']}" in row.params
     assert {r.tuning_trials for r in rows if r.label == "plain"} == {0}, "untuned rows say so"
     result_set = ResultSet.parse(read_plan(results), *make_frame(results, tiny.cache))
     entry = result_set.find(result_set.groups()[0], "modality_dropout", "accuracy")

@@ -353,7 +353,7 @@ def test_a_study_reads_the_same_under_snakemake(tmp_path):
     plan = read_yaml(tmp_path / "results" / "plan.json")
     assert plan["name"] == "2024-01-02" and plan["robustness"] == [0.5, 1.0]
     assert plan["cells"][0]["config"]["recipe"]["lr"] == 1e-3
-    assert plan["cells"] == configs.read_study(path).plan()["cells"]
+    assert plan["cells"] == configs.read_study(path).plan().plain()["cells"]
 
 
 def test_a_target_behind_the_profile_is_no_profile(tmp_path, monkeypatch):

@@ -16,19 +16,19 @@ from typing import Any
 import numpy as np
 
 from mmlbench.errors import DataError
-from mmlbench.params import describe
 from mmlbench.registry.index import Index, load_index
 from mmlbench.storage.atomic import write_arrays, write_json, write_text
 from mmlbench.storage.hashing import digest, file_digest
 from mmlbench.study.facts import facts_of, group_names
 from mmlbench.study.plan import PLAN_SCHEMA
-from mmlbench.study.recipe import Recipe
-from mmlbench.study.run_spec import RUN_SCHEMA, stamp_name
+from mmlbench.study.recipe import FIELDS
+from mmlbench.study.run_config import RUN_SCHEMA
+from mmlbench.study.run_spec import stamp_name
 
 CODE = "c0de" * 4
 FINGERPRINT = "da7a" * 4
 #: The fields of a resolved recipe.
-RECIPE = {field["name"]: field["default"] for field in describe(Recipe)}
+RECIPE = {field["name"]: field["default"] for field in FIELDS}
 
 
 @dataclass

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import torch
@@ -14,9 +16,10 @@ from mmlbench.errors import ConfigError, DataError
 from mmlbench.method import Method, Stage
 from mmlbench.prepare.cache import Cache
 from mmlbench.registry.index import load_index, use_plugins
+from mmlbench.results.record import Circumstances, RunRecord
 from mmlbench.results.scored_run import ScoredRun, Source
 from mmlbench.testing import tiny_spec
-from mmlbench.train.build import build_method, seed_key_of
+from mmlbench.train.build import build_method
 from mmlbench.train.data import PartData
 from mmlbench.train.flops import BLOCK, FlopMeter
 from mmlbench.train.loop import Trainer, check_schedule
@@ -79,11 +82,11 @@ def train(tiny, monkeypatch, method: str, counted: bool = True, **options: objec
     spec = tiny_spec(method, plugins=[FOLDER], **options)
     cache = Cache.open(tiny.cache / spec.cache)
     data = {
-        part: PartData(cache, spec.config["split"], part, torch.device("cpu"), seed_key_of(spec.config))
+        part: PartData(cache, spec.config.split, part, torch.device("cpu"), spec.config.seed_key)
         for part in ("train", "val", "test")
     }
     built = build_method(spec.config, cache, load_index(), len(data["train"]))
-    trainer = Trainer(built, data, spec.config["recipe"], seed_key_of(spec.config))
+    trainer = Trainer(built, data, spec.config.recipe, spec.config.seed_key)
     evaluation, plain = 0, trainer._evaluate
 
     def evaluate(*words: object) -> None:
@@ -104,8 +107,13 @@ def train(tiny, monkeypatch, method: str, counted: bool = True, **options: objec
 def output(trainer: Trainer) -> float:
     """Return the operations that the record tells, as the tables add them up."""
     lengths = {stage.name: stage.epochs for stage in trainer.stages}
-    record = {"run": "r", "flops": {"train_per_sample": trainer.outcome.flops}, "counts": {"train": 40}}
-    return train_flops_of(ScoredRun(0, (Source(record, {}, lengths),), {}))
+    return train_flops_of(ScoredRun(0, (source(trainer.outcome.flops, lengths),), {}))
+
+
+def source(flops: dict[str, float], epochs: dict[str, int]) -> Source:
+    """Return a run folder with 40 training samples, as the tables read it."""
+    record = SimpleNamespace(run="runs/r", train_flops=flops, counts={"train": 40})
+    return Source(cast(RunRecord, record), Circumstances(), epochs)
 
 
 @pytest.mark.parametrize("method", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in LATER)])
@@ -205,6 +213,5 @@ def test_a_stage_is_named_as_files_are(tiny, name):
 
 
 def test_a_cost_that_is_lost_is_no_zero():
-    record = {"run": "runs/r", "flops": {"train_per_sample": {"0/audio": 5.0}}, "counts": {"train": 40}}
     with pytest.raises(DataError, match="cost is unknown"):
-        train_flops_of(ScoredRun(0, (Source(record, {}, {"0": 3}),), {}))
+        train_flops_of(ScoredRun(0, (source({"0/audio": 5.0}, {"0": 3}),), {}))

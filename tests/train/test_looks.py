@@ -13,6 +13,7 @@ import yaml
 from mmlbench.errors import ConfigError
 from mmlbench.prepare.cache import Cache
 from mmlbench.registry.index import load_index
+from mmlbench.study.recipe import Recipe
 from mmlbench.study.run_spec import Request, resolve
 from mmlbench.testing import tiny_spec
 from mmlbench.train import stream
@@ -180,7 +181,7 @@ def test_what_is_drawn_follows_from_seed_epoch_and_sample_alone():
 def tiny_data(tiny, **recipe) -> PartData:
     """Return the tiny train part under a recipe."""
     cache = Cache.open(tiny.cache / tiny_spec("joint").cache)
-    return PartData(cache, "speaker", "train", CPU, ("tiny", 0), None, augmentations_of(recipe, cache))
+    return PartData(cache, "speaker", "train", CPU, ("tiny", 0), None, augmentations_of(Recipe(**recipe), cache))
 
 
 def test_batches_do_not_depend_on_their_size(tiny):
@@ -198,7 +199,7 @@ def test_batches_do_not_depend_on_their_size(tiny):
 @pytest.mark.parametrize("recipe", [{}, {"frames": 2, "crop": "resized", "flip": 0.5, "image_noise": 0.1}])
 def test_streamed_batches_are_the_resident_ones(recipe, tiny):
     cache = Cache.open(tiny.cache / tiny_spec("joint").cache)
-    augmentations = augmentations_of(recipe, cache)
+    augmentations = augmentations_of(Recipe(**recipe), cache)
     both = [
         PartData(cache, "speaker", "train", CPU, ("tiny", 0), None, augmentations, stream) for stream in (False, True)
     ]
@@ -233,7 +234,7 @@ def test_methods_train_with_frames_crops_flips_and_noise(tiny, tmp_path):
     recipe = {"epochs": 2, "frames": 2, "crop": "resized", "flip": 0.5, "image_noise": 0.1, "drop_every": 1}
     for method in ("joint", "ogm_ge", "di_mml", "joint_shuffled_partner"):
         run = tiny.run(method, tmp_path, recipe=recipe)
-        assert run.record["config"]["recipe"]["frames"] == 2
+        assert run.record.config.recipe.frames == 2
 
 
 @pytest.mark.parametrize(
@@ -249,16 +250,16 @@ def test_what_the_cache_does_not_hold_is_refused(recipe, words, tiny):
 def test_a_recipe_sets_what_single_datasets_need():
     index = load_index()
     config = resolve(Request("cremad", "joint", 0, recipe="dimml"), index).config
-    recipe = config["recipe"]
-    assert config["dataset_params"]["audio"] == "psd_257x1004"
-    assert (recipe["frames"], recipe["image_noise"], recipe["frame_pick"]) == (3, 0.1, "seed999")
-    assert recipe["encoder"]["visual"]["params"] == {"init": "bn_normal"}
+    recipe = config.recipe
+    assert config.dataset_params["audio"] == "psd_257x1004"
+    assert (recipe.frames, recipe.image_noise, recipe.frame_pick) == (3, 0.1, "seed999")
+    assert recipe.encoder["visual"].params == {"init": "bn_normal"}
     ave = resolve(Request("ave", "joint", 0, recipe="dimml"), index).config
-    assert ave["recipe"]["frames"] == 4 and ave["recipe"]["image_noise"] == 0.0
+    assert ave.recipe.frames == 4 and ave.recipe.image_noise == 0.0
     other = Request("cremad", "joint", 0, recipe="dimml", dataset_params={"audio": "psd_257x299"})
-    assert resolve(other, index).config["dataset_params"]["audio"] == "psd_257x299"
+    assert resolve(other, index).config.dataset_params["audio"] == "psd_257x299"
     fewer = resolve(Request("cremad", "joint", 0, recipe="dimml", recipe_params={"frames": 1}), index)
-    assert fewer.config["recipe"]["name"] == "dimml frames=1"
+    assert fewer.config.recipe.name == "dimml frames=1"
     assert "--dataset-set" in resolve(Request("cremad", "joint", 0, recipe="dimml"), index).command
 
 
