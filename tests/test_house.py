@@ -112,6 +112,35 @@ def test_every_test_lies_in_the_folder_of_what_it_tests() -> None:
     assert [name for name, count in twice.items() if count > 1] == []  # pytest knows a test file by its bare name
 
 
+#: Where a study becomes numbers no value is of any type. These take apart YAML, CSV, Snakemake's objects or the facts
+#: of plug-ins, which have none.
+EDGES = {
+    "study/yaml.py", "study/workflow.py", "study/plan_check.py", "study/recipe.py", "study/run_config.py",
+    "study/tuning.py", "analysis/rows.py", "analysis/pairs.py",
+}  # fmt: skip
+
+
+def untyped(folder: Path) -> set[str]:
+    """Return the files of the rooms between a config and the tables that name the type `Any`."""
+    files = (path for room in ("study", "results", "analysis", "stats") for path in (folder / room).rglob("*.py"))
+    names = {path: (node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))) for path in files}
+    found = {
+        path for path, nodes in names.items() for node in nodes if isinstance(node, ast.Name) and node.id == "Any"
+    }
+    return {path.relative_to(folder).as_posix() for path in found}
+
+
+def test_values_have_a_type_between_the_files_and_the_tables() -> None:
+    assert untyped(ROOT / "mmlbench") == EDGES
+
+
+def test_an_any_in_these_rooms_is_found(tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "a.py").write_text("from typing import Any\n\ndef f(x: dict[str, Any]) -> None: ...\n")
+    (tmp_path / "results" / "b.py").write_text("def f(x: dict[str, object]) -> None: ...\n")
+    assert untyped(tmp_path) == {"results/a.py"}
+
+
 #: What messages count; a test can't know each noun, so it knows these.
 COUNTED = "runs|seeds|cells|rows|files|jobs|epochs|faults|items|test samples|planned runs|trials|folds|labels|pairs"
 #: Where the number is never 1: above a bound, or what is refused for being too few.
