@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from .decode.fault import FaultKind
-from .errors import DataError
+from .errors import ConfigError, DataError, brief, nearest
 from .params import DatasetParams, describe
 from .registry import Plugin
 from .storage import mapped
@@ -30,6 +30,10 @@ def base_split(split: str) -> str:
     return found[1] if found else split
 
 
+#: Kinds of inputs: what augmentation, noise and thumbnails do with one hangs on its kind.
+KINDS = ("spectrogram", "image", "flow", "signal")
+
+
 @dataclass(frozen=True)
 class Modality:
     """One input of a sample.
@@ -40,6 +44,9 @@ class Modality:
         kind: 'spectrogram', 'image', 'flow' or 'signal'.
         views: stored views of a row (frames, renders); training draws one a step, view 0 is the fixed one.
         aspect: width / height of a picture before it was made to fit `shape`; random crops keep to it.
+
+    Raises:
+        ConfigError: another kind, for which nothing would be done.
     """
 
     name: str
@@ -47,6 +54,11 @@ class Modality:
     kind: str
     views: int = 1
     aspect: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            what = f"the modality {self.name!r} is of the unknown kind {brief(self.kind)}"
+            raise ConfigError(what, nearest(str(self.kind), KINDS))
 
     def facts(self) -> dict[str, Any]:
         """Return it as plain data; what is at its default and was added later stays out, so that hashes stay."""
@@ -242,7 +254,7 @@ class Dataset(Plugin):
             "origin": cls.origin,
             "needs_raw": cls.needs_raw,
             "downloads": [asdict(one) for one in cls.downloads],
-            "params": describe(cls.Params),
+            "params": [field.plain() for field in describe(cls.Params)],
         }
 
 

@@ -15,6 +15,7 @@ from written_datasets import dataset
 
 from mmlbench import registry
 from mmlbench.cli import main
+from mmlbench.dataset import KINDS, Modality
 from mmlbench.errors import ConfigError
 from mmlbench.registry import describe, index
 from mmlbench.storage import paths
@@ -440,3 +441,11 @@ class Inner:
         tree = ast.parse(file.read_text(encoding="utf-8"))
         there, ours = ({id(n) for n in walk(tree) if "Import" in type(n).__name__} for walk in (ast.walk, statements))
         assert there == ours, file
+
+
+def test_a_kind_of_input_that_nothing_handles_is_refused() -> None:
+    """Its frames, crops and noise would silently be left out."""
+    for kind in KINDS:
+        assert Modality("audio", (1, 4), kind).kind == kind
+    with pytest.raises(ConfigError, match=r"'audio' is of the unknown kind 'sygnal'. Did you mean signal\?"):
+        Modality("audio", (1, 4), "sygnal")
