@@ -51,4 +51,8 @@ class Encoder(nn.Module, Plugin):
     @classmethod
     def describe(cls) -> dict[str, Any]:
         """Return the encoder's facts as plain data."""
-        return {"params": describe(cls.Params), "ranks": list(cls.ranks), "pretrained": cls.pretrained}
+        return {
+            "params": [field.plain() for field in describe(cls.Params)],
+            "ranks": list(cls.ranks),
+            "pretrained": cls.pretrained,
+        }

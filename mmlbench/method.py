@@ -329,7 +329,7 @@ class Method(nn.Module, Plugin):
     def describe(cls) -> dict[str, Any]:
         """Return the method's facts as plain data."""
         return {
-            "params": describe(cls.Params),
+            "params": [field.plain() for field in describe(cls.Params)],
             "family": cls.family,
             "requires": list(cls.requires),
             "min_modalities": cls.min_modalities,

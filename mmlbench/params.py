@@ -29,9 +29,41 @@ from typing import Any, dataclass_transform
 from .errors import ConfigError, brief, nearest
 from .files import File, content_of, is_content
 
-Field = dict[str, Any]
 #: What a parameter's value may be, as JSON has it.
 Scalar = bool | int | float | str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """A parameter as its class declares it, known without importing the class.
+
+    Attributes:
+        type: 'int', 'float', 'bool', 'str', 'moment' or 'file'. optional: whether it may be None.
+        low, high: its inclusive range, None for none. options: the texts that it takes, () for any.
+        tune: where a tuned study draws it from, () for nowhere.
+    """
+
+    name: str
+    type: str
+    optional: bool
+    default: Scalar
+    low: float | None
+    high: float | None
+    options: tuple[str, ...]
+    doc: str
+    tune: tuple[Any, ...]
+
+    def plain(self) -> dict[str, object]:
+        """Return it as plain data, as the plug-in index keeps it."""
+        return {**vars(self), "options": list(self.options), "tune": list(self.tune)}
+
+
+def fields_of(facts: Mapping[str, Any]) -> tuple[Field, ...]:
+    """Return the parameters of a plug-in from its facts in the index."""
+    return tuple(
+        Field(**{**field, "options": tuple(field["options"]), "tune": tuple(field["tune"])})
+        for field in facts["params"]
+    )
 
 
 def read_value(text: str) -> Any:
@@ -131,7 +163,7 @@ def _type_name(annotation: Any, metadata: Mapping[str, Any]) -> tuple[str, bool]
 
 
 def describe(cls: type) -> list[Field]:
-    """Return the fields of a Params class as plain data: name, type, default, low, high, options, doc, tune.
+    """Return the fields of a Params class.
 
     Raises:
         TypeError: a field without a default, of another type, with a default that it would not take itself, or with
@@ -148,24 +180,24 @@ def describe(cls: type) -> list[Field]:
             kind, optional = _type_name(hints[field.name], field.metadata)
         except TypeError as error:
             raise TypeError(f"{cls.__qualname__}.{field.name}: {error}") from None
-        described = {
-            "name": field.name,
-            "type": kind,
-            "optional": optional,
-            "default": field.default,
-            "low": field.metadata.get("low"),
-            "high": field.metadata.get("high"),
-            "options": list(field.metadata.get("options", ())),
-            "doc": field.metadata.get("doc", ""),
-            "tune": list(field.metadata.get("tune", ())),
-        }
+        described = Field(
+            field.name,
+            kind,
+            optional,
+            field.default,
+            field.metadata.get("low"),
+            field.metadata.get("high"),
+            tuple(field.metadata.get("options", ())),
+            field.metadata.get("doc", ""),
+            tuple(field.metadata.get("tune", ())),
+        )
         try:
-            described["default"] = _coerce(described, field.default)
+            described = dataclasses.replace(described, default=_coerce(described, field.default))
         except ValueError:
             what = f"{cls.__qualname__}.{field.name}: its default {field.default!r} is not {expected(described)}"
             raise TypeError(what) from None
-        if described["tune"] and not _tunable(described):
-            what = f"{cls.__qualname__}.{field.name}: its range of tuning {described['tune']} is no range of it"
+        if described.tune and not _tunable(described):
+            what = f"{cls.__qualname__}.{field.name}: its range of tuning {list(described.tune)} is no range of it"
             raise TypeError(what)
         fields.append(described)
     return fields
@@ -173,10 +205,10 @@ def describe(cls: type) -> list[Field]:
 
 def _tunable(field: Field) -> bool:
     """Whether a declared range of tuning lies within what the field takes."""
-    span = field["tune"]
-    if field["type"] == "str":
-        return bool(set(span) <= set(field["options"]))
-    if len(span) not in (2, 3) or span[2:] not in ([], ["log"]):
+    span = field.tune
+    if field.type == "str":
+        return bool(set(span) <= set(field.options))
+    if len(span) not in (2, 3) or span[2:] not in ((), ("log",)):
         return False
     try:
         low, high = (_number(field, value) for value in span[:2])
@@ -187,28 +219,28 @@ def _tunable(field: Field) -> bool:
 
 def expected(field: Field) -> str:
     """Say in words what a field takes: 'a float, at least 0'."""
-    if field["options"]:
-        return "one of " + ", ".join(field["options"])
-    if field["type"] == "file":
+    if field.options:
+        return "one of " + ", ".join(field.options)
+    if field.type == "file":
         return "the path of a file, or its content as sha256:<64 hex digits>"
-    if field["type"] == "moment":
+    if field.type == "moment":
         return "a fraction of the epochs (float from 0 to 1) or an absolute epoch (int from 0)"
-    article = "an" if field["type"] == "int" else "a"
-    text = f"{article} {field['type']}"
-    if field["low"] is not None and field["high"] is not None:
-        text += f" from {field['low']:g} to {field['high']:g}"
-    elif field["low"] is not None:
-        text += f", at least {field['low']:g}"
-    elif field["high"] is not None:
-        text += f", at most {field['high']:g}"
-    return text + (" or null" if field["optional"] else "")
+    article = "an" if field.type == "int" else "a"
+    text = f"{article} {field.type}"
+    if field.low is not None and field.high is not None:
+        text += f" from {field.low:g} to {field.high:g}"
+    elif field.low is not None:
+        text += f", at least {field.low:g}"
+    elif field.high is not None:
+        text += f", at most {field.high:g}"
+    return text + (" or null" if field.optional else "")
 
 
 def _coerce(field: Field, value: Any) -> Any:
     """Return the value in the field's type, or raise ValueError."""
-    kind = field["type"]
+    kind = field.type
     if value is None:
-        if field["optional"]:
+        if field.optional:
             return None
         raise ValueError
     if kind == "bool" or isinstance(value, bool):
@@ -220,14 +252,14 @@ def _coerce(field: Field, value: Any) -> Any:
             raise ValueError
         return value if is_content(value) else content_of(value)
     if kind == "str":
-        if not isinstance(value, str) or (field["options"] and value not in field["options"]):
+        if not isinstance(value, str) or (field.options and value not in field.options):
             raise ValueError
         return value
     return _number(field, value)
 
 
 def _number(field: Field, value: Any) -> int | float:
-    kind = field["type"]
+    kind = field.type
     if not isinstance(value, int | float) or abs(value) > _LARGEST or value != value:
         raise ValueError
     if kind == "moment":
@@ -237,14 +269,14 @@ def _number(field: Field, value: Any) -> int | float:
     if kind == "int" and not (isinstance(value, int) or value.is_integer()):
         raise ValueError
     value = int(value) if kind == "int" else float(value) + 0.0  # no -0.0: equal values have equal hashes
-    if (field["low"] is not None and value < field["low"]) or (field["high"] is not None and value > field["high"]):
+    if (field.low is not None and value < field.low) or (field.high is not None and value > field.high):
         raise ValueError
     return value
 
 
 def _hint(field: Field, value: Any) -> str:
     """Say so where a number stands in quotes."""
-    if isinstance(value, str) and field["type"] in ("int", "float", "moment"):
+    if isinstance(value, str) and field.type in ("int", "float", "moment"):
         with contextlib.suppress(ValueError):
             return f" (this is text; as a number it is {float(value)!r}: write it without quotes)"
     return ""
@@ -257,14 +289,14 @@ def check(fields: Sequence[Field], values: Mapping[str, Any], where: str) -> dic
         ConfigError: an unknown or ill-typed field, naming the field, what it takes and `where` it was set; a file
             that can't be read.
     """
-    by_name = {field["name"]: field for field in fields}
+    by_name = {field.name: field for field in fields}
     for name in values:
         if name not in by_name:
             hint = nearest(name, by_name) if by_name else "it takes none"
             raise ConfigError(f"{where}: unknown parameter {brief(name)}", hint)
     resolved = {}
     for name, field in by_name.items():
-        value = values.get(name, field["default"])
+        value = values.get(name, field.default)
         try:
             resolved[name] = _coerce(field, value)
         except ConfigError as error:
@@ -272,13 +304,13 @@ def check(fields: Sequence[Field], values: Mapping[str, Any], where: str) -> dic
         except ValueError:
             what = f"{where}: {name} = {brief(value)} is not valid"
             raise ConfigError(what, f"It takes {expected(field)}{_hint(field, value)}") from None
-    files = {name for name, field in by_name.items() if field["type"] == "file"}
+    files = {name for name, field in by_name.items() if field.type == "file"}
     return {name: value for name, value in resolved.items() if name not in files or value is not None}
 
 
 def located(fields: Sequence[Field], values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Return values whose paths of files start at a folder, not at the working folder."""
-    files = {field["name"] for field in fields if field["type"] == "file"}
+    files = {field.name for field in fields if field.type == "file"}
 
     def at(name: str, value: Any) -> Any:
         path = name in files and isinstance(value, str) and value.strip() and not is_content(value)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from ..errors import MmlbenchError
+from ..params import fields_of
 from ..registry.index import load_index
 from ..results.run_folder import RunFolder
 from ..storage.atomic import read_json
@@ -113,7 +114,7 @@ def to_prepare(runs: list[RunSpec], cache: Path, plugins: Sequence[str | Path] =
     for spec in unprepared(runs, cache).values():
         if dataset_of(spec, index).needs_raw:
             entry = index.find("dataset", spec.config.dataset)
-            command = prepare_command(entry.name, spec.config.dataset_params, entry.facts["params"])
+            command = prepare_command(entry.name, spec.config.dataset_params, fields_of(entry.facts))
             found.append(" ".join([command, *where]))
     return found
 

@@ -10,7 +10,7 @@ from typing import Any
 from .. import files
 from ..dataset import Dataset, Options
 from ..errors import ConfigError, DataError, MmlbenchError, RunError, brief, fault
-from ..params import check, value_text
+from ..params import Field, check, fields_of, value_text
 from ..prepare.cache import Cache, cache_key
 from ..prepare.cache import prepare as prepare_cache
 from ..prepare.unfinished import lease_folder, tidy
@@ -44,7 +44,7 @@ def ensure_cache(
         ConfigError: unknown dataset or parameter. DataError: raw files or the cache are not as they should be.
     """
     entry = index.find("dataset", name)
-    resolved = check(entry.facts["params"], params, f"dataset {name}")
+    resolved = check(fields_of(entry.facts), params, f"dataset {name}")
     key = cache_key(name, resolved, entry.fingerprint)
     folder = root / f"{name}-{key}"
     if expect and folder.name != expect:
@@ -63,7 +63,7 @@ def ensure_cache(
             raise ConfigError(f"{name} is no Dataset", "Derive it from mmlbench.dataset.Dataset")
         if kind.needs_raw and raw is None:
             what = f"{name} is not prepared" + (" with these parameters" if resolved else "")
-            raise DataError(what, f"Run: {prepare_command(name, resolved, entry.facts['params'])}")
+            raise DataError(what, f"Run: {prepare_command(name, resolved, fields_of(entry.facts))}")
         log(f"preparing {name} into {folder}")
         began = time.time_ns()
         prepare_cache(kind(kind.Params(**resolved)), key, root, log, raw, options)
@@ -80,9 +80,9 @@ def ensure_cache(
     return opened
 
 
-def prepare_command(name: str, params: Mapping[str, Any], fields: Sequence[Mapping[str, Any]]) -> str:
+def prepare_command(name: str, params: Mapping[str, Any], fields: Sequence[Field]) -> str:
     """Return the command that prepares a dataset from raw files, with the parameters that are set otherwise."""
-    default = {field["name"]: field["default"] for field in fields}
+    default = {field.name: field.default for field in fields}
     words = [f"--dataset-set {key}={value_text(value)}" for key, value in params.items() if value != default[key]]
     return " ".join(["mmlbench prepare", name, "--raw FOLDER", *words])
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, nearest
-from ..params import expected
+from ..params import expected, fields_of
 from ..registry.index import Entry, Index, load_index, use_plugins
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Description:
         """Its parameters: name, default, what is allowed, and the doc of each."""
         from pandas import DataFrame
 
-        rows = [(f["name"], f["default"], expected(f), f["doc"]) for f in self.facts["params"]]
+        rows = [(f.name, f.default, expected(f), f.doc) for f in fields_of(self.facts)]
         return DataFrame(rows, columns=["name", "default", "allowed", "doc"])
 
     def __str__(self) -> str:
@@ -50,10 +50,11 @@ class Description:
             lines.append(f"modalities: {self.facts['min_modalities']} {'or more' if most is None else f'to {most}'}")
             if self.facts["requires"]:
                 lines.append(f"reuses the runs of: {', '.join(self.facts['requires'])}")
-        lines.append("parameters" if self.facts["params"] else "parameters: none")
-        for field in self.facts["params"]:
-            doc = f": {field['doc']}" if field["doc"] else ""
-            lines.append(f"  {field['name']} = {field['default']!r}   ({expected(field)}){doc}")
+        fields = fields_of(self.facts)
+        lines.append("parameters" if fields else "parameters: none")
+        for field in fields:
+            doc = f": {field.doc}" if field.doc else ""
+            lines.append(f"  {field.name} = {field.default!r}   ({expected(field)}){doc}")
         return "\n".join(lines)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from ..audit import Finding, audit_lists, audited, check_known, groups_of, is_official, to_csv
 from ..dataset import Dataset, Listed
 from ..errors import ConfigError, DataError, nearest
-from ..params import check
+from ..params import check, fields_of
 from ..prepare.cache import Cache, cache_key
 from ..registry.index import Entry, Index, load_index, use_plugins
 from ..storage.atomic import write_text
@@ -68,7 +68,7 @@ def _write_groups(cache: Cache, name: str, splits: list[str], path: Path) -> Non
 
 def _prepared(entry: Entry, arguments: argparse.Namespace) -> Path | None:
     """Return the folder of the prepared cache, None where there is none."""
-    params = check(entry.facts["params"], settings(arguments.dataset_set), f"dataset {entry.name}")
+    params = check(fields_of(entry.facts), settings(arguments.dataset_set), f"dataset {entry.name}")
     folder = Path(arguments.cache) / f"{entry.name}-{cache_key(entry.name, params, entry.fingerprint)}"
     return folder if (folder / "manifest.json").exists() else None
 

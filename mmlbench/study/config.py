@@ -12,6 +12,7 @@ from ..errors import ConfigError, DataError, brief, nearest
 from ..params import Scalar
 from ..registry.index import Index, load_index, use_plugins
 from ..storage.texts import check_text
+from .declared import dataset_facts
 from .facts import facts_of, group_names
 from .plan import MethodFacts, Plan, PlannedCell
 from .plan_check import check_runs
@@ -205,7 +206,7 @@ def _block_cells(value: object, where: str, index: Index, tune: Tune | None, hea
     request = Request(dataset, "", 0, None, recipe, {}, settings["recipe_set"], settings["dataset_set"])
     terms = Terms(request, index)
     cells = []
-    folds = folds_of(terms.dataset.facts["splits"], block.get("split"), dataset)
+    folds = folds_of(dataset_facts(terms.dataset).splits, block.get("split"), dataset)
     for split, one in product(folds, _method_blocks(block, where, tune)):
         setting = terms.setting(one.method, split, one.params)
         tuning = tuned(setting, tune, headline) if tune and one.tune else None
@@ -246,9 +247,9 @@ def _check_groups(cells: list[Cell], rule: Rule, index: Index) -> None:
                 f"two settings of the recipe {brief(cell.group[2])} on {'/'.join(cell.group[:2])} would be compared",
                 "Use one for all methods, or give the second a recipe file of its own",
             )
-        facts = index.find("dataset", config.dataset).facts["splits"][config.split]
+        counts = dataset_facts(index.find("dataset", config.dataset)).splits[config.split].counts
         where, fix = f"{cell.group[0]}/{cell.group[1]}", "Set `headline: last`, or choose another split"
-        rule.check(facts["counts"], where, f"headline {brief(rule.name)}", fix)
+        rule.check(counts, where, f"headline {brief(rule.name)}", fix)
 
 
 def _baseline(config: Mapping[str, object], cells: list[Cell]) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ..errors import ConfigError, DataError
+from ..params import fields_of
 from ..registry.index import Entry, Index
+from .declared import dataset_facts
 from .plan import MethodFacts
 
 
@@ -29,7 +31,7 @@ def facts_of(index: Index, methods: Iterable[str]) -> dict[str, MethodFacts]:
             str(facts.get("family") or ""),
             bool(facts["trains_encoders"]),
             tuple(facts["requires"]),
-            {field["name"]: field["default"] for field in facts["params"]},
+            {field.name: field.default for field in fields_of(facts)},
         )
     return found
 
@@ -42,6 +44,6 @@ def group_names(index: Index, splits: Iterable[tuple[str, str]]) -> dict[str, di
     """
     found: dict[str, dict[str, str]] = {}
     for dataset, split in sorted(set(splits)):
-        facts = _entry(index, "dataset", dataset).facts["splits"].get(split, {})
-        found.setdefault(dataset, {})[split] = str(facts.get("group") or "")
+        known = dataset_facts(_entry(index, "dataset", dataset)).splits.get(split)
+        found.setdefault(dataset, {})[split] = (known.group if known else None) or ""
     return found

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ..dataset import Modality
 from ..errors import ConfigError, brief, nearest
-from ..params import Params, Scalar, bounded, check, choice, describe, located, value_text
+from ..params import Params, Scalar, bounded, check, choice, describe, fields_of, located, value_text
 from ..registry.index import Entry, Index
 from ..storage.paths import config_folder
+from .declared import encoder_facts
 from .yaml import read_mapping
 
 
@@ -47,7 +49,7 @@ class RecipeFields(Params):
 
 #: What `describe` says of the fields.
 FIELDS = tuple(describe(RecipeFields))
-NAMES = tuple(field["name"] for field in FIELDS)
+NAMES = tuple(field.name for field in FIELDS)
 #: Keys of a recipe file beside its fields: settings for single datasets, and how these are prepared.
 FOR, PREPARE, ENCODER = "for", "prepare", "encoder"
 
@@ -137,37 +139,37 @@ def _check_special(dataset: str, values: Mapping[str, object], index: Index, whe
     check(FIELDS, fields, f"{where}: for: {dataset}")
     prepare, entry = values.get(PREPARE), known[dataset]
     for key in prepare if isinstance(prepare, Mapping) and not entry.error else ():
-        names = [field["name"] for field in entry.facts["params"]]
+        names = [field.name for field in fields_of(entry.facts)]
         if key not in names:
             what = f"{where}: for: {dataset}: prepare: unknown parameter {brief(key)}"
             raise ConfigError(what, nearest(key, names) if names else "it takes none")
 
 
 def _encoders(
-    value: object, modalities: list[dict[str, Any]], index: Index, where: str, stored: bool
+    value: object, modalities: Sequence[Modality], index: Index, where: str, stored: bool
 ) -> dict[str, EncoderChoice]:
     """Resolve `encoder`: a name for all, or modality -> name or {name, params}; a stored one has `pretrained`."""
-    names = [modality["name"] for modality in modalities]
+    names = [modality.name for modality in modalities]
     chosen = value if isinstance(value, Mapping) and "name" not in value else dict.fromkeys(names, value)
     for name in chosen:
         if name not in names:
             raise ConfigError(f"{where}: encoder of an unknown modality {brief(name)}", nearest(name, names))
     resolved = {}
     for modality in modalities:
-        want = chosen.get(modality["name"])
+        want = chosen.get(modality.name)
         if want is None:
             raise ConfigError(
-                f"{where}: no encoder for the modality {brief(modality['name'])}", "Add it under `encoder`"
+                f"{where}: no encoder for the modality {brief(modality.name)}", "Add it under `encoder`"
             )
         want = want if isinstance(want, Mapping) else {"name": want}
         for key in want:
             if key not in ("name", "params") and not (stored and key == "pretrained"):
                 hint = nearest(key, ("name", "params")) if key != "pretrained" else _weights_hint(want, index)
-                raise ConfigError(f"{where}: encoder of {modality['name']}: unknown key {brief(key)}", hint)
+                raise ConfigError(f"{where}: encoder of {modality.name}: unknown key {brief(key)}", hint)
         entry = index.find("encoder", str(want.get("name")))
-        if len(modality["shape"]) not in entry.facts["ranks"]:
+        if len(modality.shape) not in encoder_facts(entry).ranks:
             raise ConfigError(
-                f"{where}: the encoder {entry.name!r} can't take {modality['name']!r} of shape {modality['shape']}",
+                f"{where}: the encoder {entry.name!r} can't take {modality.name!r} of shape {list(modality.shape)}",
                 "Choose another for that modality",
             )
         given = want.get("params") or {}
@@ -175,16 +177,16 @@ def _encoders(
             raise ConfigError(
                 f"{where}: params of {entry.name} are {brief(given)}, no mapping", "Write {name: value}"
             )
-        params = check(entry.facts["params"], given, f"{where}: encoder {entry.name}")
+        params = check(fields_of(entry.facts), given, f"{where}: encoder {entry.name}")
         pretrained = _pretrained(entry, params, where)
-        resolved[modality["name"]] = EncoderChoice(entry.name, params, pretrained)
+        resolved[modality.name] = EncoderChoice(entry.name, params, pretrained)
     return resolved
 
 
 def _weights_hint(want: Mapping[str, object], index: Index) -> str:
     """Return how an encoder's weights are named, for who wrote `pretrained:`."""
     entry = index.find("encoder", str(want.get("name")))
-    named = [field["name"] for field in entry.facts["params"] if field["type"] == "file"]
+    named = [field.name for field in fields_of(entry.facts) if field.type == "file"]
     return f"Write `params: {{{named[0]}: FILE}}`" if named else f"The encoder {entry.name} takes no file of weights"
 
 
@@ -194,8 +196,8 @@ def _pretrained(entry: Entry, params: Mapping[str, object], where: str) -> bool:
     Raises:
         ConfigError: it says so and names no file, so that nothing would tell two contents apart.
     """
-    files = [field["name"] for field in entry.facts["params"] if field["type"] == "file"]
-    if entry.facts["pretrained"] and not any(name in params for name in files):
+    files = [field.name for field in fields_of(entry.facts) if field.type == "file"]
+    if encoder_facts(entry).pretrained and not any(name in params for name in files):
         what = f"{where}: the encoder {entry.name!r} is pretrained and names no file, so that its weights are unknown"
         fix = f"Write `params: {{{files[0]}: FILE}}`" if files else "Declare the file in its Params: file_field()"
         raise ConfigError(what, fix)
@@ -208,13 +210,13 @@ def _located(value: object, folder: Path, index: Index) -> object:
         return value
     if "name" not in value:
         return {modality: _located(chosen, folder, index) for modality, chosen in value.items()}
-    known = {entry.name: entry.facts["params"] for entry in index.of("encoder") if not entry.error}
-    given, fields = value.get("params"), known.get(str(value["name"]), [])
+    known = {entry.name: fields_of(entry.facts) for entry in index.of("encoder") if not entry.error}
+    given, fields = value.get("params"), known.get(str(value["name"]), ())
     return {**value, "params": located(fields, given, folder)} if isinstance(given, Mapping) else value
 
 
 def resolve_recipe(
-    name: str, file: RecipeFile, overrides: Mapping[str, object], modalities: list[dict[str, object]], index: Index
+    name: str, file: RecipeFile, overrides: Mapping[str, object], modalities: Sequence[Modality], index: Index
 ) -> Recipe:
     """Return a recipe with all its fields, its encoders resolved per modality.
 
@@ -222,7 +224,7 @@ def resolve_recipe(
 
     Args:
         name: of the recipe. file: what `read_recipe` found. overrides: fields to set otherwise.
-        modalities: the dataset's, as the index has them.
+        modalities: of the dataset.
 
     Raises:
         ConfigError: unknown field, encoder or modality; a wrong type or range.
@@ -247,16 +249,16 @@ def _set_otherwise(encoders: Mapping[str, EncoderChoice], index: Index) -> dict[
     """
     found = {}
     for modality, chosen in encoders.items():
-        for fact in index.find("encoder", chosen.name).facts["params"]:
-            if fact["type"] != "file" and chosen.params[fact["name"]] != fact["default"]:
-                found[f"{modality}.{fact['name']}"] = chosen.params[fact["name"]]
+        for one in fields_of(index.find("encoder", chosen.name).facts):
+            if one.type != "file" and chosen.params[one.name] != one.default:
+                found[f"{modality}.{one.name}"] = chosen.params[one.name]
     return found
 
 
 def check_recipe(
     name: str,
     values: Mapping[str, Any],
-    modalities: list[dict[str, Any]],
+    modalities: Sequence[Modality],
     index: Index,
     where: str,
     stored: bool = False,
@@ -267,7 +269,7 @@ def check_recipe(
     """
     fields: dict[str, Any] = check(FIELDS, {key: value for key, value in values.items() if key != "encoder"}, where)
     recipe = Recipe(**fields, name=name)
-    _check_noise(recipe, [modality["name"] for modality in modalities], where)
+    _check_noise(recipe, [modality.name for modality in modalities], where)
     if (recipe.crop == "random") != bool(recipe.crop_size):
         raise ConfigError(f"{where}: `crop: random` and crop_size go together", "Set both, or neither")
     return replace(recipe, encoder=_encoders(values.get("encoder", "small_cnn"), modalities, index, where, stored))

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from ..errors import ConfigError
-from ..params import Scalar, check, expected
+from ..params import Field, Scalar, check, expected
 from ..storage.form import SPLIT, WORD, Item
 from ..storage.hashing import digest
 from .recipe import FIELDS as RECIPE_FIELDS
@@ -19,7 +19,7 @@ RUN_SCHEMA = 2
 CONFIG_KEYS = ("schema", "dataset", "dataset_params", "split", "recipe", "method", "params", "seed")
 
 #: Fields of a recipe by name; a stored recipe has all of them.
-FIELDS: dict[str, dict[str, object]] = {field["name"]: field for field in RECIPE_FIELDS}
+FIELDS = {field.name: field for field in RECIPE_FIELDS}
 RECIPE_KEYS = ("name", "encoder", *FIELDS)
 
 
@@ -84,14 +84,14 @@ def _encoder(item: Item) -> EncoderChoice:
     )
 
 
-def _field(item: Item, field: Mapping[str, Any]) -> Scalar:
+def _field(item: Item, field: Field) -> Scalar:
     """Return a field of a recipe in its own type; what would have to be converted was not written by mmlbench."""
     try:
-        taken = check([field], {field["name"]: item.value}, "")[field["name"]]  # type: ignore[list-item]
+        taken = check([field], {field.name: item.value}, "")[field.name]
     except ConfigError:
-        item.wrong(expected(dict(field)))
+        item.wrong(expected(field))
     if taken != item.value or type(taken) is not type(item.value):
-        item.wrong(expected(dict(field)))
+        item.wrong(expected(field))
     return item.scalar()
 
 

@@ -13,11 +13,12 @@ from pathlib import PurePosixPath
 
 from .. import files
 from ..errors import ConfigError, UnknownPluginError, brief, nearest
-from ..params import Scalar, check, located, value_text
+from ..params import Scalar, check, fields_of, located, value_text
 from ..plugins import VARIABLE
 from ..prepare.cache import cache_key
 from ..registry.index import Entry, Index
 from ..storage.hashing import digest
+from .declared import dataset_facts, method_terms
 from .recipe import EncoderChoice, Recipe, check_recipe, read_recipe, recipe_path, resolve_recipe
 from .run_config import RECIPE_KEYS, RunConfig
 
@@ -91,17 +92,18 @@ def _options_of(request: Request) -> tuple[str, ...]:
 
 
 def _split_of(dataset: Entry, split: str | None) -> str:
-    known = list(dataset.facts["splits"])
+    facts = dataset_facts(dataset)
+    known = list(facts.splits)
     if split is None:
-        return str(dataset.facts["default_split"])
+        return facts.default_split
     if split not in known:
         raise ConfigError(f"{dataset.name} has no split {brief(split)}", nearest(split, known))
     return split
 
 
 def _check_modalities(method: Entry, dataset: Entry) -> None:
-    count = len(dataset.facts["modalities"])
-    least, most = method.facts["min_modalities"], method.facts["max_modalities"]
+    count, terms = len(dataset_facts(dataset).modalities), method_terms(method)
+    least, most = terms.min_modalities, terms.max_modalities
     if count < least or (most is not None and count > most):
         takes = f"{least} or more" if most is None else str(least) if least == most else f"{least} to {most}"
         raise ConfigError(
@@ -116,12 +118,13 @@ def _check_parts(method: Entry, dataset: Entry, split: str) -> None:
     Raises:
         ConfigError: it has fewer than two samples to train on, or lacks a validation part that the method needs.
     """
-    counts, where = dataset.facts["splits"][split]["counts"], f"{dataset.name}/{split}"
+    splits, where = dataset_facts(dataset).splits, f"{dataset.name}/{split}"
+    counts = splits[split].counts
     if counts.get("train", 0) < 2:
         what = f"{where} has {counts.get('train', 0)} training samples: batch norm and a probe need two at least"
         raise ConfigError(what, "Choose another split")
-    if method.facts["needs_val"] and not counts.get("val"):
-        others = [name for name, facts in dataset.facts["splits"].items() if facts["counts"].get("val")]
+    if method_terms(method).needs_val and not counts.get("val"):
+        others = [name for name, one in splits.items() if one.counts.get("val")]
         fix = f"Choose a split with one: {', '.join(others)}" if others else "Choose another method or dataset"
         raise ConfigError(f"{method.name} needs a validation part, and {where} has none", fix)
 
@@ -145,13 +148,12 @@ class Terms:
         """
         self.index, self.request = index, request
         self.dataset = index.find("dataset", request.dataset)
-        fields = self.dataset.facts["params"]
-        modalities = self.dataset.facts["modalities"]
+        facts = dataset_facts(self.dataset)
         file = read_recipe(request.recipe, request.dataset, index)
-        self.recipe = resolve_recipe(request.recipe, file, request.recipe_params, modalities, index)
-        prepared = located(fields, file.prepare, recipe_path(request.recipe).parent)
+        self.recipe = resolve_recipe(request.recipe, file, request.recipe_params, facts.modalities, index)
+        prepared = located(facts.params, file.prepare, recipe_path(request.recipe).parent)
         self.given = {**prepared, **request.dataset_params}
-        self.params = check(fields, self.given, f"dataset {self.dataset.name}")
+        self.params = check(facts.params, self.given, f"dataset {self.dataset.name}")
         self.cache = cache_name(self.dataset, self.params)
         self._settings: dict[tuple[str, str | None, str], Setting] = {}
 
@@ -244,9 +246,9 @@ def _checked(
 
 
 def _method_params(method: Entry, values: Mapping[str, object]) -> dict[str, Scalar]:
-    fields = method.facts["params"]
+    fields = fields_of(method.facts)
     for name in values:
-        if name in RECIPE_KEYS and name not in {field["name"] for field in fields}:
+        if name in RECIPE_KEYS and name not in {field.name for field in fields}:
             what = f"method {method.name}: {brief(name)} is a field of the recipe, not a parameter of a method"
             raise ConfigError(what, "Set it with --recipe-set, or under recipe_set: in a config")
     return check(fields, values, f"method {method.name}")
@@ -255,7 +257,7 @@ def _method_params(method: Entry, values: Mapping[str, object]) -> dict[str, Sca
 def _required(method: str, index: Index, above: tuple[str, ...]) -> list[tuple[str, tuple[str, ...]]]:
     """Return the methods whose runs a method reuses, each with the chain of methods above it."""
     chain = (*above, method)
-    names = index.find("method", method).facts["requires"]
+    names = method_terms(index.find("method", method)).requires
     for name in names:
         if name in chain:
             raise ConfigError(f"methods reuse each other: {' -> '.join((*chain, name))}", "Fix their `requires`")
@@ -286,7 +288,7 @@ def _check_stored(config: RunConfig, index: Index) -> None:
     asked = [("method", config.method, config.params), ("dataset", config.dataset, config.dataset_params)]
     asked += [("encoder", one.name, one.params) for one in config.recipe.encoder.values()]
     for kind, name, values in asked:
-        for key in [fact["name"] for fact in index.find(kind, name).facts["params"] if fact["type"] == "file"]:
+        for key in [one.name for one in fields_of(index.find(kind, name).facts) if one.type == "file"]:
             if values.get(key) is not None and not files.is_content(values[key]):
                 raise ConfigError(
                     f"the configuration names a file of the {kind} {name} by its path: {key} = {brief(values[key])}",
@@ -311,9 +313,10 @@ def from_config(config: RunConfig, index: Index) -> RunSpec:
 def _from_config(config: RunConfig, index: Index, above: tuple[str, ...] = ()) -> RunSpec:
     _check_stored(config, index)
     dataset, name = index.find("dataset", config.dataset), config.recipe.name
+    facts = dataset_facts(dataset)
     values = {key: value for key, value in config.recipe.plain().items() if key != "name"}
-    recipe = check_recipe(name, values, dataset.facts["modalities"], index, f"recipe {brief(name)}", True)
-    params = check(dataset.facts["params"], config.dataset_params, f"dataset {dataset.name}")
+    recipe = check_recipe(name, values, facts.modalities, index, f"recipe {brief(name)}", True)
+    params = check(facts.params, config.dataset_params, f"dataset {dataset.name}")
     check_seed(config.seed)
     request = Request(config.dataset, config.method, config.seed, config.split, params=config.params)
     read, stored = _checked(request, dataset, recipe, params, index).plain(), config.plain()
@@ -325,7 +328,7 @@ def _from_config(config: RunConfig, index: Index, above: tuple[str, ...] = ()) -
         )
     needed = {}
     for name, chain in _required(request.method, index, above):
-        params = check(index.find("method", name).facts["params"], {}, f"method {name}")
+        params = check(fields_of(index.find("method", name).facts), {}, f"method {name}")
         needed[name] = _from_config(replace(config, method=name, params=params), index, chain)
     code = _code(config, index, {name: run.code for name, run in needed.items()})
     return RunSpec(config, code, cache_name(dataset, config.dataset_params), needed, (), config.setting)

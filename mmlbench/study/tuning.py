@@ -16,8 +16,9 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from ..errors import ConfigError, brief, nearest
-from ..params import Scalar
+from ..params import Field, Scalar, fields_of
 from ..storage.hashing import digest
+from .declared import dataset_facts
 from .plan import Tuning
 from .run_spec import RunSpec, Setting
 from .selection import VAL
@@ -90,28 +91,26 @@ def read_tune(value: object) -> Tune | None:
     return Tune(**value)
 
 
-def draw(method: str, field: Mapping[str, Any], number: int) -> Scalar:
+def draw(method: str, field: Field, number: int) -> Scalar:
     """Return the value that a parameter takes in the draw of a number."""
     import numpy as np  # not when a plan without tuning is read
 
-    rng = np.random.default_rng([zlib.crc32(f"{method}.{field['name']}".encode()), number])
-    span = field["tune"]
-    if field["type"] == "str":
+    rng = np.random.default_rng([zlib.crc32(f"{method}.{field.name}".encode()), number])
+    span = field.tune
+    if field.type == "str":
         return str(span[int(rng.integers(len(span)))])
     low, high = float(span[0]), float(span[1])
     share = float(rng.random())
-    value = low * (high / low) ** share if span[2:] == ["log"] else low + (high - low) * share
-    return round(value) if field["type"] == "int" else float(f"{value:.3g}")
+    value = low * (high / low) ** share if span[2:] == ("log",) else low + (high - low) * share
+    return round(value) if field.type == "int" else float(f"{value:.3g}")
 
 
-def draws_of(
-    method: str, fields: Sequence[Mapping[str, Any]], fixed: Mapping[str, Any], count: int
-) -> list[dict[str, Scalar]]:
+def draws_of(method: str, fields: Sequence[Field], fixed: Mapping[str, Any], count: int) -> list[dict[str, Scalar]]:
     """Return `count` drawn settings of what a method lets be tuned and the config does not fix; [] for nothing."""
-    open_fields = [field for field in fields if field.get("tune") and field["name"] not in fixed]
+    open_fields = [field for field in fields if field.tune and field.name not in fixed]
     if not open_fields:
         return []
-    return [{field["name"]: draw(method, field, k) for field in open_fields} for k in range(count)]
+    return [{field.name: draw(method, field, k) for field in open_fields} for k in range(count)]
 
 
 def tuned(setting: Setting, tune: Tune, rule: str) -> Tuned | None:
@@ -121,12 +120,12 @@ def tuned(setting: Setting, tune: Tune, rule: str) -> Tuned | None:
         ConfigError: the split has no validation part.
     """
     request = setting.request
-    fields = setting.terms.index.find("method", request.method).facts["params"]
+    fields = fields_of(setting.terms.index.find("method", request.method).facts)
     drawn = draws_of(request.method, fields, request.params, tune.draws)
     if not drawn:
         return None
     dataset, split = setting.terms.dataset, setting.config.split
-    VAL.check(dataset.facts["splits"][split]["counts"], f"{dataset.name}/{split}", "tune", NO_VAL)
+    VAL.check(dataset_facts(dataset).splits[split].counts, f"{dataset.name}/{split}", "tune", NO_VAL)
     trials = (
         setting.terms.setting(request.method, request.split, {**request.params, **values}).run(tune.seed)
         for values in drawn

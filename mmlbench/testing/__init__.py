@@ -15,6 +15,7 @@ from typing import Any
 
 from ..registry.index import load_index, use_plugins
 from ..results.run_folder import RunFolder
+from ..study.declared import dataset_facts, method_terms
 from ..study.run_spec import Request, RunSpec, resolve
 
 #: The folder with the tiny datasets: `mmlbench train --plugins ...`, or `plugins:` in a config.
@@ -51,8 +52,11 @@ def takes(method: str, dataset: str = "tiny", plugins: Iterable[str | Path] = ()
     """Whether a method serves as many modalities as a dataset has: `tiny` has two, `tiny3` three."""
     use_plugins([PLUGINS, *plugins])
     index = load_index()
-    facts, count = index.find("method", method).facts, len(index.find("dataset", dataset).facts["modalities"])
-    return facts["min_modalities"] <= count <= (facts["max_modalities"] or count)
+    terms, count = (
+        method_terms(index.find("method", method)),
+        len(dataset_facts(index.find("dataset", dataset)).modalities),
+    )
+    return terms.min_modalities <= count <= (terms.max_modalities or count)
 
 
 def run_tiny(method: str, folder: Path, **options: Any) -> RunFolder:

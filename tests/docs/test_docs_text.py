@@ -13,6 +13,7 @@ from mmlbench.cli.parser import make_parser, settings
 from mmlbench.errors import ConfigError
 from mmlbench.registry.index import Index, load_index
 from mmlbench.study.config import read_study
+from mmlbench.study.declared import dataset_facts
 from mmlbench.study.recipe import RecipeFile, resolve_recipe
 from mmlbench.study.run_spec import Request, resolve
 
@@ -155,7 +156,7 @@ def test_encoders_of_a_recipe_as_printed(index):
     printed = [yaml.safe_load(code)["encoder"] for code in all_snippets(r"encoder: ")]
     chosen = [encoder for encoder in printed if not OWN.search(str(encoder))]
     assert chosen
-    modalities = index.find("dataset", "avdigits").facts["modalities"]
+    modalities = dataset_facts(index.find("dataset", "avdigits")).modalities
     for encoder in chosen:
         assert set(
             resolve_recipe("embedded", RecipeFile({}, {}), {"encoder": encoder}, modalities, index).encoder

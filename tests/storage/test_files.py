@@ -442,7 +442,7 @@ def test_methods_and_datasets_take_files_too(tmp_path: Path) -> None:
 
     (tmp_path / "t.npz").write_bytes(b"x")
     fields = describe(Taught)
-    assert fields[0]["type"] == "file" and fields[0]["doc"] == "weights of the teacher"
+    assert fields[0].type == "file" and fields[0].doc == "weights of the teacher"
     values = check(fields, {"teacher": str(tmp_path / "t.npz")}, "method taught")
     assert values == {"teacher": f"sha256:{file_digest(tmp_path / 't.npz')}", "share": 0.5}
     assert check(fields, values, "again") == values and check(fields, {}, "none") == {"share": 0.5}

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from small_configs import WHOLE, changed, error_of
 
+from mmlbench.dataset import Modality
 from mmlbench.errors import ConfigError, DataError, MmlbenchError
 from mmlbench.registry.index import load_index
 from mmlbench.storage.form import Item
@@ -68,7 +69,7 @@ def test_shipped_configs_are_valid(path):
 
 @pytest.mark.parametrize("path", sorted((ROOT / "config" / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
 def test_shipped_recipes_are_valid(path):
-    modalities = [{"name": "audio", "shape": [1, 8, 8]}]
+    modalities = [Modality("audio", (1, 8, 8), "spectrogram")]
     resolved = resolve_recipe(path.stem, read_recipe(path.stem, "tiny", load_index()), {}, modalities, load_index())
     assert list(resolved.plain()) == ["name", *RecipeFields.__dataclass_fields__, "encoder"]
 

@@ -30,7 +30,7 @@ class Many(MethodParams):
 
 
 FIELDS = describe(Many)
-BY_NAME = {field["name"]: field for field in FIELDS}
+BY_NAME = {field.name: field for field in FIELDS}
 NUMBERS = st.integers() | st.floats() | st.sampled_from([10**400, -(10**400), 2**53, 2**53 + 1, 1e308, -0.0, True])
 SCALARS = st.none() | st.booleans() | NUMBERS | st.text() | st.sampled_from(["sum", "concat", "1e-4", "1.0"])
 DATES = st.dates() | st.just(datetime.datetime(2024, 1, 1))
@@ -43,21 +43,19 @@ VALUES = st.recursive(
 def fits(field: dict, value: object) -> bool:
     """Whether a value is what the field takes: written apart from the code under test."""
     if value is None:
-        return field["optional"]
-    kind = field["type"]
+        return field.optional
+    kind = field.type
     if isinstance(value, bool) or kind == "bool":
         return isinstance(value, bool) and kind == "bool"
     if kind == "str":
-        return isinstance(value, str) and (not field["options"] or value in field["options"])
+        return isinstance(value, str) and (not field.options or value in field.options)
     if not isinstance(value, int | float) or not math.isfinite(value) or abs(value) > 2**53:
         return False
     if kind == "moment":
         return value >= 0 and (isinstance(value, int) or value <= 1)
     if kind == "int" and value != int(value):
         return False
-    return not (
-        (field["low"] is not None and value < field["low"]) or (field["high"] is not None and value > field["high"])
-    )
+    return not ((field.low is not None and value < field.low) or (field.high is not None and value > field.high))
 
 
 @settings(max_examples=400, deadline=None)
@@ -81,8 +79,8 @@ def test_a_value_is_taken_as_meant_or_refused_by_name(name, value):
         return
     assert taken
     assert set(found) == set(BY_NAME), "every field is there, defaults filled in"
-    if value is not None and field["type"] != "moment":
-        assert type(found[name]) is {"int": int, "float": float, "bool": bool, "str": str}[field["type"]]
+    if value is not None and field.type != "moment":
+        assert type(found[name]) is {"int": int, "float": float, "bool": bool, "str": str}[field.type]
     assert found[name] == value
     assert check(FIELDS, found, "again") == found, "taking it twice changes nothing"
     assert json.loads(json.dumps(found)) == found
@@ -114,7 +112,7 @@ def test_equal_values_have_equal_hashes():
 
 
 def test_the_defaults_need_no_values():
-    assert check(FIELDS, {}, "x") == {field["name"]: field["default"] for field in FIELDS}
+    assert check(FIELDS, {}, "x") == {field.name: field.default for field in FIELDS}
     assert Many(**check(FIELDS, {}, "x")) == Many()
 
 
@@ -183,6 +181,6 @@ def test_parameters_are_frozen_and_inherited():
     class More(Many):
         extra: int = 1
 
-    assert [field["name"] for field in describe(More)] == [*BY_NAME, "extra"]
+    assert [field.name for field in describe(More)] == [*BY_NAME, "extra"]
     with pytest.raises(AttributeError):
         More().extra = 2  # type: ignore[misc]

@@ -28,7 +28,7 @@ from mmlbench.study.run_spec import stamp_name
 CODE = "c0de" * 4
 FINGERPRINT = "da7a" * 4
 #: The fields of a resolved recipe.
-RECIPE = {field["name"]: field["default"] for field in FIELDS}
+RECIPE = {field.name: field.default for field in FIELDS}
 
 
 @dataclass

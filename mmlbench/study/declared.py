@@ -1,0 +1,64 @@
+"""What the classes of plug-ins declare, as types: taken from the index, so that no plug-in is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..dataset import Modality, Split
+from ..params import Field, fields_of
+from ..registry.index import Entry
+
+
+@dataclass(frozen=True)
+class DatasetFacts:
+    """What a dataset's class declares: its inputs, its splits and the one where none is named, its parameters."""
+
+    modalities: tuple[Modality, ...]
+    splits: Mapping[str, Split]
+    default_split: str
+    params: tuple[Field, ...]
+
+
+@dataclass(frozen=True)
+class MethodTerms:
+    """What a method's class declares that decides which runs it can make.
+
+    Attributes:
+        min_modalities, max_modalities: how many it takes; None for no most. needs_val: whether it looks at the
+            validation part. requires: methods whose runs it reuses.
+    """
+
+    min_modalities: int
+    max_modalities: int | None
+    needs_val: bool
+    requires: tuple[str, ...]
+    params: tuple[Field, ...]
+
+
+@dataclass(frozen=True)
+class EncoderFacts:
+    """What an encoder's class declares: numbers of dimensions that it takes, whether it needs a file of weights."""
+
+    ranks: tuple[int, ...]
+    pretrained: bool
+    params: tuple[Field, ...]
+
+
+def dataset_facts(entry: Entry) -> DatasetFacts:
+    """Return what the index knows of a dataset."""
+    modalities = tuple(Modality(**{**one, "shape": tuple(one["shape"])}) for one in entry.facts["modalities"])
+    splits = {name: Split(**one) for name, one in entry.facts["splits"].items()}
+    return DatasetFacts(modalities, splits, entry.facts["default_split"], fields_of(entry.facts))
+
+
+def method_terms(entry: Entry) -> MethodTerms:
+    """Return what the index knows of a method."""
+    facts = entry.facts
+    least, most = facts["min_modalities"], facts["max_modalities"]
+    return MethodTerms(least, most, facts["needs_val"], tuple(facts["requires"]), fields_of(facts))
+
+
+def encoder_facts(entry: Entry) -> EncoderFacts:
+    """Return what the index knows of an encoder."""
+    return EncoderFacts(tuple(entry.facts["ranks"]), bool(entry.facts["pretrained"]), fields_of(entry.facts))
