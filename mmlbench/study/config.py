@@ -220,11 +220,12 @@ def _block_cells(value: object, where: str, index: Index, tune: Tune | None, hea
 
 def _check_labels(cells: list[Cell]) -> None:
     """Refuse a label that stands for two things within one comparison."""
-    meaning: dict[tuple[object, ...], str] = {}
+    meaning: dict[tuple[object, ...], tuple[str, bool]] = {}
     seen = set()
     for cell in cells:
         key = (*cell.group, cell.label)
-        if meaning.setdefault(key, cell.setting.hash) != cell.setting.hash:
+        means = cell.setting.hash, cell.tuned is not None
+        if meaning.setdefault(key, means) != means:
             raise ConfigError(
                 f"the label {brief(cell.label)} stands for two settings on {cell.group[0]}", "Give each a `label`"
             )

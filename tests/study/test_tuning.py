@@ -78,6 +78,13 @@ def test_tune_of_a_method_where_the_study_tunes_nothing_is_refused(tune: bool) -
         study(methods=methods, tune=None)
 
 
+def test_a_label_that_is_tuned_for_some_seeds_only_is_refused() -> None:
+    one, other = {"method": "joint", "seeds": [0], "tune": False}, {"method": "joint", "seeds": [1]}
+    for methods in ([one, other], [other, one]):
+        with pytest.raises(ConfigError, match="the label 'joint' stands for two settings"):
+            study(methods=methods)
+
+
 def test_the_plan_of_a_tuned_study(tiny) -> None:
     found = study()
     trials = {str(run.path) for run in found.runs if run.config.seed == 77}
