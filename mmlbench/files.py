@@ -15,6 +15,7 @@ import io
 import os
 import re
 import stat
+import threading
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -129,11 +130,24 @@ def _stamp(path: Path) -> Stamp:
     return [facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino]
 
 
+#: The threads in which a file is being hashed.
+_hashing: set[int] = set()
+
+
+def is_hashing() -> bool:
+    """Whether this thread reads a file only to know its content: nobody gets its bytes."""
+    return threading.get_ident() in _hashing
+
+
 def _hash(path: Path) -> tuple[Stamp, str]:
     for _ in range(3):
         before = _stamp(path)
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        _hashing.add(threading.get_ident())
+        try:
+            with path.open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        finally:
+            _hashing.discard(threading.get_ident())
         if _stamp(path) == before:
             return before, f"sha256:{found}"
     raise OSError("it is being written")

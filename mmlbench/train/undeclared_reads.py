@@ -27,7 +27,7 @@ def _on_event(event: str, arguments: tuple[Any, ...]) -> None:
         return
     opened = _watching.get(threading.get_ident())
     path, mode, flags = arguments
-    if opened is None or not isinstance(path, str | bytes | os.PathLike):
+    if opened is None or files.is_hashing() or not isinstance(path, str | bytes | os.PathLike):
         return
     writes = any(letter in mode for letter in "wax+") if isinstance(mode, str) else bool(flags & os.O_ACCMODE)
     if not writes:
