@@ -21,6 +21,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ from typing import Any, dataclass_transform
 
 from .errors import ConfigError, brief, nearest
 from .files import File, content_of, is_content
+from .storage.form import CONTROL, LONGEST_TEXT
 
 #: What a parameter's value may be, as JSON has it.
 Scalar = bool | int | float | str | None
@@ -225,6 +227,8 @@ def expected(field: Field) -> str:
         return "the path of a file, or its content as sha256:<64 hex digits>"
     if field.type == "moment":
         return "a fraction of the epochs (float from 0 to 1) or an absolute epoch (int from 0)"
+    if field.type == "str":
+        return f"a str of at most {LONGEST_TEXT} letters on one line{' or null' if field.optional else ''}"
     article = "an" if field.type == "int" else "a"
     text = f"{article} {field.type}"
     if field.low is not None and field.high is not None:
@@ -253,6 +257,8 @@ def _coerce(field: Field, value: Any) -> Any:
         return value if is_content(value) else content_of(value)
     if kind == "str":
         if not isinstance(value, str) or (field.options and value not in field.options):
+            raise ValueError
+        if len(value) > LONGEST_TEXT or re.search(CONTROL, value):  # what no run.json may hold
             raise ValueError
         return value
     return _number(field, value)

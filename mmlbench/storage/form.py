@@ -24,6 +24,8 @@ RUN = rf"runs/{WORD}/{SPLIT}/{WORD}/s\d{{1,10}}-[0-9a-f]{{10}}"
 HEX10, HEX16, SHA256 = r"[0-9a-f]{10}", r"[0-9a-f]{16}", r"[0-9a-f]{64}"
 #: Characters that steer a terminal, and halves of characters, which can't be written as UTF-8.
 CONTROL = r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]"
+#: Most letters of a text, where nothing else is said.
+LONGEST_TEXT = 1000
 #: Greatest number that a float holds exactly; greatest number of samples, parameters and the like.
 EXACT = 2**53
 #: Most entries of one list or mapping.
@@ -104,7 +106,7 @@ class Item:
         return found
 
     # ---- single values -------------------------------------------------------------------------------------------
-    def text(self, wanted: str = "a text", pattern: str = "", empty: bool = False, most: int = 1000) -> str:
+    def text(self, wanted: str = "a text", pattern: str = "", empty: bool = False, most: int = LONGEST_TEXT) -> str:
         """Return a text without control characters, of a pattern where one is given."""
         value = self.value
         if not isinstance(value, str) or len(value) > most or (not value and not empty):

@@ -96,13 +96,13 @@ def _check_sources(method: Method, trains: bool, counts: Mapping[str, int], inde
             raise ConfigError(what, f"Add them to `keeps` of {name}, or give {method.name} a stage that trains")
 
 
-def answer(config: RunConfig, index: Index) -> list[str]:
+def answer(config: object, index: Index) -> list[str]:
     """Return [] where nothing speaks against a run, else what and fix.
 
     A fault in a method's own code is none: the same code may work where it trains, and the run says so there.
     """
     try:
-        try_out(config, index)
+        try_out(parse_config(Item(config, "a setting of the study")), index)
     except MmlbenchError as error:
         return [error.what, error.fix]
     except Exception:
@@ -119,7 +119,6 @@ def main() -> None:
     for path in asked["files"]:
         files.remember(path)
     index = load_index()
-    configs = [parse_config(Item(config, "a setting of the study")) for config in asked["configs"]]
-    answers = [answer(config, index) for config in configs]
+    answers = [answer(config, index) for config in asked["configs"]]
     with os.fdopen(out, "w") as stream:
         stream.write(json.dumps(answers) + "\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -16,8 +17,8 @@ from ..files import places_of
 from ..method import Method, Stage
 from ..prepare.cache import Cache
 from ..registry.index import Index
-from ..results.record import CLASSIFICATION, weights_of
-from ..storage.atomic import storage_error, write_arrays, write_json, write_text
+from ..results.record import CLASSIFICATION, parse_record, weights_of
+from ..storage.atomic import json_text, storage_error, write_arrays, write_json, write_text
 from ..storage.hashing import digest, file_digest
 from ..storage.lease import Lease
 from ..study.run_config import RUN_SCHEMA
@@ -300,6 +301,8 @@ class Runner:
             hashes = {name: file_digest(self.folder / name) for name in names}
             record = self._facts(method, outcome, final, mechanism_counts) | {"files": hashes}
             own = digest(record)[:16]
+            whole = json.loads(json_text(record | {"record_hash": own}))
+            parse_record(whole, self.folder / "run.json")  # what no reader takes is not written
             seconds = self.clock.seconds | {"total": sum(self.clock.seconds.values())}
             joules, named = self.energy.joules(self.resumed), places_of(self.spec.config.plain())
             facts = provenance(self.device, started, seconds, self.resumed, joules, named)

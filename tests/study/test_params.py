@@ -184,3 +184,15 @@ def test_parameters_are_frozen_and_inherited():
     assert [field.name for field in describe(More)] == [*BY_NAME, "extra"]
     with pytest.raises(AttributeError):
         More().extra = 2  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("text", ["a\nb", "\x1b[31m", "a" * 1001, "\ud800"])
+def test_a_text_that_no_record_may_hold_is_refused_before_training(text: str) -> None:
+    class Named(MethodParams):
+        """A parameter that takes any text."""
+
+        text: str = "a"
+
+    with pytest.raises(ConfigError, match="at most 1000 letters on one line"):
+        check(describe(Named), {"text": text}, "method named")
+    assert check(describe(Named), {"text": "a" * 1000}, "method named") == {"text": "a" * 1000}
