@@ -89,11 +89,18 @@ def cells_behind(row: Row, cells: Sequence[PlannedCell]) -> list[PlannedCell]:
     return [cell for cell in cells if cell.run in row.runs]
 
 
+def _listed(folder: Path) -> set[str]:
+    """Return the files that a run.json lists; none where it is damaged, which is a difference by itself."""
+    with contextlib.suppress(DataError):
+        return set(read_record(folder).files)
+    return set()
+
+
 def differing(before: Path, after: Path) -> list[str]:
     """Return the determined files that are not the same, byte by byte, in two run folders."""
     if not (before / "run.json").exists():
         return [GONE]
-    names = {name for folder in (before, after) for name in read_record(folder).files}
+    names = _listed(before) | _listed(after)
     pairs = {name: (before / name, after / name) for name in sorted(names | {"run.json"})}
     return [
         name

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from .. import files
 from ..errors import MmlbenchError
+from ..prepare.cache import fingerprint_of
 from ..registry.index import Index
 from ..results.record import read_record
-from ..storage.atomic import read_json
 from ..study.run_spec import from_config
 from ..train.complete import completeness
 
@@ -36,7 +36,7 @@ def why_stale(folder: Path, cache: Path, index: Index) -> StaleRun | None:
         if not manifest.exists():
             reason = f"its prepared data {spec.cache} is not there: the dataset's code changed, or the cache is gone"
             return StaleRun(folder, reason)
-        fingerprint = read_json(manifest)["fingerprint"]
+        fingerprint = fingerprint_of(manifest)
         why = completeness(folder, spec, fingerprint)
         if not why.up_to_date:
             return StaleRun(folder, str(why))

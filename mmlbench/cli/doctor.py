@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import MmlbenchError
+from ..prepare.cache import fingerprint_of
 from ..registry.index import load_index
 from ..storage import paths
-from ..storage.atomic import read_json
 from ..storage.words import plural
 from ..study.config import Study, read_study
 from ..system import pythonpath
@@ -206,11 +206,10 @@ def _state(study: Study, results: Path, cache: Path) -> dict[Freshness, list[str
     for run in study.runs:
         manifest = cache / run.cache / "manifest.json"
         try:
-            fingerprint = read_json(manifest)["fingerprint"] if manifest.exists() else ""
+            fingerprint = fingerprint_of(manifest) if manifest.exists() else ""
             why = completeness(results / run.path, run, fingerprint)
-        except (MmlbenchError, KeyError, TypeError) as error:
-            what = error.what if isinstance(error, MmlbenchError) else f"{manifest} is no manifest"
-            why = Freshness(State.UNREADABLE, what)
+        except MmlbenchError as error:
+            why = Freshness(State.UNREADABLE, error.what)
         if why.state is State.OTHER_DATA and not manifest.exists():
             why = Freshness(State.DATA_GONE)
         found.setdefault(why, []).append(str(run.path))

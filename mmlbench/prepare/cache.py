@@ -262,6 +262,20 @@ class Part:
         return len(self.label)
 
 
+def fingerprint_of(manifest: Path) -> str:
+    """Return the fingerprint of the data that a cache's manifest.json is about.
+
+    Raises:
+        DataError: it can't be read, or is no manifest.
+    """
+    found = read_json(manifest)
+    fingerprint = found.get("fingerprint") if isinstance(found, dict) else None
+    if not isinstance(fingerprint, str):
+        fix = f"Remove {manifest.parent} and prepare it again"
+        raise DataError(f"{manifest} is no manifest of prepared data", fix)
+    return fingerprint
+
+
 @dataclass
 class Cache:
     """An opened and checked cache folder."""

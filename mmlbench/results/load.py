@@ -11,6 +11,7 @@ import numpy as np
 
 from ..errors import DataError, brief, runs_error
 from ..files import Change, changed
+from ..prepare.cache import fingerprint_of
 from ..storage.atomic import read_json, write_json
 from ..storage.hashing import digest, file_digest
 from ..storage.texts import why_not
@@ -134,7 +135,7 @@ def _trouble(cell: PlannedCell, folder: Path, run: RunFolder, results: Path, cac
     if not manifest.exists():
         if not (folder / cell.stamp).exists():
             return Trouble(f"perhaps stale: {manifest.parent} is gone, and no stamp says that it was made from it")
-    elif read_json(manifest).get("fingerprint") != run.record.data_fingerprint:
+    elif fingerprint_of(manifest) != run.record.data_fingerprint:
         return Trouble("stale, made from other data than the prepared cache")
     for method, used in run.record.requires.items():
         source = results / used.run / "run.json"

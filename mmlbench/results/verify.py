@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError
-from ..storage.atomic import read_json
+from ..prepare.cache import fingerprint_of
 from ..storage.hashing import file_digest
 from .curve import check_curve, curve_file
 from .logits_key import LogitsKey, LogitsKind, parse_logits
@@ -179,9 +179,8 @@ def label_faults(run: RunFolder, cache: Path) -> list[str]:
     """Return how a run's test samples differ from the prepared cache of the same data; [] where none is at hand."""
     config = run.record.config
     for manifest in sorted(cache.glob(f"{config.dataset}-*/manifest.json")):
-        facts = read_json(manifest)
         table = manifest.parent / f"split-{config.split}.csv"
-        if facts.get("fingerprint") != run.record.data_fingerprint or not table.exists():
+        if fingerprint_of(manifest) != run.record.data_fingerprint or not table.exists():
             continue
         with table.open(newline="", encoding="utf-8") as file:
             rows = [row for row in csv.DictReader(file) if row["part"] == "test"]

@@ -116,6 +116,8 @@ def _reuse(results: Path, spec: RunSpec, used: Mapping[str, Reused]) -> Freshnes
     """Return whether a run that this one reused has been made anew with another outcome."""
     for name, run in spec.requires.items():
         source = results / run.path / "run.json"
+        if name not in used:
+            return Freshness(State.CORRUPT)
         if source.exists() and file_digest(source) != used[name].run_hash:
             return Freshness(State.REUSED_RUN_CHANGED, name)
     return Freshness(State.UP_TO_DATE)

@@ -93,6 +93,25 @@ def test_stale_is_silent_where_all_is_fresh_and_names_what_is_not(copied, tiny, 
     assert run(capsys, "stale", "--results", copied / "none")[0] == 2
 
 
+@pytest.mark.parametrize("text", ["{}", "[]", "5"])
+def test_stale_names_a_cache_whose_manifest_is_none(studied, tiny, tmp_path, capsys, text):
+    cache = tmp_path / "cache"
+    shutil.copytree(tiny.cache, cache)
+    for manifest in cache.glob("*/manifest.json"):
+        manifest.write_text(text)
+    code, out, err = run(capsys, "stale", "--results", studied, "--cache", cache, "--plugins", PLUGINS)
+    assert code == 1 and "6 of 6 runs are stale" in err and "is no manifest of prepared data" in out
+
+
+@pytest.mark.parametrize("damage", [{"task": 5}, {"schema": 1}, {"requires": {"x": {"run": "a", "run_hash": "b"}}}])
+def test_reproduce_judges_a_row_whose_stored_run_is_damaged(copied, tiny, capsys, damage):
+    wanted, folder = row_id(copied, **ACCURACY), sorted(copied.glob("runs/*/*/joint/*"))[0]
+    store.write_json(folder / "run.json", store.read_json(folder / "run.json") | damage)
+    code, out = again(capsys, copied, tiny.cache, wanted)
+    assert code == 0 and "differs in run.json" in out and "the stored run is damaged" in out
+    assert "within interval: the same value" in out
+
+
 def again(capsys, results: Path, cache: Path, wanted: str, *more: object) -> tuple[int, str]:
     words = ["reproduce", wanted, "--results", results, "--cache", cache, "--device", "cpu", *more]
     code, out, err = run(capsys, *words)

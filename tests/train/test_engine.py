@@ -17,9 +17,11 @@ from mmlbench.errors import ConfigError
 from mmlbench.method import Method, Stage
 from mmlbench.prepare.cache import Cache
 from mmlbench.registry.index import load_index
+from mmlbench.storage.atomic import read_json, write_json
 from mmlbench.testing import tiny_spec
 from mmlbench.train import runner
 from mmlbench.train.build import build_method, on_device
+from mmlbench.train.complete import State, completeness
 from mmlbench.train.data import PartData
 from mmlbench.train.evaluate import Evaluator, features
 from mmlbench.train.flops import FlopCounter
@@ -50,6 +52,16 @@ def test_a_complete_run_answers_without_torch(tiny, tmp_path):
     code = "import sys; from mmlbench.cli import main; code = main(sys.argv[1:])\n"
     code += "sys.exit(code or 'torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code, "train", *tiny.words("joint", tmp_path)], check=True)
+
+
+def test_a_record_that_does_not_say_what_it_reused_is_corrupt(tiny, tmp_path):
+    spec = tiny.spec("ensemble")
+    tiny.run("ensemble", tmp_path)
+    file = tmp_path / spec.path / "run.json"
+    record = read_json(file)
+    assert completeness(file.parent, spec, record["data_fingerprint"]).state is State.UP_TO_DATE
+    write_json(file, record | {"requires": {}})
+    assert completeness(file.parent, spec, record["data_fingerprint"]).state is State.CORRUPT
 
 
 def test_a_complete_run_keeps_the_time_of_its_stamp(tiny, tmp_path):
