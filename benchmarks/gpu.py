@@ -106,7 +106,7 @@ class Work:
         """The device that trains."""
         return self.train.device
 
-    def config(self, method: str, batch: int, epochs: int) -> dict[str, Any]:
+    def config(self, method: str, batch: int, epochs: int) -> RunConfig:
         """Return a run's configuration."""
         precision = "bfloat16" if self.device.type == "cuda" else "float32"
         fields = {"epochs": epochs, "batch_size": batch, "image_noise": 0.0, "precision": precision}

@@ -30,6 +30,7 @@ from torch.nn.functional import cross_entropy
 from mmlbench.api.making import ensure_cache
 from mmlbench.prepare.cache import Cache
 from mmlbench.registry.index import Index, load_index
+from mmlbench.study.run_config import RunConfig
 from mmlbench.study.run_spec import Request, resolve
 from mmlbench.system.device import choose_device
 from mmlbench.train.build import build_method
@@ -47,7 +48,7 @@ Weights = dict[str, Tensor]
 class Work:
     """What both loops do: a run's configuration, and the train part on the device."""
 
-    config: dict[str, Any]
+    config: RunConfig
     cache: Cache
     index: Index
     train: PartData

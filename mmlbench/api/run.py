@@ -248,8 +248,8 @@ def train_stored(
     if not path.is_file():
         raise ConfigError(f"{path} is no file", "Give the run.json of a run")
     facts = read_json(path)
-    stored = facts.get("config", facts) if isinstance(facts, dict) else facts
-    config = parse_config(Item(stored, path, fix="Take the run.json of a run"))
+    top = Item(facts, path, fix="Take the run.json of a run")
+    config = parse_config(top.at("config", facts["config"]) if isinstance(facts, dict) and "config" in facts else top)
     return _made(place, from_config(config, index), index, expect)
 
 

@@ -91,6 +91,8 @@ def _run(argv: list[str] | None) -> int:
         write_error(f"mmlbench: {error}")
         return error.exit_code
     except (Exception, SystemExit) as error:  # a command returns its code: what exits is a plug-in
+        if isinstance(error.__cause__, KeyboardInterrupt):  # Ctrl-C while a class was made, which Python 3.11 wraps
+            raise error.__cause__ from None
         if arguments.debug and not isinstance(error, SystemExit):
             raise
         if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:

@@ -77,6 +77,21 @@ class Request:
     recipe_params: Mapping[str, object] = field(default_factory=dict)
     dataset_params: Mapping[str, object] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Refuse what is of another type.
+
+        Raises:
+            ConfigError: naming the argument.
+        """
+        for name in ("dataset", "method", "recipe"):
+            if not isinstance(getattr(self, name), str):
+                raise ConfigError(f"{name} is {brief(getattr(self, name))}, not a name", f"Give the name of a {name}")
+        if not isinstance(self.split, str | None):
+            raise ConfigError(f"split is {brief(self.split)}, not a name", "Give the name of a split, or None")
+        for name in ("params", "recipe_params", "dataset_params"):
+            if not isinstance(getattr(self, name), Mapping):
+                raise ConfigError(f"{name} is {brief(getattr(self, name))}, not a mapping", "Give name -> value")
+
 
 def flags(flag: str, values: Mapping[str, object]) -> list[str]:
     """Return '<flag> name=value' for each value, as words of a command."""
