@@ -191,6 +191,7 @@ def test_new_writes_plugins_that_work_and_tests_that_pass(tmp_path):
     check_skeletons(tmp_path, written, environment, 10)
 
 
+@pytest.mark.slow
 def test_new_without_a_checkout_writes_a_plugin_folder(tmp_path, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         patch.setattr(paths, "checkout", lambda: None)

@@ -401,6 +401,7 @@ def test_diff_names_cells_and_what_made_them(study: Path, tmp_path: Path, capsys
     assert str(tmp_path / "none") in refused(capsys, "diff", study, tmp_path / "none")
 
 
+@pytest.mark.slow
 def test_diff_of_studies_without_a_common_row_names_what_differs(study: Path, tmp_path: Path, capsys) -> None:
     other = tmp_path / "other"
     fake_runs.write_study(other, [small(dataset="gabor_tones", split="iid", groups=(), seeds=(0, 1))])
@@ -416,6 +417,7 @@ def test_diff_of_studies_without_a_common_row_names_what_differs(study: Path, tm
     assert all(word in out for word in ("avdigits", "gabor_tones", "speaker", "iid"))
 
 
+@pytest.mark.slow
 def test_diff_after_an_import_names_the_command_that_makes_the_tables(study: Path, tmp_path: Path, capsys) -> None:
     archive.pack(study, tmp_path / "s.tar.gz")
     other = tmp_path / "other"

@@ -144,6 +144,7 @@ def test_a_run_that_another_host_has_completed(moment, train, trained, hosts, tm
     run_is_whole(tmp_path, trained[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["between checkpoints", "probe"])
 def test_a_run_on_which_another_host_still_works(moment, train, trained, hosts, tmp_path):
     one = hosts[0].start(train(tmp_path), tmp_path / "a.log", host="a", **MOMENTS[moment])
@@ -167,6 +168,7 @@ def test_a_cache_that_another_host_has_completed(moment, cremad, prepared, hosts
     cache_is_whole(tmp_path, prepared[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["storing a row", "the manifest"])
 def test_a_cache_on_which_another_host_still_works(moment, cremad, prepared, hosts, tmp_path):
     """What was decoded before is taken up; the one who wakes has the arrays open, and writes in vain."""
@@ -181,6 +183,7 @@ def test_a_cache_on_which_another_host_still_works(moment, cremad, prepared, hos
     cache_is_whole(tmp_path, prepared[0])
 
 
+@pytest.mark.slow
 def test_a_run_that_another_host_has_measured_under_noise(tiny, hosts, tmp_path):
     run = tiny.run("joint", tmp_path / "results")
     words = ["robustness", "--noise", "0.5,1", "--results", str(tmp_path / "results"), "--cache", str(tiny.cache)]

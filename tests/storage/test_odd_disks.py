@@ -191,6 +191,7 @@ def test_locks_of_a_killed_snakemake_are_removed_and_those_of_a_living_one_are_n
     assert not (folder / "mmlbench.lease" / "lease.json").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [0, errno.ENOLCK], ids=["locks", "no locks"])
 def test_a_start_beside_a_dry_run_keeps_its_locks_after_the_dry_run_has_ended(number, tmp_path):
     env = environment(tmp_path, flock=number) if number else dict(os.environ)
