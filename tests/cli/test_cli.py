@@ -172,7 +172,7 @@ def test_new_writes_plugins_that_work_and_tests_that_pass(tmp_path):
     for name in ("mmlbench", "methods", "config"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "datasets").mkdir()
-    (tmp_path / "tests").mkdir()
+    shutil.copytree(ROOT / "tests" / "support", tmp_path / "tests" / "support")
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     shutil.copy(ROOT / "tests" / "conftest.py", tmp_path / "tests")
     environment = os.environ | {"PYTHONPATH": str(tmp_path), "MMLBENCH_INDEX": str(tmp_path / "index")}
