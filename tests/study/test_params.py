@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import math
+import unicodedata
 
 import pytest
 from hypothesis import example, given, settings
@@ -31,6 +32,8 @@ class Many(MethodParams):
 
 FIELDS = describe(Many)
 BY_NAME = {field.name: field for field in FIELDS}
+#: Categories of characters that no record holds: those that steer a terminal, and halves of characters.
+STEERS = ("Cc", "Cs")
 NUMBERS = st.integers() | st.floats() | st.sampled_from([10**400, -(10**400), 2**53, 2**53 + 1, 1e308, -0.0, True])
 SCALARS = st.none() | st.booleans() | NUMBERS | st.text() | st.sampled_from(["sum", "concat", "1e-4", "1.0"])
 DATES = st.dates() | st.just(datetime.datetime(2024, 1, 1))
@@ -48,7 +51,12 @@ def fits(field: dict, value: object) -> bool:
     if isinstance(value, bool) or kind == "bool":
         return isinstance(value, bool) and kind == "bool"
     if kind == "str":
-        return isinstance(value, str) and (not field.options or value in field.options)
+        held = (
+            isinstance(value, str)
+            and len(value) <= 1000
+            and not any(unicodedata.category(c) in STEERS for c in value)
+        )
+        return held and (not field.options or value in field.options)
     if not isinstance(value, int | float) or not math.isfinite(value) or abs(value) > 2**53:
         return False
     if kind == "moment":
@@ -66,6 +74,8 @@ def fits(field: dict, value: object) -> bool:
 @example(name="count", value=2.0)
 @example(name="limit", value=1e300)
 @example(name="maybe", value=None)
+@example(name="word", value="\x1f")
+@example(name="word", value="a" * 1001)
 def test_a_value_is_taken_as_meant_or_refused_by_name(name, value):
     field = BY_NAME[name]
     try:
