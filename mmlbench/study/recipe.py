@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,6 @@ class RecipeFields(Params):
 
 #: What `describe` says of the fields.
 FIELDS = tuple(describe(RecipeFields))
-NAMES = tuple(field.name for field in FIELDS)
 #: Keys of a recipe file beside its fields: settings for single datasets, and how these are prepared.
 FOR, PREPARE, ENCODER = "for", "prepare", "encoder"
 
@@ -73,10 +73,17 @@ class Recipe(RecipeFields):
     name: str = "unnamed"
     encoder: Mapping[str, EncoderChoice] = field(default_factory=dict)
 
-    def plain(self) -> dict[str, object]:
-        """Return it as plain data, as a run's configuration is hashed and stored."""
-        fields = {name: getattr(self, name) for name in NAMES}
+    @cached_property
+    def _plain(self) -> dict[str, object]:
+        fields = {one.name: getattr(self, one.name) for one in FIELDS}
         return {"name": self.name, **fields, "encoder": {m: chosen.plain() for m, chosen in self.encoder.items()}}
+
+    def plain(self) -> dict[str, object]:
+        """Return it as plain data, as a run's configuration is hashed and stored; it is not to be changed.
+
+        It is one mapping for all runs that share the recipe: a plan of thousands of runs is written by identity.
+        """
+        return self._plain
 
 
 def recipe_path(name: str) -> Path:
