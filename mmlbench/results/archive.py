@@ -190,9 +190,7 @@ def _check_hashes(archive: Path, folder: Path) -> None:
 
 def _head(archive: Path, value: object) -> dict[str, str]:
     """Return file -> sha256 of what archive.json lists."""
-    schema = value.get("schema") if isinstance(value, dict) else None
-    if type(schema) is not int or schema != SCHEMA:
-        raise DataError(f"{archive} has the unknown schema {brief(schema)}; this version reads {SCHEMA}", FIX)
+    Item(value, archive, fix=FIX).check_schema(SCHEMA)
     found = Item(value, f"{archive}: archive.json", fix=FIX).fields(("schema", "version", "files"))
     return {name: one.text("a sha256", SHA256) for name, one in found["files"].named(r"[^\0]+", "a name").items()}
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..dataset import PARTS
-from ..errors import brief
 from ..files import is_content
 from ..storage.atomic import read_json
 from ..storage.form import EXACT, HEX16, RUN, SHA256, WORD, Item
@@ -198,9 +197,7 @@ def parse_record(value: object, file: Path) -> RunRecord:
             the path of keys, the value and what is wanted. The hashes of files are not compared with anything here.
     """
     top = Item(value, file, fix=f"Remove {file.parent} and make the run again")
-    schema = value.get("schema") if isinstance(value, dict) else None
-    if type(schema) is not int or schema != RUN_SCHEMA:
-        top.fail(f"has the unknown schema {brief(schema)}; this version reads {RUN_SCHEMA}")
+    top.check_schema(RUN_SCHEMA)
     found = top.fields(KEYS)
     config = parse_config(found["config"])
     if found["config_hash"].text("a hash", HEX16) != config.hash:

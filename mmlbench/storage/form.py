@@ -65,6 +65,16 @@ class Item:
         name = f"[{key}]" if isinstance(key, int) else key if re.fullmatch(r"[\w/.@+-]{1,80}", key) else brief(key)
         return Item(value, self.file, f"{self.keys}{'.' if self.keys and name[0] != '[' else ''}{name}", self.fix)
 
+    def check_schema(self, version: int) -> None:
+        """Refuse a mapping whose `schema` is another version.
+
+        Raises:
+            DataError: with the version that was found and the one that is read.
+        """
+        schema = self.value.get("schema") if isinstance(self.value, dict) else None
+        if type(schema) is not int or schema != version:
+            self.fail(f"has the unknown schema {brief(schema)}; this version reads {version}")
+
     # ---- containers ----------------------------------------------------------------------------------------------
     def fields(self, required: Collection[str], optional: Collection[str] = ()) -> dict[str, Item]:
         """Return the values of a mapping with known keys.
@@ -134,7 +144,12 @@ class Item:
     def number(self, low: float = -1e300, high: float = 1e300) -> float:
         """Return a finite number of a range."""
         value = self.value
-        if isinstance(value, bool) or not isinstance(value, int | float) or not (low <= value <= high < math.inf):
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not low <= value <= high
+            or not math.isfinite(value)
+        ):
             self.wrong("a number" + (f" from {low:g} to {high:g}" if low > -1e300 or high < 1e300 else ""))
         return float(value)
 

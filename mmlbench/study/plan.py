@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from ..errors import DataError, brief
+from ..errors import DataError
 from ..params import Scalar
 from ..storage.atomic import read_json, write_json
 from ..storage.form import EXACT, HEX10, HEX16, RUN, SPLIT, WORD, Item
@@ -276,9 +276,7 @@ def parse_plan(value: object, file: Path | str, fix: str = FIX) -> Plan:
             and what is wanted.
     """
     item = Item(value, file, fix=fix)
-    schema = value.get("schema") if isinstance(value, dict) else None
-    if type(schema) is not int or schema != PLAN_SCHEMA:
-        item.fail(f"has the unknown schema {brief(schema)}; this version reads {PLAN_SCHEMA}")
+    item.check_schema(PLAN_SCHEMA)
     top = item.fields(
         ("schema", "name", "headline", "baseline", "plugins", "methods", "datasets", "cells"),
         ("title", "robustness", "round", "groups"),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from ..errors import ConfigError, brief
+from ..errors import ConfigError
 from ..params import Field, Scalar, check, expected
 from ..storage.form import SPLIT, WORD, Item
 from ..storage.hashing import digest
@@ -114,9 +114,7 @@ def parse_config(item: Item) -> RunConfig:
     Raises:
         DataError: a key is missing or unknown, or a value of another form; with the path of its keys.
     """
-    schema = item.value.get("schema") if isinstance(item.value, dict) else None
-    if type(schema) is not int or schema != RUN_SCHEMA:
-        item.fail(f"has the unknown schema {brief(schema)}; this version reads {RUN_SCHEMA}")
+    item.check_schema(RUN_SCHEMA)
     found = item.fields(CONFIG_KEYS)
     return RunConfig(
         found["dataset"].text("the name of a dataset", WORD),
