@@ -23,7 +23,7 @@ import json
 import os
 import re
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, dataclass_transform
 
@@ -66,6 +66,11 @@ def fields_of(facts: Mapping[str, Any]) -> tuple[Field, ...]:
         Field(**{**field, "options": tuple(field["options"]), "tune": tuple(field["tune"])})
         for field in facts["params"]
     )
+
+
+def file_names(fields: Iterable[Field]) -> list[str]:
+    """Return the names of the parameters that are files, as they are declared."""
+    return [field.name for field in fields if field.type == "file"]
 
 
 def read_value(text: str) -> Any:
@@ -310,13 +315,13 @@ def check(fields: Sequence[Field], values: Mapping[str, Any], where: str) -> dic
         except ValueError:
             what = f"{where}: {name} = {brief(value)} is not valid"
             raise ConfigError(what, f"It takes {expected(field)}{_hint(field, value)}") from None
-    files = {name for name, field in by_name.items() if field.type == "file"}
+    files = file_names(fields)
     return {name: value for name, value in resolved.items() if name not in files or value is not None}
 
 
 def located(fields: Sequence[Field], values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Return values whose paths of files start at a folder, not at the working folder."""
-    files = {field.name for field in fields if field.type == "file"}
+    files = file_names(fields)
 
     def at(name: str, value: Any) -> Any:
         path = name in files and isinstance(value, str) and value.strip() and not is_content(value)

@@ -10,6 +10,7 @@ from typing import Any
 from ..dataset import Dataset
 from ..registry.index import Index
 from ..storage.hashing import digest
+from ..study.declared import method_facts
 from ..study.recipe import Recipe
 from ..study.run_spec import RunSpec
 
@@ -117,7 +118,7 @@ def seconds_of(run: RunSpec, dataset: Dataset, each: Mapping[str, float], index:
     """
     counts = dataset.splits[run.config.split].counts
     forward = FORWARD * sum(each.values())
-    if not index.find("method", run.config.method).facts["trains_encoders"]:
+    if not method_facts(index.find("method", run.config.method)).trains_encoders:
         return forward * sum(counts.values())
     method, total = built(run, dataset, index), 0.0
     for stage in method.stages():

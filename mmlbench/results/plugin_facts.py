@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from ..files import is_content, short
 from ..params import Scalar
-from ..study.plan import MethodFacts, Plan
+from ..study.plan import Plan, PlannedMethod
 
 #: Trained apart: what a gap is measured from. Joint training with a shuffled partner: what a gap is compared with.
 ALONE, CONTROL, ENSEMBLE, JOINT = "unimodal", "joint_shuffled_partner", "ensemble", "joint"
@@ -21,7 +21,7 @@ LOGIT_MEAN = "logit_mean"
 class Facts:
     """Answers from what a plan says of its methods and datasets."""
 
-    def __init__(self, methods: Mapping[str, MethodFacts], groups: Mapping[str, Mapping[str, str]]) -> None:
+    def __init__(self, methods: Mapping[str, PlannedMethod], groups: Mapping[str, Mapping[str, str]]) -> None:
         self.methods, self.groups = methods, groups
 
     @classmethod

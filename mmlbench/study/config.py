@@ -12,9 +12,8 @@ from ..errors import ConfigError, DataError, brief, nearest
 from ..params import Scalar
 from ..registry.index import Index, load_index, use_plugins
 from ..storage.texts import check_text
-from .declared import dataset_facts
 from .facts import facts_of, group_names
-from .plan import MethodFacts, Plan, PlannedCell
+from .plan import Plan, PlannedCell, PlannedMethod
 from .plan_check import check_runs
 from .recipe import Recipe
 from .run_spec import Request, RunSpec, Setting, Terms, check_seed
@@ -76,7 +75,7 @@ class Study:
     plugins: tuple[str, ...]
     tune: Tune | None = None
     robustness: tuple[float, ...] = ()
-    methods: Mapping[str, MethodFacts] = field(default_factory=dict)
+    methods: Mapping[str, PlannedMethod] = field(default_factory=dict)
     datasets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     groups: str = ""
 
@@ -206,7 +205,7 @@ def _block_cells(value: object, where: str, index: Index, tune: Tune | None, hea
     request = Request(dataset, "", 0, None, recipe, {}, settings["recipe_set"], settings["dataset_set"])
     terms = Terms(request, index)
     cells = []
-    folds = folds_of(dataset_facts(terms.dataset).splits, block.get("split"), dataset)
+    folds = folds_of(terms.facts.splits, block.get("split"), dataset)
     for split, one in product(folds, _method_blocks(block, where, tune)):
         setting = terms.setting(one.method, split, one.params)
         tuning = tuned(setting, tune, headline) if tune and one.tune else None
@@ -237,7 +236,7 @@ def _check_labels(cells: list[Cell]) -> None:
         seen.add(once)
 
 
-def _check_groups(cells: list[Cell], rule: Rule, index: Index) -> None:
+def _check_groups(cells: list[Cell], rule: Rule) -> None:
     """Refuse a comparison across recipes, and a headline that a split can't serve."""
     terms: dict[tuple[str, ...], tuple[Recipe, Mapping[str, Scalar]]] = {}
     for cell in {cell.setting.hash: cell for cell in cells}.values():
@@ -248,7 +247,7 @@ def _check_groups(cells: list[Cell], rule: Rule, index: Index) -> None:
                 f"two settings of the recipe {brief(cell.group[2])} on {'/'.join(cell.group[:2])} would be compared",
                 "Use one for all methods, or give the second a recipe file of its own",
             )
-        counts = dataset_facts(index.find("dataset", config.dataset)).splits[config.split].counts
+        counts = cell.setting.terms.facts.splits[config.split].counts
         where, fix = f"{cell.group[0]}/{cell.group[1]}", "Set `headline: last`, or choose another split"
         rule.check(counts, where, f"headline {brief(rule.name)}", fix)
 
@@ -329,7 +328,7 @@ def study(config: Mapping[str, object], index: Index | None = None) -> Study:
     cells: list[Cell] = []
     for number, block in enumerate(_listed(config.get("grid"), "config: grid", "block"), 1):
         cells += _block_cells(block, f"grid block {number}", index, tune, headline)
-    _check_groups(cells, rule, index)
+    _check_groups(cells, rule)
     _check_labels(cells)
     runs: dict[str, RunSpec] = {}
     for cell in cells:

@@ -21,19 +21,26 @@ class DatasetFacts:
 
 
 @dataclass(frozen=True)
-class MethodTerms:
-    """What a method's class declares that decides which runs it can make.
+class MethodFacts:
+    """What a method's class declares.
 
     Attributes:
-        min_modalities, max_modalities: how many it takes; None for no most. needs_val: whether it looks at the
-            validation part. requires: methods whose runs it reuses.
+        family: what it is listed under. min_modalities, max_modalities: how many it takes; None for no most.
+        trains_encoders: whether its encoders are its own. needs_val: whether it looks at the validation part.
+        requires: methods whose runs it reuses.
     """
 
+    family: str
     min_modalities: int
     max_modalities: int | None
+    trains_encoders: bool
     needs_val: bool
     requires: tuple[str, ...]
     params: tuple[Field, ...]
+
+    def takes(self, count: int) -> bool:
+        """Whether it takes so many modalities."""
+        return self.min_modalities <= count <= (self.max_modalities or count)
 
 
 @dataclass(frozen=True)
@@ -52,11 +59,18 @@ def dataset_facts(entry: Entry) -> DatasetFacts:
     return DatasetFacts(modalities, splits, entry.facts["default_split"], fields_of(entry.facts))
 
 
-def method_terms(entry: Entry) -> MethodTerms:
+def method_facts(entry: Entry) -> MethodFacts:
     """Return what the index knows of a method."""
     facts = entry.facts
-    least, most = facts["min_modalities"], facts["max_modalities"]
-    return MethodTerms(least, most, facts["needs_val"], tuple(facts["requires"]), fields_of(facts))
+    return MethodFacts(
+        str(facts.get("family") or ""),
+        facts["min_modalities"],
+        facts["max_modalities"],
+        bool(facts["trains_encoders"]),
+        bool(facts["needs_val"]),
+        tuple(facts["requires"]),
+        fields_of(facts),
+    )
 
 
 def encoder_facts(entry: Entry) -> EncoderFacts:

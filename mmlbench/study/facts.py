@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ..errors import ConfigError, DataError
-from ..params import fields_of
 from ..registry.index import Entry, Index
-from .declared import dataset_facts
-from .plan import MethodFacts
+from .declared import dataset_facts, method_facts
+from .plan import PlannedMethod
 
 
 def _entry(index: Index, kind: str, name: str) -> Entry:
@@ -18,7 +17,7 @@ def _entry(index: Index, kind: str, name: str) -> Entry:
         raise DataError(error.what, error.fix) from None
 
 
-def facts_of(index: Index, methods: Iterable[str]) -> dict[str, MethodFacts]:
+def facts_of(index: Index, methods: Iterable[str]) -> dict[str, PlannedMethod]:
     """Return what the tables need of some methods.
 
     Raises:
@@ -26,13 +25,9 @@ def facts_of(index: Index, methods: Iterable[str]) -> dict[str, MethodFacts]:
     """
     found = {}
     for name in sorted(set(methods)):
-        facts = _entry(index, "method", name).facts
-        found[name] = MethodFacts(
-            str(facts.get("family") or ""),
-            bool(facts["trains_encoders"]),
-            tuple(facts["requires"]),
-            {field.name: field.default for field in fields_of(facts)},
-        )
+        facts = method_facts(_entry(index, "method", name))
+        defaults = {field.name: field.default for field in facts.params}
+        found[name] = PlannedMethod(facts.family, facts.trains_encoders, facts.requires, defaults)
     return found
 
 

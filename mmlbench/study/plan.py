@@ -30,7 +30,7 @@ FIX = "Type the snakemake command again: it writes the plan anew"
 
 
 @dataclass(frozen=True)
-class MethodFacts:
+class PlannedMethod:
     """What the tables need of a method, so that they never import it.
 
     Attributes:
@@ -127,7 +127,7 @@ class Plan:
     plugins: tuple[str, ...]
     robustness: tuple[float, ...]
     cells: tuple[PlannedCell, ...]
-    methods: Mapping[str, MethodFacts]
+    methods: Mapping[str, PlannedMethod]
     datasets: Mapping[str, Mapping[str, str]]
     groups: str = ""
     round: int = 0
@@ -215,9 +215,9 @@ def _cell(item: Item) -> PlannedCell:
     )
 
 
-def _method(item: Item) -> MethodFacts:
+def _method(item: Item) -> PlannedMethod:
     found = item.fields(("family", "trains_encoders", "requires", "defaults"))
-    return MethodFacts(
+    return PlannedMethod(
         found["family"].text("a family of methods", empty=True, most=80),
         found["trains_encoders"].truth(),
         found["requires"].tuple_of("method", lambda one: one.text("the name of a method", WORD)),

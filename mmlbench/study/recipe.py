@@ -10,10 +10,10 @@ from typing import Any
 
 from ..dataset import Modality
 from ..errors import ConfigError, brief, nearest
-from ..params import Params, Scalar, bounded, check, choice, describe, fields_of, located, value_text
-from ..registry.index import Entry, Index
+from ..params import Params, Scalar, bounded, check, choice, describe, fields_of, file_names, located, value_text
+from ..registry.index import Index
 from ..storage.paths import config_folder
-from .declared import encoder_facts
+from .declared import EncoderFacts, encoder_facts
 from .yaml import read_mapping
 
 
@@ -174,7 +174,8 @@ def _encoders(
                 hint = nearest(key, ("name", "params")) if key != "pretrained" else _weights_hint(want, index)
                 raise ConfigError(f"{where}: encoder of {modality.name}: unknown key {brief(key)}", hint)
         entry = index.find("encoder", str(want.get("name")))
-        if len(modality.shape) not in encoder_facts(entry).ranks:
+        facts = encoder_facts(entry)
+        if len(modality.shape) not in facts.ranks:
             raise ConfigError(
                 f"{where}: the encoder {entry.name!r} can't take {modality.name!r} of shape {list(modality.shape)}",
                 "Choose another for that modality",
@@ -184,8 +185,8 @@ def _encoders(
             raise ConfigError(
                 f"{where}: params of {entry.name} are {brief(given)}, no mapping", "Write {name: value}"
             )
-        params = check(fields_of(entry.facts), given, f"{where}: encoder {entry.name}")
-        pretrained = _pretrained(entry, params, where)
+        params = check(facts.params, given, f"{where}: encoder {entry.name}")
+        pretrained = _pretrained(entry.name, facts, params, where)
         resolved[modality.name] = EncoderChoice(entry.name, params, pretrained)
     return resolved
 
@@ -193,19 +194,19 @@ def _encoders(
 def _weights_hint(want: Mapping[str, object], index: Index) -> str:
     """Return how an encoder's weights are named, for who wrote `pretrained:`."""
     entry = index.find("encoder", str(want.get("name")))
-    named = [field.name for field in fields_of(entry.facts) if field.type == "file"]
+    named = file_names(fields_of(entry.facts))
     return f"Write `params: {{{named[0]}: FILE}}`" if named else f"The encoder {entry.name} takes no file of weights"
 
 
-def _pretrained(entry: Entry, params: Mapping[str, object], where: str) -> bool:
+def _pretrained(encoder: str, facts: EncoderFacts, params: Mapping[str, object], where: str) -> bool:
     """Return whether an encoder's weights come from a file.
 
     Raises:
         ConfigError: it says so and names no file, so that nothing would tell two contents apart.
     """
-    files = [field.name for field in fields_of(entry.facts) if field.type == "file"]
-    if encoder_facts(entry).pretrained and not any(name in params for name in files):
-        what = f"{where}: the encoder {entry.name!r} is pretrained and names no file, so that its weights are unknown"
+    files = file_names(facts.params)
+    if facts.pretrained and not any(name in params for name in files):
+        what = f"{where}: the encoder {encoder!r} is pretrained and names no file, so that its weights are unknown"
         fix = f"Write `params: {{{files[0]}: FILE}}`" if files else "Declare the file in its Params: file_field()"
         raise ConfigError(what, fix)
     return any(name in params for name in files)

@@ -7,18 +7,19 @@ that makes it is kept beside it, so that an edited method makes its runs anew an
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import PurePosixPath
 
 from .. import files
+from ..dataset import Split
 from ..errors import ConfigError, UnknownPluginError, brief, nearest
-from ..params import Scalar, check, fields_of, located, value_text
+from ..params import Field, Scalar, check, fields_of, file_names, located, value_text
 from ..plugins import VARIABLE
 from ..prepare.cache import cache_key
 from ..registry.index import Entry, Index
 from ..storage.hashing import digest
-from .declared import dataset_facts, method_terms
+from .declared import DatasetFacts, MethodFacts, dataset_facts, method_facts
 from .recipe import EncoderChoice, Recipe, check_recipe, read_recipe, recipe_path, resolve_recipe
 from .run_config import RECIPE_KEYS, RunConfig
 
@@ -106,42 +107,37 @@ def _options_of(request: Request) -> tuple[str, ...]:
     return tuple(words + flags("--dataset-set", request.dataset_params))
 
 
-def _split_of(dataset: Entry, split: str | None) -> str:
-    facts = dataset_facts(dataset)
-    known = list(facts.splits)
+def _split_of(dataset: str, facts: DatasetFacts, split: str | None) -> str:
     if split is None:
         return facts.default_split
-    if split not in known:
-        raise ConfigError(f"{dataset.name} has no split {brief(split)}", nearest(split, known))
+    if split not in facts.splits:
+        raise ConfigError(f"{dataset} has no split {brief(split)}", nearest(split, facts.splits))
     return split
 
 
-def _check_modalities(method: Entry, dataset: Entry) -> None:
-    count, terms = len(dataset_facts(dataset).modalities), method_terms(method)
-    least, most = terms.min_modalities, terms.max_modalities
-    if count < least or (most is not None and count > most):
+def _check_modalities(method: str, facts: MethodFacts, dataset: str, count: int) -> None:
+    least, most = facts.min_modalities, facts.max_modalities
+    if not facts.takes(count):
         takes = f"{least} or more" if most is None else str(least) if least == most else f"{least} to {most}"
         raise ConfigError(
-            f"{method.name} takes {takes} modalities and {dataset.name} has {count}",
-            "Choose another method or dataset",
+            f"{method} takes {takes} modalities and {dataset} has {count}", "Choose another method or dataset"
         )
 
 
-def _check_parts(method: Entry, dataset: Entry, split: str) -> None:
+def _check_parts(method: str, facts: MethodFacts, where: str, splits: Mapping[str, Split], split: str) -> None:
     """Refuse a split whose parts can't serve a method.
 
     Raises:
         ConfigError: it has fewer than two samples to train on, or lacks a validation part that the method needs.
     """
-    splits, where = dataset_facts(dataset).splits, f"{dataset.name}/{split}"
     counts = splits[split].counts
     if counts.get("train", 0) < 2:
         what = f"{where} has {counts.get('train', 0)} training samples: batch norm and a probe need two at least"
         raise ConfigError(what, "Choose another split")
-    if method_terms(method).needs_val and not counts.get("val"):
+    if facts.needs_val and not counts.get("val"):
         others = [name for name, one in splits.items() if one.counts.get("val")]
         fix = f"Choose a split with one: {', '.join(others)}" if others else "Choose another method or dataset"
-        raise ConfigError(f"{method.name} needs a validation part, and {where} has none", fix)
+        raise ConfigError(f"{method} needs a validation part, and {where} has none", fix)
 
 
 class Terms:
@@ -150,7 +146,7 @@ class Terms:
     Settings and runs are kept too, since a study asks for one of them many times.
 
     Attributes:
-        dataset: as the index has it. index: of all plug-ins.
+        dataset: as the index has it. facts: what it declares. index: of all plug-ins.
         given: parameters of the preparation that the recipe or the request sets. params: all of them.
         recipe: resolved. cache: name of the prepared cache's folder.
     """
@@ -163,7 +159,7 @@ class Terms:
         """
         self.index, self.request = index, request
         self.dataset = index.find("dataset", request.dataset)
-        facts = dataset_facts(self.dataset)
+        self.facts = facts = dataset_facts(self.dataset)
         file = read_recipe(request.recipe, request.dataset, index)
         self.recipe = resolve_recipe(request.recipe, file, request.recipe_params, facts.modalities, index)
         prepared = located(facts.params, file.prepare, recipe_path(request.recipe).parent)
@@ -201,7 +197,7 @@ class Setting:
 
     def __init__(self, terms: Terms, request: Request, above: tuple[str, ...]) -> None:
         self.terms, self.request = terms, request
-        self.config = _checked(request, terms.dataset, terms.recipe, terms.params, terms.index)
+        self.config = _checked(request, terms.facts, terms.recipe, terms.params, terms.index)
         self.requires = {
             name: terms.setting(name, request.split, {}, chain)
             for name, chain in _required(request.method, terms.index, above)
@@ -249,30 +245,29 @@ def resolve(request: Request, index: Index) -> RunSpec:
 
 
 def _checked(
-    request: Request, dataset: Entry, recipe: Recipe, dataset_params: Mapping[str, Scalar], index: Index
+    request: Request, dataset: DatasetFacts, recipe: Recipe, dataset_params: Mapping[str, Scalar], index: Index
 ) -> RunConfig:
     """Return the configuration of a request whose recipe and preparation have been checked, as its seed has been."""
-    method = index.find("method", request.method)
-    split = _split_of(dataset, request.split)
-    _check_modalities(method, dataset)
-    _check_parts(method, dataset, split)
-    params = _method_params(method, request.params)
-    return RunConfig(dataset.name, dataset_params, split, recipe, method.name, params, request.seed)
+    facts = method_facts(index.find("method", request.method))
+    split = _split_of(request.dataset, dataset, request.split)
+    _check_modalities(request.method, facts, request.dataset, len(dataset.modalities))
+    _check_parts(request.method, facts, f"{request.dataset}/{split}", dataset.splits, split)
+    params = _method_params(request.method, facts.params, request.params)
+    return RunConfig(request.dataset, dataset_params, split, recipe, request.method, params, request.seed)
 
 
-def _method_params(method: Entry, values: Mapping[str, object]) -> dict[str, Scalar]:
-    fields = fields_of(method.facts)
+def _method_params(method: str, fields: Sequence[Field], values: Mapping[str, object]) -> dict[str, Scalar]:
     for name in values:
         if name in RECIPE_KEYS and name not in {field.name for field in fields}:
-            what = f"method {method.name}: {brief(name)} is a field of the recipe, not a parameter of a method"
+            what = f"method {method}: {brief(name)} is a field of the recipe, not a parameter of a method"
             raise ConfigError(what, "Set it with --recipe-set, or under recipe_set: in a config")
-    return check(fields, values, f"method {method.name}")
+    return check(fields, values, f"method {method}")
 
 
 def _required(method: str, index: Index, above: tuple[str, ...]) -> list[tuple[str, tuple[str, ...]]]:
     """Return the methods whose runs a method reuses, each with the chain of methods above it."""
     chain = (*above, method)
-    names = method_terms(index.find("method", method)).requires
+    names = method_facts(index.find("method", method)).requires
     for name in names:
         if name in chain:
             raise ConfigError(f"methods reuse each other: {' -> '.join((*chain, name))}", "Fix their `requires`")
@@ -303,7 +298,7 @@ def _check_stored(config: RunConfig, index: Index) -> None:
     asked = [("method", config.method, config.params), ("dataset", config.dataset, config.dataset_params)]
     asked += [("encoder", one.name, one.params) for one in config.recipe.encoder.values()]
     for kind, name, values in asked:
-        for key in [one.name for one in fields_of(index.find(kind, name).facts) if one.type == "file"]:
+        for key in file_names(fields_of(index.find(kind, name).facts)):
             if values.get(key) is not None and not files.is_content(values[key]):
                 raise ConfigError(
                     f"the configuration names a file of the {kind} {name} by its path: {key} = {brief(values[key])}",
@@ -334,8 +329,8 @@ def _from_config(config: RunConfig, index: Index, above: tuple[str, ...] = ()) -
     params = check(facts.params, config.dataset_params, f"dataset {dataset.name}")
     check_seed(config.seed)
     request = Request(config.dataset, config.method, config.seed, config.split, params=config.params)
-    read, stored = _checked(request, dataset, recipe, params, index).plain(), config.plain()
-    other = [key for key in read if read[key] != stored[key]]
+    read = _checked(request, facts, recipe, params, index)
+    other = [one.name for one in fields(RunConfig) if getattr(read, one.name) != getattr(config, one.name)]
     if other:
         raise ConfigError(
             f"the present code reads {', '.join(other)} of this {config.method} configuration otherwise",

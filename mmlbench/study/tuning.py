@@ -18,7 +18,6 @@ from typing import Any
 from ..errors import ConfigError, brief, nearest
 from ..params import Field, Scalar, fields_of
 from ..storage.hashing import digest
-from .declared import dataset_facts
 from .plan import Tuning
 from .run_spec import RunSpec, Setting
 from .selection import VAL
@@ -124,8 +123,8 @@ def tuned(setting: Setting, tune: Tune, rule: str) -> Tuned | None:
     drawn = draws_of(request.method, fields, request.params, tune.draws)
     if not drawn:
         return None
-    dataset, split = setting.terms.dataset, setting.config.split
-    VAL.check(dataset_facts(dataset).splits[split].counts, f"{dataset.name}/{split}", "tune", NO_VAL)
+    config = setting.config
+    VAL.check(setting.terms.facts.splits[config.split].counts, f"{config.dataset}/{config.split}", "tune", NO_VAL)
     trials = (
         setting.terms.setting(request.method, request.split, {**request.params, **values}).run(tune.seed)
         for values in drawn

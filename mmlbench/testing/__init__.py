@@ -15,7 +15,7 @@ from typing import Any
 
 from ..registry.index import load_index, use_plugins
 from ..results.run_folder import RunFolder
-from ..study.declared import dataset_facts, method_terms
+from ..study.declared import dataset_facts, method_facts
 from ..study.run_spec import Request, RunSpec, resolve
 
 #: The folder with the tiny datasets: `mmlbench train --plugins ...`, or `plugins:` in a config.
@@ -52,11 +52,8 @@ def takes(method: str, dataset: str = "tiny", plugins: Iterable[str | Path] = ()
     """Whether a method serves as many modalities as a dataset has: `tiny` has two, `tiny3` three."""
     use_plugins([PLUGINS, *plugins])
     index = load_index()
-    terms, count = (
-        method_terms(index.find("method", method)),
-        len(dataset_facts(index.find("dataset", dataset)).modalities),
-    )
-    return terms.min_modalities <= count <= (terms.max_modalities or count)
+    count = len(dataset_facts(index.find("dataset", dataset)).modalities)
+    return method_facts(index.find("method", method)).takes(count)
 
 
 def run_tiny(method: str, folder: Path, **options: Any) -> RunFolder:

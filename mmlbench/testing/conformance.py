@@ -25,6 +25,7 @@ from ..registry.index import Entry, load_index, use_plugins
 from ..results.evaluation import NOTHING
 from ..results.run_folder import RunFolder
 from ..storage.hashing import file_digest
+from ..study.declared import dataset_facts
 from ..study.run_spec import Request, RunSpec, resolve
 from ..train import loop
 from . import FEW_EPOCHS, PLUGINS, takes
@@ -356,7 +357,7 @@ def check_dataset(name: str, folder: Path, entry: Entry) -> list[Outcome]:
         return tries.outcomes
     names = sorted(path.name for path in one.folder.iterdir() if path.suffix in (".npy", ".npz"))
     tries.attempt("the same bytes", fix, _same_bytes, one.folder, other.folder, names)
-    small = {"epochs": 1, "encoder": {modality["name"]: SMALL for modality in entry.facts["modalities"]}}
+    small = {"epochs": 1, "encoder": {modality.name: SMALL for modality in dataset_facts(entry).modalities}}
     spec = tries.attempt("a run of joint", fix, resolve, Request(name, "joint", 0, recipe_params=small), index)
     if spec is None:
         return tries.outcomes
@@ -369,7 +370,7 @@ def check_dataset(name: str, folder: Path, entry: Entry) -> list[Outcome]:
 
 def check_counts(made: Made, entry: Entry) -> None:
     """Check the samples of each part against those that a dataset's split declares."""
-    declared = entry.facts["splits"][made.run.record.config.split]["counts"]
+    declared = dataset_facts(entry).splits[made.run.record.config.split].counts
     wanted, found = {part: declared.get(part, 0) for part in PARTS}, made.run.record.counts
     require(found == wanted, f"the split declares {wanted} samples, and has {found}")
 
@@ -378,8 +379,8 @@ def check_encoder(name: str, folder: Path, cache: Path) -> list[Outcome]:
     """Train joint with an encoder on every tiny modality that it takes, twice, and check all that it left."""
     tries, index = Attempts("tiny3"), load_index()
     ranks = index.load("encoder", name).ranks  # type: ignore[attr-defined]
-    modalities = index.find("dataset", "tiny3").facts["modalities"]
-    chosen = {m["name"]: {"name": name} if len(m["shape"]) in ranks else SMALL for m in modalities}
+    modalities = dataset_facts(index.find("dataset", "tiny3")).modalities
+    chosen = {m.name: {"name": name} if len(m.shape) in ranks else SMALL for m in modalities}
     request = Request("tiny3", "joint", 0, recipe_params={**FEW_EPOCHS, "encoder": chosen})
 
     def train(place: str) -> Made:
