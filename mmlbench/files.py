@@ -294,31 +294,31 @@ def find(content: str, recorded: str = "") -> Path:
     return place
 
 
-def places_of(config: Mapping[str, Any]) -> dict[str, str]:
-    """Return content -> path of the files that a configuration names and that are at hand."""
-    found = {content: look_up(content)[0] for content in contents(config)}
+def places_of(named: Iterable[str]) -> dict[str, str]:
+    """Return content -> path of those of some contents that are at hand."""
+    found = {content: look_up(content)[0] for content in named}
     return {content: str(path) for content, path in found.items() if path is not None}
 
 
-def require(config: Mapping[str, Any], recorded: Mapping[str, str] | None = None) -> None:
-    """Check that every file that a configuration names is at hand, before hours are spent.
+def require(named: Iterable[str], recorded: Mapping[str, str] | None = None) -> None:
+    """Check that every file that a run names is at hand, before hours are spent.
 
     Args:
-        config: of a run. recorded: content -> path, as a run's provenance says; it is shown, never opened.
+        named: contents. recorded: content -> path, as a run's provenance says; it is shown, never opened.
 
     Raises:
         DataError: naming the first that is not.
     """
-    for content in contents(config):
+    for content in named:
         find(content, str((recorded or {}).get(content, "")))
 
 
-def changed(config: Mapping[str, Any]) -> Change | None:
-    """Return the first file that a run was made from and that holds something else now, None where there is none.
+def changed(named: Iterable[str]) -> Change | None:
+    """Return the first of a run's files, by their contents, that holds something else now, None where none does.
 
     A file that is gone, or on another machine, is no change.
     """
-    for content in contents(config):
+    for content in named:
         _, change = look_up(content)
         if change:
             return change

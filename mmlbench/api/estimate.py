@@ -14,7 +14,6 @@ from ..errors import MmlbenchError
 from ..params import fields_of
 from ..registry.index import load_index
 from ..results.run_folder import RunFolder
-from ..storage.atomic import read_json
 from ..storage.hashing import digest
 from ..study.run_spec import RunSpec
 from ..system.device import choose_device
@@ -46,10 +45,11 @@ def measured(runs: list[RunSpec], results: Path) -> tuple[dict[Key, list[float]]
     for spec in runs:
         folder = results / spec.path
         try:
-            RunFolder.open(folder)
-            seconds[key_of(spec)].append(float(read_json(folder / "provenance.json")["seconds"]["total"]))
-        except (MmlbenchError, KeyError, TypeError, ValueError):
+            took = RunFolder.open(folder).provenance.seconds["total"]
+        except (MmlbenchError, KeyError):
             todo.append(spec)
+            continue
+        seconds[key_of(spec)].append(took)
     return seconds, todo
 
 

@@ -16,7 +16,8 @@ from ..prepare.cache import prepare as prepare_cache
 from ..prepare.unfinished import lease_folder, tidy
 from ..registry.index import Entry, Index
 from ..results.chosen import choose
-from ..storage.atomic import UNWRITABLE, read_json, storage_error, write_text
+from ..results.record import read_circumstances
+from ..storage.atomic import UNWRITABLE, storage_error, write_text
 from ..storage.lease import Lease
 from ..storage.paths import plugin_files
 from ..storage.words import plural
@@ -131,7 +132,7 @@ def make_run(
     if completeness(results / spec.path, spec, opened.manifest["fingerprint"]).up_to_date:
         stamp(results, spec)
         return False
-    files.require(config.plain(), recorded_files(results / spec.path))
+    files.require(config.contents, read_circumstances(results / spec.path).files)
     from ..train.runner import Runner  # from here on torch is needed
 
     where = choose_device(device, log)
@@ -193,13 +194,3 @@ def make_tuned(
     make(spec)
     write_text(results / found.stamp(spec), f"{spec.path}\n")
     return spec
-
-
-def recorded_files(folder: Path) -> dict[str, str]:
-    """Return content -> path of the files that a run folder's provenance names; {} where it is lost."""
-    try:
-        found = read_json(folder / "provenance.json")
-    except DataError:
-        return {}
-    seen = found.get("files") if isinstance(found, dict) else None
-    return seen if isinstance(seen, dict) else {}

@@ -15,7 +15,7 @@ from ..results.run_folder import RunFolder
 from ..storage.lease import Lease
 from ..system.device import choose_device
 from ..system.progress import log
-from .making import ensure_cache, recorded_files
+from .making import ensure_cache
 
 
 def measure(runs: Sequence[Path], results: Path, cache: Path, noise: Sequence[float], device: str) -> None:
@@ -32,7 +32,7 @@ def measure(runs: Sequence[Path], results: Path, cache: Path, noise: Sequence[fl
         if measured(run, results, noise):
             log(f"{path} is measured already")
             continue
-        files.require(config.plain(), recorded_files(path))
+        files.require(config.contents, run.provenance.files)
         opened = ensure_cache(config.dataset, config.dataset_params, cache, index)
         if opened.manifest["fingerprint"] != run.record.data_fingerprint:
             raise DataError(f"{path} was made from other data than the prepared cache", "Make the run anew")

@@ -15,13 +15,13 @@ from ..analysis.rows import Row, number, parse_rows
 from ..errors import ConfigError, DataError
 from ..registry.index import Index
 from ..results.load import read_made_plan, regroup_of, studies_of_rows
-from ..results.record import read_record
+from ..results.record import read_circumstances, read_record
 from ..results.run_folder import RunFolder, verify
 from ..storage.atomic import read_text, write_json
 from ..storage.hashing import file_digest
 from ..study.plan import Plan, PlannedCell
 from ..study.run_spec import RunSpec, from_config
-from .making import make_run, recorded_files
+from .making import make_run
 from .noise import measure
 
 GONE = "files not compared, as the first run is gone"
@@ -243,7 +243,7 @@ class Reproduction:
         same = True
         for cell, spec in self.cells:
             before, after = self.results / cell.run, work / spec.path
-            files.require(spec.config.plain(), recorded_files(before))
+            files.require(spec.config.contents, read_circumstances(before).files)
             make_run(spec, self.index, work, cache, device)
             wrong = differing(before, after)
             same = same and not wrong

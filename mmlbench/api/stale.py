@@ -40,7 +40,7 @@ def why_stale(folder: Path, cache: Path, index: Index) -> StaleRun | None:
         why = completeness(folder, spec, fingerprint)
         if not why.up_to_date:
             return StaleRun(folder, str(why))
-        change = files.changed(spec.config.plain())
+        change = files.changed(spec.config.contents)
         return StaleRun(folder, change.what, change) if change else None
     except MmlbenchError as error:
         return StaleRun(folder, str(error))

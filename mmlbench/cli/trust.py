@@ -57,7 +57,7 @@ def verify(arguments: argparse.Namespace) -> int:
 def _changed_file(path: Path) -> Change | None:
     """Return the file that a run names by its content and that holds something else now, if there is one."""
 
-    return changed(read_record(path).config.plain())
+    return changed(read_record(path).config.contents)
 
 
 def diff(arguments: argparse.Namespace) -> int:

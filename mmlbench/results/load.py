@@ -141,7 +141,7 @@ def _trouble(cell: PlannedCell, folder: Path, run: RunFolder, results: Path, cac
         source = results / used.run / "run.json"
         if source.exists() and file_digest(source) != used.run_hash:
             return Trouble(f"stale, its {method} run was made anew")
-    change = changed(run.record.config.plain())
+    change = changed(run.record.config.contents)
     return Trouble(f"stale: {change.what}", change) if change else None
 
 
@@ -227,7 +227,7 @@ class _Collector:
         if name not in self.kept:
             self.kept[name] = (score_test_part(folder), *_terms(folder))
         run, samples, terms = self.kept[name]
-        key = (config.dataset, config.split, config.recipe.name, cell.encoder)
+        key = cell.group
         first, wanted = self.terms.setdefault(key, (name, terms))
         for what, value in terms.items():
             if value != wanted[what]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..dataset import PARTS
+from ..errors import DataError
 from ..files import is_content
 from ..storage.atomic import read_json
 from ..storage.form import EXACT, HEX16, RUN, SHA256, WORD, Item
@@ -352,6 +353,15 @@ class Circumstances:
     device_memory_bytes: float | None = None
     energy_joules: float | None = None
     files: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_circumstances(folder: Path) -> Circumstances:
+    """Read provenance.json of a run folder; all is empty where it is lost, since no result depends on it."""
+    file = folder / "provenance.json"
+    try:
+        return parse_circumstances(read_json(file), file)
+    except DataError:
+        return Circumstances()
 
 
 def parse_circumstances(value: object, file: Path) -> Circumstances:

@@ -17,7 +17,16 @@ from ..storage.atomic import NotPlainError, json_text, plain, read_bytes, read_j
 from ..storage.hashing import digest, file_digest
 from . import arrays
 from .logits_key import LogitsKey, parse_prediction, parse_probe
-from .record import FILES, STAMP, WORKING, Circumstances, RunRecord, parse_circumstances, parse_record
+from .record import (
+    FILES,
+    STAMP,
+    WORKING,
+    Circumstances,
+    RunRecord,
+    parse_circumstances,
+    parse_record,
+    read_circumstances,
+)
 
 #: Files that no table reads are hashed on opening only up to this size; `verify` hashes all.
 OPEN_CHECK_BYTES = 64 * 2**20
@@ -74,10 +83,7 @@ class RunFolder:
     @cached_property
     def provenance(self) -> Circumstances:
         """The circumstances; empty where they are lost, since no result depends on them."""
-        try:
-            return parse_circumstances(read_json(self.path / "provenance.json"), self.path / "provenance.json")
-        except DataError:
-            return Circumstances()
+        return read_circumstances(self.path)
 
     def epoch_bits(self, part: str = "test") -> dict[str, np.ndarray]:
         """Return per-epoch correctness, '<stage>/<logits>' -> bool (epochs, n)."""

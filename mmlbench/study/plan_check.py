@@ -69,7 +69,7 @@ def _key(run: RunSpec, engine: str) -> str:
 
 def _ask(runs: list[RunSpec]) -> list[list[str]]:
     """Return the child's answers, [] where it can't be asked: then training is what tells."""
-    places = sorted({path for run in runs for path in files.places_of(run.config.plain()).values()})
+    places = sorted({path for run in runs for path in files.places_of(run.config.contents).values()})
     asked = json.dumps({"configs": [run.config.plain() for run in runs], "files": places})
     call = ["-P", "-c", _CHILD]  # -P: no json.py of the present folder
     command = [sys.executable, *call, json.dumps(sys.path), interrupt.CHILD]

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from ..errors import ConfigError
+from ..files import contents
 from ..params import Field, Scalar, check, expected
 from ..storage.form import SPLIT, WORD, Item
 from ..storage.hashing import digest
@@ -62,6 +63,12 @@ class RunConfig:
     def run(self) -> str:
         """Folder of the run below the results folder."""
         return f"runs/{self.dataset}/{self.split}/{self.method}/s{self.seed}-{self.hash[:10]}"
+
+    @cached_property
+    def contents(self) -> list[str]:
+        """Contents of the files that it names, `sha256:<hex>`, each once."""
+        encoders = [chosen.params for chosen in self.recipe.encoder.values()]
+        return contents([self.dataset_params, *encoders, self.params])
 
     @property
     def seed_key(self) -> tuple[str, int]:

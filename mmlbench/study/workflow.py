@@ -19,7 +19,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.utils import update_config
 
 from ..errors import MmlbenchError, RunError, runs_error
-from ..files import places_of
+from ..files import contents, places_of
 from ..params import value_text
 from ..storage.lease import Lease
 from ..storage.paths import set_data_folders
@@ -306,7 +306,7 @@ class Plan:
             raise WorkflowError(f"cache/{cache} belongs to no dataset of this config")
         config = self.caches[cache].config
         words = [config.dataset, *self.plugins, "--expect", cache]
-        places = places_of(config.dataset_params)
+        places = places_of(contents(config.dataset_params))
         for name, value in config.dataset_params.items():
             shown = places.get(value, value) if isinstance(value, str) else value
             words += ["--dataset-set", f"{name}={value_text(shown)}"]

@@ -41,7 +41,7 @@ def build_method(config: RunConfig, cache: Cache, index: Index, samples: int) ->
     Raises:
         ConfigError: a plug-in is none, or reads a file that the run does not name.
     """
-    with only_named(f"{config.method} on {config.dataset}", config.plain(), cache.folder):
+    with only_named(f"{config.method} on {config.dataset}", config.contents, cache.folder):
         return _built(config, cache, index, samples)
 
 

@@ -304,7 +304,7 @@ class Runner:
             whole = json.loads(json_text(record | {"record_hash": own}))
             parse_record(whole, self.folder / "run.json")  # what no reader takes is not written
             seconds = self.clock.seconds | {"total": sum(self.clock.seconds.values())}
-            joules, named = self.energy.joules(self.resumed), places_of(self.spec.config.plain())
+            joules, named = self.energy.joules(self.resumed), places_of(self.spec.config.contents)
             facts = provenance(self.device, started, seconds, self.resumed, joules, named)
             facts["run_record_hash"] = own  # what binds the circumstances to this run
             write_json(self.folder / "provenance.json", facts | {"record_hash": digest(facts)[:16]}, through)

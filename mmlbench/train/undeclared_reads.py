@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +40,12 @@ def _exempt(folders: tuple[Path, ...]) -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def only_named(what: str, config: Any, *folders: Path) -> Iterator[None]:
+def only_named(what: str, named: Iterable[str], *folders: Path) -> Iterator[None]:
     """Refuse what the plug-ins open in this block and neither the run names nor a package brings.
 
     Args:
-        what: how the message names the run. config: of the run. folders: whose files are known otherwise.
+        what: how the message names the run. named: contents of the run's files. folders: whose files are known
+            otherwise.
 
     Raises:
         ConfigError: naming the first such file.
@@ -59,10 +60,10 @@ def only_named(what: str, config: Any, *folders: Path) -> Iterator[None]:
         yield
     finally:
         opened = _watching.pop(me)
-    named = {os.path.realpath(path) for path in files.places_of(config).values()}
+    own = {os.path.realpath(path) for path in files.places_of(named).values()}
     exempt = _exempt(folders)
     for path in dict.fromkeys(map(os.path.realpath, opened)):
-        if path in named or path.startswith(exempt) or path.endswith(_CODE) or not Path(path).is_file():
+        if path in own or path.startswith(exempt) or path.endswith(_CODE) or not Path(path).is_file():
             continue
         raise ConfigError(
             f"{what}: a plug-in reads {path} while it is built, and the run does not name it",

@@ -192,9 +192,7 @@ def test_a_changed_file_is_seen_by_stale_tables_and_training(place: Path, tiny, 
     make_run(spec, index, results, tiny.cache, device="cpu")
     run = RunFolder.open(results / spec.path)
     kept = {content: Path(path).name for content, path in run.provenance.files.items()}
-    assert sorted(kept.values()) == ["audio.pt", "visual.pt"] and set(kept) == set(
-        files.contents(spec.config.plain())
-    )
+    assert sorted(kept.values()) == ["audio.pt", "visual.pt"] and set(kept) == set(spec.config.contents)
     study = {
         "grid": [{"dataset": "tiny", "seeds": [0], "methods": ["joint"], "recipe_set": request(place).recipe_params}]
     }
@@ -225,7 +223,7 @@ def test_a_changed_file_is_seen_by_stale_tables_and_training(place: Path, tiny, 
     kept_copy = str(place / "moved.pt")
     with pytest.raises(DataError, match=r"visual\.pt has changed.*--file PATH"):  # what was planned can't be made now
         make_run(spec, index, place / "again", tiny.cache, device="cpu")
-    assert files.remember(kept_copy) in files.contents(spec.config.plain())
+    assert files.remember(kept_copy) in spec.config.contents
     assert make_run(spec, index, place / "again", tiny.cache, device="cpu")
     for name in ("run.json", "history.csv", "predictions.npz", "probe.npz"):
         assert (place / "again" / spec.path / name).read_bytes() == (results / spec.path / name).read_bytes()
