@@ -38,7 +38,7 @@ def make_all(
     key = stored_key(results, expect)
     plan = read_plan(results)
     plan = replace(plan, groups=str(groups)) if groups else plan
-    loaded = load(results, cache, regroup=regroup_of(plan))
+    loaded = load(results, cache, plan, regroup_of(plan))
     all_tables, cost, pairwise = frame_of(loaded, results)
     for line in equal_seeds(results / run for run in dict.fromkeys(cell.run for cell in plan.cells)):
         log(f"note: {line}")

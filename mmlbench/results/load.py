@@ -28,7 +28,17 @@ from .verify import label_faults
 
 
 def read_plan(results: Path) -> Plan:
-    """Read plan.json.
+    """Read plan.json, each tuned cell with what its tuning chose, where that is known.
+
+    Raises:
+        DataError: as `read_as_planned`; a trial is not whole.
+    """
+    plan = read_as_planned(results)
+    return replace(plan, cells=tuple(resolved(cell, results) for cell in plan.cells))
+
+
+def read_as_planned(results: Path) -> Plan:
+    """Read plan.json as it was planned.
 
     Raises:
         DataError: there is none, or it is no plan; naming the key that is of another form.
@@ -40,7 +50,7 @@ def read_plan(results: Path) -> Plan:
     for text in dict.fromkeys((plan.name, plan.title, *(cell.label for cell in plan.cells))):
         if why_not(text):  # a plan may come from elsewhere
             raise DataError(f"{path}: {brief(text)} {why_not(text)}", "Plan the study with another name")
-    return replace(plan, cells=tuple(resolved(cell, results) for cell in plan.cells))
+    return plan
 
 
 def stored_key(results: Path, expect: str | None = None) -> str:
@@ -49,9 +59,7 @@ def stored_key(results: Path, expect: str | None = None) -> str:
     Raises:
         DataError: there is no plan.json, or it holds another study than the expected one.
     """
-    path = results / "plan.json"
-    read_plan(results)  # says what is wrong with one that can't be read
-    plan = parse_plan(read_json(path), path)  # as it was planned: the key does not change when a tuning has chosen
+    path, plan = results / "plan.json", read_as_planned(results)  # a tuning that has chosen changes no key
     if expect and plan.study_key != expect:
         what = f"{path} now holds another study ({brief(plan.name)}): a second command exchanged it meanwhile"
         raise DataError(what, "The runs are kept. Type the command of the study that you want again")

@@ -301,14 +301,14 @@ class Runner:
             hashes = {name: file_digest(self.folder / name) for name in names}
             record = self._facts(method, outcome, final, mechanism_counts) | {"files": hashes}
             own = digest(record)[:16]
-            whole = json.loads(json_text(record | {"record_hash": own}))
-            parse_record(whole, self.folder / "run.json")  # what no reader takes is not written
+            text = json_text(record | {"record_hash": own})
+            parse_record(json.loads(text), self.folder / "run.json")  # what no reader takes is not written
             seconds = self.clock.seconds | {"total": sum(self.clock.seconds.values())}
             joules, named = self.energy.joules(self.resumed), places_of(self.spec.config.contents)
             facts = provenance(self.device, started, seconds, self.resumed, joules, named)
             facts["run_record_hash"] = own  # what binds the circumstances to this run
             write_json(self.folder / "provenance.json", facts | {"record_hash": digest(facts)[:16]}, through)
-            write_json(self.folder / "run.json", record | {"record_hash": own}, through)
+            write_text(self.folder / "run.json", text, through)
         except OSError as error:
             raise storage_error(error, self.folder) from error
 
