@@ -32,6 +32,8 @@ def base_split(split: str) -> str:
 
 #: Kinds of inputs: what augmentation, noise and thumbnails do with one hangs on its kind.
 KINDS = ("spectrogram", "image", "flow", "signal")
+#: Those that are pictures.
+PICTURES = ("image", "flow")
 
 
 @dataclass(frozen=True)

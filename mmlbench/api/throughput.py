@@ -26,16 +26,6 @@ def dataset_of(run: RunSpec, index: Index) -> Dataset:
     return dataset
 
 
-def _frames(kind: str, recipe: Recipe) -> int:
-    shown: dict[str, int] = {"image": recipe.frames, "flow": recipe.flow_frames}
-    return shown.get(kind, 1)
-
-
-def _shape(shape: tuple[int, ...], kind: str, recipe: Recipe) -> tuple[int, ...]:
-    side = recipe.crop_size
-    return (shape[0], side, side) if side and kind in ("image", "flow") else shape
-
-
 def encoders_of(dataset: Dataset, recipe: Recipe, index: Index, device: Any) -> dict[str, Any]:
     """Return modality -> encoder of a recipe on a device; on 'meta' it takes neither time nor memory."""
     import torch
@@ -45,7 +35,7 @@ def encoders_of(dataset: Dataset, recipe: Recipe, index: Index, device: Any) -> 
         choice = recipe.encoder[m.name]
         kind: Any = index.load("encoder", choice.name)
         with torch.device(device):
-            found[m.name] = kind(_shape(m.shape, m.kind, recipe), kind.Params(**choice.params))
+            found[m.name] = kind(recipe.shape_of(m), kind.Params(**choice.params))
     return found
 
 
@@ -66,7 +56,7 @@ def throughput(dataset: Dataset, recipe: Recipe, index: Index, device: Any, leas
     batch, inputs = recipe.batch_size, {}
     encoders = encoders_of(dataset, recipe, index, "cpu")
     for m in dataset.modalities:
-        shape, frames = _shape(m.shape, m.kind, recipe), _frames(m.kind, recipe)
+        shape, frames = recipe.shape_of(m), recipe.frames_of(m.kind)
         inputs[m.name] = torch.randn(batch, *([frames] if frames > 1 else []), *shape, device=device)
         on_device(encoders[m.name], device).train()
     spent = dict.fromkeys(inputs, 0.0)

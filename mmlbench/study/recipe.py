@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..dataset import Modality
+from ..dataset import PICTURES, Modality
 from ..errors import ConfigError, brief, nearest
 from ..params import Params, Scalar, bounded, check, choice, describe, fields_of, file_names, located, value_text
 from ..registry.index import Index
@@ -72,6 +72,15 @@ class Recipe(RecipeFields):
 
     name: str = "unnamed"
     encoder: Mapping[str, EncoderChoice] = field(default_factory=dict)
+
+    def frames_of(self, kind: str) -> int:
+        """How many frames of a modality of a kind are shown at once."""
+        return {"image": self.frames, "flow": self.flow_frames}.get(kind, 1)
+
+    def shape_of(self, modality: Modality) -> tuple[int, ...]:
+        """Shape of one view of a modality as its encoder gets it: pictures are cropped to `crop_size`."""
+        side = self.crop_size if modality.kind in PICTURES else 0
+        return (modality.shape[0], side, side) if side else modality.shape
 
     @cached_property
     def _plain(self) -> dict[str, object]:

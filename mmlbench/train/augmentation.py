@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample, interpolate
 
+from ..dataset import PICTURES
 from ..errors import ConfigError
 from ..prepare.cache import Cache
 from ..study.recipe import Recipe
@@ -22,8 +23,6 @@ from .rng import generator
 
 #: torchvision's RandomResizedCrop: share of the area, aspect ratio, tries before the centre is taken.
 AREA, RATIO, TRIES = (0.08, 1.0), (3 / 4, 4 / 3), 10
-#: Kinds of modalities that are pictures.
-PICTURES = ("image", "flow")
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ def augmentations_of(recipe: Recipe, cache: Cache) -> dict[str, Augmentation]:
         flow = kind == "flow"
         together = recipe.augment_per == "clip"
         augmentation = Augmentation(
-            frames=recipe.flow_frames if flow else recipe.frames,
+            frames=recipe.frames_of(kind),
             pick=recipe.frame_pick,
             crop=recipe.crop,
             crop_size=recipe.crop_size,

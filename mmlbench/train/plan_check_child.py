@@ -18,7 +18,6 @@ from ..errors import ConfigError, MmlbenchError, fault
 from ..method import Method
 from ..registry.index import Index, load_index
 from ..storage.form import Item
-from ..study.recipe import Recipe
 from ..study.run_config import RunConfig, parse_config
 from ..study.selection import RULES
 from .build import check_convolutions
@@ -49,11 +48,6 @@ def _encoder(name: str, params: str, shape: tuple[int, ...], modality: str) -> t
     return encoder, found
 
 
-def _shape(modality: Any, recipe: Recipe) -> tuple[int, ...]:
-    side = recipe.crop_size
-    return (modality.shape[0], side, side) if side and modality.kind in ("image", "flow") else tuple(modality.shape)
-
-
 def try_out(config: RunConfig, index: Index) -> None:
     """Build a run's encoders and method and look at its stages, as training would before its first step.
 
@@ -65,7 +59,7 @@ def try_out(config: RunConfig, index: Index) -> None:
     counts = dataset.splits[config.split].counts
     pairs = {}
     for modality in dataset.modalities:
-        choice, shape = recipe.encoder[modality.name], _shape(modality, recipe)
+        choice, shape = recipe.encoder[modality.name], recipe.shape_of(modality)
         pairs[modality.name] = _encoder(choice.name, json.dumps(dict(choice.params)), shape, modality.name)
     made: Any = index.load("method", config.method)
     encoders = {name: encoder for name, (encoder, _) in pairs.items()}
