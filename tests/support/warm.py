@@ -89,18 +89,12 @@ def _be(words: list[str], log: str, circumstances: dict[str, Any]) -> None:
 
 def serve() -> None:
     """Fork for each command that comes in; answer with its process id, then with how it ended."""
+    import fork_server
+
     import mmlbench.cli.run
     import mmlbench.train.runner  # noqa: F401 (to be warm)
 
-    for line in sys.stdin:
-        words, log, circumstances = json.loads(line)
-        child = os.fork()
-        if not child:
-            _be(words, log, circumstances)
-        sys.stdout.write(f"{child}\n")
-        sys.stdout.flush()
-        sys.stdout.write(f"{os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}\n")
-        sys.stdout.flush()
+    fork_server.serve(_be)
 
 
 if __name__ == "__main__":

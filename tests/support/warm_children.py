@@ -115,20 +115,13 @@ def _be(command: list[str], streams: list[str], environment: dict[str, str], pla
 
 def serve() -> None:
     """Answer each question with the number of the child, then with how it ended."""
+    import fork_server
     import torch  # noqa: F401 (what takes long)
 
     sys.path[:] = [place for place in sys.path if place != str(Path(__file__).parent)]
     sys.stdout.write("0\n")
     sys.stdout.flush()
-    while line := sys.stdin.readline():
-        question = json.loads(line)
-        child = os.fork()
-        if not child:
-            _be(*question)
-        sys.stdout.write(f"{child}\n")
-        sys.stdout.flush()
-        sys.stdout.write(f"{os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}\n")
-        sys.stdout.flush()
+    fork_server.serve(_be)
 
 
 if __name__ == "__main__":
