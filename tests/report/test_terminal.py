@@ -36,13 +36,14 @@ def faults(table: Table[Line], width: int) -> list[str]:
     console.print(terminal.terminal_table(table, "a title", width))
     text = console.export_text()
     printed = table.printed(Output.TERMINAL)
-    there, narrow = terminal._fitting(printed.columns, printed.lines, width)
+    layout = terminal._fitting(printed, width)
+    there, narrow = layout.columns, layout.narrow
     found = [f"{len(line)} letters: {line}" for line in text.splitlines() if len(line) > width]
     for column in there:
         cells = [line for row in printed.lines for line in terminal._cell(column, row, narrow).split("\n")]
         found += [cell for cell in (*terminal._heading(column), *cells) if cell not in text]
     told = " ".join(text.split())
-    missing = [terminal._title(column) for column in printed.columns if column not in there]
+    missing = [terminal._short_title(column) for column in printed.columns if column not in there]
     return [*found, *(title for title in missing if " ".join(title.split()) not in told)]
 
 
@@ -53,12 +54,12 @@ def test_names_and_numbers_are_whole(tables: list[Table[Line]], width: int) -> N
 
 
 def test_a_table_that_is_too_wide_is_noticed(tables: list[Table[Line]], monkeypatch) -> None:
-    monkeypatch.setattr(terminal, "_fitting", lambda columns, rows, width: (list(columns), False))
+    monkeypatch.setattr(terminal, "_fitting", lambda table, width: terminal.Layout(list(table.columns), False))
     assert faults(tables[0], 104)
 
 
 def test_a_wider_terminal_shows_no_less(tables: list[Table[Line]]) -> None:
     for table in tables:
         printed = table.printed(Output.TERMINAL)
-        counts = [len(terminal._fitting(printed.columns, printed.lines, width)[0]) for width in (60, 80, 400)]
+        counts = [len(terminal._fitting(printed, width).columns) for width in (60, 80, 400)]
         assert counts == sorted(counts) and counts[-1] == len(printed.columns) and counts[0] >= 2

@@ -1,9 +1,9 @@
-"""Tables for the terminal, by rich: names stay whole and no number is cut; what has no room is left out and named."""
+"""Tables for the terminal, by rich: no name and no number is cut; columns without room are left out and named."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..table import Column, Heads, Output, RankRange, Table, plain
@@ -12,29 +12,30 @@ from ..text import clean
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
-#: Letters from which on a heading takes two lines, and from which on a name is folded.
+#: A longer heading takes two lines; a longer name is folded. In places of the terminal: a wide sign takes two.
 LONG_HEADING, LONG_NAME = 24, 26
-#: Spaces between two columns.
+#: Places between two columns.
 BETWEEN = 2
 
 
 def terminal_table(table: Table[Any], title: str, width: int) -> RichTable:
-    """Return a table for a terminal of so many letters.
+    """Return a table for a terminal of so many places.
 
-    Where it has no room for all, the columns that can be spared go first. Then cells keep only the first of what is
-    small, their interval, and then columns go from the right; a line below says which are left out.
+    Where it has no room for all, the columns that can be spared go, the last one first. If that is not enough, all
+    are tried with narrow cells, which have only the first of what is small, their interval. Then the spare ones go
+    again, and then further ones from the right. A line below says which are left out.
     """
     from rich.table import Table as RichTable
     from rich.text import Text
 
     table = table.printed(Output.TERMINAL)
-    rows = [*table.rows, *table.apart, *table.foot]
-    columns, narrow = _fitting(table.columns, rows, width)
-    left_out = [_title(column) for column in table.columns if column not in columns]
+    layout = _fitting(table, width)
+    columns = layout.columns
+    left_out = [_short_title(column) for column in table.columns if column not in columns]
     made = RichTable(
         title=Text(clean(title), style="bold"),
         title_justify="left",
-        title_style="",
+        title_style="",  # the styles are those of the texts, not rich's own
         box=None,
         pad_edge=False,
         caption=Text(f"No room here for: {', '.join(left_out)}", style="dim") if left_out else None,
@@ -46,38 +47,46 @@ def terminal_table(table: Table[Any], title: str, width: int) -> RichTable:
             Text("\n".join(_heading(column))),
             justify="left" if column.words else "right",
             no_wrap=not column.words,
-            min_width=_letters(column, rows, narrow) if column.words else None,
+            min_width=_places(column, table.lines, layout.narrow) if column.words else None,
             overflow="fold",
         )
-    for some, style in ((table.rows, ""), ([*table.apart, *table.foot], "dim")):
-        for row in some:
+    for rows, style in ((table.rows, ""), ([*table.apart, *table.foot], "dim")):
+        for row in rows:
             best = any(isinstance(rank := column.value(row), RankRange) and rank.first for column in columns)
-            cells = (Text(_cell(column, row, narrow)) for column in columns)
-            made.add_row(*cells, style="bold" if best else style)
+            made.add_row(
+                *(Text(_cell(column, row, layout.narrow)) for column in columns), style="bold" if best else style
+            )
     return made
 
 
-def _fitting(columns: Sequence[Column[Any]], rows: Sequence[Any], width: int) -> tuple[list[Column[Any]], bool]:
-    """Return the columns that a terminal has room for, and whether their cells are narrow."""
-    for chosen, narrow in _layouts(list(columns)):
-        letters = sum(_letters(column, rows, narrow) for column in chosen) + BETWEEN * (len(chosen) - 1)
-        if letters <= width:
+@dataclass(frozen=True)
+class Layout:
+    """Which columns are shown, and whether their cells are narrow."""
+
+    columns: list[Column[Any]]
+    narrow: bool
+
+
+def _fitting(table: Table[Any], width: int) -> Layout:
+    """Return the first layout that a terminal has room for; the smallest one where it has room for none."""
+    for layout in _layouts(list(table.columns)):
+        places = [_places(column, table.lines, layout.narrow) for column in layout.columns]
+        if sum(places) + BETWEEN * (len(places) - 1) <= width:
             break
-    return chosen, narrow
+    return layout
 
 
-def _layouts(columns: list[Column[Any]]) -> Iterator[tuple[list[Column[Any]], bool]]:
-    """Yield the columns to try with whether cells are narrow, the widest first; two columns are always left."""
+def _layouts(columns: list[Column[Any]]) -> Iterator[Layout]:
+    """Yield the layouts to try; the last one has the first two of the columns that can't be spared."""
     needed, spare = [c for c in columns if not c.spare], [c for c in columns if c.spare]
     for narrow in (False, True):
         for count in range(len(spare), -1, -1):
-            yield [column for column in columns if column not in spare[count:]], narrow
-    yield from ((needed[:count], True) for count in range(len(needed) - 1, 1, -1))
-    yield needed[:2], True
+            yield Layout([column for column in columns if column not in spare[count:]], narrow)
+    yield from (Layout(needed[:count], True) for count in range(len(needed) - 1, 1, -1))
 
 
-def _letters(column: Column[Any], rows: Sequence[Any], narrow: bool) -> int:
-    """Return the letters that a column needs; longer names are folded."""
+def _places(column: Column[Any], rows: Sequence[Any], narrow: bool) -> int:
+    """Return the places that a column needs; longer names are folded."""
     from rich.cells import cell_len
 
     lines = [*_heading(column), *(line for row in rows for line in _cell(column, row, narrow).split("\n"))]
@@ -86,18 +95,20 @@ def _letters(column: Column[Any], rows: Sequence[Any], narrow: bool) -> int:
 
 
 def _heading(column: Column[Any]) -> tuple[str, ...]:
+    """Return the lines of a column's heading."""
     lines = column.heading if len(column.title) > LONG_HEADING else (column.title,)
     return tuple(map(clean, lines))
 
 
-def _title(column: Column[Any]) -> str:
-    """Return the heading of a column as one line, without its unit and interval."""
+def _short_title(column: Column[Any]) -> str:
+    """Return a column's title without its unit and interval."""
     return clean(column.title).partition(",")[0]
 
 
 def _cell(column: Column[Any], row: Any, narrow: bool) -> str:
-    """Return a cell; a narrow one only with the first of what is small, its interval."""
-    value, shown = column.value(row), column.shown(row)
+    """Return a cell: heads one a line; a narrow one only with the first of what is small, its interval."""
+    value = column.value(row)
     if isinstance(value, Heads):
         return "\n".join(clean(plain(Heads((one,))).text) for one in value.rows)
+    shown = column.format(value)
     return clean(str(replace(shown, small=shown.small[:1]) if narrow else shown))
