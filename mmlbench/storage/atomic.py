@@ -8,6 +8,7 @@ import io
 import json
 import os
 import stat
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from json.encoder import encode_basestring_ascii as _quoted
@@ -163,6 +164,10 @@ def write_text(path: Path, text: str, through: Through = whole) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+#: What each member of an .npz says of itself: the earliest time that a zip has, and a plain file of Unix.
+_NO_TIME, _UNIX = (1980, 1, 1, 0, 0, 0), (3, 0o600 << 16)
+#: Bytes from which on a member needs a larger header.
+_LARGE = 2**31 - 2**20
 #: Levels to which `json_text` writes by itself; `json` nests deeper.
 _SHALLOW = 20
 
@@ -215,13 +220,20 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path} can't be read ({error})", "Remove it and make it again") from None
 
 
-def write_arrays(path: Path, arrays: dict[str, np.ndarray], compress: bool = True, through: Through = whole) -> None:
-    """Write arrays as .npz whole; equal arrays in equal order are equal bytes."""
+def write_arrays(path: Path, arrays: dict[str, np.ndarray], through: Through = whole) -> None:
+    """Write arrays as .npz whole; equal arrays in equal order are equal bytes, under any Python.
+
+    Nothing is compressed, as each zlib does that in its own way, and each header says the same. numpy's own `savez`
+    asks for headers that Python's versions write in two ways.
+    """
     import numpy as np
 
-    save = np.savez_compressed if compress else np.savez
-    with through(path) as temporary, temporary.open("wb") as file:
-        save(file, allow_pickle=False, **arrays)
+    with through(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for name, array in arrays.items():
+            member = zipfile.ZipInfo(f"{name}.npy", _NO_TIME)
+            member.create_system, member.external_attr = _UNIX
+            with archive.open(member, "w", force_zip64=array.nbytes >= _LARGE) as file:
+                np.lib.format.write_array(file, array, allow_pickle=False)
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:

@@ -50,7 +50,7 @@ def save(path: Path, tree: Any, through: Through = whole) -> None:
     """Write a tree whole."""
     arrays: dict[str, np.ndarray] = {}
     text = json.dumps(pack(tree, arrays))
-    write_arrays(path, {"tree": np.frombuffer(text.encode(), dtype=np.uint8), **arrays}, False, through)
+    write_arrays(path, {"tree": np.frombuffer(text.encode(), dtype=np.uint8), **arrays}, through)
 
 
 def load(path: Path) -> Any:

@@ -296,7 +296,7 @@ class Runner:
             write_arrays(self.folder / names[3], final.probes, through=through)
             for rule, arrays in final.weights.items():
                 names.append(f"weights-{rule}.npz")
-                write_arrays(self.folder / names[-1], arrays, False, through)
+                write_arrays(self.folder / names[-1], arrays, through)
             self.clock.lap("evaluate")
             hashes = {name: file_digest(self.folder / name) for name in names}
             record = self._facts(method, outcome, final, mechanism_counts) | {"files": hashes}
