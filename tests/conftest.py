@@ -22,6 +22,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from mmlbench.system import arithmetic
+
+# Before numpy and torch are loaded: then both kinds of runs can be made in this very process. The settings are those
+# of a user, who may compute natively under them.
+if not arithmetic.why_not_portable():
+    os.environ.update(arithmetic.settings())
+    arithmetic._at_start.update(arithmetic.settings())
+
 from warm_children import WarmChildren
 
 from mmlbench import plugins, registry

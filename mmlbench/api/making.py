@@ -24,10 +24,12 @@ from ..storage.words import plural
 from ..study.run_spec import Request, RunSpec, Terms
 from ..study.selection import HEADLINES
 from ..study.tuning import Tune, check_apart, tuned
+from ..system import arithmetic
 from ..system.device import choose_device
 from ..system.progress import log
 from ..train import Stopped
 from ..train.complete import completeness, stamp
+from . import other_process
 
 
 def ensure_cache(
@@ -65,6 +67,13 @@ def ensure_cache(
         if kind.needs_raw and raw is None:
             what = f"{name} is not prepared" + (" with these parameters" if resolved else "")
             raise DataError(what, f"Run: {prepare_command(name, resolved, fields_of(entry.facts))}")
+        if (
+            not kind.needs_raw
+            and arithmetic.best() == arithmetic.PORTABLE
+            and not arithmetic.enter(arithmetic.PORTABLE)
+        ):
+            other_process.prepare(name, resolved, root, options.workers if options else 1)
+            return Cache.open(folder)
         log(f"preparing {name} into {folder}")
         began = time.time_ns()
         prepare_cache(kind(kind.Params(**resolved)), key, root, log, raw, options)
@@ -133,6 +142,8 @@ def make_run(
         stamp(results, spec)
         return False
     files.require(config.contents, read_circumstances(results / spec.path).files)
+    if not arithmetic.enter(config.recipe.arithmetic):
+        return other_process.make_run(config, results, cache, device, save_every, asked_to_stop)
     from ..train.runner import Runner  # from here on torch is needed
 
     where = choose_device(device, log)

@@ -13,8 +13,10 @@ from ..registry.index import Index, load_index
 from ..results.curve import curve_file
 from ..results.run_folder import RunFolder
 from ..storage.lease import Lease
+from ..system import arithmetic
 from ..system.device import choose_device
 from ..system.progress import log
+from . import other_process
 from .making import ensure_cache
 
 
@@ -36,7 +38,10 @@ def measure(runs: Sequence[Path], results: Path, cache: Path, noise: Sequence[fl
         opened = ensure_cache(config.dataset, config.dataset_params, cache, index)
         if opened.manifest["fingerprint"] != run.record.data_fingerprint:
             raise DataError(f"{path} was made from other data than the prepared cache", "Make the run anew")
-        _measure(run, results, opened, index, noise, where)
+        if arithmetic.enter(config.recipe.arithmetic):
+            _measure(run, results, opened, index, noise, where)
+        else:
+            other_process.measure_noise(path, config, results, cache, noise, device)
 
 
 def _measure(run: RunFolder, results: Path, cache: Cache, index: Index, noise: Sequence[float], where: Any) -> None:

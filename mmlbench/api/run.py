@@ -20,8 +20,9 @@ from ..results.score import score_run
 from ..storage.atomic import read_json
 from ..storage.form import Item
 from ..study.run_config import RunConfig, parse_config
-from ..study.run_spec import Request, RunSpec, from_config, resolve
+from ..study.run_spec import Request, RunSpec, Terms, from_config
 from ..study.tuning import Tune
+from ..system import arithmetic
 from ..system.device import cores
 from ..system.progress import log
 from .making import ensure_cache, make_tuned
@@ -212,8 +213,12 @@ def train_run(
         recipe_params=recipe_params or {},
         dataset_params=dataset_params or {},
     )
+    terms = Terms(request, index)
+    if terms.left_native:
+        log(arithmetic.left_native())
     if tune is None:
-        return _made(place, resolve(request, index), index, expect)
+        spec = terms.setting(method, split, request.params).run(seed)
+        return _made(place, spec, index, expect)
     make = functools.partial(place.make, index=index)
     spec = make_tuned(request, tune, tune_rule, index, place.results, make, expect)
     log(f"{place.results / spec.path} is complete")

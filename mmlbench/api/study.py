@@ -11,6 +11,7 @@ from typing import Any
 from ..registry.index import load_index
 from ..study import config as configs
 from ..study.plan import write_plan
+from ..system import arithmetic
 from ..system.progress import log
 from .making import make_tuned
 from .noise import measure as measure_noise
@@ -73,6 +74,8 @@ def run_study(
     study = configs.study(config) if isinstance(config, Mapping) else configs.read_study(Path(config))
     index = load_index()  # the config may have named further folders
     make = functools.partial(place.make, index=index)
+    if study.left_native:
+        log(arithmetic.left_native())
     write_plan(study.plan(), results)
     for number, spec in enumerate(study.runs, 1):
         log(f"run {number} of {len(study.runs)}: {spec.path}")

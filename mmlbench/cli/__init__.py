@@ -11,7 +11,7 @@ from pathlib import Path
 from ..errors import MmlbenchError, fault
 from ..storage import paths
 from ..storage.atomic import storage_error
-from ..system import interrupt, pythonpath
+from ..system import arithmetic, interrupt, pythonpath
 from ..system.progress import log, logger
 from . import streams
 from .parser import make_parser
@@ -51,6 +51,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         interrupt.ready()
         streams.set_up()
+        if argv is None:
+            arithmetic.may_start_anew([sys.executable, *sys.orig_argv[1:]])
         code = _run(argv)
         streams.flush()
         return code

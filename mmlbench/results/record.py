@@ -14,6 +14,7 @@ from ..storage.atomic import read_json
 from ..storage.form import EXACT, HEX16, RUN, SHA256, WORD, Item
 from ..study.run_config import RUN_SCHEMA, RunConfig, parse_config
 from ..study.selection import NAMES
+from ..system.arithmetic import ARITHMETICS, NATIVE, PORTABLE
 from .evaluation import FEATURES, INPUTS, NOTHING, Evaluation
 from .logits_key import LOGITS
 
@@ -81,17 +82,24 @@ class Arithmetic:
     """In which arithmetic a run was made: what decides its bits beside data and code.
 
     Attributes:
+        kind: native, or portable: the same bits on any x86-64 CPU with AVX2.
         device: cpu or cuda. dtype: of parameters and inputs. forward: of the forward pass (autocast).
         threads: of the CPU. deterministic: whether the same input gives the same bits. tf32: whether products of
             matrices may be rounded to TensorFloat-32.
     """
 
+    kind: str
     device: str
     dtype: str
     forward: str
     threads: int
     deterministic: bool
     tf32: bool
+
+    @property
+    def reach(self) -> str:
+        """How far its bits reach: portable, or native: those of one kind of CPU, or of GPU, alone."""
+        return PORTABLE if self.kind == PORTABLE and self.device == "cpu" else NATIVE
 
 
 @dataclass(frozen=True)
@@ -286,13 +294,16 @@ def _lengths(item: Item, modalities: tuple[str, ...]) -> dict[str, int]:
 
 def _arithmetic(item: Item, config: RunConfig) -> Arithmetic:
     """Return in which arithmetic the run was made; what its recipe fixes has to agree with it."""
-    found = item.fields(("device", "dtype", "forward", "threads", "deterministic", "tf32"))
+    found = item.fields(("kind", "device", "dtype", "forward", "threads", "deterministic", "tf32"))
     recipe = config.recipe
+    if found["kind"].one_of(ARITHMETICS) != recipe.arithmetic:
+        found["kind"].wrong(f"{recipe.arithmetic}, the arithmetic of its recipe")
     if found["forward"].one_of(DTYPES) != recipe.precision:
         found["forward"].wrong(f"{recipe.precision}, the precision of its recipe")
     if found["threads"].integer(1) != recipe.threads:
         found["threads"].wrong(f"{recipe.threads}, the threads of its recipe")
     return Arithmetic(
+        kind=recipe.arithmetic,
         device=found["device"].one_of(DEVICES),
         dtype=found["dtype"].one_of(DTYPES),
         forward=found["forward"].one_of(DTYPES),

@@ -79,6 +79,11 @@ class Study:
     datasets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     groups: str = ""
 
+    @property
+    def left_native(self) -> bool:
+        """Whether a recipe leaves the arithmetic to the machine, and this one can't compute portably."""
+        return any(cell.setting.terms.left_native for cell in self.cells)
+
     def plan(self) -> Plan:
         """Return the plan: what the tables are made from."""
         return Plan(

@@ -13,6 +13,7 @@ from ..errors import ConfigError, brief, nearest
 from ..params import Params, Scalar, bounded, check, choice, describe, fields_of, file_names, located, value_text
 from ..registry.index import Index
 from ..storage.paths import config_folder
+from ..system.arithmetic import ARITHMETICS, NATIVE, PORTABLE, best, why_not_portable
 from .declared import EncoderFacts, encoder_facts
 from .yaml import read_mapping
 
@@ -45,9 +46,14 @@ class RecipeFields(Params):
         "negate_u", ("negate_u", "released"), doc="a flip negates horizontal flow; or as DI-MML has it"
     )
     image_noise: float = bounded(0.0, low=0, high=10, doc="standard deviation on pixels 0..1, in evaluation too")
+    arithmetic: str = choice(
+        NATIVE, ARITHMETICS, doc="portable: the same bits on any x86-64 CPU with AVX2; auto: where this machine can"
+    )
     noise_on: str | None = None  # modality whose inputs get additive noise, in training and in evaluation
 
 
+#: Says in a recipe file, or instead of a field's value, that the arithmetic is left to the machine.
+AUTO = "auto"
 #: What `describe` says of the fields.
 FIELDS = tuple(describe(RecipeFields))
 #: Keys of a recipe file beside its fields: settings for single datasets, and how these are prepared.
@@ -152,7 +158,7 @@ def _check_special(dataset: str, values: Mapping[str, object], index: Index, whe
         fix = f"{nearest(dataset, known)} One of a plug-in folder needs `plugins: [FOLDER]` in the config"
         raise ConfigError(f"{where}: for: unknown dataset {brief(dataset)}", fix)
     fields = {key: value for key, value in values.items() if key not in (PREPARE, ENCODER)}
-    check(FIELDS, fields, f"{where}: for: {dataset}")
+    check(FIELDS, _settled(fields, PORTABLE), f"{where}: for: {dataset}")
     prepare, entry = values.get(PREPARE), known[dataset]
     for key in prepare if isinstance(prepare, Mapping) and not entry.error else ():
         names = [field.name for field in fields_of(entry.facts)]
@@ -250,13 +256,23 @@ def resolve_recipe(
     values = dict(file.fields)
     if "encoder" in values:
         values["encoder"] = _located(values["encoder"], recipe_path(name).parent, index)
-    resolved = check_recipe(Path(name).stem, {**values, **overrides}, modalities, index, where)
-    before = check(FIELDS, {key: value for key, value in values.items() if key != "encoder"}, where)
+    settled = _settled({**values, **overrides}, best())
+    resolved = check_recipe(Path(name).stem, settled, modalities, index, where)
+    if resolved.arithmetic == PORTABLE and (reason := why_not_portable()):
+        fix = f"Write `arithmetic: {NATIVE}`, or `{AUTO}` to have it where a machine can"
+        raise ConfigError(f"{where}: portable arithmetic can't be had: {reason}", fix)
+    meant = _settled({key: value for key, value in values.items() if key != "encoder"}, PORTABLE)
+    before = check(FIELDS, meant, where)
     changed = {key: getattr(resolved, key) for key in before if getattr(resolved, key) != before[key]}
     if "encoder" in overrides:  # its name has a column of its own, its parameters have none
         changed |= _set_otherwise(resolved.encoder, index)
     words = [f"{key}={value_text(value)}" for key, value in changed.items()]
     return replace(resolved, name=" ".join([resolved.name, *words]))  # another recipe, so another name
+
+
+def _settled(values: Mapping[str, object], arithmetic: str) -> Mapping[str, object]:
+    """Return fields in which an arithmetic that is left to the machine is this one."""
+    return {**values, "arithmetic": arithmetic} if values.get("arithmetic") == AUTO else values
 
 
 def _set_otherwise(encoders: Mapping[str, EncoderChoice], index: Index) -> dict[str, Scalar]:

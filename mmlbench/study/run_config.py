@@ -16,7 +16,7 @@ from .recipe import FIELDS as RECIPE_FIELDS
 from .recipe import EncoderChoice, Recipe
 
 #: Version of the run folder's schema; see docs/run-folder.md.
-RUN_SCHEMA = 2
+RUN_SCHEMA = 3
 CONFIG_KEYS = ("schema", "dataset", "dataset_params", "split", "recipe", "method", "params", "seed")
 
 #: Fields of a recipe by name; a stored recipe has all of them.

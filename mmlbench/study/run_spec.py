@@ -19,8 +19,9 @@ from ..plugins import VARIABLE
 from ..prepare.cache import cache_key
 from ..registry.index import Entry, Index
 from ..storage.hashing import digest
+from ..system.arithmetic import NATIVE
 from .declared import DatasetFacts, MethodFacts, dataset_facts, method_facts
-from .recipe import EncoderChoice, Recipe, check_recipe, read_recipe, recipe_path, resolve_recipe
+from .recipe import AUTO, EncoderChoice, Recipe, check_recipe, read_recipe, recipe_path, resolve_recipe
 from .run_config import RECIPE_KEYS, RunConfig
 
 
@@ -149,6 +150,7 @@ class Terms:
         dataset: as the index has it. facts: what it declares. index: of all plug-ins.
         given: parameters of the preparation that the recipe or the request sets. params: all of them.
         recipe: resolved. cache: name of the prepared cache's folder.
+        left_native: the recipe leaves the arithmetic to the machine, and this one can't compute portably.
     """
 
     def __init__(self, request: Request, index: Index) -> None:
@@ -162,6 +164,8 @@ class Terms:
         self.facts = facts = dataset_facts(self.dataset)
         file = read_recipe(request.recipe, request.dataset, index)
         self.recipe = resolve_recipe(request.recipe, file, request.recipe_params, facts.modalities, index)
+        asked = request.recipe_params.get("arithmetic", file.fields.get("arithmetic"))
+        self.left_native = asked == AUTO and self.recipe.arithmetic == NATIVE
         prepared = located(facts.params, file.prepare, recipe_path(request.recipe).parent)
         self.given = {**prepared, **request.dataset_params}
         self.params = check(facts.params, self.given, f"dataset {self.dataset.name}")

@@ -24,7 +24,7 @@ from ..params import value_text
 from ..storage.lease import Lease
 from ..storage.paths import set_data_folders
 from ..storage.words import be, plural
-from ..system import pythonpath
+from ..system import arithmetic, pythonpath
 from . import config as configs
 from .plan import write_plan
 from .progress import Job, Progress, show_first_table, to_terminal
@@ -345,6 +345,20 @@ def reread(config: dict[str, Any], workflow: Any) -> None:
     config.update(found)
 
 
+def _set_arithmetic(study: configs.Study) -> None:
+    """Let the jobs start in the arithmetic that their runs need; say where it can't be had.
+
+    A job of the other arithmetic starts itself anew, which costs a moment.
+
+    Raises:
+        ConfigError: a setting of the user's contradicts it.
+    """
+    if any(run.config.recipe.arithmetic == arithmetic.PORTABLE for run in study.runs):
+        arithmetic.export(arithmetic.PORTABLE, os.environ)
+    if study.left_native:
+        os.write(2, f"mmlbench: {arithmetic.left_native()}\n".encode())
+
+
 def _stop(line: str, code: int) -> NoReturn:
     """Print the line that `mmlbench` would print and end; an exception would get places in the code printed below."""
     os.write(2, f"mmlbench: {line}\n".encode(errors="replace"))
@@ -368,6 +382,7 @@ def read(config: Mapping[str, object], results: str | Path, files: Sequence[str 
         set_data_folders([results, "cache"])
         interval()  # a wrong one is told before anything starts
         study = configs.study(config)
+        _set_arithmetic(study)
         results, plan = Path(results), study.plan()
         key, asked_anew = plan.study_key, False
         if (results / "all_tables.csv").exists():

@@ -8,18 +8,34 @@ import gc
 import inspect
 import os
 import sys
+from pathlib import Path
 
 import torch
+from numpy._core import _multiarray_umath as umath  # type: ignore[attr-defined]  # which numpy's types leave out
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
+from ..errors import ConfigError
 from ..results.record import Arithmetic
+from ..study.recipe import Recipe
+from ..system.arithmetic import NATIVE, PORTABLE
 
+#: MKL's numbers for all that it computes, and for the branch COMPATIBLE.
+_MKL_ALL, _MKL_COMPATIBLE = -1, 3
 #: Parameters of glibc's mallopt, see its manual page.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
-def set_up_torch(device: torch.device, threads: int) -> None:
-    """Fix what decides the bits of a run in this process, and spare it what it does not need."""
+def set_up_torch(device: torch.device, threads: int, kind: str = NATIVE) -> None:
+    """Fix what decides the bits of a run in this process, and spare it what it does not need.
+
+    Args:
+        kind: of arithmetic, as the recipe has it.
+
+    Raises:
+        ConfigError: portable, and the libraries compute otherwise.
+    """
+    if kind == PORTABLE:
+        check_portable()
     torch.set_num_threads(threads)
     torch.backends.cudnn.benchmark = False
     if device.type == "cuda":
@@ -34,18 +50,59 @@ def set_up_torch(device: torch.device, threads: int) -> None:
     gc.freeze()  # what is imported by now stays: the collector need not look at it in every run and at the exit
 
 
-def arithmetic(device: torch.device, precision: str) -> Arithmetic:
-    """Return in which arithmetic this process calculates, after `set_up_torch`.
+def check_portable() -> None:
+    """Ask the libraries themselves whether they compute portably: a setting that came too late is no setting.
 
-    Args:
-        device: of the run. precision: of the forward pass, as its recipe has it.
+    Raises:
+        ConfigError: naming the first that does not.
     """
+    used = {
+        "PyTorch's kernels": (torch.backends.cpu.get_cpu_capability(), "AVX2"),
+        "MKL": (_mkl_branch(), _MKL_COMPATIBLE),
+        "oneDNN": (torch.ops.mkldnn._is_mkldnn_bf16_supported(), False),  # which it is from AVX-512 on
+        "numpy": (_wide_numpy(), ""),
+        "OpenBLAS": (_openblas(), "Haswell"),
+    }
+    for name, (found, wanted) in used.items():
+        if found != wanted:
+            what = f"portable arithmetic is not in force: {name} is at {found!r}, not {wanted!r}"
+            raise ConfigError(what, "Start it by `mmlbench` or `snakemake`, or choose `arithmetic: native`")
+
+
+def _mkl_branch() -> int | str:
+    """Return the branch of conditional numerical reproducibility that MKL is at, as its manual counts them."""
+    if not torch.backends.mkl.is_available():
+        return "absent"
+    library = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
+    try:
+        return int(library.mkl_serv_cbwr_get(_MKL_ALL))
+    except AttributeError:
+        return "a build that does not tell"
+
+
+def _wide_numpy() -> str:
+    """Return the kernels beyond AVX2 that numpy may use."""
+    wide = (name for name in umath.__cpu_dispatch__ if "512" in name or name == "X86_V4")
+    return " ".join(name for name in wide if umath.__cpu_features__[name])
+
+
+def _openblas() -> str:
+    """Return the kind of CPU for which numpy's matrix products are computed."""
+    from threadpoolctl import threadpool_info
+
+    found = {one.get("architecture", "") for one in threadpool_info() if one["internal_api"] == "openblas"}
+    return " and ".join(sorted(found)) or "another BLAS"
+
+
+def arithmetic(device: torch.device, recipe: Recipe) -> Arithmetic:
+    """Return in which arithmetic this process calculates, after `set_up_torch` for the same recipe."""
     threads = torch.get_num_threads()
     alone = device.type == "cpu" and threads == 1  # where nothing runs beside it the order of sums is fixed
     return Arithmetic(
+        kind=recipe.arithmetic,
         device=device.type,
         dtype=str(torch.get_default_dtype()).removeprefix("torch."),
-        forward=precision,
+        forward=recipe.precision,
         threads=threads,
         deterministic=alone or torch.are_deterministic_algorithms_enabled(),
         tf32=device.type == "cuda" and (torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32),

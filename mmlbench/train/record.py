@@ -37,12 +37,21 @@ def history_csv(history: History) -> str:
     return out.getvalue()
 
 
-def packages() -> dict[str, str]:
-    """Return the versions of what computes the numbers, whether or not this very process has imported it."""
-    found = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
+def _public(version: str, device: torch.device) -> str:
+    """Return a version, on a CPU without its local part such as `+cu130`."""
+    return version.partition("+")[0] if device.type == "cpu" else version
+
+
+def packages(device: torch.device) -> dict[str, str]:
+    """Return the versions of what computes the numbers, whether or not this very process has imported it.
+
+    What changes no bit is left out: Python's patch version, and on a CPU for which GPUs torch is built.
+    """
+    python = ".".join(platform.python_version_tuple()[:2])
+    found = {"python": python, "torch": _public(torch.__version__, device), "numpy": np.__version__}
     for name in ("torchvision", "torchaudio"):
         try:
-            found[name] = version(name)
+            found[name] = _public(version(name), device)
         except PackageNotFoundError:
             continue
     return found

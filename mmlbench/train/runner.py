@@ -147,7 +147,7 @@ class Runner:
     # ---- training ----------------------------------------------------------------------------------------
     def _make(self) -> None:
         started, config, self.clock = now(), self.spec.config, Clock()
-        set_up_torch(self.device, config.recipe.threads)
+        set_up_torch(self.device, config.recipe.threads, config.recipe.arithmetic)
         data = self._data()
         method = build_method(config, self.cache, self.index, len(data["train"]))
         method.load_required(sources(self.spec, self.results, "last"))
@@ -329,7 +329,7 @@ class Runner:
             "config_hash": self.spec.config.hash,
             "data_fingerprint": manifest["fingerprint"],
             "code": {"method": self.spec.code, "engine": engine_fingerprint(), "version": __version__},
-            "packages": packages(),
+            "packages": packages(self.device),
             "modalities": list(method.modalities),
             "class_names": manifest["class_names"],
             "counts": counts,
@@ -347,7 +347,7 @@ class Runner:
             "notes": self.cache.notes,
             "task": CLASSIFICATION,
             "lengths": {},
-            "arithmetic": asdict(arithmetic(self.device, self.spec.config.recipe.precision)),
+            "arithmetic": asdict(arithmetic(self.device, self.spec.config.recipe)),
             "contents": {
                 "arrays": {name: manifest["arrays"][name]["sha256"] for name in method.modalities},
                 "split": manifest["splits"][split]["sha256"],

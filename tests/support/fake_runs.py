@@ -81,6 +81,7 @@ class FakeGroup:
     methods: list[FakeMethod] = field(default_factory=default_methods)
     bayes: dict[str, float] = field(default_factory=dict)
     seed_sd: float = 0.01
+    arithmetic: str = "portable"
 
     @property
     def rules(self) -> tuple[str, ...]:
@@ -99,7 +100,13 @@ class FakeGroup:
             "dataset": self.dataset,
             "dataset_params": {},
             "split": self.split,
-            "recipe": {"name": "embedded", **RECIPE, "epochs": self.epochs, "encoder": encoder},
+            "recipe": {
+                "name": "embedded",
+                **RECIPE,
+                "arithmetic": self.arithmetic,
+                "epochs": self.epochs,
+                "encoder": encoder,
+            },
             "method": method.method,
             "params": method.params,
             "seed": seed,
@@ -248,6 +255,7 @@ def _record(group: FakeGroup, method: FakeMethod, seed: int, run: str) -> dict[s
         "task": "classification",
         "lengths": {},
         "arithmetic": {
+            "kind": group.arithmetic,
             "device": "cpu",
             "dtype": "float32",
             "forward": "float32",

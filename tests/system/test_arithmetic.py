@@ -1,0 +1,296 @@
+"""Native and portable arithmetic: the settings, who may have made them, and how a process gets into one."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mmlbench import testing
+from mmlbench.api import other_process
+from mmlbench.errors import ConfigError, RunError
+from mmlbench.registry.index import load_index
+from mmlbench.study import recipe as recipes
+from mmlbench.study.run_spec import Request, Terms
+from mmlbench.system import arithmetic
+from mmlbench.system.arithmetic import NATIVE, PORTABLE, VARIABLE, environment, settings
+from mmlbench.train import Stopped, machine
+
+ROOT = Path(__file__).resolve().parents[2]
+needs_portable = pytest.mark.skipif(bool(arithmetic.why_not_portable()), reason=arithmetic.why_not_portable())
+
+
+def unset(**more: str) -> dict[str, str]:
+    """Return this environment without any setting of the libraries."""
+    return {name: value for name, value in os.environ.items() if name not in {VARIABLE, *settings()}} | more
+
+
+# ---- the environment -------------------------------------------------------------------------------------------
+def test_portable_sets_every_variable_and_says_whose_they_are() -> None:
+    assert environment(PORTABLE, {"HOME": "/h"}) == {"HOME": "/h", VARIABLE: PORTABLE, **settings()}
+
+
+@pytest.mark.parametrize("name", settings())
+def test_a_setting_of_the_user_that_contradicts_is_refused_by_its_name(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name}=.*{name}=mine.*"):
+        environment(PORTABLE, {name: "mine"})
+
+
+def test_native_takes_back_what_is_ours_and_leaves_what_is_the_users() -> None:
+    before = {"HOME": "/h"}
+    assert environment(NATIVE, environment(PORTABLE, before)) == before
+    own = {"MKL_CBWR": "AVX2"}
+    assert environment(NATIVE, own) == own and environment(NATIVE, settings()) == settings()
+
+
+def test_settings_that_the_user_has_made_alike_are_enough() -> None:
+    assert environment(PORTABLE, settings()) == settings()
+
+
+def test_one_missing_setting_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in settings():
+        monkeypatch.setattr(arithmetic, "_at_start", {k: v for k, v in settings().items() if k != name})
+        assert not arithmetic.in_force(PORTABLE), name
+    monkeypatch.setattr(arithmetic, "_at_start", settings())
+    assert arithmetic.in_force(PORTABLE) and arithmetic.in_force(NATIVE)
+    monkeypatch.setattr(arithmetic, "_at_start", settings() | {VARIABLE: PORTABLE})
+    assert arithmetic.in_force(PORTABLE) and not arithmetic.in_force(NATIVE)
+
+
+def test_older_numpy_names_its_kernels_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    named = {}
+    for version in ("2.3.5", "2.4.0"):
+        monkeypatch.setattr(arithmetic, "version", lambda name, found=version: found)
+        settings.cache_clear()
+        named[version] = settings()["NPY_DISABLE_CPU_FEATURES"]
+    settings.cache_clear()
+    assert "AVX512_SKX" in named["2.3.5"] and "X86_V4" in named["2.4.0"] and "X86_V4" not in named["2.3.5"]
+
+
+# ---- what a machine can do -------------------------------------------------------------------------------------
+def cpuinfo(folder: Path, flags: str) -> Path:
+    path = folder / "cpuinfo"
+    path.write_text(f"processor\t: 0\nmodel name\t: A CPU\nflags\t\t: fpu {flags} sse2\nvmx flags\t: avx2 fma\n\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [("avx avx2 fma", ""), ("avx fma", "no AVX2"), ("avx", "no AVX2 and no FMA"), ("avx2x fma", "no AVX2")],
+)
+def test_the_flags_of_the_cpu_decide(flags: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    reason = arithmetic.why_not_portable(cpuinfo(tmp_path, flags))
+    assert (said in reason) and bool(reason) == bool(said)
+
+
+def test_other_machines_and_systems_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    assert "can't be read" in arithmetic.why_not_portable(tmp_path / "none")
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    assert "aarch64" in arithmetic.why_not_portable(cpuinfo(tmp_path, "avx2 fma"))
+
+
+@pytest.fixture
+def unable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this machine be one that can't compute portably."""
+    for module in (arithmetic, recipes):
+        monkeypatch.setattr(module, "why_not_portable", lambda: "this CPU has no AVX2")
+
+
+def terms(**recipe_params: object) -> Terms:
+    return Terms(Request("gabor_tones", "joint", 0, recipe_params=recipe_params), load_index())
+
+
+def test_a_default_goes_on_natively_under_another_name_where_portable_is_not_to_be_had(unable: None) -> None:
+    found = terms()
+    assert found.recipe.arithmetic == NATIVE and found.left_native
+    assert found.recipe.name == "embedded arithmetic=native"
+    assert arithmetic.left_native().startswith("this CPU has no AVX2")
+
+
+def test_what_is_asked_for_by_name_is_refused_there(unable: None) -> None:
+    with pytest.raises(ConfigError, match="portable arithmetic can't be had: this CPU has no AVX2"):
+        terms(arithmetic=PORTABLE)
+    assert not terms(arithmetic=NATIVE).left_native  # which was chosen, not left
+    with pytest.raises(ConfigError, match="can't be had"):
+        arithmetic.in_force(PORTABLE)
+
+
+@needs_portable
+def test_a_recipe_that_leaves_it_open_is_portable_where_it_can_be() -> None:
+    found = terms()
+    assert (found.recipe.arithmetic, found.recipe.name, found.left_native) == (PORTABLE, "embedded", False)
+    assert terms(arithmetic=NATIVE).recipe.name == "embedded arithmetic=native"
+
+
+@pytest.mark.parametrize("value", ["fast", "AUTO", True, 1])
+def test_another_word_is_refused(value: object) -> None:
+    with pytest.raises(ConfigError, match="arithmetic"):
+        terms(arithmetic=value)
+
+
+# ---- what the libraries say ------------------------------------------------------------------------------------
+def ask(env: dict[str, str]) -> str:
+    """Return what `check_portable` refuses in a process of its own; '' where it passes."""
+    code = (
+        "import torch\nfrom mmlbench.train.machine import check_portable\nfrom mmlbench.errors import ConfigError\n"
+        "try: check_portable()\nexcept ConfigError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True, cwd=ROOT)
+    return done.stdout.strip()
+
+
+@needs_portable
+def test_the_libraries_of_this_process_compute_portably() -> None:
+    machine.check_portable()
+
+
+@needs_portable
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "library"),
+    [("MKL_CBWR", "MKL"), ("ATEN_CPU_CAPABILITY", "PyTorch's kernels"), ("ONEDNN_MAX_CPU_ISA", "oneDNN"),
+     ("OPENBLAS_CORETYPE", "OpenBLAS"), ("NPY_DISABLE_CPU_FEATURES", "numpy")],
+)  # fmt: skip
+def test_a_library_without_its_setting_is_named(name: str, library: str) -> None:
+    if name != "MKL_CBWR" and "avx512bw" not in Path("/proc/cpuinfo").read_text():
+        pytest.skip("without AVX-512 this library has nothing to choose")
+    wanted = unset(**settings())
+    assert ask(wanted) == ""
+    del wanted[name]
+    assert f"{library} is at" in ask(wanted)
+
+
+# ---- getting into one ------------------------------------------------------------------------------------------
+NOTEBOOK = """
+import json, logging, sys, torch, numpy  # as a notebook has them: loaded, in native arithmetic
+import mmlbench as mb
+from mmlbench import testing
+logging.basicConfig(level=logging.INFO)
+logging.getLogger("mmlbench").setLevel(logging.INFO)
+facts = json.loads(sys.argv[1])
+run = mb.train_run("tiny", plugins=[testing.PLUGINS], **facts)
+print(json.dumps([str(run.path), run.record.arithmetic.kind]))
+"""
+
+
+def notebook(folder: Path, env: dict[str, str], **facts: Any) -> subprocess.CompletedProcess[str]:
+    words = {"results": str(folder / "results"), "cache": str(folder / "cache"), "device": "cpu", **facts}
+    words["recipe_params"] = testing.FEW_EPOCHS | facts.get("recipe_params", {})
+    command = [sys.executable, "-c", NOTEBOOK, json.dumps(words)]
+    return subprocess.run(command, env=env, capture_output=True, text=True, cwd=ROOT, check=False)
+
+
+def typed(folder: Path, env: dict[str, str], *more: str) -> subprocess.CompletedProcess[str]:
+    words = ["train", "--dataset", "tiny", "--method", "joint", "--plugins", str(testing.PLUGINS), "--device", "cpu"]
+    words += ["--results", str(folder / "results"), "--cache", str(folder / "cache")]
+    words += [word for key, value in testing.FEW_EPOCHS.items() for word in ("--recipe-set", f"{key}={value}")]
+    command = [sys.executable, "-m", "mmlbench", *words, *more]
+    return subprocess.run(command, env=env, capture_output=True, text=True, cwd=ROOT, check=False)
+
+
+def determined(folder: Path) -> dict[str, bytes]:
+    """Return the files of the runs below a folder whose bytes are determined."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "provenance.json"]
+    return {
+        str(path.relative_to(folder)): path.read_bytes() for path in files if path.suffix in (".json", ".csv", ".npz")
+    }
+
+
+@needs_portable
+@pytest.mark.slow
+def test_command_and_notebook_make_the_bytes_of_a_process_that_began_portably(tmp_path: Path) -> None:
+    started = typed(tmp_path / "started", unset(**settings()))
+    anew = typed(tmp_path / "anew", unset())
+    asked = notebook(tmp_path / "asked", unset(), method="joint")
+    assert started.returncode == anew.returncode == asked.returncode == 0, anew.stderr + asked.stderr
+    assert json.loads(asked.stdout)[1] == PORTABLE
+    assert "is complete" in asked.stderr and "epoch 2/2" in asked.stderr  # the other process's log is not lost
+    wanted = determined(tmp_path / "started" / "results" / "runs")
+    assert len(wanted) >= 5
+    for name in ("anew", "asked"):
+        assert determined(tmp_path / name / "results" / "runs") == wanted
+        assert determined(tmp_path / name / "cache").keys() == determined(tmp_path / "started" / "cache").keys()
+
+
+@needs_portable
+@pytest.mark.slow
+def test_a_native_run_leaves_settings_that_are_ours(tmp_path: Path) -> None:
+    plain = typed(tmp_path / "plain", unset(), "--recipe-set", "arithmetic=native")
+    ours = typed(tmp_path / "ours", unset(**settings(), **{VARIABLE: PORTABLE}), "--recipe-set", "arithmetic=native")
+    asked = notebook(
+        tmp_path / "asked",
+        unset(**settings(), **{VARIABLE: PORTABLE}),
+        method="joint",
+        recipe_params={"arithmetic": NATIVE},
+    )
+    assert plain.returncode == ours.returncode == asked.returncode == 0, ours.stderr + asked.stderr
+    wanted = determined(tmp_path / "plain" / "results" / "runs")
+    assert determined(tmp_path / "ours" / "results" / "runs") == wanted
+    assert determined(tmp_path / "asked" / "results" / "runs") == wanted
+    assert b'"kind": "native"' in next(value for name, value in wanted.items() if name.endswith("run.json"))
+
+
+@needs_portable
+@pytest.mark.slow
+def test_a_contradiction_stops_before_anything_is_made(tmp_path: Path) -> None:
+    done = typed(tmp_path, unset(MKL_CBWR="AVX2"))
+    assert done.returncode == 2 and "MKL_CBWR=AVX2" in done.stderr
+    assert not (tmp_path / "results" / "runs").exists() and not (tmp_path / "cache").exists()
+
+
+# ---- the other process -----------------------------------------------------------------------------------------
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this process be in no arithmetic that a run asks for."""
+    monkeypatch.setattr(arithmetic, "in_force", lambda kind: False)
+    monkeypatch.setattr(arithmetic, "_command", None)
+
+
+@pytest.mark.slow
+def test_what_the_other_process_raises_is_raised_here(
+    tiny: Any, tmp_path: Path, elsewhere: None, plugin_folder: Path
+) -> None:
+    (plugin_folder / "failing.py").write_text(
+        "from mmlbench.method import Method\nfrom mmlbench.registry import register\n"
+        "@register\nclass Failing(Method):\n    '''Fails.'''\n    name = 'failing'\n"
+        "    def build(self):\n        raise ZeroDivisionError('as planned')\n"
+    )
+    with pytest.raises(RunError, match="as planned"):
+        tiny.run("failing", tmp_path / "results", plugins=[plugin_folder])
+
+
+@pytest.mark.slow
+def test_the_other_process_stops_when_asked_and_goes_on_to_the_same_bytes(
+    tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = tiny.spec("joint", recipe={"epochs": 200})
+    tiny.run("joint", tmp_path / "plain", recipe={"epochs": 200})
+    place, kept = tmp_path / "stopped", tmp_path / "stopped" / spec.path / "checkpoint.npz"
+    arguments = (spec.config, place, tiny.cache, "cpu", 0.0)
+    with pytest.raises(Stopped):
+        other_process.make_run(*arguments, asked_to_stop=kept.exists)
+    assert kept.exists()
+    assert other_process.make_run(*arguments, asked_to_stop=lambda: False)
+    assert not other_process.make_run(*arguments, asked_to_stop=lambda: False)
+    assert determined(place) == determined(tmp_path / "plain")
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_without_an_answer_is_an_error(
+    tiny: Any, tmp_path: Path, elsewhere: None, plugin_folder: Path
+) -> None:
+    (plugin_folder / "dying.py").write_text(
+        "import os\nfrom mmlbench.method import Method\nfrom mmlbench.registry import register\n"
+        "@register\nclass Dying(Method):\n    '''Dies.'''\n    name = 'dying'\n"
+        "    def build(self):\n        os._exit(7)\n"
+    )
+    with pytest.raises(RunError, match=r"without an answer \(exit code 7\)"):
+        tiny.run("dying", tmp_path / "results", plugins=[plugin_folder])
