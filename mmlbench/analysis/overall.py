@@ -82,5 +82,6 @@ def _row(loaded: Loaded, entries: list[Entry], metric: str, value: float, notes:
         config_hash=made.config_hash,
         code_version=made.code_version,
         hardware=made.hardware,
+        arithmetic=made.arithmetic,
         tuning_trials=max(entry.trials for entry in entries),
     )

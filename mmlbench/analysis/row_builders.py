@@ -40,11 +40,12 @@ def common_seeds(*entries: Entry) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Made:
-    """What made a value: hash over the configs, version of the code, hardware, and what the row must say of it."""
+    """What made a value: hash over the configs, code, hardware, arithmetic, and what the row must say of it."""
 
     config_hash: str
     code_version: str
     hardware: str
+    arithmetic: str
     notes: tuple[str, ...]
 
 
@@ -60,6 +61,7 @@ def made_by(runs: Sequence[ScoredRun]) -> Made:
         digest(sorted(record.config.hash for record in records))[:12],
         f"{'/'.join(versions)}+{digest(codes)[:8]}",
         " | ".join(sorted({source.provenance.hardware or "unknown" for source in sources})),
+        " | ".join(sorted({record.arithmetic.reach for record in records})),
         tuple(notes),
     )
 
@@ -94,7 +96,7 @@ def blank(
     """
     entries = [*([entry] if entry else []), *partners]
     runs = [run for one in entries for run in one.runs]
-    made = made_by(runs) if runs else Made("", "", "", ())
+    made = made_by(runs) if runs else Made("", "", "", "", ())
     return Row(
         table=what.table,
         dataset=group.dataset,
@@ -116,6 +118,7 @@ def blank(
         data_fingerprint=group.data_fingerprint,
         code_version=made.code_version,
         hardware=made.hardware,
+        arithmetic=made.arithmetic,
         tuning_trials=entry.trials if entry else None,
         meaning=CONTROL_MEANING if entry and entry.method == CONTROL else "",
         runs=folders_of([*entries, *also]),

@@ -61,6 +61,7 @@ class Row:
     them back.
 
     Attributes:
+        arithmetic: portable where any x86-64 CPU with AVX2 prints the same digits, else native; or both.
         note: what is particular to this number, in words.
         level: that of the interval, None without one.
         no_interval: '', `SELECTED_ON_TEST` or `SMALL_CLASS`.
@@ -109,6 +110,7 @@ class Row:
     data_fingerprint: str = ""
     code_version: str = ""
     hardware: str = ""
+    arithmetic: str = ""
     published_value: float | None = None
     published_source: str = ""
     tuning_trials: int | None = None

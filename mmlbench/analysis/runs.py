@@ -44,6 +44,7 @@ class RunRow:
     train_seconds: float | None
     energy_joules: float | None
     hardware: str
+    arithmetic: str
     accuracy: Mapping[str, float]
 
 
@@ -69,6 +70,7 @@ def run_row(group: Group, entry: Entry, run: ScoredRun) -> RunRow:
         train_seconds=seconds_of(run, "train"),
         energy_joules=summed(energies),
         hardware=" | ".join(hardware),
+        arithmetic=" | ".join(sorted({record.arithmetic.reach for record in records})),
         accuracy={str(key): float(bits.mean()) for key, bits in run.bits.items() if not key.fill},
     )
 

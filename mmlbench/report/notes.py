@@ -8,6 +8,7 @@ from ..analysis.result_set import GroupKey, ResultSet
 from ..analysis.rows import Row
 from ..results.plugin_facts import ALONE, JOINT, LOGIT_MEAN
 from ..stats import FAR, INFERENCE_TARGET
+from ..system.arithmetic import PORTABLE
 from .numbers import far_words, figure_of, notes_of
 
 RANK_WORDS = (
@@ -74,10 +75,16 @@ def tuned_note(entries: list[Row]) -> str:
 
 
 def mixed_notes(result_set: ResultSet, group: GroupKey) -> list[str]:
-    """Say where the rows of a group were made by several versions of the code, of packages, or kinds of hardware."""
+    """Say where the rows of a group were made by several versions of the code, of packages, or kinds of hardware.
+
+    In portable arithmetic hardware makes no difference.
+    """
     rows = [row for row in result_set.rows if row.group == group]
     notes = [f"Mixed: {row.note}." for row in rows if row.table == "mixed"]
     kinds = sorted({kind for row in rows for kind in row.hardware.split(" | ") if kind})
+    if {row.arithmetic for row in rows if row.arithmetic} <= {PORTABLE}:
+        return notes
+    notes.append("Native arithmetic: other hardware prints other last digits.")
     if len(kinds) > 1:
         notes.append(f"Mixed: runs of {len(kinds)} kinds of hardware ({'; '.join(kinds)}); their bits may differ.")
     return notes

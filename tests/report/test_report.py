@@ -346,6 +346,7 @@ def test_mixed_code_packages_and_hardware_say_so_in_the_table(study: Path) -> No
         folder / "run.json",
         code={**record["code"], "engine": "f" * 16},
         packages={**record["packages"], "torch": "9"},
+        arithmetic={**record["arithmetic"], "device": "cuda"},
     )
     write_json(folder / "provenance.json", read_json(folder / "provenance.json") | {"hardware": "A GPU"})
     fake_runs.seal(folder)
@@ -356,6 +357,22 @@ def test_mixed_code_packages_and_hardware_say_so_in_the_table(study: Path) -> No
         text = (study / f"tables/{name}.md").read_text()
         assert "Mixed: runs of 2 versions of the engine" in text, name
         assert "Mixed: runs of 2 kinds of hardware (A CPU; A GPU)" in text, name
+        assert "Native arithmetic" in text, name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arithmetic", ["native", "portable"])
+def test_tables_say_where_other_hardware_prints_other_digits(arithmetic: str, tmp_path: Path) -> None:
+    fake_runs.write_study(tmp_path, [small(arithmetic=arithmetic)])
+    provenance = folder_of(tmp_path, "joint", 0) / "provenance.json"
+    write_json(provenance, read_json(provenance) | {"hardware": "Another CPU"})
+    fake_runs.seal(provenance.parent)
+    make_all(tmp_path, tmp_path / "cache", lambda line: None)
+    rows = parse_rows((tmp_path / "all_tables.csv").read_text())
+    assert {row.arithmetic for row in rows if row.runs} == {arithmetic}
+    for name in ("accuracy", "competition_gap", "measures"):
+        text = (tmp_path / f"tables/{name}.md").read_text()
+        assert ("Native arithmetic" in text) == ("2 kinds of hardware" in text) == (arithmetic == "native"), name
 
 
 def test_uniform_studies_have_no_mixed_rows(rows: list[Row]) -> None:
