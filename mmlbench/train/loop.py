@@ -24,6 +24,7 @@ from .flops import FlopMeter
 from .machine import optimizer_kind
 from .meter import CHECK_EVERY, History, Meter, pop_diagnostics, remedy
 from .rng import generator, seed_process
+from .trace import FIRST_BATCH, FIRST_STEP, INIT, Trace
 
 #: What a stage may be called.
 STAGE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,40}")
@@ -134,6 +135,7 @@ class Trainer:
         save: called with the whole state when a checkpoint is due. save_every: seconds between two.
         asked_to_stop: looked at after every step. report: called with (stage, epoch, figures, epochs left)
             after every epoch. lap: called with the name of what the time since its last call went into.
+        trace: keeps digests of the first moments.
     """
 
     def __init__(
@@ -148,10 +150,11 @@ class Trainer:
         asked_to_stop: Callable[[], bool] = lambda: False,
         report: Callable[[Stage, int, dict[str, float], int], None] = lambda stage, epoch, values, left: None,
         lap: Callable[[str], None] = lambda name: None,
+        trace: Trace | None = None,
     ) -> None:
         self.method, self.data, self.recipe, self.seed_key = method, data, recipe, seed_key
         self.save, self.save_every, self.asked_to_stop = save, save_every, asked_to_stop
-        self.report, self.lap = report, lap
+        self.report, self.lap, self.trace = report, lap, trace
         self.device = data["train"].device
         self.evaluator = evaluator or Evaluator(method)
         self.batch_bounds = batch_bounds(len(data["train"]), recipe.batch_size)
@@ -169,6 +172,8 @@ class Trainer:
     def run(self) -> Outcome:
         """Train all stages; return what is left of them."""
         check_schedule(self.method, self.stages)
+        if self.trace is not None:
+            self.trace.keep(INIT, self.method.state_dict())
         for number, stage in enumerate(self.stages):
             if number >= self.position[0]:
                 self._stage(number, stage)
@@ -233,8 +238,12 @@ class Trainer:
             rng = generator(*self.seed_key, "method", stage.name, epoch, k, device=self.device)
             seed_process(self.device, *self.seed_key, "process", stage.name, epoch, k)
             step = self.method.step = Step(stage, epoch, k, rng)
+            if self.trace is not None:
+                self.trace.keep(FIRST_BATCH, {**batch.inputs, "label": batch.label})
             with self.flops.step(epoch, k, len(self.batch_bounds), len(batch)):
                 outcome = self.method.train_step(batch, step, optimizers)
+            if self.trace is not None:
+                self.trace.keep(FIRST_STEP, self.method.state_dict())
             self.meter.add(k, *loss_and_logits(self.method, outcome), batch.label)
             if (k + 1) % CHECK_EVERY == 0:
                 self.meter.check(k + 1, where, untrained)

@@ -40,6 +40,7 @@ from .progress import Progress
 from .provenance import now, provenance
 from .record import engine_fingerprint, history_csv, packages
 from .stream import too_large
+from .trace import Trace
 
 Log = Callable[[str], None]
 #: What survives the start of a run that is not complete.
@@ -72,6 +73,7 @@ class Runner:
     Args:
         spec: the run. index: of the plug-ins. results: the results folder. cache: the opened prepared cache.
         device: where to compute. log: takes one line of progress. asked_to_stop: looked at after every step.
+        trace: keeps digests of the run's first moments.
     """
 
     spec: RunSpec
@@ -82,6 +84,7 @@ class Runner:
     log: Log
     asked_to_stop: Callable[[], bool] = lambda: False
     save_every: float = 10.0
+    trace: Trace | None = None
 
     def __post_init__(self) -> None:
         self.folder = self.results / self.spec.path
@@ -254,6 +257,7 @@ class Runner:
             asked_to_stop=self._asked,
             report=report,
             lap=self._lap,
+            trace=self.trace,
         )
         kept = self._checkpoint(path, identity)
         if kept is not None:
