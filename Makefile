@@ -15,7 +15,7 @@ SUPPORTED  := 3.11 3.12 3.13
 ALL_TABLES := results/all_tables.csv
 
 .DEFAULT_GOAL := help
-.PHONY: help env results quick leaderboard test test-all test-long test-browser test-tex test-reference test-slurm slurm-demo docs lint clean
+.PHONY: help env results quick leaderboard test test-all test-long test-browser test-tex test-reference test-slurm check-bits slurm-demo docs lint clean
 
 help:
 	@echo 'make results    make the environment, run the default grid, show the leaderboard (about 10 minutes on 2 cores)'
@@ -24,6 +24,7 @@ help:
 	@echo 'make test       the tests, without those marked slow'
 	@echo 'make test-long  the tests marked slow; PART=2/4: one quarter of them'
 	@echo 'make test-all   every test there is (an hour or two); writes docs/test-all.md'
+	@echo 'make check-bits  does this machine print our digits? Runs in portable arithmetic against committed digests'
 	@echo 'make test-browser  the page in a real Chromium; make test-tex: the LaTeX tables by a real TeX (else not run)'
 	@echo 'make test-reference  resampling against librosa and resampy, which it installs (500 MB)'
 	@echo 'make test-slurm the tests on a real SLURM cluster that they stand up here (root on Debian; about 8 minutes)'
@@ -101,6 +102,10 @@ test-browser: env
 test-reference: env
 	uv pip install --quiet --python '$(VENV)/bin/python' -c constraints.txt -r pyproject.toml --extra reference || true
 	OMP_NUM_THREADS=1 python -m pytest -rs tests/decode/test_resampling.py
+
+# Runs in portable arithmetic against the digests in tools/bits.json.
+check-bits: env
+	python tools/check_bits.py --cores $(CORES)
 
 test-tex: env
 	OMP_NUM_THREADS=1 python -m pytest -m tex -rs tests/report/test_tex.py

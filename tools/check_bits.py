@@ -1,0 +1,242 @@
+"""Does this machine print our digits? Makes runs in portable arithmetic and compares them with committed digests.
+
+    python tools/check_bits.py              # config/quick.yaml, and each method on the tiny dataset: a minute or two
+    python tools/check_bits.py --only tiny  # each method on the tiny dataset alone: seconds
+    python tools/check_bits.py --update     # writes the digests anew, after a change that is meant to change numbers
+
+The digests (tools/bits.json) are those of the prepared arrays, of a run's first moments, of each epoch and of the
+files whose bytes configuration, data and code determine. The first that differs says where two machines part. What is
+left out of run.json says how it came about, not what: code, packages, hashes of what is compared by itself.
+
+Exit code: 0 they agree, or the CPU is of a kind that nobody has tried, or can't compute portably; 1 a difference.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from mmlbench.storage.hashing import digest, file_digest  # noqa: E402
+from mmlbench.study.run_spec import RunSpec  # noqa: E402
+from mmlbench.system import arithmetic  # noqa: E402
+
+BITS = ROOT / "tools" / "bits.json"
+#: Packages whose versions decide bits.
+PACKAGES = ("torch", "numpy")
+PARTS = ("quick", "tiny")
+#: Keys of run.json that say how a run came about, or hash what is compared by itself.
+FREE = ("code", "packages", "record_hash", "files", "data_fingerprint", "requires", "contents")
+#: Files that are compared whole; history.csv is compared epoch by epoch.
+FILES = ("predictions.npz", "epochs.npz", "probe.npz", "weights-last.npz", "weights-val.npz")
+
+
+@dataclass(frozen=True)
+class Cpu:
+    """A kind of CPU, as Linux counts them; `name` is for people."""
+
+    vendor: str
+    family: int
+    model: int
+    name: str
+
+    @property
+    def kind(self) -> tuple[str, int, int]:
+        """What tells two kinds apart."""
+        return self.vendor, self.family, self.model
+
+
+def this_cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> Cpu:
+    """Return the CPU of this machine; of no vendor where Linux does not tell."""
+    found: dict[str, str] = {}
+    if cpuinfo.exists():
+        lines = (line.partition(":") for line in cpuinfo.read_text(encoding="utf-8").split("\n\n")[0].splitlines())
+        found = {key.strip(): value.strip() for key, _, value in lines}
+    numbers = [int(found.get(key, "-1")) for key in ("cpu family", "model")]
+    return Cpu(found.get("vendor_id", ""), numbers[0], numbers[1], found.get("model name", "unknown"))
+
+
+@dataclass(frozen=True)
+class Bits:
+    """The digests of one machine.
+
+    Attributes:
+        packages: name -> version. cpus: kinds of CPU that agree, the one that made the digests first.
+        runs: run -> what was computed, in its order -> digest; a prepared dataset is a run of its own.
+    """
+
+    packages: Mapping[str, str]
+    cpus: Sequence[Cpu]
+    runs: Mapping[str, Mapping[str, str]]
+
+    @classmethod
+    def read(cls, path: Path) -> Bits:
+        """Read a file that `write` wrote."""
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return cls(found["packages"], [Cpu(**cpu) for cpu in found["cpus"]], found["runs"])
+
+    def write(self, path: Path) -> None:
+        """Write them as JSON; the order within a run is kept."""
+        plain = {"packages": self.packages, "cpus": [vars(cpu) for cpu in self.cpus], "runs": self.runs}
+        path.write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
+
+
+def installed() -> dict[str, str]:
+    """Return the versions that decide bits; which GPUs torch is built for does not."""
+    return {name: version(name).partition("+")[0] for name in PACKAGES}
+
+
+# ---- making ----------------------------------------------------------------------------------------------------
+def chains(parts: Sequence[str]) -> list[list[RunSpec]]:
+    """Return the runs, in lists that can be made side by side; what a run reuses stands before it."""
+    from mmlbench import testing
+    from mmlbench.registry.index import load_index
+    from mmlbench.study.config import read_study
+
+    found: dict[str, list[RunSpec]] = {}
+    if "quick" in parts:
+        for spec in read_study(ROOT / "config" / "quick.yaml").runs:
+            found.setdefault(f"quick {spec.config.seed}", []).append(spec)
+    if "tiny" in parts:
+        index = load_index()
+        names = [entry.name for entry in index.of("method") if Path(entry.path).is_relative_to(ROOT / "methods")]
+        found["tiny"] = [testing.tiny_spec(name, recipe={"arithmetic": "portable"}) for name in names]
+    return [list(_ordered(specs)) for specs in found.values()]
+
+
+def _ordered(specs: Sequence[RunSpec]) -> Iterator[RunSpec]:
+    done: set[str] = set()
+    for spec in specs:
+        for one in (*spec.requires.values(), spec):
+            if str(one.path) not in done:
+                done.add(str(one.path))
+                yield one
+
+
+def make(specs: Sequence[RunSpec], work: Path) -> dict[str, dict[str, str]]:
+    """Make some runs below a folder, in this process; return run -> what was computed -> digest."""
+    import torch
+
+    from mmlbench.api.making import ensure_cache
+    from mmlbench.registry.index import load_index
+    from mmlbench.train.runner import Runner
+    from mmlbench.train.trace import Trace
+
+    index, found = load_index(), {}
+    for spec in specs:
+        config, trace = spec.config, Trace()
+        cache = ensure_cache(config.dataset, config.dataset_params, work / "cache", index)
+        arrays = {f"{name}.npy": facts["sha256"][:16] for name, facts in cache.manifest["arrays"].items()}
+        splits = {f"split-{name}.csv": facts["sha256"][:16] for name, facts in cache.manifest["splits"].items()}
+        standard = {name: facts["standardise"] for name, facts in cache.manifest["splits"].items()}
+        found[f"{config.dataset}, prepared"] = arrays | splits | {"standardisation": digest(standard)[:16]}
+        Runner(spec, index, work / "results", cache, torch.device("cpu"), lambda line: None, trace=trace).run()
+        name = f"{config.dataset}/{config.split}/{config.method}, seed {config.seed}"
+        found[name] = trace.digests | digests(work / "results" / spec.path)
+    return found
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Return what a complete run folder holds, in the order in which it was computed -> digest."""
+    epochs: dict[str, list[list[str]]] = {}
+    for row in csv.reader(io.StringIO((folder / "history.csv").read_text(encoding="utf-8"))):
+        if row[1] != "epoch":
+            epochs.setdefault(f"stage {row[0]}, epoch {int(row[1]) + 1}", []).append(row)
+    found = {name: digest(rows)[:16] for name, rows in epochs.items()}
+    found |= {name: file_digest(folder / name)[:16] for name in FILES if (folder / name).exists()}
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    return found | {"run.json": digest({key: value for key, value in record.items() if key not in FREE})[:16]}
+
+
+def make_all(parts: Sequence[str], work: Path, cores: int) -> dict[str, dict[str, str]]:
+    """Make all runs of some parts in as many processes as there are cores."""
+    found: dict[str, dict[str, str]] = {}
+    lists = chains(parts)
+    make([], work)  # what they share is imported before they part
+    with ProcessPoolExecutor(max_workers=cores) as pool:
+        for made in pool.map(make, lists, [work] * len(lists)):
+            found |= made
+    return dict(sorted(found.items()))
+
+
+# ---- comparing -------------------------------------------------------------------------------------------------
+def differences(wanted: Mapping[str, Mapping[str, str]], found: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """Return run -> what differs first in it; of runs that only one side has, that."""
+    first: dict[str, str] = {}
+    for run in [*wanted, *(name for name in found if name not in wanted)]:
+        if run not in found or run not in wanted:
+            first[run] = "not made here" if run not in found else "not among the digests (renew them: --update)"
+            continue
+        names = [*wanted[run], *(name for name in found[run] if name not in wanted[run])]
+        parted = [name for name in names if wanted[run].get(name) != found[run].get(name)]
+        if parted:
+            first[run] = parted[0]
+    return first
+
+
+def report(bits: Bits, found: Mapping[str, Mapping[str, str]], parts: Sequence[str]) -> int:
+    """Say what differs; return the exit code: 1 where a CPU that is listed prints other digits."""
+    tiny = [run for run in bits.runs if run.startswith("tiny")]
+    wanted = {run: one for run, one in bits.runs.items() if ("tiny" if run in tiny else "quick") in parts}
+    count = sum(len(one) for one in wanted.values())
+    first, cpu = differences(wanted, found), this_cpu()
+    if not first:
+        sys.stdout.write(f"{count} of {count} digests of {len(wanted)} runs and datasets agree on {cpu.name}\n")
+        return 0
+    for run, name in first.items():
+        sys.stdout.write(f"{run}: differs from {name} on\n")
+    known = cpu.kind in {one.kind for one in bits.cpus}
+    sys.stdout.write(
+        f"{len(first)} of {len(wanted)} differ on {cpu.name}, "
+        + ("which printed our digits before: this is a fault\n" if known else "on which nobody has tried it yet\n")
+    )
+    return int(known)
+
+
+def main() -> int:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=PARTS, help="make this part alone")
+    parser.add_argument("--update", action="store_true", help="write the digests of this machine")
+    parser.add_argument("--digests", type=Path, default=BITS, metavar="FILE", help="to compare with, or to write")
+    parser.add_argument("--cores", type=int, default=len(os.sched_getaffinity(0)), help="processes (default: all)")
+    words = parser.parse_args()
+    if reason := arithmetic.why_not_portable():
+        sys.stdout.write(f"not applicable: {reason}, so that runs are made in native arithmetic here\n")
+        return 0
+    arithmetic.may_start_anew([sys.executable, *sys.orig_argv[1:]])
+    arithmetic.enter(arithmetic.PORTABLE)
+    parts = [words.only] if words.only else list(PARTS)
+    if not words.update:
+        bits = Bits.read(words.digests)
+        if bits.packages != installed():
+            sys.stdout.write(f"not comparable: the digests are of {bits.packages}, here is {installed()}\n")
+            return 1
+    work = Path(tempfile.mkdtemp(prefix="mmlbench-bits-"))
+    try:
+        found = make_all(parts, work, words.cores)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    if words.update:
+        known = Bits.read(words.digests).cpus if words.digests.exists() else []
+        cpus = [this_cpu(), *(cpu for cpu in known if cpu.kind != this_cpu().kind)]
+        Bits(installed(), cpus, found).write(words.digests)
+        return 0
+    return report(bits, found, parts)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
