@@ -1,0 +1,146 @@
+"""`tools/check_bits.py`: digests of this machine and of emulated ones, and what is said where they differ."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import emulated
+import pytest
+
+from mmlbench.system import arithmetic
+
+ROOT = Path(__file__).resolve().parents[2]
+TOOL = ROOT / "tools" / "check_bits.py"
+sys.path.insert(0, str(TOOL.parent))
+
+import check_bits  # noqa: E402
+from check_bits import Bits, Cpu  # noqa: E402
+
+needs_portable = pytest.mark.skipif(bool(arithmetic.why_not_portable()), reason=arithmetic.why_not_portable())
+needs_qemu = pytest.mark.skipif(emulated.QEMU is None, reason="no qemu-x86_64 here (Debian: qemu-user)")
+RUNS = {
+    "tiny, prepared": {"audio.npy": "a"},
+    "tiny/speaker/joint, seed 0": {"init": "1", "first step": "2", "stage train, epoch 1": "3", "probe.npz": "4"},
+    "avdigits/speaker/joint, seed 0": {"init": "5"},
+}
+
+
+def changed(run: str, **digests: str) -> dict[str, dict[str, str]]:
+    return {name: {**one, **(digests if name == run else {})} for name, one in RUNS.items()}
+
+
+# ---- comparing -------------------------------------------------------------------------------------------------
+def test_the_first_difference_of_each_run_is_named() -> None:
+    assert check_bits.differences(RUNS, RUNS) == {}
+    later = changed("tiny/speaker/joint, seed 0", **{"probe.npz": "x", "stage train, epoch 1": "x"})
+    assert check_bits.differences(RUNS, later) == {"tiny/speaker/joint, seed 0": "stage train, epoch 1"}
+
+
+def test_what_one_side_lacks_is_a_difference() -> None:
+    fewer = {name: one for name, one in RUNS.items() if "joint" not in name}
+    assert (
+        set(check_bits.differences(RUNS, fewer)) == set(check_bits.differences(fewer, RUNS)) == set(RUNS) - set(fewer)
+    )
+    lacking = {**RUNS, "tiny, prepared": {}}
+    assert check_bits.differences(RUNS, lacking) == {"tiny, prepared": "audio.npy"}
+    assert check_bits.differences(lacking, RUNS) == {"tiny, prepared": "audio.npy"}
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_only_a_cpu_that_agreed_before_fails(known: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    here = check_bits.this_cpu()
+    bits = Bits(check_bits.installed(), [here if known else replace(here, model=here.model + 1)], RUNS)
+    assert check_bits.report(bits, RUNS, check_bits.PARTS) == 0
+    assert "6 of 6" in capsys.readouterr().out
+    assert check_bits.report(bits, changed("tiny, prepared", **{"audio.npy": "x"}), check_bits.PARTS) == int(known)
+    assert "tiny, prepared: differs from audio.npy on" in capsys.readouterr().out
+
+
+def test_a_part_is_compared_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    bits = Bits(check_bits.installed(), [check_bits.this_cpu()], RUNS)
+    tiny = {name: one for name, one in RUNS.items() if name.startswith("tiny")}
+    assert check_bits.report(bits, tiny, ["tiny"]) == 0
+    assert check_bits.report(bits, tiny, check_bits.PARTS) == 1
+
+
+def test_a_cpu_is_told_by_its_numbers(tmp_path: Path) -> None:
+    text = "vendor_id\t: GenuineIntel\ncpu family\t: 6\nmodel\t\t: 143\nmodel name\t: A Xeon\n\nmodel\t\t: 7\n"
+    (tmp_path / "cpuinfo").write_text(text)
+    assert check_bits.this_cpu(tmp_path / "cpuinfo") == Cpu("GenuineIntel", 6, 143, "A Xeon")
+    assert check_bits.this_cpu(tmp_path / "none").vendor == ""
+
+
+def test_other_packages_and_other_machines_are_not_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(check_bits, "make_all", lambda *arguments: pytest.fail("nothing is to be made"))
+    monkeypatch.setattr(arithmetic, "enter", lambda kind: True)
+    monkeypatch.setattr(arithmetic, "may_start_anew", lambda command: None)
+    Bits({"torch": "1.0", "numpy": "1.0"}, [], RUNS).write(tmp_path / "bits.json")
+    monkeypatch.setattr(sys, "argv", ["check_bits.py", "--digests", str(tmp_path / "bits.json")])
+    monkeypatch.setattr(arithmetic, "why_not_portable", lambda: "")
+    assert check_bits.main() == 1 and "not comparable" in capsys.readouterr().out
+    monkeypatch.setattr(arithmetic, "why_not_portable", lambda: "this CPU has no AVX2")
+    assert check_bits.main() == 0 and "not applicable: this CPU has no AVX2" in capsys.readouterr().out
+
+
+def test_the_committed_digests_are_whole_and_the_docs_name_their_cpus() -> None:
+    bits = Bits.read(check_bits.BITS)
+    methods = {path.stem for path in (ROOT / "methods").glob("*.py")}
+    for part in ("tiny/", "avdigits/"):
+        made = {match[1] for run in bits.runs if run.startswith(part) and (match := re.search(r"/(\w+), seed", run))}
+        assert made == methods if part == "tiny/" else {"joint", "ogm_ge", "di_mml", "unimodal", "ensemble"} <= made
+    text = (ROOT / "docs" / "determinism.md").read_text()
+    assert all(f"family {cpu.family}, model {cpu.model}" in text for cpu in bits.cpus)
+    assert all(cpu in text for cpu in emulated.CPUS)
+
+
+# ---- this machine and others -----------------------------------------------------------------------------------
+@needs_portable
+@pytest.mark.slow
+def test_this_machine_prints_the_digits(tmp_path: Path) -> None:
+    """Of any CPU with AVX2: on a kind that nobody has tried the tool only reports, this test fails."""
+    bits = Bits.read(check_bits.BITS)
+    found = check_bits.make_all(["tiny"], tmp_path, 1)
+    tiny = {run: one for run, one in bits.runs.items() if run.startswith("tiny")}
+    assert check_bits.differences(tiny, found) == {}
+
+
+def flags(output: str) -> dict[str, bool]:
+    found: dict[str, bool] = json.loads(output.splitlines()[0])
+    return found
+
+
+@needs_portable
+@needs_qemu
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize("cpu", emulated.CPUS)
+def test_other_cpus_print_the_digits(cpu: str) -> None:
+    done = emulated.run(cpu, TOOL, ["--only", "tiny", "--cores", "1"], emulated.environment())
+    assert flags(done.stdout) == {"AVX2": True, "FMA3": True, "AVX512F": False}, done.stderr[-2000:]
+    assert done.returncode == 0 and "digests of" in done.stdout and "differs" not in done.stdout, done.stdout
+
+
+#: In the process that is emulated: compute with the settings that are there, whatever they are.
+WHATEVER = """
+from mmlbench.system import arithmetic
+from mmlbench.train import machine
+arithmetic.enter, machine.check_portable = (lambda kind: True), (lambda: None)
+"""
+
+
+@needs_portable
+@needs_qemu
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize("name", ["MKL_CBWR"])
+def test_a_variable_that_is_left_out_shows_on_another_cpu(name: str) -> None:
+    env = emulated.environment()
+    del env[name]
+    done = emulated.run("Haswell", TOOL, ["--only", "tiny", "--cores", "1"], env, before=WHATEVER)
+    assert "differs from" in done.stdout, done.stdout + done.stderr[-2000:]
