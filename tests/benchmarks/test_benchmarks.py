@@ -13,6 +13,8 @@ from types import ModuleType
 import pytest
 import torch
 
+from mmlbench.system import arithmetic
+
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
@@ -90,3 +92,14 @@ def test_start_up_measures_the_dry_run_and_list(tmp_path):
     ]
     for one in found[2:]:
         assert one["median"] == one["ours"][0] - one["snakemake"][0] and min(one["snakemake"]) > 0
+
+
+@pytest.mark.slow
+def test_portable_arithmetic_is_measured_against_native(tmp_path):
+    if reason := arithmetic.why_not_portable():
+        pytest.skip(reason)
+    words = ("--pairs", "1", "--dataset", "gabor_tones", "--epochs", "1")
+    message, found = run_script("arithmetic.py", tmp_path / "out.json", *words)
+    assert "train: portable / native" in message
+    assert min(found["pairs"][0][kind]["train"] for kind in arithmetic.ARITHMETICS) > 0
+    assert found["ratios"]["total"] == [one["portable"]["total"] / one["native"]["total"] for one in found["pairs"]]
