@@ -7,10 +7,12 @@ import re
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import emulated
 import pytest
 
+from mmlbench.api.reproduce import differing
 from mmlbench.system import arithmetic
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -124,6 +126,22 @@ def test_other_cpus_print_the_digits(cpu: str) -> None:
     done = emulated.run(cpu, TOOL, ["--only", "tiny", "--cores", "1"], emulated.environment())
     assert flags(done.stdout) == {"AVX2": True, "FMA3": True, "AVX512F": False}, done.stderr[-2000:]
     assert done.returncode == 0 and "digests of" in done.stdout and "differs" not in done.stdout, done.stdout
+
+
+@needs_portable
+@needs_qemu
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_run_of_another_cpu_is_reproduced_byte_by_byte(tiny: Any, tmp_path: Path) -> None:
+    script = tmp_path / "typed.py"
+    script.write_text("import sys\nfrom mmlbench.cli import main\nsys.exit(main(sys.argv[1:]))\n")
+    words = ["train", *tiny.words("di_mml", tmp_path / "theirs")]
+    done = emulated.run("EPYC", script, words, emulated.environment())
+    assert done.returncode == 0, done.stderr[-2000:]
+    theirs, ours = tmp_path / "theirs" / tiny.spec("di_mml").path, tiny.run("di_mml", tmp_path / "ours").path
+    assert differing(theirs, ours) == []
+    (ours / "history.csv").write_bytes((ours / "history.csv").read_bytes() + b"x")
+    assert differing(theirs, ours) == ["history.csv"]
 
 
 #: In the process that is emulated: compute with the settings that are there, whatever they are.
