@@ -6,6 +6,7 @@ import ast
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ class _Strip(ast.NodeTransformer):
     visit_Module = visit_ClassDef = visit_FunctionDef = visit_AsyncFunctionDef = _body
 
 
+@cache  # of the text alone: whatever lies in a file later has a digest of its own
 def code_digest(source: str) -> str:
     """Return the sha256 of Python source without docstrings, comments and layout."""
     return hashlib.sha256(ast.unparse(_Strip().visit(ast.parse(source))).encode()).hexdigest()
