@@ -12,6 +12,7 @@ from ..errors import MmlbenchError, fault
 from ..storage import paths
 from ..storage.atomic import storage_error
 from ..system import arithmetic, interrupt, pythonpath
+from ..system.handover import hand_over
 from ..system.progress import log, logger
 from . import streams
 from .parser import make_parser
@@ -81,6 +82,8 @@ def _run(argv: list[str] | None) -> int:
         raise
     paths.set_data_folders(getattr(arguments, name) for name in ("results", "cache") if hasattr(arguments, name))
     _log_to_stderr()
+    if argv is None and (code := hand_over(sys.argv[1:])) is not None:
+        return code
     if line := pythonpath.warning():  # before anything of it is imported
         write_error(f"mmlbench: {line}. {pythonpath.FIX}")
     try:

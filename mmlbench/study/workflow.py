@@ -26,6 +26,7 @@ from ..storage.paths import set_data_folders
 from ..storage.words import be, plural
 from ..system import arithmetic, pythonpath
 from . import config as configs
+from . import run_server
 from .plan import write_plan
 from .progress import Job, Progress, show_first_table, to_terminal
 from .run_spec import RunSpec
@@ -273,6 +274,13 @@ class Plan:
             needed.setdefault(job.dataset, set()).add(job.stamp)
         Progress(jobs, needed, to_terminal, show_first_table).start()
         TrainingWatcher(Path("results"), to_terminal).start()
+
+    def serve(self) -> None:
+        """Start what spares the runs of this start their imports, where some of them are to be made here."""
+        missing = [run for stamp, run in self.runs.items() if not Path(stamp).exists()]
+        alone = [run for run in missing if run.config.recipe.threads == 1]  # more threads can't be forked
+        if len(alone) >= run_server.FEW:
+            run_server.serve(run_server.job_environment(1))
 
     def priority(self, dataset: str) -> int:
         """Return the priority of a dataset's jobs: datasets are finished in the order of the config."""

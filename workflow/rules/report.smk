@@ -32,6 +32,8 @@ rule tables:
 # Runs made, time left for the whole study, and the table of the first dataset that is complete.
 onstart:
     PLAN.watch()
+    if workflow.local_exec:
+        PLAN.serve()
 
 
 # Where a run failed the tables are not even begun, so what they would name is named here.
