@@ -103,3 +103,22 @@ def test_portable_arithmetic_is_measured_against_native(tmp_path):
     assert "train: portable / native" in message
     assert min(found["pairs"][0][kind]["train"] for kind in arithmetic.ARITHMETICS) > 0
     assert found["ratios"]["total"] == [one["portable"]["total"] / one["native"]["total"] for one in found["pairs"]]
+
+
+def test_a_run_is_measured_by_itself_and_with_a_server_that_forks_for_it(tmp_path):
+    """Where nothing is forked both take the same, so what shows it is the server's memory and the saved seconds."""
+    _, found = run_script("first_run.py", tmp_path / "out.json", "--dataset", "gabor_nuisance", "--pairs", "2")
+    assert len(found["pairs"]) == 2 and found["memory"]["resident"] > found["memory"]["own"] > 0
+    assert all(pair["alone"]["cpu"] > pair["served"]["cpu"] > 0 for pair in found["pairs"])
+
+
+def test_files_that_differ_are_not_compared(tmp_path):
+    first_run = load("first_run")
+    for name in ("a", "b"):
+        folder = tmp_path / name / "runs/tiny/speaker/joint/s0"
+        folder.mkdir(parents=True)
+        (folder / "run.json").write_text("{}")
+        (folder / "provenance.json").write_text(name)
+    assert first_run.files(tmp_path / "a") == first_run.files(tmp_path / "b") != {}
+    (tmp_path / "b/runs/tiny/speaker/joint/s0/run.json").write_text("[]")
+    assert first_run.files(tmp_path / "a") != first_run.files(tmp_path / "b")
