@@ -105,6 +105,7 @@ def test_portable_arithmetic_is_measured_against_native(tmp_path):
     assert found["ratios"]["total"] == [one["portable"]["total"] / one["native"]["total"] for one in found["pairs"]]
 
 
+@pytest.mark.slow
 def test_a_run_is_measured_by_itself_and_with_a_server_that_forks_for_it(tmp_path):
     """Where nothing is forked both take the same, so what shows it is the server's memory and the saved seconds."""
     _, found = run_script("first_run.py", tmp_path / "out.json", "--dataset", "gabor_nuisance", "--pairs", "2")
