@@ -127,7 +127,7 @@ def make_run(
     results: Path,
     cache: Path,
     device: str = "auto",
-    save_every: float = 10.0,
+    save_every: float | None = None,
     asked_to_stop: Callable[[], bool] = lambda: False,
 ) -> bool:
     """Make a run and, first, the runs that it reuses; return whether anything had to be done.

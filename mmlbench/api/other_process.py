@@ -36,7 +36,7 @@ def make_run(
     results: Path,
     cache: Path,
     device: str,
-    save_every: float,
+    save_every: float | None,
     asked_to_stop: Callable[[], bool],
 ) -> bool:
     """Make a run in its arithmetic; return whether anything had to be done. Arguments and errors as in `making`."""

@@ -31,7 +31,7 @@ class Place:
     results: Path
     cache: Path
     device: str
-    save_every: float
+    save_every: float | None
     asked_to_stop: Callable[[], bool]
 
     def index(self, plugins: Folders, allowed_files: Iterable[str | Path]) -> Index:

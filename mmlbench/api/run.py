@@ -163,7 +163,7 @@ def train_run(
     device: str = "auto",
     plugins: Folders = (),
     allowed_files: Iterable[str | Path] = (),
-    save_every: float = 10.0,
+    save_every: float | None = None,
     asked_to_stop: Callable[[], bool] = lambda: False,
     expect: str | None = None,
     tune: Tune | None = None,
@@ -187,7 +187,8 @@ def train_run(
         device: 'auto', 'cpu', 'cuda' or 'cuda:N'.
         plugins: further folders with plug-in files.
         allowed_files: files that parameters may name by their content.
-        save_every: seconds between two checkpoints.
+        save_every: seconds between two checkpoints, whatever they cost. None: 10 to 300, such that they take at most
+            5 % of the training time.
         asked_to_stop: asked after each step; True writes a checkpoint and ends with `Stopped`.
         expect: key of the run that was planned, of a tuned one that of its tuning; another is an error.
         tune: draw values for the parameters that are not set, make a run of each (the trials), and take what is
@@ -233,7 +234,7 @@ def train_stored(
     device: str = "auto",
     plugins: Folders = (),
     allowed_files: Iterable[str | Path] = (),
-    save_every: float = 10.0,
+    save_every: float | None = None,
     asked_to_stop: Callable[[], bool] = lambda: False,
     expect: str | None = None,
 ) -> Run:

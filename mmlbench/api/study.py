@@ -52,7 +52,7 @@ def run_study(
     device: str = "auto",
     plugins: Folders = (),
     allowed_files: Iterable[str | Path] = (),
-    save_every: float = 10.0,
+    save_every: float | None = None,
     asked_to_stop: Callable[[], bool] = lambda: False,
 ) -> Results:
     """Make every run of a study, one after the other in this process, then its tables, and open them.

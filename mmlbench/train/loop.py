@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +17,7 @@ from ..method import EpochContext, Features, Method, Stage, Step, loss_and_logit
 from ..study.recipe import Recipe
 from ..study.selection import NAMES
 from . import Stopped
+from .checkpoint import Unchanging
 from .data import PartData, batch_bounds
 from .evaluate import Evaluator, features, fetch, metrics
 from .flops import FlopMeter
@@ -132,7 +132,8 @@ class Trainer:
     Args:
         method: built, on the device. data: part -> samples. recipe: the resolved recipe.
         seed_key: (dataset, seed), from which every random axis is derived. evaluator: of the method.
-        save: called with the whole state when a checkpoint is due. save_every: seconds between two.
+        due: asked after every step whether to save a checkpoint now. save: called with the whole state then, and with
+            whether training stops here: the checkpoint has to be on disk when that call returns.
         asked_to_stop: looked at after every step. report: called with (stage, epoch, figures, epochs left)
             after every epoch. lap: called with the name of what the time since its last call went into.
         trace: keeps digests of the first moments.
@@ -145,15 +146,15 @@ class Trainer:
         recipe: Recipe,
         seed_key: tuple[str, int],
         evaluator: Evaluator | None = None,
-        save: Callable[[dict[str, Any]], None] = lambda state: None,
-        save_every: float = 10.0,
+        due: Callable[[], bool] = lambda: False,
+        save: Callable[[dict[str, Any], bool], None] = lambda state, stopping: None,
         asked_to_stop: Callable[[], bool] = lambda: False,
         report: Callable[[Stage, int, dict[str, float], int], None] = lambda stage, epoch, values, left: None,
         lap: Callable[[str], None] = lambda name: None,
         trace: Trace | None = None,
     ) -> None:
         self.method, self.data, self.recipe, self.seed_key = method, data, recipe, seed_key
-        self.save, self.save_every, self.asked_to_stop = save, save_every, asked_to_stop
+        self.due, self.save, self.asked_to_stop = due, save, asked_to_stop
         self.report, self.lap, self.trace = report, lap, trace
         self.device = data["train"].device
         self.evaluator = evaluator or Evaluator(method)
@@ -166,7 +167,6 @@ class Trainer:
         self.position = (0, 0, 0)
         self.resuming: dict[str, Any] | None = None
         self.flops = FlopMeter()
-        self.saved_at = time.monotonic()
 
     # ---- stages and epochs -------------------------------------------------------------------------------
     def run(self) -> Outcome:
@@ -312,11 +312,14 @@ class Trainer:
         for part in ("train", "val", "test"):
             own = {name.split(" ", 1)[1]: v for name, v in values.items() if name.startswith(f"{part} ")}
             history.add(stage.name, epoch, part, own)
+        copied: dict[str, Tensor] | None = None  # one copy of the epoch's state for all rules that want it
         for rule in self.rules:
             reached = values.get(f"{'test' if rule == 'last' else rule} accuracy/{stage.select_on}", float("nan"))
             if rule == "last" or rule not in self.best or reached > self.best[rule]["accuracy"]:
                 final = rule != "last" or epoch == stage.epochs - 1
-                state = self._snapshot() if final else None
+                if final and copied is None:
+                    copied = self._snapshot()
+                state = copied if final else None
                 self.best[rule] = {"accuracy": reached, "epoch": epoch, "state": state}
         left = sum(s.epochs for s in self.stages) - self.outcome.epochs
         self.report(stage, epoch, values, left)
@@ -344,15 +347,17 @@ class Trainer:
     # ---- checkpoints -------------------------------------------------------------------------------------
     def _maybe_save(self, position: tuple[int, int, int], optimizers: list[Optimizer]) -> None:
         stop = self.asked_to_stop()
-        if stop or time.monotonic() - self.saved_at >= self.save_every:
+        if stop or self.due():
             self.position = position
-            self.save(self.state(optimizers))
-            self.saved_at = time.monotonic()
+            self.save(self.state(optimizers), stop)
         if stop:
             raise Stopped
 
     def state(self, optimizers: list[Optimizer]) -> dict[str, Any]:
-        """Return everything that an identical continuation needs; random axes are derived, so no generator."""
+        """Return everything that an identical continuation needs; random axes are derived, so no generator.
+
+        The tensors are those in use, which the next step changes, save where it says that they are unchanging.
+        """
         out = self.outcome
         return {
             "position": self.position,
@@ -361,10 +366,10 @@ class Trainer:
             "mechanism_counts": dict(self.method.mechanism_counts),
             "optimizers": [optimizer.state_dict() for optimizer in optimizers],
             "meter": self.meter.state(),
-            "best": self.best,
-            "chosen": out.chosen,
+            "best": Unchanging(self.best),
+            "chosen": Unchanging(out.chosen),
             "selected": out.selected,
-            "history": out.history.state(),
+            "history": Unchanging(out.history.state()),
             "flops": self.flops.state(),
             "sample_passes": out.sample_passes,
             "epochs": out.epochs,

@@ -39,6 +39,7 @@ from .machine import arithmetic, set_up_torch
 from .progress import Progress
 from .provenance import now, provenance
 from .record import engine_fingerprint, history_csv, packages
+from .saving import Checkpoints
 from .stream import too_large
 from .trace import Trace
 
@@ -73,6 +74,7 @@ class Runner:
     Args:
         spec: the run. index: of the plug-ins. results: the results folder. cache: the opened prepared cache.
         device: where to compute. log: takes one line of progress. asked_to_stop: looked at after every step.
+        save_every: seconds between two checkpoints, whatever they cost; None: by their cost.
         trace: keeps digests of the run's first moments.
     """
 
@@ -83,7 +85,7 @@ class Runner:
     device: torch.device
     log: Log
     asked_to_stop: Callable[[], bool] = lambda: False
-    save_every: float = 10.0
+    save_every: float | None = None
     trace: Trace | None = None
 
     def __post_init__(self) -> None:
@@ -234,11 +236,13 @@ class Runner:
         self, method: Method, data: dict[str, PartData], evaluator: Evaluator, heartbeat: Heartbeat
     ) -> Outcome:
         path, identity = self.folder / "checkpoint.npz", self._identity()
+        checkpoints = Checkpoints(path, self.lease.whole, self.save_every)
 
-        def save(state: dict[str, Any]) -> None:
+        def save(state: dict[str, Any], stopping: bool) -> None:
             self.clock.lap("train")
             header = {"identity": identity, "resumed": self.resumed, "seconds": self.clock.seconds}
-            checkpoint.save(path, {**header, "state": state}, self.lease.whole)
+            checkpoints.save({**header, "state": state}, stopping)
+            self.clock.lap("checkpoint")
 
         progress = Progress(self.spec.config, self.log)
 
@@ -252,8 +256,8 @@ class Runner:
             self.spec.config.recipe,
             self.spec.config.seed_key,
             evaluator,
+            due=checkpoints.due,
             save=save,
-            save_every=self.save_every,
             asked_to_stop=self._asked,
             report=report,
             lap=self._lap,
@@ -268,7 +272,8 @@ class Runner:
             name = trainer.stages[stage].name
             self.log(f"{self.spec.path} goes on from stage {name!r}, epoch {epoch}, step {step}")
         heartbeat.begin(trainer.outcome.epochs, sum(stage.epochs for stage in trainer.stages))
-        return trainer.run()
+        with checkpoints:  # nothing is written any more when what follows clears the folder
+            return trainer.run()
 
     def _checkpoint(self, path: Path, identity: dict[str, str]) -> dict[str, Any] | None:
         """Return the checkpoint if it is whole and of this very run; else throw it away and say so."""

@@ -36,7 +36,8 @@ LOOP, RUNNER, FINAL = "mmlbench.train.loop:Trainer", "mmlbench.train.runner:Runn
 MOMENTS: dict[str, dict[str, Any]] = {
     "before the first checkpoint": {"inside": f"{LOOP}._maybe_save"},
     "between checkpoints": {"inside": f"{LOOP}._maybe_save", "count": 4},
-    "packing a checkpoint": {"inside": "mmlbench.train.checkpoint:pack"},
+    "copying a checkpoint": {"inside": "mmlbench.train.checkpoint:_copied"},
+    "writing a checkpoint": {"inside": "mmlbench.train.checkpoint:_bytes_of", "count": 30},
     "final evaluation": {"inside": f"{FINAL}.add"},
     "probe": {"inside": "mmlbench.train.final:fit_probe"},
     "before clearing": {"inside": f"{RUNNER}._clear"},

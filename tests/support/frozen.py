@@ -2,7 +2,8 @@
 
 `arrange` is called in the process itself, before the command: it gives it a host name and a short lease, and has it
 stop itself (SIGSTOP, all threads) right before its n-th operation on files below a folder, or where it enters a
-function. The operations are those that Python itself reports (`sys.addaudithook`), at the system call.
+function. The operations are those that Python itself reports (`sys.addaudithook`), at the system call, of the thread
+that trains and of the one that writes checkpoints. Instead of standing still it may be killed there (SIGKILL).
 """
 
 from __future__ import annotations
@@ -36,30 +37,35 @@ def name_host(name: str) -> None:
     socket.gethostname = lambda: name
 
 
-def arrange(host: str, root: str = "", at: int = 0, inside: str = "", count: int = 1, ops: str = "") -> None:
+def arrange(
+    host: str = "", root: str = "", at: int = 0, inside: str = "", count: int = 1, ops: str = "", kill: bool = False
+) -> None:
     """Set up this process.
 
     Args:
-        host: its name. root: below it, operations on files count. at: before which of them it stops; 0 for none.
+        host: its name; '' for its own, and a lease of the usual length.
+        root: below it, operations on files count. at: before which of them it stops; 0 for none.
         inside: 'module:name' of a function at whose entry it stops, the `count`-th time. ops: a file that gets a line
-            for each operation.
+            for each operation. kill: it is killed there.
     """
     from mmlbench.storage import lease
 
-    lease.EXPIRY_S, lease.BEAT_S = EXPIRY_S, BEAT_S
-    name_host(host)
+    if host:
+        lease.EXPIRY_S, lease.BEAT_S = EXPIRY_S, BEAT_S
+        name_host(host)
+    number = signal.SIGKILL if kill else signal.SIGSTOP
     if inside:
-        _stop_inside(inside, count)
+        _stop_inside(inside, count, number)
     if root:
-        _stop_at(root, at, ops)
+        _stop_at(root, at, ops, number)
 
 
-def _stop(where: str) -> None:
+def _stop(where: str, number: int) -> None:
     os.write(2, f"FROZEN at {where}\n".encode())
-    os.kill(os.getpid(), signal.SIGSTOP)
+    os.kill(os.getpid(), number)
 
 
-def _stop_inside(inside: str, count: int) -> None:
+def _stop_inside(inside: str, count: int, number: int) -> None:
     module, _, name = inside.partition(":")
     owner: Any = importlib.import_module(module)
     *path, last = name.split(".")
@@ -70,18 +76,21 @@ def _stop_inside(inside: str, count: int) -> None:
     def stopping(*words: Any, **options: Any) -> Any:
         calls[0] += 1
         if calls[0] == count:
-            _stop(inside)
+            _stop(inside, number)
         return before(*words, **options)
 
     setattr(owner, last, stopping)
 
 
-def _stop_at(root: str, at: int, ops: str) -> None:
+def _stop_at(root: str, at: int, ops: str, number: int) -> None:
+    from mmlbench.train.saving import THREAD
+
     main, seen = threading.main_thread(), [0]
     sink = os.open(ops, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) if ops else -1
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
-        if event not in EVENTS or threading.current_thread() is not main:
+        thread = threading.current_thread()
+        if event not in EVENTS or not (thread is main or thread.name.startswith(THREAD)):
             return
         paths = [os.fsdecode(one) for one in arguments[:2] if isinstance(one, str | bytes | os.PathLike)]
         if not any(path.startswith(root) for path in paths):
@@ -91,7 +100,7 @@ def _stop_at(root: str, at: int, ops: str) -> None:
         if sink >= 0:
             os.write(sink, f"{line}\n".encode())
         if seen[0] == at:
-            _stop(line)
+            _stop(line, number)
 
     sys.addaudithook(hook)
 

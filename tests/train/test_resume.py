@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import random
@@ -10,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -22,13 +24,15 @@ import torch
 from shipped import METHODS as OURS
 from warm import Command, Warm
 
+from mmlbench.cli import main
 from mmlbench.prepare.cache import Cache
 from mmlbench.registry.index import load_index, use_plugins
 from mmlbench.study.run_spec import RunSpec
 from mmlbench.testing import FEW_EPOCHS, PLUGINS, takes, tiny_spec
-from mmlbench.train import Stopped, runner
+from mmlbench.train import Stopped, checkpoint, runner
 from mmlbench.train.loop import Trainer
 from mmlbench.train.runner import Runner
+from mmlbench.train.saving import Checkpoints
 
 ROOT = Path(__file__).resolve().parents[2]
 #: One of each kind that `make test` kills after every step; the others are slow.
@@ -164,6 +168,145 @@ def test_a_checkpoint_of_another_engine_is_thrown_away_and_said(tiny, tmp_path, 
     assert any("thrown away: it was made with other engine" in line for line in message)
 
 
+# --- in this process: checkpoints that a thread writes while training goes on -----------------------------------
+class Killed(BaseException):
+    """Stands for a kill: nothing that is told of errors or asked to stop hears of it."""
+
+
+def train_and_kill(
+    spec: RunSpec, cache: Path, results: Path, monkeypatch: pytest.MonkeyPatch, at: int, before: int
+) -> None:
+    """Save after each step; each file is written only when the next step is over. Be killed after step `at`.
+
+    Args:
+        before: so many of the last writings before the kill are lost with it.
+    """
+    steps, writings, over, write = count(1), count(1), threading.Semaphore(0), checkpoint.write
+
+    def late(*words, **options) -> None:
+        assert over.acquire(timeout=60)
+        if next(writings) >= at - before:
+            raise Killed  # what is written at the kill never gets its name
+        write(*words, **options)
+
+    def look() -> bool:
+        step = next(steps)
+        if step > 1:
+            over.release()
+        if step == at:
+            raise Killed
+        return False
+
+    monkeypatch.setattr(checkpoint, "write", late)
+    opened = Cache.open(cache / spec.cache)
+    made = Runner(spec, load_index(), results, opened, torch.device("cpu"), lambda line: None, look, save_every=0)
+    with contextlib.suppress(Killed):
+        made.run()
+    monkeypatch.setattr(checkpoint, "write", write)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tiny, tmp_path_factory) -> tuple[RunSpec, Path]:
+    """Return a run of several stages of state (momenta, history, best epochs), and the results folder with it."""
+    spec, results = tiny_spec("ogm_ge", recipe={"epochs": 3}), tmp_path_factory.mktemp("undisturbed")
+    make(spec, tiny.cache, results)
+    return spec, results
+
+
+@pytest.mark.parametrize(("at", "before"), [(2, 0), (3, 1), (7, 1), (8, 2)])
+def test_a_checkpoint_written_beside_training_resumes_to_the_same_bytes(
+    at, before, undisturbed, tiny, tmp_path, monkeypatch
+):
+    spec, whole = undisturbed
+    train_and_kill(spec, tiny.cache, tmp_path, monkeypatch, at, before)
+    folder = tmp_path / spec.path
+    kept = checkpoint.load(folder / "checkpoint.npz") if (folder / "checkpoint.npz").exists() else None
+    make(spec, tiny.cache, tmp_path)
+    assert differing(whole / spec.path, folder) == []
+    resumed = json.loads((folder / "provenance.json").read_text())["resumed"]
+    assert resumed == (kept is not None)
+
+
+def test_a_checkpoint_that_shares_memory_with_the_next_step_is_noticed(undisturbed, tiny, tmp_path, monkeypatch):
+    """The counter-test of the one above: what was written is of two moments."""
+    spec, whole = undisturbed
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint, "_copied", lambda tensor, room: tensor)
+        train_and_kill(spec, tiny.cache, tmp_path, patched, 7, 1)
+    assert (tmp_path / spec.path / "checkpoint.npz").exists()
+    make(spec, tiny.cache, tmp_path)
+    assert "predictions.npz" in differing(whole / spec.path, tmp_path / spec.path)
+
+
+@pytest.mark.parametrize("method", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in LATER)])
+def test_what_a_checkpoint_does_not_copy_never_changes(method, tiny, plugins, tmp_path, monkeypatch):
+    spec, seen = tiny_spec(method, recipe={"epochs": 3}, plugins=plugins), {}
+    pack = checkpoint.Packed.__init__
+
+    def look(self: checkpoint.Packed, tree: object) -> None:
+        pack(self, tree)
+        for tensor, fixed in zip(self.tensors, self.fixed, strict=True):
+            if fixed:
+                first = seen.setdefault(id(tensor), (tensor, bytes(checkpoint._bytes_of(tensor))))
+                assert bytes(checkpoint._bytes_of(tensor)) == first[1]
+
+    monkeypatch.setattr(checkpoint.Packed, "__init__", look)
+    for required in spec.requires.values():
+        make(required, tiny.cache, tmp_path)
+    opened = Cache.open(tiny.cache / spec.cache)
+    Runner(spec, load_index(), tmp_path, opened, torch.device("cpu"), lambda line: None, save_every=0).run()
+    assert all(bytes(checkpoint._bytes_of(tensor)) == content for tensor, content in seen.values())
+    trained = json.loads((tmp_path / spec.path / "run.json").read_text())["epochs"]
+    assert seen or not trained or method in ("ensemble",)
+
+
+def test_a_state_that_is_picked_and_then_changed_is_noticed(tiny, plugins, tmp_path, monkeypatch):
+    """The counter-test of the one above."""
+    live = lambda self: {name: value.detach() for name, value in self.method.state_dict().items()}  # noqa: E731
+    monkeypatch.setattr(Trainer, "_snapshot", live)
+    with pytest.raises(AssertionError):
+        test_what_a_checkpoint_does_not_copy_never_changes("joint", tiny, plugins, tmp_path, monkeypatch)
+
+
+def test_an_interrupt_waits_for_the_checkpoint_that_is_being_written(tiny, tmp_path, monkeypatch):
+    """Ctrl-C: the file is whole, and the lease is given back after it."""
+    spec, begun, let, write = tiny_spec("joint"), threading.Event(), threading.Event(), checkpoint.write
+
+    def slow(*words, **options) -> None:
+        begun.set()
+        assert let.wait(60)
+        write(*words, **options)
+
+    def interrupt() -> bool:
+        if begun.is_set():
+            threading.Timer(0.05, let.set).start()
+            raise KeyboardInterrupt
+        return False
+
+    monkeypatch.setattr(checkpoint, "write", slow)
+    opened = Cache.open(tiny.cache / spec.cache)
+    options = (spec, load_index(), tmp_path, opened, torch.device("cpu"), lambda line: None, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        Runner(*options, save_every=0).run()
+    assert [path.name for path in (tmp_path / spec.path).iterdir()] == ["checkpoint.npz"]
+    assert checkpoint.load(tmp_path / spec.path / "checkpoint.npz")["state"]["position"][2] >= 1
+
+
+def test_a_full_disk_is_told_as_where_training_writes_itself(tiny, tmp_path, monkeypatch, capsys):
+    def full(*words, **options) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "_member", full)
+    lines = []
+    for spare in (0, 2**40):
+        monkeypatch.setattr(runner, "Checkpoints", partial(Checkpoints, spare=lambda spare=spare: spare))
+        assert main(["train", *tiny.words("joint", tmp_path), "--save-every", "0"]) == 2
+        lines.append(capsys.readouterr().err.splitlines()[-1])
+    assert "no space left while writing" in lines[0] and "checkpoint.npz" in lines[0]
+    assert lines[0] == lines[1]
+    assert not list(tmp_path.rglob("checkpoint*")) and not list(tmp_path.rglob("lease.json"))
+
+
 # --- real processes, really killed -----------------------------------------------------------------------------
 @pytest.fixture(scope="module")
 def warm(plugins) -> Iterator[Warm]:
@@ -281,6 +424,67 @@ def test_fifty_kills_over_all_methods_and_phases(warm, plugins, tmp_path, capsys
         sys.stdout.write(f"\n{phases.total()} kills, 0 differing files: {dict(phases)}\n")
     assert phases.total() >= 50
     assert {"preparing", "training or evaluating", "writing"} <= phases.keys()
+
+
+#: What a process does with a checkpoint -> where it is killed. Each is that of some step in the midst of training.
+PHASES: dict[str, dict] = {
+    "before the copy": {"inside": "mmlbench.train.saving:Checkpoints.save", "count": 4},
+    "in the midst of the copy": {"inside": "mmlbench.train.checkpoint:_copied", "count": 100},
+    "before the thread writes": {"inside": "mmlbench.train.saving:Checkpoints._write", "count": 4},
+    "in the midst of the writing": {"inside": "mmlbench.train.checkpoint:_bytes_of", "count": 100},
+    "between writing and flush": {"inside": "mmlbench.storage.lease:flush", "count": 4},
+    "between flush and rename": {"inside": "pathlib:Path.replace", "count": 4},
+    "after the rename": {"inside": "mmlbench.train.saving:Checkpoints._settle", "count": 5},
+    "before the last one is waited for": {"inside": "mmlbench.train.saving:Checkpoints.__exit__"},
+}
+
+
+@pytest.mark.parametrize("moment", PHASES)
+def test_a_run_killed_while_a_checkpoint_is_made_ends_with_the_same_bytes(
+    moment, undisturbed, warm, plugins, tmp_path
+):
+    """The checkpoint that lies there is whole and of one step or the one before; the rest is made anew from it."""
+    spec, whole = undisturbed
+    command = words("ogm_ge", tmp_path, [])
+    run = warm.start(command, tmp_path / "log", kill=True, **PHASES[moment])
+    assert run.wait() == -signal.SIGKILL, run.message
+    folder = tmp_path / "results" / spec.path
+    kept = checkpoint.load(folder / "checkpoint.npz")
+    assert kept["resumed"] == 0 and kept["state"]["position"][2] >= 1
+    assert warm.run(command, tmp_path / "log") == 0, run.message
+    assert "goes on from stage" in run.message
+    assert differing(whole / spec.path, folder) == []
+    assert json.loads((folder / "provenance.json").read_text())["resumed"] == 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("method", ["ogm_ge", "di_mml", "careless"])
+def test_a_run_killed_before_any_operation_of_a_checkpoint(method, warm, plugins, tmp_path, capsys):
+    """Each operation on files of some checkpoints, by the thread that writes them."""
+    spec, ops = tiny_spec(method, recipe={"epochs": 3}, plugins=plugins), tmp_path / "ops"
+    place = tmp_path / "whole"
+    place.mkdir()
+    command = words(method, place, plugins)
+    run = warm.start(command, place / "log", root=str(place / "results"), ops=str(ops))
+    assert run.wait() == 0, run.message
+    lines = ops.read_text(encoding="utf-8").splitlines()
+    renames = [
+        number for number, line in enumerate(lines, 1) if line.startswith("os.rename") and "checkpoint" in line
+    ]
+    assert len(renames) > 5
+    moments = range(renames[2] + 1, renames[3] + 2)  # from one rename to right after the next
+    for at in moments:
+        here = tmp_path / str(at)
+        here.mkdir()
+        command = words(method, here, plugins)
+        run = warm.start(command, here / "log", root=str(here / "results"), at=at, kill=True)
+        assert run.wait() == -signal.SIGKILL, run.message
+        checkpoint.load(here / "results" / spec.path / "checkpoint.npz")
+        assert warm.run(command, here / "log") == 0, run.message
+        assert differing(place / "results" / spec.path, here / "results" / spec.path) == [], lines[at - 1]
+    with capsys.disabled():
+        sys.stdout.write(f"\n{method}: {len(moments)} kills around one checkpoint, 0 differing files\n")
 
 
 def test_a_plain_process_killed_in_training_goes_on(plugins, tmp_path):
