@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from mmlbench.system import arithmetic
+from mmlbench.train import saving
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
@@ -64,6 +65,23 @@ def test_the_loader_is_measured_against_the_official_way(tmp_path):
 
 def test_on_a_gpu_the_loader_has_to_spare_the_host_more():
     assert load("loader").TARGETS == {"cpu": 4.0, "cuda": 20.0}
+
+
+@pytest.mark.slow
+def test_checkpoints_are_measured_beside_a_loop_without_them(tiny, tmp_path, monkeypatch):
+    script = load("checkpoints")
+    monkeypatch.setattr(script, "EVERY_S", 0.0)
+    monkeypatch.setattr(saving, "SHORTEST_S", 0.0)
+    work = script.prepare("cpu", tiny.cache)
+    found = script.once(1, work, 2, tmp_path)
+    assert found["none"]["checkpoints"] == 0 and list(tmp_path.iterdir()) == []
+    for way in ("before", "now"):
+        assert found[way]["checkpoints"] >= 1 and found[way]["bytes"] > 100e6 and 0 < found[way]["share"] < 1
+    monkeypatch.setattr(
+        script.Checkpoints, "save", lambda self, tree, stopping: tree["method"]["head.out.bias"].add_(1)
+    )
+    with pytest.raises(SystemExit, match="did not do the same work"):
+        script.once(1, work, 1, tmp_path)
 
 
 @pytest.mark.slow
