@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import mmap
 import os
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ log = logging.getLogger("mmlbench")
 NO_MAP = (*UNSUPPORTED, errno.ENODEV)
 #: Bytes that go to the file at once.
 _AT_ONCE = 2**26
+#: Bytes that the kernel is asked for at once: of a longer stretch it may read the first part alone.
+_ASKED_AT_ONCE = 2**17
 
 
 def read(path: Path) -> np.ndarray:
@@ -46,6 +49,62 @@ def read_private(path: Path) -> np.ndarray:
         if error.errno not in NO_MAP:
             raise
     return np.load(path, allow_pickle=False)
+
+
+def _map_of(array: np.ndarray) -> tuple[mmap.mmap, int] | None:
+    """Return the map under an array and the place of its first byte there; None where it lies in memory."""
+    if isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap) and hasattr(array.base, "madvise"):
+        return array.base, array.offset % mmap.ALLOCATIONGRANULARITY
+    return None
+
+
+def read_no_more_than_asked(array: np.ndarray, asked: bool) -> None:
+    """Have the kernel read the pages of a mapped array that are touched or asked for; else, as by default, more."""
+    found = _map_of(array)
+    if found is not None:
+        with contextlib.suppress(OSError):  # advice: without it reading is slower, and as right
+            found[0].madvise(mmap.MADV_RANDOM if asked else mmap.MADV_NORMAL)
+
+
+def in_memory(array: np.ndarray, places: np.ndarray, size: int) -> bool:
+    """Tell whether the first bytes of some pieces of an array are in memory; False also where it can't be known.
+
+    Args:
+        places: numbers (n,) of the pieces, of `size` bytes each.
+    """
+    if _map_of(array) is None or not isinstance(array, np.memmap):
+        return True
+    try:
+        file = os.open(str(array.filename), os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        byte = bytearray(1)
+        return all(os.preadv(file, [byte], array.offset + at * size, os.RWF_NOWAIT) for at in places.tolist())
+    except (OSError, AttributeError):  # it would have to wait; the file system or the system can't tell
+        return False
+    finally:
+        os.close(file)
+
+
+def ask(array: np.ndarray, places: np.ndarray, size: int) -> None:
+    """Have the kernel begin to read pieces of a mapped array, without waiting; nothing for an array in memory.
+
+    Args:
+        places: numbers (n,) of the pieces, of `size` bytes each, in any order. What touches is read in one go.
+    """
+    found = _map_of(array)
+    if found is None or not len(places):
+        return
+    pages, before = found
+    at = np.unique(places) * size + before
+    first, last = at // mmap.PAGESIZE, (at + size - 1) // mmap.PAGESIZE
+    apart = np.flatnonzero(first[1:] > last[:-1] + 1) + 1
+    starts, stops = first[np.r_[0, apart]] * mmap.PAGESIZE, (last[np.r_[apart - 1, len(at) - 1]] + 1) * mmap.PAGESIZE
+    with contextlib.suppress(OSError):
+        for start, stop in zip(starts.tolist(), np.minimum(stops, len(pages)).tolist(), strict=True):
+            for begin in range(start, stop, _ASKED_AT_ONCE):
+                pages.madvise(mmap.MADV_WILLNEED, begin, min(_ASKED_AT_ONCE, stop - begin))
 
 
 def write(path: Path) -> Any:

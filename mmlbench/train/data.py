@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ from ..prepare.cache import Cache
 from ..study.recipe import Recipe
 from .augmentation import Augmentation, Drawn, Pixels, draw, fixed_views
 from .rng import generator
-from .stream import Streamed, ahead
+from .stream import Streamed, gather
 
 EVALUATION_BATCH = 512
 #: Values that are scaled at once on a CPU: 1 MB.
@@ -79,12 +78,11 @@ class Resident:
     fixed: Tensor
     pixels: Pixels | None = None
 
-    def gather(self, index: Tensor, views: Tensor | None) -> Tensor:
-        """Return the stored views of some samples, (B * T, *shape), on the device; `views` is of the whole part."""
+    def places(self, index: Tensor, views: Tensor | None) -> Tensor:
+        """Return where the views of some samples lie in `stored`, (B * T,); `views` is of the whole part."""
         index = index.to(self.first.device)
         view = (self.fixed if views is None else views)[index]
-        places = self.first[index][:, None] + (view[:, None] if view.dim() == 1 else view)
-        return self.stored.index_select(0, places.flatten())
+        return (self.first[index][:, None] + (view[:, None] if view.dim() == 1 else view)).flatten()
 
     def take(
         self, index: Tensor, views: Tensor | None, drawn: Drawn | None = None, chosen: Tensor | None = None
@@ -92,9 +90,9 @@ class Resident:
         """Return standardised views (B, *shape), or (B, T, *shape) of T frames; by default the fixed ones.
 
         Args:
-            views: what every sample of the part shows. chosen: the result of `gather`, where it was called ahead.
+            views: what every sample of the part shows. chosen: the stored views, where they were gathered ahead.
         """
-        chosen = self.gather(index, views) if chosen is None else chosen
+        chosen = self.stored.index_select(0, self.places(index, views)) if chosen is None else chosen
         frames = (len(index), self.augmentation.frames)
         if self.pixels is None:
             values = chosen.to(torch.float32)
@@ -121,7 +119,7 @@ class PartData:
         seed_key: what the random axes are derived from: (dataset, seed).
         noise: on one modality's inputs, if any.
         augmentations: modality -> how its views are shown (see `augmentations_of`).
-        stream: leave the data in the memory map and gather it ahead; the batches are the same.
+        stream: leave the data in the memory map and read it ahead; the batches are the same.
     """
 
     def __init__(
@@ -214,23 +212,30 @@ class PartData:
         return torch.randperm(len(self), generator=generator(*self.seed_key, "order", epoch)).to(self.device)
 
     def batches(self, pieces: Iterable[Tensor], views: dict[str, Tensor] | None = None) -> Iterator[Batch]:
-        """Yield the batches of some positions, in order; streamed data is gathered ahead."""
+        """Yield the batches of some positions, in order; streamed data is read ahead."""
         pieces = list(pieces)
         if not self.stream:
             yield from (self.batch(index, views) for index in pieces)
             return
-
-        def gather(index: Tensor) -> dict[str, Tensor]:
-            return {m: r.gather(index, None if views is None else views[m]) for m, r in self.modalities.items()}
-
-        on_host = [index.cpu() for index in pieces]
-        for index, chosen in zip(pieces, ahead([partial(gather, index) for index in on_host]), strict=True):
+        on_host = _on_host(pieces)
+        stored = {m: r.stored for m, r in self.modalities.items() if isinstance(r.stored, Streamed)}
+        wanted = (
+            {m: r.places(index, None if views is None else views[m]) for m, r in self.modalities.items()}
+            for index in on_host
+        )
+        gathered = gather(stored, wanted, self.device)
+        for index, chosen in zip(pieces, gathered, strict=True):
             yield self.batch(index, views, chosen)
 
     def in_order(self, epoch: int | None = None) -> Iterator[Batch]:
         """Yield all samples in the part's order: as fixed views, or as training sees them in an epoch."""
         views = None if epoch is None else self.views(epoch)
         yield from self.batches(torch.arange(len(self), device=self.device).split(EVALUATION_BATCH), views)
+
+
+def _on_host(pieces: Sequence[Tensor]) -> Sequence[Tensor]:
+    """Return positions on the CPU, brought there in one transfer."""
+    return torch.cat(tuple(pieces)).cpu().split([len(index) for index in pieces]) if pieces else ()
 
 
 def batch_bounds(samples: int, batch_size: int) -> list[tuple[int, int]]:

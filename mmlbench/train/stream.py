@@ -1,14 +1,21 @@
-"""Data beyond the device's memory: gathered from the memory map by a few threads ahead of the training step.
+"""Data beyond the device's memory: gathered from the memory map batch by batch, and read ahead of the training step.
 
 A streamed modality gives the same batches as a resident one, bit for bit: only where the stored rows lie differs.
+
+What lies side by side is left to the kernel's own read-ahead. Scattered rows that are not in memory are asked of the
+kernel some batches ahead: it reads them while the current one is worked on. Where the arrays fit in the memory that
+the page cache can take, it may read more around them, since that is wanted later. Where they don't, this would be
+thrown away unread, and it reads no more than the rows.
 """
 
 from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +28,12 @@ from ..storage import mapped
 
 #: Set to 1 or 0 it decides; else the memory that is free does.
 VARIABLE = "MMLBENCH_STREAM"
-#: Batches that are gathered ahead, and the threads that do it.
+#: Batches that are gathered ahead for a GPU, and the threads that do it.
 AHEAD, THREADS = 4, 2
+#: Bytes that the kernel is asked for ahead of the gathering, in whole batches, at least one.
+ASKED = 2**26
+#: Rows of a batch that are looked up in memory; where one is missing, all are asked for.
+LOOKED_UP = 8
 #: Share of the free memory that data may take.
 SHARE = 0.6
 #: More than any memory.
@@ -34,14 +45,19 @@ class Streamed:
 
     Args:
         array: (rows, views, *shape) on disk. device: where gathered rows go.
+
+    Attributes:
+        size: bytes of the whole array. row_size: bytes of one view.
     """
 
     def __init__(self, array: np.ndarray, device: torch.device) -> None:
         path = getattr(array, "filename", None)
         # copy-on-write: PyTorch wants memory that could be written, and nothing here writes
-        held = array if path is None else mapped.read_private(Path(path))
-        self.flat, self.device = torch.from_numpy(held).flatten(0, 1), device
+        self.array = array if path is None else mapped.read_private(Path(path))
+        self.flat, self.device = torch.from_numpy(self.array).flatten(0, 1), device
         self.shape = torch.Size(array.shape)
+        self.size = self.array.nbytes
+        self.row_size = self.size // max(1, len(self.flat))
 
     def index_select(self, dim: int, places: Tensor) -> Tensor:
         """Return rows of the flattened views on the device; `places` is on the CPU."""
@@ -49,6 +65,90 @@ class Streamed:
         if self.device.type == "cuda":
             return found.pin_memory().to(self.device, non_blocking=True)
         return found
+
+    def ask(self, places: Tensor, scarce: bool) -> None:
+        """Have the kernel begin to read rows of the flattened views, without waiting for them.
+
+        Args:
+            scarce: whether memory can't hold the array; else nothing is asked where the rows seem to be there.
+        """
+        rows = places.numpy()
+        few = rows[:: -(-len(rows) // LOOKED_UP) or 1]
+        if scarce or not mapped.in_memory(self.array, few, self.row_size):
+            mapped.ask(self.array, rows, self.row_size)
+
+
+def gather(
+    stored: Mapping[str, Streamed], wanted: Iterable[Mapping[str, Tensor]], device: torch.device
+) -> Iterator[dict[str, Tensor]]:
+    """Yield the rows of some streamed modalities, batch by batch.
+
+    On a CPU no thread gathers: copying rows that are in memory in other threads costs more than it saves, and the
+    kernel reads rows from the disk without a thread that waits. For a GPU threads gather ahead, so that copying goes
+    on while the GPU computes.
+
+    Args:
+        stored: modality -> its views. wanted: for each batch, modality -> places (n,) among the flattened views, on
+            the CPU; the first batch tells whether a modality is read in order. device: where the rows go.
+    """
+    batches = iter(wanted)
+    first = next(batches, {})
+    scarce = not fits(sum(one.size for one in stored.values()))
+    scattered = [name for name, rows in first.items() if not side_by_side(rows)]
+    for name, one in stored.items():
+        mapped.read_no_more_than_asked(one.array, scarce and name in scattered)
+
+    def ask(places: Mapping[str, Tensor]) -> None:
+        for name in scattered:
+            stored[name].ask(places[name], scarce)
+
+    def take(places: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: stored[name].index_select(0, rows) for name, rows in places.items()}
+
+    def ask_and_take(places: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        ask(places)
+        return take(places)
+
+    everything = chain([first] if first else [], batches)
+    if device.type == "cuda":
+        yield from ahead(partial(ask_and_take, places) for places in everything)
+        return
+    waiting: deque[tuple[Mapping[str, Tensor], int]] = deque()
+    asked = 0
+    for places in everything:
+        ask(places)
+        waiting.append((places, sum(len(rows) * stored[name].row_size for name, rows in places.items())))
+        asked += waiting[-1][1]
+        while len(waiting) > 1 and asked > ASKED:
+            earliest, size = waiting.popleft()
+            asked -= size
+            yield take(earliest)
+    for places, _ in waiting:
+        yield take(places)
+
+
+def side_by_side(places: Tensor) -> bool:
+    """Tell whether rows lie side by side, but for a few gaps, as a pass in order reads them."""
+    return len(places) > 1 and int(np.ptp(places.numpy())) < 2 * len(places)
+
+
+def fits(size: int) -> bool:
+    """Tell whether arrays of so many bytes fit in the memory that the page cache can take."""
+    return size <= SHARE * cacheable_bytes()
+
+
+def cacheable_bytes(table: Path = Path("/proc/meminfo")) -> int:
+    """Return the memory that pages of files can take, those that are there included; a job's limit counts.
+
+    Args:
+        table: lines `name: amount kB`. Where there is none, as on macOS, the kernel is left to itself: `UNLIMITED`.
+    """
+    try:
+        facts = dict(line.split(":", 1) for line in table.read_text(encoding="ascii").splitlines() if ":" in line)
+        available = int(facts["MemAvailable"].split()[0]) * 1024
+    except (OSError, ValueError, KeyError, IndexError):
+        available = UNLIMITED
+    return min(available, granted_bytes(cached=True))
 
 
 def free_bytes(device: torch.device) -> int:
@@ -62,7 +162,9 @@ def free_bytes(device: torch.device) -> int:
     return min(free, granted_bytes())
 
 
-def granted_bytes(tree: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int:
+def granted_bytes(
+    tree: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup"), cached: bool = False
+) -> int:
     """Return what this process's control groups (version 1 or 2) leave of their memory limits; `UNLIMITED` if none.
 
     A limit of SLURM or of a container may be set on any group above the process's own, so all of them are read.
@@ -70,6 +172,7 @@ def granted_bytes(tree: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/s
 
     Args:
         tree: where the groups are mounted. own: the process's groups, lines `id:controllers:path`.
+        cached: no file page counts as used, as for what the page cache can hold.
     """
     least = UNLIMITED
     try:
@@ -86,12 +189,13 @@ def granted_bytes(tree: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/s
         for folder in (group, *group.parents):
             if folder == tree.parent:
                 break
-            least = min(least, _left_of(folder))
+            least = min(least, _left_of(folder, cached))
     return least
 
 
-def _left_of(folder: Path) -> int:
+def _left_of(folder: Path, cached: bool) -> int:
     """Return what one control group leaves of its limit."""
+    kinds = ("inactive_file", "active_file") if cached else ("inactive_file",)
     for limit, used in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
         try:
             most = (folder / limit).read_text(encoding="ascii").strip()
@@ -99,7 +203,7 @@ def _left_of(folder: Path) -> int:
                 continue
             spent = int((folder / used).read_text(encoding="ascii"))
             facts = dict(line.split() for line in (folder / "memory.stat").read_text(encoding="ascii").splitlines())
-            spare = int(facts.get("total_inactive_file", facts.get("inactive_file", 0)))
+            spare = sum(int(facts.get(f"total_{kind}", facts.get(kind, 0))) for kind in kinds)
             return max(0, int(most) - max(0, spent - spare))
         except (OSError, ValueError):
             continue
@@ -115,13 +219,12 @@ def too_large(cache: Cache, device: torch.device) -> bool:
     return needed > 2**28 and needed > SHARE * free_bytes(device)
 
 
-def ahead(works: list[Callable[[], Any]]) -> Iterator[Any]:
+def ahead(works: Iterable[Callable[[], Any]]) -> Iterator[Any]:
     """Yield the results of some calls in order, a few of them made ahead by threads."""
     with ThreadPoolExecutor(THREADS) as pool:
         waiting: deque[Future[Any]] = deque()
-        left = iter(works)
         try:
-            for work in left:
+            for work in works:
                 waiting.append(pool.submit(work))
                 if len(waiting) > AHEAD:
                     yield waiting.popleft().result()
