@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,8 @@ from .augmentation import Augmentation, Drawn, Pixels, draw, fixed_views
 from .rng import generator
 from .stream import Streamed, gather
 
-EVALUATION_BATCH = 512
+#: Most samples that an evaluation forward takes, and most bytes of their inputs, see `evaluation_batch`.
+EVALUATION_BATCH, EVALUATION_BYTES = 512, 2**27
 #: Values that are scaled at once on a CPU: 1 MB.
 PIECE = 2**18
 
@@ -62,13 +64,14 @@ class Resident:
     """One modality of a part, on the device, or streamed to it.
 
     Attributes:
-        stored: all views of all rows, (rows * count, *shape), in the stored type. first: each sample's view 0 (n,).
-            Of a streamed modality `first`, `fixed` and the drawn views lie on the CPU.
+        stored: all views of all rows, (rows * count, *shape), in the stored type. view_shape: of one view, as stored.
+        first: each sample's view 0 (n,). Of a streamed modality `first`, `fixed` and the drawn views lie on the CPU.
         count: views of a row. gain, bias: stored * gain + bias is standardised. valid: a sample's own views, on the
         CPU (n,). fixed: the views of evaluation (n, T). pixels: how pictures are shown, where the recipe says.
     """
 
     stored: Tensor | Streamed
+    view_shape: tuple[int, ...]
     first: Tensor
     count: int
     gain: float
@@ -77,6 +80,12 @@ class Resident:
     augmentation: Augmentation
     fixed: Tensor
     pixels: Pixels | None = None
+
+    @property
+    def shown(self) -> int:
+        """Values that a sample's input has, of all its frames."""
+        shape = self.view_shape if self.pixels is None else (self.view_shape[0], *self.pixels.out)
+        return self.augmentation.frames * math.prod(shape)
 
     def places(self, index: Tensor, views: Tensor | None) -> Tensor:
         """Return where the views of some samples lie in `stored`, (B * T,); `views` is of the whole part."""
@@ -110,6 +119,20 @@ def scale_(values: Tensor, gain: float, bias: float) -> None:
         piece.mul_(gain).add_(bias)
 
 
+def evaluation_batch(values: int) -> int:
+    """Return how many samples an evaluation forward takes: 512, halved until their inputs take 128 MiB as float32.
+
+    It follows from the shapes alone, never from the memory of a machine: the last bits of logits depend on it.
+
+    Args:
+        values: of one sample's inputs, all modalities and frames together.
+    """
+    count = EVALUATION_BATCH
+    while count > 1 and 4 * values * count > EVALUATION_BYTES:
+        count //= 2
+    return count
+
+
 class PartData:
     """The samples of one part, ready on a device.
 
@@ -120,6 +143,9 @@ class PartData:
         noise: on one modality's inputs, if any.
         augmentations: modality -> how its views are shown (see `augmentations_of`).
         stream: leave the data in the memory map and read it ahead; the batches are the same.
+
+    Attributes:
+        evaluation_batch: samples of an evaluation forward.
     """
 
     def __init__(
@@ -141,6 +167,7 @@ class PartData:
             self.modalities[name] = self._modality(
                 cache, split, name, facts.rows[name], (augmentations or {}).get(name)
             )
+        self.evaluation_batch = evaluation_batch(sum(resident.shown for resident in self.modalities.values()))
         first = facts.rows[cache.modalities[0]]
         extras = {name: cache.extra(name)[first] for name in cache.manifest["extras"]}
         self.extra = {name: torch.from_numpy(values).to(device) for name, values in extras.items()}
@@ -164,7 +191,8 @@ class PartData:
         pixels = (
             None if augmentation.plain else Pixels(augmentation, array.shape[2:], facts["scale"], facts["offset"])
         )
-        return Resident(stored, first, count, *cache.affine(split, name), valid, augmentation, fixed, pixels)
+        shape, affine = tuple(array.shape[2:]), cache.affine(split, name)
+        return Resident(stored, shape, first, count, *affine, valid, augmentation, fixed, pixels)
 
     def __len__(self) -> int:
         return len(self.label)
@@ -230,7 +258,7 @@ class PartData:
     def in_order(self, epoch: int | None = None) -> Iterator[Batch]:
         """Yield all samples in the part's order: as fixed views, or as training sees them in an epoch."""
         views = None if epoch is None else self.views(epoch)
-        yield from self.batches(torch.arange(len(self), device=self.device).split(EVALUATION_BATCH), views)
+        yield from self.batches(torch.arange(len(self), device=self.device).split(self.evaluation_batch), views)
 
 
 def _on_host(pieces: Sequence[Tensor]) -> Sequence[Tensor]:

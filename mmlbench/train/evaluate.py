@@ -14,7 +14,7 @@ from torch.nn.functional import cosine_similarity, cross_entropy, one_hot
 from ..errors import RunError
 from ..method import Batch, Logits, Method
 from ..results.evaluation import FEATURES, INPUTS, NOTHING, Evaluation
-from .data import EVALUATION_BATCH, PartData
+from .data import PartData
 
 
 def check_shapes(method: Method, logits: Logits, samples: int) -> dict[str, Tensor]:
@@ -129,7 +129,7 @@ class Evaluator:
             answers = ((method.infer(batch), len(batch)) for batch in data.in_order())
         else:
             found = self.features(data) if found is None else found
-            columns = zip(*(h.split(EVALUATION_BATCH) for h in found.values()), strict=True)
+            columns = zip(*(h.split(data.evaluation_batch) for h in found.values()), strict=True)
             answers = ((method.predict(dict(zip(found, rows, strict=True))), len(rows[0])) for rows in columns)
         for answer, count in answers:
             for name, logits in check_shapes(method, answer, count).items():
