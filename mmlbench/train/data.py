@@ -48,10 +48,11 @@ class Noise:
     std: float
 
     def add(self, inputs: dict[str, Tensor], *seed_key: str | int) -> None:
-        """Add the noise to a batch's inputs (B, *shape), in place."""
+        """Add the noise to a batch's inputs (B, *shape), in place; it is drawn on the CPU for any device."""
         values = inputs[self.modality]
-        drawn = torch.randn(values.shape, generator=generator(*seed_key, "noise", self.modality))
-        values.add_(drawn.to(values.device), alpha=self.std)
+        rng = generator(*seed_key, "noise", self.modality)
+        drawn = torch.randn(values.shape, generator=rng, pin_memory=values.is_cuda)  # pinned: no step waits for it
+        values.add_(drawn.to(values.device, non_blocking=True), alpha=self.std)
 
 
 def noise_of(recipe: Recipe) -> Noise | None:
@@ -198,12 +199,17 @@ class PartData:
         return len(self.label)
 
     def batch(
-        self, index: Tensor, views: dict[str, Tensor] | None = None, chosen: dict[str, Tensor] | None = None
+        self,
+        index: Tensor,
+        views: dict[str, Tensor] | None = None,
+        chosen: dict[str, Tensor] | None = None,
+        first: int | None = None,
     ) -> Batch:
         """Return the samples at some positions.
 
         Args:
             views: the drawn views of every sample of the part. chosen: the stored views, where they were gathered.
+            first: `index[0]`, where the caller has it: to read it from a GPU takes until the GPU's work is done.
         """
         inputs = {
             name: resident.take(
@@ -215,7 +221,7 @@ class PartData:
             for name, resident in self.modalities.items()
         }
         if self.noise is not None and len(index):
-            first = int(index[0])
+            first = int(index[0]) if first is None else first
             epoch = (self.seed_key[1], views.epoch) if isinstance(views, Views) else ()
             self.noise.add(inputs, self.seed_key[0], self.part, first, *epoch)
         extra = {name: values[index] for name, values in self.extra.items()}
@@ -242,18 +248,22 @@ class PartData:
     def batches(self, pieces: Iterable[Tensor], views: dict[str, Tensor] | None = None) -> Iterator[Batch]:
         """Yield the batches of some positions, in order; streamed data is read ahead."""
         pieces = list(pieces)
-        if not self.stream:
+        if self.noise is None and not self.stream:
             yield from (self.batch(index, views) for index in pieces)
             return
         on_host = _on_host(pieces)
+        firsts = [int(index.numpy()[0]) if len(index) else None for index in on_host]
+        if not self.stream:
+            yield from (self.batch(index, views, first=first) for index, first in zip(pieces, firsts, strict=True))
+            return
         stored = {m: r.stored for m, r in self.modalities.items() if isinstance(r.stored, Streamed)}
         wanted = (
             {m: r.places(index, None if views is None else views[m]) for m, r in self.modalities.items()}
             for index in on_host
         )
         gathered = gather(stored, wanted, self.device)
-        for index, chosen in zip(pieces, gathered, strict=True):
-            yield self.batch(index, views, chosen)
+        for index, first, chosen in zip(pieces, firsts, gathered, strict=True):
+            yield self.batch(index, views, chosen, first)
 
     def in_order(self, epoch: int | None = None) -> Iterator[Batch]:
         """Yield all samples in the part's order: as fixed views, or as training sees them in an epoch."""
