@@ -92,8 +92,8 @@ class OGM(Joint):
         if self.acts() and self.at(self.params.start) <= step.epoch <= self.at(self.params.end):
             for m, k in ogm_coefficients(self.scores, self.params.alpha).items():
                 grads = [p.grad for p in self.modulated(m) if p.grad is not None]
-                for grad in grads:
-                    self.modulate(grad, k, step.rng)
+                if grads:
+                    self.modulate(grads, k, step.rng)
                 self.record(**{f"coefficient/{m}": k})
                 self.record(**{f"tensors_touched/{m}": len(grads)})
                 self.count_mechanism("modulation", (k < 1) * len(grads))
@@ -106,6 +106,6 @@ class OGM(Joint):
         """Return whether gradients change at all."""
         return self.params.alpha > 0
 
-    def modulate(self, grad: Tensor, coefficient: Tensor, rng: torch.Generator) -> None:
-        """Change one gradient in place."""
-        grad.mul_(coefficient)
+    def modulate(self, grads: list[Tensor], coefficient: Tensor, rng: torch.Generator) -> None:
+        """Change a modality's gradients in place."""
+        torch._foreach_mul_(grads, coefficient)

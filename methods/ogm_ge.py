@@ -44,11 +44,12 @@ class OGMGE(OGM):
         """Return whether gradients change at all: at alpha = 0 the noise remains."""
         return super().acts() or self.params.noise != "none"
 
-    def modulate(self, grad: Tensor, coefficient: Tensor, rng: torch.Generator) -> None:
-        """Scale one gradient and add noise to it, in place."""
+    def modulate(self, grads: list[Tensor], coefficient: Tensor, rng: torch.Generator) -> None:
+        """Scale a modality's gradients and add noise to them, in place."""
         if self.params.noise == "none":
-            super().modulate(grad, coefficient, rng)
+            super().modulate(grads, coefficient, rng)
             return
-        noise = ge_noise(grad, rng)
-        grad.mul_(coefficient).add_(noise)
-        self.count_mechanism("noise")
+        noises = [ge_noise(grad, rng) for grad in grads]
+        torch._foreach_mul_(grads, coefficient)
+        torch._foreach_add_(grads, noises)
+        self.count_mechanism("noise", len(grads))
