@@ -67,6 +67,29 @@ def test_on_a_gpu_the_loader_has_to_spare_the_host_more():
     assert load("loader").TARGETS == {"cpu": 4.0, "cuda": 20.0}
 
 
+def test_two_ways_of_reading_that_gather_other_rows_are_not_compared(tmp_path, monkeypatch):
+    streaming = load("streaming")
+    answers = {"old": {"digest": "a"}, "ours": {"digest": "a"}}
+    monkeypatch.setattr(streaming, "in_child", lambda side, *words: answers[side])
+    found = streaming.measure(4, 8, ["roomy, warm"], 3, 1.0, tmp_path)
+    assert {side: len(passes) for side, passes in found["roomy, warm"].items()} == {"old": 3, "ours": 3}
+    answers["ours"] = {"digest": "b"}
+    with pytest.raises(SystemExit, match="other rows"):
+        streaming.measure(4, 8, ["roomy, warm"], 3, 1.0, tmp_path)
+
+
+@pytest.mark.slow
+def test_reading_is_measured_against_the_map_as_it_is(tmp_path):
+    """The settings with a memory limit need root and control groups of version 1."""
+    small = ["--roomy-only", "--kib", "8", "--mib", "2", "--runs", "1"]
+    message, found = run_script("streaming.py", tmp_path / "out.json", *small)
+    assert "8 KiB, roomy, warm" in message and list(found) == ["8"]
+    for sides in found["8"].values():
+        assert [one["samples"] for one in sides["old"]] == [one["samples"] for one in sides["ours"]] != []
+        assert len({one["digest"] for passes in sides.values() for one in passes}) == 1, "the same rows on both sides"
+        assert min(one["samples_per_cpu_second"] for passes in sides.values() for one in passes) > 0
+
+
 @pytest.mark.slow
 def test_checkpoints_are_measured_beside_a_loop_without_them(tiny, tmp_path, monkeypatch):
     script = load("checkpoints")
