@@ -28,6 +28,7 @@ from typing import Any, NoReturn
 
 from ..storage import paths
 from ..storage.hashing import code_digest
+from ..system import arithmetic
 from ..system.handover import ENDED, GO, LENGTH, READY, VARIABLE, address, received, same_user
 
 #: What a run imports, lazily imported parts of numpy included; no plug-in, whose code is the user's.
@@ -98,6 +99,7 @@ class Command:
             os._exit(1)
         from . import main
 
+        arithmetic.may_start_anew([sys.executable, *sys.orig_argv[1:]])  # a run of the other arithmetic does
         _leave(main(words))
 
     def _become(self) -> list[str]:

@@ -278,7 +278,10 @@ class Plan:
     def serve(self) -> None:
         """Start what spares the runs of this start their imports, where some of them are to be made here."""
         missing = [run for stamp, run in self.runs.items() if not Path(stamp).exists()]
-        alone = [run for run in missing if run.config.recipe.threads == 1]  # more threads can't be forked
+        kind = arithmetic.exported(os.environ)
+        recipes = [run.config.recipe for run in missing]
+        # More threads can't be forked, and a run of the other arithmetic starts anew.
+        alone = [one for one in recipes if one.threads == 1 and one.arithmetic == kind]
         if len(alone) >= run_server.FEW:
             run_server.serve(run_server.job_environment(1))
 

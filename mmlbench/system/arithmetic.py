@@ -141,6 +141,11 @@ def _start_anew(command: list[str], env: dict[str, str]) -> NoReturn:
     os.execve(command[0], command, env)
 
 
+def exported(env: Mapping[str, str]) -> str:
+    """Return in which arithmetic a process starts that is given an environment."""
+    return PORTABLE if settings().items() <= env.items() else NATIVE
+
+
 def export(kind: str, env: MutableMapping[str, str]) -> None:
     """Put the settings of an arithmetic into the environment of the processes that this one will start.
 

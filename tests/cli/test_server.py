@@ -20,6 +20,7 @@ from served import Served, ends, lives
 
 from mmlbench.cli import server
 from mmlbench.storage.hashing import file_digest
+from mmlbench.system import arithmetic
 from mmlbench.system.handover import OFF, VARIABLE
 from mmlbench.testing import PLUGINS
 
@@ -127,6 +128,24 @@ def test_a_forked_run_leaves_the_files_of_a_run_by_itself_and_says_the_same(
         assert answer.forked == (name == "a")
         facts = json.loads(next(Path("results").glob(f"runs/*/*/{method}/*/provenance.json")).read_text())
         found.append((determined(Path("results")), untimed(answer.text), facts["command"], facts["threads"]))
+    assert found[0] == found[1] and len(found[0][0]) >= 6
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(arithmetic.why_not_portable()), reason=arithmetic.why_not_portable())
+def test_a_native_run_leaves_the_portable_server_and_computes_as_by_itself(tiny, tmp_path, monkeypatch):
+    settings = {**arithmetic.settings(), arithmetic.VARIABLE: arithmetic.PORTABLE}
+    for name in settings:
+        monkeypatch.delenv(name, raising=False)
+    words = ["train", *tiny.words("joint", Path("results")), "--recipe-set", "arithmetic=native"]
+    found = []
+    for name, environment in (("a", settings), ("b", {})):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        with Served(environment) as one:
+            answer = one.call(words, tmp_path / f"{name}.log")
+        assert answer.code == 0 and answer.forked, answer.text
+        found.append((determined(Path("results")), untimed(answer.text)))
     assert found[0] == found[1] and len(found[0][0]) >= 6
 
 

@@ -49,6 +49,15 @@ def test_native_takes_back_what_is_ours_and_leaves_what_is_the_users() -> None:
     assert environment(NATIVE, own) == own and environment(NATIVE, settings()) == settings()
 
 
+def test_what_is_exported_is_what_a_child_starts_in() -> None:
+    env = {"HOME": "/h"}
+    assert arithmetic.exported(env) == NATIVE
+    arithmetic.export(PORTABLE, env)
+    assert arithmetic.exported(env) == PORTABLE and env["HOME"] == "/h"
+    arithmetic.export(NATIVE, env)
+    assert env == {"HOME": "/h"}
+
+
 def test_settings_that_the_user_has_made_alike_are_enough() -> None:
     assert environment(PORTABLE, settings()) == settings()
 
