@@ -74,6 +74,7 @@ class Served:
     def __enter__(self) -> Served:
         env = {**os.environ, **self.environment, **_APART}
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        self.started: list[subprocess.Popen[bytes]] = []
         self.host = subprocess.Popen([sys.executable, "-P", "-c", HOST], env=env, **pipes)
         assert self.host.stdout
         self.token, server = self.host.stdout.readline().split()
@@ -81,6 +82,10 @@ class Served:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        for process in self.started:
+            if process.poll() is None:  # its test has failed
+                process.kill()
+                process.wait()
         self.host.communicate()
         if not ends(self.server):  # so that a server that stays fails its test and harms no other
             os.kill(self.server, signal.SIGKILL)
@@ -89,7 +94,9 @@ class Served:
         """Start a command in a process group of its own; what it says goes to `log`."""
         own = {**run_server.job_environment(1), **self.environment, **_APART, VARIABLE: self.token, **(env or {})}
         with log.open("w", encoding="utf-8") as file:
-            return subprocess.Popen([*MMLBENCH, *words], env=own, stderr=file, **{"process_group": 0, **options})
+            options = {"process_group": 0, **options}
+            self.started.append(subprocess.Popen([*MMLBENCH, *words], env=own, stderr=file, **options))
+        return self.started[-1]
 
     def call(self, words: list[str], log: Path, env: Mapping[str, str] | None = None, **options: Any) -> Answer:
         """Run a command to its end."""
