@@ -14,7 +14,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..storage.atomic import Through, whole
 from . import checkpoint
-from .stream import free_bytes, granted_bytes
+from .stream import available_bytes, free_bytes, granted_bytes
 
 #: Share of the training time that checkpoints may take.
 SHARE = 0.05
@@ -31,12 +31,8 @@ def spare_bytes(facts: Path = Path("/proc/meminfo")) -> int:
 
     File pages that the kernel would drop first count as spare: checkpoints themselves leave many of them.
     """
-    try:
-        lines = dict(line.split(":", 1) for line in facts.read_text(encoding="ascii").splitlines())
-        available = int(lines["MemAvailable"].split()[0]) * 1024
-    except (OSError, ValueError, KeyError, IndexError):
-        return free_bytes(torch.device("cpu"))
-    return min(available, granted_bytes())
+    available = available_bytes(facts)
+    return free_bytes(torch.device("cpu")) if available is None else min(available, granted_bytes())
 
 
 class Checkpoints:

@@ -143,12 +143,17 @@ def cacheable_bytes(table: Path = Path("/proc/meminfo")) -> int:
     Args:
         table: lines `name: amount kB`. Where there is none, as on macOS, the kernel is left to itself: `UNLIMITED`.
     """
+    available = available_bytes(table)
+    return min(UNLIMITED if available is None else available, granted_bytes(cached=True))
+
+
+def available_bytes(table: Path = Path("/proc/meminfo")) -> int | None:
+    """Return the memory that could be taken, pages of files that the kernel would drop included; None: not told."""
     try:
         facts = dict(line.split(":", 1) for line in table.read_text(encoding="ascii").splitlines() if ":" in line)
-        available = int(facts["MemAvailable"].split()[0]) * 1024
+        return int(facts["MemAvailable"].split()[0]) * 1024
     except (OSError, ValueError, KeyError, IndexError):
-        available = UNLIMITED
-    return min(available, granted_bytes(cached=True))
+        return None
 
 
 def free_bytes(device: torch.device) -> int:
