@@ -92,9 +92,7 @@ def far_from_others(group: Group, entry: Entry, key: LogitsKey) -> tuple[int, ..
     matrix = entry.matrix(key)
     if matrix is None:
         return ()
-    there = [m for one in group.entries if (m := one.matrix(key)) is not None and len(m) > 1]
-    usual = float(np.median([m.mean(axis=1).std(ddof=1) for m in there])) if len(there) > 2 else 0.0
-    return tuple(entry.seeds[place] for place in far_seeds(matrix, usual))
+    return tuple(entry.seeds[place] for place in far_seeds(matrix, group.usual_spread(key)))
 
 
 def far_in_either(group: Group, entry: Entry, reference: Entry, key: LogitsKey) -> tuple[int, ...]:

@@ -98,6 +98,15 @@ class Group:
     folds: int = 1
     noise: TrainingNoise | None = None
     base_recipe: str = ""
+    _spreads: dict[LogitsKey, float] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def usual_spread(self, key: LogitsKey) -> float:
+        """Return the median over its entries of the deviation of accuracies over seeds; 0 with fewer than three."""
+        if key not in self._spreads:
+            there = [m for one in self.entries if (m := one.matrix(key)) is not None and len(m) > 1]
+            found = float(np.median([m.mean(axis=1).std(ddof=1) for m in there])) if len(there) > 2 else 0.0
+            self._spreads[key] = found
+        return self._spreads[key]
 
     @property
     def clusters(self) -> np.ndarray | None:

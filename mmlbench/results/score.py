@@ -50,7 +50,7 @@ def macro_f1(predicted: np.ndarray, label: np.ndarray, classes: int) -> float:
     A class that is neither predicted nor there has no F1 and is left out; one that is there and never predicted
     counts 0.
     """
-    return f1_of(confusion(predicted, label, classes))
+    return float(f1_of(confusion(predicted, label, classes)[None])[0])
 
 
 def confusion(predicted: np.ndarray, label: np.ndarray, classes: int) -> np.ndarray:
@@ -61,21 +61,30 @@ def confusion(predicted: np.ndarray, label: np.ndarray, classes: int) -> np.ndar
 
 def balanced_accuracy(predicted: np.ndarray, label: np.ndarray, classes: int) -> float:
     """Return the mean over the classes that are there of the share of theirs that is right."""
-    return balanced_of(confusion(predicted, label, classes))
+    return float(balanced_of(confusion(predicted, label, classes)[None])[0])
 
 
-def f1_of(table: np.ndarray) -> float:
-    """Return macro-F1 of a confusion table (C, C); see `macro_f1`."""
-    hits, size = np.diag(table), table.sum(axis=0) + table.sum(axis=1)
-    there = size > 0
-    return float((2 * hits[there] / size[there]).mean()) if there.any() else float("nan")
+def f1_of(tables: np.ndarray) -> np.ndarray:
+    """Return macro-F1 (K,) of confusion tables (K, C, C); see `macro_f1`."""
+    hits = np.diagonal(tables, axis1=1, axis2=2)
+    return _mean_over_classes(2 * hits, tables.sum(axis=1) + tables.sum(axis=2))
 
 
-def balanced_of(table: np.ndarray) -> float:
-    """Return balanced accuracy of a confusion table (C, C)."""
-    size = table.sum(axis=1)
-    there = size > 0
-    return float((np.diag(table)[there] / size[there]).mean()) if there.any() else float("nan")
+def balanced_of(tables: np.ndarray) -> np.ndarray:
+    """Return balanced accuracy (K,) of confusion tables (K, C, C)."""
+    return _mean_over_classes(np.diagonal(tables, axis1=1, axis2=2), tables.sum(axis=2))
+
+
+def _mean_over_classes(hits: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """Return the mean of hits / size (K, C) over the classes that are there, NaN where none is."""
+    found = np.full(len(size), np.nan)
+    whole = (size > 0).all(axis=1)
+    found[whole] = (hits[whole] / size[whole]).mean(axis=1)
+    for k in np.flatnonzero(~whole):
+        there = size[k] > 0
+        if there.any():
+            found[k] = (hits[k, there] / size[k, there]).mean()
+    return found
 
 
 def _log_sum(z: np.ndarray) -> np.ndarray:

@@ -7,7 +7,10 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-Metric = Callable[[NDArray[np.generic]], float]
+#: Takes confusion tables (K, C, C) and returns a number of each (K,).
+Metric = Callable[[NDArray[np.int64]], NDArray[np.float64]]
+#: Numbers of confusion tables that are worked on at once: 8 MB.
+PIECE = 2**20
 
 
 def table_pseudo_values(
@@ -18,7 +21,7 @@ def table_pseudo_values(
     Leaving out an item changes one cell of the table, so all items of a cell have one value.
 
     Args:
-        metric: of an integer table (C, C), rows the true classes. label: (n,). predicted: (S, n).
+        metric: of integer tables (K, C, C), rows the true classes. label: (n,). predicted: (S, n).
     """
     S, n = predicted.shape
     if n < 2:
@@ -28,10 +31,11 @@ def table_pseudo_values(
     for s in range(S):
         counts = np.bincount(cell[s], minlength=classes * classes)
         without = np.zeros(counts.size)
-        for place in np.flatnonzero(counts):
-            counts[place] -= 1
-            without[place] = metric(counts.reshape(classes, classes))
-            counts[place] += 1
+        found = np.flatnonzero(counts)
+        for places in np.split(found, range(0, len(found), max(1, PIECE // counts.size))[1:]):
+            tables = np.repeat(counts[None], len(places), axis=0)
+            tables[np.arange(len(places)), places] -= 1
+            without[places] = metric(tables.reshape(-1, classes, classes))
         left_out = without[cell[s]]
-        out[s] = metric(counts.reshape(classes, classes)) - (n - 1) * (left_out - left_out.mean())
+        out[s] = metric(counts.reshape(1, classes, classes)) - (n - 1) * (left_out - left_out.mean())
     return out

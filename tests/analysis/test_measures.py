@@ -20,6 +20,7 @@ from mmlbench.results.logits_key import LogitsKey
 from mmlbench.results.scored_run import ScoredRun
 from mmlbench.stats import (
     CrossFit,
+    confusion_metrics,
     holm,
     probability_best,
     pseudo_values,
@@ -128,8 +129,23 @@ def test_jackknife_by_cells_equals_leaving_each_sample_out(metric) -> None:
     label = np.random.default_rng(0).integers(0, 4, 60)
     predicted = np.stack([some_logits(60, 4, seed)[0].argmax(1) for seed in (1, 2, 3)])
     fast = table_pseudo_values(metric, label, predicted, 4)
-    slow = pseudo_values(lambda t, p: metric(score.confusion(p, t, 4)), label, predicted)
+    slow = pseudo_values(lambda t, p: metric(score.confusion(p, t, 4)[None])[0], label, predicted)
     assert fast == pytest.approx(slow)
+
+
+@pytest.mark.parametrize("metric", [score.f1_of, score.balanced_of])
+def test_tables_at_once_give_the_bits_of_each_alone(metric, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(1)
+    tables = rng.integers(0, 3, (50, 5, 5))
+    tables[7] = 0  # nothing is there
+    tables[8, 2], tables[8, :, 2] = 0, 0  # a class is not
+    alone = np.array([metric(table[None])[0] for table in tables])
+    assert np.array_equal(metric(tables), alone, equal_nan=True) and np.isnan(alone[7]) and not np.isnan(alone[8])
+    label = rng.integers(0, 4, 60)
+    predicted = rng.integers(0, 4, (2, 60))
+    whole = table_pseudo_values(metric, label, predicted, 4)
+    monkeypatch.setattr(confusion_metrics, "PIECE", 40)
+    assert np.array_equal(whole, table_pseudo_values(metric, label, predicted, 4))
 
 
 # ---- rows ------------------------------------------------------------------------------------------------------
