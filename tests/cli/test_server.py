@@ -328,7 +328,7 @@ REFUSED = ["train", "--dataset", "tiny", "--method", "joit"]
     [
         ({"TMPDIR": "/tmp", "SHLVL": "9"}, True),
         ({"OMP_NUM_THREADS": "2"}, False),
-        ({"ONEDNN_MAX_CPU_ISA": "AVX2"}, False),
+        ({"ONEDNN_MAX_CPU_ISA": "SSE41"}, False),
         ({"ANYTHING": "else"}, False),
         ({"PYTHONPATH": "/nowhere"}, False),
         ({"PYTHONOPTIMIZE": "1"}, False),
