@@ -30,6 +30,7 @@ from . import run_server
 from .plan import write_plan
 from .progress import Job, Progress, show_first_table, to_terminal
 from .run_spec import RunSpec
+from .shared_seeds import shared_seeds
 from .training_progress import TrainingWatcher, interval
 from .tuning import Tuned
 from .yaml import read_mapping, readable
@@ -164,6 +165,27 @@ def _noise_files(study: configs.Study) -> dict[str, RunSpec]:
     return {f"results/robustness/{'/'.join(spec.path.parts[1:])}.npz": spec for spec in specs}
 
 
+def _shared(cells: Sequence[configs.Cell]) -> dict[str, list[int]]:
+    """Return dataset -> the seeds that all its rows share; datasets in the order of the config."""
+    rows: dict[str, list[tuple[object, int]]] = {}
+    for cell in cells:
+        config = cell.run.config
+        rows.setdefault(config.dataset, []).append(((cell.group, cell.label), config.seed))
+    return {dataset: shared_seeds(found) for dataset, found in rows.items()}
+
+
+def _levels(cells: Sequence[configs.Cell]) -> dict[tuple[str, int], int]:
+    """Return (dataset, seed) -> priority, 1 at least: dataset by dataset, and in each seed by seed.
+
+    The seeds that all rows share come first, so that a table can be made from them.
+    """
+    order: list[tuple[str, int]] = []
+    for dataset, shared in _shared(cells).items():
+        own = [cell.run.config.seed for cell in cells if cell.run.config.dataset == dataset]
+        order += [(dataset, seed) for seed in dict.fromkeys([*shared, *own])]
+    return {level: len(order) - place for place, level in enumerate(order)}
+
+
 class Wildcards(Protocol):
     """What Snakemake fills in for a rule's wildcards; a rule has some of them."""
 
@@ -188,9 +210,20 @@ class Plan:
         self.tuned = {f"results/{cell.tuned.stamp(cell.run)}": cell for cell in cells if cell.tuned}
         self.caches = {run.cache: run for run in study.runs}
         self.noise = _noise_files(study)
-        order = list(dict.fromkeys(cell.run.config.dataset for cell in study.cells))
-        self._priorities = {dataset: 1 + len(order) - place for place, dataset in enumerate(order)}
+        self._priorities, self._cache_priorities = self._ranked()
         self.plugins = [word for folder in study.plugins for word in ("--plugins", str(folder))]
+
+    def _ranked(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Return the priority of each stamp and of each cache: the highest of the cells that need it."""
+        levels, stamps, caches = _levels(self.study.cells), dict[str, int](), dict[str, int]()
+        for cell in self.study.cells:
+            level = levels[cell.run.config.dataset, cell.run.config.seed]
+            for run in cell.runs:
+                stamps[_stamp(run)] = max(level, stamps.get(_stamp(run), 0))
+                caches[run.cache] = max(level, caches.get(run.cache, 0))
+            if cell.tuned:
+                stamps[f"results/{cell.tuned.stamp(cell.run)}"] = level
+        return stamps, caches
 
     def _run(self, wildcards: Wildcards) -> RunSpec:
         path = f"results/runs/{wildcards.dataset}/{wildcards.split}/{wildcards.method}/{wildcards.run}"
@@ -285,13 +318,18 @@ class Plan:
         if len(alone) >= run_server.FEW:
             run_server.serve(run_server.job_environment(1))
 
-    def priority(self, dataset: str) -> int:
-        """Return the priority of a dataset's jobs: datasets are finished in the order of the config."""
-        return self._priorities[dataset]
+    def priority(self, wildcards: Wildcards) -> int:
+        """Return the priority of a run: datasets are finished in the order of the config, each seed by seed."""
+        return self._priorities[_stamp(self._run(wildcards))]
+
+    def tuned_priority(self, wildcards: Wildcards) -> int:
+        """Return the priority of a tuned run; its trials have that of the first that needs them."""
+        cell, tuning = self._cell(wildcards)
+        return self._priorities[f"results/{tuning.stamp(cell.run)}"]
 
     def prepare_priority(self, cache: str) -> int:
-        """Return the priority of preparing a cache, that of the runs that wait for it."""
-        return self.priority(self.caches[cache].config.dataset) if cache in self.caches else 0
+        """Return the priority of preparing a cache, that of the first runs that wait for it."""
+        return self._cache_priorities.get(cache, 0)
 
     def manifest(self, wildcards: Wildcards) -> str:
         """Return the manifest of the run's prepared cache."""

@@ -9,7 +9,7 @@ rule train:
         "results/runs/{dataset}/{split}/{method}/{run}/done-{stamp}",
     log:
         "results/logs/train/{dataset}/{split}/{method}/{run}-{stamp}.log",
-    priority: lambda wildcards: PLAN.priority(wildcards.dataset)
+    priority: lambda wildcards: PLAN.priority(wildcards)
     threads: lambda wildcards: PLAN.threads(wildcards)
     params:
         options=lambda wildcards: PLAN.train_options(wildcards),
@@ -27,7 +27,7 @@ rule train_tuned:
         "results/tuned/{dataset}/{split}/{method}/{tuned}",
     log:
         "results/logs/tuned/{dataset}/{split}/{method}/{tuned}.log",
-    priority: lambda wildcards: PLAN.priority(wildcards.dataset)
+    priority: lambda wildcards: PLAN.tuned_priority(wildcards)
     params:
         options=lambda wildcards: PLAN.tuned_options(wildcards),
     message:
