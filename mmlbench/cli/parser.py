@@ -300,7 +300,7 @@ def _report_commands(commands: Any) -> None:
     _places(tables)
     board = _add(commands, "leaderboard", "show the leaderboard in the terminal", "report", "mmlbench leaderboard")
     board.add_argument("--open", action="store_true", help="open the page in the browser instead")
-    text = "of the datasets whose runs are all made, while the others are not; writes nothing"
+    text = "of the datasets whose runs are all made and, apart, of those with two complete seeds; writes nothing"
     board.add_argument("--so-far", action="store_true", help=text)
     board.add_argument("--measures", action="store_true", help="print macro-F1, NLL, ECE and fusion gain too")
     _places(board)

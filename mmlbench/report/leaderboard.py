@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..analysis.result_set import GroupKey, ResultSet
-from ..results.load import outdated, read_plan, regroup_of, so_far
+from ..results.load import outdated, read_plan, regroup_of
 from ..results.plugin_facts import Facts
+from ..results.so_far import so_far
 from ..storage.atomic import write_text
+from ..storage.words import plural
+from ..study.plan import Plan
 from . import summary
 from .details import gather
 from .line import lines_of
@@ -115,42 +118,82 @@ def show(results: Path, console: Console, measures: bool = False) -> None:
 
 
 def show_so_far(results: Path, cache: Path, console: Console, measures: bool = False) -> None:
-    """Print the leaderboard of the datasets whose runs are all made; nothing is written.
+    """Print the leaderboard of the datasets whose runs are all made, then that of complete seeds of others.
+
+    Seeds of a dataset that is not complete are tables of their own, each below a line that says how many they are;
+    no sentence over all data speaks of them. Nothing is written.
 
     Raises:
-        DataError: no dataset is complete, or one of its runs can't be used.
+        DataError: there is nothing to show, or a run that it takes can't be used.
     """
     from rich.text import Text
 
     from ..analysis.all_tables import make_frame
 
-    plan, lines = so_far(results)
-    _show(ResultSet.parse(plan, *make_frame(results, cache, plan, regroup_of(plan))), console, measures)
-    for line in lines:
+    def result_set(plan: Plan) -> ResultSet:
+        return ResultSet.parse(plan, *make_frame(results, cache, plan, regroup_of(plan)))
+
+    found = so_far(results)
+    complete = result_set(found.complete) if found.complete else None
+    partial = [(one, result_set(one.plan)) for one in found.partial]
+    shown = [*([complete] if complete else []), *(few for _, few in partial)]
+    console.print(Text(f"mmlbench leaderboard: {shown[0].name}", style="bold"))
+    if complete:
+        _show_all_groups(complete, console, measures)
+    for one, few in partial:
+        for group in few.groups():
+            made, planned = one.seeds(group)
+            line = f"{'/'.join(group[:2])}: {made} of {plural(planned, 'seed')} so far; the numbers will change"
+            console.print()
+            console.print(Text(line, style="yellow"))
+            _show_group(few, group, console, measures)
+    _show_end(console)
+    for line in found.lines:
         console.print(Text(f"not shown yet: {line}", style="yellow"))
 
 
 def _show(result_set: ResultSet, console: Console, measures: bool) -> None:
-    """Print the groups of a study, each with its tables."""
+    """Print a study: its groups, each with its tables."""
     from rich.text import Text
 
     console.print(Text(f"mmlbench leaderboard: {result_set.name}", style="bold"))
+    _show_all_groups(result_set, console, measures)
+    _show_end(console)
+
+
+def _show_all_groups(result_set: ResultSet, console: Console, measures: bool) -> None:
+    """Print what holds over all groups, then the groups, each with its tables."""
+    from rich.text import Text
+
     for line in summary.overall(result_set):
         console.print(Text(line))
     for group in result_set.groups():
         console.print()
-        console.print(terminal_table(accuracy_table(result_set, group), result_set.title(group), console.width))
-        trained = [line for line in lines_of(result_set, group) if not by_construction(line.gap(MEAN))]
-        gaps = competition_gap_table(result_set, group, trained)
-        if gaps.lines:
-            title = "competition gap, points, 95 % intervals"
-            console.print(terminal_table(gaps, title, console.width))
-        more = measures_table(result_set, group)
-        if measures and more.lines:
-            console.print(terminal_table(more, "further measures", console.width))
-            console.print(*(Text(f"  {note}") for note in more.notes[:1]))
-        for line in (*summary.headline_of(result_set, group), *far_notes(result_set, group)):
-            console.print(Text(f"  {line}"))
+        _show_group(result_set, group, console, measures)
+
+
+def _show_group(result_set: ResultSet, group: GroupKey, console: Console, measures: bool) -> None:
+    """Print the tables of a group, and its findings in words."""
+    from rich.text import Text
+
+    console.print(terminal_table(accuracy_table(result_set, group), result_set.title(group), console.width))
+    trained = [line for line in lines_of(result_set, group) if not by_construction(line.gap(MEAN))]
+    gaps = competition_gap_table(result_set, group, trained)
+    if gaps.lines:
+        title = "competition gap, points, 95 % intervals"
+        console.print(terminal_table(gaps, title, console.width))
+    more = measures_table(result_set, group)
+    if measures and more.lines:
+        console.print(terminal_table(more, "further measures", console.width))
+        console.print(*(Text(f"  {note}") for note in more.notes[:1]))
+    for line in (*summary.headline_of(result_set, group), *far_notes(result_set, group)):
+        console.print(Text(f"  {line}"))
+
+
+def _show_end(console: Console) -> None:
+    """Print what holds of every table."""
+    from rich.text import Text
+
     console.print()
     console.print(Text(ONE_OF_ALL, style="dim"))
     console.print(Text(TARGET, style="dim"))

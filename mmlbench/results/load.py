@@ -15,7 +15,7 @@ from ..prepare.cache import fingerprint_of
 from ..storage.atomic import read_json, write_json
 from ..storage.hashing import digest, file_digest
 from ..storage.texts import why_not
-from ..storage.words import be, plural
+from ..storage.words import plural
 from ..study.plan import Plan, PlannedCell, parse_plan
 from ..study.regroup import REGROUPED, Regroup, read_groups
 from .chosen import resolved
@@ -270,27 +270,6 @@ class _Collector:
         zero = self.facts.zero_gap(config.method)
         group.entries.append(Entry(cell.label, config.method, params, zero, [], len(cell.trials)))
         return group.entries[-1]
-
-
-def so_far(results: Path) -> tuple[Plan, list[str]]:
-    """Return the plan of the datasets whose runs are all made, without robustness; and a line on each of the others.
-
-    Raises:
-        DataError: there is no plan, or no dataset is complete.
-    """
-    plan = read_plan(results)
-    missing: dict[str, list[bool]] = {}
-    for cell in plan.cells:
-        found = missing.setdefault(cell.config.dataset, [])
-        found.append(not (results / cell.run / "run.json").exists())
-    lines = []
-    for name, runs in missing.items():
-        made = runs.count(False)
-        lines += [f"{name}: {made} of {plural(len(runs), 'run')} {be(made)} made"] * any(runs)
-    cells = tuple(cell for cell in plan.cells if not any(missing[cell.config.dataset]))
-    if not cells:
-        raise DataError(f"no dataset of the study is complete ({'; '.join(lines)})", "Wait, or type snakemake again")
-    return replace(plan, robustness=(), cells=cells), lines
 
 
 def load(results: Path, cache: Path, plan: Plan | None = None, regroup: Regroup | None = None) -> Loaded:

@@ -21,6 +21,7 @@ from mmlbench.results.archive import pack
 from mmlbench.results.chosen import choose
 from mmlbench.results.load import read_plan
 from mmlbench.results.run_folder import RunFolder
+from mmlbench.results.so_far import so_far
 from mmlbench.storage import atomic as store
 from mmlbench.study import config as configs
 from mmlbench.study.tuning import draw, draws_of
@@ -177,3 +178,9 @@ def test_a_tuned_study_from_trials_to_tables(tiny, tmp_path: Path, capsys) -> No
     capsys.readouterr()
     assert main(["train", "--dataset", "tiny", "--method", "unimodal", "--tune", "3", "--plugins", str(PLUGINS)]) == 2
     assert "unimodal has nothing to tune" in capsys.readouterr().err
+    whole, methods = make_frame(results, tiny.cache)[0], ["joint", "modality_dropout"]
+    longer = [{"method": name, "seeds": [0, 1, 2]} for name in methods]
+    longer.append({"method": "joint", "label": "plain", "tune": False, "seeds": [0, 1, 2]})
+    store.write_json(results / "plan.json", study(methods=longer).plan().plain())
+    (part,) = so_far(results).partial
+    assert make_frame(results, tiny.cache, part.plan)[0] == whole, "the two seeds that are there, as if planned alone"
