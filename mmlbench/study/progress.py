@@ -21,6 +21,7 @@ from statistics import fmean
 from ..errors import DataError
 from ..storage.atomic import read_json
 from ..storage.words import be, plural
+from .shared_seeds import FEWEST
 
 #: Seconds between two lines, and between two looks at the stamps (longer where there are many files to look for).
 LINE_S, LOOK_S, FILES_A_SECOND = 20.0, 2.0, 200
@@ -38,6 +39,27 @@ class Job:
     dataset: str
     method: str
     provenance: Path | None = None
+
+
+@dataclass(frozen=True)
+class Needed:
+    """What the tables of a dataset need.
+
+    Attributes:
+        stamps: of everything. seeds: seed -> the stamps that a table of this seed alone needs, of the seeds that
+            all rows share (`shared_seeds`).
+    """
+
+    stamps: set[Path]
+    seeds: dict[int, set[Path]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A dataset that can be shown; `seeds`: how many are complete, None where all of the dataset is."""
+
+    dataset: str
+    seeds: int | None
 
 
 @dataclass
@@ -85,16 +107,16 @@ class Progress:
 
     Args:
         jobs: all runs of the study, those that others reuse included.
-        needed: dataset -> the stamps of everything that its tables need.
-        log: takes one line. first: called once, when a dataset is complete and others are not.
+        needed: dataset -> what its tables need, in the order of the config.
+        log: takes one line. first: called once, when a dataset or two seeds of it are complete and more is to come.
     """
 
     def __init__(
         self,
         jobs: Iterable[Job],
-        needed: dict[str, set[Path]],
+        needed: dict[str, Needed],
         log: Callable[[str], None],
-        first: Callable[[], None] = lambda: None,
+        first: Callable[[Ready], None] = lambda ready: None,
     ) -> None:
         self.total, self.log, self.first, self.needed = 0, log, first, needed
         self.costs, self.made, self.waiting = Costs(), list[Job](), list[Job]()
@@ -105,10 +127,19 @@ class Progress:
             else:
                 self.waiting.append(job)
         self.began = self.logged_at = time.monotonic()
-        self.shown = any(not self._missing(dataset) for dataset in needed)  # by an earlier start
+        self.shown = self._ready() is not None  # by an earlier start
 
-    def _missing(self, dataset: str) -> bool:
-        return any(job.stamp in self.needed[dataset] for job in self.waiting)
+    def _ready(self) -> Ready | None:
+        """Return the first dataset that can be shown, one that is complete before one of which some seeds are."""
+        waiting = {job.stamp for job in self.waiting}
+        partial = None
+        for dataset, needed in self.needed.items():
+            if not needed.stamps & waiting:
+                return Ready(dataset, None)
+            complete = sum(not stamps & waiting for stamps in needed.seeds.values())
+            if partial is None and complete >= FEWEST:
+                partial = Ready(dataset, complete)
+        return partial
 
     def look(self, now: float) -> None:
         """Look which runs were made since the last look, and tell it."""
@@ -127,9 +158,10 @@ class Progress:
             made = self.total - len(self.waiting)
             counts = f"{made} of {plural(self.total, 'run')} {be(made)} made"
             self.log(f"{counts}, about {duration(left)} left for the whole study")
-        if not self.shown and self.waiting and any(not self._missing(dataset) for dataset in self.needed):
+        ready = None if self.shown or not self.waiting else self._ready()
+        if ready is not None:
             self.shown = True
-            self.first()
+            self.first(ready)
 
     def watch(self) -> None:
         """Look until every run is made."""
@@ -150,9 +182,12 @@ def to_terminal(line: str) -> None:
         os.write(2, f"mmlbench: {line}\n".encode())
 
 
-def show_first_table() -> None:
-    """Show the tables of the datasets that are complete, in a process of its own, whose priority is low."""
-    to_terminal("one dataset is complete; its tables as they will be (again with: mmlbench leaderboard --so-far)")
+def show_first_table(ready: Ready) -> None:
+    """Show the tables so far in a process of its own, whose priority is low."""
+    what = "one dataset is complete; its tables as they will be"
+    if ready.seeds is not None:
+        what = f"{plural(ready.seeds, 'seed')} of {ready.dataset} {be(ready.seeds)} complete; a first table from them"
+    to_terminal(f"{what} (again with: mmlbench leaderboard --so-far)")
     command = ["nice", sys.executable, "-P", "-m", "mmlbench", "leaderboard", "--so-far"]
     with contextlib.suppress(OSError):
         subprocess.run(command, stdin=subprocess.DEVNULL, stdout=2, check=False)

@@ -28,7 +28,7 @@ from ..system import arithmetic, pythonpath
 from . import config as configs
 from . import run_server
 from .plan import write_plan
-from .progress import Job, Progress, show_first_table, to_terminal
+from .progress import Job, Needed, Progress, show_first_table, to_terminal
 from .run_spec import RunSpec
 from .shared_seeds import shared_seeds
 from .training_progress import TrainingWatcher, interval
@@ -300,13 +300,24 @@ class Plan:
             )
             for stamp, run in self.runs.items()
         ]
-        needed: dict[str, set[Path]] = {}
         for stamp, cell in self.tuned.items():
             jobs.append(Job(Path(stamp), cell.run.config.dataset, cell.run.config.method))
-        for job in jobs:
-            needed.setdefault(job.dataset, set()).add(job.stamp)
-        Progress(jobs, needed, to_terminal, show_first_table).start()
+        Progress(jobs, self.needed(), to_terminal, show_first_table).start()
         TrainingWatcher(Path("results"), to_terminal).start()
+
+    def needed(self) -> dict[str, Needed]:
+        """Return dataset -> the stamps that its tables need: all, and those of each seed that its rows share."""
+        shared = _shared(self.study.cells)
+        found = {name: Needed(set(), {seed: set() for seed in seeds}) for name, seeds in shared.items()}
+        for cell in self.study.cells:
+            stamps = {Path(_stamp(run)) for run in cell.runs}
+            if cell.tuned:
+                stamps.add(Path(f"results/{cell.tuned.stamp(cell.run)}"))
+            needed, seed = found[cell.run.config.dataset], cell.run.config.seed
+            needed.stamps.update(stamps)
+            if seed in needed.seeds:
+                needed.seeds[seed].update(stamps)
+        return found
 
     def serve(self) -> None:
         """Start what spares the runs of this start their imports, where some of them are to be made here."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 from mmlbench.study import config as configs
@@ -72,3 +73,19 @@ def test_trials_come_with_the_first_seed_that_needs_them() -> None:
     assert first > second > third
     assert {p for run, p in ranked if run.config.seed == 77} == {first}
     assert [p for run, p in ranked if run.config.method == "unimodal"] == [first, second, third]
+
+
+def test_what_each_seed_needs() -> None:
+    methods = [{"method": "ensemble", "tune": False}, {"method": "joint", "seeds": [1, 2, 5]}]
+    block = {"dataset": "tiny", "seeds": [0, 1, 2], "methods": methods}
+    found = plan(block, tune={"draws": 2, "seed": 77})
+    needed = found.needed()["tiny"]
+    assert needed.stamps == {Path(stamp) for stamp in (*found.runs, *found.tuned)}
+    assert list(needed.seeds) == [1, 2]
+    trials = {Path(stamp) for stamp, run in found.runs.items() if run.config.seed == 77}
+    assert len(trials) == 2
+    for seed, stamps in needed.seeds.items():
+        own = {Path(stamp) for stamp, run in found.runs.items() if run.config.seed == seed}
+        tuned = {Path(stamp) for stamp, cell in found.tuned.items() if cell.run.config.seed == seed}
+        assert {stamp.parts[4] for stamp in own} == {"ensemble", "unimodal"} and len(tuned) == 1
+        assert stamps == own | tuned | trials

@@ -29,7 +29,7 @@ rule tables:
         "mmlbench tables {params.options} > {log} 2>&1"
 
 
-# Runs made, time left for the whole study, and the table of the first dataset that is complete.
+# Runs made, time left for the whole study, and the first table: of a dataset that is complete, or two seeds of it.
 onstart:
     PLAN.watch()
     if workflow.local_exec:
