@@ -93,8 +93,8 @@ class DIMML(Method):
     Deviations: more than two modalities by ordered pairs (ours). Temperatures per dataset: T 50, 50, 10, 10 and
     T_inf 1, 3, 3, 1 for CREMA-D, ModelNet40, AVE, UCF-101; on the embedded data T matters little.
     Stage `fusion` starts from the last epoch of `detached` under every selection rule.
-    Measured: 76.4 [73.8, 79.0] % on avdigits / speaker, minus joint +9.2 [7.4, 11.0] (5 seeds, 797 test pairs);
-    on gabor_nuisance minus joint -36.9 [-42.3, -31.6] (3 seeds, 1,000 pairs); docs/results.md.
+    Measured: 75.7 [72.3, 79.1] % on avdigits / speaker, minus joint +8.3 [6.7, 9.9] (5 seeds, 797 test pairs);
+    on gabor_nuisance minus joint -37.4 [-43.5, -31.2] (3 seeds, 1,000 pairs); docs/results.md.
     """
 
     family = "trained apart"

@@ -43,7 +43,7 @@ class Ensemble(Method):
 
     Deviations: UMT's own code was not at hand, its rule is from the abstract. Its competition gap is zero by
     construction. Cost: none beyond the unimodal run.
-    Measured: 78.0 [75.7, 80.3] % on avdigits / speaker, minus joint +10.8 [9.4, 12.2]
+    Measured: 78.0 [75.6, 80.5] % on avdigits / speaker, minus joint +10.6 [9.1, 12.1]
     (5 seeds, 797 test pairs; docs/results.md).
     """
 

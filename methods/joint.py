@@ -16,7 +16,7 @@ class Joint(Method):
     ACM MM 2024), whose concat, sum, FiLM and gated heads agree; DI-MML's own baseline has concat only.
     Deviations: heads for M > 2 are ours, see `mmlbench.fusion`. PMR reports the fused logits as `sliced` ones
     for film and gated; here those two have none.
-    Measured: 67.2 [64.2, 70.3] % on avdigits / speaker, visual gap 11.3 [9.4, 13.3] points
+    Measured: 67.4 [64.4, 70.4] % on avdigits / speaker, visual gap 12.0 [9.0, 15.0] points
     (5 seeds, 797 test pairs; docs/results.md).
     """
 

@@ -45,7 +45,7 @@ class JointShuffledPartner(Method):
 
     Predicts each stage's block of its head (`sliced`); there is no fused prediction, the blocks belong to M
     different heads. Source: ours (docs/protocol.md). Cost: M joint trainings.
-    Measured: gap on avdigits / speaker: audio 1.9 [-0.3, 4.1], visual -0.1 [-2.1, 1.9] points
+    Measured: gap on avdigits / speaker: audio 1.7 [-0.2, 3.5], visual 0.6 [-2.6, 3.9] points
     (5 seeds, 797 test pairs; docs/results.md).
     """
 

@@ -35,7 +35,7 @@ class ModalityDropout(Joint):
 
     Source: ModDrop (Neverova et al., T-PAMI 2016); PMR (CVPR 2023) tables it without its p. There is no reference
     implementation: p = 0.3, features and keeping one are our choices.
-    Measured: 68.5 [65.3, 71.7] % on avdigits / speaker, minus joint +1.3 [-1.1, 3.6]
+    Measured: 68.3 [64.5, 72.1] % on avdigits / speaker, minus joint +0.9 [-1.1, 2.9]
     (5 seeds, 797 test pairs; docs/results.md).
     """
 

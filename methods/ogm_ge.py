@@ -28,7 +28,7 @@ class OGMGE(OGM):
 
     Source: Peng et al., CVPR 2022 (generalisation enhancement). Deviations: the paper's noise has the covariance
     of the stochastic gradient over samples, `code_std` is what the authors' code does; the rest as in `ogm`.
-    Measured: 72.2 [68.3, 76.0] % on avdigits / speaker, minus joint +4.9 [2.9, 7.0]
+    Measured: 72.3 [68.2, 76.3] % on avdigits / speaker, minus joint +4.8 [2.9, 6.8]
     (5 seeds, 797 test pairs; docs/results.md).
     """
 
