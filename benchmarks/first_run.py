@@ -26,6 +26,7 @@ from pathlib import Path
 
 from mmlbench.storage.hashing import file_digest
 from mmlbench.study import run_server
+from mmlbench.system import arithmetic
 from mmlbench.system.handover import OFF, VARIABLE
 
 log = logging.getLogger("first_run")
@@ -106,6 +107,7 @@ def main() -> int:
     target = arguments.json.resolve() if arguments.json else None
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     began = time.perf_counter()
+    arithmetic.export(arithmetic.best(), os.environ)  # as Snakemake does: else each run would start itself anew
     run_server.serve(run_server.job_environment(1))
     (server,) = run_server.pids()
     with tempfile.TemporaryDirectory() as scratch:
