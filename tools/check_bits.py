@@ -8,7 +8,8 @@ The digests (tools/bits.json) are those of the prepared arrays, of a run's first
 files whose bytes configuration, data and code determine. The first that differs says where two machines part. What is
 left out of run.json says how it came about, not what: code, packages, hashes of what is compared by itself.
 
-Exit code: 0 they agree, or the CPU is of a kind that nobody has tried, or can't compute portably; 1 a difference.
+Exit code: 0 they agree, or nothing can be said here: the CPU is of a kind that nobody has tried, or can't compute
+portably, or other versions of the packages are installed; 1 a difference, or digests that are not those of the runs.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ import argparse
 import csv
 import io
 import json
-import os
+import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -33,6 +34,7 @@ sys.path.insert(0, str(ROOT))
 from mmlbench.storage.hashing import digest, file_digest  # noqa: E402
 from mmlbench.study.run_spec import RunSpec  # noqa: E402
 from mmlbench.system import arithmetic  # noqa: E402
+from mmlbench.system.device import cores  # noqa: E402
 
 BITS = ROOT / "tools" / "bits.json"
 #: Packages whose versions decide bits.
@@ -42,6 +44,9 @@ PARTS = ("quick", "tiny")
 FREE = ("code", "packages", "record_hash", "files", "data_fingerprint", "requires", "contents")
 #: Files that are compared whole; history.csv is compared epoch by epoch.
 FILES = ("predictions.npz", "epochs.npz", "probe.npz", "weights-last.npz", "weights-val.npz")
+
+#: What is said of a run that only one side has.
+NOT_MADE, NOT_KNOWN = "not made here", "not among the digests (renew them: --update)"
 
 
 @dataclass(frozen=True)
@@ -100,8 +105,12 @@ def installed() -> dict[str, str]:
 
 
 # ---- making ----------------------------------------------------------------------------------------------------
-def chains(parts: Sequence[str]) -> list[list[RunSpec]]:
-    """Return the runs, in lists that can be made side by side; what a run reuses stands before it."""
+def chains(parts: Sequence[str], known: Container[str] | None = None) -> list[list[RunSpec]]:
+    """Return the runs, in lists that can be made side by side; what a run reuses stands before it.
+
+    Args:
+        known: methods of the tiny dataset's runs; None for all that there are.
+    """
     from mmlbench import testing
     from mmlbench.registry.index import load_index
     from mmlbench.study.config import read_study
@@ -113,6 +122,8 @@ def chains(parts: Sequence[str]) -> list[list[RunSpec]]:
     if "tiny" in parts:
         index = load_index()
         names = [entry.name for entry in index.of("method") if Path(entry.path).is_relative_to(ROOT / "methods")]
+        if known is not None:  # a method of the user's own has no digests to be compared with
+            names = [name for name in names if name in known]
         found["tiny"] = [testing.tiny_spec(name, recipe={"arithmetic": "portable"}) for name in names]
     return [list(_ordered(specs)) for specs in found.values()]
 
@@ -161,10 +172,12 @@ def digests(folder: Path) -> dict[str, str]:
     return found | {"run.json": digest({key: value for key, value in record.items() if key not in FREE})[:16]}
 
 
-def make_all(parts: Sequence[str], work: Path, cores: int) -> dict[str, dict[str, str]]:
-    """Make all runs of some parts in as many processes as there are cores."""
+def make_all(
+    parts: Sequence[str], work: Path, cores: int, known: Container[str] | None = None
+) -> dict[str, dict[str, str]]:
+    """Make all runs of some parts in as many processes as there are cores; `known` is as in `chains`."""
     found: dict[str, dict[str, str]] = {}
-    lists = chains(parts)
+    lists = chains(parts, known)
     make([], work)  # what they share is imported before they part
     with ProcessPoolExecutor(max_workers=cores) as pool:
         for made in pool.map(make, lists, [work] * len(lists)):
@@ -178,7 +191,7 @@ def differences(wanted: Mapping[str, Mapping[str, str]], found: Mapping[str, Map
     first: dict[str, str] = {}
     for run in [*wanted, *(name for name in found if name not in wanted)]:
         if run not in found or run not in wanted:
-            first[run] = "not made here" if run not in found else "not among the digests (renew them: --update)"
+            first[run] = NOT_MADE if run not in found else NOT_KNOWN
             continue
         names = [*wanted[run], *(name for name in found[run] if name not in wanted[run])]
         parted = [name for name in names if wanted[run].get(name) != found[run].get(name)]
@@ -189,18 +202,17 @@ def differences(wanted: Mapping[str, Mapping[str, str]], found: Mapping[str, Map
 
 def report(bits: Bits, found: Mapping[str, Mapping[str, str]], parts: Sequence[str]) -> int:
     """Say what differs; return the exit code: 1 where a CPU that is listed prints other digits."""
-    tiny = [run for run in bits.runs if run.startswith("tiny")]
-    wanted = {run: one for run, one in bits.runs.items() if ("tiny" if run in tiny else "quick") in parts}
+    wanted = {run: one for run, one in bits.runs.items() if ("tiny" if run.startswith("tiny") else "quick") in parts}
     count = sum(len(one) for one in wanted.values())
     first, cpu = differences(wanted, found), this_cpu()
     if not first:
         sys.stdout.write(f"{count} of {count} digests of {len(wanted)} runs and datasets agree on {cpu.name}\n")
         return 0
     for run, name in first.items():
-        sys.stdout.write(f"{run}: differs from {name} on\n")
+        sys.stdout.write(f"{run}: {name}\n" if name in (NOT_MADE, NOT_KNOWN) else f"{run}: differs from {name} on\n")
     known = cpu.kind in {one.kind for one in bits.cpus}
     sys.stdout.write(
-        f"{len(first)} of {len(wanted)} differ on {cpu.name}, "
+        f"{len(first)} of {len({**wanted, **found})} differ on {cpu.name}, "
         + ("which printed our digits before: this is a fault\n" if known else "on which nobody has tried it yet\n")
     )
     return int(known)
@@ -212,8 +224,10 @@ def main() -> int:
     parser.add_argument("--only", choices=PARTS, help="make this part alone")
     parser.add_argument("--update", action="store_true", help="write the digests of this machine")
     parser.add_argument("--digests", type=Path, default=BITS, metavar="FILE", help="to compare with, or to write")
-    parser.add_argument("--cores", type=int, default=len(os.sched_getaffinity(0)), help="processes (default: all)")
+    parser.add_argument("--cores", type=int, default=cores(), help="processes (default: all)")
     words = parser.parse_args()
+    if words.only and words.update:
+        parser.error("--update writes the digests of all parts: leave out --only")
     if reason := arithmetic.why_not_portable():
         sys.stdout.write(f"not applicable: {reason}, so that runs are made in native arithmetic here\n")
         return 0
@@ -224,16 +238,20 @@ def main() -> int:
         bits = Bits.read(words.digests)
         if bits.packages != installed():
             sys.stdout.write(f"not comparable: the digests are of {bits.packages}, here is {installed()}\n")
-            return 1
+            return 0
+        known = {match[1] for run in bits.runs if (match := re.search(r"/(\w+), seed", run))}
+    else:
+        known = None
     work = Path(tempfile.mkdtemp(prefix="mmlbench-bits-"))
     try:
-        found = make_all(parts, work, words.cores)
+        found = make_all(parts, work, words.cores, known)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     if words.update:
-        known = Bits.read(words.digests).cpus if words.digests.exists() else []
-        cpus = [this_cpu(), *(cpu for cpu in known if cpu.kind != this_cpu().kind)]
-        Bits(installed(), cpus, found).write(words.digests)
+        before = Bits.read(words.digests) if words.digests.exists() else None
+        same = before is not None and before.runs == found and before.packages == installed()
+        others = [cpu for cpu in before.cpus if cpu.kind != this_cpu().kind] if before is not None and same else []
+        Bits(installed(), [this_cpu(), *others], found).write(words.digests)  # of new digests no other CPU is known
         return 0
     return report(bits, found, parts)
 

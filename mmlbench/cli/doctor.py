@@ -26,7 +26,7 @@ from ..storage import paths
 from ..storage.words import plural
 from ..study.config import Study, read_study
 from ..system import pythonpath
-from ..system.device import ON_PURPOSE, VARIABLE, asked_for, present, why_unusable
+from ..system.device import ON_PURPOSE, VARIABLE, asked_for, cores, present, why_unusable
 from ..version import __version__
 from .finding import Finding
 
@@ -134,7 +134,7 @@ def torch_findings() -> Iterator[Finding]:
 
 def machine_findings() -> Iterator[Finding]:
     """Yield the CPUs that this process may use, and the state of the checkout's git."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    usable = cores()
     yield Finding("ok", "cpu", f"{usable} usable; a run uses 1 unless its recipe says otherwise")
     root = paths.checkout()
     if root is None or not shutil.which("git"):
