@@ -21,9 +21,9 @@ from typing import NoReturn
 from ..errors import ConfigError
 
 ARITHMETICS = (NATIVE, PORTABLE) = ("native", "portable")
-#: Says in the environment of a process that the settings in it are ours, not the user's.
+#: Says in the environment of a process which of the settings in it are ours, not the user's: names, with commas.
 VARIABLE = "MMLBENCH_ARITHMETIC"
-#: Of the CPU: what the kernels of AVX2 use. Each CPU with AVX2 that was ever sold has the other one.
+#: Of the CPU: what the kernels of AVX2 use.
 FLAGS = ("avx2", "fma")
 #: What numpy may not use; version 2.4 gave these kernels other names.
 _NUMPY, _OLDER_NUMPY = (
@@ -84,17 +84,16 @@ def environment(kind: str, now: Mapping[str, str]) -> dict[str, str]:
     Raises:
         ConfigError: portable, and a setting of the user's contradicts it.
     """
-    ours = now.get(VARIABLE) == PORTABLE
+    ours = set(now.get(VARIABLE, "").split(",")) & set(_NAMES)
     if kind == NATIVE:
-        gone = {VARIABLE, *_NAMES} if ours else set()
-        return {name: value for name, value in now.items() if name not in gone}
+        return {name: value for name, value in now.items() if name not in {VARIABLE, *ours}}
     for name, value in settings().items():
         if now.get(name, value) != value:
             what = f"portable arithmetic needs {name}={value}, and the environment says {name}={now[name]}"
-            raise ConfigError(what, f"Leave it out (unset {name}), or choose `arithmetic: native` in the recipe")
+            raise ConfigError(what, f"Leave it out: unset {name}")
     if all(now.get(name) == value for name, value in settings().items()):
         return dict(now)
-    return {**now, **settings(), VARIABLE: PORTABLE}
+    return {**now, **settings(), VARIABLE: ",".join(name for name in settings() if name not in now or name in ours)}
 
 
 def in_force(kind: str) -> bool:

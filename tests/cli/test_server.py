@@ -134,9 +134,9 @@ def test_a_forked_run_leaves_the_files_of_a_run_by_itself_and_says_the_same(
 @pytest.mark.slow
 @pytest.mark.skipif(bool(arithmetic.why_not_portable()), reason=arithmetic.why_not_portable())
 def test_a_native_run_leaves_the_portable_server_and_computes_as_by_itself(tiny, tmp_path, monkeypatch):
-    settings = {**arithmetic.settings(), arithmetic.VARIABLE: arithmetic.PORTABLE}
-    for name in settings:
+    for name in (arithmetic.VARIABLE, *arithmetic.settings()):
         monkeypatch.delenv(name, raising=False)
+    settings = arithmetic.environment(arithmetic.PORTABLE, {})
     words = ["train", *tiny.words("joint", Path("results")), "--recipe-set", "arithmetic=native"]
     found = []
     for name, environment in (("a", settings), ("b", {})):

@@ -25,6 +25,9 @@ from mmlbench.train import Stopped, machine
 ROOT = Path(__file__).resolve().parents[2]
 needs_portable = pytest.mark.skipif(bool(arithmetic.why_not_portable()), reason=arithmetic.why_not_portable())
 
+#: What `environment` adds where there is nothing.
+OURS = {**settings(), VARIABLE: ",".join(settings())}
+
 
 def unset(**more: str) -> dict[str, str]:
     """Return this environment without any setting of the libraries."""
@@ -33,7 +36,7 @@ def unset(**more: str) -> dict[str, str]:
 
 # ---- the environment -------------------------------------------------------------------------------------------
 def test_portable_sets_every_variable_and_says_whose_they_are() -> None:
-    assert environment(PORTABLE, {"HOME": "/h"}) == {"HOME": "/h", VARIABLE: PORTABLE, **settings()}
+    assert environment(PORTABLE, {"HOME": "/h"}) == {"HOME": "/h", **OURS}
 
 
 @pytest.mark.parametrize("name", settings())
@@ -58,6 +61,11 @@ def test_what_is_exported_is_what_a_child_starts_in() -> None:
     assert env == {"HOME": "/h"}
 
 
+def test_a_setting_of_the_user_outlives_both_arithmetics() -> None:
+    before = {"HOME": "/h", "OPENBLAS_CORETYPE": "Haswell"}
+    assert environment(NATIVE, environment(PORTABLE, environment(PORTABLE, before))) == before
+
+
 def test_settings_that_the_user_has_made_alike_are_enough() -> None:
     assert environment(PORTABLE, settings()) == settings()
 
@@ -68,7 +76,7 @@ def test_one_missing_setting_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
         assert not arithmetic.in_force(PORTABLE), name
     monkeypatch.setattr(arithmetic, "_at_start", settings())
     assert arithmetic.in_force(PORTABLE) and arithmetic.in_force(NATIVE)
-    monkeypatch.setattr(arithmetic, "_at_start", settings() | {VARIABLE: PORTABLE})
+    monkeypatch.setattr(arithmetic, "_at_start", OURS)
     assert arithmetic.in_force(PORTABLE) and not arithmetic.in_force(NATIVE)
 
 
@@ -233,10 +241,10 @@ def test_command_and_notebook_make_the_bytes_of_a_process_that_began_portably(tm
 @pytest.mark.slow
 def test_a_native_run_leaves_settings_that_are_ours(tmp_path: Path) -> None:
     plain = typed(tmp_path / "plain", unset(), "--recipe-set", "arithmetic=native")
-    ours = typed(tmp_path / "ours", unset(**settings(), **{VARIABLE: PORTABLE}), "--recipe-set", "arithmetic=native")
+    ours = typed(tmp_path / "ours", unset(**OURS), "--recipe-set", "arithmetic=native")
     asked = notebook(
         tmp_path / "asked",
-        unset(**settings(), **{VARIABLE: PORTABLE}),
+        unset(**OURS),
         method="joint",
         recipe_params={"arithmetic": NATIVE},
     )
