@@ -86,7 +86,7 @@ def _ask(
             child.stdin.write(json.dumps(question) + "\n")
             child.stdin.flush()  # and left open: where it closes, this process is gone, and the other one stops
             answers: list[dict[str, Any]] = []
-            reader = threading.Thread(target=_read, args=(child.stdout, answers), daemon=True)
+            reader = threading.Thread(target=_read, args=(child.stdout, answers), daemon=True)  # it never raises
             reader.start()
             told = False
             while reader.is_alive():
@@ -102,11 +102,14 @@ def _ask(
 
 
 def _read(lines: Iterable[str], answers: list[dict[str, Any]]) -> None:
-    """Pass the log on and keep the answer."""
+    """Pass the log on and keep the answer; what is no line of ours is passed on as well."""
     for line in lines:
-        found = json.loads(line)
-        if "log" in found:
-            log(found["log"])
+        try:
+            found = json.loads(line)
+        except ValueError:
+            found = {"log": line.rstrip()}
+        if not isinstance(found, dict) or "log" in found:
+            log(str(found["log"] if isinstance(found, dict) else found))
         else:
             answers.append(found)
 

@@ -24,7 +24,9 @@ from ..system.progress import log, logger
 from ..train import Stopped
 from . import making, noise
 
+#: Is set where the run is to stop; what is no run has no checkpoint and ends at once.
 _stop = threading.Event()
+_running = threading.Event()
 
 
 class _Lines(logging.Handler):
@@ -45,16 +47,23 @@ def _send(out: IO[str], answer: dict[str, object]) -> None:
 
 
 def _watch() -> None:
-    """Ask the run to stop when the process that asked is gone."""
+    """Ask to stop when the process that asked is gone."""
     sys.stdin.read()
+    _end()
+
+
+def _end() -> None:
+    """Let a run stop with a checkpoint; end what is none: what it has written is whole."""
     _stop.set()
+    if not _running.is_set():
+        os._exit(1)
 
 
 def main() -> int:
     """Do the task on standard input; what plug-ins print goes to standard error."""
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    signal.signal(signal.SIGTERM, lambda number, frame: _stop.set())
+    signal.signal(signal.SIGTERM, lambda number, frame: _end())
     logger.handlers, logger.propagate = [_Lines(out)], False
     logger.setLevel(logging.INFO)
     asked: dict[str, Any] = json.loads(sys.stdin.readline())
@@ -85,6 +94,7 @@ def _done(asked: dict[str, Any]) -> bool:
     if asked["task"] == "noise":
         noise.measure([Path(asked["run"])], results, cache, asked["noise"], asked["device"])
         return True
+    _running.set()
     config = parse_config(Item(asked["config"], Path("run.json"), fix="Report this"))
     return making.make_run(
         from_config(config, index), index, results, cache, asked["device"], asked["save_every"], _stop.is_set
