@@ -199,7 +199,7 @@ def test_the_readme_prints_the_figures_of_the_measured_results() -> None:
         assert {name: cell for name, cell in row.items() if name != "method"} == {
             name: measured[label][name] for name in row if name != "method"
         }
-    (message,) = re.findall(r"di_mml is (\S+ \[.*?\]) above", readme)
+    (message,) = re.findall(r"di_mml is (\S+ \[.*?\]) \w+ it", readme)
     assert message in results
     turned = table(results, "### `gabor_nuisance`")
     output = readme.split("On `gabor_nuisance`", 1)[1].split("(3 seeds)", 1)[0]
