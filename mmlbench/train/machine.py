@@ -11,13 +11,12 @@ import sys
 from pathlib import Path
 
 import torch
-from numpy._core import _multiarray_umath as umath  # type: ignore[attr-defined]  # which numpy's types leave out
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from ..errors import ConfigError
 from ..results.record import Arithmetic
 from ..study.recipe import Recipe
 from ..system.arithmetic import NATIVE, PORTABLE
+from ..system.kernels import Kernels, numpy_kernels, refuse_others
 
 #: MKL's numbers for all that it computes, and for the branch COMPATIBLE.
 _MKL_ALL, _MKL_COMPATIBLE = -1, 3
@@ -51,22 +50,19 @@ def set_up_torch(device: torch.device, threads: int, kind: str = NATIVE) -> None
 
 
 def check_portable() -> None:
-    """Ask the libraries themselves whether they compute portably: a setting that came too late is no setting.
+    """Ask the libraries themselves whether they compute portably.
 
     Raises:
         ConfigError: naming the first that does not.
     """
-    used = {
-        "PyTorch's kernels": (torch.backends.cpu.get_cpu_capability(), "AVX2"),
-        "MKL": (_mkl_branch(), _MKL_COMPATIBLE),
-        "oneDNN": (torch.ops.mkldnn._is_mkldnn_bf16_supported(), False),  # which it is from AVX-512 on
-        "numpy": (_wide_numpy(), ""),
-        "OpenBLAS": (_openblas(), "Haswell"),
-    }
-    for name, (found, wanted) in used.items():
-        if found != wanted:
-            what = f"portable arithmetic is not in force: {name} is at {found!r}, not {wanted!r}"
-            raise ConfigError(what, "Start it by `mmlbench` or `snakemake`, or choose `arithmetic: native`")
+    refuse_others(
+        [
+            Kernels("PyTorch's kernels", torch.backends.cpu.get_cpu_capability(), "AVX2"),
+            Kernels("MKL", _mkl_branch(), _MKL_COMPATIBLE),
+            Kernels("oneDNN", torch.ops.mkldnn._is_mkldnn_bf16_supported(), False),  # which it is from AVX-512 on
+            *numpy_kernels(),
+        ]
+    )
 
 
 def _mkl_branch() -> int | str:
@@ -78,20 +74,6 @@ def _mkl_branch() -> int | str:
         return int(library.mkl_serv_cbwr_get(_MKL_ALL))
     except AttributeError:
         return "a build that does not tell"
-
-
-def _wide_numpy() -> str:
-    """Return the kernels beyond AVX2 that numpy may use."""
-    wide = (name for name in umath.__cpu_dispatch__ if "512" in name or name == "X86_V4")
-    return " ".join(name for name in wide if umath.__cpu_features__[name])
-
-
-def _openblas() -> str:
-    """Return the kind of CPU for which numpy's matrix products are computed."""
-    from threadpoolctl import threadpool_info
-
-    found = {one.get("architecture", "") for one in threadpool_info() if one["internal_api"] == "openblas"}
-    return " and ".join(sorted(found)) or "another BLAS"
 
 
 def arithmetic(device: torch.device, recipe: Recipe) -> Arithmetic:
