@@ -158,7 +158,8 @@ def _check_special(dataset: str, values: Mapping[str, object], index: Index, whe
         fix = f"{nearest(dataset, known)} One of a plug-in folder needs `plugins: [FOLDER]` in the config"
         raise ConfigError(f"{where}: for: unknown dataset {brief(dataset)}", fix)
     fields = {key: value for key, value in values.items() if key not in (PREPARE, ENCODER)}
-    check(FIELDS, _settled(fields, PORTABLE), f"{where}: for: {dataset}")
+    place = f"{where}: for: {dataset}"
+    check(FIELDS, _settled(fields, PORTABLE, place), place)
     prepare, entry = values.get(PREPARE), known[dataset]
     for key in prepare if isinstance(prepare, Mapping) and not entry.error else ():
         names = [field.name for field in fields_of(entry.facts)]
@@ -256,12 +257,12 @@ def resolve_recipe(
     values = dict(file.fields)
     if "encoder" in values:
         values["encoder"] = _located(values["encoder"], recipe_path(name).parent, index)
-    settled = _settled({**values, **overrides}, best())
+    settled = _settled({**values, **overrides}, best(), where)
     resolved = check_recipe(Path(name).stem, settled, modalities, index, where)
     if resolved.arithmetic == PORTABLE and (reason := why_not_portable()):
         fix = f"Write `arithmetic: {NATIVE}`, or `{AUTO}` to have it where a machine can"
         raise ConfigError(f"{where}: portable arithmetic can't be had: {reason}", fix)
-    meant = _settled({key: value for key, value in values.items() if key != "encoder"}, PORTABLE)
+    meant = _settled({key: value for key, value in values.items() if key != "encoder"}, PORTABLE, where)
     before = check(FIELDS, meant, where)
     changed = {key: getattr(resolved, key) for key in before if getattr(resolved, key) != before[key]}
     if "encoder" in overrides:  # its name has a column of its own, its parameters have none
@@ -270,8 +271,16 @@ def resolve_recipe(
     return replace(resolved, name=" ".join([resolved.name, *words]))  # another recipe, so another name
 
 
-def _settled(values: Mapping[str, object], arithmetic: str) -> Mapping[str, object]:
-    """Return fields in which an arithmetic that is left to the machine is this one."""
+def _settled(values: Mapping[str, object], arithmetic: str, where: str) -> Mapping[str, object]:
+    """Return fields in which an arithmetic that is left to the machine is this one.
+
+    Raises:
+        ConfigError: it is none of the three.
+    """
+    found = values.get("arithmetic", NATIVE)
+    if found not in (*ARITHMETICS, AUTO):
+        what = f"{where}: arithmetic = {brief(found)} is not valid"
+        raise ConfigError(what, f"It takes {', '.join(ARITHMETICS)} or {AUTO}")
     return {**values, "arithmetic": arithmetic} if values.get("arithmetic") == AUTO else values
 
 
