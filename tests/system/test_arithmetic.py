@@ -353,7 +353,7 @@ def test_a_preparation_is_refused_where_numpy_was_loaded_too_early(tmp_path: Pat
     if "avx512bw" not in Path("/proc/cpuinfo").read_text():
         pytest.skip("without AVX-512 numpy has nothing to choose")
     code = (
-        "import os, sys, numpy\nfrom mmlbench.system.arithmetic import settings\nos.environ.update(settings())\n"
+        f"import os, sys, numpy\nos.environ.update({settings()!r})\n"  # too late for numpy, not for mmlbench
         "import mmlbench as mb\nfrom mmlbench.errors import ConfigError\n"
         f"try: mb.prepare_dataset('tiny', plugins=[{str(testing.PLUGINS)!r}], cache=sys.argv[1])\n"
         "except ConfigError as error: print(error)"
