@@ -160,7 +160,7 @@ def random_side(work: Work, config: RunConfig) -> Callable[[], float]:
     batches = []
     for k in range(POOL):
         inputs = {"audio": torch.randn(size, *AUDIO, device=device)}
-        inputs["visual"] = torch.randn(size, FRAMES, *work.cache.shape("visual"), device=device)
+        inputs["visual"] = torch.randn(size, FRAMES, *work.cache.modality("visual").shape, device=device)
         label = torch.randint(6, (size,), device=device)
         batches.append(Batch(torch.arange(k * size, (k + 1) * size, device=device), inputs, label, {}))
     steps = len(batch_bounds(len(work.train), size))
@@ -198,7 +198,7 @@ def official_side(work: Work, config: RunConfig) -> Callable[[], float]:
     step = stepper(model, recipe)
     names = sorted(path.name for path in (work.raw / "Image-01-FPS").iterdir())
     labels = [k % 6 for k in range(len(names))]
-    data = Official(work.raw, names, labels, "stored", FRONT_END, work.cache.shape("visual")[-1])
+    data = Official(work.raw, names, labels, "stored", FRONT_END, work.cache.modality("visual").shape[-1])
     pinned, kept = work.device.type == "cuda", work.workers > 0
     options = {"num_workers": work.workers, "pin_memory": pinned, "persistent_workers": kept}
     loader = DataLoader(data, batch_size=recipe.batch_size, shuffle=True, **options)

@@ -50,7 +50,6 @@ if TYPE_CHECKING:
         KnownFault as KnownFault,
         KnownLists as KnownLists,
         Listed as Listed,
-        Modality as Modality,
         Sample as Sample,
         Split as Split,
     )
@@ -84,6 +83,11 @@ if TYPE_CHECKING:
         Stage as Stage,
         Step as Step,
     )
+    from .modality import (
+        Augmentation as Augmentation,
+        Modality as Modality,
+        ModalityType as ModalityType,
+    )
     from .params import (
         DatasetParams as DatasetParams,
         EncoderParams as EncoderParams,
@@ -113,7 +117,6 @@ _PUBLIC = {
         "KnownFault",
         "KnownLists",
         "Listed",
-        "Modality",
         "Sample",
         "Split",
     ),
@@ -125,6 +128,7 @@ _PUBLIC = {
         *("fusion_head", "mean_probability", "own_heads"),
     ),
     "method": ("Batch", "EpochContext", "Features", "Logits", "Mechanism", "Method", "Stage", "Step"),
+    "modality": ("Augmentation", "Modality", "ModalityType"),
     "params": ("DatasetParams", "EncoderParams", "MethodParams", "bounded", "choice", "file_field", "moment"),
     "registry": ("register",),
     "study.tuning": ("Tune",),

@@ -7,7 +7,7 @@ training loop (`mmlbench.train.loop`) calls them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
@@ -26,18 +26,53 @@ class Batch:
 
     Attributes:
         index: position of each sample in its part, int64 (B,).
-        inputs: modality -> standardised tensor (B, *shape).
+        inputs: modality -> standardised tensor (B, *shape); ids are int64. Of samples that differ in length the
+            steps come next to the batch, (B, L, ...), and padding is 0.
         label: class, int64 (B,).
         extra: the dataset's further facts, such as latents, (B, ...).
+        lengths: modality -> how many steps are real, int64 (B,); of those that differ in length.
     """
 
     index: Tensor
     inputs: dict[str, Tensor]
     label: Tensor
     extra: dict[str, Tensor] = field(default_factory=dict)
+    lengths: dict[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.label)
+
+    def mask(self, modality: str) -> Tensor | None:
+        """Return which steps of a modality are real, bool (B, L); None where its samples have one length."""
+        lengths = self.lengths.get(modality)
+        if lengths is None:
+            return None
+        return torch.arange(self.inputs[modality].shape[1], device=lengths.device) < lengths[:, None]
+
+    def reordered(self, orders: Mapping[str, Tensor]) -> Batch:
+        """Return a batch in which some modalities show other samples' inputs.
+
+        Args:
+            orders: modality -> place in the batch of what each sample shows, int64 (B,).
+        """
+        inputs = {m: x[orders[m]] if m in orders else x for m, x in self.inputs.items()}
+        lengths = {m: n[orders[m]] if m in orders else n for m, n in self.lengths.items()}
+        return replace(self, inputs=inputs, lengths=lengths)
+
+    def scaled(self, factors: Mapping[str, Tensor]) -> Batch:
+        """Return a batch whose inputs are multiplied by a factor of each sample; a text of factor 0 is empty.
+
+        Args:
+            factors: modality -> (B,).
+        """
+        inputs, lengths = dict(self.inputs), dict(self.lengths)
+        for modality, factor in factors.items():
+            values = inputs[modality]
+            if values.is_floating_point():
+                inputs[modality] = values * factor.to(values.dtype).view(-1, *[1] * (values.dim() - 1))
+            else:
+                lengths[modality] = lengths[modality] * (factor != 0)
+        return replace(self, inputs=inputs, lengths=lengths)
 
 
 class Logits:
@@ -307,7 +342,13 @@ class Method(nn.Module, Plugin):
         """
         chosen = self.encoders if encoders is None else encoders
         with torch.autocast(batch.label.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-            return {m: chosen[m](batch.inputs[m]).float() for m in only or self.modalities}
+            return {m: self._features(chosen[m], batch, m).float() for m in only or self.modalities}
+
+    @staticmethod
+    def _features(encoder: nn.Module, batch: Batch, modality: str) -> Tensor:
+        mask = batch.mask(modality)
+        found: Tensor = encoder(batch.inputs[modality], *([] if mask is None else [mask]))
+        return found
 
     def at(self, moment: float | int, epochs: int | None = None) -> int:
         """Return the epoch of a `moment` parameter, by default of the recipe's epochs."""

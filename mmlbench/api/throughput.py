@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..dataset import Dataset
+from ..encoder import make_encoder
 from ..registry.index import Index
 from ..storage.hashing import digest
 from ..study.declared import method_facts
@@ -16,7 +17,6 @@ from ..study.run_spec import RunSpec
 
 #: A forward pass alone costs about a third of a training step.
 FORWARD = 1 / 3
-BYTES = {"spectrogram": 2, "signal": 2, "image": 1, "flow": 1}
 
 
 def dataset_of(run: RunSpec, index: Index) -> Dataset:
@@ -35,7 +35,7 @@ def encoders_of(dataset: Dataset, recipe: Recipe, index: Index, device: Any) -> 
         choice = recipe.encoder[m.name]
         kind: Any = index.load("encoder", choice.name)
         with torch.device(device):
-            found[m.name] = kind(recipe.shape_of(m), kind.Params(**choice.params))
+            found[m.name] = make_encoder(kind, m, recipe.shape_of(m), kind.Params(**choice.params))
     return found
 
 
@@ -53,11 +53,13 @@ def throughput(dataset: Dataset, recipe: Recipe, index: Index, device: Any, leas
     from ..train.machine import set_up_torch
 
     set_up_torch(device, recipe.threads)
-    batch, inputs = recipe.batch_size, {}
+    batch, inputs, masks = recipe.batch_size, {}, {}
     encoders = encoders_of(dataset, recipe, index, "cpu")
     for m in dataset.modalities:
-        shape, frames = recipe.shape_of(m), recipe.frames_of(m.kind)
-        inputs[m.name] = torch.randn(batch, *([frames] if frames > 1 else []), *shape, device=device)
+        shape, frames = recipe.shape_of(m), recipe.frames_of(m)
+        wanted = (batch, *([frames] if frames > 1 else []), *shape)
+        inputs[m.name] = m.type.random_inputs(m, wanted, device)
+        masks[m.name] = [torch.ones(batch, shape[0], dtype=torch.bool, device=device)] if m.type.has_length else []
         on_device(encoders[m.name], device).train()
     spent = dict.fromkeys(inputs, 0.0)
 
@@ -65,7 +67,7 @@ def throughput(dataset: Dataset, recipe: Recipe, index: Index, device: Any, leas
         for name, values in inputs.items():
             began = time.monotonic()
             with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
-                total = encoders[name](values).float().square().mean()
+                total = encoders[name](values, *masks[name]).float().square().mean()
             total.backward()
             if device.type == "cuda":
                 torch.cuda.synchronize()
@@ -82,7 +84,7 @@ def throughput(dataset: Dataset, recipe: Recipe, index: Index, device: Any, leas
 
 def gigabytes(dataset: Dataset) -> float:
     """Return about what a prepared cache takes."""
-    each = sum(m.views * math.prod(m.shape) * BYTES.get(m.kind, 4) for m in dataset.modalities)
+    each = sum(m.views * math.prod(m.shape) * m.type.value_bytes for m in dataset.modalities)
     return dataset.stored_rows() * each / 1e9
 
 

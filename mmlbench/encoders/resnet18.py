@@ -47,6 +47,6 @@ class ResNet18(Encoder):
             load_weights(self.net, params.weights, drop=("fc.",))
         self.dim = 512
 
-    def views(self, inputs: Tensor) -> Tensor:
+    def views(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return features (B, 512) of one view."""
         return self.net(inputs)

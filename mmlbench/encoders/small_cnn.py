@@ -41,7 +41,7 @@ class SmallCNN(Encoder):
         self.layers.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.dim = channels
 
-    def views(self, inputs: Tensor) -> Tensor:
+    def views(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return features (B, 8 * width) of one view."""
         images = inputs.unsqueeze(2) if len(self.shape) == 2 else inputs
         maps = self.layers(images.contiguous(memory_format=torch.channels_last))

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..dataset import Modality, Split
+from ..dataset import Split
+from ..modality import Modality, modality_of
 from ..params import Field, fields_of
 from ..registry.index import Entry
 
 
 @dataclass(frozen=True)
 class DatasetFacts:
-    """What a dataset's class declares: its inputs, its splits and the one where none is named, its parameters."""
+    """What a dataset's class declares: inputs, classes, splits and the one where none is named, parameters."""
 
     modalities: tuple[Modality, ...]
+    class_names: tuple[str, ...]
     splits: Mapping[str, Split]
     default_split: str
     params: tuple[Field, ...]
@@ -45,18 +47,35 @@ class MethodFacts:
 
 @dataclass(frozen=True)
 class EncoderFacts:
-    """What an encoder's class declares: numbers of dimensions that it takes, whether it needs a file of weights."""
+    """What an encoder's class declares: which inputs it takes, whether it needs a file of weights."""
 
     ranks: tuple[int, ...]
     pretrained: bool
+    takes_ids: bool
+    takes_mask: bool
+    needs_mask: bool
     params: tuple[Field, ...]
+
+    def why_not(self, modality: Modality) -> str:
+        """Return why it can't encode a modality, '' where it can."""
+        kind = modality.type
+        if len(modality.shape) not in self.ranks:
+            return f"of shape {list(modality.shape)}"
+        if kind.ids and not self.takes_ids:
+            return "whose values are ids"
+        if kind.has_length and not self.takes_mask:
+            return "whose samples differ in length: it takes no mask"
+        if self.needs_mask and not kind.has_length:
+            return "whose samples are of one length: it is made for sequences"
+        return ""
 
 
 def dataset_facts(entry: Entry) -> DatasetFacts:
     """Return what the index knows of a dataset."""
-    modalities = tuple(Modality(**{**one, "shape": tuple(one["shape"])}) for one in entry.facts["modalities"])
+    modalities = tuple(map(modality_of, entry.facts["modalities"]))
     splits = {name: Split(**one) for name, one in entry.facts["splits"].items()}
-    return DatasetFacts(modalities, splits, entry.facts["default_split"], fields_of(entry.facts))
+    names = tuple(entry.facts["class_names"])
+    return DatasetFacts(modalities, names, splits, entry.facts["default_split"], fields_of(entry.facts))
 
 
 def method_facts(entry: Entry) -> MethodFacts:
@@ -75,4 +94,12 @@ def method_facts(entry: Entry) -> MethodFacts:
 
 def encoder_facts(entry: Entry) -> EncoderFacts:
     """Return what the index knows of an encoder."""
-    return EncoderFacts(tuple(entry.facts["ranks"]), bool(entry.facts["pretrained"]), fields_of(entry.facts))
+    facts = entry.facts
+    return EncoderFacts(
+        tuple(facts["ranks"]),
+        bool(facts["pretrained"]),
+        bool(facts["takes_ids"]),
+        bool(facts["takes_mask"]),
+        bool(facts["needs_mask"]),
+        fields_of(facts),
+    )

@@ -8,8 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..dataset import PICTURES, Modality
 from ..errors import ConfigError, brief, nearest
+from ..modality import Modality
 from ..params import Params, Scalar, bounded, check, choice, describe, fields_of, file_names, located, value_text
 from ..registry.index import Index
 from ..storage.paths import config_folder
@@ -52,7 +52,8 @@ class RecipeFields(Params):
     noise_on: str | None = None  # modality whose inputs get additive noise, in training and in evaluation
 
 
-#: Says in a recipe file, or instead of a field's value, that the arithmetic is left to the machine.
+#: Says in a recipe file, or instead of a field's value, that the arithmetic is left to the machine, or an encoder to
+#: the type of its modality.
 AUTO = "auto"
 #: What `describe` says of the fields.
 FIELDS = tuple(describe(RecipeFields))
@@ -79,14 +80,13 @@ class Recipe(RecipeFields):
     name: str = "unnamed"
     encoder: Mapping[str, EncoderChoice] = field(default_factory=dict)
 
-    def frames_of(self, kind: str) -> int:
-        """How many frames of a modality of a kind are shown at once."""
-        return {"image": self.frames, "flow": self.flow_frames}.get(kind, 1)
+    def frames_of(self, modality: Modality) -> int:
+        """How many frames of a modality are shown at once."""
+        return modality.type.frames(self)
 
     def shape_of(self, modality: Modality) -> tuple[int, ...]:
         """Shape of one view of a modality as its encoder gets it: pictures are cropped to `crop_size`."""
-        side = self.crop_size if modality.kind in PICTURES else 0
-        return (modality.shape[0], side, side) if side else modality.shape
+        return modality.type.input_shape(modality, self)
 
     @cached_property
     def _plain(self) -> dict[str, object]:
@@ -171,7 +171,10 @@ def _check_special(dataset: str, values: Mapping[str, object], index: Index, whe
 def _encoders(
     value: object, modalities: Sequence[Modality], index: Index, where: str, stored: bool
 ) -> dict[str, EncoderChoice]:
-    """Resolve `encoder`: a name for all, or modality -> name or {name, params}; a stored one has `pretrained`."""
+    """Resolve `encoder`: a name for all, or modality -> name or {name, params}; a stored one has `pretrained`.
+
+    `auto` is the one that the type of the modality names.
+    """
     names = [modality.name for modality in modalities]
     chosen = value if isinstance(value, Mapping) and "name" not in value else dict.fromkeys(names, value)
     for name in chosen:
@@ -185,17 +188,17 @@ def _encoders(
                 f"{where}: no encoder for the modality {brief(modality.name)}", "Add it under `encoder`"
             )
         want = want if isinstance(want, Mapping) else {"name": want}
+        want = {**want, "name": modality.type.encoder} if want.get("name") == AUTO else want
         for key in want:
             if key not in ("name", "params") and not (stored and key == "pretrained"):
                 hint = nearest(key, ("name", "params")) if key != "pretrained" else _weights_hint(want, index)
                 raise ConfigError(f"{where}: encoder of {modality.name}: unknown key {brief(key)}", hint)
         entry = index.find("encoder", str(want.get("name")))
         facts = encoder_facts(entry)
-        if len(modality.shape) not in facts.ranks:
-            raise ConfigError(
-                f"{where}: the encoder {entry.name!r} can't take {modality.name!r} of shape {list(modality.shape)}",
-                "Choose another for that modality",
-            )
+        if reason := facts.why_not(modality):
+            what = f"{where}: the encoder {entry.name!r} can't take {modality.name!r} {reason}"
+            fitting = [e.name for e in index.of("encoder") if not e.error and not encoder_facts(e).why_not(modality)]
+            raise ConfigError(what, f"Choose another for that modality: {', '.join(fitting) or 'there is none yet'}")
         given = want.get("params") or {}
         if not isinstance(given, Mapping):
             raise ConfigError(

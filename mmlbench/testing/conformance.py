@@ -18,23 +18,25 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from ..encoder import Encoder, make_encoder
 from ..errors import ConfigError, MmlbenchError, nearest
 from ..method import EpochContext, Method, Stage
+from ..modality import Modality
 from ..prepare.cache import Cache
 from ..registry.index import Entry, load_index, use_plugins
 from ..results.evaluation import NOTHING
 from ..results.run_folder import RunFolder
 from ..storage.hashing import file_digest
-from ..study.declared import dataset_facts
+from ..study.declared import EncoderFacts, dataset_facts, encoder_facts
 from ..study.run_spec import Request, RunSpec, resolve
 from ..train import loop
 from . import FEW_EPOCHS, PLUGINS, takes
 
 T = TypeVar("T")
-TINY = ("tiny", "tiny3")
+TINY = ("tiny", "tiny3", "tiny_lab")
 PARTS = ("train", "val", "test")
 EPOCHS = 3
-SMALL = {"name": "small_cnn", "params": {"width": 4}}
+SMALL_WIDTH = 4
 
 
 class CheckError(AssertionError):
@@ -357,7 +359,7 @@ def check_dataset(name: str, folder: Path, entry: Entry) -> list[Outcome]:
         return tries.outcomes
     names = sorted(path.name for path in one.folder.iterdir() if path.suffix in (".npy", ".npz"))
     tries.attempt("the same bytes", fix, _same_bytes, one.folder, other.folder, names)
-    small = {"epochs": 1, "encoder": {modality.name: SMALL for modality in dataset_facts(entry).modalities}}
+    small = {"epochs": 1, "encoder": {one.name: small_encoder(one) for one in dataset_facts(entry).modalities}}
     spec = tries.attempt("a run of joint", fix, resolve, Request(name, "joint", 0, recipe_params=small), index)
     if spec is None:
         return tries.outcomes
@@ -377,11 +379,56 @@ def check_counts(made: Made, entry: Entry) -> None:
 
 def check_encoder(name: str, folder: Path, cache: Path) -> list[Outcome]:
     """Train joint with an encoder on every tiny modality that it takes, twice, and check all that it left."""
-    tries, index = Attempts("tiny3"), load_index()
-    ranks = index.load("encoder", name).ranks  # type: ignore[attr-defined]
-    modalities = dataset_facts(index.find("dataset", "tiny3")).modalities
-    chosen = {m.name: {"name": name} if len(m.shape) in ranks else SMALL for m in modalities}
-    request = Request("tiny3", "joint", 0, recipe_params={**FEW_EPOCHS, "encoder": chosen})
+    index = load_index()
+    facts, outcomes = encoder_facts(index.find("encoder", name)), list[Outcome]()
+    for dataset in ("tiny3", "tiny_lab"):
+        modalities = dataset_facts(index.find("dataset", dataset)).modalities
+        if any(not facts.why_not(modality) for modality in modalities):
+            outcomes += _check_encoder_on(name, dataset, facts, folder / dataset, cache)
+    return outcomes or [Outcome("training", skipped="it takes none of the tiny datasets' modalities")]
+
+
+def small_encoder(modality: Modality) -> dict[str, Any]:
+    """Return a small encoder for a modality: its type's own."""
+    return {"name": modality.type.encoder, "params": {"width": SMALL_WIDTH}}
+
+
+def check_padding(name: str, modality: Modality, batch: int = 6) -> None:
+    """Check that features depend neither on what stands in the padding nor on how much of it there is."""
+    import torch
+
+    kind = load_index().load("encoder", name)
+    assert issubclass(kind, Encoder)
+    torch.manual_seed(0)
+    encoder = make_encoder(kind, modality, modality.shape, kind.Params()).eval()
+    longest = modality.shape[0]
+    lengths = torch.arange(batch) % longest + 1
+    inputs = modality.type.random_inputs(modality, (batch, *modality.shape), "cpu")
+    beyond = torch.arange(longest) >= lengths[:, None]
+    with torch.no_grad():
+        wanted = encoder(inputs, ~beyond)
+        filled = inputs.clone()
+        filled[beyond] = modality.type.random_inputs(modality, (int(beyond.sum()), *modality.shape[1:]), "cpu")
+        room = inputs.new_ones(batch, 5, *modality.shape[1:])
+        more = torch.cat([beyond, torch.ones(batch, 5, dtype=torch.bool)], 1)
+        longer = encoder(torch.cat([inputs, room], 1), ~more)
+        answers = {"what stands in": encoder(filled, ~beyond), "the length of": longer}
+        nothing = encoder(inputs, torch.zeros_like(beyond))
+    size = wanted.abs().max().clamp(min=1e-6)
+    for words, found in answers.items():
+        require(bool((found - wanted).abs().max() <= 1e-5 * size), f"its features depend on {words} the padding")
+    require(bool(nothing.isfinite().all()), "its features of an empty sample are not finite")
+
+
+def _check_encoder_on(name: str, dataset: str, facts: EncoderFacts, folder: Path, cache: Path) -> list[Outcome]:
+    tries, index = Attempts(dataset), load_index()
+    modalities = dataset_facts(index.find("dataset", dataset)).modalities
+    chosen = {m.name: small_encoder(m) if facts.why_not(m) else {"name": name} for m in modalities}
+    request = Request(dataset, "joint", 0, recipe_params={**FEW_EPOCHS, "encoder": chosen})
+    for modality in modalities:
+        if modality.type.has_length and not facts.why_not(modality):
+            fix = "Leave out of every sum and mean what the mask does not name"
+            tries.attempt(f"padding of {modality.name}", fix, check_padding, name, modality)
 
     def train(place: str) -> Made:
         return _make(resolve(request, index), folder / place, cache)
@@ -411,10 +458,13 @@ def check_plugin(name: str, folder: Path) -> list[Outcome]:
     entries = [entry for entry in index.entries if entry.name == name]
     if not entries:
         hint = nearest(name, {entry.name for entry in index.entries})
-        raise ConfigError(f"no method, dataset or encoder is named {name!r}", hint)
+        raise ConfigError(f"no method, dataset, encoder or modality type is named {name!r}", hint)
     for found in entries:
         if found.error or found.clash:
             outcomes.append(Outcome("import", found.clash or f"{found.path}: {found.error}", "Correct the file"))
+            continue
+        if found.kind == "modality":
+            outcomes.append(Outcome("use", skipped="a dataset that has it is what can be checked"))
             continue
         if found.kind == "dataset":
             outcomes += check_dataset(name, folder / "dataset", found)

@@ -8,7 +8,7 @@ from typing import TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from ..encoder import Encoder
+from ..encoder import Encoder, make_encoder
 from ..errors import ConfigError, RunError
 from ..method import Method
 from ..prepare.cache import Cache
@@ -31,7 +31,9 @@ def build_encoders(config: RunConfig, cache: Cache, index: Index) -> dict[str, E
         if not issubclass(kind, Encoder):
             raise ConfigError(f"{choice.name} is no Encoder", "Derive it from mmlbench.encoder.Encoder")
         with seeded(*config.seed_key, "encoder", modality):
-            built[modality] = kind(cache.shape(modality), kind.Params(**choice.params))
+            declared = cache.modality(modality)
+            shape = config.recipe.shape_of(declared)
+            built[modality] = make_encoder(kind, declared, shape, kind.Params(**choice.params))
     return built
 
 

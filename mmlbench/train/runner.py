@@ -355,7 +355,7 @@ class Runner:
             "evaluation": final.evaluation.plain(),
             "notes": self.cache.notes,
             "task": CLASSIFICATION,
-            "lengths": {},
+            "lengths": self.cache.longest,
             "arithmetic": asdict(arithmetic(self.device, self.spec.config.recipe)),
             "contents": {
                 "arrays": {name: manifest["arrays"][name]["sha256"] for name in method.modalities},
