@@ -49,6 +49,11 @@ class RecipeFields(Params):
     arithmetic: str = choice(
         NATIVE, ARITHMETICS, doc="portable: the same bits on any x86-64 CPU with AVX2; auto: where this machine can"
     )
+    schedule: str = choice(
+        "step", ("step", "cosine"), doc="of the learning rate: drops by epoch, or a cosine to zero by step"
+    )
+    warmup: float = bounded(0.0, low=0, doc="epochs, or parts of one, in which the rate of a stage rises by step")
+    clip_grad: float = bounded(0.0, low=0, doc="greatest norm of a step's gradients; greater ones shrink. 0: off")
     noise_on: str | None = None  # modality whose inputs get additive noise, in training and in evaluation
 
 
@@ -303,9 +308,32 @@ def check_recipe(
     fields: dict[str, Any] = check(FIELDS, {key: value for key, value in values.items() if key != "encoder"}, where)
     recipe = Recipe(**fields, name=name)
     _check_noise(recipe, [modality.name for modality in modalities], where)
+    _check_rates(recipe, where)
     if (recipe.crop == "random") != bool(recipe.crop_size):
         raise ConfigError(f"{where}: `crop: random` and crop_size go together", "Set both, or neither")
     return replace(recipe, encoder=_encoders(values.get("encoder", "small_cnn"), modalities, index, where, stored))
+
+
+def _check_rates(recipe: Recipe, where: str) -> None:
+    """Refuse settings of the learning rate that have no effect beside the others, or contradict them.
+
+    Raises:
+        ConfigError: naming the field, and what it can be set to.
+    """
+    if recipe.schedule == "cosine":
+        for one in FIELDS:
+            if one.name in ("drop_at", "drop_every", "drop_factor") and getattr(recipe, one.name) != one.default:
+                what = f"{where}: {one.name} has no effect under `schedule: cosine`"
+                raise ConfigError(what, f"Leave it out, or set {one.name} back to {one.default}")
+    if not recipe.warmup:
+        return
+    if recipe.warmup >= recipe.epochs:
+        what = f"{where}: `warmup: {recipe.warmup:g}` fills all of the epochs ({recipe.epochs})"
+        raise ConfigError(what, "Set `warmup` to fewer epochs")
+    drop = recipe.drop_every or (round(recipe.drop_at * recipe.epochs) if recipe.drop_at < 1 else recipe.epochs)
+    if recipe.schedule == "step" and drop < recipe.warmup:
+        what = f"{where}: the rate drops at epoch {drop}, before `warmup: {recipe.warmup:g}` has ended"
+        raise ConfigError(what, "Shorten `warmup`, or let the rate drop later")
 
 
 def _check_noise(recipe: Recipe, names: list[str], where: str) -> None:

@@ -23,6 +23,7 @@ from .evaluate import Evaluator, features, fetch, metrics
 from .flops import FlopMeter
 from .machine import optimizer_kind
 from .meter import CHECK_EVERY, History, Meter, pop_diagnostics, remedy
+from .rates import check_rates, rate_factor
 from .rng import generator, seed_process
 from .trace import FIRST_BATCH, FIRST_STEP, INIT, Trace
 
@@ -172,6 +173,7 @@ class Trainer:
     def run(self) -> Outcome:
         """Train all stages; return what is left of them."""
         check_schedule(self.method, self.stages)
+        check_rates(self.method, self.stages, self.recipe)
         if self.trace is not None:
             self.trace.keep(INIT, self.method.state_dict())
         for number, stage in enumerate(self.stages):
@@ -185,6 +187,9 @@ class Trainer:
     def _stage(self, number: int, stage: Stage) -> None:
         self._modes(stage)
         optimizers = self.method.optimizers(stage, self._make_optimizer)
+        if self.recipe.clip_grad:
+            for optimizer in optimizers:
+                optimizer.register_step_pre_hook(self._clip)
         if self.resuming is not None:
             for optimizer, state in zip(optimizers, self.resuming["optimizers"], strict=True):
                 optimizer.load_state_dict(state)
@@ -209,18 +214,21 @@ class Trainer:
         options |= {"momentum": r.momentum} if r.optimizer == "sgd" else {}
         return optimizer_kind(r.optimizer)(parameters, **options)
 
-    def _set_rate(self, stage: Stage, epoch: int, optimizers: list[Optimizer]) -> float:
-        """Set the epoch's learning rate; return the first group's."""
-        every = self.recipe.drop_every
-        dropped = self.recipe.drop_at < 1 and epoch >= round(self.recipe.drop_at * stage.epochs)
-        factor = self.recipe.drop_factor ** (epoch // every if every else int(dropped))
+    def _clip(self, optimizer: Optimizer, *_: Any) -> None:
+        """Scale an optimiser's gradients together to the norm `clip_grad` where theirs is greater; no host waits."""
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        norm = nn.utils.clip_grad_norm_(parameters, self.recipe.clip_grad)
+        self.method.record(gradient_norm=norm, gradient_clipped=norm > self.recipe.clip_grad)
+
+    def _set_rate(self, stage: Stage, epoch: int, step: int, optimizers: list[Optimizer]) -> float:
+        """Set the learning rate of a step; return the first group's."""
+        factor = rate_factor(self.recipe, stage.epochs, len(self.batch_bounds), epoch, step)
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
         return float(optimizers[0].param_groups[0]["lr"])
 
     def _epoch(self, number: int, stage: Stage, epoch: int, optimizers: list[Optimizer]) -> None:
-        rate = self._set_rate(stage, epoch, optimizers)
         train, start = self.data["train"], 0
         if self.resuming is not None:
             start, self.resuming = self.position[2], None
@@ -238,6 +246,7 @@ class Trainer:
             rng = generator(*self.seed_key, "method", stage.name, epoch, k, device=self.device)
             seed_process(self.device, *self.seed_key, "process", stage.name, epoch, k)
             step = self.method.step = Step(stage, epoch, k, rng)
+            self._set_rate(stage, epoch, k, optimizers)
             if self.trace is not None:
                 self.trace.keep(FIRST_BATCH, {**batch.inputs, "label": batch.label})
             with self.flops.step(epoch, k, len(self.batch_bounds), len(batch)):
@@ -248,6 +257,7 @@ class Trainer:
             if (k + 1) % CHECK_EVERY == 0:
                 self.meter.check(k + 1, where, untrained)
             self._maybe_save((number, epoch, k + 1), optimizers)
+        rate = self._set_rate(stage, epoch, len(self.batch_bounds) - 1, optimizers)
         self.meter.check(len(self.batch_bounds), where, untrained)
         with self.flops.hook():
             self.method.after_epoch(self._context(stage, epoch, "after"))

@@ -23,6 +23,7 @@ from ..study.selection import RULES
 from .build import check_convolutions
 from .evaluate import check_features, check_shapes
 from .loop import check_schedule, check_select_on
+from .rates import check_rates
 
 
 @functools.cache
@@ -71,6 +72,7 @@ def try_out(config: RunConfig, index: Index) -> None:
     check_convolutions(method)
     stages = method.stages()
     check_schedule(method, stages)
+    check_rates(method, stages, recipe)
     _check_sources(method, bool(stages), counts, index)
     if not method.requires and made.infer is Method.infer and made.encode is Method.encode:
         method.eval()

@@ -38,6 +38,7 @@ from .loop import Outcome, Trainer, check_mechanisms, check_schedule, check_sele
 from .machine import arithmetic, set_up_torch
 from .progress import Progress
 from .provenance import now, provenance
+from .rates import check_rates
 from .record import engine_fingerprint, history_csv, packages
 from .saving import Checkpoints
 from .stream import too_large
@@ -199,6 +200,7 @@ class Runner:
     def _start(self, method: Method, data: dict[str, PartData]) -> Final:
         """Check what can be checked before training; probe the untrained encoders where the method asks for it."""
         check_schedule(method, method.stages())
+        check_rates(method, method.stages(), self.spec.config.recipe)
         for part in ("val", "test"):
             if len(data[part]):
                 self._dry_run(method, data[part])

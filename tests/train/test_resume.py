@@ -126,13 +126,22 @@ def test_a_run_stopped_after_every_step_ends_with_the_same_bytes(
     assert resumed == stops
 
 
-@pytest.mark.slow
-def test_the_optimiser_of_a_recipe_resumes_too(tiny, tmp_path):
-    for optimizer in ("sgd", "adam", "adamw"):
-        spec = tiny_spec("joint", recipe={"optimizer": optimizer, "lr": 0.01})
-        make(spec, tiny.cache, tmp_path / "whole")
-        make(spec, tiny.cache, tmp_path / "pieces", 2)
-        assert differing(tmp_path / "whole" / spec.path, tmp_path / "pieces" / spec.path) == []
+#: What else of a recipe decides a step.
+STEPS = {
+    "cosine": {"schedule": "cosine", "warmup": 0.5, "clip_grad": 0.1},
+    **{name: {"optimizer": name, "lr": 0.01} for name in ("adam", "adamw")},
+}
+
+
+LATER_STEPS = [pytest.param(name, marks=pytest.mark.slow) for name in ("adam", "adamw")]
+
+
+@pytest.mark.parametrize("fields", ["cosine", *LATER_STEPS])
+def test_what_a_recipe_says_of_steps_resumes_too(fields, tiny, tmp_path):
+    spec = tiny_spec("joint", recipe={"batch_size": 8, **STEPS[fields]})
+    make(spec, tiny.cache, tmp_path / "whole")
+    assert make(spec, tiny.cache, tmp_path / "pieces", 2)
+    assert differing(tmp_path / "whole" / spec.path, tmp_path / "pieces" / spec.path) == []
 
 
 @pytest.mark.parametrize("forgotten", ["optimizers", "position", "history", "mechanism_counts", "meter"])
