@@ -148,12 +148,21 @@ class Stage:
 
 @dataclass(frozen=True)
 class Step:
-    """Where training stands: `index` counts the batches of the epoch, `rng` is seeded for this very step."""
+    """Where training stands.
+
+    Attributes:
+        index: of the batch in its epoch. rng: seeded for this very batch.
+        share: of the samples of the optimiser's step; 1 unless a recipe adds up the gradients of several batches.
+        first, last: whether the batch is the first, or the last, of that step.
+    """
 
     stage: Stage
     epoch: int
     index: int
     rng: torch.Generator
+    share: float = 1.0
+    first: bool = True
+    last: bool = True
 
 
 #: part, augment -> features (modality -> (n, dim)), labels (n,), positions (n,)
@@ -211,6 +220,9 @@ class Method(nn.Module, Plugin):
     needs_val: ClassVar[bool] = False
     #: True where it changes the gradients of `Encoder.convolutions`: encoders without any are refused.
     needs_convolutions: ClassVar[bool] = False
+    #: True where `after_backward` may be called with the gradients of several batches added up (`accumulate` of a
+    #: recipe), after the last of them; a method that overrides it without saying so is refused then.
+    accumulates: ClassVar[bool] = False
     #: True where the probe of the untrained encoders belongs to the run (the floor of the retained share).
     probes_initial: ClassVar[bool] = False
 
@@ -252,7 +264,11 @@ class Method(nn.Module, Plugin):
         raise NotImplementedError
 
     def after_backward(self, step: Step) -> None:
-        """Look at or change the gradients between `backward` and the optimiser's step."""
+        """Look at or change the gradients between `backward` and the optimiser's step.
+
+        Where a recipe adds up the gradients of several batches (`accumulate`), they are those of all, and `step` is
+        that of the last.
+        """
 
     def before_epoch(self, context: EpochContext) -> None:
         """Prepare an epoch."""
@@ -271,16 +287,17 @@ class Method(nn.Module, Plugin):
             RunError: the loss is not one number, or `loss` returned something else than (loss, logits).
         """
         self.step = step
-        for optimizer in optimizers:
+        for optimizer in optimizers if step.first else ():
             optimizer.zero_grad(set_to_none=True)
         loss, logits = loss_and_logits(self, (step.stage.loss or self.loss)(batch))
         if loss.numel() != 1:
             what = f"{self.name}: the loss has the shape {tuple(loss.shape)}"
             raise RunError(what, "It has to be one number: take its mean")
-        loss.backward()
-        self.after_backward(step)
-        for optimizer in optimizers:
-            optimizer.step()
+        (loss if step.share == 1 else loss * step.share).backward()
+        if step.last:
+            self.after_backward(step)
+            for optimizer in optimizers:
+                optimizer.step()
         return loss, logits
 
     def predict(self, features: dict[str, Tensor]) -> Logits:

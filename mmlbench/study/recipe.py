@@ -49,6 +49,7 @@ class RecipeFields(Params):
     arithmetic: str = choice(
         NATIVE, ARITHMETICS, doc="portable: the same bits on any x86-64 CPU with AVX2; auto: where this machine can"
     )
+    accumulate: int = bounded(1, low=1, high=4096, doc="batches whose gradients are added up for one step")
     schedule: str = choice(
         "step", ("step", "cosine"), doc="of the learning rate: drops by epoch, or a cosine to zero by step"
     )

@@ -18,13 +18,14 @@ from ..study.recipe import Recipe
 from ..study.selection import NAMES
 from . import Stopped
 from .checkpoint import Unchanging
-from .data import PartData, batch_bounds
+from .data import PartData
 from .evaluate import Evaluator, features, fetch, metrics
 from .flops import FlopMeter
 from .machine import optimizer_kind
 from .meter import CHECK_EVERY, History, Meter, pop_diagnostics, remedy
 from .rates import check_rates, rate_factor
 from .rng import generator, seed_process
+from .steps import check_accumulate, pieces
 from .trace import FIRST_BATCH, FIRST_STEP, INIT, Trace
 
 #: What a stage may be called.
@@ -159,12 +160,12 @@ class Trainer:
         self.report, self.lap, self.trace = report, lap, trace
         self.device = data["train"].device
         self.evaluator = evaluator or Evaluator(method)
-        self.batch_bounds = batch_bounds(len(data["train"]), recipe.batch_size)
+        self.pieces = pieces(len(data["train"]), recipe.batch_size, recipe.accumulate)
         self.rules = [rule for rule in NAMES if rule == "last" or len(data[rule])]
         self.stages = method.stages()
         self.outcome = Outcome()
         self.best: dict[str, dict[str, Any]] = {}
-        self.meter = Meter(len(self.batch_bounds), self.device, self.recipe)
+        self.meter = Meter(len(self.pieces), self.device, self.recipe)
         self.position = (0, 0, 0)
         self.resuming: dict[str, Any] | None = None
         self.flops = FlopMeter()
@@ -174,6 +175,7 @@ class Trainer:
         """Train all stages; return what is left of them."""
         check_schedule(self.method, self.stages)
         check_rates(self.method, self.stages, self.recipe)
+        check_accumulate(self.method, self.recipe)
         if self.trace is not None:
             self.trace.keep(INIT, self.method.state_dict())
         for number, stage in enumerate(self.stages):
@@ -221,8 +223,8 @@ class Trainer:
         self.method.record(gradient_norm=norm, gradient_clipped=norm > self.recipe.clip_grad)
 
     def _set_rate(self, stage: Stage, epoch: int, step: int, optimizers: list[Optimizer]) -> float:
-        """Set the learning rate of a step; return the first group's."""
-        factor = rate_factor(self.recipe, stage.epochs, len(self.batch_bounds), epoch, step)
+        """Set the learning rate of an optimiser's step; return the first group's."""
+        factor = rate_factor(self.recipe, stage.epochs, self.pieces[-1].step + 1, epoch, step)
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
@@ -233,7 +235,7 @@ class Trainer:
         if self.resuming is not None:
             start, self.resuming = self.position[2], None
         else:
-            self.meter = Meter(len(self.batch_bounds), self.device, self.recipe)
+            self.meter = Meter(len(self.pieces), self.device, self.recipe)
             self.flops.begin(stage.name, afresh=epoch in self._turns(stage))
             with self.flops.hook():
                 (stage.before_epoch or self.method.before_epoch)(self._context(stage, epoch, "before"))
@@ -241,24 +243,26 @@ class Trainer:
         order, views = train.order(epoch), train.views(epoch)
         where = f"{self.method.name}, stage {stage.name!r}, epoch {epoch}"
         untrained = not number and not epoch
-        pieces = [order[slice(*bounds)] for bounds in self.batch_bounds[start:]]
-        for k, batch in enumerate(train.batches(pieces, views), start):
+        wanted = [order[piece.start : piece.stop] for piece in self.pieces[start:]]
+        for k, batch in enumerate(train.batches(wanted, views), start):
+            piece = self.pieces[k]
             rng = generator(*self.seed_key, "method", stage.name, epoch, k, device=self.device)
             seed_process(self.device, *self.seed_key, "process", stage.name, epoch, k)
-            step = self.method.step = Step(stage, epoch, k, rng)
-            self._set_rate(stage, epoch, k, optimizers)
+            step = self.method.step = Step(stage, epoch, k, rng, piece.share, piece.first, piece.last)
+            self._set_rate(stage, epoch, piece.step, optimizers)
             if self.trace is not None:
                 self.trace.keep(FIRST_BATCH, {**batch.inputs, "label": batch.label})
-            with self.flops.step(epoch, k, len(self.batch_bounds), len(batch)):
+            with self.flops.step(epoch, k, len(self.pieces), len(batch)):
                 outcome = self.method.train_step(batch, step, optimizers)
             if self.trace is not None:
                 self.trace.keep(FIRST_STEP, self.method.state_dict())
             self.meter.add(k, *loss_and_logits(self.method, outcome), batch.label)
             if (k + 1) % CHECK_EVERY == 0:
                 self.meter.check(k + 1, where, untrained)
-            self._maybe_save((number, epoch, k + 1), optimizers)
-        rate = self._set_rate(stage, epoch, len(self.batch_bounds) - 1, optimizers)
-        self.meter.check(len(self.batch_bounds), where, untrained)
+            if piece.last:  # gradients that wait for more are not kept
+                self._maybe_save((number, epoch, k + 1), optimizers)
+        rate = self._set_rate(stage, epoch, self.pieces[-1].step, optimizers)
+        self.meter.check(len(self.pieces), where, untrained)
         with self.flops.hook():
             self.method.after_epoch(self._context(stage, epoch, "after"))
         self.flops.end()

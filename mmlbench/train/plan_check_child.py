@@ -24,6 +24,7 @@ from .build import check_convolutions
 from .evaluate import check_features, check_shapes
 from .loop import check_schedule, check_select_on
 from .rates import check_rates
+from .steps import check_accumulate
 
 
 @functools.cache
@@ -73,6 +74,7 @@ def try_out(config: RunConfig, index: Index) -> None:
     stages = method.stages()
     check_schedule(method, stages)
     check_rates(method, stages, recipe)
+    check_accumulate(method, recipe)
     _check_sources(method, bool(stages), counts, index)
     if not method.requires and made.infer is Method.infer and made.encode is Method.encode:
         method.eval()

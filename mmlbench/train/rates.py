@@ -9,7 +9,7 @@ from ..errors import ConfigError
 from ..method import Method, Stage
 from ..storage.words import plural
 from ..study.recipe import Recipe
-from .data import batch_bounds
+from .steps import pieces
 
 
 def rate_factor(recipe: Recipe, epochs: int, steps: int, epoch: int, step: int) -> float:
@@ -45,7 +45,7 @@ def check_rates(method: Method, stages: Sequence[Stage], recipe: Recipe) -> None
             raise ConfigError(what, "Shorten `warmup`, or lengthen the stage")
     if not method.train_size:
         return
-    steps = len(batch_bounds(method.train_size, recipe.batch_size))
+    steps = pieces(method.train_size, recipe.batch_size, recipe.accumulate)[-1].step + 1
     if round(recipe.warmup * steps) < 2:
         what = f"{method.name}: `warmup: {recipe.warmup:g}` has no effect: an epoch has {plural(steps, 'step')}"
         raise ConfigError(what, "It takes two steps at least: lengthen `warmup`, or leave it out")

@@ -41,6 +41,7 @@ from .provenance import now, provenance
 from .rates import check_rates
 from .record import engine_fingerprint, history_csv, packages
 from .saving import Checkpoints
+from .steps import check_accumulate
 from .stream import too_large
 from .trace import Trace
 
@@ -201,6 +202,7 @@ class Runner:
         """Check what can be checked before training; probe the untrained encoders where the method asks for it."""
         check_schedule(method, method.stages())
         check_rates(method, method.stages(), self.spec.config.recipe)
+        check_accumulate(method, self.spec.config.recipe)
         for part in ("val", "test"):
             if len(data[part]):
                 self._dry_run(method, data[part])

@@ -143,7 +143,7 @@ def test_a_method_with_its_own_steps_is_clipped_too(tiny):
 
     trainer._make_optimizer = watched
     trainer.run()
-    assert len(seen) == 2 * len(trainer.batch_bounds) and max(seen) <= 1e-3 * (1 + 1e-4)
+    assert len(seen) == 2 * len(trainer.pieces) and max(seen) <= 1e-3 * (1 + 1e-4)
 
 
 # --- what is refused --------------------------------------------------------------------------------------------
