@@ -228,8 +228,8 @@ class Method(nn.Module, Plugin):
 
     params: Any
     step: Step
-    #: Of the encoders' arithmetic, from the recipe: float32 or bfloat16.
-    precision: str = "float32"
+    #: Of the recipe: fp32, tf32 or bf16.
+    precision: str = "fp32"
 
     def __init__(
         self,
@@ -323,7 +323,7 @@ class Method(nn.Module, Plugin):
         `encoders` takes the place of the method's own, for methods that keep copies.
         """
         chosen = self.encoders if encoders is None else encoders
-        with torch.autocast(batch.label.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+        with torch.autocast(batch.label.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             return {m: chosen[m](batch.inputs[m]).float() for m in only or self.modalities}
 
     def at(self, moment: float | int, epochs: int | None = None) -> int:

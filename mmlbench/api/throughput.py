@@ -11,7 +11,7 @@ from ..dataset import Dataset
 from ..registry.index import Index
 from ..storage.hashing import digest
 from ..study.declared import method_facts
-from ..study.recipe import Recipe
+from ..study.recipe import BF16, FP32, Recipe
 from ..study.run_spec import RunSpec
 
 #: A forward pass alone costs about a third of a training step.
@@ -52,7 +52,8 @@ def throughput(dataset: Dataset, recipe: Recipe, index: Index, device: Any, leas
     from ..train.build import on_device
     from ..train.machine import set_up_torch
 
-    set_up_torch(device, recipe.threads)
+    # Where the runs will be made there may be a GPU with tf32; what is measured here says nothing of it.
+    set_up_torch(device, recipe.threads, precision=recipe.precision if device.type == "cuda" else FP32)
     batch, inputs = recipe.batch_size, {}
     encoders = encoders_of(dataset, recipe, index, "cpu")
     for m in dataset.modalities:
@@ -64,7 +65,7 @@ def throughput(dataset: Dataset, recipe: Recipe, index: Index, device: Any, leas
     def step() -> None:
         for name, values in inputs.items():
             began = time.monotonic()
-            with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+            with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == BF16):
                 total = encoders[name](values).float().square().mean()
             total.backward()
             if device.type == "cuda":

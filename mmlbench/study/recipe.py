@@ -17,6 +17,9 @@ from ..system.arithmetic import ARITHMETICS, NATIVE, PORTABLE, best, why_not_por
 from .declared import EncoderFacts, encoder_facts
 from .yaml import read_mapping
 
+#: Numbers that a run is calculated in: float32; the same with products rounded to TensorFloat-32; bfloat16 autocast.
+PRECISIONS = (FP32, TF32, BF16) = ("fp32", "tf32", "bf16")
+
 
 class RecipeFields(Params):
     """The fields of a recipe; `config/recipes/<name>.yaml` sets them."""
@@ -32,7 +35,9 @@ class RecipeFields(Params):
     )
     drop_factor: float = bounded(0.1, low=0, high=1, doc="factor of the drop")
     threads: int = bounded(1, low=1, high=256, doc="CPU threads of a run; another number gives other bits")
-    precision: str = choice("float32", ("float32", "bfloat16"), doc="of the forward pass (autocast)")
+    precision: str = choice(
+        FP32, PRECISIONS, doc="tf32: products are rounded, on GPUs alone; bf16: the encoders' forward pass"
+    )
     noise_std: float = bounded(0.0, low=0, high=100, doc="of noise on inputs of `noise_on`, in standard deviations")
     drop_every: int = bounded(0, low=0, doc="epochs from drop to drop (StepLR) instead of drop_at; 0: drop_at")
     frames: int = bounded(1, low=1, high=32, doc="frames of a clip that are shown at once; features are averaged")
@@ -84,6 +89,11 @@ class Recipe(RecipeFields):
 
     name: str = "unnamed"
     encoder: Mapping[str, EncoderChoice] = field(default_factory=dict)
+
+    @property
+    def forward(self) -> str:
+        """Type of the numbers of the encoders' forward pass: bfloat16 under autocast, else float32."""
+        return "bfloat16" if self.precision == BF16 else "float32"
 
     def frames_of(self, kind: str) -> int:
         """How many frames of a modality of a kind are shown at once."""

@@ -154,7 +154,7 @@ class Runner:
     # ---- training ----------------------------------------------------------------------------------------
     def _make(self) -> None:
         started, config, self.clock = now(), self.spec.config, Clock()
-        set_up_torch(self.device, config.recipe.threads, config.recipe.arithmetic)
+        set_up_torch(self.device, config.recipe.threads, config.recipe.arithmetic, config.recipe.precision)
         data = self._data()
         method = build_method(config, self.cache, self.index, len(data["train"]))
         method.load_required(sources(self.spec, self.results, "last"))

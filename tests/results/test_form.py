@@ -109,7 +109,7 @@ LEGAL = {
         r"bayes": {"empty mapping"},
         r"bayes\.\w+": {"missing"},
         r"evaluation\.reason": {"text", "empty text"},
-        r"arithmetic\.(deterministic|tf32)": {"another type"},
+        r"arithmetic\.deterministic": {"another type"},
         r"lengths": {"empty mapping"},
         r"lengths\.\w+": {"missing"},
         r"notes": {"empty list", "in a list"},
