@@ -36,6 +36,7 @@ def encoders_of(dataset: Dataset, recipe: Recipe, index: Index, device: Any) -> 
         kind: Any = index.load("encoder", choice.name)
         with torch.device(device):
             found[m.name] = kind(recipe.shape_of(m), kind.Params(**choice.params))
+        found[m.name].hold(choice.freeze)
     return found
 
 
@@ -67,7 +68,8 @@ def throughput(dataset: Dataset, recipe: Recipe, index: Index, device: Any, leas
             began = time.monotonic()
             with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == BF16):
                 total = encoders[name](values).float().square().mean()
-            total.backward()
+            if total.requires_grad:  # not where all is frozen
+                total.backward()
             if device.type == "cuda":
                 torch.cuda.synchronize()
             spent[name] += time.monotonic() - began

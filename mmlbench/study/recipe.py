@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -10,8 +11,9 @@ from typing import Any
 
 from ..dataset import PICTURES, Modality
 from ..errors import ConfigError, brief, nearest
-from ..params import Params, Scalar, bounded, check, choice, describe, fields_of, file_names, located, value_text
+from ..params import ALL, Params, Scalar, bounded, check, choice, describe, fields_of, file_names, located, value_text
 from ..registry.index import Index
+from ..storage.form import WORD
 from ..storage.paths import config_folder
 from ..system.arithmetic import ARITHMETICS, NATIVE, PORTABLE, best, why_not_portable
 from .declared import EncoderFacts, encoder_facts
@@ -55,6 +57,7 @@ class RecipeFields(Params):
         NATIVE, ARITHMETICS, doc="portable: the same bits on any x86-64 CPU with AVX2; auto: where this machine can"
     )
     accumulate: int = bounded(1, low=1, high=4096, doc="batches whose gradients are added up for one step")
+    head_lr: float = bounded(1.0, low=1e-9, high=1e3, doc="factor of the learning rate of all that is no encoder")
     schedule: str = choice(
         "step", ("step", "cosine"), doc="of the learning rate: drops by epoch, or a cosine to zero by step"
     )
@@ -69,19 +72,39 @@ AUTO = "auto"
 FIELDS = tuple(describe(RecipeFields))
 #: Keys of a recipe file beside its fields: settings for single datasets, and how these are prepared.
 FOR, PREPARE, ENCODER = "for", "prepare", "encoder"
+#: Keys of an encoder.
+ENCODER_KEYS = ("name", "params", "freeze", "lr")
 
 
 @dataclass(frozen=True)
 class EncoderChoice:
-    """The encoder of a modality: its name, its parameters, and whether its weights come from a file."""
+    """The encoder of a modality.
+
+    Attributes:
+        params: its own. pretrained: whether its weights come from a file.
+        freeze: names of the parts that never train, sorted; `ALL` alone for the whole.
+        lr: what the recipe's learning rate is multiplied by for it.
+    """
 
     name: str
     params: Mapping[str, Scalar]
     pretrained: bool
+    freeze: tuple[str, ...] = ()
+    lr: float = 1.0
 
     def plain(self) -> dict[str, object]:
         """Return it as plain data, as a run's configuration is hashed and stored."""
-        return {"name": self.name, "params": dict(self.params), "pretrained": self.pretrained}
+        found = {"name": self.name, "params": dict(self.params), "pretrained": self.pretrained}
+        return found | {"freeze": list(self.freeze), "lr": self.lr}
+
+
+class EncoderSteps(Params):
+    """What a recipe says of the steps of one encoder, beside what is frozen."""
+
+    lr: float = bounded(1.0, low=1e-9, high=1e3, doc="what the recipe's learning rate is multiplied by")
+
+
+STEPS = tuple(describe(EncoderSteps))
 
 
 class Recipe(RecipeFields):
@@ -186,7 +209,10 @@ def _check_special(dataset: str, values: Mapping[str, object], index: Index, whe
 def _encoders(
     value: object, modalities: Sequence[Modality], index: Index, where: str, stored: bool
 ) -> dict[str, EncoderChoice]:
-    """Resolve `encoder`: a name for all, or modality -> name or {name, params}; a stored one has `pretrained`."""
+    """Resolve `encoder`: a name for all, or modality -> name or {name, params, freeze, lr}.
+
+    A stored one has `pretrained` too.
+    """
     names = [modality.name for modality in modalities]
     chosen = value if isinstance(value, Mapping) and "name" not in value else dict.fromkeys(names, value)
     for name in chosen:
@@ -201,8 +227,8 @@ def _encoders(
             )
         want = want if isinstance(want, Mapping) else {"name": want}
         for key in want:
-            if key not in ("name", "params") and not (stored and key == "pretrained"):
-                hint = nearest(key, ("name", "params")) if key != "pretrained" else _weights_hint(want, index)
+            if key not in ENCODER_KEYS and not (stored and key == "pretrained"):
+                hint = nearest(key, ENCODER_KEYS) if key != "pretrained" else _weights_hint(want, index)
                 raise ConfigError(f"{where}: encoder of {modality.name}: unknown key {brief(key)}", hint)
         entry = index.find("encoder", str(want.get("name")))
         facts = encoder_facts(entry)
@@ -218,8 +244,31 @@ def _encoders(
             )
         params = check(facts.params, given, f"{where}: encoder {entry.name}")
         pretrained = _pretrained(entry.name, facts, params, where)
-        resolved[modality.name] = EncoderChoice(entry.name, params, pretrained)
+        about = f"{where}: encoder of {modality.name}"
+        held = _freeze(want.get("freeze"), about)
+        steps: dict[str, Any] = check(STEPS, {"lr": want["lr"]} if "lr" in want else {}, about)
+        lr = EncoderSteps(**steps).lr
+        if held == (ALL,) and lr != 1:
+            raise ConfigError(f"{about}: lr has no effect on what is frozen whole", "Leave lr or `freeze: all` out")
+        resolved[modality.name] = EncoderChoice(entry.name, params, pretrained, held, lr)
     return resolved
+
+
+def _freeze(value: object, where: str) -> tuple[str, ...]:
+    """Return the parts of an encoder that `freeze` names, sorted.
+
+    Whether the encoder has them is known once it is built (`Encoder.hold`).
+
+    Raises:
+        ConfigError: it is no list of names; one stands there twice, or beside `all`.
+    """
+    names = [] if value is None else [value] if isinstance(value, str) else value
+    if not isinstance(names, list) or not all(isinstance(name, str) and re.fullmatch(WORD, name) for name in names):
+        what = f"{where}: freeze is {brief(value)}, not a list of its parts"
+        raise ConfigError(what, f"Write `freeze: {ALL}`, or `freeze: [PART, PART]`")
+    if len(set(names)) < len(names) or (ALL in names and len(names) > 1):
+        raise ConfigError(f"{where}: freeze names a part twice: {', '.join(names)}", "Name each once")
+    return tuple(sorted(names))
 
 
 def _weights_hint(want: Mapping[str, object], index: Index) -> str:

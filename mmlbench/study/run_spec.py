@@ -351,7 +351,8 @@ def _from_config(config: RunConfig, index: Index, above: tuple[str, ...] = ()) -
 def encoder_label(config: RunConfig) -> str:
     """Return the tables' name of a run's encoders: one name, or modality=name joined by '+'.
 
-    The content of each file of weights is a part of it, so that no row of one file is compared with one of another.
+    The content of each file of weights is a part of it, what is frozen, and a learning rate of its own: so no row is
+    compared with one of other settings.
     """
     named = {modality: _encoder_name(encoder) for modality, encoder in config.recipe.encoder.items()}
     if len(set(named.values())) == 1:
@@ -362,4 +363,6 @@ def encoder_label(config: RunConfig) -> str:
 def _encoder_name(encoder: EncoderChoice) -> str:
     contents = [(name, value) for name, value in encoder.params.items() if isinstance(value, str)]
     weights = [f"{name}={files.short(value)}" for name, value in contents if files.is_content(value)]
-    return ":".join([encoder.name, *(weights or ["pretrained"] * encoder.pretrained)])
+    steps = [f"freeze={','.join(encoder.freeze)}"] if encoder.freeze else []
+    steps += [f"lr={value_text(encoder.lr)}"] if encoder.lr != 1 else []
+    return ":".join([encoder.name, *(weights or ["pretrained"] * encoder.pretrained), *steps])

@@ -10,6 +10,7 @@ import contextlib
 import csv
 import json
 import math
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import combinations
@@ -18,12 +19,15 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from ..encoder import Encoder
 from ..errors import ConfigError, MmlbenchError, nearest
 from ..method import EpochContext, Method, Stage
+from ..params import ALL
 from ..prepare.cache import Cache
 from ..registry.index import Entry, load_index, use_plugins
 from ..results.evaluation import NOTHING
 from ..results.run_folder import RunFolder
+from ..storage.form import WORD
 from ..storage.hashing import file_digest
 from ..study.declared import dataset_facts
 from ..study.run_spec import Request, RunSpec, resolve
@@ -375,6 +379,19 @@ def check_counts(made: Made, entry: Entry) -> None:
     require(found == wanted, f"the split declares {wanted} samples, and has {found}")
 
 
+def check_parts(encoder: Encoder) -> None:
+    """Check the names of an encoder's parts, and that none shares a parameter with another."""
+    seen: dict[int, str] = {}
+    own = {id(parameter) for parameter in encoder.parameters()}
+    for part, module in encoder.parts().items():
+        fits = re.fullmatch(WORD, part) is not None and part != ALL
+        require(fits, f"a part is called {part!r}: it takes lower-case letters, digits and _, and is not {ALL!r}")
+        for parameter in map(id, module.parameters()):
+            require(parameter in own, f"the part {part!r} has a parameter that is not the encoder's")
+            other = seen.setdefault(parameter, part)
+            require(other == part, f"the parts {other!r} and {part!r} share a parameter")
+
+
 def check_encoder(name: str, folder: Path, cache: Path) -> list[Outcome]:
     """Train joint with an encoder on every tiny modality that it takes, twice, and check all that it left."""
     tries, index = Attempts("tiny3"), load_index()
@@ -390,6 +407,9 @@ def check_encoder(name: str, folder: Path, cache: Path) -> list[Outcome]:
     made = tries.attempt("training", fix, train, "one")
     if made is not None:
         tries.all_of(made)
+        kind: Any = index.load("encoder", name)
+        for shape in [modality.shape for modality in modalities if len(modality.shape) in ranks][:1]:
+            tries.attempt("parts", "Name each part of `parts()` once", check_parts, kind(shape, kind.Params()))
         tries.same_again(made, "Let `views` depend on inputs and parameters alone", train)
     return tries.outcomes
 

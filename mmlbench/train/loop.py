@@ -12,11 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ..encoder import Encoder
 from ..errors import ConfigError, RunError
 from ..method import EpochContext, Features, Method, Stage, Step, loss_and_logits
 from ..study.recipe import Recipe
 from ..study.selection import NAMES
 from . import Stopped
+from .build import frozen_parameters
 from .checkpoint import Unchanging
 from .data import PartData
 from .evaluate import Evaluator, features, fetch, metrics
@@ -68,9 +70,8 @@ def check_schedule(method: Method, stages: list[Stage]) -> None:
             )
         if [other.name for other in stages].count(stage.name) > 1:
             raise ConfigError(f"{method.name}: two stages are called {stage.name!r}", "Name each otherwise")
-        trained = [parameter for module in stage.train or () for parameter in module.parameters()]
-        if stage.train is not None and not trained and type(method).optimizers is Method.optimizers:
-            what = f"{method.name}: stage {stage.name!r} trains nothing: its modules have no parameters"
+        if stage.train is not None and not _learns(method, stage) and type(method).optimizers is Method.optimizers:
+            what = f"{method.name}: stage {stage.name!r} trains nothing: its modules have no parameters, or are frozen"
             raise ConfigError(what, "Name others in its `train`, or leave the stage out")
     for mechanism in method.mechanisms():
         if mechanism.off:
@@ -83,6 +84,12 @@ def check_schedule(method: Method, stages: list[Stage]) -> None:
                 f"the {length} epochs of stage {mechanism.stage!r}",
                 "Start it earlier, train longer, or switch it off",
             )
+
+
+def _learns(method: Method, stage: Stage) -> bool:
+    """Tell whether the modules of a stage have a parameter that the recipe does not freeze."""
+    frozen = frozen_parameters(method)
+    return any(id(one) not in frozen for module in stage.train or () for one in module.parameters())
 
 
 def check_select_on(method: Method, stages: list[Stage], named: Iterable[str]) -> None:
@@ -204,17 +211,27 @@ class Trainer:
         self.position = (number + 1, 0, 0)
 
     def _modes(self, stage: Stage) -> None:
-        """Let the stage's modules train; freeze the others, their batch statistics too."""
+        """Let the stage's modules train, but for what the recipe freezes; freeze the others, their statistics too."""
         trained: Iterable[nn.Module] = [self.method] if stage.train is None else stage.train
         self.method.requires_grad_(False).eval()
         for module in trained:
             module.requires_grad_(True).train()
+        for module in self.method.modules():
+            if isinstance(module, Encoder):
+                module.settle()
 
     def _make_optimizer(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
-        r = self.recipe
+        """Return the recipe's optimiser, the parameters in one group for each learning rate."""
+        r, factors, groups = self.recipe, dict[int, float](), dict[float, list[nn.Parameter]]()
+        for module in self.method.modules():
+            if isinstance(module, Encoder):
+                factors |= {id(parameter): module.lr_factor for parameter in module.parameters()}
+        for parameter in parameters:
+            groups.setdefault(factors.get(id(parameter), r.head_lr), []).append(parameter)
         options: dict[str, Any] = {"lr": r.lr, "weight_decay": r.weight_decay}
         options |= {"momentum": r.momentum} if r.optimizer == "sgd" else {}
-        return optimizer_kind(r.optimizer)(parameters, **options)
+        given = [{"params": own, "lr": r.lr * factor} for factor, own in groups.items()]
+        return optimizer_kind(r.optimizer)(given, **options)
 
     def _clip(self, optimizer: Optimizer, *_: Any) -> None:
         """Scale an optimiser's gradients together to the norm `clip_grad` where theirs is greater; no host waits."""

@@ -28,16 +28,19 @@ from .steps import check_accumulate
 
 
 @functools.cache
-def _encoder(name: str, params: str, shape: tuple[int, ...], modality: str) -> tuple[Encoder, torch.Tensor]:
+def _encoder(
+    name: str, params: str, freeze: tuple[str, ...], shape: tuple[int, ...], modality: str
+) -> tuple[Encoder, torch.Tensor]:
     """Return an encoder, and its features of two samples of zeros (2, dim).
 
     Raises:
-        ConfigError: it can't be built for inputs of that shape, or not be called with them.
+        ConfigError: it can't be built for inputs of that shape or be called with them, or lacks a part to freeze.
     """
     index = load_index()
     kind: Any = index.load("encoder", name)
     try:
         encoder = kind(shape, kind.Params(**json.loads(params))).eval()
+        encoder.hold(freeze)
         with torch.no_grad():
             found = encoder(torch.zeros(2, *shape))
     except MmlbenchError:
@@ -62,7 +65,8 @@ def try_out(config: RunConfig, index: Index) -> None:
     pairs = {}
     for modality in dataset.modalities:
         choice, shape = recipe.encoder[modality.name], recipe.shape_of(modality)
-        pairs[modality.name] = _encoder(choice.name, json.dumps(dict(choice.params)), shape, modality.name)
+        params = json.dumps(dict(choice.params))
+        pairs[modality.name] = _encoder(choice.name, params, choice.freeze, shape, modality.name)
     made: Any = index.load("method", config.method)
     encoders = {name: encoder for name, (encoder, _) in pairs.items()}
     method: Method = made(

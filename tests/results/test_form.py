@@ -124,6 +124,7 @@ CONFIG = {
     r"(.*\.)?config\.recipe\.name": {"text"},
     r"(.*\.)?config\.recipe\.encoder\.\w+\.name": {"text"},
     r"(.*\.)?config\.recipe\.encoder\.\w+\.pretrained": {"another type"},
+    r"(.*\.)?config\.recipe\.encoder\.\w+\.freeze": {"empty list", "in a list"},
     r"cells\.\d+\.config\.recipe\.encoder\.\w+": {"missing"},
     r"config\.(dataset|method|split)": {"text"},
 }

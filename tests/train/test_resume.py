@@ -130,12 +130,13 @@ def test_a_run_stopped_after_every_step_ends_with_the_same_bytes(
 STEPS = {
     "cosine": {"schedule": "cosine", "warmup": 0.5, "clip_grad": 0.1},
     "accumulate": {"batch_size": 4, "accumulate": 3},
+    "freeze": {"encoder": {"name": "small_cnn", "freeze": ["layer1"], "lr": 0.1}, "head_lr": 2},
     **{name: {"optimizer": name, "lr": 0.01} for name in ("adam", "adamw")},
 }
 LATER_STEPS = [pytest.param(name, marks=pytest.mark.slow) for name in ("adam", "adamw")]
 
 
-@pytest.mark.parametrize("fields", ["cosine", "accumulate", *LATER_STEPS])
+@pytest.mark.parametrize("fields", ["cosine", "accumulate", "freeze", *LATER_STEPS])
 def test_what_a_recipe_says_of_steps_resumes_too(fields, tiny, tmp_path):
     spec = tiny_spec("joint", recipe={"batch_size": 8, **STEPS[fields]})
     make(spec, tiny.cache, tmp_path / "whole")
