@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ..dataset import Dataset
@@ -81,6 +82,61 @@ def throughput(dataset: Dataset, recipe: Recipe, index: Index, device: Any, leas
         step()
         steps += 1
     return {name: seconds / steps / batch for name, seconds in spent.items()}
+
+
+@dataclass(frozen=True)
+class StepMemory:
+    """Bytes that a training step of all encoders together takes, beside the libraries and the data.
+
+    Attributes:
+        activations: what a batch's forward pass keeps for the backward pass, by what autograd saves (each storage
+            once, parameters left out); counted on two samples of zeros and on four, from which the batch follows.
+        state: weights, their gradients, and what the optimiser keeps of each.
+    """
+
+    activations: int
+    state: int
+
+
+#: Numbers that an optimiser keeps for each weight.
+KEPT = {"sgd": 1, "adam": 2, "adamw": 2}
+
+
+def kept_bytes(encoder: Any, shape: tuple[int, ...], recipe: Recipe) -> int:
+    """Return the bytes that autograd saves of a forward pass over inputs of some shape, on the CPU."""
+    import torch
+    from torch.autograd.graph import saved_tensors_hooks
+
+    own = {one.untyped_storage().data_ptr() for one in (*encoder.parameters(), *encoder.buffers())}
+    kept: dict[int, int] = {}
+
+    def save(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor  # which keeps it alive, so that no other takes its place
+
+    autocast = torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == BF16)
+    with saved_tensors_hooks(save, lambda tensor: tensor), autocast:
+        found = encoder(torch.zeros(shape))
+    total = sum(kept.values())
+    del found
+    return total
+
+
+def step_memory(dataset: Dataset, recipe: Recipe, index: Index) -> StepMemory:
+    """Return what a training step of a recipe takes, heads and whatever a method does beside left out."""
+    activations = state = 0
+    encoders = encoders_of(dataset, recipe, index, "cpu")
+    for m in dataset.modalities:
+        encoder, frames = encoders[m.name].train(), recipe.frames_of(m.kind)
+        shape = (*([frames] if frames > 1 else []), *recipe.shape_of(m))
+        two, four = (kept_bytes(encoder, (samples, *shape), recipe) for samples in (2, 4))
+        activations += two + (four - two) * (recipe.batch_size - 2) // 2
+        for parameter in encoder.parameters():
+            moments = KEPT[recipe.optimizer] * (recipe.optimizer != "sgd" or recipe.momentum > 0)
+            state += parameter.nbytes * (1 + (1 + moments) * parameter.requires_grad)
+    return StepMemory(activations, state)
 
 
 def gigabytes(dataset: Dataset) -> float:
