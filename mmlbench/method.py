@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from .encoder import Encoder
-from .errors import RunError
+from .errors import ConfigError, RunError, brief, nearest
 from .params import MethodParams, describe, epoch_of
 from .registry import Plugin
 
@@ -184,6 +184,25 @@ class EpochContext:
     batches: Callable[..., Iterator[Batch]]
 
 
+#: What `Method.needs` may name.
+NEEDS = ("val",)
+
+
+def _check_needs(kind: type[Method]) -> None:
+    """Refuse a declaration of parts that nothing would read.
+
+    Raises:
+        ConfigError: naming it, and how it is written.
+    """
+    if hasattr(kind, "needs_val"):
+        raise ConfigError(f"{kind.name}: needs_val is read by nothing", 'Write `needs = ("val",)`')
+    if not isinstance(kind.needs, tuple):
+        raise ConfigError(f"{kind.name}: needs is {brief(kind.needs)}, not a tuple", 'Write `needs = ("val",)`')
+    for part in kind.needs:
+        if part not in NEEDS:
+            raise ConfigError(f"{kind.name}: needs names {brief(part)}", nearest(str(part), NEEDS))
+
+
 class Method(nn.Module, Plugin):
     """Base of all methods. The engine sets the attributes below, then calls `build` under the seed's generator.
 
@@ -216,8 +235,9 @@ class Method(nn.Module, Plugin):
     mixes: ClassVar[bool] = False
     #: Why it can't answer where a modality is missing, in a sentence; those rows then stay blank, and say so.
     needs_all: ClassVar[str] = ""
-    #: True where it looks at the validation part while it trains: a split without one is refused when it is planned.
-    needs_val: ClassVar[bool] = False
+    #: Parts that it looks at while it trains, beside the train part: `("val",)` or none. A split without one is
+    #: refused when it is planned. The test part is none of them.
+    needs: ClassVar[tuple[str, ...]] = ()
     #: True where it changes the gradients of `Encoder.convolutions`: encoders without any are refused.
     needs_convolutions: ClassVar[bool] = False
     #: True where `after_backward` may be called with the gradients of several batches added up (`accumulate` of a
@@ -344,7 +364,12 @@ class Method(nn.Module, Plugin):
 
     @classmethod
     def describe(cls) -> dict[str, Any]:
-        """Return the method's facts as plain data."""
+        """Return the method's facts as plain data.
+
+        Raises:
+            ConfigError: `needs` is no tuple of known parts.
+        """
+        _check_needs(cls)
         return {
             "params": [field.plain() for field in describe(cls.Params)],
             "family": cls.family,
@@ -353,6 +378,6 @@ class Method(nn.Module, Plugin):
             "max_modalities": cls.max_modalities,
             "trains_encoders": cls.trains_encoders,
             "mixes": cls.mixes,
-            "needs_val": cls.needs_val,
+            "needs": list(cls.needs),
             "needs_convolutions": cls.needs_convolutions,
         }

@@ -301,9 +301,9 @@ def check_declarations(kind: type, made: Made, asked: set[str]) -> None:
     """Check what a method's class says of itself against a run of it; `asked`: the parts that its hooks looked at."""
     if not issubclass(kind, Method):
         raise CheckError(f"{kind.__name__} is no Method: derive it from mmlbench.method.Method")
-    record, looks = made.run.record, "val" in asked
-    said = f"needs_val = {kind.needs_val}, and it looks at the validation part: {looks}"
-    require(kind.needs_val == looks, said)
+    record, looked = made.run.record, asked - {"train"}
+    said = f"needs = {kind.needs}, and it looks at {', '.join(sorted(looked)) or 'the train part alone'}"
+    require(set(kind.needs) == looked, said)
     probed = kind.trains_encoders and record.evaluation.probe != NOTHING
     said = f"trains_encoders = {kind.trains_encoders}, and there is {'a' if record.probe else 'no'} probe"
     require(bool(record.probe) == probed, said)

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from ..encoder import Encoder
 from ..errors import ConfigError, RunError
-from ..method import EpochContext, Features, Method, Stage, Step, loss_and_logits
+from ..method import NEEDS, EpochContext, Features, Method, Stage, Step, loss_and_logits
 from ..study.recipe import Recipe
 from ..study.selection import NAMES
 from . import Stopped
@@ -295,9 +295,12 @@ class Trainer:
         """Return what a hook gets; the hooks before and after an epoch draw apart, since a resumed epoch runs one."""
 
         def of(part: str) -> PartData:
+            if part not in ("train", *NEEDS):
+                what = f"{self.method.name} asks for the {part} part while it trains"
+                raise ConfigError(what, f"It may look at train and {', '.join(NEEDS)}")
             if not len(self.data[part]):
                 what = f"{self.method.name} asks for the {part} part, and this split has none"
-                raise ConfigError(what, f"Choose a split with one; a method that needs it sets `needs_{part} = True`")
+                raise ConfigError(what, f'Choose a split with one; a method that needs it says `needs = ("{part}",)`')
             return self.data[part]
 
         def seen(part: str = "train", augment: bool = False) -> Features:
