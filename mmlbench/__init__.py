@@ -83,6 +83,7 @@ if TYPE_CHECKING:
         Method as Method,
         Stage as Stage,
         Step as Step,
+        Turn as Turn,
     )
     from .params import (
         DatasetParams as DatasetParams,
@@ -124,7 +125,7 @@ _PUBLIC = {
         *("DECOMPOSABLE", "FUSIONS", "Concat", "FusionHead", "certainty", "certainty_weighted", "certainty_weights"),
         *("fusion_head", "mean_probability", "own_heads"),
     ),
-    "method": ("Batch", "EpochContext", "Features", "Logits", "Mechanism", "Method", "Stage", "Step"),
+    "method": ("Batch", "EpochContext", "Features", "Logits", "Mechanism", "Method", "Stage", "Step", "Turn"),
     "params": ("DatasetParams", "EncoderParams", "MethodParams", "bounded", "choice", "file_field", "moment"),
     "registry": ("register",),
     "study.tuning": ("Tune",),

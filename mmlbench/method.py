@@ -123,6 +123,32 @@ def loss_and_logits(method: Method, outcome: Any) -> tuple[Tensor, Logits]:
     raise RunError(what, "Return the loss and its logits; `Logits()` where there are none")
 
 
+#: What a stage may train: modules, and bare parameters of the method.
+Trainable = nn.Module | nn.Parameter
+#: Modes of what does not train: evaluation; or training, in which batch norm takes new statistics and dropout acts.
+MODES = (EVAL, TRAIN) = ("eval", "train")
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Some epochs of a stage in which a part of it trains.
+
+    A stage goes through its turns again and again until it ends. One optimiser, one learning-rate schedule and one
+    pick of an epoch serve them all.
+
+    Attributes:
+        name: of it. train: the modules and parameters that train. epochs: its length.
+        loss: of a batch; default the stage's.
+        frozen: mode of the modules that do not train, `eval` or `train`.
+    """
+
+    name: str
+    train: Sequence[Trainable]
+    epochs: int = 1
+    loss: Loss | None = None
+    frozen: str = EVAL
+
+
 @dataclass(frozen=True)
 class Stage:
     """A stretch of training.
@@ -130,20 +156,48 @@ class Stage:
     Attributes:
         name: as in the history.
         epochs: its length; the learning-rate schedule is scaled to it.
-        train: the modules that train; the others are frozen and in evaluation mode. None: all.
+        train: the modules and bare parameters that train; the others are frozen. None: all.
         loss: of a batch; default the method's `loss`.
         before_epoch: hook of this stage; default the method's `before_epoch`.
         select_on: the named logits whose accuracy picks the best epoch under the rules `val` and `test`.
         evaluates: the named logits that this stage is answerable for; None: all.
+        frozen: mode of the modules that do not train: `eval`, or `train`, where batch norm takes new statistics.
+        turns: in place of `train`: parts that train in turns, epochs by epochs.
     """
 
     name: str
     epochs: int
-    train: Sequence[nn.Module] | None = None
+    train: Sequence[Trainable] | None = None
     loss: Loss | None = None
     before_epoch: Callable[[EpochContext], None] | None = None
     select_on: str = "fused"
     evaluates: tuple[str, ...] | None = None
+    frozen: str = EVAL
+    turns: Sequence[Turn] = ()
+
+    def turn_at(self, epoch: int) -> Turn | None:
+        """Return the turn that an epoch of the stage belongs to, None where it has none."""
+        if not self.turns:
+            return None
+        place = epoch % sum(turn.epochs for turn in self.turns)
+        for turn in self.turns:
+            if place < turn.epochs:
+                break
+            place -= turn.epochs
+        return turn
+
+    def trained(self, epoch: int | None = None) -> Sequence[Trainable] | None:
+        """Return what trains in an epoch, None for all; without an epoch, what trains in any."""
+        if not self.turns:
+            return self.train
+        turn = None if epoch is None else self.turn_at(epoch)
+        return [part for one in self.turns for part in one.train] if turn is None else turn.train
+
+
+def parameters_of(parts: Iterable[Trainable]) -> Iterator[nn.Parameter]:
+    """Yield the parameters of modules, and bare ones."""
+    for part in parts:
+        yield from part.parameters() if isinstance(part, nn.Module) else (part,)
 
 
 @dataclass(frozen=True)
@@ -154,6 +208,7 @@ class Step:
         index: of the batch in its epoch. rng: seeded for this very batch.
         share: of the samples of the optimiser's step; 1 unless a recipe adds up the gradients of several batches.
         first, last: whether the batch is the first, or the last, of that step.
+        turn: that the epoch belongs to, None where the stage has none.
     """
 
     stage: Stage
@@ -163,6 +218,7 @@ class Step:
     share: float = 1.0
     first: bool = True
     last: bool = True
+    turn: Turn | None = None
 
 
 #: part, augment -> features (modality -> (n, dim)), labels (n,), positions (n,)
@@ -182,6 +238,7 @@ class EpochContext:
     rng: torch.Generator
     features: Callable[..., Features]
     batches: Callable[..., Iterator[Batch]]
+    turn: Turn | None = None
 
 
 #: What `Method.needs` may name.
@@ -309,7 +366,8 @@ class Method(nn.Module, Plugin):
         self.step = step
         for optimizer in optimizers if step.first else ():
             optimizer.zero_grad(set_to_none=True)
-        loss, logits = loss_and_logits(self, (step.stage.loss or self.loss)(batch))
+        turn_loss = step.turn.loss if step.turn is not None else None
+        loss, logits = loss_and_logits(self, (turn_loss or step.stage.loss or self.loss)(batch))
         if loss.numel() != 1:
             what = f"{self.name}: the loss has the shape {tuple(loss.shape)}"
             raise RunError(what, "It has to be one number: take its mean")

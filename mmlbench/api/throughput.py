@@ -169,17 +169,20 @@ def seconds_of(run: RunSpec, dataset: Dataset, each: Mapping[str, float], index:
     forward = FORWARD * sum(each.values())
     if not method_facts(index.find("method", run.config.method)).trains_encoders:
         return forward * sum(counts.values())
+    from ..method import parameters_of
+
     method, total = built(run, dataset, index), 0.0
     for stage in method.stages():
-        modules = [method] if stage.train is None else stage.train
-        trained = {id(parameter) for module in modules for parameter in module.parameters()}
-        step = 0.0
-        for name, encoder in method.encoders.items():
-            shown = stage.evaluates is None or any(report.endswith(f"/{name}") for report in stage.evaluates)
-            learns = any(id(parameter) in trained for parameter in encoder.parameters())
-            step += each[name] * (1.0 if learns else FORWARD * shown)
-        evaluated = counts.get("val", 0) + counts.get("test", 0)
-        total += stage.epochs * (counts["train"] * step + evaluated * forward)
+        evaluated, steps = counts.get("val", 0) + counts.get("test", 0), 0.0
+        for epoch in range(stage.epochs) if stage.turns else (0,):
+            parts = stage.trained(epoch)
+            trained = set(map(id, parameters_of([method] if parts is None else parts)))
+            for name, encoder in method.encoders.items():
+                shown = stage.evaluates is None or any(report.endswith(f"/{name}") for report in stage.evaluates)
+                learns = any(id(parameter) in trained for parameter in encoder.parameters())
+                steps += each[name] * (1.0 if learns else FORWARD * shown)
+        steps *= 1 if stage.turns else stage.epochs
+        total += counts["train"] * steps + stage.epochs * evaluated * forward
     return total
 
 

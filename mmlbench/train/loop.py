@@ -14,17 +14,27 @@ from torch.optim import Optimizer
 
 from ..encoder import Encoder
 from ..errors import ConfigError, RunError
-from ..method import NEEDS, EpochContext, Features, Method, Stage, Step, loss_and_logits
+from ..method import (
+    NEEDS,
+    TRAIN,
+    EpochContext,
+    Features,
+    Method,
+    Stage,
+    Step,
+    loss_and_logits,
+    parameters_of,
+)
 from ..study.recipe import Recipe
 from ..study.selection import NAMES
 from . import Stopped
-from .build import frozen_parameters
 from .checkpoint import Unchanging
 from .data import PartData
 from .evaluate import Evaluator, features, fetch, metrics
 from .flops import FlopMeter
 from .machine import optimizer_kind
 from .meter import CHECK_EVERY, History, Meter, pop_diagnostics, remedy
+from .modes import check_parts, set_modes
 from .rates import check_rates, rate_factor
 from .rng import generator, seed_process
 from .steps import check_accumulate, pieces
@@ -70,9 +80,7 @@ def check_schedule(method: Method, stages: list[Stage]) -> None:
             )
         if [other.name for other in stages].count(stage.name) > 1:
             raise ConfigError(f"{method.name}: two stages are called {stage.name!r}", "Name each otherwise")
-        if stage.train is not None and not _learns(method, stage) and type(method).optimizers is Method.optimizers:
-            what = f"{method.name}: stage {stage.name!r} trains nothing: its modules have no parameters, or are frozen"
-            raise ConfigError(what, "Name others in its `train`, or leave the stage out")
+        check_parts(method, stage)
     for mechanism in method.mechanisms():
         if mechanism.off:
             continue
@@ -84,12 +92,6 @@ def check_schedule(method: Method, stages: list[Stage]) -> None:
                 f"the {length} epochs of stage {mechanism.stage!r}",
                 "Start it earlier, train longer, or switch it off",
             )
-
-
-def _learns(method: Method, stage: Stage) -> bool:
-    """Tell whether the modules of a stage have a parameter that the recipe does not freeze."""
-    frozen = frozen_parameters(method)
-    return any(id(one) not in frozen for module in stage.train or () for one in module.parameters())
 
 
 def check_select_on(method: Method, stages: list[Stage], named: Iterable[str]) -> None:
@@ -194,7 +196,7 @@ class Trainer:
         return self.outcome
 
     def _stage(self, number: int, stage: Stage) -> None:
-        self._modes(stage)
+        set_modes(self.method, stage)
         optimizers = self.method.optimizers(stage, self._make_optimizer)
         if self.recipe.clip_grad:
             for optimizer in optimizers:
@@ -209,16 +211,6 @@ class Trainer:
             self._epoch(number, stage, epoch, optimizers)
         self._choose(stage)
         self.position = (number + 1, 0, 0)
-
-    def _modes(self, stage: Stage) -> None:
-        """Let the stage's modules train, but for what the recipe freezes; freeze the others, their statistics too."""
-        trained: Iterable[nn.Module] = [self.method] if stage.train is None else stage.train
-        self.method.requires_grad_(False).eval()
-        for module in trained:
-            module.requires_grad_(True).train()
-        for module in self.method.modules():
-            if isinstance(module, Encoder):
-                module.settle()
 
     def _make_optimizer(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
         """Return the recipe's optimiser, the parameters in one group for each learning rate."""
@@ -249,23 +241,24 @@ class Trainer:
 
     def _epoch(self, number: int, stage: Stage, epoch: int, optimizers: list[Optimizer]) -> None:
         train, start = self.data["train"], 0
+        set_modes(self.method, stage, epoch)
         if self.resuming is not None:
             start, self.resuming = self.position[2], None
         else:
             self.meter = Meter(len(self.pieces), self.device, self.recipe)
-            self.flops.begin(stage.name, afresh=epoch in self._turns(stage))
+            self.flops.begin(stage.name, afresh=epoch in self._changes(stage))
             with self.flops.hook():
                 (stage.before_epoch or self.method.before_epoch)(self._context(stage, epoch, "before"))
-            self._modes(stage)
+            set_modes(self.method, stage, epoch)
         order, views = train.order(epoch), train.views(epoch)
         where = f"{self.method.name}, stage {stage.name!r}, epoch {epoch}"
-        untrained = not number and not epoch
+        untrained, turn = not number and not epoch, stage.turn_at(epoch)
         wanted = [order[piece.start : piece.stop] for piece in self.pieces[start:]]
         for k, batch in enumerate(train.batches(wanted, views), start):
             piece = self.pieces[k]
             rng = generator(*self.seed_key, "method", stage.name, epoch, k, device=self.device)
             seed_process(self.device, *self.seed_key, "process", stage.name, epoch, k)
-            step = self.method.step = Step(stage, epoch, k, rng, piece.share, piece.first, piece.last)
+            step = self.method.step = Step(stage, epoch, k, rng, piece.share, piece.first, piece.last, turn)
             self._set_rate(stage, epoch, piece.step, optimizers)
             if self.trace is not None:
                 self.trace.keep(FIRST_BATCH, {**batch.inputs, "label": batch.label})
@@ -288,7 +281,7 @@ class Trainer:
         self.outcome.epochs += 1
         self.lap("train")
         self._evaluate(stage, epoch, rate)
-        self._modes(stage)
+        set_modes(self.method, stage, epoch)
         self.lap("evaluate")
 
     def _context(self, stage: Stage, epoch: int, when: str) -> EpochContext:
@@ -306,7 +299,7 @@ class Trainer:
         def seen(part: str = "train", augment: bool = False) -> Features:
             data = of(part)
             found = features(self.method, data, epoch if augment else None)
-            self._modes(stage)
+            set_modes(self.method, stage, epoch)
             return found, data.label, torch.arange(len(data), device=self.device)
 
         def batches(part: str = "train", augment: bool = False) -> Any:
@@ -315,12 +308,13 @@ class Trainer:
         seed_key = (*self.seed_key, when, stage.name, epoch)
         seed_process(self.device, *seed_key, "process")
         rng = generator(*seed_key, device=self.device)
-        return EpochContext(stage, epoch, rng, seen, batches)
+        return EpochContext(stage, epoch, rng, seen, batches, stage.turn_at(epoch))
 
-    def _turns(self, stage: Stage) -> set[int]:
-        """Return the epochs of a stage at which its work may change: its first, and where mechanisms start or end."""
+    def _changes(self, stage: Stage) -> set[int]:
+        """Return the epochs of a stage at which its work may change: where it, mechanisms or turns start or end."""
         acting = [m for m in self.method.mechanisms() if not m.off and m.stage == stage.name]
-        return {0, *(m.first for m in acting), *(m.last + 1 for m in acting if m.last is not None)}
+        turns = [epoch for epoch in range(1, stage.epochs) if stage.turn_at(epoch) is not stage.turn_at(epoch - 1)]
+        return {0, *turns, *(m.first for m in acting), *(m.last + 1 for m in acting if m.last is not None)}
 
     # ---- evaluation and selection ------------------------------------------------------------------------
     def _evaluate(self, stage: Stage, epoch: int, rate: float) -> None:
@@ -339,6 +333,8 @@ class Trainer:
             history.correctness(stage.name, part, named, data.label)
         scalars |= {f"train {name}": value for name, value in pop_diagnostics(self.method, self.device).items()}
         values = fetch(scalars) | {"train lr": rate}
+        turn = stage.turn_at(epoch)
+        values |= {} if turn is None else {"train turn": float([one.name for one in stage.turns].index(turn.name))}
         wrong = [name for name, value in values.items() if not math.isfinite(value)]
         if wrong:
             where = f"{self.method.name}, stage {stage.name!r}, epoch {epoch}"
@@ -364,8 +360,11 @@ class Trainer:
     def _choose(self, stage: Stage) -> None:
         """Merge the stage's picks into the run's: all of the state, or that of its own modules."""
         own = None
-        if stage.evaluates is not None and stage.train is not None:
-            ids = {id(t) for module in stage.train for t in (*module.parameters(), *module.buffers())}
+        parts = stage.trained()
+        moves = (stage.frozen, *(turn.frozen for turn in stage.turns))
+        if stage.evaluates is not None and parts is not None and TRAIN not in moves:
+            modules = [part for part in parts if isinstance(part, nn.Module)]
+            ids = {id(tensor) for tensor in (*parameters_of(parts), *(b for m in modules for b in m.buffers()))}
             own = {n for n, t in self.method.state_dict(keep_vars=True).items() if id(t) in ids}
         for rule in self.rules:
             pick = self.best[rule]

@@ -26,7 +26,7 @@ from mmlbench.train.loop import Trainer, check_schedule
 
 ROOT = Path(__file__).resolve().parents[2]
 #: One of each kind that `make test` counts; the others are slow.
-QUICK = ["joint", "ogm_ge", "di_mml", "alternating"]
+QUICK = ["joint", "ogm_ge", "di_mml", "alternating", "taking_turns"]
 LATER = [name for name in [*METHODS, "reinit", "missing_history"] if name not in QUICK]
 FOLDER = ROOT / "tests" / "plugins"
 HEAVY = '''
