@@ -81,6 +81,7 @@ if TYPE_CHECKING:
         Logits as Logits,
         Mechanism as Mechanism,
         Method as Method,
+        Sampling as Sampling,
         Stage as Stage,
         Step as Step,
         Turn as Turn,
@@ -125,7 +126,9 @@ _PUBLIC = {
         *("DECOMPOSABLE", "FUSIONS", "Concat", "FusionHead", "certainty", "certainty_weighted", "certainty_weights"),
         *("fusion_head", "mean_probability", "own_heads"),
     ),
-    "method": ("Batch", "EpochContext", "Features", "Logits", "Mechanism", "Method", "Stage", "Step", "Turn"),
+    "method": (
+        *("Batch", "EpochContext", "Features", "Logits", "Mechanism", "Method", "Sampling", "Stage", "Step", "Turn"),
+    ),
     "params": ("DatasetParams", "EncoderParams", "MethodParams", "bounded", "choice", "file_field", "moment"),
     "registry": ("register",),
     "study.tuning": ("Tune",),

@@ -29,12 +29,14 @@ class Batch:
         inputs: modality -> standardised tensor (B, *shape).
         label: class, int64 (B,).
         extra: the dataset's further facts, such as latents, (B, ...).
+        shown: modality -> bool (B,), False where a `Sampling` leaves the sample's input out; else empty.
     """
 
     index: Tensor
     inputs: dict[str, Tensor]
     label: Tensor
     extra: dict[str, Tensor] = field(default_factory=dict)
+    shown: dict[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.label)
@@ -260,6 +262,21 @@ def _check_needs(kind: type[Method]) -> None:
             raise ConfigError(f"{kind.name}: needs names {brief(part)}", nearest(str(part), NEEDS))
 
 
+@dataclass(frozen=True)
+class Sampling:
+    """Which samples an epoch shows, in which order, and which of their modalities.
+
+    Attributes:
+        order: positions in the train part, int64 (n,), n of two at least. One may stand there several times, with the
+            same view each time, or not at all.
+        shown: modality -> bool (n,), False where the sample at that place is shown without it: its input is zero, the
+            train part's mean. Modalities that are not named are shown.
+    """
+
+    order: Tensor
+    shown: Mapping[str, Tensor] = field(default_factory=dict)
+
+
 class Method(nn.Module, Plugin):
     """Base of all methods. The engine sets the attributes below, then calls `build` under the seed's generator.
 
@@ -349,6 +366,13 @@ class Method(nn.Module, Plugin):
 
     def before_epoch(self, context: EpochContext) -> None:
         """Prepare an epoch."""
+
+    def sample(self, context: EpochContext) -> Sampling | None:
+        """Choose the samples of the epoch that begins, after `before_epoch`; None: each once, in the seed's order.
+
+        Draw from `context.rng`. A run that is interrupted within the epoch goes on with what was chosen.
+        """
+        return None
 
     def after_epoch(self, context: EpochContext) -> None:
         """Finish an epoch, before it is evaluated."""

@@ -86,7 +86,9 @@ def check_record(made: Made) -> None:
     parts = counts["heads"] + sum(number for name, number in counts.items() if name.startswith("encoder/"))
     require(counts["total"] == parts, f"{counts['total']} parameters in all, and {parts} in encoders and heads")
     require(record.forward_flops > 0, "a forward pass takes no operation")
-    passes = record.epochs * record.counts["train"]
+    # Of epochs whose samples a method chose itself.
+    sampled = [value for *_, name, value in run.history() if name == "samples"]
+    passes = sum(sampled) + (record.epochs - len(sampled)) * record.counts["train"]
     require(record.sample_passes == passes, f"{record.sample_passes} passes of a sample, not {passes}")
     left = [path.name for path in run.path.iterdir() if path.name.startswith("checkpoint") or "lease" in path.name]
     require(not left, f"{', '.join(left)} is left in the run's folder")
@@ -241,8 +243,8 @@ def parts_asked_for() -> Iterator[set[str]]:
 
         return note
 
-    def context(stage: Stage, epoch: int, rng: Any, features: Any, batches: Any) -> EpochContext:
-        return EpochContext(stage, epoch, rng, noting(features), noting(batches))
+    def context(stage: Stage, epoch: int, rng: Any, features: Any, batches: Any, turn: Any = None) -> EpochContext:
+        return EpochContext(stage, epoch, rng, noting(features), noting(batches), turn)
 
     before = loop.EpochContext  # type: ignore[attr-defined]
     loop.EpochContext = context  # type: ignore[attr-defined,assignment]

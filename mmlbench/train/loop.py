@@ -20,6 +20,7 @@ from ..method import (
     EpochContext,
     Features,
     Method,
+    Sampling,
     Stage,
     Step,
     loss_and_logits,
@@ -37,7 +38,8 @@ from .meter import CHECK_EVERY, History, Meter, pop_diagnostics, remedy
 from .modes import check_parts, set_modes
 from .rates import check_rates, rate_factor
 from .rng import generator, seed_process
-from .steps import check_accumulate, pieces
+from .sampling import choose, masked, plain, restored, samples_itself
+from .steps import Piece, check_accumulate, pieces
 from .trace import FIRST_BATCH, FIRST_STEP, INIT, Trace
 
 #: What a stage may be called.
@@ -169,7 +171,8 @@ class Trainer:
         self.report, self.lap, self.trace = report, lap, trace
         self.device = data["train"].device
         self.evaluator = evaluator or Evaluator(method)
-        self.pieces = pieces(len(data["train"]), recipe.batch_size, recipe.accumulate)
+        self.sampling: Sampling | None = None
+        self.pieces = self._pieces()
         self.rules = [rule for rule in NAMES if rule == "last" or len(data[rule])]
         self.stages = method.stages()
         self.outcome = Outcome()
@@ -239,23 +242,41 @@ class Trainer:
                 group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
         return float(optimizers[0].param_groups[0]["lr"])
 
+    def _shown(self) -> int:
+        """Return how many samples the present epoch shows."""
+        return len(self.data["train"] if self.sampling is None else self.sampling.order)
+
+    def _pieces(self) -> tuple[Piece, ...]:
+        """Return the batches of the present epoch."""
+        return pieces(self._shown(), self.recipe.batch_size, self.recipe.accumulate)
+
+    def _sample(self, stage: Stage, epoch: int) -> Sampling | None:
+        """Return the samples that the method chooses for an epoch, None where it leaves that to the seed."""
+        if not samples_itself(self.method):
+            return None
+        return choose(self.method, self._context(stage, epoch, "sample"), len(self.data["train"]), self.device)
+
     def _epoch(self, number: int, stage: Stage, epoch: int, optimizers: list[Optimizer]) -> None:
         train, start = self.data["train"], 0
         set_modes(self.method, stage, epoch)
         if self.resuming is not None:
             start, self.resuming = self.position[2], None
         else:
-            self.meter = Meter(len(self.pieces), self.device, self.recipe)
             self.flops.begin(stage.name, afresh=epoch in self._changes(stage))
             with self.flops.hook():
                 (stage.before_epoch or self.method.before_epoch)(self._context(stage, epoch, "before"))
+                self.sampling = self._sample(stage, epoch)
             set_modes(self.method, stage, epoch)
-        order, views = train.order(epoch), train.views(epoch)
+            self.pieces = self._pieces()
+            self.meter = Meter(len(self.pieces), self.device, self.recipe)
+        sampling, views = self.sampling, train.views(epoch)
+        order = train.order(epoch) if sampling is None else sampling.order
         where = f"{self.method.name}, stage {stage.name!r}, epoch {epoch}"
         untrained, turn = not number and not epoch, stage.turn_at(epoch)
         wanted = [order[piece.start : piece.stop] for piece in self.pieces[start:]]
         for k, batch in enumerate(train.batches(wanted, views), start):
             piece = self.pieces[k]
+            batch = batch if sampling is None else masked(batch, sampling, piece.start, piece.stop)
             rng = generator(*self.seed_key, "method", stage.name, epoch, k, device=self.device)
             seed_process(self.device, *self.seed_key, "process", stage.name, epoch, k)
             step = self.method.step = Step(stage, epoch, k, rng, piece.share, piece.first, piece.last, turn)
@@ -275,9 +296,9 @@ class Trainer:
         self.meter.check(len(self.pieces), where, untrained)
         with self.flops.hook():
             self.method.after_epoch(self._context(stage, epoch, "after"))
-        self.flops.end()
+        self.flops.end(len(train))
         self.outcome.flops = self.flops.per_sample
-        self.outcome.sample_passes += len(train)
+        self.outcome.sample_passes += len(order)
         self.outcome.epochs += 1
         self.lap("train")
         self._evaluate(stage, epoch, rate)
@@ -319,7 +340,7 @@ class Trainer:
     # ---- evaluation and selection ------------------------------------------------------------------------
     def _evaluate(self, stage: Stage, epoch: int, rate: float) -> None:
         history = self.outcome.history
-        scalars = {f"train {name}": value for name, value in self.meter.metrics(len(self.data["train"])).items()}
+        scalars = {f"train {name}": value for name, value in self.meter.metrics(self._shown()).items()}
         for part in ("val", "test"):
             data = self.data[part]
             if not len(data):
@@ -335,6 +356,7 @@ class Trainer:
         values = fetch(scalars) | {"train lr": rate}
         turn = stage.turn_at(epoch)
         values |= {} if turn is None else {"train turn": float([one.name for one in stage.turns].index(turn.name))}
+        values |= {} if self.sampling is None else {"train samples": float(self._shown())}
         wrong = [name for name, value in values.items() if not math.isfinite(value)]
         if wrong:
             where = f"{self.method.name}, stage {stage.name!r}, epoch {epoch}"
@@ -399,6 +421,7 @@ class Trainer:
             "mechanism_counts": dict(self.method.mechanism_counts),
             "optimizers": [optimizer.state_dict() for optimizer in optimizers],
             "meter": self.meter.state(),
+            "sampling": plain(self.sampling),
             "best": Unchanging(self.best),
             "chosen": Unchanging(out.chosen),
             "selected": out.selected,
@@ -420,6 +443,8 @@ class Trainer:
         self.method.diagnostics = {n: (moved(total), count) for n, (total, count) in state["diagnostics"].items()}
         self.method.mechanism_counts = moved(state["mechanism_counts"])
         self.meter.restore(state["meter"])
+        self.sampling = restored(moved(state["sampling"]))
+        self.pieces = self._pieces()
         self.best, out = moved(state["best"]), self.outcome
         out.chosen, out.selected = moved(state["chosen"]), state["selected"]
         self.flops.restore(state["flops"])

@@ -36,7 +36,7 @@ from mmlbench.train.saving import Checkpoints
 
 ROOT = Path(__file__).resolve().parents[2]
 #: One of each kind that `make test` kills after every step; the others are slow.
-QUICK = ["joint", "ogm_ge", "di_mml", "taking_turns"]
+QUICK = ["joint", "ogm_ge", "di_mml", "taking_turns", "remixing"]
 #: Out-of-tree methods; `careless` draws from the process's generators and from both hooks.
 THEIRS = ["alternating", "reinit", "missing_history", "careless"]
 LATER = [name for name in OURS + THEIRS if name not in QUICK]
@@ -144,10 +144,10 @@ def test_what_a_recipe_says_of_steps_resumes_too(fields, tiny, tmp_path):
     assert differing(tmp_path / "whole" / spec.path, tmp_path / "pieces" / spec.path) == []
 
 
-@pytest.mark.parametrize("forgotten", ["optimizers", "position", "history", "mechanism_counts", "meter"])
-def test_a_trainer_that_forgets_part_of_its_state_is_noticed(forgotten, tiny, tmp_path, monkeypatch):
+@pytest.mark.parametrize("forgotten", ["optimizers", "position", "history", "mechanism_counts", "meter", "sampling"])
+def test_a_trainer_that_forgets_part_of_its_state_is_noticed(forgotten, tiny, plugins, tmp_path, monkeypatch):
     """The counter-test: without any one of these the bytes differ, or the run fails."""
-    spec = tiny_spec("ogm_ge", recipe={"epochs": 3})
+    spec = tiny_spec("remixing" if forgotten == "sampling" else "ogm_ge", recipe={"epochs": 3}, plugins=plugins)
     make(spec, tiny.cache, tmp_path / "whole")
     resume = Trainer.resume
 
@@ -157,6 +157,7 @@ def test_a_trainer_that_forgets_part_of_its_state_is_noticed(forgotten, tiny, tm
             "position": (0, state["position"][1], 0),
             "history": {"rows": [], "bits": {}},
             "mechanism_counts": {},
+            "sampling": None,
             "meter": {**state["meter"], "losses": torch.zeros_like(state["meter"]["losses"]), "correct": {}},
         }
         resume(self, {**state, forgotten: empty[forgotten]})
