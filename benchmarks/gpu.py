@@ -108,7 +108,7 @@ class Work:
 
     def config(self, method: str, batch: int, epochs: int) -> RunConfig:
         """Return a run's configuration."""
-        precision = "bfloat16" if self.device.type == "cuda" else "float32"
+        precision = "bf16" if self.device.type == "cuda" else "fp32"
         fields = {"epochs": epochs, "batch_size": batch, "image_noise": 0.0, "precision": precision}
         fields |= {"encoder": self.encoder} if self.encoder != "resnet18" else {}
         return resolve(Request("cremad", method, 0, "official", "dimml", METHODS[method], fields), self.index).config
@@ -193,7 +193,7 @@ def released_settings() -> Iterator[None]:
 
 def official_side(work: Work, config: RunConfig) -> Callable[[], float]:
     """Return a pass over the files in the published way; it returns clips a second."""
-    recipe = replace(config.recipe, precision="float32")
+    recipe = replace(config.recipe, precision="fp32")
     model = work.model(replace(config, recipe=recipe)).to(work.device)
     step = stepper(model, recipe)
     names = sorted(path.name for path in (work.raw / "Image-01-FPS").iterdir())

@@ -80,8 +80,10 @@ if TYPE_CHECKING:
         Logits as Logits,
         Mechanism as Mechanism,
         Method as Method,
+        Sampling as Sampling,
         Stage as Stage,
         Step as Step,
+        Turn as Turn,
     )
     from .modality import (
         Augmentation as Augmentation,
@@ -127,7 +129,9 @@ _PUBLIC = {
         *("DECOMPOSABLE", "FUSIONS", "Concat", "FusionHead", "certainty", "certainty_weighted", "certainty_weights"),
         *("fusion_head", "mean_probability", "own_heads"),
     ),
-    "method": ("Batch", "EpochContext", "Features", "Logits", "Mechanism", "Method", "Stage", "Step"),
+    "method": (
+        *("Batch", "EpochContext", "Features", "Logits", "Mechanism", "Method", "Sampling", "Stage", "Step", "Turn"),
+    ),
     "modality": ("Augmentation", "Modality", "ModalityType"),
     "params": ("DatasetParams", "EncoderParams", "MethodParams", "bounded", "choice", "file_field", "moment"),
     "registry": ("register",),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar, Self
 
 from torch import Tensor, nn
 
+from .errors import ConfigError, nearest
 from .modality import Modality
-from .params import EncoderParams, describe
+from .params import ALL, EncoderParams, describe
 from .registry import Plugin
 
 
@@ -37,6 +39,10 @@ class Encoder(nn.Module, Plugin):
     #: named, its content is a part of the encoder's label: rows of two contents are never compared.
     pretrained: ClassVar[bool] = False
     dim: int
+    #: Names of the parts that are held as they are, or `ALL`; set by the engine, see `hold`.
+    held: tuple[str, ...] = ()
+    #: What the learning rate of a recipe is multiplied by for this encoder; set by the engine.
+    lr_factor: float = 1.0
 
     def __init__(self, shape: tuple[int, ...], params: EncoderParams, vocabulary: int = 0) -> None:
         super().__init__()
@@ -58,6 +64,47 @@ class Encoder(nn.Module, Plugin):
     def convolutions(self) -> list[nn.Parameter]:
         """Return the 4-D weights: what gradient modulation touches (20 for ResNet-18)."""
         return [parameter for parameter in self.parameters() if parameter.dim() == 4]
+
+    def parts(self) -> dict[str, nn.Module]:
+        """Return its parts by name, in the order of the forward pass: what `freeze` of a recipe may name.
+
+        None share a parameter, and none is called `all`, which stands for the whole.
+        """
+        return {}
+
+    def hold(self, names: Sequence[str]) -> None:
+        """Hold parts as they are: they get no gradient and stay in evaluation mode, whatever trains around them.
+
+        Raises:
+            ConfigError: it has no such part; with the nearest.
+        """
+        known = self.parts()
+        for name in names:
+            if name not in known and name != ALL:
+                hint = f"{nearest(name, known)} `{ALL}` is the whole" if known else f"It declares none: write `{ALL}`"
+                raise ConfigError(f"the encoder {self.name!r} has no part {name!r} to freeze", hint)
+        self.held = tuple(names)
+        self.settle()
+
+    def held_modules(self) -> list[nn.Module]:
+        """Return the modules that are held."""
+        if ALL in self.held:
+            return [self]
+        known = self.parts() if self.held else {}
+        return [known[name] for name in self.held]
+
+    def settle(self) -> None:
+        """Take gradients and training mode from what is held, after something has set them for the whole."""
+        for module in self.held_modules():
+            module.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of all but what is held."""
+        super().train(mode and ALL not in self.held)
+        for module in self.held_modules() if ALL not in self.held else ():
+            module.train(False)
+        return self
 
     @classmethod
     def describe(cls) -> dict[str, Any]:

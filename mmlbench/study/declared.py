@@ -28,7 +28,7 @@ class MethodFacts:
 
     Attributes:
         family: what it is listed under. min_modalities, max_modalities: how many it takes; None for no most.
-        trains_encoders: whether its encoders are its own. needs_val: whether it looks at the validation part.
+        trains_encoders: whether its encoders are its own. needs: parts that it looks at while it trains.
         requires: methods whose runs it reuses.
     """
 
@@ -36,7 +36,7 @@ class MethodFacts:
     min_modalities: int
     max_modalities: int | None
     trains_encoders: bool
-    needs_val: bool
+    needs: tuple[str, ...]
     requires: tuple[str, ...]
     params: tuple[Field, ...]
 
@@ -86,7 +86,7 @@ def method_facts(entry: Entry) -> MethodFacts:
         facts["min_modalities"],
         facts["max_modalities"],
         bool(facts["trains_encoders"]),
-        bool(facts["needs_val"]),
+        tuple(facts["needs"]),
         tuple(facts["requires"]),
         fields_of(facts),
     )

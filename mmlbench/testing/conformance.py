@@ -10,6 +10,7 @@ import contextlib
 import csv
 import json
 import math
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import combinations
@@ -22,10 +23,12 @@ from ..encoder import Encoder, make_encoder
 from ..errors import ConfigError, MmlbenchError, nearest
 from ..method import EpochContext, Method, Stage
 from ..modality import Modality
+from ..params import ALL
 from ..prepare.cache import Cache
 from ..registry.index import Entry, load_index, use_plugins
 from ..results.evaluation import NOTHING
 from ..results.run_folder import RunFolder
+from ..storage.form import WORD
 from ..storage.hashing import file_digest
 from ..study.declared import EncoderFacts, dataset_facts, encoder_facts
 from ..study.run_spec import Request, RunSpec, resolve
@@ -84,7 +87,9 @@ def check_record(made: Made) -> None:
     parts = counts["heads"] + sum(number for name, number in counts.items() if name.startswith("encoder/"))
     require(counts["total"] == parts, f"{counts['total']} parameters in all, and {parts} in encoders and heads")
     require(record.forward_flops > 0, "a forward pass takes no operation")
-    passes = record.epochs * record.counts["train"]
+    # Of epochs whose samples a method chose itself.
+    sampled = [value for *_, name, value in run.history() if name == "samples"]
+    passes = sum(sampled) + (record.epochs - len(sampled)) * record.counts["train"]
     require(record.sample_passes == passes, f"{record.sample_passes} passes of a sample, not {passes}")
     left = [path.name for path in run.path.iterdir() if path.name.startswith("checkpoint") or "lease" in path.name]
     require(not left, f"{', '.join(left)} is left in the run's folder")
@@ -239,8 +244,8 @@ def parts_asked_for() -> Iterator[set[str]]:
 
         return note
 
-    def context(stage: Stage, epoch: int, rng: Any, features: Any, batches: Any) -> EpochContext:
-        return EpochContext(stage, epoch, rng, noting(features), noting(batches))
+    def context(stage: Stage, epoch: int, rng: Any, features: Any, batches: Any, turn: Any = None) -> EpochContext:
+        return EpochContext(stage, epoch, rng, noting(features), noting(batches), turn)
 
     before = loop.EpochContext  # type: ignore[attr-defined]
     loop.EpochContext = context  # type: ignore[attr-defined,assignment]
@@ -299,9 +304,9 @@ def check_declarations(kind: type, made: Made, asked: set[str]) -> None:
     """Check what a method's class says of itself against a run of it; `asked`: the parts that its hooks looked at."""
     if not issubclass(kind, Method):
         raise CheckError(f"{kind.__name__} is no Method: derive it from mmlbench.method.Method")
-    record, looks = made.run.record, "val" in asked
-    said = f"needs_val = {kind.needs_val}, and it looks at the validation part: {looks}"
-    require(kind.needs_val == looks, said)
+    record, looked = made.run.record, asked - {"train"}
+    said = f"needs = {kind.needs}, and it looks at {', '.join(sorted(looked)) or 'the train part alone'}"
+    require(set(kind.needs) == looked, said)
     probed = kind.trains_encoders and record.evaluation.probe != NOTHING
     said = f"trains_encoders = {kind.trains_encoders}, and there is {'a' if record.probe else 'no'} probe"
     require(bool(record.probe) == probed, said)
@@ -377,6 +382,19 @@ def check_counts(made: Made, entry: Entry) -> None:
     require(found == wanted, f"the split declares {wanted} samples, and has {found}")
 
 
+def check_parts(encoder: Encoder) -> None:
+    """Check the names of an encoder's parts, and that none shares a parameter with another."""
+    seen: dict[int, str] = {}
+    own = {id(parameter) for parameter in encoder.parameters()}
+    for part, module in encoder.parts().items():
+        fits = re.fullmatch(WORD, part) is not None and part != ALL
+        require(fits, f"a part is called {part!r}: it takes lower-case letters, digits and _, and is not {ALL!r}")
+        for parameter in map(id, module.parameters()):
+            require(parameter in own, f"the part {part!r} has a parameter that is not the encoder's")
+            other = seen.setdefault(parameter, part)
+            require(other == part, f"the parts {other!r} and {part!r} share a parameter")
+
+
 def check_encoder(name: str, folder: Path, cache: Path) -> list[Outcome]:
     """Train joint with an encoder on every tiny modality that it takes, twice, and check all that it left."""
     index = load_index()
@@ -437,6 +455,10 @@ def _check_encoder_on(name: str, dataset: str, facts: EncoderFacts, folder: Path
     made = tries.attempt("training", fix, train, "one")
     if made is not None:
         tries.all_of(made)
+        kind: Any = index.load("encoder", name)
+        for modality in [one for one in modalities if not facts.why_not(one)][:1]:
+            encoder = make_encoder(kind, modality, modality.shape, kind.Params())
+            tries.attempt("parts", "Name each part of `parts()` once", check_parts, encoder)
         tries.same_again(made, "Let `views` depend on inputs and parameters alone", train)
     return tries.outcomes
 

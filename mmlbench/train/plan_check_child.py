@@ -24,19 +24,24 @@ from ..study.selection import RULES
 from .build import check_convolutions
 from .evaluate import check_features, check_shapes
 from .loop import check_schedule, check_select_on
+from .rates import check_rates
+from .steps import check_accumulate
 
 
 @functools.cache
-def _encoder(name: str, params: str, shape: tuple[int, ...], modality: Modality) -> tuple[Encoder, torch.Tensor]:
+def _encoder(
+    name: str, params: str, freeze: tuple[str, ...], shape: tuple[int, ...], modality: Modality
+) -> tuple[Encoder, torch.Tensor]:
     """Return an encoder, and its features of two samples of zeros (2, dim).
 
     Raises:
-        ConfigError: it can't be built for inputs of that shape, or not be called with them.
+        ConfigError: it can't be built for inputs of that shape or be called with them, or lacks a part to freeze.
     """
     index = load_index()
     kind: Any = index.load("encoder", name)
     try:
         encoder = make_encoder(kind, modality, shape, kind.Params(**json.loads(params))).eval()
+        encoder.hold(freeze)
         inputs = torch.zeros(2, *shape, dtype=torch.int64 if modality.type.ids else torch.float32)
         mask = [torch.ones(2, shape[0], dtype=torch.bool)] if modality.type.has_length else []
         with torch.no_grad():
@@ -63,7 +68,8 @@ def try_out(config: RunConfig, index: Index) -> None:
     pairs = {}
     for modality in dataset.modalities:
         choice, shape = recipe.encoder[modality.name], recipe.shape_of(modality)
-        pairs[modality.name] = _encoder(choice.name, json.dumps(dict(choice.params)), shape, modality)
+        params = json.dumps(dict(choice.params))
+        pairs[modality.name] = _encoder(choice.name, params, choice.freeze, shape, modality)
     made: Any = index.load("method", config.method)
     encoders = {name: encoder for name, (encoder, _) in pairs.items()}
     method: Method = made(
@@ -74,6 +80,8 @@ def try_out(config: RunConfig, index: Index) -> None:
     check_convolutions(method)
     stages = method.stages()
     check_schedule(method, stages)
+    check_rates(method, stages, recipe)
+    check_accumulate(method, recipe)
     _check_sources(method, bool(stages), counts, index)
     if not method.requires and made.infer is Method.infer and made.encode is Method.encode:
         method.eval()

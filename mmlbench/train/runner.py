@@ -38,8 +38,10 @@ from .loop import Outcome, Trainer, check_mechanisms, check_schedule, check_sele
 from .machine import arithmetic, set_up_torch
 from .progress import Progress
 from .provenance import now, provenance
+from .rates import check_rates
 from .record import engine_fingerprint, history_csv, packages
 from .saving import Checkpoints
+from .steps import check_accumulate
 from .stream import too_large
 from .trace import Trace
 
@@ -152,7 +154,7 @@ class Runner:
     # ---- training ----------------------------------------------------------------------------------------
     def _make(self) -> None:
         started, config, self.clock = now(), self.spec.config, Clock()
-        set_up_torch(self.device, config.recipe.threads, config.recipe.arithmetic)
+        set_up_torch(self.device, config.recipe.threads, config.recipe.arithmetic, config.recipe.precision)
         data = self._data()
         method = build_method(config, self.cache, self.index, len(data["train"]))
         method.load_required(sources(self.spec, self.results, "last"))
@@ -199,6 +201,8 @@ class Runner:
     def _start(self, method: Method, data: dict[str, PartData]) -> Final:
         """Check what can be checked before training; probe the untrained encoders where the method asks for it."""
         check_schedule(method, method.stages())
+        check_rates(method, method.stages(), self.spec.config.recipe)
+        check_accumulate(method, self.spec.config.recipe)
         for part in ("val", "test"):
             if len(data[part]):
                 self._dry_run(method, data[part])

@@ -36,7 +36,9 @@ FOLDERS = (
     "workflow",
 )
 #: Names that stand for the reader's own.
-OWN = re.compile(r"[A-Z]|my_|logit_norm|mean_colour|stored_colour|two_views|path/to|<")
+OWN = re.compile(
+    r"[A-Z]|my_|path/to|<|logit_norm|hard_again|look_ahead|mean_teacher|leave_one_out|mean_colour|stored_colour|two_views"
+)
 
 
 def fences(text: str) -> tuple[str, list[tuple[str, str]]]:
