@@ -70,10 +70,11 @@ class Batch:
         inputs, lengths = dict(self.inputs), dict(self.lengths)
         for modality, factor in factors.items():
             values = inputs[modality]
-            if values.is_floating_point():
+            factor = factor if values.is_floating_point() else factor != 0
+            if values.is_floating_point() or modality not in lengths:
                 inputs[modality] = values * factor.to(values.dtype).view(-1, *[1] * (values.dim() - 1))
             else:
-                lengths[modality] = lengths[modality] * (factor != 0)
+                lengths[modality] = lengths[modality] * factor
         return replace(self, inputs=inputs, lengths=lengths)
 
 

@@ -335,7 +335,8 @@ class Modality:
         aspect: width / height of a picture before it was made to fit `shape`; random crops keep to it.
         normalise: one of `NORMALISATIONS`; '': as the type has it.
         vocabulary: number of ids, 0 (padding) included; of tokens alone.
-        tokenizer, tokenizer_hash: what made the ids, and a digest of it.
+        tokenizer: what made the ids.
+        tokenizer_hash: a digest of it.
 
     Raises:
         ConfigError: no such type, for which nothing would be done.

@@ -101,6 +101,11 @@ def disk(runs: list[RunSpec], todo: list[RunSpec], cache: Path) -> str:
     return text + (f"; the weights of the runs, about {weights_gigabytes(todo, index):.2f} GB" if todo else "")
 
 
+def amount(size: int) -> str:
+    """Return a number of bytes for people."""
+    return f"{size / 1e9:.2f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"
+
+
 def memory(todo: list[RunSpec]) -> list[str]:
     """Return in words what a training step takes of the memory, a line for each dataset and recipe of some runs."""
     index, found = load_index(), dict[tuple[str, str], str]()
@@ -111,7 +116,7 @@ def memory(todo: list[RunSpec]) -> list[str]:
             one = step_memory(dataset_of(spec, index), recipe, index)
             found[key] = (
                 f"a step of {spec.config.dataset} / {recipe.name}: activations of {recipe.batch_size} samples about "
-                f"{one.activations / 1e9:.2f} GB, weights and optimiser {one.state / 1e9:.2f} GB (of the encoders, "
+                f"{amount(one.activations)}, weights and optimiser {amount(one.state)} (of the encoders, "
                 "counted on two and four samples)"
             )
     return list(found.values())

@@ -72,7 +72,7 @@ def test_nothing_measured_is_said_with_the_command_that_mends_it(study, tmp_path
 def test_what_was_never_run_is_measured_here(study, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     _, joint, ogm_ge, memory, total, _, caution = output(capsys, study, tmp_path / "empty", measure=0.01)
-    assert memory.startswith(f"a step of tiny / {RECIPE}: activations of 16 samples about 0.0")
+    assert memory.startswith(f"a step of tiny / {RECIPE}: activations of 16 samples about 0.2 MB")
     assert "samples/s on cpu here" in joint and "samples/s on cpu here" in ogm_ge and "on this machine" in caution
     assert "CPU h" in total  # the profile asks for a GPU, but this was measured without one
     assert "4 of 4 runs to make" in total and "not counted:" not in total

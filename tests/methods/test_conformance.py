@@ -48,7 +48,9 @@ def problems(outcomes: list[Outcome]) -> list[Outcome]:
     return [outcome for outcome in outcomes if outcome.problem]
 
 
-@pytest.mark.parametrize("dataset", ["tiny", pytest.param("tiny3", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "dataset", ["tiny", *(pytest.param(name, marks=pytest.mark.slow) for name in ("tiny3", "tiny_lab"))]
+)
 @pytest.mark.parametrize("method", [*METHODS, *PLUGGED])
 def test_a_method_makes_a_complete_run_and_makes_it_again(method, dataset, tiny, tmp_path):
     use_plugins([PLUGINS, FOLDER])

@@ -16,7 +16,7 @@ from mmlbench.method import Method
 from mmlbench.prepare.cache import Cache
 from mmlbench.registry.index import load_index, use_plugins
 from mmlbench.study import config as configs
-from mmlbench.study.run_spec import RunSpec, encoder_label
+from mmlbench.study.run_spec import RunSpec, encoder_label, from_config
 from mmlbench.testing import PLUGINS, tiny_spec
 from mmlbench.testing.conformance import CheckError, check_encoder, check_parts
 from mmlbench.train.build import build_method
@@ -160,6 +160,15 @@ def test_both_are_a_part_of_the_run_and_of_the_encoders_name():
     assert "head_lr=2.0" in others[3].config.recipe.name
     assert spec({"name": "small_cnn", "freeze": ["layer2", "layer1"], "lr": 1}).path == spec(PARTLY).path
     assert spec({"name": "small_cnn", "freeze": []}).path == plain.path
+
+
+def test_a_stored_configuration_is_read_as_it_was_asked_for(tiny, tmp_path):
+    encoder = {"audio": {"name": "small_cnn", "lr": 0.1}, "visual": PARTLY}
+    run = tiny.run("joint", tmp_path, recipe={"encoder": encoder, "head_lr": 2})
+    spec = from_config(run.record.config, load_index())
+    assert spec.config == run.record.config == tiny_spec("joint", recipe={"encoder": encoder, "head_lr": 2}).config
+    assert spec.config.recipe.encoder["visual"].freeze == ("layer1", "layer2")
+    assert encoder_label(spec.config) == "audio=small_cnn:lr=0.1+visual=small_cnn:freeze=layer1,layer2"
 
 
 # --- what is refused --------------------------------------------------------------------------------------------

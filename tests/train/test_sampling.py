@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,8 @@ def test_numbers_of_tokens_are_masked_too():
     found = masked(batch, sampling, 1, 4)
     assert found.inputs["text"].sum(1).tolist() == [4, 0, 4] and found.inputs["text"].dtype == torch.int64
     assert masked(batch, Sampling(torch.arange(5)), 1, 4) is batch
+    found = masked(replace(batch, lengths={"text": torch.tensor([4, 3, 2])}), sampling, 1, 4)
+    assert found.lengths["text"].tolist() == [4, 0, 2]  # an empty text, whatever stands there
 
 
 def test_a_sampler_that_chooses_nothing_changes_no_bit(tiny, monkeypatch):
