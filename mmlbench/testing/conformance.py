@@ -337,6 +337,11 @@ def _check_method_on(name: str, dataset: str, folder: Path, cache: Path) -> list
             resolve(request, load_index())
             return [Outcome(f"training ({dataset})", "a number of modalities is taken that the class rules out")]
         return [Outcome(f"training ({dataset})", skipped="it takes another number of modalities")]
+    if lacking := without_convolutions(name, dataset):
+        with contextlib.suppress(ConfigError):
+            train("refused")
+            return [Outcome(f"training ({dataset})", f"it needs convolutions, and trains where {lacking} has none")]
+        return [Outcome(f"training ({dataset})", skipped=f"it needs convolutions, and {lacking}'s encoder has none")]
     with parts_asked_for() as asked:
         made = tries.attempt("training", "Let it train on the tiny datasets", train, "one")
     if made is not None:
@@ -346,6 +351,20 @@ def _check_method_on(name: str, dataset: str, folder: Path, cache: Path) -> list
         fix = "Draw from step.rng or context.rng alone, and keep state in parameters or registered buffers"
         tries.same_again(made, fix, train)
     return tries.outcomes
+
+
+def without_convolutions(method: str, dataset: str) -> str:
+    """Return a modality whose default encoder lacks the convolutions that a method needs, '' where all have some."""
+    index = load_index()
+    made = index.load("method", method)
+    if not (issubclass(made, Method) and made.needs_convolutions):
+        return ""
+    for modality in dataset_facts(index.find("dataset", dataset)).modalities:
+        kind = index.load("encoder", modality.type.encoder)
+        assert issubclass(kind, Encoder)
+        if not make_encoder(kind, modality, modality.shape, kind.Params()).convolutions():
+            return modality.name
+    return ""
 
 
 def check_dataset(name: str, folder: Path, entry: Entry) -> list[Outcome]:
