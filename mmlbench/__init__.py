@@ -54,7 +54,7 @@ if TYPE_CHECKING:
         Sample as Sample,
         Split as Split,
     )
-    from .encoder import Encoder as Encoder
+    from .encoder import Encoder as Encoder, Expects as Expects
     from .errors import (
         ConfigError as ConfigError,
         DataError as DataError,
@@ -117,7 +117,7 @@ _PUBLIC = {
         "Sample",
         "Split",
     ),
-    "encoder": ("Encoder",),
+    "encoder": ("Encoder", "Expects"),
     "errors": ("ConfigError", "DataError", "MmlbenchError", "RunError"),
     "files": ("File",),
     "fusion": (

@@ -31,6 +31,8 @@ from .errors import ConfigError, brief, nearest
 from .files import File, content_of, is_content
 from .storage.form import CONTROL, LONGEST_TEXT
 
+#: Types of parameters that name what lies on a disk, by its content.
+FILES = ("file",)
 #: What a parameter's value may be, as JSON has it.
 Scalar = bool | int | float | str | None
 
@@ -70,7 +72,7 @@ def fields_of(facts: Mapping[str, Any]) -> tuple[Field, ...]:
 
 def file_names(fields: Iterable[Field]) -> list[str]:
     """Return the names of the parameters that are files, as they are declared."""
-    return [field.name for field in fields if field.type == "file"]
+    return [field.name for field in fields if field.type in FILES]
 
 
 def read_value(text: str) -> Any:
@@ -95,8 +97,8 @@ def bounded(
     return dataclasses.field(default=default, metadata={"low": low, "high": high, "doc": doc, "tune": tune})
 
 
-def choice(default: str, options: Sequence[str], doc: str = "", tune: Sequence[str] = ()) -> Any:
-    """One of a few names."""
+def choice(default: str | None, options: Sequence[str], doc: str = "", tune: Sequence[str] = ()) -> Any:
+    """One of some names; None stands for none of them where the annotation allows it."""
     return dataclasses.field(default=default, metadata={"options": tuple(options), "doc": doc, "tune": tune})
 
 
@@ -149,6 +151,8 @@ class EncoderParams(Params):
 _PRIMITIVES = {int: "int", float: "float", bool: "bool", str: "str"}
 #: No number in a config is larger: what lies beyond can't be a float, or not exactly so.
 _LARGEST = 2**53
+#: Of more names than these a message tells the nearest.
+_MANY = 20
 
 
 def _type_name(annotation: Any, metadata: Mapping[str, Any]) -> tuple[str, bool]:
@@ -314,7 +318,9 @@ def check(fields: Sequence[Field], values: Mapping[str, Any], where: str) -> dic
             raise ConfigError(f"{where}: {name}: {error.what}", error.fix) from None
         except ValueError:
             what = f"{where}: {name} = {brief(value)} is not valid"
-            raise ConfigError(what, f"It takes {expected(field)}{_hint(field, value)}") from None
+            many = isinstance(value, str) and len(field.options) > _MANY
+            fix = nearest(value, field.options) if many else f"It takes {expected(field)}{_hint(field, value)}"
+            raise ConfigError(what, fix) from None
     files = file_names(fields)
     return {name: value for name, value in resolved.items() if name not in files or value is not None}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torchvision
 from torch import Tensor, nn
 
-from ..encoder import Encoder
+from ..encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder, Expects
 from ..files import File
 from ..params import EncoderParams, choice, file_field
 from ..registry import register
@@ -23,8 +23,9 @@ class ResNet18(Encoder):
     - `bn_ones`: batch norm weights 1, biases 0: what is left after the `weight_init` that OGM-GE, PMR and
       DI-MML's second stage apply to the whole model; torchvision's own as well.
 
-    `weights` names a state dict of torchvision's ResNet-18 to start from instead, for three channels where it is the
-    one of ImageNet; its classifier is left out. Nothing of it is frozen.
+    `weights` names a state dict of torchvision's ResNet-18 to start from instead; its classifier is left out. Of
+    three channels it is taken for one of ImageNet: pictures are normalised as they are there, at any size.
+    `torchvision:resnet18` takes weights that were trained otherwise. Nothing is frozen.
 
     The Xavier weights that `weight_init` gives linear layers concern heads, which are the methods' own.
     """
@@ -44,6 +45,8 @@ class ResNet18(Encoder):
             elif isinstance(module, nn.BatchNorm2d) and params.init == "bn_normal":
                 nn.init.normal_(module.weight, 1.0, 0.02)
         if params.weights is not None:
+            if shape[0] == len(IMAGENET_MEAN):
+                self.expect(Expects(IMAGENET_MEAN, IMAGENET_STD))
             load_weights(self.net, params.weights, drop=("fc.",))
         self.dim = 512
 

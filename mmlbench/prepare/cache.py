@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from ..dataset import PARTS, CacheWriter, Dataset, Options, base_split
+from ..dataset import PARTS, CacheWriter, Dataset, Modality, Options, base_split
 from ..errors import DataError, LeaseLost, MmlbenchError, RunError, fault
 from ..storage import mapped
 from ..storage.atomic import plain, read_json, storage_error, write_json
@@ -332,6 +332,11 @@ class Cache:
         """Return the shape of one view."""
         return next(tuple(m["shape"]) for m in self.manifest["modalities"] if m["name"] == modality)
 
+    def modality(self, name: str) -> Modality:
+        """Return a modality as the dataset declared it."""
+        facts = next(one for one in self.manifest["modalities"] if one["name"] == name)
+        return Modality(**{**facts, "shape": tuple(facts["shape"])})
+
     def array(self, modality: str) -> np.ndarray:
         """Return the memory map (rows, views, *shape) of a modality."""
         return mapped.read(self.folder / f"{modality}.npy")
@@ -351,13 +356,15 @@ class Cache:
         """Return an extra array, first axis the rows of the first modality."""
         return np.load(self.folder / f"extra-{name}.npy", allow_pickle=False)
 
+    def moments(self, split: str, modality: str) -> tuple[float, float]:
+        """Return mean and standard deviation of the real values of a split's train part."""
+        found = self.manifest["splits"][split]["standardise"][modality]
+        return found["mean"], found["std"]
+
     def affine(self, split: str, modality: str) -> tuple[float, float]:
         """Return (gain, bias) with which stored * gain + bias is standardised by the split's train part."""
-        facts, moments = (
-            self.manifest["arrays"][modality],
-            self.manifest["splits"][split]["standardise"][modality],
-        )
-        return facts["scale"] / moments["std"], (facts["offset"] - moments["mean"]) / moments["std"]
+        facts, (mean, std) = self.manifest["arrays"][modality], self.moments(split, modality)
+        return facts["scale"] / std, (facts["offset"] - mean) / std
 
     def part(self, split: str, part: str) -> Part:
         """Return the samples of a part of a split."""

@@ -45,10 +45,16 @@ class MethodFacts:
 
 @dataclass(frozen=True)
 class EncoderFacts:
-    """What an encoder's class declares: numbers of dimensions that it takes, whether it needs a file of weights."""
+    """What an encoder's class declares.
+
+    Attributes:
+        ranks: numbers of dimensions that it takes. pretrained: whether it needs a file of weights.
+        named_by: the parameter that stands behind a colon in its name, '' for none.
+    """
 
     ranks: tuple[int, ...]
     pretrained: bool
+    named_by: str
     params: tuple[Field, ...]
 
 
@@ -75,4 +81,5 @@ def method_facts(entry: Entry) -> MethodFacts:
 
 def encoder_facts(entry: Entry) -> EncoderFacts:
     """Return what the index knows of an encoder."""
-    return EncoderFacts(tuple(entry.facts["ranks"]), bool(entry.facts["pretrained"]), fields_of(entry.facts))
+    facts = entry.facts
+    return EncoderFacts(tuple(facts["ranks"]), bool(facts["pretrained"]), str(facts["named_by"]), fields_of(facts))

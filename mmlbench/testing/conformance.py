@@ -378,7 +378,7 @@ def check_counts(made: Made, entry: Entry) -> None:
 def check_encoder(name: str, folder: Path, cache: Path) -> list[Outcome]:
     """Train joint with an encoder on every tiny modality that it takes, twice, and check all that it left."""
     tries, index = Attempts("tiny3"), load_index()
-    ranks = index.load("encoder", name).ranks  # type: ignore[attr-defined]
+    ranks = index.load("encoder", name.partition(":")[0]).ranks  # type: ignore[attr-defined]
     modalities = dataset_facts(index.find("dataset", "tiny3")).modalities
     chosen = {m.name: {"name": name} if len(m.shape) in ranks else SMALL for m in modalities}
     request = Request("tiny3", "joint", 0, recipe_params={**FEW_EPOCHS, "encoder": chosen})
@@ -398,7 +398,8 @@ def check_plugin(name: str, folder: Path) -> list[Outcome]:
     """Check whatever has a name: a method, a dataset, an encoder, or several of them.
 
     Args:
-        name: of a plug-in that is registered, or lies in a folder that `use_plugins` was told of.
+        name: of a plug-in that is registered, or lies in a folder that `use_plugins` was told of; of an
+            encoder with what stands behind its colon.
         folder: an empty one, for caches and runs.
 
     Raises:
@@ -408,7 +409,7 @@ def check_plugin(name: str, folder: Path) -> list[Outcome]:
 
     use_plugins([PLUGINS])
     index, cache, outcomes = load_index(), folder / "tiny", list[Outcome]()
-    entries = [entry for entry in index.entries if entry.name == name]
+    entries = [entry for entry in index.entries if entry.name == name.partition(":")[0]]
     if not entries:
         hint = nearest(name, {entry.name for entry in index.entries})
         raise ConfigError(f"no method, dataset or encoder is named {name!r}", hint)

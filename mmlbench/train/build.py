@@ -31,7 +31,8 @@ def build_encoders(config: RunConfig, cache: Cache, index: Index) -> dict[str, E
         if not issubclass(kind, Encoder):
             raise ConfigError(f"{choice.name} is no Encoder", "Derive it from mmlbench.encoder.Encoder")
         with seeded(*config.seed_key, "encoder", modality):
-            built[modality] = kind(cache.shape(modality), kind.Params(**choice.params))
+            built[modality] = kind(config.recipe.shape_of(cache.modality(modality)), kind.Params(**choice.params))
+        built[modality].standardised_by(*cache.moments(config.split, modality))
     return built
 
 

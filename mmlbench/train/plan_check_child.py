@@ -26,7 +26,9 @@ from .loop import check_schedule, check_select_on
 
 
 @functools.cache
-def _encoder(name: str, params: str, shape: tuple[int, ...], modality: str) -> tuple[Encoder, torch.Tensor]:
+def _encoder(
+    name: str, params: str, shape: tuple[int, ...], frames: int, modality: str
+) -> tuple[Encoder, torch.Tensor]:
     """Return an encoder, and its features of two samples of zeros (2, dim).
 
     Raises:
@@ -37,11 +39,12 @@ def _encoder(name: str, params: str, shape: tuple[int, ...], modality: str) -> t
     try:
         encoder = kind(shape, kind.Params(**json.loads(params))).eval()
         with torch.no_grad():
-            found = encoder(torch.zeros(2, *shape))
+            found = encoder(encoder.example(2, frames))
     except MmlbenchError:
         raise
     except Exception as error:
-        what = f"the encoder {name!r} can't take {modality!r} of shape {list(shape)}: {fault(error)[0]}"
+        shown = f" in {frames} frames" if frames > 1 else ""
+        what = f"the encoder {name!r} can't take {modality!r} of shape {list(shape)}{shown}: {fault(error)[0]}"
         raise ConfigError(what, "Choose another encoder for that modality, or other parameters of it") from None
     holder: Any = SimpleNamespace(encoders={modality: encoder}, dims={modality: encoder.dim})
     check_features(holder, {modality: found}, 2)
@@ -60,7 +63,8 @@ def try_out(config: RunConfig, index: Index) -> None:
     pairs = {}
     for modality in dataset.modalities:
         choice, shape = recipe.encoder[modality.name], recipe.shape_of(modality)
-        pairs[modality.name] = _encoder(choice.name, json.dumps(dict(choice.params)), shape, modality.name)
+        frames, params = recipe.frames_of(modality.kind), json.dumps(dict(choice.params))
+        pairs[modality.name] = _encoder(choice.name, params, shape, frames, modality.name)
     made: Any = index.load("method", config.method)
     encoders = {name: encoder for name, (encoder, _) in pairs.items()}
     method: Method = made(
