@@ -40,12 +40,13 @@ def common_seeds(*entries: Entry) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Made:
-    """What made a value: hash over the configs, code, hardware, arithmetic, and what the row must say of it."""
+    """What made a value: hash over the configs, code, hardware, arithmetic, pretrained modalities, and its notes."""
 
     config_hash: str
     code_version: str
     hardware: str
     arithmetic: str
+    pretrained: str
     notes: tuple[str, ...]
 
 
@@ -62,6 +63,7 @@ def made_by(runs: Sequence[ScoredRun]) -> Made:
         f"{'/'.join(versions)}+{digest(codes)[:8]}",
         " | ".join(sorted({source.provenance.hardware or "unknown" for source in sources})),
         " | ".join(sorted({record.arithmetic.reach for record in records})),
+        " | ".join(sorted({record.config.recipe.pretrained for record in records} - {""})),
         tuple(notes),
     )
 
@@ -96,7 +98,7 @@ def blank(
     """
     entries = [*([entry] if entry else []), *partners]
     runs = [run for one in entries for run in one.runs]
-    made = made_by(runs) if runs else Made("", "", "", "", ())
+    made = made_by(runs) if runs else Made("", "", "", "", "", ())
     return Row(
         table=what.table,
         dataset=group.dataset,
@@ -119,6 +121,7 @@ def blank(
         code_version=made.code_version,
         hardware=made.hardware,
         arithmetic=made.arithmetic,
+        pretrained=made.pretrained,
         tuning_trials=entry.trials if entry else None,
         meaning=CONTROL_MEANING if entry and entry.method == CONTROL else "",
         runs=folders_of([*entries, *also]),

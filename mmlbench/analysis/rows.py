@@ -62,6 +62,7 @@ class Row:
 
     Attributes:
         arithmetic: portable where any x86-64 CPU with AVX2 prints the same digits, else native; or both.
+        pretrained: the modalities whose encoders start from weights of a file, joined by `+`; empty for none.
         note: what is particular to this number, in words.
         level: that of the interval, None without one.
         no_interval: '', `SELECTED_ON_TEST` or `SMALL_CLASS`.
@@ -111,6 +112,7 @@ class Row:
     code_version: str = ""
     hardware: str = ""
     arithmetic: str = ""
+    pretrained: str = ""
     published_value: float | None = None
     published_source: str = ""
     tuning_trials: int | None = None

@@ -45,6 +45,7 @@ class RunRow:
     energy_joules: float | None
     hardware: str
     arithmetic: str
+    pretrained: str
     accuracy: Mapping[str, float]
 
 
@@ -71,6 +72,7 @@ def run_row(group: Group, entry: Entry, run: ScoredRun) -> RunRow:
         energy_joules=summed(energies),
         hardware=" | ".join(hardware),
         arithmetic=" | ".join(sorted({record.arithmetic.reach for record in records})),
+        pretrained=records[0].config.recipe.pretrained,
         accuracy={str(key): float(bits.mean()) for key, bits in run.bits.items() if not key.fill},
     )
 

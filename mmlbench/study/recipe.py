@@ -91,6 +91,11 @@ class Recipe(RecipeFields):
     name: str = "unnamed"
     encoder: Mapping[str, EncoderChoice] = field(default_factory=dict)
 
+    @property
+    def pretrained(self) -> str:
+        """The modalities whose encoders start from weights of a file, joined by `+`; empty for none."""
+        return "+".join(modality for modality, chosen in self.encoder.items() if chosen.pretrained)
+
     def frames_of(self, kind: str) -> int:
         """How many frames of a modality of a kind are shown at once."""
         return {"image": self.frames, "flow": self.flow_frames}.get(kind, 1)
