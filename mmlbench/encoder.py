@@ -54,9 +54,13 @@ class Encoder(nn.Module, Plugin):
     #: True where it has no use without weights from a file, which a `file_field` of its Params names. Where one is
     #: named, its content is a part of the encoder's label: rows of two contents are never compared.
     pretrained: ClassVar[bool] = False
+    #: True where `views` takes a mask, (B, L) and true where a step is real, of inputs of varying length.
+    takes_mask: ClassVar[bool] = False
     #: The parameter that stands behind a colon in the name: `network` lets `torchvision:resnet18` say it. It is then
     #: a part of the encoder's label, and has to be given.
     named_by: ClassVar[str] = ""
+    #: Where the channels stand in what its blocks return: 1 in (B, C, positions ...), -1 in (B, steps, C).
+    channel_dim: ClassVar[int] = 1
     #: What its weights were trained with, where they come from a file (see `expect`).
     expects: Expects | None = None
     dim: int
@@ -76,14 +80,22 @@ class Encoder(nn.Module, Plugin):
         return f"{self.name}:{value}" if isinstance(value, str) else self.name
 
     def views(self, inputs: Tensor) -> Tensor:
-        """Return features (B, dim) of one view (B, *shape)."""
+        """Return features (B, dim) of one view (B, *shape); one that `takes_mask` gets it as a second argument."""
         raise NotImplementedError
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Return features (B, dim); several views are folded into the batch and averaged."""
+    def forward(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return features (B, dim); several views are folded into the batch and averaged.
+
+        Args:
+            mask: bool (B, L), true where a step is real; None: all are.
+        """
         inputs = self.renormalised(inputs)
         if inputs.dim() == len(self.shape) + 1:
-            return self.views(inputs)
+            return self.views(inputs, mask) if self.takes_mask else self.views(inputs)  # type: ignore[call-arg]
+        return self._mean_of_views(inputs)
+
+    def _mean_of_views(self, inputs: Tensor) -> Tensor:
+        """Return the mean features (B, dim) of several views (B, T, *shape)."""
         batch, count = inputs.shape[:2]
         return self.views(inputs.flatten(0, 1)).view(batch, count, -1).mean(1)
 
@@ -94,6 +106,88 @@ class Encoder(nn.Module, Plugin):
     def convolutions(self) -> list[nn.Parameter]:
         """Return the 4-D weights (5-D of 3-D convolutions): what gradient modulation touches, 20 for ResNet-18."""
         return [parameter for parameter in self.parameters() if parameter.dim() in (4, 5)]
+
+    # ---- inside ------------------------------------------------------------------------------------------
+    def blocks(self) -> list[nn.Module]:
+        """Return its blocks in their order, [] where it declares none.
+
+        Each takes what the one before it returned, the first one what `folded` returns; `pool` makes the feature of
+        what the last one returns. An encoder that `takes_mask` has blocks and `pool` that take the mask, too.
+        """
+        return []
+
+    def pool(self, state: Tensor) -> Tensor:
+        """Return features (B, dim) of what the last block returned."""
+        raise NotImplementedError
+
+    def folded(self, inputs: Tensor) -> Tensor:
+        """Return inputs as `views` gets them: renormalised, several views folded into the batch."""
+        inputs = self.renormalised(inputs)
+        return inputs if inputs.dim() == len(self.shape) + 1 else inputs.flatten(0, 1)
+
+    def maps(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return what is pooled, (B, N, dim): positions of several views stand side by side.
+
+        Raises:
+            ConfigError: it declares no blocks.
+        """
+        state = self.folded(inputs)
+        for block in self._declared_blocks():
+            state = block(state, mask) if self.takes_mask else block(state)
+        last = state.movedim(self.channel_dim, -1)
+        return last.reshape(len(inputs), -1, last.shape[-1])
+
+    def widths(self) -> list[int]:
+        """Return the channels after each block, as one input of zeros shows them; the encoder stays as it is.
+
+        Raises:
+            ConfigError: it declares no blocks.
+        """
+        blocks, modes = self._declared_blocks(), {module: module.training for module in self.modules()}
+        found, mask = [], torch.ones(1, self.shape[0], dtype=torch.bool)
+        try:
+            self.eval()
+            with torch.no_grad():
+                state = self.folded(self.example(1))
+                for block in blocks:
+                    state = block(state, mask) if self.takes_mask else block(state)
+                    found.append(state.shape[self.channel_dim])
+        finally:
+            for module, mode in modes.items():
+                module.training = mode
+        return found
+
+    @property
+    def has_maps(self) -> bool:
+        """Whether `maps` gives something."""
+        return bool(self.blocks()) or type(self).maps is not Encoder.maps
+
+    def _declared_blocks(self) -> list[nn.Module]:
+        blocks = self.blocks()
+        if not blocks:
+            raise ConfigError(
+                f"the encoder {self.title} declares no blocks", "Choose one that does, such as resnet18"
+            )
+        return blocks
+
+    def squeezed(self, state: Tensor, samples: int, mask: Tensor | None = None) -> Tensor:
+        """Return the mean (samples, channels) of what a block returned, over positions and views.
+
+        Args:
+            mask: bool (samples, L) of an encoder that `takes_mask`, whose positions are steps.
+        """
+        last = state.movedim(self.channel_dim, -1)
+        last = last.reshape(samples, -1, last.shape[-1])
+        if mask is None:
+            return last.mean(1)
+        real = mask.unsqueeze(2).to(last.dtype)
+        return (last * real).sum(1) / real.sum(1).clamp_min(1)
+
+    def scaled(self, state: Tensor, factors: Tensor) -> Tensor:
+        """Return what a block returned, each channel times its factor (samples, channels), in all views."""
+        shape = [len(state), *[1] * (state.dim() - 1)]
+        shape[self.channel_dim] = factors.shape[1]
+        return state * factors.repeat_interleave(len(state) // len(factors), 0).view(shape)
 
     # ---- weights from a file -----------------------------------------------------------------------------
     def expect(self, expects: Expects) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -209,8 +209,12 @@ class Method(nn.Module, Plugin):
     needs_all: ClassVar[str] = ""
     #: True where it looks at the validation part while it trains: a split without one is refused when it is planned.
     needs_val: ClassVar[bool] = False
-    #: True where it changes the gradients of `Encoder.convolutions`: encoders without any are refused.
+    #: True where it changes the gradients of `Encoder.convolutions`: encoders without any are refused. A method that
+    #: changes those of other weights says in `modulated` which.
     needs_convolutions: ClassVar[bool] = False
+    #: True where it runs the blocks of its encoders, or takes their maps: encoders that declare none are refused.
+    needs_blocks: ClassVar[bool] = False
+    needs_maps: ClassVar[bool] = False
     #: True where the probe of the untrained encoders belongs to the run (the floor of the retained share).
     probes_initial: ClassVar[bool] = False
 
@@ -259,6 +263,13 @@ class Method(nn.Module, Plugin):
 
     def after_epoch(self, context: EpochContext) -> None:
         """Finish an epoch, before it is evaluated."""
+
+    def modulated(self, modality: str) -> list[nn.Parameter] | None:
+        """Return the weights of an encoder whose gradients it changes; None where it changes none of them.
+
+        An empty list is refused before training: there would be nothing to modulate.
+        """
+        return self.encoder_of(modality).convolutions() if self.needs_convolutions else None
 
     def optimizers(self, stage: Stage, make: Callable[[Iterable[nn.Parameter]], Optimizer]) -> list[Optimizer]:
         """Return the optimisers of a stage; `make` builds the recipe's optimiser for some parameters."""
@@ -309,6 +320,10 @@ class Method(nn.Module, Plugin):
         with torch.autocast(batch.label.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
             return {m: chosen[m](batch.inputs[m]).float() for m in only or self.modalities}
 
+    def encoder_of(self, modality: str) -> Encoder:
+        """Return a modality's encoder."""
+        return cast(Encoder, self.encoders[modality])
+
     def at(self, moment: float | int, epochs: int | None = None) -> int:
         """Return the epoch of a `moment` parameter, by default of the recipe's epochs."""
         return epoch_of(moment, self.epochs if epochs is None else epochs)
@@ -338,4 +353,6 @@ class Method(nn.Module, Plugin):
             "mixes": cls.mixes,
             "needs_val": cls.needs_val,
             "needs_convolutions": cls.needs_convolutions,
+            "needs_blocks": cls.needs_blocks,
+            "needs_maps": cls.needs_maps,
         }

@@ -53,3 +53,18 @@ class ResNet18(Encoder):
     def views(self, inputs: Tensor) -> Tensor:
         """Return features (B, 512) of one view."""
         return self.net(inputs)
+
+    def blocks(self) -> list[nn.Module]:
+        """Return the stem and the four layers, 64, 64, 128, 256 and 512 channels."""
+        net = self.net
+        return [
+            nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool),
+            net.layer1,
+            net.layer2,
+            net.layer3,
+            net.layer4,
+        ]
+
+    def pool(self, state: Tensor) -> Tensor:
+        """Return features (B, 512): the mean over positions."""
+        return self.net.avgpool(state).flatten(1)

@@ -154,7 +154,7 @@ class Torchvision(Encoder):
             raise ConfigError(what, "Write one number per channel in both")
         return Expects(mean, std, (params.size, params.size) if params.size else own.size)
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return features (B, dim); a video network takes (B, T, C, H, W) as one clip of T frames."""
         if not self.video or len(self.shape) == 4:
             return super().forward(inputs)

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from ..encoder import Encoder
 from ..errors import ConfigError, MmlbenchError, nearest
 from ..method import EpochContext, Method, Stage
 from ..prepare.cache import Cache
@@ -28,6 +29,7 @@ from ..storage.hashing import file_digest
 from ..study.declared import dataset_facts
 from ..study.run_spec import Request, RunSpec, resolve
 from ..train import loop
+from ..train.build import build_encoders
 from . import FEW_EPOCHS, PLUGINS, takes
 
 T = TypeVar("T")
@@ -375,6 +377,30 @@ def check_counts(made: Made, entry: Entry) -> None:
     require(found == wanted, f"the split declares {wanted} samples, and has {found}")
 
 
+def check_blocks(encoder: Encoder) -> None:
+    """Check that an encoder's blocks, one after the other, and its pooling are the encoder, and look at its maps.
+
+    One that declares no blocks passes.
+    """
+    import torch
+
+    blocks = encoder.eval().blocks()
+    if not blocks:
+        return
+    inputs = torch.randn(3, 2, *encoder.shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        whole, state = encoder(inputs[:, 0]), encoder.folded(inputs[:, 0])
+        for block in blocks:
+            state = block(state)
+        pooled, maps, both = encoder.pool(state), encoder.maps(inputs[:, 0]), encoder.maps(inputs)
+    close = pooled.shape == whole.shape and torch.allclose(pooled, whole, rtol=1e-5, atol=1e-6)
+    require(bool(close), "its blocks and pool() together give other features than forward()")
+    fits = maps.dim() == 3 and maps.shape[::2] == (3, encoder.dim) and encoder.widths()[-1] == encoder.dim
+    require(fits, f"maps() has the shape {tuple(maps.shape)}, not (samples, positions, {encoder.dim})")
+    twice = both.shape == (3, 2 * maps.shape[1], maps.shape[2])
+    require(twice, f"maps() of two views has the shape {tuple(both.shape)}: not twice the positions of one")
+
+
 def check_encoder(name: str, folder: Path, cache: Path) -> list[Outcome]:
     """Train joint with an encoder on every tiny modality that it takes, twice, and check all that it left."""
     tries, index = Attempts("tiny3"), load_index()
@@ -391,6 +417,10 @@ def check_encoder(name: str, folder: Path, cache: Path) -> list[Outcome]:
     if made is not None:
         tries.all_of(made)
         tries.same_again(made, "Let `views` depend on inputs and parameters alone", train)
+        fix = "Return from blocks() what forward() runs, in its order, and let pool() do the rest"
+        for modality, encoder in build_encoders(made.run.record.config, made.cache, index).items():
+            if chosen[modality] is not SMALL and encoder.example(1).is_floating_point():
+                tries.attempt(f"blocks of {modality}", fix, check_blocks, encoder)
     return tries.outcomes
 
 

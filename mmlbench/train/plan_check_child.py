@@ -20,7 +20,7 @@ from ..registry.index import Index, load_index
 from ..storage.form import Item
 from ..study.run_config import RunConfig, parse_config
 from ..study.selection import RULES
-from .build import check_convolutions
+from .build import check_encoders
 from .evaluate import check_features, check_shapes
 from .loop import check_schedule, check_select_on
 
@@ -71,8 +71,8 @@ def try_out(config: RunConfig, index: Index) -> None:
         made.Params(**config.params), encoders, len(dataset.class_names), recipe.epochs, counts["train"]
     )
     method.precision = recipe.precision
+    check_encoders(method)
     method.build()
-    check_convolutions(method)
     stages = method.stages()
     check_schedule(method, stages)
     _check_sources(method, bool(stages), counts, index)

@@ -29,7 +29,7 @@ from mmlbench.methods.joint import Joint
 from mmlbench.methods.modality_dropout import ModalityDropout
 from mmlbench.methods.ogm import OGM
 from mmlbench.methods.ogm_ge import OGMGE
-from mmlbench.train.build import check_convolutions
+from mmlbench.train.build import check_encoders
 
 
 # ---- modality dropout ------------------------------------------------------------------------------------
@@ -112,8 +112,8 @@ def test_ogm_window_follows_the_epochs():
 def test_ogm_refuses_an_encoder_without_convolutions(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(SmallCNN, "convolutions", lambda self: [])
     with pytest.raises(ConfigError, match="the encoder 'small_cnn' of 'audio' has none"):
-        check_convolutions(make(OGM))
-    check_convolutions(make(Joint))
+        check_encoders(make(OGM))
+    check_encoders(make(Joint))
 
 
 # ---- ResNet-18 -------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from mmlbench.study import config as configs
 from mmlbench.study import plan_check
 from mmlbench.study.run_spec import Request, resolve
 from mmlbench.testing import PLUGINS, tiny_spec
+from mmlbench.train import build
 
 FOLDER = Path(__file__).parents[1] / "plugins"
 HEAD = """from mmlbench.methods.joint import Joint
@@ -204,8 +205,7 @@ def test_no_declaration_means_that_it_works_without(method, tiny, tmp_path):
 @pytest.mark.parametrize("method", ["ogm", "ogm_ge"])
 def test_a_declaration_is_true(method, tiny, tmp_path, monkeypatch):
     """Without it the run would end in a mechanism that never acted."""
-    kind: Any = load_index().load("method", method)
-    monkeypatch.setattr(kind, "needs_convolutions", False)
+    monkeypatch.setattr(build, "check_encoders", lambda method: None)
     spec = tiny_spec(method, encoder="flat", plugins=[FOLDER])
     with pytest.raises(MmlbenchError, match="was scheduled and never acted"):
         make_run(spec, load_index(), tmp_path, tiny.cache, device="cpu")
