@@ -76,10 +76,15 @@ def test_a_modulation_with_nothing_to_modulate_is_refused(tiny, tmp_path, capsys
     assert output.startswith("ogm_ge on tiny/speaker can't be trained: ") and message in output
     words = [*tiny.words("ogm_ge", tmp_path), "--plugins", FOLDER, "--recipe-set", "encoder=flat"]
     output = refused(capsys, "train", *words)
-    assert f"{message}. Choose an encoder with 2-D convolutions for it, or leave this method out" in output
+    assert (
+        f"{message}. Choose an encoder with 2-D convolutions or `modulate: all` for it, or leave this method out"
+        in output
+    )
     mixed = {"audio": "small_cnn", "visual": "flat"}
     assert "'flat' of 'visual' has none" in error_of(study(["ogm"], [FOLDER], recipe_set={"encoder": mixed}))
     assert configs.study(study(["joint"], [FOLDER], recipe_set={"encoder": "flat"})).runs
+    whole = {"method": "ogm_ge", "params": {"modulate": "all"}}
+    assert configs.study(study([whole], [FOLDER], recipe_set={"encoder": "flat"})).runs
 
 
 @pytest.mark.parametrize("hook", ["features", "batches"])
