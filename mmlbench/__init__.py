@@ -61,7 +61,7 @@ if TYPE_CHECKING:
         MmlbenchError as MmlbenchError,
         RunError as RunError,
     )
-    from .files import File as File
+    from .files import File as File, Folder as Folder
     from .fusion import (
         DECOMPOSABLE as DECOMPOSABLE,
         FUSIONS as FUSIONS,
@@ -91,6 +91,7 @@ if TYPE_CHECKING:
         bounded as bounded,
         choice as choice,
         file_field as file_field,
+        folder_field as folder_field,
         moment as moment,
     )
     from .registry import register as register
@@ -119,13 +120,22 @@ _PUBLIC = {
     ),
     "encoder": ("Encoder", "Expects"),
     "errors": ("ConfigError", "DataError", "MmlbenchError", "RunError"),
-    "files": ("File",),
+    "files": ("File", "Folder"),
     "fusion": (
         *("DECOMPOSABLE", "FUSIONS", "Concat", "FusionHead", "certainty", "certainty_weighted", "certainty_weights"),
         *("fusion_head", "mean_probability", "own_heads"),
     ),
     "method": ("Batch", "EpochContext", "Features", "Logits", "Mechanism", "Method", "Stage", "Step"),
-    "params": ("DatasetParams", "EncoderParams", "MethodParams", "bounded", "choice", "file_field", "moment"),
+    "params": (
+        "DatasetParams",
+        "EncoderParams",
+        "MethodParams",
+        "bounded",
+        "choice",
+        "file_field",
+        "folder_field",
+        "moment",
+    ),
     "registry": ("register",),
     "study.tuning": ("Tune",),
     "train": ("Stopped",),
