@@ -61,6 +61,8 @@ class Encoder(nn.Module, Plugin):
     named_by: ClassVar[str] = ""
     #: Where the channels stand in what its blocks return: 1 in (B, C, positions ...), -1 in (B, steps, C).
     channel_dim: ClassVar[int] = 1
+    #: Packages beside torch and torchvision whose versions decide its numbers; run.json names them.
+    packages: ClassVar[tuple[str, ...]] = ()
     #: What its weights were trained with, where they come from a file (see `expect`).
     expects: Expects | None = None
     dim: int

@@ -105,6 +105,7 @@ class HuggingFace(Encoder):
         feature: str = choice("mean", ("mean", "cls"), doc="mean over real positions, or the first one")
 
     named_by = "folder"
+    packages = ("transformers",)
     pretrained = True
     takes_mask = True
     ranks = (1, 3)

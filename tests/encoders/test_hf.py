@@ -144,6 +144,7 @@ def test_a_run_from_a_folder(vit: Path, tmp_path: Path):
     make_run(spec, load_index(), tmp_path / "results", tmp_path / "cache", device="cpu")
     record = json.loads((tmp_path / "results" / spec.path / "run.json").read_text())
     assert record["contents"]["weights"] == {"visual.folder": files.folder_content_of(vit).removeprefix("sha256:")}
+    assert record["packages"]["transformers"] == transformers.__version__
     from mmlbench.study.run_spec import encoder_label
 
     short = files.short(files.folder_content_of(vit))
