@@ -53,14 +53,14 @@ if TYPE_CHECKING:
         Sample as Sample,
         Split as Split,
     )
-    from .encoder import Encoder as Encoder
+    from .encoder import Encoder as Encoder, Expects as Expects
     from .errors import (
         ConfigError as ConfigError,
         DataError as DataError,
         MmlbenchError as MmlbenchError,
         RunError as RunError,
     )
-    from .files import File as File
+    from .files import File as File, Folder as Folder
     from .fusion import (
         DECOMPOSABLE as DECOMPOSABLE,
         FUSIONS as FUSIONS,
@@ -97,6 +97,7 @@ if TYPE_CHECKING:
         bounded as bounded,
         choice as choice,
         file_field as file_field,
+        folder_field as folder_field,
         moment as moment,
     )
     from .registry import register as register
@@ -122,9 +123,9 @@ _PUBLIC = {
         "Sample",
         "Split",
     ),
-    "encoder": ("Encoder",),
+    "encoder": ("Encoder", "Expects"),
     "errors": ("ConfigError", "DataError", "MmlbenchError", "RunError"),
-    "files": ("File",),
+    "files": ("File", "Folder"),
     "fusion": (
         *("DECOMPOSABLE", "FUSIONS", "Concat", "FusionHead", "certainty", "certainty_weighted", "certainty_weights"),
         *("fusion_head", "mean_probability", "own_heads"),
@@ -133,7 +134,16 @@ _PUBLIC = {
         *("Batch", "EpochContext", "Features", "Logits", "Mechanism", "Method", "Sampling", "Stage", "Step", "Turn"),
     ),
     "modality": ("Augmentation", "Modality", "ModalityType"),
-    "params": ("DatasetParams", "EncoderParams", "MethodParams", "bounded", "choice", "file_field", "moment"),
+    "params": (
+        "DatasetParams",
+        "EncoderParams",
+        "MethodParams",
+        "bounded",
+        "choice",
+        "file_field",
+        "folder_field",
+        "moment",
+    ),
     "registry": ("register",),
     "study.tuning": ("Tune",),
     "train": ("Stopped",),

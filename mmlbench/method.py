@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -353,6 +353,9 @@ class Method(nn.Module, Plugin):
     #: True where `after_backward` may be called with the gradients of several batches added up (`accumulate` of a
     #: recipe), after the last of them; a method that overrides it without saying so is refused then.
     accumulates: ClassVar[bool] = False
+    #: True where it runs the blocks of its encoders, or takes their maps: encoders that declare none are refused.
+    needs_blocks: ClassVar[bool] = False
+    needs_maps: ClassVar[bool] = False
     #: True where the probe of the untrained encoders belongs to the run (the floor of the retained share).
     probes_initial: ClassVar[bool] = False
 
@@ -413,6 +416,13 @@ class Method(nn.Module, Plugin):
     def after_epoch(self, context: EpochContext) -> None:
         """Finish an epoch, before it is evaluated."""
 
+    def modulated(self, modality: str) -> list[nn.Parameter] | None:
+        """Return the weights of an encoder whose gradients it changes; None where it changes none of them.
+
+        An empty list is refused before training: there would be nothing to modulate.
+        """
+        return self.encoder_of(modality).convolutions() if self.needs_convolutions else None
+
     def optimizers(self, stage: Stage, make: Callable[[Iterable[nn.Parameter]], Optimizer]) -> list[Optimizer]:
         """Return the optimisers of a stage; `make` builds the recipe's optimiser for some parameters."""
         return [make(parameter for parameter in self.parameters() if parameter.requires_grad)]
@@ -470,6 +480,10 @@ class Method(nn.Module, Plugin):
         found: Tensor = encoder(batch.inputs[modality], *([] if mask is None else [mask]))
         return found
 
+    def encoder_of(self, modality: str) -> Encoder:
+        """Return a modality's encoder."""
+        return cast(Encoder, self.encoders[modality])
+
     def at(self, moment: float | int, epochs: int | None = None) -> int:
         """Return the epoch of a `moment` parameter, by default of the recipe's epochs."""
         return epoch_of(moment, self.epochs if epochs is None else epochs)
@@ -504,4 +518,6 @@ class Method(nn.Module, Plugin):
             "mixes": cls.mixes,
             "needs": list(cls.needs),
             "needs_convolutions": cls.needs_convolutions,
+            "needs_blocks": cls.needs_blocks,
+            "needs_maps": cls.needs_maps,
         }

@@ -84,5 +84,6 @@ def _row(loaded: Loaded, entries: list[Entry], metric: str, value: float, notes:
         hardware=made.hardware,
         arithmetic=made.arithmetic,
         precision=made.precision,
+        pretrained=made.pretrained,
         tuning_trials=max(entry.trials for entry in entries),
     )

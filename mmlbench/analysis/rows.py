@@ -63,6 +63,7 @@ class Row:
     Attributes:
         arithmetic: portable where any x86-64 CPU with AVX2 prints the same digits, else native; or both.
         precision: of the recipe, fp32, tf32 or bf16; rows of two are never compared.
+        pretrained: the modalities whose encoders start from weights of a file, joined by `+`; empty for none.
         note: what is particular to this number, in words.
         level: that of the interval, None without one.
         no_interval: '', `SELECTED_ON_TEST` or `SMALL_CLASS`.
@@ -113,6 +114,7 @@ class Row:
     hardware: str = ""
     arithmetic: str = ""
     precision: str = ""
+    pretrained: str = ""
     published_value: float | None = None
     published_source: str = ""
     tuning_trials: int | None = None

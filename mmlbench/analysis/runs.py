@@ -46,6 +46,7 @@ class RunRow:
     hardware: str
     arithmetic: str
     precision: str
+    pretrained: str
     accuracy: Mapping[str, float]
 
 
@@ -73,6 +74,7 @@ def run_row(group: Group, entry: Entry, run: ScoredRun) -> RunRow:
         hardware=" | ".join(hardware),
         arithmetic=" | ".join(sorted({record.arithmetic.reach for record in records})),
         precision=records[0].config.recipe.precision,
+        pretrained=records[0].config.recipe.pretrained,
         accuracy={str(key): float(bits.mean()) for key, bits in run.bits.items() if not key.fill},
     )
 

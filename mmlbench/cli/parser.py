@@ -221,8 +221,11 @@ def _run_commands(commands: Any) -> None:
     prepare.add_argument("--dataset-set", type=setting, action="append", metavar="KEY=VALUE", help=help_text)
     prepare.add_argument("--expect", help=argparse.SUPPRESS)
     example = "mmlbench train --dataset avdigits --method ogm_ge --seed 0 --set alpha=0.5"
-    fetch = _add(commands, "fetch", "what to download for a dataset, and get it", "fetch", "mmlbench fetch cremad")
-    fetch.add_argument("dataset")
+    text = "what to download for a dataset, and get it; of published weights, where they lie"
+    fetch = _add(commands, "fetch", text, "fetch", "mmlbench fetch cremad")
+    fetch.add_argument("dataset", help="a dataset, or the word weights")
+    text = "after `weights`: whose; all that are listed if left out"
+    fetch.add_argument("name", nargs="?", metavar="WEIGHTS", help=text)
     fetch.add_argument("--into", type=Path, metavar="FOLDER", help="check what is there and download what may be")
     train = _add(commands, "train", "make one run; a complete one returns at once", "run", example)
     _run_options(train)

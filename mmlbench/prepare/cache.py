@@ -366,11 +366,15 @@ class Cache:
         """Return an extra array, first axis the rows of the first modality."""
         return np.load(self.folder / f"extra-{name}.npy", allow_pickle=False)
 
+    def moments(self, split: str, name: str) -> dict[str, Any]:
+        """Return what the real values are standardised by: `mean` and `std`, numbers or lists; or {}."""
+        found: dict[str, Any] = self.manifest["splits"][split]["standardise"][name]
+        return found
+
     def affine(self, split: str, name: str) -> tuple[float | np.ndarray, float | np.ndarray]:
         """Return (gain, bias) with which stored * gain + bias is standardised by the split's train part."""
         facts, modality = self.manifest["arrays"][name], self.modality(name)
-        moments = self.manifest["splits"][split]["standardise"][name]
-        return modality.type.affine(modality, moments, facts["scale"], facts["offset"])
+        return modality.type.affine(modality, self.moments(split, name), facts["scale"], facts["offset"])
 
     def part(self, split: str, part: str) -> Part:
         """Return the samples of a part of a split."""

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
 from typing import Any
 
@@ -216,7 +216,10 @@ def _engine_file(module: str) -> str:
 
 @cache
 def _contract_digest() -> str:
-    return digest([sys.version_info[:2], *map(file_digest, paths.sources(*SHAPING))])
+    networks = ""  # an encoder has their names among its facts
+    with contextlib.suppress(PackageNotFoundError):
+        networks = version("torchvision")
+    return digest([sys.version_info[:2], networks, *map(file_digest, paths.sources(*SHAPING))])
 
 
 @cache

@@ -47,10 +47,17 @@ class MethodFacts:
 
 @dataclass(frozen=True)
 class EncoderFacts:
-    """What an encoder's class declares: which inputs it takes, whether it needs a file of weights."""
+    """What an encoder's class declares.
+
+    Attributes:
+        ranks: numbers of dimensions that it takes. pretrained: whether it needs a file of weights.
+        named_by: the parameter that stands behind a colon in its name, '' for none.
+        takes_ids, takes_mask, needs_mask: as `Encoder` has them.
+    """
 
     ranks: tuple[int, ...]
     pretrained: bool
+    named_by: str
     takes_ids: bool
     takes_mask: bool
     needs_mask: bool
@@ -98,6 +105,7 @@ def encoder_facts(entry: Entry) -> EncoderFacts:
     return EncoderFacts(
         tuple(facts["ranks"]),
         bool(facts["pretrained"]),
+        str(facts["named_by"]),
         bool(facts["takes_ids"]),
         bool(facts["takes_mask"]),
         bool(facts["needs_mask"]),

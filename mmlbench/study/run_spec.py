@@ -22,7 +22,7 @@ from ..prepare.cache import cache_key
 from ..registry.index import Entry, Index
 from ..storage.hashing import digest
 from ..system.arithmetic import NATIVE
-from .declared import DatasetFacts, MethodFacts, dataset_facts, method_facts
+from .declared import DatasetFacts, MethodFacts, dataset_facts, encoder_facts, method_facts
 from .recipe import AUTO, EncoderChoice, Recipe, check_recipe, read_recipe, recipe_path, resolve_recipe
 from .run_config import RECIPE_KEYS, RunConfig
 
@@ -213,7 +213,7 @@ class Setting:
         }
         self.hash = self.config.setting
         self.code: str = _code(self.config, terms.index, {name: one.code for name, one in self.requires.items()})
-        self.encoder = encoder_label(self.config)
+        self.encoder = encoder_label(self.config, terms.index)
         self._options = _options_of(request)
         self._runs: dict[int, RunSpec] = {}
 
@@ -371,21 +371,23 @@ def _from_config(config: RunConfig, index: Index, above: tuple[str, ...] = ()) -
     return RunSpec(config, code, cache_name(dataset, config.dataset_params), needed, (), config.setting)
 
 
-def encoder_label(config: RunConfig) -> str:
+def encoder_label(config: RunConfig, index: Index) -> str:
     """Return the tables' name of a run's encoders: one name, or modality=name joined by '+'.
 
     The content of each file of weights is a part of it, what is frozen, and a learning rate of its own: so no row is
     compared with one of other settings.
     """
-    named = {modality: _encoder_name(encoder) for modality, encoder in config.recipe.encoder.items()}
+    named = {modality: _encoder_name(encoder, index) for modality, encoder in config.recipe.encoder.items()}
     if len(set(named.values())) == 1:
         return next(iter(named.values()))
     return "+".join(f"{modality}={name}" for modality, name in named.items())
 
 
-def _encoder_name(encoder: EncoderChoice) -> str:
-    contents = [(name, value) for name, value in encoder.params.items() if isinstance(value, str)]
-    weights = [f"{name}={files.short(value)}" for name, value in contents if files.is_content(value)]
+def _encoder_name(encoder: EncoderChoice, index: Index) -> str:
+    texts = {name: value for name, value in encoder.params.items() if isinstance(value, str)}
+    weights = [f"{name}={files.short(value)}" for name, value in texts.items() if files.is_content(value)]
+    behind = texts.get(encoder_facts(index.find("encoder", encoder.name)).named_by)
+    named = [] if behind is None or files.is_content(behind) else [behind]
     steps = [f"freeze={','.join(encoder.freeze)}"] if encoder.freeze else []
     steps += [f"lr={value_text(encoder.lr)}"] if encoder.lr != 1 else []
-    return ":".join([encoder.name, *(weights or ["pretrained"] * encoder.pretrained), *steps])
+    return ":".join([encoder.name, *named, *(weights or ["pretrained"] * encoder.pretrained), *steps])

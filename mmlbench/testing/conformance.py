@@ -33,6 +33,7 @@ from ..storage.hashing import file_digest
 from ..study.declared import EncoderFacts, dataset_facts, encoder_facts
 from ..study.run_spec import Request, RunSpec, resolve
 from ..train import loop
+from ..train.build import build_encoders
 from . import FEW_EPOCHS, PLUGINS, takes
 
 T = TypeVar("T")
@@ -414,10 +415,34 @@ def check_parts(encoder: Encoder) -> None:
             require(other == part, f"the parts {other!r} and {part!r} share a parameter")
 
 
+def check_blocks(encoder: Encoder) -> None:
+    """Check that an encoder's blocks, one after the other, and its pooling are the encoder, and look at its maps.
+
+    One that declares no blocks passes.
+    """
+    import torch
+
+    blocks = encoder.eval().blocks()
+    if not blocks:
+        return
+    inputs = torch.randn(3, 2, *encoder.shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        whole, state = encoder(inputs[:, 0]), encoder.folded(inputs[:, 0])
+        for block in blocks:
+            state = block(state)
+        pooled, maps, both = encoder.pool(state), encoder.maps(inputs[:, 0]), encoder.maps(inputs)
+    close = pooled.shape == whole.shape and torch.allclose(pooled, whole, rtol=1e-5, atol=1e-6)
+    require(bool(close), "its blocks and pool() together give other features than forward()")
+    fits = maps.dim() == 3 and maps.shape[::2] == (3, encoder.dim) and encoder.widths()[-1] == encoder.dim
+    require(fits, f"maps() has the shape {tuple(maps.shape)}, not (samples, positions, {encoder.dim})")
+    twice = both.shape == (3, 2 * maps.shape[1], maps.shape[2])
+    require(twice, f"maps() of two views has the shape {tuple(both.shape)}: not twice the positions of one")
+
+
 def check_encoder(name: str, folder: Path, cache: Path) -> list[Outcome]:
     """Train joint with an encoder on every tiny modality that it takes, twice, and check all that it left."""
     index = load_index()
-    facts, outcomes = encoder_facts(index.find("encoder", name)), list[Outcome]()
+    facts, outcomes = encoder_facts(index.find("encoder", name.partition(":")[0])), list[Outcome]()
     for dataset in ("tiny3", "tiny_lab"):
         modalities = dataset_facts(index.find("dataset", dataset)).modalities
         if any(not facts.why_not(modality) for modality in modalities):
@@ -474,11 +499,14 @@ def _check_encoder_on(name: str, dataset: str, facts: EncoderFacts, folder: Path
     made = tries.attempt("training", fix, train, "one")
     if made is not None:
         tries.all_of(made)
-        kind: Any = index.load("encoder", name)
-        for modality in [one for one in modalities if not facts.why_not(one)][:1]:
-            encoder = make_encoder(kind, modality, modality.shape, kind.Params())
-            tries.attempt("parts", "Name each part of `parts()` once", check_parts, encoder)
         tries.same_again(made, "Let `views` depend on inputs and parameters alone", train)
+        fix = "Return from blocks() what forward() runs, in its order, and let pool() do the rest"
+        for place, encoder in build_encoders(made.run.record.config, made.cache, index).items():
+            if chosen[place]["name"] != name:
+                continue
+            tries.attempt("parts", "Name each part of `parts()` once", check_parts, encoder)
+            if not encoder.vocabulary and not encoder.takes_mask:
+                tries.attempt(f"blocks of {place}", fix, check_blocks, encoder)
     return tries.outcomes
 
 
@@ -486,7 +514,8 @@ def check_plugin(name: str, folder: Path) -> list[Outcome]:
     """Check whatever has a name: a method, a dataset, an encoder, or several of them.
 
     Args:
-        name: of a plug-in that is registered, or lies in a folder that `use_plugins` was told of.
+        name: of a plug-in that is registered, or lies in a folder that `use_plugins` was told of; of an
+            encoder with what stands behind its colon.
         folder: an empty one, for caches and runs.
 
     Raises:
@@ -496,7 +525,7 @@ def check_plugin(name: str, folder: Path) -> list[Outcome]:
 
     use_plugins([PLUGINS])
     index, cache, outcomes = load_index(), folder / "tiny", list[Outcome]()
-    entries = [entry for entry in index.entries if entry.name == name]
+    entries = [entry for entry in index.entries if entry.name == name.partition(":")[0]]
     if not entries:
         hint = nearest(name, {entry.name for entry in index.entries})
         raise ConfigError(f"no method, dataset, encoder or modality type is named {name!r}", hint)

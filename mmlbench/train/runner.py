@@ -331,6 +331,7 @@ class Runner:
         """Return run.json without the hashes; see docs/run-folder.md."""
         manifest, split = self.cache.manifest, self.spec.config.split
         counts = manifest["splits"][split]["counts"]
+        also = {name for modality in method.modalities for name in method.encoder_of(modality).packages}
         required = {
             name: {"run": str(run.path), "run_hash": file_digest(self.results / run.path / "run.json")}
             for name, run in self.spec.requires.items()
@@ -342,7 +343,7 @@ class Runner:
             "config_hash": self.spec.config.hash,
             "data_fingerprint": manifest["fingerprint"],
             "code": {"method": self.spec.code, "engine": engine_fingerprint(), "version": __version__},
-            "packages": packages(self.device),
+            "packages": packages(self.device, also),
             "modalities": list(method.modalities),
             "class_names": manifest["class_names"],
             "counts": counts,

@@ -17,6 +17,7 @@ import pytest
 from bad_input import refused
 
 from mmlbench.api.downloads import download, state
+from mmlbench.api.known_weights import KNOWN
 from mmlbench.cli import fetch as module
 from mmlbench.cli import main
 from mmlbench.dataset import Download
@@ -219,3 +220,36 @@ def test_the_next_command_that_fetch_names_works_on_archives(tmp_path, host, mon
     make(raw, "shaded_images.tar.gz")
     line = refused(capsys, "prepare", "modelnet40", "--raw", raw, "--cache", tmp_path / "d", "--lists", lists)
     assert "holds ModelNet40.zip and shaded_images.tar.gz" in line and "--raw FILE" in line
+
+
+# ---- published weights -------------------------------------------------------------------------------------------
+def test_where_weights_lie_is_printed_with_what_nobody_has_checked(capsys):
+    assert main(["fetch", "weights"]) == 0
+    every = capsys.readouterr().out
+    for one in KNOWN:
+        assert main(["fetch", "weights", one.name]) == 0
+        message = capsys.readouterr().out
+        assert message in every and one.url in message and one.licence in message and one.source in message
+        assert (one.sha256 or "none known here") in message and (one.size or "not known here") in message
+        assert message.count("[unverified]") == len(one.unverified)
+        assert set(one.unverified) <= {"url", "licence", "files", "size", "sha256"}
+
+
+def test_facts_of_torchvisions_weights_are_those_of_torchvision():
+    from torchvision.models import get_model_weights
+
+    for one in KNOWN:
+        network = one.encoder.rpartition("torchvision:")[2]
+        if "torchvision:" in one.encoder:
+            own = get_model_weights(network).DEFAULT
+            assert one.url == own.url and own.url.endswith(f"-{one.sha256}.pth")
+            assert one.size.startswith(f"{own.meta['_file_size']} MB")
+
+
+def test_weights_that_are_not_listed_and_downloads_are_refused(capsys, tmp_path):
+    assert "no weights named 'resnet19' are listed here. Did you mean resnet18" in refused(
+        capsys, "fetch", "weights", "resnet19"
+    )
+    assert "downloads no weights" in refused(capsys, "fetch", "weights", "resnet18", "--into", tmp_path)
+    assert "takes one dataset" in refused(capsys, "fetch", "cremad", "resnet18")
+    assert not list(tmp_path.iterdir())

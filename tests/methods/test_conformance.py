@@ -23,7 +23,7 @@ from mmlbench.testing import PLUGINS, takes
 from mmlbench.testing.conformance import Outcome, check_method, check_run
 
 ROOT = Path(__file__).resolve().parents[2]
-PLUGGED = ["alternating", "reinit", "missing_history", "middle", "pair"]
+PLUGGED = ["alternating", "reinit", "missing_history", "middle", "pair", "mmtm", "cross_attention"]
 FOLDER = ROOT / "tests" / "plugins"
 PARTS = ("train", "val", "test")
 DETERMINED = ("run.json", "history.csv", "predictions.npz", "epochs.npz", "probe.npz")

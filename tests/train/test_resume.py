@@ -38,7 +38,7 @@ ROOT = Path(__file__).resolve().parents[2]
 #: One of each kind that `make test` kills after every step; the others are slow.
 QUICK = ["joint", "ogm_ge", "di_mml", "taking_turns", "remixing"]
 #: Out-of-tree methods; `careless` draws from the process's generators and from both hooks.
-THEIRS = ["alternating", "reinit", "missing_history", "careless"]
+THEIRS = ["alternating", "reinit", "missing_history", "careless", "mmtm", "cross_attention"]
 LATER = [name for name in OURS + THEIRS if name not in QUICK]
 CARELESS = '''
 import random
