@@ -98,6 +98,7 @@ class DIMML(Method):
     """
 
     family = "trained apart"
+    tasks = ("classification",)  # certainties and effective dimensions are those of classes
 
     class Params(MethodParams):
         weight: float = bounded(1.0, low=0, doc="of the shared classifier's loss", tune=(0.1, 3.0, "log"))

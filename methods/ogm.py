@@ -68,6 +68,7 @@ class OGM(Joint):
     """
 
     family = "gradient modulation"
+    tasks = ("classification",)  # its scores are softmax probabilities of the true class
     needs_convolutions = True
 
     class Params(MethodParams):

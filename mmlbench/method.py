@@ -18,6 +18,7 @@ from .encoder import Encoder
 from .errors import RunError
 from .params import MethodParams, describe, epoch_of
 from .registry import Plugin
+from .task import Classification, Task
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class Batch:
     Attributes:
         index: position of each sample in its part, int64 (B,).
         inputs: modality -> standardised tensor (B, *shape).
-        label: class, int64 (B,).
+        label: target, as the task has it: class, int64 (B,); 0 or 1 of each label, float32 (B, L); or a number,
+            float32 (B,).
         extra: the dataset's further facts, such as latents, (B, ...).
     """
 
@@ -41,7 +43,7 @@ class Batch:
 
 
 class Logits:
-    """Named logits of shape (B, classes); what is not given is not there.
+    """Named outputs of shape (B, outputs), logits of all tasks but regression; what is not given is not there.
 
     Args:
         fused: the method's prediction; None where a method has none (unimodal training).
@@ -175,6 +177,12 @@ class EpochContext:
     batches: Callable[..., Iterator[Batch]]
 
 
+#: What decides which tasks a method serves.
+_OWN = frozenset(
+    {"loss", "stages", "train_step", "after_backward", "before_epoch", "after_epoch", "predict", "infer"}
+)
+
+
 class Method(nn.Module, Plugin):
     """Base of all methods. The engine sets the attributes below, then calls `build` under the seed's generator.
 
@@ -183,7 +191,7 @@ class Method(nn.Module, Plugin):
         encoders: modality -> Encoder, with the seed's initial weights.
         modalities: names in the dataset's order.
         dims: modality -> feature size.
-        classes: their number.
+        task: what is asked for of a sample. classes: numbers that a head gives: classes, labels, or 1 of a number.
         epochs: of the recipe.
         train_size: samples of the train part, for buffers that keep a history.
         step: where training stands, while a batch's loss is computed (its epoch, its random numbers).
@@ -211,13 +219,22 @@ class Method(nn.Module, Plugin):
     needs_val: ClassVar[bool] = False
     #: True where it changes the gradients of `Encoder.convolutions`: encoders without any are refused.
     needs_convolutions: ClassVar[bool] = False
+    #: The tasks that it serves, by name. Beyond classification its losses are `task_loss`, and it reads no softmax.
+    tasks: ClassVar[tuple[str, ...]] = (Classification.name,)
     #: True where the probe of the untrained encoders belongs to the run (the floor of the retained share).
     probes_initial: ClassVar[bool] = False
 
     params: Any
     step: Step
+    loss_weights: Tensor | None
     #: Of the encoders' arithmetic, from the recipe: float32 or bfloat16.
     precision: str = "float32"
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Let a class with a loss or a prediction of its own serve what it says itself, not what its base does."""
+        super().__init_subclass__(**options)
+        if "tasks" not in vars(cls) and not _OWN.isdisjoint(vars(cls)):
+            cls.tasks = (Classification.name,)
 
     def __init__(
         self,
@@ -226,8 +243,11 @@ class Method(nn.Module, Plugin):
         classes: int,
         epochs: int,
         train_size: int = 0,
+        task: Task | None = None,
     ) -> None:
         super().__init__()
+        self.task = Classification.of(classes) if task is None else task
+        self.register_buffer("loss_weights", None, persistent=False)
         self.params, self.classes, self.epochs, self.train_size = params, classes, epochs, train_size
         self.encoders = nn.ModuleDict(dict(encoders))
         self.modalities = tuple(encoders)
@@ -298,6 +318,14 @@ class Method(nn.Module, Plugin):
         """Take over the weights of the required runs: method name -> its state dict."""
 
     # ---- what a method uses ------------------------------------------------------------------------------
+    def task_loss(self, outputs: Tensor, label: Tensor, reduction: str = "mean") -> Tensor:
+        """Return the task's loss of outputs (B, outputs): a scalar, or (B,) with `reduction="none"`.
+
+        It is the cross-entropy of classes, the binary one of labels, the squared or the absolute error of a number;
+        class weights of the recipe are in it.
+        """
+        return self.task.loss(outputs, label, self.loss_weights, reduction)
+
     def encode(
         self, batch: Batch, only: Sequence[str] | None = None, encoders: nn.ModuleDict | None = None
     ) -> dict[str, Tensor]:
@@ -338,4 +366,5 @@ class Method(nn.Module, Plugin):
             "mixes": cls.mixes,
             "needs_val": cls.needs_val,
             "needs_convolutions": cls.needs_convolutions,
+            "tasks": list(cls.tasks),
         }

@@ -112,7 +112,7 @@ def ranked_entries(group: Group, headline: str) -> list[Entry]:
     """Return the entries that take part in the ranking: methods with a fused prediction, the control excepted."""
     key = LogitsKey(headline)
     apart = (CONTROL, LOGIT_MEAN)
-    return [e for e in group.entries if e.method not in apart and e.runs and all(key in r.bits for r in e.runs)]
+    return [e for e in group.entries if e.method not in apart and e.runs and all(key in r.scores for r in e.runs)]
 
 
 def rank_groups(group: Group, headline: str) -> dict[str, int]:
@@ -220,7 +220,7 @@ def subset_rows(group: Group) -> Iterator[Row]:
     for entry in group.entries:
         yield from no_subsets(group, entry)
         by_inputs = evaluation_of(entry).missing == INPUTS
-        keys = {key for run in entry.runs for key in run.bits if key.fill}
+        keys = {key for run in entry.runs for key in run.scores if key.fill}
         for key in sorted(keys, key=lambda k: (entry.rules.index(k.rule), str(k))):
             matrix = entry.matrix(key)
             if matrix is None:

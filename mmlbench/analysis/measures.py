@@ -10,9 +10,10 @@ import numpy as np
 from ..results.groups import Entry, Group
 from ..results.logits_key import LogitsKey, LogitsKind, parse_logits
 from ..results.record import RunRecord
-from ..results.score import adaptive_ece, balanced_of, f1_of
-from ..stats import MOST_PLAYERS, shapley, subset_name, table_pseudo_values
+from ..results.score import adaptive_ece
+from ..stats import MOST_PLAYERS, shapley, subset_name
 from ..storage.words import plural
+from ..task.confusion import balanced_of, f1_of, table_pseudo_values
 from .accuracy import entry_notes, heads_of, ranked_entries
 from .missing import filled
 from .resolution import Values, between, resolution_row
@@ -218,7 +219,7 @@ def reliance_rows(group: Group, headline: str) -> Iterator[Row]:
     """Yield exact Shapley values of the head over modality subsets; for two modalities also what each adds."""
     found: list[Values] = []
     for entry in group.entries:
-        terms = sorted({(key.rule, key.fill) for run in entry.runs for key in run.bits if key.fill})
+        terms = sorted({(key.rule, key.fill) for run in entry.runs for key in run.scores if key.fill})
         for rule, filling in terms:
             for metric, matrix, row in _reliance(group, entry, rule, filling):
                 if metric == "shapley@mean" and rule == headline:

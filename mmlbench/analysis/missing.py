@@ -33,7 +33,7 @@ def filled(entry: Entry, filling: str) -> str:
 def no_subsets(group: Group, entry: Entry) -> Iterator[Row]:
     """Yield a blank row for each modality alone, with the reason, where a method has no answer without the others."""
     found = evaluation_of(entry)
-    if found.missing != NOTHING or not any(key == LogitsKey(key.rule) for run in entry.runs for key in run.bits):
+    if found.missing != NOTHING or not any(key == LogitsKey(key.rule) for run in entry.runs for key in run.scores):
         return
     for modality in group.modalities:
         row = blank(group, entry, What("subsets", modality, "accuracy@mean", "subset", "last", unit="fraction"))

@@ -11,15 +11,14 @@ from ..results.curve import check_curve, curve_file
 from ..results.groups import Entry, Group, Loaded
 from ..results.logits_key import LogitsKey
 from ..results.plugin_facts import LOGIT_MEAN
-from ..results.score import Bits, correct
-from ..results.scored_run import ScoredRun
+from ..results.scored_run import ScoredRun, sample_scores
 from .accuracy import entry_notes
 from .resolution import Values, between
 from .row_builders import POINTS, What, mean_row, over_common_seeds
 from .rows import Row
 
 #: Noise of each modality and strength, in standard deviations of its inputs.
-Curve = dict[tuple[str, float], Bits]
+Curve = dict[tuple[str, float], np.ndarray]
 #: A modality, the area under a curve of each seed and sample where the row is that, and the row.
 Point = tuple[str, np.ndarray | None, Row]
 #: How the noise was given: the metrics' name for it, and words.
@@ -28,7 +27,7 @@ IN_TRAINING = ("noise_in_training", "noise in training and test")
 
 
 def read_curve(results: Path, run: ScoredRun, label: np.ndarray, strengths: Sequence[float]) -> Curve:
-    """Return (modality, strength) -> correctness of the fused logits of a run, of folds one after another.
+    """Return (modality, strength) -> scores of the fused logits of a run, of folds one after another.
 
     Args:
         results: the results folder. run: whose curve. label: of the test samples. strengths: as the plan has them.
@@ -44,7 +43,8 @@ def read_curve(results: Path, run: ScoredRun, label: np.ndarray, strengths: Sequ
         modality, _, strength = place.rpartition("=")
         if name == "fused" and all(key in part for part in parts):
             logits = np.concatenate([part[key] for part in parts])
-            found[modality, float(strength)] = correct(logits, label, f"{curve_file(results, names[0])}: {key}")
+            where = f"{curve_file(results, names[0])}: {key}"
+            found[modality, float(strength)] = sample_scores(run.record, logits, label, where)
     return found
 
 

@@ -62,7 +62,7 @@ def run_row(group: Group, entry: Entry, run: ScoredRun) -> RunRow:
         seed=run.seed,
         run=" + ".join(record.run for record in records),
         config_hash=" + ".join(record.config.hash for record in records),
-        n_test=len(next(iter(run.bits.values()), ())),
+        n_test=len(next(iter(run.scores.values()), ())),
         epochs=epochs_of(run),
         sample_passes=sum(record.sample_passes for record in records),
         parameters=records[0].parameters["total"],
@@ -71,7 +71,7 @@ def run_row(group: Group, entry: Entry, run: ScoredRun) -> RunRow:
         energy_joules=summed(energies),
         hardware=" | ".join(hardware),
         arithmetic=" | ".join(sorted({record.arithmetic.reach for record in records})),
-        accuracy={str(key): float(bits.mean()) for key, bits in run.bits.items() if not key.fill},
+        accuracy={str(key): float(bits.mean()) for key, bits in run.scores.items() if not key.fill},
     )
 
 

@@ -19,7 +19,6 @@ from ..results.load import read_plan
 from ..results.logits_key import LogitsKey, LogitsKind
 from ..results.record import Circumstances, RunRecord, read_record
 from ..results.run_folder import RunFolder
-from ..results.score import correct
 from .curves import Series, drawing
 from .numbers import figure_of, interval, level_note, named, percent, with_sd
 from .page_tables import RULES, anchor
@@ -90,8 +89,9 @@ def _scores(run: RunFolder) -> dict[str, str]:
     for rule in RULES:
         heads = []
         for key in _heads(run, rule):
-            right = correct(run.predictions[key.array("test")], label, f"{run.name}: {key}")
-            heads.append(f"{key.modality} {percent(float(right.mean()))}".strip())
+            outputs = run.predictions[key.array("test")]
+            run.record.task.check_outputs(outputs, label, f"{run.name}: {key}")
+            heads.append(f"{key.modality} {percent(run.record.metric.value(outputs, label))}".strip())
         epochs = [str(one.epoch + 1) for one in run.record.selected.get(rule, ())]
         at = f" (epoch {', '.join(epochs)})" if epochs else ""
         scores[rule] = f"{', '.join(heads)}{at}" if heads else ""

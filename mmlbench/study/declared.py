@@ -8,16 +8,23 @@ from dataclasses import dataclass
 from ..dataset import Modality, Split
 from ..params import Field, fields_of
 from ..registry.index import Entry
+from ..task import Task, task_of
 
 
 @dataclass(frozen=True)
 class DatasetFacts:
-    """What a dataset's class declares: its inputs, its splits and the one where none is named, its parameters."""
+    """What a dataset's class declares: its inputs, its splits and the one where none is named, its parameters.
+
+    Attributes:
+        task: what is asked for of a sample. metric: that of a study which names none.
+    """
 
     modalities: tuple[Modality, ...]
     splits: Mapping[str, Split]
     default_split: str
     params: tuple[Field, ...]
+    task: Task
+    metric: str
 
 
 @dataclass(frozen=True)
@@ -27,7 +34,7 @@ class MethodFacts:
     Attributes:
         family: what it is listed under. min_modalities, max_modalities: how many it takes; None for no most.
         trains_encoders: whether its encoders are its own. needs_val: whether it looks at the validation part.
-        requires: methods whose runs it reuses.
+        requires: methods whose runs it reuses. tasks: those that it serves.
     """
 
     family: str
@@ -36,6 +43,7 @@ class MethodFacts:
     trains_encoders: bool
     needs_val: bool
     requires: tuple[str, ...]
+    tasks: tuple[str, ...]
     params: tuple[Field, ...]
 
     def takes(self, count: int) -> bool:
@@ -56,7 +64,10 @@ def dataset_facts(entry: Entry) -> DatasetFacts:
     """Return what the index knows of a dataset."""
     modalities = tuple(Modality(**{**one, "shape": tuple(one["shape"])}) for one in entry.facts["modalities"])
     splits = {name: Split(**one) for name, one in entry.facts["splits"].items()}
-    return DatasetFacts(modalities, splits, entry.facts["default_split"], fields_of(entry.facts))
+    named = dict(entry.facts["task"])
+    task = task_of(named.pop("name"), entry.facts["class_names"], named)
+    metric = entry.facts["metric"] or task.headline
+    return DatasetFacts(modalities, splits, entry.facts["default_split"], fields_of(entry.facts), task, metric)
 
 
 def method_facts(entry: Entry) -> MethodFacts:
@@ -69,6 +80,7 @@ def method_facts(entry: Entry) -> MethodFacts:
         bool(facts["trains_encoders"]),
         bool(facts["needs_val"]),
         tuple(facts["requires"]),
+        tuple(facts["tasks"]),
         fields_of(facts),
     )
 

@@ -1,7 +1,8 @@
 """Runs of a few seconds, for tests of methods, datasets and encoders, here and in projects of your own.
 
-`tiny` (two modalities) and `tiny3` (a third, 1-D one) are datasets of 76 samples; `PLUGINS` is the folder that
-holds them, so that they are there only where somebody asks for them::
+`tiny` (two modalities) and `tiny3` (a third, 1-D one) are datasets of 76 samples with three classes, `tiny_number`
+and `tiny_labels` of 520 with one number and with several labels a sample. `PLUGINS` is the folder that holds them, so
+that they are there only where somebody asks for them::
 
     run = run_tiny("my_method", tmp_path)
     assert np.isfinite(run.predictions["last/test/fused"]).all()
@@ -49,11 +50,11 @@ def tiny_spec(
 
 
 def takes(method: str, dataset: str = "tiny", plugins: Iterable[str | Path] = ()) -> bool:
-    """Whether a method serves as many modalities as a dataset has: `tiny` has two, `tiny3` three."""
+    """Whether a method serves a dataset's task, and as many modalities as it has: `tiny` has two, `tiny3` three."""
     use_plugins([PLUGINS, *plugins])
     index = load_index()
-    count = len(dataset_facts(index.find("dataset", dataset)).modalities)
-    return method_facts(index.find("method", method)).takes(count)
+    asked, facts = dataset_facts(index.find("dataset", dataset)), method_facts(index.find("method", method))
+    return facts.takes(len(asked.modalities)) and asked.task.name in facts.tasks
 
 
 def run_tiny(method: str, folder: Path, **options: Any) -> RunFolder:

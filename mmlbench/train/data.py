@@ -146,6 +146,7 @@ class PartData:
         stream: leave the data in the memory map and read it ahead; the batches are the same.
 
     Attributes:
+        target: of each sample as it is stored, (n, ...). label: the same as a tensor on the device.
         evaluation_batch: samples of an evaluation forward.
     """
 
@@ -162,7 +163,7 @@ class PartData:
     ) -> None:
         facts, self.noise, self.stream = cache.part(split, part), noise, stream
         self.part, self.ids, self.groups, self.seed_key, self.device = part, facts.ids, facts.groups, seed_key, device
-        self.label = torch.from_numpy(facts.label).to(device)
+        self.target, self.label = facts.label, cache.task.tensor(facts.label).to(device)
         self.modalities: dict[str, Resident] = {}
         for name in cache.modalities:
             self.modalities[name] = self._modality(

@@ -63,9 +63,8 @@ def try_out(config: RunConfig, index: Index) -> None:
         pairs[modality.name] = _encoder(choice.name, json.dumps(dict(choice.params)), shape, modality.name)
     made: Any = index.load("method", config.method)
     encoders = {name: encoder for name, (encoder, _) in pairs.items()}
-    method: Method = made(
-        made.Params(**config.params), encoders, len(dataset.class_names), recipe.epochs, counts["train"]
-    )
+    task = dataset.asks()
+    method: Method = made(made.Params(**config.params), encoders, task.outputs, recipe.epochs, counts["train"], task)
     method.precision = recipe.precision
     method.build()
     check_convolutions(method)
