@@ -14,7 +14,7 @@ from ..results.plugin_facts import LOGIT_MEAN
 from ..results.scored_run import ScoredRun, sample_scores
 from .accuracy import entry_notes
 from .resolution import Values, between
-from .row_builders import POINTS, What, mean_row, over_common_seeds
+from .row_builders import What, mean_row, over_common_seeds
 from .rows import Row
 
 #: Noise of each modality and strength, in standard deviations of its inputs.
@@ -66,11 +66,13 @@ def robustness_rows(loaded: Loaded, results: Path) -> Iterator[Row]:
         for entry in group.entries:
             for modality, area, row in _at_test(group, entry, results, loaded.robustness):
                 if area is not None:
-                    areas.setdefault(modality, []).append((entry, POINTS * area))
+                    areas.setdefault(modality, []).append((entry, group.scale * area))
                 yield row
         for modality, found in areas.items():
             what = ("robustness", modality, "resolution", "last")
-            resolved = between(group, what, found, group.baseline(loaded.baseline), "difference of areas")
+            resolved = between(
+                group, what, found, group.baseline(loaded.baseline), "difference of areas", unit=group.unit
+            )
             yield from [resolved] if resolved is not None else []
     yield from (row for _, _, row in _trained(loaded))
 
@@ -114,10 +116,11 @@ def _curve(
     how, message = given
     where = f"{message}, on {modality}, in standard deviations of its inputs"
     for strength, matrix in zip(strengths, points, strict=True):
-        what = What("robustness", modality, f"accuracy@{how}={strength:g}", "fused", "last", unit="fraction")
+        metric = f"{group.metric.name}@{how}={strength:g}"
+        what = What("robustness", modality, metric, "fused", "last", unit=group.metric.unit)
         yield modality, None, mean_row(group, entry, what, matrix, [where, *entry_notes(entry, "last")], also=noisy)
     area = np.tensordot(area_weights(strengths), np.stack(points), axes=1)
-    what = What("robustness", modality, f"area@{how}", "fused", "last", unit="fraction")
+    what = What("robustness", modality, f"area@{how}", "fused", "last", unit=group.metric.unit)
     span = f"mean height of the curve from {strengths[0]:g} to {strengths[-1]:g}; {where}"
     yield modality, area, mean_row(group, entry, what, area, [span, *entry_notes(entry, "last")], also=noisy)
 
