@@ -248,6 +248,7 @@ class Method(nn.Module, Plugin):
         super().__init__()
         self.task = Classification.of(classes) if task is None else task
         self.register_buffer("loss_weights", None, persistent=False)
+        self._weighed = False
         self.params, self.classes, self.epochs, self.train_size = params, classes, epochs, train_size
         self.encoders = nn.ModuleDict(dict(encoders))
         self.modalities = tuple(encoders)
@@ -324,7 +325,18 @@ class Method(nn.Module, Plugin):
         It is the cross-entropy of classes, the binary one of labels, the squared or the absolute error of a number;
         class weights of the recipe are in it.
         """
+        self._weighed = True
         return self.task.loss(outputs, label, self.loss_weights, reduction)
+
+    def check_weighed(self) -> None:
+        """Refuse class weights that nothing has read.
+
+        Raises:
+            RunError: the recipe asks for them, and no loss so far was `task_loss`.
+        """
+        if self.loss_weights is not None and not self._weighed:
+            what = f"{self.name}: the recipe asks for class weights, and none of the method's losses takes them"
+            raise RunError(what, "Use `self.task_loss` in the method, or leave `class_weights` out of the recipe")
 
     def encode(
         self, batch: Batch, only: Sequence[str] | None = None, encoders: nn.ModuleDict | None = None

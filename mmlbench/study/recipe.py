@@ -49,6 +49,10 @@ class RecipeFields(Params):
     arithmetic: str = choice(
         NATIVE, ARITHMETICS, doc="portable: the same bits on any x86-64 CPU with AVX2; auto: where this machine can"
     )
+    class_weights: str = choice(
+        "none", ("none", "balanced"), doc="of the loss; balanced: each class, or a label's two sides, counts alike"
+    )
+    sampling: str = choice("shuffle", ("shuffle", "balanced"), doc="of an epoch; balanced: classes are drawn alike")
     noise_on: str | None = None  # modality whose inputs get additive noise, in training and in evaluation
 
 

@@ -139,6 +139,18 @@ def _check_task(method: str, facts: MethodFacts, dataset: str, task: Task) -> No
         raise ConfigError(what, "Choose another method or dataset")
 
 
+def _check_balance(recipe: Recipe, dataset: str, task: Task) -> None:
+    """Refuse class weights and balanced sampling where there is nothing to balance.
+
+    Raises:
+        ConfigError: naming the field of the recipe, and the task.
+    """
+    asked = [name for name in ("class_weights", "sampling") if getattr(recipe, name) == "balanced"]
+    if asked and not task.weighted:
+        what = f"{asked[0]}: balanced needs classes or labels, and {dataset} asks for {task.name}"
+        raise ConfigError(what, f"Leave {' and '.join(asked)} out of the recipe")
+
+
 def _metric_of(request: Request, dataset: DatasetFacts) -> str:
     """Return the metric that picks, '' where it is the dataset's own.
 
@@ -283,6 +295,7 @@ def _checked(
     split = _split_of(request.dataset, dataset, request.split)
     _check_modalities(request.method, facts, request.dataset, len(dataset.modalities))
     _check_task(request.method, facts, request.dataset, dataset.task)
+    _check_balance(recipe, request.dataset, dataset.task)
     _check_parts(request.method, facts, f"{request.dataset}/{split}", dataset.splits, split)
     params = _method_params(request.method, facts.params, request.params)
     metric = _metric_of(request, dataset)

@@ -55,6 +55,8 @@ def _built(config: RunConfig, cache: Cache, index: Index, samples: int) -> Metho
         method = kind(kind.Params(**config.params), encoders, task.outputs, recipe.epochs, samples, task)
         method.precision = recipe.precision
         method.build()
+    if recipe.class_weights == "balanced":
+        method.loss_weights = torch.from_numpy(task.loss_weights(cache.part(config.split, "train").label))
     check_convolutions(method)
     return method
 

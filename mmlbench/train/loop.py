@@ -252,6 +252,8 @@ class Trainer:
                 self.meter.check(k + 1, where, untrained)
             self._maybe_save((number, epoch, k + 1), optimizers)
         self.meter.check(len(self.batch_bounds), where, untrained)
+        if pieces:
+            self.method.check_weighed()
         with self.flops.hook():
             self.method.after_epoch(self._context(stage, epoch, "after"))
         self.flops.end()

@@ -187,8 +187,10 @@ class Runner:
         stream = too_large(self.cache, self.device)
         if stream:
             self.log(f"{self.spec.path}: the data is larger than the device's free memory and is streamed")
+        place = (self.device, config.seed_key, noise, augmentations, stream)
+        balanced = {"train": config.recipe.sampling == "balanced"}
         data = {
-            part: PartData(self.cache, config.split, part, self.device, config.seed_key, noise, augmentations, stream)
+            part: PartData(self.cache, config.split, part, *place, balanced.get(part, False))
             for part in ("train", "val", "test")
         }
         count, where = len(data["train"]), f"{config.dataset}/{config.split}"

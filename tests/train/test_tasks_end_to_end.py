@@ -21,7 +21,7 @@ from mmlbench.results.score import score_run
 from mmlbench.results.verify import verify_run
 from mmlbench.storage.atomic import read_arrays, read_json, write_arrays, write_json
 from mmlbench.study.run_spec import Request, resolve
-from mmlbench.task import Multilabel, Regression, numeric
+from mmlbench.task import Classification, Multilabel, Regression, numeric
 from mmlbench.testing import PLUGINS
 from mmlbench.train.probe import PENALTIES, fit_one_vs_rest, fit_probe, fit_ridge
 
@@ -359,3 +359,53 @@ def test_a_metric_that_no_part_can_have_is_named(tiny, tmp_path: Path, monkeypat
     with pytest.raises(RunError) as caught:
         make_run(resolve(request, load_index()), load_index(), tmp_path, tiny.cache, device="cpu")
     assert "correlation" in caught.value.what and "mae" in caught.value.fix
+
+
+# ---- class weights and balanced sampling -----------------------------------------------------------------------
+def test_class_weights_enter_the_loss_and_the_evaluation_stays_unweighted(tiny, tmp_path: Path) -> None:
+    recipe = {"epochs": 2, "batch_size": 60, "encoder": "linear"}
+    plain = made(tiny, tmp_path, "joint", "tiny_labels", recipe)
+    weighted = made(tiny, tmp_path, "joint", "tiny_labels", {**recipe, "class_weights": "balanced"})
+    assert plain.record.config.hash != weighted.record.config.hash
+    assert not np.array_equal(plain.predictions["last/test/fused"], weighted.predictions["last/test/fused"])
+    loss = next(v for _, e, part, name, v in weighted.history() if (e, part, name) == (1, "test", "loss/fused"))
+    outputs, target = (torch.from_numpy(weighted.predictions[k]) for k in ("last/test/fused", "test/label"))
+    assert loss == pytest.approx(float(weighted.record.task.loss(outputs, target.float())), rel=1e-5)
+
+
+def test_class_weights_that_no_loss_reads_are_refused(tiny, tmp_path: Path) -> None:
+    recipe = {"epochs": 1, "batch_size": 16, "class_weights": "balanced"}
+    made(tiny, tmp_path, "di_mml", "tiny", {**recipe, "epochs": 6})
+    with pytest.raises(RunError) as caught:
+        made(tiny, tmp_path, "pair", "tiny", recipe)  # it calls PyTorch's cross-entropy by itself
+    assert "pair" in caught.value.what and "task_loss" in caught.value.fix
+
+
+def test_balanced_sampling_draws_classes_alike_by_derived_seeds(tiny) -> None:
+    from mmlbench.train.data import PartData
+
+    cache = Cache.open(tiny.cache / tiny.spec("joint").cache)
+    cpu, key = torch.device("cpu"), ("tiny", 0)
+    part = cache.part("speaker", "train")
+    rare = part.label.copy()
+    rare[:] = 0
+    rare[:4] = 1
+    one, again, other = (
+        PartData(cache, "speaker", "train", cpu, seed, balanced=True) for seed in (key, key, ("tiny", 1))
+    )
+    for data in (one, again, other):
+        data.chances = torch.from_numpy(Classification.of(3).sampling_weights(rare))
+    orders = torch.stack([one.order(epoch) for epoch in range(200)])
+    share = float((torch.from_numpy(rare)[orders] == 1).double().mean())
+    assert share == pytest.approx(0.5, abs=0.03)
+    assert torch.equal(one.order(7), again.order(7)) and not torch.equal(one.order(7), other.order(7))
+    assert not torch.equal(one.order(7), one.order(8)) and one.order(7).shape == (len(part),)
+    plain = PartData(cache, "speaker", "train", cpu, key)
+    assert sorted(plain.order(3).tolist()) == list(range(len(part)))
+
+
+@pytest.mark.parametrize("field", ["class_weights", "sampling"])
+def test_a_number_can_not_be_balanced(tiny, field: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        tiny.spec("joint", dataset="tiny_number", recipe={field: "balanced"})
+    assert field in caught.value.what and "regression" in caught.value.what
