@@ -247,7 +247,10 @@ class Dataset(Plugin):
         return max(sum(split.counts.values()) for split in self.splits.values())
 
     def bayes(self) -> dict[str, float]:
-        """Return the Bayes accuracy per modality and of all together ('fused'), where it is known."""
+        """Return the best that a metric can be, per modality and of all together ('fused'), where it is known.
+
+        It is of the dataset's own metric: of classification the Bayes accuracy, of a number the least error.
+        """
         return {}
 
     @classmethod

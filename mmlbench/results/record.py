@@ -247,7 +247,7 @@ def parse_record(value: object, file: Path) -> RunRecord:
         mechanisms=_numbers(found["mechanisms"], r"[^\0]{1,200}", "the name of a mechanism"),
         probe=_probes(found["probe"], metric),
         requires={name: _reused(one) for name, one in found["requires"].named().items()},
-        bayes={name: one.number(0, 1) for name, one in found["bayes"].named().items()},
+        bayes={name: one.number(0, 1 if task.softmax else 1e300) for name, one in found["bayes"].named().items()},
         evaluation=_evaluation(found["evaluation"]),
         notes=tuple(one.text("a sentence", most=20_000) for one in found["notes"].each("sentence")),
         task=task,

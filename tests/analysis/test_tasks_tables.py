@@ -138,6 +138,7 @@ def test_a_study_of_every_task_has_all_its_tables(made: Path) -> None:
         gap = result_set.find(group, "joint", "gap", "audio", "probe", "unimodal", "competition_gap")
         assert difference is not None and gap is not None and {difference.unit, gap.unit} == {unit}
         assert result_set.of(group, "reliance") and result_set.of(group, "fusion_gain")
+    assert result_set.bayes(number)["fused"] == pytest.approx(0.2394, abs=1e-3) and not result_set.bayes(labels)
     best = [row.label for row in result_set.entries(number) if row.rank_group is not None]
     values = [result_set.find(number, label, "mae").value for label in best]
     assert values == sorted(values)

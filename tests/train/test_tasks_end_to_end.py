@@ -78,6 +78,7 @@ def test_regression_comes_near_the_best_prediction(long_runs) -> None:
     joint, alone = long_runs["joint", "tiny_number"], long_runs["unimodal", "tiny_number"]
     best = math.sqrt(2 / math.pi) * 0.3
     of_one = math.sqrt(2 / math.pi) * math.sqrt(0.45)
+    assert joint.record.bayes == pytest.approx({"audio": of_one, "visual": of_one, "fused": best}, abs=1e-6)
     assert best * 0.8 < on_test(joint, "fused") < best * 1.3
     for modality in ("audio", "visual"):
         assert of_one * 0.85 < on_test(alone, f"own_head/{modality}") < of_one * 1.2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -67,6 +68,11 @@ class TinyNumber(Dataset):
         number = np.clip(self.WEIGHT * (audio + visual) + self.NOISE * noise, -3, 3)
         show(out, {"audio": audio[:, None], "visual": visual[:, None]}, 11)
         write_splits(out, number.tolist())
+
+    def bayes(self) -> dict[str, float]:
+        """Return the least mean absolute errors: that of a normal error is sqrt(2 / pi) standard deviations."""
+        of_one = math.sqrt(2 / math.pi) * math.hypot(self.WEIGHT, self.NOISE)
+        return {"audio": of_one, "visual": of_one, "fused": math.sqrt(2 / math.pi) * self.NOISE}
 
 
 @register
