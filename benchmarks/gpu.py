@@ -108,7 +108,7 @@ class Work:
 
     def config(self, method: str, batch: int, epochs: int) -> RunConfig:
         """Return a run's configuration."""
-        precision = "bfloat16" if self.device.type == "cuda" else "float32"
+        precision = "bf16" if self.device.type == "cuda" else "fp32"
         fields = {"epochs": epochs, "batch_size": batch, "image_noise": 0.0, "precision": precision}
         fields |= {"encoder": self.encoder} if self.encoder != "resnet18" else {}
         return resolve(Request("cremad", method, 0, "official", "dimml", METHODS[method], fields), self.index).config
@@ -160,7 +160,7 @@ def random_side(work: Work, config: RunConfig) -> Callable[[], float]:
     batches = []
     for k in range(POOL):
         inputs = {"audio": torch.randn(size, *AUDIO, device=device)}
-        inputs["visual"] = torch.randn(size, FRAMES, *work.cache.shape("visual"), device=device)
+        inputs["visual"] = torch.randn(size, FRAMES, *work.cache.modality("visual").shape, device=device)
         label = torch.randint(6, (size,), device=device)
         batches.append(Batch(torch.arange(k * size, (k + 1) * size, device=device), inputs, label, {}))
     steps = len(batch_bounds(len(work.train), size))
@@ -193,12 +193,12 @@ def released_settings() -> Iterator[None]:
 
 def official_side(work: Work, config: RunConfig) -> Callable[[], float]:
     """Return a pass over the files in the published way; it returns clips a second."""
-    recipe = replace(config.recipe, precision="float32")
+    recipe = replace(config.recipe, precision="fp32")
     model = work.model(replace(config, recipe=recipe)).to(work.device)
     step = stepper(model, recipe)
     names = sorted(path.name for path in (work.raw / "Image-01-FPS").iterdir())
     labels = [k % 6 for k in range(len(names))]
-    data = Official(work.raw, names, labels, "stored", FRONT_END, work.cache.shape("visual")[-1])
+    data = Official(work.raw, names, labels, "stored", FRONT_END, work.cache.modality("visual").shape[-1])
     pinned, kept = work.device.type == "cuda", work.workers > 0
     options = {"num_workers": work.workers, "pin_memory": pinned, "persistent_workers": kept}
     loader = DataLoader(data, batch_size=recipe.batch_size, shuffle=True, **options)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from dataclasses import replace
 from functools import partial
 from typing import cast
 
@@ -87,14 +86,14 @@ class JointShuffledPartner(Method):
         return [Mechanism(f"rows_moved/{m}", stage=m) for m in self.modalities]
 
     def _beside_noise(self, modality: str, batch: Batch) -> tuple[Tensor, Logits]:
-        moved, here = {}, torch.arange(len(batch), device=batch.label.device)
+        orders, here = {}, torch.arange(len(batch), device=batch.label.device)
         for other in self._others(modality):
             order = derangement(len(batch), self.step.rng)
-            moved[other] = batch.inputs[other][order]
+            orders[other] = order
             self.count_mechanism(f"rows_moved/{modality}", (order != here).sum())
         features = self.encode(batch, only=[modality])
         partners = cast(nn.ModuleDict, self.partners[modality])
-        features |= self.encode(replace(batch, inputs=moved), only=list(moved), encoders=partners)
+        features |= self.encode(batch.reordered(orders), only=list(orders), encoders=partners)
         logits = self.heads[modality](features)
         return self.task_loss(logits.fused, batch.label), Logits(sliced={modality: logits.sliced[modality]})
 

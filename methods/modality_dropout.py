@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
@@ -61,8 +59,7 @@ class ModalityDropout(Joint):
         scale = 1 / (1 - p + p**count / count) if self.params.rescale else 1.0
         factors = dict(zip(self.modalities, (keep * scale).unbind(1), strict=True))
         if self.params.where == "input":
-            batch = replace(batch, inputs={m: _times(x, factors[m]) for m, x in batch.inputs.items()})
-            features = self.encode(batch)
+            features = self.encode(batch.scaled(factors))
         else:
             features = {m: _times(h, factors[m]) for m, h in self.encode(batch).items()}
         logits = self.predict(features)

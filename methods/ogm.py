@@ -70,6 +70,8 @@ class OGM(Joint):
     family = "gradient modulation"
     tasks = ("classification",)  # its scores are softmax probabilities of the true class
     needs_convolutions = True
+    accumulates = True
+    scores: dict[str, Tensor]
 
     class Params(MethodParams):
         alpha: float = bounded(0.8, low=0, doc="strength of the modulation; 0 switches it off", tune=(0.05, 1.0))
@@ -85,7 +87,10 @@ class OGM(Joint):
     def loss(self, batch: Batch) -> tuple[Tensor, Logits]:
         """Return the cross-entropy of the fused logits, and remember the scores of the sliced ones."""
         loss, logits = super().loss(batch)
-        self.scores = {m: true_class_score(z.detach(), batch.label) for m, z in logits.sliced.items()}
+        scores = {m: true_class_score(z.detach(), batch.label) for m, z in logits.sliced.items()}
+        if not self.step.first:  # the gradients of several batches are added up, and so are their scores
+            scores = {m: self.scores[m] + score for m, score in scores.items()}
+        self.scores = scores
         return loss, logits
 
     def after_backward(self, step: Step) -> None:

@@ -50,7 +50,6 @@ if TYPE_CHECKING:
         KnownFault as KnownFault,
         KnownLists as KnownLists,
         Listed as Listed,
-        Modality as Modality,
         Sample as Sample,
         Split as Split,
     )
@@ -81,8 +80,15 @@ if TYPE_CHECKING:
         Logits as Logits,
         Mechanism as Mechanism,
         Method as Method,
+        Sampling as Sampling,
         Stage as Stage,
         Step as Step,
+        Turn as Turn,
+    )
+    from .modality import (
+        Augmentation as Augmentation,
+        Modality as Modality,
+        ModalityType as ModalityType,
     )
     from .params import (
         DatasetParams as DatasetParams,
@@ -120,7 +126,6 @@ _PUBLIC = {
         "KnownFault",
         "KnownLists",
         "Listed",
-        "Modality",
         "Sample",
         "Split",
     ),
@@ -131,7 +136,10 @@ _PUBLIC = {
         *("DECOMPOSABLE", "FUSIONS", "Concat", "FusionHead", "certainty", "certainty_weighted", "certainty_weights"),
         *("fusion_head", "mean_probability", "own_heads"),
     ),
-    "method": ("Batch", "EpochContext", "Features", "Logits", "Mechanism", "Method", "Stage", "Step"),
+    "method": (
+        *("Batch", "EpochContext", "Features", "Logits", "Mechanism", "Method", "Sampling", "Stage", "Step", "Turn"),
+    ),
+    "modality": ("Augmentation", "Modality", "ModalityType"),
     "params": ("DatasetParams", "EncoderParams", "MethodParams", "bounded", "choice", "file_field", "moment"),
     "registry": ("register",),
     "study.tuning": ("Tune",),

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 
 from .decode.fault import FaultKind
-from .errors import ConfigError, DataError, brief, nearest
+from .errors import ConfigError, DataError
+from .modality import Modality
 from .params import DatasetParams, describe
 from .registry import Plugin
 from .storage import mapped
+from .system.progress import Progress
 from .task import Classification, Task
 from .task.base import Label
 
 if TYPE_CHECKING:
     from .storage.lease import Lease
 
+T = TypeVar("T")
 PARTS = ("train", "val", "test")
 #: Splits of these names are folds of one split: 'speaker_rotation.2'; the tables put their test parts together.
 FOLD = re.compile(r"(.+)\.(\d+)")
@@ -30,44 +33,6 @@ def base_split(split: str) -> str:
     """Return the split that a fold belongs to: 'speaker_rotation' of 'speaker_rotation.2'; others are their own."""
     found = FOLD.fullmatch(split)
     return found[1] if found else split
-
-
-#: Kinds of inputs: what augmentation, noise and thumbnails do with one hangs on its kind.
-KINDS = ("spectrogram", "image", "flow", "signal")
-#: Those that are pictures.
-PICTURES = ("image", "flow")
-
-
-@dataclass(frozen=True)
-class Modality:
-    """One input of a sample.
-
-    Args:
-        name: as in the tables, such as 'audio'.
-        shape: of ONE view as an encoder sees it, (C, H, W) or (C, L).
-        kind: 'spectrogram', 'image', 'flow' or 'signal'.
-        views: stored views of a row (frames, renders); training draws one a step, view 0 is the fixed one.
-        aspect: width / height of a picture before it was made to fit `shape`; random crops keep to it.
-
-    Raises:
-        ConfigError: another kind, for which nothing would be done.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    kind: str
-    views: int = 1
-    aspect: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            what = f"the modality {self.name!r} is of the unknown kind {brief(self.kind)}"
-            raise ConfigError(what, nearest(str(self.kind), KINDS))
-
-    def facts(self) -> dict[str, Any]:
-        """Return it as plain data; what is at its default and was added later stays out, so that hashes stay."""
-        named = {"name": self.name, "shape": list(self.shape), "kind": self.kind, "views": self.views}
-        return named if self.aspect == 1 else named | {"aspect": self.aspect}
 
 
 @dataclass(frozen=True)
@@ -260,7 +225,14 @@ class Dataset(Plugin):
 
     @classmethod
     def describe(cls) -> dict[str, Any]:
-        """Return the dataset's facts as plain data; `faults` is what can't be, and no part of them."""
+        """Return the dataset's facts as plain data; `faults` is what can't be, and no part of them.
+
+        Raises:
+            ConfigError: a modality is not as its type has it.
+        """
+        faults = [f"the modality {m.name!r} {fault}" for m in cls.modalities for fault in m.type.faults(m)]
+        if faults:
+            raise ConfigError(f"{cls.name}: {'; '.join(faults)}", "Correct `modalities` in the dataset's file")
         task = cls.asks()
         return {
             "modalities": [modality.facts() for modality in cls.modalities],
@@ -333,6 +305,14 @@ class CacheWriter:
         if self.lease is not None:
             self.lease.check()
 
+    def progress(self, items: Sequence[T], what: str = "items") -> Iterator[T]:
+        """Yield items one by one, and say now and then how many are done and how long the rest will take."""
+        progress = Progress(self.dataset.name, len(items), 1, self.options.log, what)
+        for item in items:
+            self.check()
+            yield item
+            progress.step()
+
     def _modality(self, name: str) -> Modality:
         for modality in self.dataset.modalities:
             if modality.name == name:
@@ -348,6 +328,9 @@ class CacheWriter:
         modality = self._modality(name)
         if rows < 1:
             raise DataError(f"{self.dataset.name}: {name!r} has {rows} rows", "Check the raw files, or fix prepare")
+        if modality.type.ids and (np.dtype(dtype).kind not in "iu" or (scale, offset) != (1.0, 0.0)):
+            what = f"{self.dataset.name}: {name!r} is stored as {dtype} * {scale:g} + {offset:g}"
+            raise DataError(what, "Store ids as they are, in a type of integers such as int16")
         shape = (rows, modality.views, *modality.shape)
         self.arrays[name] = {"rows": rows, "dtype": dtype, "scale": float(scale), "offset": float(offset)}
         path = self.folder / f"{name}.npy"
@@ -374,6 +357,37 @@ class CacheWriter:
         """Store how many of each row's views are its own (at least 1); the others repeat them. Shape (rows,)."""
         np.save(self.folder / f"valid-{name}.npy", counts.astype(np.int16), allow_pickle=False)
         self.arrays[name]["valid"] = True
+
+    def lengths(self, name: str, lengths: np.ndarray) -> None:
+        """Store how many steps of each view are its own, from 1 to the padded length; the others are padding.
+
+        Args:
+            lengths: integers (rows,) or (rows, views), after the array was made.
+
+        Raises:
+            DataError: the type of the modality has no lengths, there is no such array, or they don't fit it.
+        """
+        modality = self._modality(name)
+        where = f"{self.dataset.name}/{name}"
+        if not modality.type.has_length:
+            raise DataError(f"{where}: {modality.kind} has no lengths", "Store none, or declare another kind")
+        if name not in self.arrays:
+            raise DataError(f"{where}: the lengths come before the array", "Call out.array first")
+        found, rows, padded = np.asarray(lengths), self.arrays[name]["rows"], modality.shape[0]
+        found = np.repeat(found[:, None], modality.views, axis=1) if found.ndim == 1 else found
+        if found.shape != (rows, modality.views) or found.dtype.kind not in "iu":
+            what = f"{where}: the lengths are {found.dtype} {found.shape}, and the array has {rows} rows of "
+            raise DataError(f"{what}{modality.views} views", "Give one whole number for each view")
+        wrong = (found < 1) | (found > padded)
+        if wrong.any():
+            row = int(wrong.any(axis=1).argmax())
+            length = int(found[row][wrong[row]][0])
+            fix = f"Lengths are 1 to {padded}" + (
+                "; leave out what is empty" if length < 1 else ": declare more steps"
+            )
+            raise DataError(f"{where}: row {row} has the length {length}", fix)
+        np.save(self.folder / f"length-{name}.npy", found.astype(np.int32), allow_pickle=False)
+        self.arrays[name]["lengths"] = True
 
     def use_other_lists(self, digests: Mapping[str, str]) -> None:
         """Note that split lists differ from the official ones: file name -> SHA-256."""

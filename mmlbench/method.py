@@ -7,7 +7,7 @@ training loop (`mmlbench.train.loop`) calls them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from .encoder import Encoder
-from .errors import RunError
+from .errors import ConfigError, RunError, brief, nearest
 from .params import MethodParams, describe, epoch_of
 from .registry import Plugin
 from .task import Classification, Task
@@ -27,19 +27,57 @@ class Batch:
 
     Attributes:
         index: position of each sample in its part, int64 (B,).
-        inputs: modality -> standardised tensor (B, *shape).
+        inputs: modality -> standardised tensor (B, *shape); ids are int64. Of samples that differ in length the
+            steps come next to the batch, (B, L, ...), and padding is 0.
         label: target, as the task has it: class, int64 (B,); 0 or 1 of each label, float32 (B, L); or a number,
             float32 (B,).
         extra: the dataset's further facts, such as latents, (B, ...).
+        lengths: modality -> how many steps are real, int64 (B,); of those that differ in length.
+        shown: modality -> bool (B,), False where a `Sampling` leaves the sample's input out; else empty.
     """
 
     index: Tensor
     inputs: dict[str, Tensor]
     label: Tensor
     extra: dict[str, Tensor] = field(default_factory=dict)
+    lengths: dict[str, Tensor] = field(default_factory=dict)
+    shown: dict[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.label)
+
+    def mask(self, modality: str) -> Tensor | None:
+        """Return which steps of a modality are real, bool (B, L); None where its samples have one length."""
+        lengths = self.lengths.get(modality)
+        if lengths is None:
+            return None
+        return torch.arange(self.inputs[modality].shape[1], device=lengths.device) < lengths[:, None]
+
+    def reordered(self, orders: Mapping[str, Tensor]) -> Batch:
+        """Return a batch in which some modalities show other samples' inputs.
+
+        Args:
+            orders: modality -> place in the batch of what each sample shows, int64 (B,).
+        """
+        inputs = {m: x[orders[m]] if m in orders else x for m, x in self.inputs.items()}
+        lengths = {m: n[orders[m]] if m in orders else n for m, n in self.lengths.items()}
+        return replace(self, inputs=inputs, lengths=lengths)
+
+    def scaled(self, factors: Mapping[str, Tensor]) -> Batch:
+        """Return a batch whose inputs are multiplied by a factor of each sample; a text of factor 0 is empty.
+
+        Args:
+            factors: modality -> (B,).
+        """
+        inputs, lengths = dict(self.inputs), dict(self.lengths)
+        for modality, factor in factors.items():
+            values = inputs[modality]
+            factor = factor if values.is_floating_point() else factor != 0
+            if values.is_floating_point() or modality not in lengths:
+                inputs[modality] = values * factor.to(values.dtype).view(-1, *[1] * (values.dim() - 1))
+            else:
+                lengths[modality] = lengths[modality] * factor
+        return replace(self, inputs=inputs, lengths=lengths)
 
 
 class Logits:
@@ -125,6 +163,32 @@ def loss_and_logits(method: Method, outcome: Any) -> tuple[Tensor, Logits]:
     raise RunError(what, "Return the loss and its logits; `Logits()` where there are none")
 
 
+#: What a stage may train: modules, and bare parameters of the method.
+Trainable = nn.Module | nn.Parameter
+#: Modes of what does not train: evaluation; or training, in which batch norm takes new statistics and dropout acts.
+MODES = (EVAL, TRAIN) = ("eval", "train")
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Some epochs of a stage in which a part of it trains.
+
+    A stage goes through its turns again and again until it ends. One optimiser, one learning-rate schedule and one
+    pick of an epoch serve them all.
+
+    Attributes:
+        name: of it. train: the modules and parameters that train. epochs: its length.
+        loss: of a batch; default the stage's.
+        frozen: mode of the modules that do not train, `eval` or `train`.
+    """
+
+    name: str
+    train: Sequence[Trainable]
+    epochs: int = 1
+    loss: Loss | None = None
+    frozen: str = EVAL
+
+
 @dataclass(frozen=True)
 class Stage:
     """A stretch of training.
@@ -132,30 +196,69 @@ class Stage:
     Attributes:
         name: as in the history.
         epochs: its length; the learning-rate schedule is scaled to it.
-        train: the modules that train; the others are frozen and in evaluation mode. None: all.
+        train: the modules and bare parameters that train; the others are frozen. None: all.
         loss: of a batch; default the method's `loss`.
         before_epoch: hook of this stage; default the method's `before_epoch`.
         select_on: the named logits whose accuracy picks the best epoch under the rules `val` and `test`.
         evaluates: the named logits that this stage is answerable for; None: all.
+        frozen: mode of the modules that do not train: `eval`, or `train`, where batch norm takes new statistics.
+        turns: in place of `train`: parts that train in turns, epochs by epochs.
     """
 
     name: str
     epochs: int
-    train: Sequence[nn.Module] | None = None
+    train: Sequence[Trainable] | None = None
     loss: Loss | None = None
     before_epoch: Callable[[EpochContext], None] | None = None
     select_on: str = "fused"
     evaluates: tuple[str, ...] | None = None
+    frozen: str = EVAL
+    turns: Sequence[Turn] = ()
+
+    def turn_at(self, epoch: int) -> Turn | None:
+        """Return the turn that an epoch of the stage belongs to, None where it has none."""
+        if not self.turns:
+            return None
+        place = epoch % sum(turn.epochs for turn in self.turns)
+        for turn in self.turns:
+            if place < turn.epochs:
+                break
+            place -= turn.epochs
+        return turn
+
+    def trained(self, epoch: int | None = None) -> Sequence[Trainable] | None:
+        """Return what trains in an epoch, None for all; without an epoch, what trains in any."""
+        if not self.turns:
+            return self.train
+        turn = None if epoch is None else self.turn_at(epoch)
+        return [part for one in self.turns for part in one.train] if turn is None else turn.train
+
+
+def parameters_of(parts: Iterable[Trainable]) -> Iterator[nn.Parameter]:
+    """Yield the parameters of modules, and bare ones."""
+    for part in parts:
+        yield from part.parameters() if isinstance(part, nn.Module) else (part,)
 
 
 @dataclass(frozen=True)
 class Step:
-    """Where training stands: `index` counts the batches of the epoch, `rng` is seeded for this very step."""
+    """Where training stands.
+
+    Attributes:
+        index: of the batch in its epoch. rng: seeded for this very batch.
+        share: of the samples of the optimiser's step; 1 unless a recipe adds up the gradients of several batches.
+        first, last: whether the batch is the first, or the last, of that step.
+        turn: that the epoch belongs to, None where the stage has none.
+    """
 
     stage: Stage
     epoch: int
     index: int
     rng: torch.Generator
+    share: float = 1.0
+    first: bool = True
+    last: bool = True
+    turn: Turn | None = None
 
 
 #: part, augment -> features (modality -> (n, dim)), labels (n,), positions (n,)
@@ -175,11 +278,46 @@ class EpochContext:
     rng: torch.Generator
     features: Callable[..., Features]
     batches: Callable[..., Iterator[Batch]]
+    turn: Turn | None = None
+
+
+#: What `Method.needs` may name.
+NEEDS = ("val",)
+
+
+def _check_needs(kind: type[Method]) -> None:
+    """Refuse a declaration of parts that nothing would read.
+
+    Raises:
+        ConfigError: naming it, and how it is written.
+    """
+    if hasattr(kind, "needs_val"):
+        raise ConfigError(f"{kind.name}: needs_val is read by nothing", 'Write `needs = ("val",)`')
+    if not isinstance(kind.needs, tuple):
+        raise ConfigError(f"{kind.name}: needs is {brief(kind.needs)}, not a tuple", 'Write `needs = ("val",)`')
+    for part in kind.needs:
+        if part not in NEEDS:
+            raise ConfigError(f"{kind.name}: needs names {brief(part)}", nearest(str(part), NEEDS))
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Which samples an epoch shows, in which order, and which of their modalities.
+
+    Attributes:
+        order: positions in the train part, int64 (n,), n of two at least. One may stand there several times, with the
+            same view each time, or not at all.
+        shown: modality -> bool (n,), False where the sample at that place is shown without it: its input is zero, the
+            train part's mean. Modalities that are not named are shown.
+    """
+
+    order: Tensor
+    shown: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 #: What decides which tasks a method serves.
 _OWN = frozenset(
-    {"loss", "stages", "train_step", "after_backward", "before_epoch", "after_epoch", "predict", "infer"}
+    {"loss", "stages", "train_step", "after_backward", "before_epoch", "after_epoch", "sample", "predict", "infer"}
 )
 
 
@@ -215,10 +353,14 @@ class Method(nn.Module, Plugin):
     mixes: ClassVar[bool] = False
     #: Why it can't answer where a modality is missing, in a sentence; those rows then stay blank, and say so.
     needs_all: ClassVar[str] = ""
-    #: True where it looks at the validation part while it trains: a split without one is refused when it is planned.
-    needs_val: ClassVar[bool] = False
+    #: Parts that it looks at while it trains, beside the train part: `("val",)` or none. A split without one is
+    #: refused when it is planned. The test part is none of them.
+    needs: ClassVar[tuple[str, ...]] = ()
     #: True where it changes the gradients of `Encoder.convolutions`: encoders without any are refused.
     needs_convolutions: ClassVar[bool] = False
+    #: True where `after_backward` may be called with the gradients of several batches added up (`accumulate` of a
+    #: recipe), after the last of them; a method that overrides it without saying so is refused then.
+    accumulates: ClassVar[bool] = False
     #: The tasks that it serves, by name. Beyond classification its losses are `task_loss`, and it reads no softmax.
     tasks: ClassVar[tuple[str, ...]] = (Classification.name,)
     #: True where the probe of the untrained encoders belongs to the run (the floor of the retained share).
@@ -227,8 +369,8 @@ class Method(nn.Module, Plugin):
     params: Any
     step: Step
     loss_weights: Tensor | None
-    #: Of the encoders' arithmetic, from the recipe: float32 or bfloat16.
-    precision: str = "float32"
+    #: Of the recipe: fp32, tf32 or bf16.
+    precision: str = "fp32"
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Let a class with a loss or a prediction of its own serve what it says itself, not what its base does."""
@@ -273,10 +415,21 @@ class Method(nn.Module, Plugin):
         raise NotImplementedError
 
     def after_backward(self, step: Step) -> None:
-        """Look at or change the gradients between `backward` and the optimiser's step."""
+        """Look at or change the gradients between `backward` and the optimiser's step.
+
+        Where a recipe adds up the gradients of several batches (`accumulate`), they are those of all, and `step` is
+        that of the last.
+        """
 
     def before_epoch(self, context: EpochContext) -> None:
         """Prepare an epoch."""
+
+    def sample(self, context: EpochContext) -> Sampling | None:
+        """Choose the samples of the epoch that begins, after `before_epoch`; None: each once, in the seed's order.
+
+        Draw from `context.rng`. A run that is interrupted within the epoch goes on with what was chosen.
+        """
+        return None
 
     def after_epoch(self, context: EpochContext) -> None:
         """Finish an epoch, before it is evaluated."""
@@ -292,16 +445,18 @@ class Method(nn.Module, Plugin):
             RunError: the loss is not one number, or `loss` returned something else than (loss, logits).
         """
         self.step = step
-        for optimizer in optimizers:
+        for optimizer in optimizers if step.first else ():
             optimizer.zero_grad(set_to_none=True)
-        loss, logits = loss_and_logits(self, (step.stage.loss or self.loss)(batch))
+        turn_loss = step.turn.loss if step.turn is not None else None
+        loss, logits = loss_and_logits(self, (turn_loss or step.stage.loss or self.loss)(batch))
         if loss.numel() != 1:
             what = f"{self.name}: the loss has the shape {tuple(loss.shape)}"
             raise RunError(what, "It has to be one number: take its mean")
-        loss.backward()
-        self.after_backward(step)
-        for optimizer in optimizers:
-            optimizer.step()
+        (loss if step.share == 1 else loss * step.share).backward()
+        if step.last:
+            self.after_backward(step)
+            for optimizer in optimizers:
+                optimizer.step()
         return loss, logits
 
     def predict(self, features: dict[str, Tensor]) -> Logits:
@@ -346,8 +501,14 @@ class Method(nn.Module, Plugin):
         `encoders` takes the place of the method's own, for methods that keep copies.
         """
         chosen = self.encoders if encoders is None else encoders
-        with torch.autocast(batch.label.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-            return {m: chosen[m](batch.inputs[m]).float() for m in only or self.modalities}
+        with torch.autocast(batch.label.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            return {m: self._features(chosen[m], batch, m).float() for m in only or self.modalities}
+
+    @staticmethod
+    def _features(encoder: nn.Module, batch: Batch, modality: str) -> Tensor:
+        mask = batch.mask(modality)
+        found: Tensor = encoder(batch.inputs[modality], *([] if mask is None else [mask]))
+        return found
 
     def at(self, moment: float | int, epochs: int | None = None) -> int:
         """Return the epoch of a `moment` parameter, by default of the recipe's epochs."""
@@ -367,7 +528,12 @@ class Method(nn.Module, Plugin):
 
     @classmethod
     def describe(cls) -> dict[str, Any]:
-        """Return the method's facts as plain data."""
+        """Return the method's facts as plain data.
+
+        Raises:
+            ConfigError: `needs` is no tuple of known parts.
+        """
+        _check_needs(cls)
         return {
             "params": [field.plain() for field in describe(cls.Params)],
             "family": cls.family,
@@ -376,7 +542,7 @@ class Method(nn.Module, Plugin):
             "max_modalities": cls.max_modalities,
             "trains_encoders": cls.trains_encoders,
             "mixes": cls.mixes,
-            "needs_val": cls.needs_val,
+            "needs": list(cls.needs),
             "needs_convolutions": cls.needs_convolutions,
             "tasks": list(cls.tasks),
         }

@@ -31,6 +31,8 @@ from .errors import ConfigError, brief, nearest
 from .files import File, content_of, is_content
 from .storage.form import CONTROL, LONGEST_TEXT
 
+#: Stands for the whole of an encoder where its parts are named (`freeze` of a recipe).
+ALL = "all"
 #: What a parameter's value may be, as JSON has it.
 Scalar = bool | int | float | str | None
 

@@ -9,7 +9,8 @@ files whose bytes configuration, data and code determine. The first that differs
 left out of run.json says how it came about, not what: code, packages, hashes of what is compared by itself.
 
 Exit code: 0 they agree, or nothing can be said here: the CPU is of a kind that nobody has tried, or can't compute
-portably, or other versions of the packages are installed; 1 a difference, or digests that are not those of the runs.
+portably, or other versions of the packages are installed; 1 a difference, or digests that are not those of the runs;
+2 the digests can't be read, or a setting of the environment contradicts portable arithmetic.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from mmlbench.errors import DataError, MmlbenchError  # noqa: E402
+from mmlbench.storage.atomic import read_json  # noqa: E402
 from mmlbench.storage.hashing import digest, file_digest  # noqa: E402
 from mmlbench.study.run_spec import RunSpec  # noqa: E402
 from mmlbench.system import arithmetic  # noqa: E402
@@ -89,9 +92,18 @@ class Bits:
 
     @classmethod
     def read(cls, path: Path) -> Bits:
-        """Read a file that `write` wrote."""
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return cls(found["packages"], [Cpu(**cpu) for cpu in found["cpus"]], found["runs"])
+        """Read a file that `write` wrote.
+
+        Raises:
+            DataError: it is missing or damaged.
+        """
+        found = read_json(path)
+        try:
+            runs = {run: dict(one) for run, one in found["runs"].items()}
+            return cls(dict(found["packages"]), [Cpu(**cpu) for cpu in found["cpus"]], runs)
+        except (AttributeError, KeyError, TypeError, ValueError):
+            fix = "Name another with --digests, or restore it: git checkout tools/bits.json"
+            raise DataError(f"{path} holds no digests", fix) from None
 
     def write(self, path: Path) -> None:
         """Write them as JSON; the order within a run is kept."""
@@ -232,28 +244,30 @@ def main() -> int:
         sys.stdout.write(f"not applicable: {reason}, so that runs are made in native arithmetic here\n")
         return 0
     arithmetic.may_start_anew([sys.executable, *sys.orig_argv[1:]])
-    arithmetic.enter(arithmetic.PORTABLE)
+    try:
+        arithmetic.enter(arithmetic.PORTABLE)
+        before = Bits.read(words.digests) if words.digests.exists() or not words.update else None
+    except MmlbenchError as error:
+        sys.stderr.write(f"check_bits: {error}\n")
+        return error.exit_code
     parts = [words.only] if words.only else list(PARTS)
-    if not words.update:
-        bits = Bits.read(words.digests)
-        if bits.packages != installed():
-            sys.stdout.write(f"not comparable: the digests are of {bits.packages}, here is {installed()}\n")
+    known = None
+    if before is not None and not words.update:
+        if before.packages != installed():
+            sys.stdout.write(f"not comparable: the digests are of {before.packages}, here is {installed()}\n")
             return 0
-        known = {match[1] for run in bits.runs if (match := re.search(r"/(\w+), seed", run))}
-    else:
-        known = None
+        known = {match[1] for run in before.runs if (match := re.search(r"/(\w+), seed", run))}
     work = Path(tempfile.mkdtemp(prefix="mmlbench-bits-"))
     try:
         found = make_all(parts, work, words.cores, known)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    if words.update:
-        before = Bits.read(words.digests) if words.digests.exists() else None
+    if words.update or before is None:
         same = before is not None and before.runs == found and before.packages == installed()
         others = [cpu for cpu in before.cpus if cpu.kind != this_cpu().kind] if before is not None and same else []
         Bits(installed(), [this_cpu(), *others], found).write(words.digests)  # of new digests no other CPU is known
         return 0
-    return report(bits, found, parts)
+    return report(before, found, parts)
 
 
 if __name__ == "__main__":

@@ -85,5 +85,6 @@ def _row(loaded: Loaded, entries: list[Entry], metric: str, value: float, notes:
         code_version=made.code_version,
         hardware=made.hardware,
         arithmetic=made.arithmetic,
+        precision=made.precision,
         tuning_trials=max(entry.trials for entry in entries),
     )

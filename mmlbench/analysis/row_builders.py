@@ -42,12 +42,13 @@ def common_seeds(*entries: Entry) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Made:
-    """What made a value: hash over the configs, code, hardware, arithmetic, and what the row must say of it."""
+    """What made a value: hash over the configs, code, hardware, arithmetic, precision, and what the row must say."""
 
     config_hash: str
     code_version: str
     hardware: str
     arithmetic: str
+    precision: str
     notes: tuple[str, ...]
 
 
@@ -64,6 +65,7 @@ def made_by(runs: Sequence[ScoredRun]) -> Made:
         f"{'/'.join(versions)}+{digest(codes)[:8]}",
         " | ".join(sorted({source.provenance.hardware or "unknown" for source in sources})),
         " | ".join(sorted({record.arithmetic.reach for record in records})),
+        " | ".join(sorted({record.config.recipe.precision for record in records})),
         tuple(notes),
     )
 
@@ -107,7 +109,7 @@ def blank(
     """
     entries = [*([entry] if entry else []), *partners]
     runs = [run for one in entries for run in one.runs]
-    made = made_by(runs) if runs else Made("", "", "", "", ())
+    made = made_by(runs) if runs else Made("", "", "", "", "", ())
     return Row(
         table=what.table,
         dataset=group.dataset,
@@ -130,6 +132,7 @@ def blank(
         code_version=made.code_version,
         hardware=made.hardware,
         arithmetic=made.arithmetic,
+        precision=made.precision,
         tuning_trials=entry.trials if entry else None,
         meaning=CONTROL_MEANING if entry and entry.method == CONTROL else "",
         runs=folders_of([*entries, *also]),

@@ -62,6 +62,7 @@ class Row:
 
     Attributes:
         arithmetic: portable where any x86-64 CPU with AVX2 prints the same digits, else native; or both.
+        precision: of the recipe, fp32, tf32 or bf16; rows of two are never compared.
         note: what is particular to this number, in words.
         level: that of the interval, None without one.
         no_interval: '', `SELECTED_ON_TEST`, `SMALL_CLASS`, or `NOT_MEASURED`: the coverage of its metric.
@@ -111,6 +112,7 @@ class Row:
     code_version: str = ""
     hardware: str = ""
     arithmetic: str = ""
+    precision: str = ""
     published_value: float | None = None
     published_source: str = ""
     tuning_trials: int | None = None

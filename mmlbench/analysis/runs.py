@@ -45,6 +45,7 @@ class RunRow:
     energy_joules: float | None
     hardware: str
     arithmetic: str
+    precision: str
     reached: Mapping[str, float]
 
 
@@ -71,6 +72,7 @@ def run_row(group: Group, entry: Entry, run: ScoredRun) -> RunRow:
         energy_joules=summed(energies),
         hardware=" | ".join(hardware),
         arithmetic=" | ".join(sorted({record.arithmetic.reach for record in records})),
+        precision=records[0].config.recipe.precision,
         reached={
             f"{group.metric.name}:{key}": float(scores.mean()) for key, scores in run.scores.items() if not key.fill
         },

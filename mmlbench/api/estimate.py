@@ -19,7 +19,7 @@ from ..study.run_spec import RunSpec
 from ..system.device import choose_device
 from ..system.progress import log
 from .making import prepare_command
-from .throughput import dataset_of, gigabytes, seconds_of, throughput, weights_gigabytes
+from .throughput import dataset_of, gigabytes, seconds_of, step_memory, throughput, weights_gigabytes
 
 Key = tuple[str, str, str, str]  # dataset, split, recipe, method
 
@@ -99,6 +99,27 @@ def disk(runs: list[RunSpec], todo: list[RunSpec], cache: Path) -> str:
             dataset.needs_raw for dataset in datasets
         )
     return text + (f"; the weights of the runs, about {weights_gigabytes(todo, index):.2f} GB" if todo else "")
+
+
+def amount(size: int) -> str:
+    """Return a number of bytes for people."""
+    return f"{size / 1e9:.2f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"
+
+
+def memory(todo: list[RunSpec]) -> list[str]:
+    """Return in words what a training step takes of the memory, a line for each dataset and recipe of some runs."""
+    index, found = load_index(), dict[tuple[str, str], str]()
+    for spec in todo:
+        key = spec.config.dataset, digest(spec.config.recipe.plain())
+        if key not in found:
+            recipe = spec.config.recipe
+            one = step_memory(dataset_of(spec, index), recipe, index)
+            found[key] = (
+                f"a step of {spec.config.dataset} / {recipe.name}: activations of {recipe.batch_size} samples about "
+                f"{amount(one.activations)}, weights and optimiser {amount(one.state)} (of the encoders, "
+                "counted on two and four samples)"
+            )
+    return list(found.values())
 
 
 def unprepared(runs: list[RunSpec], cache: Path) -> dict[str, RunSpec]:

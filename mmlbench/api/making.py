@@ -26,6 +26,7 @@ from ..study.selection import HEADLINES
 from ..study.tuning import Tune, check_apart, tuned
 from ..system import arithmetic
 from ..system.device import choose_device
+from ..system.kernels import numpy_kernels, refuse_others
 from ..system.progress import log
 from ..train import Stopped
 from ..train.complete import completeness, stamp
@@ -67,13 +68,11 @@ def ensure_cache(
         if kind.needs_raw and raw is None:
             what = f"{name} is not prepared" + (" with these parameters" if resolved else "")
             raise DataError(what, f"Run: {prepare_command(name, resolved, fields_of(entry.facts))}")
-        if (
-            not kind.needs_raw
-            and arithmetic.best() == arithmetic.PORTABLE
-            and not arithmetic.enter(arithmetic.PORTABLE)
-        ):
-            other_process.prepare(name, resolved, root, options.workers if options else 1)
-            return Cache.open(folder)
+        if not kind.needs_raw and arithmetic.best() == arithmetic.PORTABLE:
+            if not arithmetic.enter(arithmetic.PORTABLE):
+                other_process.prepare(name, resolved, root, options.workers if options else 1)
+                return Cache.open(folder)
+            refuse_others(numpy_kernels())
         log(f"preparing {name} into {folder}")
         began = time.time_ns()
         prepare_cache(kind(kind.Params(**resolved)), key, root, log, raw, options)
@@ -143,7 +142,7 @@ def make_run(
         return False
     files.require(config.contents, read_circumstances(results / spec.path).files)
     if not arithmetic.enter(config.recipe.arithmetic):
-        return other_process.make_run(config, results, cache, device, save_every, asked_to_stop)
+        return other_process.make_run(spec, results, cache, device, save_every, asked_to_stop)
     from ..train.runner import Runner  # from here on torch is needed
 
     where = choose_device(device, log)

@@ -19,6 +19,7 @@ from .. import errors, files, plugins
 from ..errors import MmlbenchError, RunError
 from ..params import Scalar
 from ..study.run_config import RunConfig
+from ..study.run_spec import RunSpec
 from ..system import arithmetic, interrupt
 from ..system.progress import log
 from ..train import Stopped
@@ -32,7 +33,7 @@ LOOK_S = 0.2
 
 
 def make_run(
-    config: RunConfig,
+    spec: RunSpec,
     results: Path,
     cache: Path,
     device: str,
@@ -40,8 +41,10 @@ def make_run(
     asked_to_stop: Callable[[], bool],
 ) -> bool:
     """Make a run in its arithmetic; return whether anything had to be done. Arguments and errors as in `making`."""
-    asked = {"config": config.plain(), "device": device, "save_every": save_every}
-    return _ask("run", config.recipe.arithmetic, results, cache, asked, config.contents, asked_to_stop)
+    config, every = spec.config, None if save_every is None else float(save_every)
+    asked = {"config": config.plain(), "device": str(device), "save_every": every}
+    kind, path = config.recipe.arithmetic, str(spec.path)
+    return _ask("run", kind, results, cache, asked, config.contents, asked_to_stop, path)
 
 
 def prepare(name: str, params: Mapping[str, Scalar], cache: Path, workers: int) -> None:
@@ -54,7 +57,7 @@ def measure_noise(
     run: Path, config: RunConfig, results: Path, cache: Path, noise: Sequence[float], device: str
 ) -> None:
     """Measure a run under noise, in its arithmetic."""
-    asked = {"run": str(run), "noise": list(noise), "device": device}
+    asked = {"run": str(run), "noise": [float(level) for level in noise], "device": str(device)}
     _ask("noise", config.recipe.arithmetic, results, cache, asked, config.contents)
 
 
@@ -66,14 +69,15 @@ def _ask(
     asked: Mapping[str, object],
     contents: Sequence[str],
     asked_to_stop: Callable[[], bool] = lambda: False,
+    run: str = "",
 ) -> bool:
     """Have a task done; return its answer, and raise what it raised.
 
     Raises:
-        RunError: the process ended without an answer.
+        RunError: the process ended without an answer. Stopped: asked to, perhaps before `run` was begun.
     """
     env = arithmetic.environment(kind, os.environ) | {plugins.VARIABLE: os.pathsep.join(plugins.__path__)}
-    command = [sys.executable, "-P", "-c", _CHILD, json.dumps(sys.path), interrupt.CHILD]
+    command = [sys.executable, "-P", "-c", _CHILD, json.dumps([str(place) for place in sys.path]), interrupt.CHILD]
     places = sorted(set(files.places_of(contents).values()))
     question = {"task": task, "results": str(results), "cache": str(cache), "files": places, **asked}
     # A session of its own: Ctrl-C reaches this process alone, which then ends the other one.
@@ -98,6 +102,8 @@ def _ask(
         except BaseException:
             child.kill()  # what it has written is whole, and the same call goes on from its checkpoint
             raise
+    if told and not answers:  # it was still importing
+        raise Stopped(run)
     return _answer(task, answers, code)
 
 
@@ -123,6 +129,6 @@ def _answer(task: str, answers: Sequence[dict[str, Any]], code: int) -> bool:
         raise Stopped(answer["stopped"])
     if "error" in answer:
         name, what, fix = answer["error"]
-        kind = getattr(errors, name, RunError)
-        raise (kind if issubclass(kind, MmlbenchError) else RunError)(what, fix)
+        kind = getattr(errors, name, None)
+        raise (kind if isinstance(kind, type) and issubclass(kind, MmlbenchError) else RunError)(what, fix)
     return bool(answer["done"])

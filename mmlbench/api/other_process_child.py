@@ -75,7 +75,7 @@ def main() -> int:
         _send(out, {"stopped": stop.run})
     except MmlbenchError as error:
         _send(out, {"error": [type(error).__name__, error.what, error.fix]})
-    except Exception as error:
+    except BaseException as error:  # a plug-in's sys.exit() is no end of the work
         _send(out, {"error": ["RunError", *fault(error)]})
     return 1
 

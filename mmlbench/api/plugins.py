@@ -1,4 +1,4 @@
-"""What methods, datasets and encoders there are, from the plug-in index: nothing of them is imported."""
+"""What plug-ins there are (methods, datasets, encoders, modality types), from the index: none is imported."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Folders = Iterable[str | Path]
 
 @dataclass(frozen=True)
 class Description:
-    """One method, dataset or encoder.
+    """One method, dataset, encoder or modality type.
 
     Attributes:
-        kind: 'method', 'dataset' or 'encoder'. path: its file. doc: its docstring, dedented.
+        kind: 'method', 'dataset', 'encoder' or 'modality'. path: its file. doc: its docstring, dedented.
         facts: what it declares (parameters, modalities, splits, licence …), as in `mmlbench describe NAME --json`.
     """
 
@@ -50,6 +50,8 @@ class Description:
             lines.append(f"modalities: {self.facts['min_modalities']} {'or more' if most is None else f'to {most}'}")
             if self.facts["requires"]:
                 lines.append(f"reuses the runs of: {', '.join(self.facts['requires'])}")
+        if self.kind == "modality":
+            return "\n".join([*lines, *(f"{name}: {value}" for name, value in self.facts.items())])
         fields = fields_of(self.facts)
         lines.append("parameters" if fields else "parameters: none")
         for field in fields:

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..dataset import PARTS
+from ..modality import ModalityType
 from ..prepare.cache import Cache, Part
 from ..prepare.list_counts import pairs
 from ..storage.words import plural
 from .findings import Finding, some
 
-#: Side of the thumbnail (length of the outline, for signals) that near-identical rows are first looked for with.
-THUMB, OUTLINE = 12, 96
 #: Correlation of two thumbnails above which the full views are compared, and that of the views that counts.
 LIKELY, NEAR = 0.97, 0.985
 #: A view whose values have no more than this standard deviation, in steps of the stored type's range, is blank.
@@ -50,18 +49,6 @@ class Views:
         return np.flatnonzero(np.isin(self.row, rows))
 
 
-def _thumb(views: np.ndarray) -> np.ndarray:
-    """Return views (n, C, H, W) or (n, C, L) as block means (n, d), centred, of unit length."""
-    values = views.astype(np.float32)
-    for axis, size in ((-1, THUMB), (-2, THUMB)) if values.ndim == 4 else ((-1, OUTLINE),):
-        length = values.shape[axis]
-        cuts = np.unique(np.linspace(0, length, min(size, length) + 1).astype(int))
-        values = np.add.reduceat(values, cuts[:-1], axis=axis)
-        width = np.diff(cuts).astype(np.float32)
-        values /= width if axis == -1 else width[:, None]
-    return unit(values.reshape(len(values), -1))
-
-
 def unit(values: np.ndarray) -> np.ndarray:
     """Return rows centred and of unit length, so that a product of two is their correlation; flat rows are zero."""
     values = values.astype(np.float32)
@@ -70,26 +57,25 @@ def unit(values: np.ndarray) -> np.ndarray:
     return np.divide(values, norm, out=np.zeros_like(values), where=norm > FLAT * values.shape[1] ** 0.5)
 
 
-def downsample(stored: np.ndarray, rows: np.ndarray, valid: np.ndarray | None = None, still: bool = False) -> Views:
+def downsample(stored: np.ndarray, rows: np.ndarray, kind: ModalityType, valid: np.ndarray | None = None) -> Views:
     """Read the views of some rows of a map (rows, views, *shape).
 
     Args:
-        valid: how many views of each row are its own, where rows differ. still: some blank views are no fault.
+        valid: how many views of each row are its own, where rows differ.
     """
     thumbs, places, digests, blank = [], [], {}, set()
     waiting: list[np.ndarray] = []
     for row in rows.tolist():
         own = np.ascontiguousarray(stored[row, : None if valid is None else int(valid[row])])
-        flat = own.reshape(len(own), -1)
-        empty = flat.max(axis=1) == flat.min(axis=1)
+        empty = kind.blank(own)
         digests[row] = {hashlib.sha256(view.tobytes()).digest() for view in own[~empty]}
-        if empty.all() if still else empty.any():
+        if empty.all() if kind.may_be_still else empty.any():
             blank.add(row)
         shown = sorted({(len(own) - 1) * k // (LOOKED_AT - 1) for k in range(LOOKED_AT)})
         waiting.append(own[shown])
         places += [(row, view) for view in shown]
         if len(waiting) == BLOCK or row == rows[-1]:
-            thumbs.append(_thumb(np.concatenate(waiting)))
+            thumbs.append(unit(kind.outline(np.concatenate(waiting))))
             waiting.clear()
     table = np.array(places, dtype=np.int64)
     return Views(np.concatenate(thumbs), table[:, 0], table[:, 1], digests, blank)
@@ -104,7 +90,9 @@ def audit_content(cache: Cache, split: str) -> list[Finding]:
         stored = cache.array(modality)
         used = {name: np.unique(part.rows[modality]) for name, part in parts.items()}
         rows = np.unique(np.concatenate(list(used.values())))
-        views = downsample(stored, rows, cache.valid(modality), facts["kind"] == "flow")
+        kind = cache.modality(modality).type
+        views = downsample(stored, rows, kind, cache.valid(modality))
+        near = kind.near(cache.modality(modality))
         names = {
             name: {int(r): str(i) for r, i in zip(part.rows[modality], part.ids, strict=True)}
             for name, part in parts.items()
@@ -112,11 +100,11 @@ def audit_content(cache: Cache, split: str) -> list[Finding]:
         found += _shared_within(modality, parts["test"]) if "test" in parts else []
         for name, rows in used.items():
             found += _blank(modality, name, rows, views, names[name])
-            found += _within(modality, name, parts[name], views, stored)
+            found += _within(modality, name, parts[name], views, stored, near)
         for a, b in pairs(used):
             found += _shared(modality, a, b, used, names)
             found += _same_bytes(modality, a, b, used, views, names)
-            found += _near(modality, a, b, used, views, names, stored)
+            found += _near(modality, a, b, used, views, names, stored) if near else []
     return [*found, *audit_frames(cache, split)]
 
 
@@ -186,7 +174,9 @@ def _near(
     yield Finding("near", f"{a}+{b}", modality, len(found), len(used[b]), level, message, some(examples))
 
 
-def twins_within(rows: np.ndarray, views: Views, stored: np.ndarray) -> dict[str, list[tuple[int, int]]]:
+def twins_within(
+    rows: np.ndarray, views: Views, stored: np.ndarray, near: bool = True
+) -> dict[str, list[tuple[int, int]]]:
     """Return pairs (earlier row, later row) among some rows of a modality, by what they share.
 
     'bytes': a view byte for byte; 'near': a view that correlates as a re-encoded copy would. Each row has its first
@@ -198,9 +188,11 @@ def twins_within(rows: np.ndarray, views: Views, stored: np.ndarray) -> dict[str
         own = views.bytes[row]
         found["bytes"] += [(twin, row) for twin in sorted({known[content] for content in own if content in known})]
         known |= {content: row for content in own if content not in known}
+    if not near:
+        return found
     places = views.of(rows)
     thumbs, of = views.thumb[places], views.row[places]
-    near: dict[tuple[int, int], None] = {}
+    pairs_near: dict[tuple[int, int], None] = {}
     for start in range(0, len(places), BLOCK):
         likely = thumbs[start : start + BLOCK] @ thumbs[: start + BLOCK].T
         for k, place in enumerate(places[start : start + BLOCK].tolist()):
@@ -210,8 +202,8 @@ def twins_within(rows: np.ndarray, views: Views, stored: np.ndarray) -> dict[str
             for candidate in candidates.tolist():
                 twin = _nearest(stored, place, places[[candidate]], views)
                 if twin is not None:
-                    near[twin, row] = None
-    found["near"] = list(near)
+                    pairs_near[twin, row] = None
+    found["near"] = list(pairs_near)
     return found
 
 
@@ -232,13 +224,15 @@ def _shared_within(modality: str, facts: Part) -> Iterator[Finding]:
     )
 
 
-def _within(modality: str, part: str, facts: Part, views: Views, stored: np.ndarray) -> Iterator[Finding]:
+def _within(modality: str, part: str, facts: Part, views: Views, stored: np.ndarray, near: bool) -> Iterator[Finding]:
     """Rows of one part that are alike and not of one declared group: intervals take test samples as independent."""
     rows = np.unique(facts.rows[modality])
     ids = {int(r): str(i) for r, i in zip(facts.rows[modality], facts.ids, strict=True)}
     groups = {int(r): str(g) for r, g in zip(facts.rows[modality], facts.groups, strict=True)}
     words = {"bytes": ("byte for byte as", "="), "near": ("nearly the same as", "~")}
-    for check, twins in twins_within(rows, views, stored).items():
+    for check, twins in twins_within(rows, views, stored, near).items():
+        if check == "near" and not near:
+            continue
         apart = [(a, b) for a, b in twins if not groups[a] or groups[a] != groups[b]]
         count, (alike, sign) = len({b for _, b in apart}), words[check]
         if not apart:
@@ -284,8 +278,13 @@ def groups_of(cache: Cache, split: str) -> dict[str, str]:
         for members in of_row.values():
             join(members)
         rows, stored = np.unique(part.rows[modality]), cache.array(modality)
-        views = downsample(stored, rows, cache.valid(modality), facts["kind"] == "flow")
-        for a, b in (pair for twins in twins_within(rows, views, stored).values() for pair in twins):
+        kind = cache.modality(modality).type
+        views = downsample(stored, rows, kind, cache.valid(modality))
+        for a, b in (
+            pair
+            for twins in twins_within(rows, views, stored, kind.near(cache.modality(modality))).values()
+            for pair in twins
+        ):
             join([of_row[a][0], of_row[b][0]])
     names: dict[int, dict[str, None]] = defaultdict(dict)
     for k, group in enumerate(part.groups.tolist()):

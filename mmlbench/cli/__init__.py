@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         interrupt.ready()
         streams.set_up()
-        if argv is None:
+        if argv is None and interrupt.is_program():  # a program on standard input can't be read twice
             arithmetic.may_start_anew([sys.executable, *sys.orig_argv[1:]])
         code = _run(argv)
         streams.flush()

@@ -8,7 +8,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from ..api.estimate import Rates, allocations, cost, disk, key_of, measured, to_prepare
+from ..api.estimate import Rates, allocations, cost, disk, key_of, measured, memory, to_prepare
 from ..errors import ConfigError
 from ..registry.index import use_plugins
 from ..storage.words import plural
@@ -52,7 +52,7 @@ def estimate(arguments: argparse.Namespace) -> int:
         rows.append((*key[:2], runs[0].config.recipe.name, key[3], str(len(runs)), each, together, one.basis))
         total += (one.seconds or 0.0) * len(runs)
         unknown += len(runs) if one.seconds is None else 0
-    for line in table(rows) if todo else []:
+    for line in [*table(rows), *memory(todo)] if todo else []:
         sys.stdout.write(line + "\n")
     share, gpus = share_of(arguments.profile)
     if rates.found and choose_device(arguments.device, log).type == "cpu":

@@ -5,16 +5,20 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from string import Template
 
 from ..errors import ConfigError
+from ..frontends import arrays, tables
+from ..frontends.tables import Table, is_table
 from ..registry import NAME, RESERVED, why_reserved
 from ..registry.index import load_index
 from ..storage import paths
 from ..storage.atomic import write_text
 from ..storage.words import a
 from . import log
+from .parser import settings
 
 TEMPLATES = Path(__file__).parent / "templates"
 #: Without a checkout: a folder to be named by --plugins or `plugins:`.
@@ -57,7 +61,12 @@ def check_name(kind: str, name: str) -> None:
 def new(arguments: argparse.Namespace) -> int:
     """Write a skeleton and its test."""
     kind, name = arguments.kind, arguments.name
+    if kind != "dataset" and (arguments.source or arguments.kinds):
+        raise ConfigError(f"{a(kind)} has no data", "Leave out --from and --kind, or write `mmlbench new dataset`")
+    if arguments.kinds and not arguments.source:
+        raise ConfigError("--kind says what data are, and --from names none", "Add --from PLACE")
     check_name(kind, name)
+    found = _data(arguments.source, settings(arguments.kinds)) if arguments.source else {}
     plugin, test = places(kind, name, Path.cwd())
     for path in (plugin, plugin.with_suffix("") / "__init__.py", test):
         if path.exists():
@@ -71,11 +80,25 @@ def new(arguments: argparse.Namespace) -> int:
         "path": "from pathlib import Path\n\n" if outside else "",
         "more": ", plugins=PLUGINS" if outside else "",
     }
-    for path, template in ((plugin, kind), (test, f"test_{kind}")):
+    suffix = f"_from{'_table' if found and is_table(arguments.source) else ''}" if found else ""
+    words |= found
+    for path, template in ((plugin, f"{kind}{suffix}"), (test, f"test_{kind}{suffix}")):
         text = (TEMPLATES / f"{template}.txt").read_text(encoding="utf-8")
         write_text(path, Template(text).substitute(words))
     options = f" --plugins {OUTSIDE}" if outside else ""
     log(f"wrote {plugin}")
     log(f"wrote {test}")
     log(f"it works as it is; look: mmlbench describe {name}{options}    test: pytest {test}")
+    if found:
+        log(f"prepare it: mmlbench prepare {name} --raw {arguments.source}{options}")
     return 0
+
+
+def _data(place: Path, kinds: Mapping[str, object]) -> dict[str, str]:
+    """Return what data are, as words of a template."""
+    told = {name: str(kind) for name, kind in kinds.items()}
+    if is_table(place):
+        table = Table.open(place)
+        return tables.written(table, table.columns(told))
+    found = arrays.Arrays.open(place)
+    return arrays.written(found, found.modalities(told))

@@ -164,9 +164,13 @@ def _add(commands: Any, name: str, text: str, module: str, example: str) -> argp
 
 
 def _registry_commands(commands: Any) -> None:
-    listing = _add(commands, "list", "list methods, datasets and encoders", "plugins", "mmlbench list methods")
+    listing = _add(
+        commands, "list", "list methods, datasets, encoders and modality types", "plugins", "mmlbench list methods"
+    )
     listing.set_defaults(command=_call("plugins", "list_plugins"))
-    listing.add_argument("kind", nargs="?", choices=["methods", "datasets", "encoders"], help="only one kind")
+    listing.add_argument(
+        "kind", nargs="?", choices=["methods", "datasets", "encoders", "modalities"], help="only one kind"
+    )
     listing.add_argument("--json", action="store_true", help="as JSON")
     _plugins(listing)
     one = _add(commands, "describe", "everything about one plug-in", "plugins", "mmlbench describe ogm_ge")
@@ -180,6 +184,22 @@ def _registry_commands(commands: Any) -> None:
     new = _add(commands, "new", "write the skeleton of a plug-in and its test", "new", "mmlbench new method my_idea")
     new.add_argument("kind", choices=["method", "dataset", "encoder"])
     new.add_argument("name")
+    new.add_argument(
+        "--from",
+        dest="source",
+        type=Path,
+        metavar="PLACE",
+        help="of a dataset: an .npz file, a folder of .npy files, or a .csv table of files, whose data it will be",
+    )
+    new.add_argument(
+        "--kind",
+        dest="kinds",
+        type=setting,
+        action="append",
+        default=[],
+        metavar="NAME=TYPE",
+        help="with --from: the type of a modality, where the data do not tell (see: mmlbench list modalities)",
+    )
 
 
 def _raw_options(prepare: argparse.ArgumentParser) -> None:

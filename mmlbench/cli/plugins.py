@@ -10,7 +10,7 @@ import sys
 from ..api.plugins import described, opened_index
 from ..registry.index import Entry
 
-KINDS = {"methods": "method", "datasets": "dataset", "encoders": "encoder"}
+KINDS = {"methods": "method", "datasets": "dataset", "encoders": "encoder", "modalities": "modality"}
 
 
 def _line(entry: Entry, width: int) -> str:
@@ -27,14 +27,14 @@ def _entry_json(entry: Entry) -> dict[str, object]:
 def list_plugins(arguments: argparse.Namespace) -> int:
     """List plug-ins, those that fail to import with their error."""
     index = opened_index(arguments.plugins)
-    kinds = [KINDS[arguments.kind]] if arguments.kind else list(KINDS.values())
+    groups = {arguments.kind: KINDS[arguments.kind]} if arguments.kind else KINDS
     if arguments.json:
-        chosen = [_entry_json(entry) for entry in index.entries if entry.kind in (*kinds, "plugin")]
+        chosen = [_entry_json(entry) for entry in index.entries if entry.kind in (*groups.values(), "plugin")]
         sys.stdout.write(json.dumps(chosen, indent=1) + "\n")
         return 0
     width = max((len(entry.name) for entry in index.entries), default=0)
-    for kind in kinds:
-        sys.stdout.write(f"{kind}s\n")
+    for title, kind in groups.items():
+        sys.stdout.write(f"{title}\n")
         sys.stdout.writelines(_line(entry, width) + "\n" for entry in index.of(kind))
     broken = [entry for entry in index.entries if entry.kind == "plugin"]
     sys.stdout.writelines(["plug-in files\n"] * bool(broken) + [_line(entry, width) + "\n" for entry in broken])

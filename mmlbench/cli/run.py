@@ -10,11 +10,14 @@ from typing import Any
 from ..api.run import Run, prepare_dataset, train_run, train_stored
 from ..errors import ConfigError
 from ..study.tuning import Tune
+from ..system import arithmetic
 from ..train import Stopped
 from . import log
 from .parser import settings
 
 _stopped_by = 0
+#: Signals that ask a run to stop.
+STOPPING = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
 def _on_signal(number: int, frame: types.FrameType | None) -> None:
@@ -26,6 +29,18 @@ def _on_signal(number: int, frame: types.FrameType | None) -> None:
 def _asked_to_stop() -> bool:
     """Whether a signal has asked to stop."""
     return bool(_stopped_by)
+
+
+def _let_go() -> None:
+    """Let a signal end this process again, before it is started anew: one that comes meanwhile must not be lost.
+
+    Raises:
+        Stopped: one has come already.
+    """
+    for number in STOPPING:
+        signal.signal(number, signal.SIG_DFL)
+    if _asked_to_stop():
+        raise Stopped("the run")
 
 
 def prepare(arguments: argparse.Namespace) -> int:
@@ -59,8 +74,9 @@ def prepare(arguments: argparse.Namespace) -> int:
 def train(arguments: argparse.Namespace) -> int:
     """Make one run."""
     _on_signal(0, None)
-    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+    for number in STOPPING:
         signal.signal(number, _on_signal)
+    arithmetic.before_starting_anew(_let_go)
     try:
         run = _trained(arguments)
     except Stopped as stop:

@@ -24,7 +24,7 @@ class ResNet18(Encoder):
       DI-MML's second stage apply to the whole model; torchvision's own as well.
 
     `weights` names a state dict of torchvision's ResNet-18 to start from instead, for three channels where it is the
-    one of ImageNet; its classifier is left out. Nothing of it is frozen.
+    one of ImageNet; its classifier is left out.
 
     The Xavier weights that `weight_init` gives linear layers concern heads, which are the methods' own.
     """
@@ -47,6 +47,11 @@ class ResNet18(Encoder):
             load_weights(self.net, params.weights, drop=("fc.",))
         self.dim = 512
 
-    def views(self, inputs: Tensor) -> Tensor:
+    def parts(self) -> dict[str, nn.Module]:
+        """Return the stem (the first convolution and its batch norm) and layer1 to layer4."""
+        stem = nn.Sequential(self.net.conv1, self.net.bn1)
+        return {"stem": stem, **{f"layer{k}": getattr(self.net, f"layer{k}") for k in range(1, 5)}}
+
+    def views(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return features (B, 512) of one view."""
         return self.net(inputs)

@@ -41,7 +41,11 @@ class SmallCNN(Encoder):
         self.layers.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.dim = channels
 
-    def views(self, inputs: Tensor) -> Tensor:
+    def parts(self) -> dict[str, nn.Module]:
+        """Return layer1 to layer4, each a convolution with its batch norm."""
+        return {f"layer{k + 1}": self.layers[3 * k : 3 * k + 3] for k in range(4)}
+
+    def views(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return features (B, 8 * width) of one view."""
         images = inputs.unsqueeze(2) if len(self.shape) == 2 else inputs
         maps = self.layers(images.contiguous(memory_format=torch.channels_last))

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..dataset import CacheWriter, Dataset, Modality
+from ..dataset import CacheWriter, Dataset
 from ..decode import video
 from ..decode.fault import Fault, FaultKind
 from ..decode.image import read_image, square
@@ -19,6 +19,7 @@ from ..decode.resampling import RESAMPLING
 from ..decode.sound import SILENCE, read_sound, seconds
 from ..decode.spectrograms import FRONT_ENDS, PADS
 from ..errors import DataError
+from ..modality import Modality
 from ..params import DatasetParams, bounded, choice
 from ..prepare.archives import archive_in, is_archive, unpack
 from ..prepare.file_checks import check_file
@@ -197,8 +198,7 @@ def _cache_bytes(out: CacheWriter) -> int:
     if out.options.lists is not None:
         return 0
     rows = max(sum(split.counts.values()) for split in out.dataset.splits.values())
-    size = {"spectrogram": 2}  # bytes of a value; pictures and flow are 8 bit
-    return sum(rows * m.views * math.prod(m.shape) * size.get(m.kind, 1) for m in out.dataset.modalities)
+    return sum(rows * m.views * math.prod(m.shape) * m.type.value_bytes for m in out.dataset.modalities)
 
 
 def folder_with(raw: Path | None, holds: Sequence[str]) -> Path | None:

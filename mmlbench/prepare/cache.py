@@ -6,6 +6,7 @@
     manifest.json         written last: arrays, splits, standardisation, fingerprint
     <modality>.npy        (rows, views, *shape), stored dtype; real value = stored * scale + offset
     valid-<modality>.npy  how many views of each row are its own, where rows differ
+    length-<modality>.npy how many steps of each view are its own, (rows, views), of types with lengths
     raw.csv               the raw files that were read, with size and hash, where the user brought them
     extra-<name>.npy      further facts per row of the first modality
     split-<name>.csv      id, part, label, group, row_<modality> ...
@@ -30,6 +31,7 @@ import numpy as np
 
 from ..dataset import PARTS, CacheWriter, Dataset, Options, base_split
 from ..errors import DataError, LeaseLost, MmlbenchError, RunError, fault
+from ..modality import Modality, modality_of
 from ..storage import mapped
 from ..storage.atomic import plain, read_json, storage_error, write_json
 from ..storage.hashing import digest, file_digest
@@ -65,19 +67,6 @@ def _file_facts(path: Path) -> dict[str, Any]:
     return {"bytes": path.stat().st_size, "sha256": file_digest(path), "spot": spot_digest(path)}
 
 
-def _moments(stored: np.ndarray, rows: np.ndarray, scale: float, offset: float) -> dict[str, float]:
-    """Return mean and standard deviation of the real values of some rows, all views, in float64 and in order."""
-    total = squares = 0.0
-    count = 0
-    for start in range(0, len(rows), 256):
-        block = stored[rows[start : start + 256]].astype(np.float64) * scale + offset
-        total += float(block.sum())
-        squares += float(np.square(block).sum())
-        count += block.size
-    mean = total / count
-    return {"mean": mean, "std": max(squares / count - mean * mean, 1e-12) ** 0.5}
-
-
 def _write_split(out: CacheWriter, name: str) -> dict[str, Any]:
     """Write a split's table; return its entry of the manifest, standardisation by its train part included."""
     samples, modalities, task = out.splits[name], out.dataset.modalities, out.dataset.asks()
@@ -92,7 +81,10 @@ def _write_split(out: CacheWriter, name: str) -> dict[str, Any]:
         facts = out.arrays[modality.name]
         stored = mapped.read(out.folder / f"{modality.name}.npy")
         rows = np.unique([sample.rows[k] for sample in train])
-        standard[modality.name] = _moments(stored, rows, facts["scale"], facts["offset"])
+        lengths = _lengths(out.folder, modality.name) if "lengths" in facts else None
+        standard[modality.name] = modality.type.moments(
+            modality, stored, rows, facts["scale"], facts["offset"], lengths
+        )
     counts = {part: sum(sample.part == part for sample in samples) for part in PARTS}
     return {"counts": counts, "standardise": standard, **_file_facts(path)}
 
@@ -111,15 +103,22 @@ def _check_folds(out: CacheWriter) -> None:
                 raise DataError(what, "Test each sample in one fold, or name the splits otherwise than NAME.<number>")
 
 
-def _check_finite(name: str, path: Path, rows_in_block: int = 256) -> None:
-    """Refuse an array with NaN or infinite values, which would spoil every run that is made from it."""
-    stored = mapped.read(path)
-    if stored.dtype.kind != "f":
-        return
+def _lengths(folder: Path, name: str) -> np.ndarray:
+    return np.load(folder / f"length-{name}.npy", allow_pickle=False)
+
+
+def _check_values(out: CacheWriter, modality: Modality, rows_in_block: int = 256) -> None:
+    """Refuse an array with values that would spoil every run that is made from it, or one without its lengths."""
+    name, facts = f"{out.dataset.name}/{modality.name}", out.arrays[modality.name]
+    if modality.type.has_length and "lengths" not in facts:
+        raise DataError(f"{name}: prepare stored no lengths", "Call out.lengths(name, lengths) after the array")
+    stored = mapped.read(out.folder / f"{modality.name}.npy")
+    lengths = _lengths(out.folder, modality.name) if "lengths" in facts else None
     for start in range(0, len(stored), rows_in_block):
-        bad = ~np.isfinite(stored[start : start + rows_in_block]).reshape(-1, stored[0].size).all(axis=1)
-        if bad.any():
-            what = f"{name}: row {start + int(bad.argmax())} is NaN or infinite"
+        rows = slice(start, start + rows_in_block)
+        wrong = modality.type.wrong_value(modality, stored[rows], None if lengths is None else lengths[rows])
+        if wrong is not None:
+            what = f"{name}: row {start + wrong[0]} {wrong[1]}"
             raise DataError(what, "Check the raw files, or fix the dataset's prepare")
 
 
@@ -139,11 +138,14 @@ def _finish(out: CacheWriter, key: str) -> dict[str, Any]:
         raise DataError(f"{dataset.name}: prepare wrote no {', '.join(missing)}", "Fix the dataset's prepare")
     _check_folds(out)
     for modality in dataset.modalities:
-        _check_finite(f"{dataset.name}/{modality.name}", out.folder / f"{modality.name}.npy")
+        _check_values(out, modality)
     arrays = {m.name: out.arrays[m.name] | _file_facts(out.folder / f"{m.name}.npy") for m in dataset.modalities}
     for name, facts in arrays.items():
         if facts.get("valid"):
             facts["valid"] = _file_facts(out.folder / f"valid-{name}.npy")
+        if facts.get("lengths"):
+            facts["lengths"] = _file_facts(out.folder / f"length-{name}.npy")
+            facts["longest"] = int(_lengths(out.folder, name).max())
     manifest: dict[str, Any] = {
         "schema": SCHEMA,
         "dataset": dataset.name,
@@ -319,6 +321,7 @@ class Cache:
         files |= {f"split-{name}.csv": facts for name, facts in manifest["splits"].items()}
         for name, facts in manifest["arrays"].items():
             files |= {f"valid-{name}.npy": facts["valid"]} if "valid" in facts else {}
+            files |= {f"length-{name}.npy": facts["lengths"]} if "lengths" in facts else {}
         files |= {"raw.csv": manifest["raw"]["list"]} if "list" in manifest.get("raw", {}) else {}
         for name, facts in files.items():
             cls._check_file(folder / name, facts, fix)
@@ -350,9 +353,9 @@ class Cache:
         """Names of the modalities, in the dataset's order."""
         return [modality["name"] for modality in self.manifest["modalities"]]
 
-    def shape(self, modality: str) -> tuple[int, ...]:
-        """Return the shape of one view."""
-        return next(tuple(m["shape"]) for m in self.manifest["modalities"] if m["name"] == modality)
+    def modality(self, name: str) -> Modality:
+        """Return what is declared of a modality."""
+        return next(modality_of(facts) for facts in self.manifest["modalities"] if facts["name"] == name)
 
     def array(self, modality: str) -> np.ndarray:
         """Return the memory map (rows, views, *shape) of a modality."""
@@ -364,6 +367,18 @@ class Cache:
             return None
         return np.load(self.folder / f"valid-{modality}.npy", allow_pickle=False)
 
+    def lengths(self, modality: str) -> np.ndarray | None:
+        """Return how many steps of each view are its own, (rows, views), or None where the type has no lengths."""
+        if "lengths" not in self.manifest["arrays"][modality]:
+            return None
+        return _lengths(self.folder, modality)
+
+    @property
+    def longest(self) -> dict[str, int]:
+        """Return modality -> greatest length of a view, of those that have lengths."""
+        facts = self.manifest["arrays"]
+        return {name: facts[name]["longest"] for name in self.modalities if "longest" in facts[name]}
+
     @property
     def notes(self) -> list[str]:
         """Return what every table made from this cache has to say."""
@@ -373,13 +388,11 @@ class Cache:
         """Return an extra array, first axis the rows of the first modality."""
         return np.load(self.folder / f"extra-{name}.npy", allow_pickle=False)
 
-    def affine(self, split: str, modality: str) -> tuple[float, float]:
+    def affine(self, split: str, name: str) -> tuple[float | np.ndarray, float | np.ndarray]:
         """Return (gain, bias) with which stored * gain + bias is standardised by the split's train part."""
-        facts, moments = (
-            self.manifest["arrays"][modality],
-            self.manifest["splits"][split]["standardise"][modality],
-        )
-        return facts["scale"] / moments["std"], (facts["offset"] - moments["mean"]) / moments["std"]
+        facts, modality = self.manifest["arrays"][name], self.modality(name)
+        moments = self.manifest["splits"][split]["standardise"][name]
+        return modality.type.affine(modality, moments, facts["scale"], facts["offset"])
 
     def part(self, split: str, part: str) -> Part:
         """Return the samples of a part of a split."""

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import csv
 import json
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -21,13 +19,12 @@ from ..dataset import CacheWriter
 from ..decode.fault import Found
 from ..errors import DataError, nearest
 from ..storage.hashing import digest
+from ..system.progress import Progress
 from . import file_checks as faults
 from .archives import check_space
 from .task import Decode, Done, Item, Stored, Task
 from .unfinished import JOURNAL
 
-#: Seconds between two lines of progress.
-LOG_EVERY_S = 15.0
 LIBRARIES = (
     "av",
     "pillow",
@@ -111,40 +108,6 @@ class Journal:
         """Write a line, so that a kill right after it finds it."""
         self.file.write(self._line(done) + "\n")
         self.file.flush()
-
-
-@dataclass
-class Progress:
-    """Says how far it is and how long it will take."""
-
-    name: str
-    total: int
-    workers: int
-    log: Callable[[str], None]
-    done: int = 0
-    began: float = field(default_factory=time.monotonic)
-    logged_at: float = 0.0
-
-    def step(self) -> None:
-        """Count an item; say a line after the first batch, then every `LOG_EVERY_S` seconds."""
-        self.done += 1
-        now = time.monotonic()
-        first = self.logged_at == 0 and (self.done >= 8 * self.workers or now - self.began > 5)
-        if first or (self.logged_at and now - self.logged_at >= LOG_EVERY_S):
-            self.logged_at = now
-            spent = now - self.began
-            left = spent / self.done * (self.total - self.done)
-            rate = self.done / spent if spent else 0.0
-            self.log(f"{self.name}: {self.done} of {self.total} items, {rate:.1f} a second with {self.workers} "
-                     f"worker{'s' if self.workers > 1 else ''}, {duration(left)} to go")  # fmt: skip
-
-
-def duration(seconds: float) -> str:
-    """Return a length of time in words of one unit."""
-    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
-        if seconds >= 1.5 * size:
-            return f"about {seconds / size:.1f} {unit}"
-    return f"about {seconds:.0f} s"
 
 
 def fill(out: CacheWriter, raw: Path, items: Sequence[Item], decode: Decode, stored: dict[str, Stored]) -> None:

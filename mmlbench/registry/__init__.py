@@ -1,4 +1,4 @@
-"""Registration of methods, datasets and encoders: one decorator, one table.
+"""Registration of methods, datasets, encoders and modality types: one decorator, one table.
 
 Discovery and everything that can be known without importing a plug-in is in `index`.
 """
@@ -16,9 +16,9 @@ from ..errors import ConfigError
 from ..storage import paths
 from ..storage.words import a
 
-KINDS = ("method", "dataset", "encoder")
+KINDS = ("method", "dataset", "encoder", "modality")
 #: Packages of mmlbench in which plug-ins lie; `plugins` stands for the folders that a config names.
-FOLDERS = ("methods", "datasets", "encoders", "plugins")
+FOLDERS = ("methods", "datasets", "encoders", "modalities", "plugins")
 #: What a plug-in may be called: it becomes a folder, a table's label and part of a workflow's path.
 NAME = r"[a-z][a-z0-9_]{0,39}"
 #: Names that YAML reads as truth or nothing, so that no config could name them, and those that Python keeps.
@@ -39,7 +39,7 @@ def why_reserved(name: str) -> str:
 
 
 class Plugin:
-    """What methods, datasets and encoders share: a kind, a name and a description."""
+    """What methods, datasets, encoders and modality types share: a kind, a name and a description."""
 
     kind: ClassVar[str]
     #: Name in configs and tables; default: that of the file or folder.
@@ -94,15 +94,17 @@ def _default_name(cls: type, path: Path) -> str:
 
 
 def register(cls: T) -> T:
-    """Register a Method, Dataset or Encoder class under its name.
+    """Register a Method, Dataset, Encoder or ModalityType class under its name.
 
     Raises:
-        ConfigError: the class is none of the three, its name is no identifier of small letters, digits and
+        ConfigError: the class is none of the four, its name is no identifier of small letters, digits and
             underscores, the name is taken by another file, or the file was imported under a second name.
     """
     kind = getattr(cls, "kind", None)
     if kind not in KINDS:
-        raise ConfigError(f"{cls.__qualname__} is no Method, Dataset or Encoder", "Derive it from one of the three")
+        raise ConfigError(
+            f"{cls.__qualname__} is no Method, Dataset, Encoder or ModalityType", "Derive it from one of them"
+        )
     path = _source(cls)
     if "name" not in cls.__dict__:
         cls.name = _default_name(cls, path)
@@ -117,6 +119,7 @@ def register(cls: T) -> T:
     _by_module.setdefault(cls.__module__, []).append(cls)
     other = _registered.get((kind, cls.name))
     if collect_clashes:
+        _registered.setdefault((kind, cls.name), cls)
         return cls
     if other is not None and (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
         raise ConfigError(

@@ -44,12 +44,6 @@ def _faults_of_dataset(facts: dict[str, Any]) -> list[str]:
         f"the split {n!r} is not of letters, digits and _ . -" for n in facts["splits"] if not _PATH.fullmatch(n)
     ]
     faults += ["it has no modality"] * (not names) + ["two modalities share a name"] * (len(set(names)) < len(names))
-    for modality in facts["modalities"]:
-        sizes = [*modality["shape"], modality["views"]]
-        if len(modality["shape"]) not in (2, 3) or not all(isinstance(n, int) and n > 0 for n in sizes):
-            faults.append(
-                f"the modality {modality['name']!r} has the shape {modality['shape']}, not (C, L) or (C, H, W)"
-            )
     faults += [f"the class {brief(name)} {why_not(name)}" for name in facts["class_names"] if why_not(name)]
     faults += facts.get("faults", ())
     for name, split in facts["splits"].items():

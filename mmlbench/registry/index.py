@@ -31,11 +31,17 @@ from ..system import interrupt
 from . import Plugin, registered
 
 #: Folders of the engine that shape a description ('' are the contracts); an edit there makes every description anew.
-SHAPING = ("", "task", "registry")
+SHAPING = ("", "task", "registry", "modalities")
 #: Folders whose files decide what bytes a dataset prepares: they count as the code of a dataset that imports them.
 DECIDING = ("decode", "frontends")
 #: Folder or entry-point group -> kind of the plug-ins in it; a folder named in a config may hold any kind.
-GROUPS = {"methods": "method", "datasets": "dataset", "encoders": "encoder", "plugins": "plugin"}
+GROUPS = {
+    "methods": "method",
+    "datasets": "dataset",
+    "encoders": "encoder",
+    "modalities": "modality",
+    "plugins": "plugin",
+}
 
 #: An import that takes longer (and 10 s more for each further file) is given up; torch from a slow disk takes 30.
 LIMIT_S = 60

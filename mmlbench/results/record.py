@@ -12,6 +12,7 @@ from ..errors import DataError, brief
 from ..files import is_content
 from ..storage.atomic import read_json
 from ..storage.form import EXACT, HEX16, RUN, SHA256, WORD, Item
+from ..study.recipe import TF32
 from ..study.run_config import RUN_SCHEMA, RunConfig, parse_config
 from ..study.selection import NAMES
 from ..system.arithmetic import ARITHMETICS, NATIVE, PORTABLE
@@ -327,8 +328,10 @@ def _arithmetic(item: Item, config: RunConfig) -> Arithmetic:
     recipe = config.recipe
     if found["kind"].one_of(ARITHMETICS) != recipe.arithmetic:
         found["kind"].wrong(f"{recipe.arithmetic}, the arithmetic of its recipe")
-    if found["forward"].one_of(DTYPES) != recipe.precision:
-        found["forward"].wrong(f"{recipe.precision}, the precision of its recipe")
+    if found["forward"].one_of(DTYPES) != recipe.forward:
+        found["forward"].wrong(f"{recipe.forward}, as the precision {recipe.precision} of its recipe has it")
+    if found["tf32"].truth() != (recipe.precision == TF32):
+        found["tf32"].wrong(f"that of the precision {recipe.precision} of its recipe")
     if found["threads"].integer(1) != recipe.threads:
         found["threads"].wrong(f"{recipe.threads}, the threads of its recipe")
     return Arithmetic(

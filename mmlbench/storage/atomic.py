@@ -8,17 +8,18 @@ import io
 import json
 import os
 import stat
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from json.encoder import encode_basestring_ascii as _quoted
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from ..errors import DataError
 from .temporaries import owned, tidy
 
-if TYPE_CHECKING:  # half of the time of `mmlbench list` would go into importing it
+if TYPE_CHECKING:  # half of the time of `mmlbench list` would go into importing them
+    import zipfile
+
     import numpy as np
 
 #: What the system says of a place where nothing can be written now.
@@ -220,19 +221,32 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path} can't be read ({error})", "Remove it and make it again") from None
 
 
+def npz_member(archive: zipfile.ZipFile, name: str, size: int) -> AbstractContextManager[IO[bytes]]:
+    """Open an array of an .npz for writing, uncompressed; its header says the same under any Python and at any time.
+
+    Args:
+        size: bytes that will be written, about.
+    """
+    from zipfile import ZipInfo
+
+    member = ZipInfo(f"{name}.npy", _NO_TIME)
+    member.create_system, member.external_attr = _UNIX
+    return archive.open(member, "w", force_zip64=size >= _LARGE)
+
+
 def write_arrays(path: Path, arrays: dict[str, np.ndarray], through: Through = whole) -> None:
     """Write arrays as .npz whole; equal arrays in equal order are equal bytes, under any Python.
 
     Nothing is compressed, as each zlib does that in its own way, and each header says the same. numpy's own `savez`
     asks for headers that Python's versions write in two ways.
     """
+    from zipfile import ZipFile
+
     import numpy as np
 
-    with through(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+    with through(path) as temporary, ZipFile(temporary, "w") as archive:
         for name, array in arrays.items():
-            member = zipfile.ZipInfo(f"{name}.npy", _NO_TIME)
-            member.create_system, member.external_attr = _UNIX
-            with archive.open(member, "w", force_zip64=array.nbytes >= _LARGE) as file:
+            with npz_member(archive, name, array.nbytes) as file:
                 np.lib.format.write_array(file, array, allow_pickle=False)
 
 

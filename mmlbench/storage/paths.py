@@ -41,7 +41,7 @@ def checkout() -> Path | None:
 
 
 def plugin_folders(kind: str) -> list[Path]:
-    """Return the folders that hold the files of a kind: 'methods', 'datasets' or 'encoders'."""
+    """Return the folders that hold the files of a kind: 'methods', 'datasets', 'encoders' or 'modalities'."""
     folders = [PACKAGE / kind]
     root = checkout()
     if root is not None and kind in ("methods", "datasets"):

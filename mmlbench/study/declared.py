@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..dataset import Modality, Split
+from ..dataset import Split
+from ..modality import Modality, modality_of
 from ..params import Field, fields_of
 from ..registry.index import Entry
 from ..task import Task, task_of
@@ -16,7 +17,7 @@ class DatasetFacts:
     """What a dataset's class declares: its inputs, its splits and the one where none is named, its parameters.
 
     Attributes:
-        task: what is asked for of a sample. metric: that of a study which names none.
+        task: what is asked for of a sample, with the names of classes or labels. metric: of a study that names none.
     """
 
     modalities: tuple[Modality, ...]
@@ -33,7 +34,7 @@ class MethodFacts:
 
     Attributes:
         family: what it is listed under. min_modalities, max_modalities: how many it takes; None for no most.
-        trains_encoders: whether its encoders are its own. needs_val: whether it looks at the validation part.
+        trains_encoders: whether its encoders are its own. needs: parts that it looks at while it trains.
         requires: methods whose runs it reuses. tasks: those that it serves.
     """
 
@@ -41,7 +42,7 @@ class MethodFacts:
     min_modalities: int
     max_modalities: int | None
     trains_encoders: bool
-    needs_val: bool
+    needs: tuple[str, ...]
     requires: tuple[str, ...]
     tasks: tuple[str, ...]
     params: tuple[Field, ...]
@@ -53,16 +54,32 @@ class MethodFacts:
 
 @dataclass(frozen=True)
 class EncoderFacts:
-    """What an encoder's class declares: numbers of dimensions that it takes, whether it needs a file of weights."""
+    """What an encoder's class declares: which inputs it takes, whether it needs a file of weights."""
 
     ranks: tuple[int, ...]
     pretrained: bool
+    takes_ids: bool
+    takes_mask: bool
+    needs_mask: bool
     params: tuple[Field, ...]
+
+    def why_not(self, modality: Modality) -> str:
+        """Return why it can't encode a modality, '' where it can."""
+        kind = modality.type
+        if len(modality.shape) not in self.ranks:
+            return f"of shape {list(modality.shape)}"
+        if kind.ids and not self.takes_ids:
+            return "whose values are ids"
+        if kind.has_length and not self.takes_mask:
+            return "whose samples differ in length: it takes no mask"
+        if self.needs_mask and not kind.has_length:
+            return "whose samples are of one length: it is made for sequences"
+        return ""
 
 
 def dataset_facts(entry: Entry) -> DatasetFacts:
     """Return what the index knows of a dataset."""
-    modalities = tuple(Modality(**{**one, "shape": tuple(one["shape"])}) for one in entry.facts["modalities"])
+    modalities = tuple(map(modality_of, entry.facts["modalities"]))
     splits = {name: Split(**one) for name, one in entry.facts["splits"].items()}
     named = dict(entry.facts["task"])
     task = task_of(named.pop("name"), entry.facts["class_names"], named)
@@ -78,7 +95,7 @@ def method_facts(entry: Entry) -> MethodFacts:
         facts["min_modalities"],
         facts["max_modalities"],
         bool(facts["trains_encoders"]),
-        bool(facts["needs_val"]),
+        tuple(facts["needs"]),
         tuple(facts["requires"]),
         tuple(facts["tasks"]),
         fields_of(facts),
@@ -87,4 +104,12 @@ def method_facts(entry: Entry) -> MethodFacts:
 
 def encoder_facts(entry: Entry) -> EncoderFacts:
     """Return what the index knows of an encoder."""
-    return EncoderFacts(tuple(entry.facts["ranks"]), bool(entry.facts["pretrained"]), fields_of(entry.facts))
+    facts = entry.facts
+    return EncoderFacts(
+        tuple(facts["ranks"]),
+        bool(facts["pretrained"]),
+        bool(facts["takes_ids"]),
+        bool(facts["takes_mask"]),
+        bool(facts["needs_mask"]),
+        fields_of(facts),
+    )

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..dataset import PICTURES, Modality
 from ..errors import ConfigError, brief, nearest
-from ..params import Params, Scalar, bounded, check, choice, describe, fields_of, file_names, located, value_text
+from ..modality import Modality
+from ..params import ALL, Params, Scalar, bounded, check, choice, describe, fields_of, file_names, located, value_text
 from ..registry.index import Index
+from ..storage.form import WORD
 from ..storage.paths import config_folder
 from ..system.arithmetic import ARITHMETICS, NATIVE, PORTABLE, best, why_not_portable
 from .declared import EncoderFacts, encoder_facts
 from .yaml import read_mapping
+
+#: Numbers that a run is calculated in: float32; the same with products rounded to TensorFloat-32; bfloat16 autocast.
+PRECISIONS = (FP32, TF32, BF16) = ("fp32", "tf32", "bf16")
 
 
 class RecipeFields(Params):
@@ -32,7 +37,9 @@ class RecipeFields(Params):
     )
     drop_factor: float = bounded(0.1, low=0, high=1, doc="factor of the drop")
     threads: int = bounded(1, low=1, high=256, doc="CPU threads of a run; another number gives other bits")
-    precision: str = choice("float32", ("float32", "bfloat16"), doc="of the forward pass (autocast)")
+    precision: str = choice(
+        FP32, PRECISIONS, doc="tf32: products are rounded, on GPUs alone; bf16: the encoders' forward pass"
+    )
     noise_std: float = bounded(0.0, low=0, high=100, doc="of noise on inputs of `noise_on`, in standard deviations")
     drop_every: int = bounded(0, low=0, doc="epochs from drop to drop (StepLR) instead of drop_at; 0: drop_at")
     frames: int = bounded(1, low=1, high=32, doc="frames of a clip that are shown at once; features are averaged")
@@ -49,6 +56,13 @@ class RecipeFields(Params):
     arithmetic: str = choice(
         NATIVE, ARITHMETICS, doc="portable: the same bits on any x86-64 CPU with AVX2; auto: where this machine can"
     )
+    accumulate: int = bounded(1, low=1, high=4096, doc="batches whose gradients are added up for one step")
+    head_lr: float = bounded(1.0, low=1e-9, high=1e3, doc="factor of the learning rate of all that is no encoder")
+    schedule: str = choice(
+        "step", ("step", "cosine"), doc="of the learning rate: drops by epoch, or a cosine to zero by step"
+    )
+    warmup: float = bounded(0.0, low=0, doc="epochs, or parts of one, in which the rate of a stage rises by step")
+    clip_grad: float = bounded(0.0, low=0, doc="greatest norm of a step's gradients; greater ones shrink. 0: off")
     class_weights: str = choice(
         "none", ("none", "balanced"), doc="of the loss; balanced: each class, or a label's two sides, counts alike"
     )
@@ -56,25 +70,46 @@ class RecipeFields(Params):
     noise_on: str | None = None  # modality whose inputs get additive noise, in training and in evaluation
 
 
-#: Says in a recipe file, or instead of a field's value, that the arithmetic is left to the machine.
+#: Says in a recipe file, or instead of a field's value, that the arithmetic is left to the machine, or an encoder to
+#: the type of its modality.
 AUTO = "auto"
 #: What `describe` says of the fields.
 FIELDS = tuple(describe(RecipeFields))
 #: Keys of a recipe file beside its fields: settings for single datasets, and how these are prepared.
 FOR, PREPARE, ENCODER = "for", "prepare", "encoder"
+#: Keys of an encoder.
+ENCODER_KEYS = ("name", "params", "freeze", "lr")
 
 
 @dataclass(frozen=True)
 class EncoderChoice:
-    """The encoder of a modality: its name, its parameters, and whether its weights come from a file."""
+    """The encoder of a modality.
+
+    Attributes:
+        params: its own. pretrained: whether its weights come from a file.
+        freeze: names of the parts that never train, sorted; `ALL` alone for the whole.
+        lr: what the recipe's learning rate is multiplied by for it.
+    """
 
     name: str
     params: Mapping[str, Scalar]
     pretrained: bool
+    freeze: tuple[str, ...] = ()
+    lr: float = 1.0
 
     def plain(self) -> dict[str, object]:
         """Return it as plain data, as a run's configuration is hashed and stored."""
-        return {"name": self.name, "params": dict(self.params), "pretrained": self.pretrained}
+        found = {"name": self.name, "params": dict(self.params), "pretrained": self.pretrained}
+        return found | {"freeze": list(self.freeze), "lr": self.lr}
+
+
+class EncoderSteps(Params):
+    """What a recipe says of the steps of one encoder, beside what is frozen."""
+
+    lr: float = bounded(1.0, low=1e-9, high=1e3, doc="what the recipe's learning rate is multiplied by")
+
+
+STEPS = tuple(describe(EncoderSteps))
 
 
 class Recipe(RecipeFields):
@@ -83,14 +118,18 @@ class Recipe(RecipeFields):
     name: str = "unnamed"
     encoder: Mapping[str, EncoderChoice] = field(default_factory=dict)
 
-    def frames_of(self, kind: str) -> int:
-        """How many frames of a modality of a kind are shown at once."""
-        return {"image": self.frames, "flow": self.flow_frames}.get(kind, 1)
+    @property
+    def forward(self) -> str:
+        """Type of the numbers of the encoders' forward pass: bfloat16 under autocast, else float32."""
+        return "bfloat16" if self.precision == BF16 else "float32"
+
+    def frames_of(self, modality: Modality) -> int:
+        """How many frames of a modality are shown at once."""
+        return modality.type.frames(self)
 
     def shape_of(self, modality: Modality) -> tuple[int, ...]:
         """Shape of one view of a modality as its encoder gets it: pictures are cropped to `crop_size`."""
-        side = self.crop_size if modality.kind in PICTURES else 0
-        return (modality.shape[0], side, side) if side else modality.shape
+        return modality.type.input_shape(modality, self)
 
     @cached_property
     def _plain(self) -> dict[str, object]:
@@ -162,7 +201,8 @@ def _check_special(dataset: str, values: Mapping[str, object], index: Index, whe
         fix = f"{nearest(dataset, known)} One of a plug-in folder needs `plugins: [FOLDER]` in the config"
         raise ConfigError(f"{where}: for: unknown dataset {brief(dataset)}", fix)
     fields = {key: value for key, value in values.items() if key not in (PREPARE, ENCODER)}
-    check(FIELDS, _settled(fields, PORTABLE), f"{where}: for: {dataset}")
+    place = f"{where}: for: {dataset}"
+    check(FIELDS, _settled(fields, PORTABLE, place), place)
     prepare, entry = values.get(PREPARE), known[dataset]
     for key in prepare if isinstance(prepare, Mapping) and not entry.error else ():
         names = [field.name for field in fields_of(entry.facts)]
@@ -174,7 +214,10 @@ def _check_special(dataset: str, values: Mapping[str, object], index: Index, whe
 def _encoders(
     value: object, modalities: Sequence[Modality], index: Index, where: str, stored: bool
 ) -> dict[str, EncoderChoice]:
-    """Resolve `encoder`: a name for all, or modality -> name or {name, params}; a stored one has `pretrained`."""
+    """Resolve `encoder`: a name for all, or modality -> name or {name, params, freeze, lr}.
+
+    `auto` is the one that the type of the modality names. A stored one has `pretrained` too.
+    """
     names = [modality.name for modality in modalities]
     chosen = value if isinstance(value, Mapping) and "name" not in value else dict.fromkeys(names, value)
     for name in chosen:
@@ -188,17 +231,17 @@ def _encoders(
                 f"{where}: no encoder for the modality {brief(modality.name)}", "Add it under `encoder`"
             )
         want = want if isinstance(want, Mapping) else {"name": want}
+        want = {**want, "name": modality.type.encoder} if want.get("name") == AUTO else want
         for key in want:
-            if key not in ("name", "params") and not (stored and key == "pretrained"):
-                hint = nearest(key, ("name", "params")) if key != "pretrained" else _weights_hint(want, index)
+            if key not in ENCODER_KEYS and not (stored and key == "pretrained"):
+                hint = nearest(key, ENCODER_KEYS) if key != "pretrained" else _weights_hint(want, index)
                 raise ConfigError(f"{where}: encoder of {modality.name}: unknown key {brief(key)}", hint)
         entry = index.find("encoder", str(want.get("name")))
         facts = encoder_facts(entry)
-        if len(modality.shape) not in facts.ranks:
-            raise ConfigError(
-                f"{where}: the encoder {entry.name!r} can't take {modality.name!r} of shape {list(modality.shape)}",
-                "Choose another for that modality",
-            )
+        if reason := facts.why_not(modality):
+            what = f"{where}: the encoder {entry.name!r} can't take {modality.name!r} {reason}"
+            fitting = [e.name for e in index.of("encoder") if not e.error and not encoder_facts(e).why_not(modality)]
+            raise ConfigError(what, f"Choose another for that modality: {', '.join(fitting) or 'there is none yet'}")
         given = want.get("params") or {}
         if not isinstance(given, Mapping):
             raise ConfigError(
@@ -206,8 +249,31 @@ def _encoders(
             )
         params = check(facts.params, given, f"{where}: encoder {entry.name}")
         pretrained = _pretrained(entry.name, facts, params, where)
-        resolved[modality.name] = EncoderChoice(entry.name, params, pretrained)
+        about = f"{where}: encoder of {modality.name}"
+        held = _freeze(want.get("freeze"), about)
+        steps: dict[str, Any] = check(STEPS, {"lr": want["lr"]} if "lr" in want else {}, about)
+        lr = EncoderSteps(**steps).lr
+        if held == (ALL,) and lr != 1:
+            raise ConfigError(f"{about}: lr has no effect on what is frozen whole", "Leave lr or `freeze: all` out")
+        resolved[modality.name] = EncoderChoice(entry.name, params, pretrained, held, lr)
     return resolved
+
+
+def _freeze(value: object, where: str) -> tuple[str, ...]:
+    """Return the parts of an encoder that `freeze` names, sorted.
+
+    Whether the encoder has them is known once it is built (`Encoder.hold`).
+
+    Raises:
+        ConfigError: it is no list of names; one stands there twice, or beside `all`.
+    """
+    names = [] if value is None else [value] if isinstance(value, str) else value
+    if not isinstance(names, list) or not all(isinstance(name, str) and re.fullmatch(WORD, name) for name in names):
+        what = f"{where}: freeze is {brief(value)}, not a list of its parts"
+        raise ConfigError(what, f"Write `freeze: {ALL}`, or `freeze: [PART, PART]`")
+    if len(set(names)) < len(names) or (ALL in names and len(names) > 1):
+        raise ConfigError(f"{where}: freeze names a part twice: {', '.join(names)}", "Name each once")
+    return tuple(sorted(names))
 
 
 def _weights_hint(want: Mapping[str, object], index: Index) -> str:
@@ -260,12 +326,12 @@ def resolve_recipe(
     values = dict(file.fields)
     if "encoder" in values:
         values["encoder"] = _located(values["encoder"], recipe_path(name).parent, index)
-    settled = _settled({**values, **overrides}, best())
+    settled = _settled({**values, **overrides}, best(), where)
     resolved = check_recipe(Path(name).stem, settled, modalities, index, where)
     if resolved.arithmetic == PORTABLE and (reason := why_not_portable()):
         fix = f"Write `arithmetic: {NATIVE}`, or `{AUTO}` to have it where a machine can"
         raise ConfigError(f"{where}: portable arithmetic can't be had: {reason}", fix)
-    meant = _settled({key: value for key, value in values.items() if key != "encoder"}, PORTABLE)
+    meant = _settled({key: value for key, value in values.items() if key != "encoder"}, PORTABLE, where)
     before = check(FIELDS, meant, where)
     changed = {key: getattr(resolved, key) for key in before if getattr(resolved, key) != before[key]}
     if "encoder" in overrides:  # its name has a column of its own, its parameters have none
@@ -274,8 +340,16 @@ def resolve_recipe(
     return replace(resolved, name=" ".join([resolved.name, *words]))  # another recipe, so another name
 
 
-def _settled(values: Mapping[str, object], arithmetic: str) -> Mapping[str, object]:
-    """Return fields in which an arithmetic that is left to the machine is this one."""
+def _settled(values: Mapping[str, object], arithmetic: str, where: str) -> Mapping[str, object]:
+    """Return fields in which an arithmetic that is left to the machine is this one.
+
+    Raises:
+        ConfigError: it is none of the three.
+    """
+    found = values.get("arithmetic", NATIVE)
+    if found not in (*ARITHMETICS, AUTO):
+        what = f"{where}: arithmetic = {brief(found)} is not valid"
+        raise ConfigError(what, f"It takes {', '.join(ARITHMETICS)} or {AUTO}")
     return {**values, "arithmetic": arithmetic} if values.get("arithmetic") == AUTO else values
 
 
@@ -307,9 +381,32 @@ def check_recipe(
     fields: dict[str, Any] = check(FIELDS, {key: value for key, value in values.items() if key != "encoder"}, where)
     recipe = Recipe(**fields, name=name)
     _check_noise(recipe, [modality.name for modality in modalities], where)
+    _check_rates(recipe, where)
     if (recipe.crop == "random") != bool(recipe.crop_size):
         raise ConfigError(f"{where}: `crop: random` and crop_size go together", "Set both, or neither")
     return replace(recipe, encoder=_encoders(values.get("encoder", "small_cnn"), modalities, index, where, stored))
+
+
+def _check_rates(recipe: Recipe, where: str) -> None:
+    """Refuse settings of the learning rate that have no effect beside the others, or contradict them.
+
+    Raises:
+        ConfigError: naming the field, and what it can be set to.
+    """
+    if recipe.schedule == "cosine":
+        for one in FIELDS:
+            if one.name in ("drop_at", "drop_every", "drop_factor") and getattr(recipe, one.name) != one.default:
+                what = f"{where}: {one.name} has no effect under `schedule: cosine`"
+                raise ConfigError(what, f"Leave it out, or set {one.name} back to {one.default}")
+    if not recipe.warmup:
+        return
+    if recipe.warmup >= recipe.epochs:
+        what = f"{where}: `warmup: {recipe.warmup:g}` fills all of the epochs ({recipe.epochs})"
+        raise ConfigError(what, "Set `warmup` to fewer epochs")
+    drop = recipe.drop_every or (round(recipe.drop_at * recipe.epochs) if recipe.drop_at < 1 else recipe.epochs)
+    if recipe.schedule == "step" and drop < recipe.warmup:
+        what = f"{where}: the rate drops at epoch {drop}, before `warmup: {recipe.warmup:g}` has ended"
+        raise ConfigError(what, "Shorten `warmup`, or let the rate drop later")
 
 
 def _check_noise(recipe: Recipe, names: list[str], where: str) -> None:

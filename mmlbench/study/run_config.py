@@ -13,7 +13,7 @@ from ..params import Field, Scalar, check, expected
 from ..storage.form import SPLIT, WORD, Item
 from ..storage.hashing import digest
 from .recipe import FIELDS as RECIPE_FIELDS
-from .recipe import EncoderChoice, Recipe
+from .recipe import STEPS, EncoderChoice, Recipe
 
 #: Version of the run folder's schema; see docs/run-folder.md.
 RUN_SCHEMA = 3
@@ -21,6 +21,7 @@ CONFIG_KEYS = ("schema", "dataset", "dataset_params", "split", "recipe", "method
 
 #: Fields of a recipe by name; a stored recipe has all of them.
 FIELDS = {field.name: field for field in RECIPE_FIELDS}
+LR = next(field for field in STEPS if field.name == "lr")
 RECIPE_KEYS = ("name", "encoder", *FIELDS)
 
 
@@ -88,11 +89,17 @@ def parameters(item: Item, least: int = 0) -> dict[str, Scalar]:
 
 
 def _encoder(item: Item) -> EncoderChoice:
-    found = item.fields(("name", "params", "pretrained"))
+    found = item.fields(("name", "params", "pretrained", "freeze", "lr"))
+    held = found["freeze"].tuple_of("part", lambda one: one.text("the name of a part", WORD))
+    if list(held) != sorted(held):
+        found["freeze"].wrong("names of parts in order")
+    lr: Any = _field(found["lr"], LR)
     return EncoderChoice(
         found["name"].text("the name of an encoder", WORD),
         parameters(found["params"]),
         found["pretrained"].truth(),
+        held,
+        lr,
     )
 
 

@@ -7,9 +7,11 @@ that makes it is kept beside it, so that an edited method makes its runs anew an
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from pathlib import PurePosixPath
+from typing import TypeVar
 
 from .. import files
 from ..dataset import Split
@@ -24,6 +26,8 @@ from ..task import Task
 from .declared import DatasetFacts, MethodFacts, dataset_facts, method_facts
 from .recipe import AUTO, EncoderChoice, Recipe, check_recipe, read_recipe, recipe_path, resolve_recipe
 from .run_config import RECIPE_KEYS, RunConfig
+
+T = TypeVar("T")
 
 
 def stamp_name(code: str, cache: str) -> str:
@@ -168,16 +172,17 @@ def _check_parts(method: str, facts: MethodFacts, where: str, splits: Mapping[st
     """Refuse a split whose parts can't serve a method.
 
     Raises:
-        ConfigError: it has fewer than two samples to train on, or lacks a validation part that the method needs.
+        ConfigError: it has fewer than two samples to train on, or lacks a part that the method needs.
     """
     counts = splits[split].counts
     if counts.get("train", 0) < 2:
         what = f"{where} has {counts.get('train', 0)} training samples: batch norm and a probe need two at least"
         raise ConfigError(what, "Choose another split")
-    if facts.needs_val and not counts.get("val"):
-        others = [name for name, one in splits.items() if one.counts.get("val")]
-        fix = f"Choose a split with one: {', '.join(others)}" if others else "Choose another method or dataset"
-        raise ConfigError(f"{method} needs a validation part, and {where} has none", fix)
+    for part in facts.needs:
+        if not counts.get(part):
+            others = [name for name, one in splits.items() if one.counts.get(part)]
+            fix = f"Choose a split with one: {', '.join(others)}" if others else "Choose another method or dataset"
+            raise ConfigError(f"{method} needs a {part} part, and {where} has none", fix)
 
 
 class Terms:
@@ -242,7 +247,7 @@ class Setting:
         self.terms, self.request = terms, request
         self.config = _checked(request, terms.facts, terms.recipe, terms.params, terms.index)
         self.requires = {
-            name: terms.setting(name, request.split, {}, chain)
+            name: _naming(request.method, name, partial(terms.setting, name, request.split, {}, chain))
             for name, chain in _required(request.method, terms.index, above)
         }
         self.hash = self.config.setting
@@ -310,13 +315,31 @@ def _method_params(method: str, fields: Sequence[Field], values: Mapping[str, ob
     return check(fields, values, f"method {method}")
 
 
+def _naming(method: str, needed: str, call: Callable[[], T]) -> T:
+    """Return what a call returns that prepares the runs which a method reuses.
+
+    Raises:
+        ConfigError: as the call does, with the method's name, since nobody has asked for the other one.
+    """
+    try:
+        return call()
+    except ConfigError as error:
+        error.what = f"{method} reuses runs of {needed}: {error.what}"
+        raise
+
+
 def _required(method: str, index: Index, above: tuple[str, ...]) -> list[tuple[str, tuple[str, ...]]]:
-    """Return the methods whose runs a method reuses, each with the chain of methods above it."""
+    """Return the methods whose runs a method reuses, each with the chain of methods above it.
+
+    Raises:
+        ConfigError: there is none of that name, or they reuse each other.
+    """
     chain = (*above, method)
     names = method_facts(index.find("method", method)).requires
     for name in names:
         if name in chain:
             raise ConfigError(f"methods reuse each other: {' -> '.join((*chain, name))}", "Fix their `requires`")
+        _naming(method, name, partial(index.find, "method", name))
     return [(name, chain) for name in names]
 
 
@@ -395,7 +418,8 @@ def _from_config(config: RunConfig, index: Index, above: tuple[str, ...] = ()) -
 def encoder_label(config: RunConfig) -> str:
     """Return the tables' name of a run's encoders: one name, or modality=name joined by '+'.
 
-    The content of each file of weights is a part of it, so that no row of one file is compared with one of another.
+    The content of each file of weights is a part of it, what is frozen, and a learning rate of its own: so no row is
+    compared with one of other settings.
     """
     named = {modality: _encoder_name(encoder) for modality, encoder in config.recipe.encoder.items()}
     if len(set(named.values())) == 1:
@@ -406,4 +430,6 @@ def encoder_label(config: RunConfig) -> str:
 def _encoder_name(encoder: EncoderChoice) -> str:
     contents = [(name, value) for name, value in encoder.params.items() if isinstance(value, str)]
     weights = [f"{name}={files.short(value)}" for name, value in contents if files.is_content(value)]
-    return ":".join([encoder.name, *(weights or ["pretrained"] * encoder.pretrained)])
+    steps = [f"freeze={','.join(encoder.freeze)}"] if encoder.freeze else []
+    steps += [f"lr={value_text(encoder.lr)}"] if encoder.lr != 1 else []
+    return ":".join([encoder.name, *(weights or ["pretrained"] * encoder.pretrained), *steps])

@@ -13,7 +13,7 @@ import functools
 import os
 import platform
 import sys
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NoReturn
@@ -33,8 +33,13 @@ _NUMPY, _OLDER_NUMPY = (
 _NAMES = ("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "MKL_CBWR", "OPENBLAS_CORETYPE", "NPY_DISABLE_CPU_FEATURES")
 #: What the libraries of this process have seen; what is set later comes too late for them.
 _at_start = {name: os.environ[name] for name in (VARIABLE, *_NAMES) if name in os.environ}
+#: Says for which arithmetic a process has been started anew; its own children do not inherit it.
+_ANEW = "MMLBENCH_STARTED_ANEW"
+_started_anew = os.environ.pop(_ANEW, None)
 #: The command that starts this process anew; None in a process that is not ours to start anew, such as a notebook.
 _command: list[str] | None = None
+#: Is called before this process is started anew.
+_before: Callable[[], None] | None = None
 
 
 @functools.cache
@@ -117,6 +122,12 @@ def may_start_anew(command: Sequence[str]) -> None:
     _command = list(command)
 
 
+def before_starting_anew(call: Callable[[], None]) -> None:
+    """Have something called before another process takes the place of this one; it may raise to prevent that."""
+    global _before
+    _before = call
+
+
 def enter(kind: str) -> bool:
     """Go on in an arithmetic: return True where this process is in it, start anew where it may.
 
@@ -124,12 +135,19 @@ def enter(kind: str) -> bool:
         False where another process has to do the work: this one is in the other arithmetic, and not ours to end.
 
     Raises:
-        ConfigError: as `in_force`.
+        ConfigError: as `in_force`; or this process was started in the arithmetic, and something changed it back.
     """
     if in_force(kind):
         return True
     if _command is not None:
-        _start_anew(_command, environment(kind, os.environ))
+        if _started_anew == kind:
+            wanted = environment(kind, {})
+            names = ", ".join(name for name in _NAMES if _at_start.get(name) != wanted.get(name))
+            what = f"this process was started in {kind} arithmetic, but something set {names or VARIABLE} before it"
+            raise ConfigError(what, "Look for it in sitecustomize.py, a .pth file of the environment, or a wrapper")
+        if _before is not None:
+            _before()
+        _start_anew(_command, environment(kind, os.environ) | {_ANEW: kind})
     return False
 
 

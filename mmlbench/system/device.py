@@ -73,6 +73,25 @@ def trouble(torch: Any) -> str:
     return f"{asked_for()}, and torch can't use it: {why_unusable(torch)[0]}"
 
 
+def check_one(name: str, environment: Mapping[str, str] | None = None) -> None:
+    """Refuse several GPUs for one run.
+
+    Args:
+        name: of the device. environment: of the process.
+
+    Raises:
+        ConfigError: the name is a list, or the process is one of several of a launch such as torchrun's.
+    """
+    env = os.environ if environment is None else environment
+    if len(re.split(r"[,;+ ]+", name.strip(",;+ "))) > 1:
+        what = f"--device {name} names several, and a run computes on one"
+        raise ConfigError(what, "Name one; several runs side by side take one each")
+    size = env.get("WORLD_SIZE", "")
+    if "LOCAL_RANK" in env and size.isdigit() and int(size) > 1:
+        what = f"this is one of {size} processes of one launch (WORLD_SIZE), and a run is one process on one GPU"
+        raise ConfigError(what, "Start it by itself, without torchrun or the like")
+
+
 def choose_device(name: str, log: Callable[[str], None]) -> Any:
     """Return the torch device of a name; 'auto' is CUDA where there is any, else the CPU.
 
@@ -80,11 +99,13 @@ def choose_device(name: str, log: Callable[[str], None]) -> Any:
         log: takes one line where there is a GPU that nobody asked for by name and that can't be used.
 
     Raises:
-        ConfigError: no such device here; under 'auto', a GPU was given to this process and torch can't use it.
+        ConfigError: several devices, or none such here; under 'auto', a GPU was given to this process and torch can't
+            use it.
     """
     import torch
 
     name = os.environ.get(VARIABLE) or name if name == "auto" else name
+    check_one(name)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
         asked = asked_for() if name == "cpu" else ""

@@ -14,10 +14,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from ..errors import ConfigError
 from ..registry.index import load_index, use_plugins
 from ..results.run_folder import RunFolder
+from ..storage.atomic import write_arrays
 from ..study.declared import dataset_facts, method_facts
 from ..study.run_spec import Request, RunSpec, resolve
+from ..task import Classification
 
 #: The folder with the tiny datasets: `mmlbench train --plugins ...`, or `plugins:` in a config.
 PLUGINS = Path(__file__).parent / "plugins"
@@ -68,3 +73,38 @@ def run_tiny(method: str, folder: Path, **options: Any) -> RunFolder:
     spec = tiny_spec(method, **options)
     make_run(spec, load_index(), folder / "results", folder / "cache", device="cpu")
     return RunFolder.open(folder / "results" / spec.path)
+
+
+def arrays_like(name: str, folder: Path, seed: int = 0, plugins: Iterable[str | Path] = ()) -> Path:
+    """Write an .npz file of random values in the form that a dataset declares, and return its path.
+
+    It is what `prepare` of a dataset that `mmlbench new dataset --from` wrote reads.
+
+    Raises:
+        ConfigError: there is no such dataset, or it has no classes.
+    """
+    use_plugins(plugins)
+    facts = dataset_facts(load_index().find("dataset", name))
+    if not isinstance(facts.task, Classification):
+        raise ConfigError(f"{name} is a {facts.task.name} dataset, and such arrays hold classes", "Write its file")
+    rng = np.random.default_rng(seed)
+    counts = facts.splits[facts.default_split].counts
+    rows = sum(counts.values())
+    arrays = {
+        "part": np.repeat(list(counts), list(counts.values())),
+        "label": np.arange(rows) % facts.task.outputs,
+        "class_names": np.array(facts.task.names),
+    }
+    for modality in facts.modalities:
+        shape = (rows, *modality.shape)
+        kind = modality.type
+        if kind.ids:
+            arrays[modality.name] = rng.integers(1, modality.vocabulary, shape)
+        elif np.dtype(kind.stored).kind == "u":
+            arrays[modality.name] = rng.integers(0, 256, shape, dtype=np.uint8)
+        else:
+            arrays[modality.name] = rng.standard_normal(shape, dtype=np.float32)
+        if kind.has_length:
+            arrays[f"{modality.name}_length"] = rng.integers(1, modality.shape[0] + 1, rows)
+    write_arrays(folder / f"{name}.npz", arrays)
+    return folder / f"{name}.npz"

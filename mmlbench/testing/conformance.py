@@ -10,6 +10,7 @@ import contextlib
 import csv
 import json
 import math
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import combinations
@@ -18,25 +19,29 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from ..encoder import Encoder, make_encoder
 from ..errors import ConfigError, MmlbenchError, nearest
 from ..method import EpochContext, Method, Stage
+from ..modality import Modality
+from ..params import ALL
 from ..prepare.cache import Cache
 from ..registry.index import Entry, load_index, use_plugins
 from ..results.evaluation import NOTHING
 from ..results.run_folder import RunFolder
+from ..storage.form import WORD
 from ..storage.hashing import file_digest
-from ..study.declared import dataset_facts, method_facts
+from ..study.declared import EncoderFacts, dataset_facts, encoder_facts, method_facts
 from ..study.run_spec import Request, RunSpec, resolve
 from ..train import loop
 from . import FEW_EPOCHS, PLUGINS, takes
 
 T = TypeVar("T")
-TINY = ("tiny", "tiny3")
+TINY = ("tiny", "tiny3", "tiny_lab")
 #: Task beyond classification -> a tiny dataset that asks for it.
 OF_TASKS = {"regression": "tiny_number", "multilabel": "tiny_labels"}
 PARTS = ("train", "val", "test")
 EPOCHS = 3
-SMALL = {"name": "small_cnn", "params": {"width": 4}}
+SMALL_WIDTH = 4
 
 
 class CheckError(AssertionError):
@@ -84,7 +89,9 @@ def check_record(made: Made) -> None:
     parts = counts["heads"] + sum(number for name, number in counts.items() if name.startswith("encoder/"))
     require(counts["total"] == parts, f"{counts['total']} parameters in all, and {parts} in encoders and heads")
     require(record.forward_flops > 0, "a forward pass takes no operation")
-    passes = record.epochs * record.counts["train"]
+    # Of epochs whose samples a method chose itself.
+    sampled = [value for *_, name, value in run.history() if name == "samples"]
+    passes = sum(sampled) + (record.epochs - len(sampled)) * record.counts["train"]
     require(record.sample_passes == passes, f"{record.sample_passes} passes of a sample, not {passes}")
     left = [path.name for path in run.path.iterdir() if path.name.startswith("checkpoint") or "lease" in path.name]
     require(not left, f"{', '.join(left)} is left in the run's folder")
@@ -242,8 +249,8 @@ def parts_asked_for() -> Iterator[set[str]]:
 
         return note
 
-    def context(stage: Stage, epoch: int, rng: Any, features: Any, batches: Any) -> EpochContext:
-        return EpochContext(stage, epoch, rng, noting(features), noting(batches))
+    def context(stage: Stage, epoch: int, rng: Any, features: Any, batches: Any, turn: Any = None) -> EpochContext:
+        return EpochContext(stage, epoch, rng, noting(features), noting(batches), turn)
 
     before = loop.EpochContext  # type: ignore[attr-defined]
     loop.EpochContext = context  # type: ignore[attr-defined,assignment]
@@ -302,9 +309,9 @@ def check_declarations(kind: type, made: Made, asked: set[str]) -> None:
     """Check what a method's class says of itself against a run of it; `asked`: the parts that its hooks looked at."""
     if not issubclass(kind, Method):
         raise CheckError(f"{kind.__name__} is no Method: derive it from mmlbench.method.Method")
-    record, looks = made.run.record, "val" in asked
-    said = f"needs_val = {kind.needs_val}, and it looks at the validation part: {looks}"
-    require(kind.needs_val == looks, said)
+    record, looked = made.run.record, asked - {"train"}
+    said = f"needs = {kind.needs}, and it looks at {', '.join(sorted(looked)) or 'the train part alone'}"
+    require(set(kind.needs) == looked, said)
     probed = kind.trains_encoders and record.evaluation.probe != NOTHING
     said = f"trains_encoders = {kind.trains_encoders}, and there is {'a' if record.probe else 'no'} probe"
     require(bool(record.probe) == probed, said)
@@ -345,6 +352,11 @@ def _check_method_on(name: str, dataset: str, folder: Path, cache: Path) -> list
         other = task not in method_facts(index.find("method", name)).tasks
         why = "it serves another task" if other else "it takes another number of modalities"
         return [Outcome(f"training ({dataset})", skipped=why)]
+    if lacking := without_convolutions(name, dataset):
+        with contextlib.suppress(ConfigError):
+            train("refused")
+            return [Outcome(f"training ({dataset})", f"it needs convolutions, and trains where {lacking} has none")]
+        return [Outcome(f"training ({dataset})", skipped=f"it needs convolutions, and {lacking}'s encoder has none")]
     with parts_asked_for() as asked:
         made = tries.attempt("training", "Let it train on the tiny datasets", train, "one")
     if made is not None:
@@ -354,6 +366,20 @@ def _check_method_on(name: str, dataset: str, folder: Path, cache: Path) -> list
         fix = "Draw from step.rng or context.rng alone, and keep state in parameters or registered buffers"
         tries.same_again(made, fix, train)
     return tries.outcomes
+
+
+def without_convolutions(method: str, dataset: str) -> str:
+    """Return a modality whose default encoder lacks the convolutions that a method needs, '' where all have some."""
+    index = load_index()
+    made = index.load("method", method)
+    if not (issubclass(made, Method) and made.needs_convolutions):
+        return ""
+    for modality in dataset_facts(index.find("dataset", dataset)).modalities:
+        kind = index.load("encoder", modality.type.encoder)
+        assert issubclass(kind, Encoder)
+        if not make_encoder(kind, modality, modality.shape, kind.Params()).convolutions():
+            return modality.name
+    return ""
 
 
 def check_dataset(name: str, folder: Path, entry: Entry) -> list[Outcome]:
@@ -372,7 +398,7 @@ def check_dataset(name: str, folder: Path, entry: Entry) -> list[Outcome]:
         return tries.outcomes
     names = sorted(path.name for path in one.folder.iterdir() if path.suffix in (".npy", ".npz"))
     tries.attempt("the same bytes", fix, _same_bytes, one.folder, other.folder, names)
-    small = {"epochs": 1, "encoder": {modality.name: SMALL for modality in dataset_facts(entry).modalities}}
+    small = {"epochs": 1, "encoder": {one.name: small_encoder(one) for one in dataset_facts(entry).modalities}}
     spec = tries.attempt("a run of joint", fix, resolve, Request(name, "joint", 0, recipe_params=small), index)
     if spec is None:
         return tries.outcomes
@@ -390,13 +416,71 @@ def check_counts(made: Made, entry: Entry) -> None:
     require(found == wanted, f"the split declares {wanted} samples, and has {found}")
 
 
+def check_parts(encoder: Encoder) -> None:
+    """Check the names of an encoder's parts, and that none shares a parameter with another."""
+    seen: dict[int, str] = {}
+    own = {id(parameter) for parameter in encoder.parameters()}
+    for part, module in encoder.parts().items():
+        fits = re.fullmatch(WORD, part) is not None and part != ALL
+        require(fits, f"a part is called {part!r}: it takes lower-case letters, digits and _, and is not {ALL!r}")
+        for parameter in map(id, module.parameters()):
+            require(parameter in own, f"the part {part!r} has a parameter that is not the encoder's")
+            other = seen.setdefault(parameter, part)
+            require(other == part, f"the parts {other!r} and {part!r} share a parameter")
+
+
 def check_encoder(name: str, folder: Path, cache: Path) -> list[Outcome]:
     """Train joint with an encoder on every tiny modality that it takes, twice, and check all that it left."""
-    tries, index = Attempts("tiny3"), load_index()
-    ranks = index.load("encoder", name).ranks  # type: ignore[attr-defined]
-    modalities = dataset_facts(index.find("dataset", "tiny3")).modalities
-    chosen = {m.name: {"name": name} if len(m.shape) in ranks else SMALL for m in modalities}
-    request = Request("tiny3", "joint", 0, recipe_params={**FEW_EPOCHS, "encoder": chosen})
+    index = load_index()
+    facts, outcomes = encoder_facts(index.find("encoder", name)), list[Outcome]()
+    for dataset in ("tiny3", "tiny_lab"):
+        modalities = dataset_facts(index.find("dataset", dataset)).modalities
+        if any(not facts.why_not(modality) for modality in modalities):
+            outcomes += _check_encoder_on(name, dataset, facts, folder / dataset, cache)
+    return outcomes or [Outcome("training", skipped="it takes none of the tiny datasets' modalities")]
+
+
+def small_encoder(modality: Modality) -> dict[str, Any]:
+    """Return a small encoder for a modality: its type's own."""
+    return {"name": modality.type.encoder, "params": {"width": SMALL_WIDTH}}
+
+
+def check_padding(name: str, modality: Modality, batch: int = 6) -> None:
+    """Check that features depend neither on what stands in the padding nor on how much of it there is."""
+    import torch
+
+    kind = load_index().load("encoder", name)
+    assert issubclass(kind, Encoder)
+    torch.manual_seed(0)
+    encoder = make_encoder(kind, modality, modality.shape, kind.Params()).eval()
+    longest = modality.shape[0]
+    lengths = torch.arange(batch) % longest + 1
+    inputs = modality.type.random_inputs(modality, (batch, *modality.shape), "cpu")
+    beyond = torch.arange(longest) >= lengths[:, None]
+    with torch.no_grad():
+        wanted = encoder(inputs, ~beyond)
+        filled = inputs.clone()
+        filled[beyond] = modality.type.random_inputs(modality, (int(beyond.sum()), *modality.shape[1:]), "cpu")
+        room = inputs.new_ones(batch, 5, *modality.shape[1:])
+        more = torch.cat([beyond, torch.ones(batch, 5, dtype=torch.bool)], 1)
+        longer = encoder(torch.cat([inputs, room], 1), ~more)
+        answers = {"what stands in": encoder(filled, ~beyond), "the length of": longer}
+        nothing = encoder(inputs, torch.zeros_like(beyond))
+    size = wanted.abs().max().clamp(min=1e-6)
+    for words, found in answers.items():
+        require(bool((found - wanted).abs().max() <= 1e-5 * size), f"its features depend on {words} the padding")
+    require(bool(nothing.isfinite().all()), "its features of an empty sample are not finite")
+
+
+def _check_encoder_on(name: str, dataset: str, facts: EncoderFacts, folder: Path, cache: Path) -> list[Outcome]:
+    tries, index = Attempts(dataset), load_index()
+    modalities = dataset_facts(index.find("dataset", dataset)).modalities
+    chosen = {m.name: small_encoder(m) if facts.why_not(m) else {"name": name} for m in modalities}
+    request = Request(dataset, "joint", 0, recipe_params={**FEW_EPOCHS, "encoder": chosen})
+    for modality in modalities:
+        if modality.type.has_length and not facts.why_not(modality):
+            fix = "Leave out of every sum and mean what the mask does not name"
+            tries.attempt(f"padding of {modality.name}", fix, check_padding, name, modality)
 
     def train(place: str) -> Made:
         return _make(resolve(request, index), folder / place, cache)
@@ -405,6 +489,10 @@ def check_encoder(name: str, folder: Path, cache: Path) -> list[Outcome]:
     made = tries.attempt("training", fix, train, "one")
     if made is not None:
         tries.all_of(made)
+        kind: Any = index.load("encoder", name)
+        for modality in [one for one in modalities if not facts.why_not(one)][:1]:
+            encoder = make_encoder(kind, modality, modality.shape, kind.Params())
+            tries.attempt("parts", "Name each part of `parts()` once", check_parts, encoder)
         tries.same_again(made, "Let `views` depend on inputs and parameters alone", train)
     return tries.outcomes
 
@@ -426,10 +514,13 @@ def check_plugin(name: str, folder: Path) -> list[Outcome]:
     entries = [entry for entry in index.entries if entry.name == name]
     if not entries:
         hint = nearest(name, {entry.name for entry in index.entries})
-        raise ConfigError(f"no method, dataset or encoder is named {name!r}", hint)
+        raise ConfigError(f"no method, dataset, encoder or modality type is named {name!r}", hint)
     for found in entries:
         if found.error or found.clash:
             outcomes.append(Outcome("import", found.clash or f"{found.path}: {found.error}", "Correct the file"))
+            continue
+        if found.kind == "modality":
+            outcomes.append(Outcome("use", skipped="a dataset that has it is what can be checked"))
             continue
         if found.kind == "dataset":
             outcomes += check_dataset(name, folder / "dataset", found)

@@ -6,57 +6,21 @@ method, every batch size and every device.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample, interpolate
 
-from ..dataset import PICTURES
 from ..errors import ConfigError
+from ..modality import Augmentation, Modality
 from ..prepare.cache import Cache
 from ..study.recipe import Recipe
 from .rng import generator
 
 #: torchvision's RandomResizedCrop: share of the area, aspect ratio, tries before the centre is taken.
 AREA, RATIO, TRIES = (0.08, 1.0), (3 / 4, 4 / 3), 10
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """How the views of one modality are shown.
-
-    Args:
-        frames: shown at once; their features are averaged. pick: which: 'random', 'first', 'uniform' or 'seed999'.
-        crop: 'none', 'resized' (RandomResizedCrop back to the stored size) or 'random' (a window of `crop_size`
-            pixels; the middle one in evaluation).
-        flip: probability of a horizontal flip. together: one crop and flip for all frames of a clip.
-        negate: a flip changes the sign of channel 0, which is the horizontal flow. released: as DI-MML's loader has
-            it, a flip leaves that sign, and channel 1, the vertical flow, unflipped.
-        noise: standard deviation of the noise on pixel values 0..1, in training and evaluation; one fixed pattern.
-        aspect: width / height before the frames were stored. key: what crops and flips are drawn by; modalities of
-            one scene share it.
-    """
-
-    frames: int = 1
-    pick: str = "random"
-    crop: str = "none"
-    crop_size: int = 0
-    flip: float = 0.0
-    together: bool = False
-    negate: bool = False
-    released: bool = False
-    noise: float = 0.0
-    aspect: float = 1.0
-    key: str = ""
-
-    @property
-    def plain(self) -> bool:
-        """Whether pictures stay as they are stored."""
-        return self.crop == "none" and not self.flip and not self.noise
 
 
 @dataclass
@@ -79,39 +43,22 @@ def augmentations_of(recipe: Recipe, cache: Cache) -> dict[str, Augmentation]:
     Raises:
         ConfigError: more frames than are kept, or a crop larger than the frames.
     """
+    modalities = [cache.modality(name) for name in cache.modalities]
     found = {}
-    kinds = [facts["kind"] for facts in cache.manifest["modalities"]]
-    for facts in cache.manifest["modalities"]:
-        name, kind = facts["name"], facts["kind"]
-        if kind not in PICTURES:
-            found[name] = Augmentation()
-            continue
-        flow = kind == "flow"
-        together = recipe.augment_per == "clip"
-        augmentation = Augmentation(
-            frames=recipe.frames_of(kind),
-            pick=recipe.frame_pick,
-            crop=recipe.crop,
-            crop_size=recipe.crop_size,
-            flip=recipe.flip,
-            together=together,
-            negate=flow and recipe.flow_flip == "negate_u",
-            released=flow and recipe.flow_flip == "released",
-            noise=0.0 if flow else recipe.image_noise,
-            aspect=facts.get("aspect", 1.0),
-            key="scene" if together and "flow" in kinds else name,
-        )
-        _check(augmentation, facts, cache.manifest["dataset"])
-        found[name] = augmentation
+    for modality in modalities:
+        augmentation = modality.type.augmentation(modality, recipe, modalities)
+        _check(augmentation, modality, cache.manifest["dataset"])
+        found[modality.name] = augmentation
     return found
 
 
-def _check(augmentation: Augmentation, facts: Mapping[str, Any], dataset: str) -> None:
-    where, fix = f"{dataset}: {facts['name']}", "Prepare it with more, or set less"
-    if augmentation.frames > facts["views"]:
-        raise ConfigError(f"{where} keeps {facts['views']} frames, the recipe asks for {augmentation.frames}", fix)
-    if augmentation.crop == "random" and augmentation.crop_size > min(facts["shape"][1:]):
-        raise ConfigError(f"{where} is {facts['shape'][1:]} pixels, the recipe crops {augmentation.crop_size}", fix)
+def _check(augmentation: Augmentation, modality: Modality, dataset: str) -> None:
+    where, fix = f"{dataset}: {modality.name}", "Prepare it with more, or set less"
+    if augmentation.frames > modality.views:
+        raise ConfigError(f"{where} keeps {modality.views} frames, the recipe asks for {augmentation.frames}", fix)
+    if augmentation.crop == "random" and augmentation.crop_size > min(modality.shape[1:]):
+        what = f"{where} is {list(modality.shape[1:])} pixels, the recipe crops {augmentation.crop_size}"
+        raise ConfigError(what, fix)
 
 
 def fixed_picks(count: int, frames: int, pick: str) -> list[int]:

@@ -8,7 +8,7 @@ from typing import TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from ..encoder import Encoder
+from ..encoder import Encoder, make_encoder
 from ..errors import ConfigError, RunError
 from ..method import Method
 from ..prepare.cache import Cache
@@ -31,7 +31,11 @@ def build_encoders(config: RunConfig, cache: Cache, index: Index) -> dict[str, E
         if not issubclass(kind, Encoder):
             raise ConfigError(f"{choice.name} is no Encoder", "Derive it from mmlbench.encoder.Encoder")
         with seeded(*config.seed_key, "encoder", modality):
-            built[modality] = kind(cache.shape(modality), kind.Params(**choice.params))
+            declared = cache.modality(modality)
+            shape = config.recipe.shape_of(declared)
+            built[modality] = make_encoder(kind, declared, shape, kind.Params(**choice.params))
+        built[modality].hold(choice.freeze)
+        built[modality].lr_factor = choice.lr
     return built
 
 
@@ -61,17 +65,28 @@ def _built(config: RunConfig, cache: Cache, index: Index, samples: int) -> Metho
     return method
 
 
+def frozen_parameters(module: nn.Module) -> set[int]:
+    """Return the identities of the parameters that a recipe holds as they are, in any encoder within a module."""
+    encoders = (encoder for encoder in module.modules() if isinstance(encoder, Encoder))
+    held = (part for encoder in encoders for part in encoder.held_modules())
+    return {id(parameter) for part in held for parameter in part.parameters()}
+
+
 def check_convolutions(method: Method) -> None:
-    """Refuse encoders that have nothing for a method to modulate.
+    """Refuse encoders that have nothing for a method to modulate, or in which all of that is frozen.
 
     Raises:
         ConfigError: naming the modality and its encoder.
     """
     for modality, encoder in method.encoders.items() if method.needs_convolutions else ():
-        if not cast(Encoder, encoder).convolutions():
-            name = cast(Encoder, encoder).name
+        found, name = cast(Encoder, encoder).convolutions(), cast(Encoder, encoder).name
+        frozen = frozen_parameters(encoder)
+        if not found:
             what = f"{method.name} modulates 4-D weights, and the encoder {name!r} of {modality!r} has none"
             raise ConfigError(what, "Choose an encoder with 2-D convolutions for it, or leave this method out")
+        if all(id(weight) in frozen for weight in found):
+            what = f"{method.name} modulates 4-D weights, and those of encoder {name!r} of {modality!r} are frozen"
+            raise ConfigError(what, "Freeze fewer of its parts, or leave this method out")
 
 
 def on_device(module: Module, device: torch.device) -> Module:

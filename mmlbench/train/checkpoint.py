@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..errors import DataError
-from ..storage.atomic import Through, read_arrays, whole
+from ..storage.atomic import Through, npz_member, read_arrays, whole
 
 #: Tensors of a snapshot begin at multiples of so many bytes, so that each can be seen by its own type.
 ALIGNMENT = 64
@@ -123,8 +123,8 @@ def _bytes_of(tensor: Tensor) -> memoryview:
 
 
 def _member(archive: zipfile.ZipFile, name: str, size: int, pieces: Iterator[memoryview]) -> None:
-    """Write pieces of bytes as one array of an .npz file, without compression, with the same header every time."""
-    with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as file:
+    """Write pieces of bytes as one array of an .npz file."""
+    with npz_member(archive, name, size) as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (size,)})
         for piece in pieces:
             file.write(piece)  # both the checksum and the writing of a long piece let other threads work

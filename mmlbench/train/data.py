@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from ..method import Batch
+from ..modality import BUCKET, Augmentation, Modality
 from ..prepare.cache import Cache
 from ..study.recipe import Recipe
-from .augmentation import Augmentation, Drawn, Pixels, draw, fixed_views
+from .augmentation import Drawn, Pixels, draw, fixed_views
 from .rng import generator
 from .stream import Streamed, gather
 
@@ -26,7 +27,7 @@ PIECE = 2**18
 class Views(dict[str, Tensor]):
     """The drawn views of each sample of a part, modality -> int64 (n,), or (n, T) for T frames, and their epoch.
 
-    `drawn` holds the crops and flips, of modalities that have any.
+    `drawn` holds the crops and flips, of modalities that have any; `on_host` views that were brought to the CPU.
     """
 
     epoch: int = 0
@@ -34,11 +35,14 @@ class Views(dict[str, Tensor]):
     def __init__(self) -> None:
         super().__init__()
         self.drawn: dict[str, Drawn] = {}
+        self.on_host: dict[str, Tensor] = {}
 
 
 @dataclass(frozen=True)
 class Noise:
-    """Additive Gaussian noise on one modality's standardised inputs; `std` in standard deviations of these.
+    """Noise on one modality's standardised inputs: additive Gaussian, `std` in standard deviations of these.
+
+    A type may have noise of another kind (`ModalityType.add_noise`).
 
     What is drawn depends on (dataset, part, first sample of the batch): for the fixed views it is the same for all
     seeds and methods, so that a seed never changes the test; in training it is new in each epoch.
@@ -47,12 +51,10 @@ class Noise:
     modality: str
     std: float
 
-    def add(self, inputs: dict[str, Tensor], *seed_key: str | int) -> None:
-        """Add the noise to a batch's inputs (B, *shape), in place; it is drawn on the CPU for any device."""
-        values = inputs[self.modality]
+    def add(self, inputs: dict[str, Tensor], modality: Modality, *seed_key: str | int) -> None:
+        """Put a batch's inputs (B, *shape) under noise, as their type has it; drawn on the CPU for any device."""
         rng = generator(*seed_key, "noise", self.modality)
-        drawn = torch.randn(values.shape, generator=rng, pin_memory=values.is_cuda)  # pinned: no step waits for it
-        values.add_(drawn.to(values.device, non_blocking=True), alpha=self.std)
+        inputs[self.modality] = modality.type.add_noise(modality, inputs[self.modality], self.std, rng)
 
 
 def noise_of(recipe: Recipe) -> Noise | None:
@@ -67,24 +69,31 @@ class Resident:
     Attributes:
         stored: all views of all rows, (rows * count, *shape), in the stored type. view_shape: of one view, as stored.
         first: each sample's view 0 (n,). Of a streamed modality `first`, `fixed` and the drawn views lie on the CPU.
-        count: views of a row. gain, bias: stored * gain + bias is standardised. valid: a sample's own views, on the
-        CPU (n,). fixed: the views of evaluation (n, T). pixels: how pictures are shown, where the recipe says.
+        count: views of a row. gain, bias: stored * gain + bias is standardised; of each channel, as tensors. valid: a
+        sample's own views, on the CPU (n,). fixed: the views of evaluation (n, T). pixels: how pictures are shown,
+        where the recipe says. modality: what is declared of it. lengths: steps of each view that are its own,
+        (rows * count,), beside `first`; None where the type has no lengths. longest: of any view.
     """
 
     stored: Tensor | Streamed
     view_shape: tuple[int, ...]
     first: Tensor
     count: int
-    gain: float
-    bias: float
+    gain: float | Tensor
+    bias: float | Tensor
     valid: Tensor
     augmentation: Augmentation
     fixed: Tensor
+    modality: Modality
     pixels: Pixels | None = None
+    lengths: Tensor | None = None
+    longest: int = 0
 
     @property
     def shown(self) -> int:
-        """Values that a sample's input has, of all its frames."""
+        """Values that a sample's input has, of all its frames; of the longest one where samples differ in length."""
+        if self.lengths is not None:
+            return padded_length(self.longest) * math.prod(self.view_shape[1:])
         shape = self.view_shape if self.pixels is None else (self.view_shape[0], *self.pixels.out)
         return self.augmentation.frames * math.prod(shape)
 
@@ -104,6 +113,8 @@ class Resident:
         """
         chosen = self.stored.index_select(0, self.places(index, views)) if chosen is None else chosen
         frames = (len(index), self.augmentation.frames)
+        if self.modality.type.ids:
+            return chosen.to(torch.int64)
         if self.pixels is None:
             values = chosen.to(torch.float32)
         else:
@@ -114,8 +125,31 @@ class Resident:
         return values if self.augmentation.frames == 1 else values.unflatten(0, frames)
 
 
-def scale_(values: Tensor, gain: float, bias: float) -> None:
+def padded_length(longest: int) -> int:
+    """Return to how many steps a batch is padded whose longest sample has so many."""
+    return -(-longest // BUCKET) * BUCKET
+
+
+def padded(values: Tensor, longest: int) -> Tensor:
+    """Return inputs (B, L, ...) cut or padded to the steps of a batch whose longest sample has `longest`."""
+    size = padded_length(longest)
+    values = values[:, :size]
+    if values.shape[1] == size:
+        return values
+    return torch.cat([values, values.new_zeros(len(values), size - values.shape[1], *values.shape[2:])], 1)
+
+
+def without_padding(values: Tensor, lengths: Tensor) -> Tensor:
+    """Return inputs (B, L, ...) with 0 in the steps beyond each length (B,)."""
+    beyond = torch.arange(values.shape[1], device=values.device) >= lengths[:, None]
+    return values.masked_fill(beyond.view(*beyond.shape, *[1] * (values.dim() - 2)), 0)
+
+
+def scale_(values: Tensor, gain: float | Tensor, bias: float | Tensor) -> None:
     """Replace values by values * gain + bias; on the CPU in pieces that stay in its cache between the two."""
+    if isinstance(gain, Tensor):
+        values.mul_(gain).add_(bias)
+        return
     for piece in values.view(-1).split(PIECE) if values.device.type == "cpu" else (values,):
         piece.mul_(gain).add_(bias)
 
@@ -168,10 +202,12 @@ class PartData:
         self.target, self.label = facts.label, cache.task.tensor(facts.label).to(device)
         self.chances = torch.from_numpy(cache.task.sampling_weights(facts.label)) if balanced else None
         self.modalities: dict[str, Resident] = {}
+        self._host: dict[str, list[Tensor]] = {}  # of types with lengths: what tells them, on the CPU
         for name in cache.modalities:
             self.modalities[name] = self._modality(
                 cache, split, name, facts.rows[name], (augmentations or {}).get(name)
             )
+        self._host_is_asked = any(resident.lengths is not None for resident in self.modalities.values())
         self.evaluation_batch = evaluation_batch(sum(resident.shown for resident in self.modalities.values()))
         first = facts.rows[cache.modalities[0]]
         extras = {name: cache.extra(name)[first] for name in cache.manifest["extras"]}
@@ -185,19 +221,31 @@ class PartData:
         count, own, facts = array.shape[1], cache.valid(name), cache.manifest["arrays"][name]
         valid = torch.from_numpy(np.full(len(rows), count) if own is None else own[rows].astype(np.int64))
         where = torch.device("cpu") if self.stream else self.device
+        lengths, modality = cache.lengths(name), cache.modality(name)
         stored: Tensor | Streamed
         if self.stream:
             stored = Streamed(array, self.device)
         else:
             used, rows = np.unique(rows, return_inverse=True)
+            lengths = None if lengths is None else lengths[used]
             stored = torch.from_numpy(np.ascontiguousarray(array[used])).to(self.device).flatten(0, 1)
         first = torch.from_numpy(rows * count).to(where)
         fixed = fixed_views(valid, augmentation).to(where)
         pixels = (
             None if augmentation.plain else Pixels(augmentation, array.shape[2:], facts["scale"], facts["offset"])
         )
-        shape, affine = tuple(array.shape[2:]), cache.affine(split, name)
-        return Resident(stored, shape, first, count, *affine, valid, augmentation, fixed, pixels)
+        shape, (gain, bias) = tuple(array.shape[2:]), (self._constant(one) for one in cache.affine(split, name))
+        steps = None if lengths is None else torch.from_numpy(lengths.astype(np.int64)).flatten().to(where)
+        longest = cache.longest.get(name, 0)
+        return Resident(
+            stored, shape, first, count, gain, bias, valid, augmentation, fixed, modality, pixels, steps, longest
+        )
+
+    def _constant(self, value: float | np.ndarray) -> float | Tensor:
+        """Return a constant of the standardisation; one for each channel becomes a tensor on the device."""
+        if isinstance(value, np.ndarray):
+            return torch.from_numpy(value.astype(np.float32)).to(self.device)
+        return value
 
     def __len__(self) -> int:
         return len(self.label)
@@ -207,13 +255,14 @@ class PartData:
         index: Tensor,
         views: dict[str, Tensor] | None = None,
         chosen: dict[str, Tensor] | None = None,
-        first: int | None = None,
+        on_host: Tensor | None = None,
     ) -> Batch:
         """Return the samples at some positions.
 
         Args:
             views: the drawn views of every sample of the part. chosen: the stored views, where they were gathered.
-            first: `index[0]`, where the caller has it: to read it from a GPU takes until the GPU's work is done.
+            on_host: `index` on the CPU, where the caller has it: to read it from a GPU takes until the GPU's work is
+                done.
         """
         inputs = {
             name: resident.take(
@@ -224,12 +273,40 @@ class PartData:
             )
             for name, resident in self.modalities.items()
         }
+        lengths = {}
+        for name, resident in self.modalities.items():
+            if resident.lengths is not None:
+                on_host = index.cpu() if on_host is None else on_host
+                of_host = self._lengths(name, on_host, views)
+                lengths[name] = of_host.to(self.device)
+                inputs[name] = padded(inputs[name], int(of_host.max()) if len(of_host) else 1)
         if self.noise is not None and len(index):
-            first = int(index[0]) if first is None else first
+            first = int(index[0]) if on_host is None else int(on_host.numpy()[0])
             epoch = (self.seed_key[1], views.epoch) if isinstance(views, Views) else ()
-            self.noise.add(inputs, self.seed_key[0], self.part, first, *epoch)
+            declared = self.modalities[self.noise.modality].modality
+            self.noise.add(inputs, declared, self.seed_key[0], self.part, first, *epoch)
+        inputs |= {name: without_padding(inputs[name], count) for name, count in lengths.items()}
         extra = {name: values[index] for name, values in self.extra.items()}
-        return Batch(index, inputs, self.label[index], extra)
+        return Batch(index, inputs, self.label[index], extra, lengths)
+
+    def _lengths(self, name: str, on_host: Tensor, views: dict[str, Tensor] | None) -> Tensor:
+        """Return the lengths of what some samples show, int64 (B,) on the CPU."""
+        resident = self.modalities[name]
+        assert resident.lengths is not None
+        if name not in self._host:
+            fixed = resident.fixed[:, 0]
+            self._host[name] = [one.cpu() for one in (resident.first, fixed, resident.lengths)]
+        first, fixed, lengths = self._host[name]
+        shown = fixed if views is None else self._drawn_on_host(name, views)
+        return lengths[first[on_host] + shown[on_host]]
+
+    def _drawn_on_host(self, name: str, views: dict[str, Tensor]) -> Tensor:
+        """Return the drawn views of every sample on the CPU; brought there once an epoch."""
+        if not isinstance(views, Views):
+            return views[name].cpu()
+        if name not in views.on_host:
+            views.on_host[name] = views[name].cpu()
+        return views.on_host[name]
 
     def views(self, epoch: int) -> dict[str, Tensor]:
         """Return the views that each sample shows in an epoch, modality -> int64 (n,), with their crops and flips."""
@@ -255,13 +332,12 @@ class PartData:
     def batches(self, pieces: Iterable[Tensor], views: dict[str, Tensor] | None = None) -> Iterator[Batch]:
         """Yield the batches of some positions, in order; streamed data is read ahead."""
         pieces = list(pieces)
-        if self.noise is None and not self.stream:
+        if self.noise is None and not self.stream and not self._host_is_asked:
             yield from (self.batch(index, views) for index in pieces)
             return
         on_host = _on_host(pieces)
-        firsts = [int(index.numpy()[0]) if len(index) else None for index in on_host]
         if not self.stream:
-            yield from (self.batch(index, views, first=first) for index, first in zip(pieces, firsts, strict=True))
+            yield from (self.batch(index, views, None, host) for index, host in zip(pieces, on_host, strict=True))
             return
         stored = {m: r.stored for m, r in self.modalities.items() if isinstance(r.stored, Streamed)}
         wanted = (
@@ -269,8 +345,8 @@ class PartData:
             for index in on_host
         )
         gathered = gather(stored, wanted, self.device)
-        for index, first, chosen in zip(pieces, firsts, gathered, strict=True):
-            yield self.batch(index, views, chosen, first)
+        for index, host, chosen in zip(pieces, on_host, gathered, strict=True):
+            yield self.batch(index, views, chosen, host)
 
     def in_order(self, epoch: int | None = None) -> Iterator[Batch]:
         """Yield all samples in the part's order: as fixed views, or as training sees them in an epoch."""

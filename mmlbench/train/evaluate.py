@@ -13,6 +13,7 @@ from torch.nn.functional import cosine_similarity, one_hot
 
 from ..errors import RunError
 from ..method import Batch, Logits, Method
+from ..modality import MEAN
 from ..results.evaluation import FEATURES, INPUTS, NOTHING, Evaluation
 from ..task import Metric, Task
 from .data import PartData
@@ -159,9 +160,11 @@ def check_apart(method: Method, batch: Batch) -> None:
     method.eval()
     before = method.encode(batch)
     for name in method.modalities:
-        moved = batch.inputs[name].roll(1, 0)
+        other_order = torch.arange(len(batch), device=batch.label.device).roll(1)
+        changed = batch.reordered({name: other_order})
+        moved = changed.inputs[name]
         moved = 0.5 * moved + 1 if moved.is_floating_point() else moved
-        after = method.encode(replace(batch, inputs={**batch.inputs, name: moved}))
+        after = method.encode(replace(changed, inputs={**batch.inputs, name: moved}))
         for other in (m for m in before if m != name):
             size = before[other].abs().max().clamp(min=1e-6)
             if bool((after[other] - before[other]).abs().max() > 1e-5 * size):
@@ -174,7 +177,8 @@ def _piece(batch: Batch, piece: slice) -> Batch:
     """Return some samples of a batch."""
     inputs = {name: values[piece] for name, values in batch.inputs.items()}
     extra = {name: values[piece] for name, values in batch.extra.items()}
-    return replace(batch, index=batch.index[piece], inputs=inputs, label=batch.label[piece], extra=extra)
+    lengths = {name: values[piece] for name, values in batch.lengths.items()}
+    return Batch(batch.index[piece], inputs, batch.label[piece], extra, lengths)
 
 
 @torch.no_grad()
@@ -211,19 +215,28 @@ def check_pure(method: Method, data: PartData, count: int = 16) -> None:
 
 @torch.no_grad()
 def mean_inputs(method: Method, data: PartData) -> dict[str, Tensor]:
-    """Return modality -> mean of its inputs over a part, of one sample's shape: what a missing one looks like."""
+    """Return modality -> mean of its inputs over a part, of one sample's shape: what a missing one looks like.
+
+    Of samples that differ in length it is the mean of their steps. A type whose missing inputs are empty has none.
+    """
     total: dict[str, Tensor] = {}
+    count: dict[str, Tensor | int] = {}
+    with_mean = [m for m in method.modalities if data.modalities[m].modality.type.missing == MEAN]
     for batch in data.in_order():
-        for name in method.modalities:
-            added = batch.inputs[name].double().sum(0)
+        for name in with_mean:
+            values, lengths = batch.inputs[name].double(), batch.lengths.get(name)
+            added = values.sum(0) if lengths is None else values.sum((0, 1))  # padding is 0
             total[name] = total[name] + added if name in total else added
-    return {name: (value / len(data)).float() for name, value in total.items()}
+            count[name] = count.get(name, 0) + (len(batch) if lengths is None else lengths.sum())
+    return {name: (value / count[name]).float() for name, value in total.items()}
 
 
 def without(batch: Batch, present: Sequence[str], fill: Mapping[str, Tensor]) -> Batch:
-    """Return a batch in which the inputs of all modalities but those present are filled in."""
-    inputs = {m: x if m in present else fill[m].to(x.dtype).expand_as(x) for m, x in batch.inputs.items()}
-    return replace(batch, inputs=inputs)
+    """Return a batch in which the inputs of all modalities but those present are filled in; without a fill, empty."""
+    missing = [m for m in batch.inputs if m not in present]
+    filled = {m: fill[m].to(x.dtype).expand_as(x) for m, x in batch.inputs.items() if m in missing and m in fill}
+    empty = {m: torch.zeros_like(n) for m, n in batch.lengths.items() if m in missing and m not in fill}
+    return replace(batch, inputs={**batch.inputs, **filled}, lengths={**batch.lengths, **empty})
 
 
 @torch.no_grad()

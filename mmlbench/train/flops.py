@@ -66,7 +66,7 @@ class FlopMeter:
 
     @property
     def per_sample(self) -> dict[str, float]:
-        """Stage -> operations for each sample that went through it, hooks included."""
+        """Stage -> operations for each sample of the train part and epoch, hooks included."""
         return {stage: total / self.samples[stage] for stage, total in self.totals.items() if self.samples[stage]}
 
     def begin(self, stage: str, afresh: bool) -> None:
@@ -77,9 +77,14 @@ class FlopMeter:
         if afresh:
             self._restart(0)
 
-    def end(self) -> None:
-        """End an epoch: a short one has been counted whole by now."""
+    def end(self, samples: int) -> None:
+        """End an epoch: a short one has been counted whole by now.
+
+        Args:
+            samples: of the train part, however many of them a method chose to show.
+        """
         self.filling = False
+        self.samples[self.stage] += samples
 
     def _restart(self, step: int) -> None:
         self.block, self.start, self.filling, self.tail = [], step, True, [0, 0]
@@ -94,7 +99,6 @@ class FlopMeter:
     @contextlib.contextmanager
     def step(self, epoch: int, step: int, steps: int, samples: int) -> Iterator[None]:
         """Count a step, or add what it does if it is like the others."""
-        self.samples[self.stage] += samples
         look = step == 0 or (epoch % SECOND_LOOK == 0 and step == 5 * epoch % steps)
         if not (self.filling or look or (step == steps - 1 and self._expected(step, samples) is None)):
             yield

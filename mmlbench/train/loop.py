@@ -12,19 +12,35 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ..encoder import Encoder
 from ..errors import ConfigError, RunError
-from ..method import EpochContext, Features, Method, Stage, Step, loss_and_logits
+from ..method import (
+    NEEDS,
+    TRAIN,
+    EpochContext,
+    Features,
+    Method,
+    Sampling,
+    Stage,
+    Step,
+    loss_and_logits,
+    parameters_of,
+)
 from ..study.recipe import Recipe
 from ..study.selection import NAMES
 from ..task import Metric
 from . import Stopped
 from .checkpoint import Unchanging
-from .data import PartData, batch_bounds
+from .data import PartData
 from .evaluate import Evaluator, features, fetch, metrics, reached
 from .flops import FlopMeter
 from .machine import optimizer_kind
 from .meter import CHECK_EVERY, History, Meter, pop_diagnostics, remedy
+from .modes import check_parts, set_modes
+from .rates import check_rates, rate_factor
 from .rng import generator, seed_process
+from .sampling import check_sampling, choose, masked, plain, restored, samples_itself
+from .steps import Piece, check_accumulate, pieces
 from .trace import FIRST_BATCH, FIRST_STEP, INIT, Trace
 
 #: What a stage may be called.
@@ -67,10 +83,7 @@ def check_schedule(method: Method, stages: list[Stage]) -> None:
             )
         if [other.name for other in stages].count(stage.name) > 1:
             raise ConfigError(f"{method.name}: two stages are called {stage.name!r}", "Name each otherwise")
-        trained = [parameter for module in stage.train or () for parameter in module.parameters()]
-        if stage.train is not None and not trained and type(method).optimizers is Method.optimizers:
-            what = f"{method.name}: stage {stage.name!r} trains nothing: its modules have no parameters"
-            raise ConfigError(what, "Name others in its `train`, or leave the stage out")
+        check_parts(method, stage)
     for mechanism in method.mechanisms():
         if mechanism.off:
             continue
@@ -161,12 +174,13 @@ class Trainer:
         self.report, self.lap, self.trace = report, lap, trace
         self.device = data["train"].device
         self.evaluator = evaluator or Evaluator(method)
-        self.batch_bounds = batch_bounds(len(data["train"]), recipe.batch_size)
+        self.sampling: Sampling | None = None
+        self.pieces = self._pieces()
         self.rules = [rule for rule in NAMES if rule == "last" or len(data[rule])]
         self.stages = method.stages()
         self.outcome = Outcome()
         self.best: dict[str, dict[str, Any]] = {}
-        self.meter = Meter(len(self.batch_bounds), self.device, self.recipe, method.task)
+        self.meter = Meter(len(self.pieces), self.device, self.recipe, method.task)
         self.position = (0, 0, 0)
         self.resuming: dict[str, Any] | None = None
         self.flops = FlopMeter()
@@ -175,6 +189,9 @@ class Trainer:
     def run(self) -> Outcome:
         """Train all stages; return what is left of them."""
         check_schedule(self.method, self.stages)
+        check_rates(self.method, self.stages, self.recipe)
+        check_accumulate(self.method, self.recipe)
+        check_sampling(self.method, self.recipe)
         if self.trace is not None:
             self.trace.keep(INIT, self.method.state_dict())
         for number, stage in enumerate(self.stages):
@@ -186,8 +203,11 @@ class Trainer:
         return self.outcome
 
     def _stage(self, number: int, stage: Stage) -> None:
-        self._modes(stage)
+        set_modes(self.method, stage)
         optimizers = self.method.optimizers(stage, self._make_optimizer)
+        if self.recipe.clip_grad:
+            for optimizer in optimizers:
+                optimizer.register_step_pre_hook(self._clip)
         if self.resuming is not None:
             for optimizer, state in zip(optimizers, self.resuming["optimizers"], strict=True):
                 optimizer.load_state_dict(state)
@@ -199,85 +219,114 @@ class Trainer:
         self._choose(stage)
         self.position = (number + 1, 0, 0)
 
-    def _modes(self, stage: Stage) -> None:
-        """Let the stage's modules train; freeze the others, their batch statistics too."""
-        trained: Iterable[nn.Module] = [self.method] if stage.train is None else stage.train
-        self.method.requires_grad_(False).eval()
-        for module in trained:
-            module.requires_grad_(True).train()
-
     def _make_optimizer(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
-        r = self.recipe
+        """Return the recipe's optimiser, the parameters in one group for each learning rate."""
+        r, factors, groups = self.recipe, dict[int, float](), dict[float, list[nn.Parameter]]()
+        for module in self.method.modules():
+            if isinstance(module, Encoder):
+                factors |= {id(parameter): module.lr_factor for parameter in module.parameters()}
+        for parameter in parameters:
+            groups.setdefault(factors.get(id(parameter), r.head_lr), []).append(parameter)
         options: dict[str, Any] = {"lr": r.lr, "weight_decay": r.weight_decay}
         options |= {"momentum": r.momentum} if r.optimizer == "sgd" else {}
-        return optimizer_kind(r.optimizer)(parameters, **options)
+        given = [{"params": own, "lr": r.lr * factor} for factor, own in groups.items()]
+        return optimizer_kind(r.optimizer)(given, **options)
 
-    def _set_rate(self, stage: Stage, epoch: int, optimizers: list[Optimizer]) -> float:
-        """Set the epoch's learning rate; return the first group's."""
-        every = self.recipe.drop_every
-        dropped = self.recipe.drop_at < 1 and epoch >= round(self.recipe.drop_at * stage.epochs)
-        factor = self.recipe.drop_factor ** (epoch // every if every else int(dropped))
+    def _clip(self, optimizer: Optimizer, *_: Any) -> None:
+        """Scale an optimiser's gradients together to the norm `clip_grad` where theirs is greater; no host waits."""
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        norm = nn.utils.clip_grad_norm_(parameters, self.recipe.clip_grad)
+        self.method.record(gradient_norm=norm, gradient_clipped=norm > self.recipe.clip_grad)
+
+    def _set_rate(self, stage: Stage, epoch: int, step: int, optimizers: list[Optimizer]) -> float:
+        """Set the learning rate of an optimiser's step; return the first group's."""
+        factor = rate_factor(self.recipe, stage.epochs, self.pieces[-1].step + 1, epoch, step)
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
         return float(optimizers[0].param_groups[0]["lr"])
 
+    def _shown(self) -> int:
+        """Return how many samples the present epoch shows."""
+        return len(self.data["train"] if self.sampling is None else self.sampling.order)
+
+    def _pieces(self) -> tuple[Piece, ...]:
+        """Return the batches of the present epoch."""
+        return pieces(self._shown(), self.recipe.batch_size, self.recipe.accumulate)
+
+    def _sample(self, stage: Stage, epoch: int) -> Sampling | None:
+        """Return the samples that the method chooses for an epoch, None where it leaves that to the seed."""
+        if not samples_itself(self.method):
+            return None
+        return choose(self.method, self._context(stage, epoch, "sample"), len(self.data["train"]), self.device)
+
     def _epoch(self, number: int, stage: Stage, epoch: int, optimizers: list[Optimizer]) -> None:
-        rate = self._set_rate(stage, epoch, optimizers)
         train, start = self.data["train"], 0
+        set_modes(self.method, stage, epoch)
         if self.resuming is not None:
             start, self.resuming = self.position[2], None
         else:
-            self.meter = Meter(len(self.batch_bounds), self.device, self.recipe, self.method.task)
-            self.flops.begin(stage.name, afresh=epoch in self._turns(stage))
+            self.flops.begin(stage.name, afresh=epoch in self._changes(stage))
             with self.flops.hook():
                 (stage.before_epoch or self.method.before_epoch)(self._context(stage, epoch, "before"))
-            self._modes(stage)
-        order, views = train.order(epoch), train.views(epoch)
+                self.sampling = self._sample(stage, epoch)
+            set_modes(self.method, stage, epoch)
+            self.pieces = self._pieces()
+            self.meter = Meter(len(self.pieces), self.device, self.recipe, self.method.task)
+        sampling, views = self.sampling, train.views(epoch)
+        order = train.order(epoch) if sampling is None else sampling.order
         where = f"{self.method.name}, stage {stage.name!r}, epoch {epoch}"
-        untrained = not number and not epoch
-        pieces = [order[slice(*bounds)] for bounds in self.batch_bounds[start:]]
-        for k, batch in enumerate(train.batches(pieces, views), start):
+        untrained, turn = not number and not epoch, stage.turn_at(epoch)
+        wanted = [order[piece.start : piece.stop] for piece in self.pieces[start:]]
+        for k, batch in enumerate(train.batches(wanted, views), start):
+            piece = self.pieces[k]
+            batch = batch if sampling is None else masked(batch, sampling, piece.start, piece.stop)
             rng = generator(*self.seed_key, "method", stage.name, epoch, k, device=self.device)
             seed_process(self.device, *self.seed_key, "process", stage.name, epoch, k)
-            step = self.method.step = Step(stage, epoch, k, rng)
+            step = self.method.step = Step(stage, epoch, k, rng, piece.share, piece.first, piece.last, turn)
+            self._set_rate(stage, epoch, piece.step, optimizers)
             if self.trace is not None:
                 self.trace.keep(FIRST_BATCH, {**batch.inputs, "label": batch.label})
-            with self.flops.step(epoch, k, len(self.batch_bounds), len(batch)):
+            with self.flops.step(epoch, k, len(self.pieces), len(batch)):
                 outcome = self.method.train_step(batch, step, optimizers)
             if self.trace is not None:
                 self.trace.keep(FIRST_STEP, self.method.state_dict())
             self.meter.add(k, *loss_and_logits(self.method, outcome), batch.label)
             if (k + 1) % CHECK_EVERY == 0:
                 self.meter.check(k + 1, where, untrained)
-            self._maybe_save((number, epoch, k + 1), optimizers)
-        self.meter.check(len(self.batch_bounds), where, untrained)
-        if pieces:
+            if piece.last:  # gradients that wait for more are not kept
+                self._maybe_save((number, epoch, k + 1), optimizers)
+        rate = self._set_rate(stage, epoch, self.pieces[-1].step, optimizers)
+        self.meter.check(len(self.pieces), where, untrained)
+        if wanted:
             self.method.check_weighed()
         with self.flops.hook():
             self.method.after_epoch(self._context(stage, epoch, "after"))
-        self.flops.end()
+        self.flops.end(len(train))
         self.outcome.flops = self.flops.per_sample
-        self.outcome.sample_passes += len(train)
+        self.outcome.sample_passes += len(order)
         self.outcome.epochs += 1
         self.lap("train")
         self._evaluate(stage, epoch, rate)
-        self._modes(stage)
+        set_modes(self.method, stage, epoch)
         self.lap("evaluate")
 
     def _context(self, stage: Stage, epoch: int, when: str) -> EpochContext:
         """Return what a hook gets; the hooks before and after an epoch draw apart, since a resumed epoch runs one."""
 
         def of(part: str) -> PartData:
+            if part not in ("train", *NEEDS):
+                what = f"{self.method.name} asks for the {part} part while it trains"
+                raise ConfigError(what, f"It may look at train and {', '.join(NEEDS)}")
             if not len(self.data[part]):
                 what = f"{self.method.name} asks for the {part} part, and this split has none"
-                raise ConfigError(what, f"Choose a split with one; a method that needs it sets `needs_{part} = True`")
+                raise ConfigError(what, f'Choose a split with one; a method that needs it says `needs = ("{part}",)`')
             return self.data[part]
 
         def seen(part: str = "train", augment: bool = False) -> Features:
             data = of(part)
             found = features(self.method, data, epoch if augment else None)
-            self._modes(stage)
+            set_modes(self.method, stage, epoch)
             return found, data.label, torch.arange(len(data), device=self.device)
 
         def batches(part: str = "train", augment: bool = False) -> Any:
@@ -286,17 +335,18 @@ class Trainer:
         seed_key = (*self.seed_key, when, stage.name, epoch)
         seed_process(self.device, *seed_key, "process")
         rng = generator(*seed_key, device=self.device)
-        return EpochContext(stage, epoch, rng, seen, batches)
+        return EpochContext(stage, epoch, rng, seen, batches, stage.turn_at(epoch))
 
-    def _turns(self, stage: Stage) -> set[int]:
-        """Return the epochs of a stage at which its work may change: its first, and where mechanisms start or end."""
+    def _changes(self, stage: Stage) -> set[int]:
+        """Return the epochs of a stage at which its work may change: where it, mechanisms or turns start or end."""
         acting = [m for m in self.method.mechanisms() if not m.off and m.stage == stage.name]
-        return {0, *(m.first for m in acting), *(m.last + 1 for m in acting if m.last is not None)}
+        turns = [epoch for epoch in range(1, stage.epochs) if stage.turn_at(epoch) is not stage.turn_at(epoch - 1)]
+        return {0, *turns, *(m.first for m in acting), *(m.last + 1 for m in acting if m.last is not None)}
 
     # ---- evaluation and selection ------------------------------------------------------------------------
     def _evaluate(self, stage: Stage, epoch: int, rate: float) -> None:
         history, task, judged = self.outcome.history, self.method.task, dict[str, float]()
-        scalars = {f"train {name}": value for name, value in self.meter.metrics(len(self.data["train"])).items()}
+        scalars = {f"train {name}": value for name, value in self.meter.metrics(self._shown()).items()}
         for part in ("val", "test"):
             data = self.data[part]
             if not len(data):
@@ -313,6 +363,9 @@ class Trainer:
                 judged |= {f"{part} {self.metric.name}/{name}": value for name, value in of.items()}
         scalars |= {f"train {name}": value for name, value in pop_diagnostics(self.method, self.device).items()}
         values = fetch(scalars) | {"train lr": rate}
+        turn = stage.turn_at(epoch)
+        values |= {} if turn is None else {"train turn": float([one.name for one in stage.turns].index(turn.name))}
+        values |= {} if self.sampling is None else {"train samples": float(self._shown())}
         wrong = [name for name, value in values.items() if not math.isfinite(value)]
         if wrong:
             where = f"{self.method.name}, stage {stage.name!r}, epoch {epoch}"
@@ -352,8 +405,11 @@ class Trainer:
     def _choose(self, stage: Stage) -> None:
         """Merge the stage's picks into the run's: all of the state, or that of its own modules."""
         own = None
-        if stage.evaluates is not None and stage.train is not None:
-            ids = {id(t) for module in stage.train for t in (*module.parameters(), *module.buffers())}
+        parts = stage.trained()
+        moves = (stage.frozen, *(turn.frozen for turn in stage.turns))
+        if stage.evaluates is not None and parts is not None and TRAIN not in moves:
+            modules = [part for part in parts if isinstance(part, nn.Module)]
+            ids = {id(tensor) for tensor in (*parameters_of(parts), *(b for m in modules for b in m.buffers()))}
             own = {n for n, t in self.method.state_dict(keep_vars=True).items() if id(t) in ids}
         for rule in self.rules:
             pick = self.best[rule]
@@ -388,6 +444,7 @@ class Trainer:
             "mechanism_counts": dict(self.method.mechanism_counts),
             "optimizers": [optimizer.state_dict() for optimizer in optimizers],
             "meter": self.meter.state(),
+            "sampling": plain(self.sampling),
             "best": Unchanging(self.best),
             "chosen": Unchanging(out.chosen),
             "selected": out.selected,
@@ -409,6 +466,8 @@ class Trainer:
         self.method.diagnostics = {n: (moved(total), count) for n, (total, count) in state["diagnostics"].items()}
         self.method.mechanism_counts = moved(state["mechanism_counts"])
         self.meter.restore(state["meter"])
+        self.sampling = restored(moved(state["sampling"]))
+        self.pieces = self._pieces()
         self.best, out = moved(state["best"]), self.outcome
         out.chosen, out.selected = moved(state["chosen"]), state["selected"]
         self.flops.restore(state["flops"])

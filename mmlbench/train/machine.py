@@ -11,13 +11,13 @@ import sys
 from pathlib import Path
 
 import torch
-from numpy._core import _multiarray_umath as umath  # type: ignore[attr-defined]  # which numpy's types leave out
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from ..errors import ConfigError
 from ..results.record import Arithmetic
-from ..study.recipe import Recipe
+from ..study.recipe import BF16, FP32, TF32, Recipe
 from ..system.arithmetic import NATIVE, PORTABLE
+from ..system.kernels import Kernels, numpy_kernels, refuse_others
 
 #: MKL's numbers for all that it computes, and for the branch COMPATIBLE.
 _MKL_ALL, _MKL_COMPATIBLE = -1, 3
@@ -25,22 +25,24 @@ _MKL_ALL, _MKL_COMPATIBLE = -1, 3
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
-def set_up_torch(device: torch.device, threads: int, kind: str = NATIVE) -> None:
+def set_up_torch(device: torch.device, threads: int, kind: str = NATIVE, precision: str = FP32) -> None:
     """Fix what decides the bits of a run in this process, and spare it what it does not need.
 
     Args:
-        kind: of arithmetic, as the recipe has it.
+        kind: of arithmetic. precision: fp32, tf32 or bf16. Both as the recipe has them.
 
     Raises:
-        ConfigError: portable, and the libraries compute otherwise.
+        ConfigError: portable, and the libraries compute otherwise; tf32, and the device has none.
     """
+    if precision == TF32:
+        check_tf32(device)
     if kind == PORTABLE:
         check_portable()
     torch.set_num_threads(threads)
     torch.backends.cudnn.benchmark = False
     if device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == TF32
     if device.type == "cuda" or threads > 1:
         # On one CPU thread the switch changes no bit, and it imports the compiler (more than a second).
         torch.use_deterministic_algorithms(True)
@@ -50,23 +52,35 @@ def set_up_torch(device: torch.device, threads: int, kind: str = NATIVE) -> None
     gc.freeze()  # what is imported by now stays: the collector need not look at it in every run and at the exit
 
 
+def check_tf32(device: torch.device) -> None:
+    """Refuse TensorFloat-32 where it can't be had.
+
+    Raises:
+        ConfigError: the device is no GPU of NVIDIA's from the Ampere generation on.
+    """
+    fix = f"Choose `precision: {FP32}` or `{BF16}`"
+    if device.type != "cuda" or torch.version.hip:
+        raise ConfigError(f"precision {TF32} is a format of NVIDIA's GPUs, and this run is on {device.type}", fix)
+    major, minor = torch.cuda.get_device_capability(device)
+    if major < 8:
+        name = torch.cuda.get_device_name(device)
+        raise ConfigError(f"{name} has no {TF32}: its compute capability is {major}.{minor}, not 8.0", fix)
+
+
 def check_portable() -> None:
-    """Ask the libraries themselves whether they compute portably: a setting that came too late is no setting.
+    """Ask the libraries themselves whether they compute portably.
 
     Raises:
         ConfigError: naming the first that does not.
     """
-    used = {
-        "PyTorch's kernels": (torch.backends.cpu.get_cpu_capability(), "AVX2"),
-        "MKL": (_mkl_branch(), _MKL_COMPATIBLE),
-        "oneDNN": (torch.ops.mkldnn._is_mkldnn_bf16_supported(), False),  # which it is from AVX-512 on
-        "numpy": (_wide_numpy(), ""),
-        "OpenBLAS": (_openblas(), "Haswell"),
-    }
-    for name, (found, wanted) in used.items():
-        if found != wanted:
-            what = f"portable arithmetic is not in force: {name} is at {found!r}, not {wanted!r}"
-            raise ConfigError(what, "Start it by `mmlbench` or `snakemake`, or choose `arithmetic: native`")
+    refuse_others(
+        [
+            Kernels("PyTorch's kernels", torch.backends.cpu.get_cpu_capability(), "AVX2"),
+            Kernels("MKL", _mkl_branch(), _MKL_COMPATIBLE),
+            Kernels("oneDNN", torch.ops.mkldnn._is_mkldnn_bf16_supported(), False),  # which it is from AVX-512 on
+            *numpy_kernels(),
+        ]
+    )
 
 
 def _mkl_branch() -> int | str:
@@ -80,20 +94,6 @@ def _mkl_branch() -> int | str:
         return "a build that does not tell"
 
 
-def _wide_numpy() -> str:
-    """Return the kernels beyond AVX2 that numpy may use."""
-    wide = (name for name in umath.__cpu_dispatch__ if "512" in name or name == "X86_V4")
-    return " ".join(name for name in wide if umath.__cpu_features__[name])
-
-
-def _openblas() -> str:
-    """Return the kind of CPU for which numpy's matrix products are computed."""
-    from threadpoolctl import threadpool_info
-
-    found = {one.get("architecture", "") for one in threadpool_info() if one["internal_api"] == "openblas"}
-    return " and ".join(sorted(found)) or "another BLAS"
-
-
 def arithmetic(device: torch.device, recipe: Recipe) -> Arithmetic:
     """Return in which arithmetic this process calculates, after `set_up_torch` for the same recipe."""
     threads = torch.get_num_threads()
@@ -102,7 +102,7 @@ def arithmetic(device: torch.device, recipe: Recipe) -> Arithmetic:
         kind=recipe.arithmetic,
         device=device.type,
         dtype=str(torch.get_default_dtype()).removeprefix("torch."),
-        forward=recipe.precision,
+        forward=recipe.forward,
         threads=threads,
         deterministic=alone or torch.are_deterministic_algorithms_enabled(),
         tf32=device.type == "cuda" and (torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32),

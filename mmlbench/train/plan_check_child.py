@@ -13,9 +13,10 @@ from typing import Any
 import torch
 
 from .. import files
-from ..encoder import Encoder
+from ..encoder import Encoder, make_encoder
 from ..errors import ConfigError, MmlbenchError, fault
 from ..method import Method
+from ..modality import Modality
 from ..registry.index import Index, load_index
 from ..storage.form import Item
 from ..study.run_config import RunConfig, parse_config
@@ -23,28 +24,36 @@ from ..study.selection import RULES
 from .build import check_convolutions
 from .evaluate import check_features, check_shapes
 from .loop import check_schedule, check_select_on
+from .rates import check_rates
+from .sampling import check_sampling
+from .steps import check_accumulate
 
 
 @functools.cache
-def _encoder(name: str, params: str, shape: tuple[int, ...], modality: str) -> tuple[Encoder, torch.Tensor]:
+def _encoder(
+    name: str, params: str, freeze: tuple[str, ...], shape: tuple[int, ...], modality: Modality
+) -> tuple[Encoder, torch.Tensor]:
     """Return an encoder, and its features of two samples of zeros (2, dim).
 
     Raises:
-        ConfigError: it can't be built for inputs of that shape, or not be called with them.
+        ConfigError: it can't be built for inputs of that shape or be called with them, or lacks a part to freeze.
     """
     index = load_index()
     kind: Any = index.load("encoder", name)
     try:
-        encoder = kind(shape, kind.Params(**json.loads(params))).eval()
+        encoder = make_encoder(kind, modality, shape, kind.Params(**json.loads(params))).eval()
+        encoder.hold(freeze)
+        inputs = torch.zeros(2, *shape, dtype=torch.int64 if modality.type.ids else torch.float32)
+        mask = [torch.ones(2, shape[0], dtype=torch.bool)] if modality.type.has_length else []
         with torch.no_grad():
-            found = encoder(torch.zeros(2, *shape))
+            found = encoder(inputs, *mask)
     except MmlbenchError:
         raise
     except Exception as error:
-        what = f"the encoder {name!r} can't take {modality!r} of shape {list(shape)}: {fault(error)[0]}"
+        what = f"the encoder {name!r} can't take {modality.name!r} of shape {list(shape)}: {fault(error)[0]}"
         raise ConfigError(what, "Choose another encoder for that modality, or other parameters of it") from None
-    holder: Any = SimpleNamespace(encoders={modality: encoder}, dims={modality: encoder.dim})
-    check_features(holder, {modality: found}, 2)
+    holder: Any = SimpleNamespace(encoders={modality.name: encoder}, dims={modality.name: encoder.dim})
+    check_features(holder, {modality.name: found}, 2)
     return encoder, found
 
 
@@ -60,7 +69,8 @@ def try_out(config: RunConfig, index: Index) -> None:
     pairs = {}
     for modality in dataset.modalities:
         choice, shape = recipe.encoder[modality.name], recipe.shape_of(modality)
-        pairs[modality.name] = _encoder(choice.name, json.dumps(dict(choice.params)), shape, modality.name)
+        params = json.dumps(dict(choice.params))
+        pairs[modality.name] = _encoder(choice.name, params, choice.freeze, shape, modality)
     made: Any = index.load("method", config.method)
     encoders = {name: encoder for name, (encoder, _) in pairs.items()}
     task = dataset.asks()
@@ -70,6 +80,9 @@ def try_out(config: RunConfig, index: Index) -> None:
     check_convolutions(method)
     stages = method.stages()
     check_schedule(method, stages)
+    check_rates(method, stages, recipe)
+    check_accumulate(method, recipe)
+    check_sampling(method, recipe)
     _check_sources(method, bool(stages), counts, index)
     if not method.requires and made.infer is Method.infer and made.encode is Method.encode:
         method.eval()

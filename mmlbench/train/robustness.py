@@ -58,7 +58,7 @@ def under_noise(
             f"{run.name} keeps no weights of its last epoch", "Give the method `keeps`, and train it again"
         )
     device = torch.device(where)
-    set_up_torch(device, config.recipe.threads, config.recipe.arithmetic)
+    set_up_torch(device, config.recipe.threads, config.recipe.arithmetic, config.recipe.precision)
     method = build_method(config, cache, index, run.record.counts["train"])
     weights = read_arrays(run.path / "weights-last.npz")
     method.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})

@@ -39,8 +39,11 @@ from .loop import Outcome, Trainer, check_mechanisms, check_schedule, check_sele
 from .machine import arithmetic, set_up_torch
 from .progress import Progress
 from .provenance import now, provenance
+from .rates import check_rates
 from .record import engine_fingerprint, history_csv, packages
+from .sampling import check_sampling
 from .saving import Checkpoints
+from .steps import check_accumulate
 from .stream import too_large
 from .trace import Trace
 
@@ -153,7 +156,7 @@ class Runner:
     # ---- training ----------------------------------------------------------------------------------------
     def _make(self) -> None:
         started, config, self.clock = now(), self.spec.config, Clock()
-        set_up_torch(self.device, config.recipe.threads, config.recipe.arithmetic)
+        set_up_torch(self.device, config.recipe.threads, config.recipe.arithmetic, config.recipe.precision)
         data = self._data()
         method = build_method(config, self.cache, self.index, len(data["train"]))
         method.load_required(sources(self.spec, self.results, "last"))
@@ -202,6 +205,9 @@ class Runner:
     def _start(self, method: Method, data: dict[str, PartData]) -> Final:
         """Check what can be checked before training; probe the untrained encoders where the method asks for it."""
         check_schedule(method, method.stages())
+        check_rates(method, method.stages(), self.spec.config.recipe)
+        check_accumulate(method, self.spec.config.recipe)
+        check_sampling(method, self.spec.config.recipe)
         for part in ("val", "test"):
             if len(data[part]):
                 self._dry_run(method, data[part])
@@ -366,7 +372,7 @@ class Runner:
             "notes": self.cache.notes,
             "task": method.task.name,
             **self._task_facts(method.task),
-            "lengths": {},
+            "lengths": self.cache.longest,
             "arithmetic": asdict(arithmetic(self.device, self.spec.config.recipe)),
             "contents": {
                 "arrays": {name: manifest["arrays"][name]["sha256"] for name in method.modalities},

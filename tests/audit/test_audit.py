@@ -29,6 +29,7 @@ from mmlbench.audit.content import downsample
 from mmlbench.cli import main
 from mmlbench.dataset import CacheWriter, Dataset, KnownLists, Modality, Sample, Split
 from mmlbench.errors import DataError
+from mmlbench.modality import type_of
 from mmlbench.prepare.cache import Cache
 from mmlbench.registry.index import load_index
 from mmlbench.task import Classification
@@ -183,8 +184,8 @@ def test_planted_content_is_found(planted: Cache) -> None:
 def test_flow_without_motion_is_a_fault_only_where_nothing_moves_at_all() -> None:
     flow = np.random.default_rng(0).integers(0, 256, (2, 3, 2, 16, 16), dtype=np.uint8)
     flow[0, 1], flow[1] = 128, 128
-    assert downsample(flow, np.arange(2)).blank == {0, 1}
-    found = downsample(flow, np.arange(2), still=True)
+    assert downsample(flow, np.arange(2), type_of("image")).blank == {0, 1}
+    found = downsample(flow, np.arange(2), type_of("flow"))
     assert found.blank == {1} and [len(found.bytes[row]) for row in (0, 1)] == [2, 0]
 
 

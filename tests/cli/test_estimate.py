@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 
 import pytest
@@ -70,7 +71,8 @@ def test_nothing_measured_is_said_with_the_command_that_mends_it(study, tmp_path
 
 def test_what_was_never_run_is_measured_here(study, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
-    _, joint, ogm_ge, total, _, caution = output(capsys, study, tmp_path / "empty", measure=0.01)
+    _, joint, ogm_ge, memory, total, _, caution = output(capsys, study, tmp_path / "empty", measure=0.01)
+    assert memory.startswith(f"a step of tiny / {RECIPE}: activations of 16 samples about 0.2 MB")
     assert "samples/s on cpu here" in joint and "samples/s on cpu here" in ogm_ge and "on this machine" in caution
     assert "CPU h" in total  # the profile asks for a GPU, but this was measured without one
     assert "4 of 4 runs to make" in total and "not counted:" not in total
@@ -96,6 +98,42 @@ def test_a_stage_costs_what_it_trains(tiny):
 def test_weights_are_counted_per_method_and_kept_rule(tiny):
     joint, unimodal = (throughput.weights_gigabytes([tiny_spec(m)], load_index()) for m in ("joint", "unimodal"))
     assert 2.5 < unimodal / joint < 3.5  # after the last epoch, and as two rules pick
+
+
+def kept_by_layers(samples, width, shape):
+    """Return the bytes that the small CNN's layers save of a batch: inputs of convolutions, norms and ReLUs."""
+    total, (channels, *size), values = 0, shape, 4 * samples
+    for factor, stride in zip((1, 2, 4, 8), (2, 2, 2, 1), strict=True):
+        total += values * channels * math.prod(size)  # the convolution's input: the ReLU's output before it
+        channels, size = width * factor, [-(-length // stride) for length in size]
+        total += values * channels * math.prod(size)  # the norm's input; the ReLU works in its output's place
+        total += 4 * 2 * channels  # mean and deviation of the batch
+    return total + values * channels * math.prod(size)  # the last ReLU's output
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_activations_are_what_the_layers_save(optimizer, tiny):
+    spec, index = tiny_spec("joint", recipe={"optimizer": optimizer}), load_index()
+    dataset = throughput.dataset_of(spec, index)
+    found = throughput.step_memory(dataset, spec.config.recipe, index)
+    wanted = sum(kept_by_layers(16, 16, modality.shape) for modality in dataset.modalities)
+    assert found.activations == wanted
+    encoders = throughput.encoders_of(dataset, spec.config.recipe, index, "cpu")
+    weights = sum(parameter.nbytes for encoder in encoders.values() for parameter in encoder.parameters())
+    assert found.state == weights * {"sgd": 3, "adam": 4}[optimizer]
+
+
+def test_less_is_kept_of_what_is_frozen_and_more_of_a_larger_batch(tiny):
+    def of(**recipe):
+        spec, index = tiny_spec("joint", recipe=recipe), load_index()
+        return throughput.step_memory(throughput.dataset_of(spec, index), spec.config.recipe, index)
+
+    plain = of()
+    assert of(batch_size=32).activations == pytest.approx(2 * plain.activations, rel=0.03)
+    frozen = of(encoder={"name": "small_cnn", "freeze": "all"})
+    assert frozen.activations == 0 and frozen.state == plain.state / 3
+    assert 0 < of(encoder={"name": "small_cnn", "freeze": ["layer1"]}).activations < plain.activations
+    assert of(precision="bf16", batch_size=1024).activations < 0.8 * of(batch_size=1024).activations
 
 
 @pytest.mark.parametrize(

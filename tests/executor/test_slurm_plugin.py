@@ -32,7 +32,7 @@ def test_slurms_times(text, seconds):
 
 
 def test_resources_become_sbatch_flags():
-    settings = ExecutorSettings(partition="gpu", account="lab", gpus="a100:2")
+    settings = ExecutorSettings(partition="gpu", account="lab", gpus="a100:2", runs_per_gpu=2)
     found = request(settings, mem_mb=4000, runtime=90, slurm_extra="--nice --reservation=x").sbatch(3)
     assert found["gres"] == "gpu:a100:2" and found["mem"] == "12000M" and found["cpus_per_task"] == 3
     assert found["partition"] == "gpu" and found["account"] == "lab" and found["time"] == 90
@@ -76,7 +76,7 @@ def test_memory_for_each_cpu_is_obeyed_and_none_can_be_asked_for():
     ],
 )
 def test_a_rules_gres_replaces_the_profiles_gpu(resources, gres, gpus):
-    found = request(ExecutorSettings(gpus="a100:1"), **resources)
+    found = request(ExecutorSettings(gpus="a100:1", runs_per_gpu=4), **resources)
     assert (found.sbatch(1).get("gres", ""), found.gpus) == (gres, gpus)
 
 
@@ -174,16 +174,31 @@ def test_a_wrong_number_of_gpus_is_named():
         request(ExecutorSettings(gpus="two"))
 
 
+@pytest.mark.parametrize(
+    ("resources", "words"),
+    [
+        ({"gpu": 2}, "rule train: 2 GPUs for 1 run: a run computes on one GPU; ask for 1, or set runs_per_gpu: 2"),
+        ({"gpu": 4, "runs_per_gpu": 3}, "4 GPUs for 3 runs"),
+        ({"gres": "gpu:a100:2"}, "2 GPUs for 1 run"),
+    ],
+)
+def test_more_than_one_gpu_a_run_is_refused(resources, words):
+    with pytest.raises(WorkflowError) as error:
+        request(**resources)
+    assert words in str(error.value) and "\n" not in str(error.value)
+    assert request(**{**resources, "runs_per_gpu": 4}).share == 4
+
+
 # ---- what the cluster offers -----------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("resources", "words"),
     [
         ({}, ""),
-        ({"gpu": 4, "mem_mb": 32000, "runtime": 600}, ""),
+        ({"gpu": 4, "runs_per_gpu": 4, "mem_mb": 8000, "runtime": 600}, ""),
         ({"constraint": "fast"}, ""),
         ({"slurm_partition": "cpu,gpu", "gpu": 1}, ""),
         ({"slurm_partition": "long"}, "no partition 'long'"),
-        ({"gpu": 5}, "5 GPUs"),
+        ({"gpu": 5, "runs_per_gpu": 5}, "5 GPUs"),
         ({"slurm_partition": "cpu", "gpu": 1}, "1 GPU: no node of partition cpu has that"),
         ({"gpu": 1, "gpu_model": "h100"}, "of type 'h100'"),
         ({"mem_mb": 40000}, "40000 MB"),

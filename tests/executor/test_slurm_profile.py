@@ -38,7 +38,7 @@ TOP = "executor: submitit\njobs: 5\n"
 #: Lines of a profile -> what the doctor says of the rule `train`.
 ORDINARY = {
     "submitit-gpus: 1": "60 min, 1 CPU, 1000 MB, 1 GPU: fits",
-    'submitit-gpus: "a100:2"': "60 min, 1 CPU, 1000 MB, 2 GPUs: fits",
+    'submitit-gpus: "a100:2"': "2 GPUs for 1 run: a run computes on one GPU; ask for 1",
     "default-resources: [mem_mb=2000, runtime=30]": "30 min, 1 CPU, 2000 MB: fits",
     "default-resources: {mem: 4GB, runtime: 2h}": "120 min, 1 CPU, 4000 MB: fits",
     "default-resources:\n  - mem_mb=attempt*1500\n  - runtime=30m": "30 min, 1 CPU, 1500 MB: fits (mem_mb: of a",

@@ -49,7 +49,8 @@ def problems(outcomes: list[Outcome]) -> list[Outcome]:
 
 
 @pytest.mark.parametrize(
-    "dataset", ["tiny", *(pytest.param(name, marks=pytest.mark.slow) for name in ("tiny3", *OF_TASKS.values()))]
+    "dataset",
+    ["tiny", *(pytest.param(name, marks=pytest.mark.slow) for name in ("tiny3", "tiny_lab", *OF_TASKS.values()))],
 )
 @pytest.mark.parametrize("method", [*METHODS, *PLUGGED])
 def test_a_method_makes_a_complete_run_and_makes_it_again(method, dataset, tiny, tmp_path):
@@ -72,7 +73,7 @@ from mmlbench.registry import register
 class Looking(Joint):
     """Joint training with an eye on another part."""
 
-    needs_val = {needs_val}
+    needs = {needs}
 
     def after_epoch(self, context):
         for batch in context.batches("{part}"):
@@ -82,18 +83,18 @@ class Looking(Joint):
 
 
 @pytest.mark.parametrize(
-    ("name", "needs_val", "part", "holds"),
+    ("name", "needs", "part", "holds"),
     [
-        ("says_and_looks", True, "val", True),
-        ("says_only", True, "train", False),
-        ("looks_only", False, "val", False),
-        ("neither", False, "train", True),
+        ("says_and_looks", ("val",), "val", True),
+        ("says_only", ("val",), "train", False),
+        ("looks_only", (), "val", False),
+        ("neither", (), "train", True),
     ],
 )
 def test_the_suite_finds_an_untrue_word_on_the_validation_part(
-    name, needs_val, part, holds, tiny, tmp_path, plugin_folder
+    name, needs, part, holds, tiny, tmp_path, plugin_folder
 ):
-    text = LOOKING.format(needs_val=needs_val, part=part)
+    text = LOOKING.format(needs=needs, part=part)
     (plugin_folder / f"{name}.py").write_text(
         text.replace("Looking", name.title().replace("_", "")), encoding="utf-8"
     )
@@ -116,7 +117,7 @@ WRONG = {
 @pytest.mark.parametrize("name", [pytest.param("by_chance", marks=pytest.mark.slow), "never_acts"])
 def test_the_command_names_the_check_that_a_broken_method_fails(name, plugin_folder, capsys):
     body, wanted = WRONG[name]
-    text = LOOKING.partition("    needs_val")[0].replace("Looking", name.title().replace("_", "")) + body
+    text = LOOKING.partition("    needs =")[0].replace("Looking", name.title().replace("_", "")) + body
     (plugin_folder / f"{name}.py").write_text(text, encoding="utf-8")
     assert main(["check", name, "--plugins", str(plugin_folder)]) == 1
     lines = capsys.readouterr().out.splitlines()

@@ -18,6 +18,8 @@ def separation(features, label, classes):
 class Reinit(Joint):
     """Joint training with resets (after Diagnosing & Re-learning, Wei et al., ECCV 2024)."""
 
+    needs_convolutions = True
+
     def mechanisms(self):
         return [Mechanism("reset")]
 

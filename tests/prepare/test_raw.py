@@ -19,7 +19,7 @@ from mmlbench.decode.image import read_image, square
 from mmlbench.errors import DataError
 from mmlbench.frontends import lists
 from mmlbench.prepare import archives
-from mmlbench.prepare import items as work
+from mmlbench.system.progress import duration
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
 
@@ -288,6 +288,6 @@ def test_a_missing_library_names_the_extra(monkeypatch):
 
 
 def test_lengths_of_time_read_well():
-    assert [work.duration(s) for s in (4, 200, 20_000, 300_000)] == [
+    assert [duration(s) for s in (4, 200, 20_000, 300_000)] == [
         "about 4 s", "about 3.3 min", "about 5.6 h", "about 3.5 days"
     ]  # fmt: skip

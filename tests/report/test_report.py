@@ -370,6 +370,7 @@ def test_tables_say_where_other_hardware_prints_other_digits(arithmetic: str, tm
     make_all(tmp_path, tmp_path / "cache", lambda line: None)
     rows = parse_rows((tmp_path / "all_tables.csv").read_text())
     assert {row.arithmetic for row in rows if row.runs} == {arithmetic}
+    assert {row.precision for row in rows if row.runs} == {"fp32"}
     for name in ("accuracy", "competition_gap", "measures"):
         text = (tmp_path / f"tables/{name}.md").read_text()
         assert ("Native arithmetic" in text) == ("2 kinds of hardware" in text) == (arithmetic == "native"), name

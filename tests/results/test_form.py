@@ -109,7 +109,7 @@ LEGAL = {
         r"bayes": {"empty mapping"},
         r"bayes\.\w+": {"missing"},
         r"evaluation\.reason": {"text", "empty text"},
-        r"arithmetic\.(deterministic|tf32)": {"another type"},
+        r"arithmetic\.deterministic": {"another type"},
         r"lengths": {"empty mapping"},
         r"lengths\.\w+": {"missing"},
         r"notes": {"empty list", "in a list"},
@@ -124,6 +124,7 @@ CONFIG = {
     r"(.*\.)?config\.recipe\.name": {"text"},
     r"(.*\.)?config\.recipe\.encoder\.\w+\.name": {"text"},
     r"(.*\.)?config\.recipe\.encoder\.\w+\.pretrained": {"another type"},
+    r"(.*\.)?config\.recipe\.encoder\.\w+\.freeze": {"empty list", "in a list"},
     r"cells\.\d+\.config\.recipe\.encoder\.\w+": {"missing"},
     r"config\.(dataset|method|split)": {"text"},
 }

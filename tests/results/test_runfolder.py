@@ -120,6 +120,7 @@ def test_circumstances_without_a_hash_do_not_verify(run: Path, name: str) -> Non
 def test_arithmetic_and_contents_agree_with_the_configuration(run: Path) -> None:
     record = json.loads((run / "run.json").read_text())
     for key, name, value in (("arithmetic", "threads", 2), ("arithmetic", "forward", "bfloat16"),
+                             ("arithmetic", "tf32", True),
                              ("contents", "weights", {"audio.weights": "0" * 64})):  # fmt: skip
         changed = record | {key: record[key] | {name: value}}
         changed.pop("record_hash")

@@ -28,7 +28,7 @@ def message(project, *words, **options):
 IMPOSSIBLE = {
     "slurm_partition='long'": f"there is no partition 'long'. {OFFERS}",
     "constraint='fast'": "no node of partition normal has the feature 'fast' (features there: mini, node1",
-    "gpu=3": f"3 GPUs: no node of partition normal has that. {OFFERS}",
+    "gpu=3": "3 GPUs for 1 run: a run computes on one GPU; ask for 1, or set runs_per_gpu: 3",
     "gpu=1, gpu_model='a100'": "1 GPU of type 'a100': no node of partition normal has that.",
     "runtime=700": "runtime 700 min is above the limit of partition normal, 600 min",
     "mem_mb=9000": "9000 MB of memory in one allocation are more than a node of partition normal has",

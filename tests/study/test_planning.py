@@ -36,7 +36,7 @@ class Wide(Encoder):
         return self.net(x).mean((2, 3))
 """
 VAL = """class Watcher(Joint):
-    needs_val = {declared}
+    needs = {declared}
     def before_epoch(self, context):
         list(context.{hook}('val'))
 """
@@ -85,19 +85,55 @@ def test_a_modulation_with_nothing_to_modulate_is_refused(tiny, tmp_path, capsys
 @pytest.mark.parametrize("declared", [True, False])
 def test_a_method_that_needs_val_is_refused_on_a_split_without(declared, hook, plugin_folder, tiny, tmp_path):
     """Declared, it is refused when it is planned; undeclared, the run says so instead of an IndexError."""
-    (plugin_folder / "watcher.py").write_text(HEAD + VAL.format(declared=declared, hook=hook))
+    (plugin_folder / "watcher.py").write_text(HEAD + VAL.format(declared=("val",) if declared else (), hook=hook))
     assert configs.study(study(["watcher"], [plugin_folder])).runs
     config = study(["watcher"], [plugin_folder], split="plain")
     if declared:
-        message = "watcher needs a validation part, and tiny/plain has none. Choose a split with one: speaker"
+        message = "watcher needs a val part, and tiny/plain has none. Choose a split with one: speaker"
         assert message in error_of(config)
-        with pytest.raises(ConfigError, match="watcher needs a validation part"):
+        with pytest.raises(ConfigError, match="watcher needs a val part"):
             resolve(Request("tiny", "watcher", 0, "plain"), load_index())
         return
     (run,) = configs.study(config).runs
     with pytest.raises(MmlbenchError, match="watcher asks for the val part, and this split has none") as caught:
         make_run(run, load_index(), tmp_path, tiny.cache, device="cpu")
-    assert "sets `needs_val = True`" in caught.value.fix
+    assert 'says `needs = ("val",)`' in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("needs = ('vall',)", "needs names 'vall'. Did you mean val?"),
+        ("needs = ('test',)", "needs names 'test'"),
+        ("needs = 'val'", "needs is 'val', not a tuple"),
+        ("needs_val = True", "needs_val is read by nothing"),
+    ],
+)
+def test_parts_that_nobody_can_need_are_refused(line, message, plugin_folder):
+    (plugin_folder / "needy.py").write_text(f"{HEAD}class Needy(Joint):\n    {line}\n")
+    assert message in error_of(study(["needy"], [plugin_folder]))
+
+
+def test_the_test_part_is_never_given(plugin_folder, tiny, tmp_path):
+    (plugin_folder / "peeking.py").write_text(
+        f"{HEAD}class Peeking(Joint):\n    def before_epoch(self, context):\n        context.features('test')\n"
+    )
+    (run,) = configs.study(study(["peeking"], [plugin_folder])).runs
+    with pytest.raises(ConfigError, match=r"peeking asks for the test part while it trains\. It may look at train"):
+        make_run(run, load_index(), tmp_path, tiny.cache, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("requires = ('unimodl',)", "heir reuses runs of unimodl: unknown method 'unimodl'. Did you mean unimodal"),
+        ("requires = ('solo',)", "heir reuses runs of solo: solo takes 1 modalities and tiny has 2"),
+    ],
+)
+def test_a_reused_run_that_can_not_be_made_is_named_with_who_wants_it(line, message, plugin_folder):
+    (plugin_folder / "heir.py").write_text(f"{HEAD}class Heir(Joint):\n    {line}\n")
+    (plugin_folder / "solo.py").write_text(f"{HEAD}class Solo(Joint):\n    min_modalities = max_modalities = 1\n")
+    assert message in error_of(study(["heir"], [plugin_folder]))
 
 
 @pytest.mark.parametrize(
@@ -198,7 +234,7 @@ def test_no_declaration_means_that_it_works_without(method, tiny, tmp_path):
     """Those that declare nothing train with encoders without a convolution."""
     run = tiny.run(method, tmp_path, encoder="flat", plugins=[FOLDER])
     kind: Any = load_index().load("method", method)
-    assert run.record.epochs >= 0 and not kind.needs_convolutions and not kind.needs_val
+    assert run.record.epochs >= 0 and not kind.needs_convolutions and not kind.needs
 
 
 @pytest.mark.parametrize("method", ["ogm", "ogm_ge"])

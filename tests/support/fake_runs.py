@@ -94,7 +94,8 @@ class FakeGroup:
 
     def config(self, method: FakeMethod, seed: int) -> dict[str, Any]:
         """Return the configuration of a run."""
-        encoder = {m: {"name": "small_cnn", "params": {}, "pretrained": False} for m in self.modalities}
+        chosen = {"name": "small_cnn", "params": {}, "pretrained": False, "freeze": [], "lr": 1.0}
+        encoder = {m: dict(chosen) for m in self.modalities}
         return {
             "schema": RUN_SCHEMA,
             "dataset": self.dataset,

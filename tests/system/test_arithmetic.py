@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 from mmlbench import testing
 from mmlbench.api import other_process
+from mmlbench.cli import run as cli_run
 from mmlbench.errors import ConfigError, RunError
 from mmlbench.registry.index import load_index
 from mmlbench.study import recipe as recipes
@@ -147,9 +149,9 @@ def test_a_recipe_that_leaves_it_open_is_portable_where_it_can_be() -> None:
     assert terms(arithmetic=NATIVE).recipe.name == "embedded arithmetic=native"
 
 
-@pytest.mark.parametrize("value", ["fast", "AUTO", True, 1])
-def test_another_word_is_refused(value: object) -> None:
-    with pytest.raises(ConfigError, match="arithmetic"):
+@pytest.mark.parametrize("value", ["fast", "AUTO", True, 1, None, []])
+def test_another_word_is_refused_with_the_three_that_there_are(value: object) -> None:
+    with pytest.raises(ConfigError, match=r"arithmetic = .*native.*portable.*auto"):
         terms(arithmetic=value)
 
 
@@ -263,6 +265,105 @@ def test_a_contradiction_stops_before_anything_is_made(tmp_path: Path) -> None:
     assert not (tmp_path / "results" / "runs").exists() and not (tmp_path / "cache").exists()
 
 
+@pytest.fixture
+def sitecustomize(tmp_path: Path) -> dict[str, str]:
+    """Return an environment whose Python takes a setting back before anything of ours begins."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text("import os\nos.environ.pop('MKL_CBWR', None)\n")
+    return unset(PYTHONPATH=os.pathsep.join([str(tmp_path / "site"), str(ROOT)]))
+
+
+@needs_portable
+@pytest.mark.slow
+def test_a_setting_that_is_taken_back_at_every_start_is_named_not_made_for_ever(
+    tmp_path: Path, sitecustomize: dict[str, str]
+) -> None:
+    done = typed(tmp_path, sitecustomize)
+    assert done.returncode == 2 and "MKL_CBWR" in done.stderr and "sitecustomize" in done.stderr
+
+
+def test_a_process_that_was_started_for_the_other_arithmetic_may_start_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[str] = []
+    monkeypatch.setattr(arithmetic, "_command", ["python"])
+    monkeypatch.setattr(arithmetic, "in_force", lambda kind: False)
+    monkeypatch.setattr(arithmetic, "_start_anew", lambda command, env: started.append(env[arithmetic._ANEW]))
+    monkeypatch.setattr(arithmetic, "_started_anew", PORTABLE)
+    monkeypatch.setattr(arithmetic, "_before", None)
+    arithmetic.enter(NATIVE)
+    with pytest.raises(ConfigError, match="started in portable arithmetic"):
+        arithmetic.enter(PORTABLE)
+    assert started == [NATIVE]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_before_the_new_start_is_not_lost(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {one: signal.getsignal(one) for one in cli_run.STOPPING}
+    monkeypatch.setattr(cli_run, "_stopped_by", 0)
+    try:
+        for one in cli_run.STOPPING:
+            signal.signal(one, cli_run._on_signal)
+        signal.raise_signal(number)
+        with pytest.raises(Stopped):
+            cli_run._let_go()
+        monkeypatch.setattr(cli_run, "_stopped_by", 0)
+        cli_run._let_go()
+        assert all(signal.getsignal(one) is signal.SIG_DFL for one in cli_run.STOPPING)
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
+@needs_portable
+@pytest.mark.slow
+def test_a_command_lets_go_of_the_signals_before_it_starts_anew(tmp_path: Path) -> None:
+    """Its libraries see no setting; a program in front of it notes what handles SIGTERM when it is replaced."""
+    code = (
+        "import os, signal, sys\nfrom mmlbench import cli\nfrom mmlbench.system import interrupt\n"
+        "interrupt.is_program = lambda: True\n"
+        "left = lambda: signal.getsignal(signal.SIGTERM) is signal.SIG_DFL\n"
+        "os.execve = lambda *words: print('handler', left()) or os._exit(0)\n"
+        "sys.argv = ['mmlbench', *sys.argv[1:]]\nsys.exit(cli.main())"
+    )
+    words = ["train", "--dataset", "tiny", "--method", "joint", "--plugins", str(testing.PLUGINS), "--device", "cpu"]
+    words += ["--results", str(tmp_path / "results"), "--cache", str(tmp_path / "cache")]
+    words += ["--recipe-set", "arithmetic=portable"]
+    command = [sys.executable, "-c", code, *words]
+    done = subprocess.run(command, env=unset(), capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.stdout.split() == ["handler", "True"], done.stderr
+
+
+@needs_portable
+@pytest.mark.slow
+def test_a_program_on_standard_input_asks_another_process(tmp_path: Path) -> None:
+    words = ["train", "--dataset", "tiny", "--method", "joint", "--plugins", str(testing.PLUGINS), "--device", "cpu"]
+    words += ["--results", str(tmp_path / "results"), "--cache", str(tmp_path / "cache")]
+    words += [word for key, value in testing.FEW_EPOCHS.items() for word in ("--recipe-set", f"{key}={value}")]
+    words += ["--recipe-set", "arithmetic=portable"]
+    program = f"import sys\nfrom mmlbench.cli import main\nsys.argv = ['mmlbench', *{words!r}]\nsys.exit(main())\n"
+    done = subprocess.run(
+        [sys.executable, "-"], input=program, env=unset(), capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in (tmp_path / "results" / "runs").rglob("run.json")] == ["run.json"]
+
+
+@needs_portable
+@pytest.mark.slow
+def test_a_preparation_is_refused_where_numpy_was_loaded_too_early(tmp_path: Path) -> None:
+    if "avx512bw" not in Path("/proc/cpuinfo").read_text():
+        pytest.skip("without AVX-512 numpy has nothing to choose")
+    code = (
+        f"import os, sys, numpy\nos.environ.update({settings()!r})\n"  # too late for numpy, not for mmlbench
+        "import mmlbench as mb\nfrom mmlbench.errors import ConfigError\n"
+        f"try: mb.prepare_dataset('tiny', plugins=[{str(testing.PLUGINS)!r}], cache=sys.argv[1])\n"
+        "except ConfigError as error: print(error)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "cache")]
+    done = subprocess.run(command, env=unset(), capture_output=True, text=True, cwd=ROOT, check=True)
+    assert "portable arithmetic is not in force" in done.stdout
+    assert not list((tmp_path / "cache").rglob("manifest.json"))
+
+
 # ---- the other process -----------------------------------------------------------------------------------------
 @pytest.fixture
 def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,7 +392,7 @@ def test_the_other_process_stops_when_asked_and_goes_on_to_the_same_bytes(
     spec = tiny.spec("joint", recipe={"epochs": 200})
     tiny.run("joint", tmp_path / "plain", recipe={"epochs": 200})
     place, kept = tmp_path / "stopped", tmp_path / "stopped" / spec.path / "checkpoint.npz"
-    arguments = (spec.config, place, tiny.cache, "cpu", 0.0)
+    arguments = (spec, place, tiny.cache, "cpu", 0.0)
     with pytest.raises(Stopped):
         other_process.make_run(*arguments, asked_to_stop=kept.exists)
     assert kept.exists()
@@ -311,3 +412,33 @@ def test_a_process_that_dies_without_an_answer_is_an_error(
     )
     with pytest.raises(RunError, match=r"without an answer \(exit code 7\)"):
         tiny.run("dying", tmp_path / "results", plugins=[plugin_folder])
+
+
+@pytest.mark.slow
+def test_a_run_that_is_stopped_before_it_begins_is_stopped_by_its_name(tiny: Any, tmp_path: Path) -> None:
+    spec = tiny.spec("joint")
+    with pytest.raises(Stopped) as stopped:
+        other_process.make_run(spec, tmp_path, tiny.cache, "cpu", None, asked_to_stop=lambda: True)
+    assert stopped.value.run == str(spec.path)
+    assert not (tmp_path / spec.path / "run.json").exists()
+
+
+@pytest.mark.slow
+def test_a_plug_in_that_exits_in_the_other_process_is_an_error(
+    tiny: Any, tmp_path: Path, elsewhere: None, plugin_folder: Path
+) -> None:
+    (plugin_folder / "leaving.py").write_text(
+        "import sys\nfrom mmlbench.method import Method\nfrom mmlbench.registry import register\n"
+        "@register\nclass Leaving(Method):\n    '''Leaves.'''\n    name = 'leaving'\n"
+        "    def build(self):\n        sys.exit(0)\n"
+    )
+    with pytest.raises(RunError, match="SystemExit"):
+        tiny.run("leaving", tmp_path / "results", plugins=[plugin_folder])
+
+
+@pytest.mark.parametrize("name", ["fault", "re", "Iterable", "LONGEST", "nothing of the kind"])
+def test_an_error_of_no_known_kind_is_a_run_error(name: str) -> None:
+    with pytest.raises(RunError, match="what happened"):
+        other_process._answer("run", [{"error": [name, "what happened", "the fix"]}], 1)
+    with pytest.raises(ConfigError):
+        other_process._answer("run", [{"error": ["ConfigError", "what happened", "the fix"]}], 1)

@@ -172,3 +172,23 @@ def test_why_is_never_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     cuda_build(monkeypatch, "CUDA unknown error\n  - this may be due to an incorrectly set up environment")
     why, _ = why_unusable(torch)
     assert "\n" not in why and "CUDA unknown error" in why
+
+
+@pytest.mark.parametrize("name", ["cuda:0,1", "0,1", "cuda:0,cuda:1", "cuda:0 cuda:1", "cuda:0+cuda:1"])
+def test_several_devices_are_refused_in_one_line(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="names several, and a run computes on one") as caught:
+        choose_device(name, pytest.fail)
+    assert "\n" not in str(caught.value)
+    monkeypatch.setenv("MMLBENCH_DEVICE", name)
+    with pytest.raises(ConfigError, match="names several"):
+        choose_device("auto", pytest.fail)
+
+
+def test_a_launch_of_several_processes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert choose_device("cpu", pytest.fail).type == "cpu", "a variable that some sites set by themselves"
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    with pytest.raises(ConfigError, match="one of 4 processes of one launch"):
+        choose_device("cpu", pytest.fail)
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert choose_device("cpu", pytest.fail).type == "cpu"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -121,6 +123,31 @@ def test_other_packages_and_other_machines_are_not_compared(
     assert check_bits.main() == 0 and "not comparable" in capsys.readouterr().out
     monkeypatch.setattr(arithmetic, "why_not_portable", lambda: "this CPU has no AVX2")
     assert check_bits.main() == 0 and "not applicable: this CPU has no AVX2" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"packages": 1, "cpus": [], "runs": {}}', '{"runs": [1]}', None])
+def test_digests_that_can_not_be_read_are_one_line(
+    text: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "bits.json"
+    if text is not None:
+        path.write_text(text)
+    monkeypatch.setattr(arithmetic, "why_not_portable", lambda: "")
+    monkeypatch.setattr(arithmetic, "enter", lambda kind: True)
+    monkeypatch.setattr(arithmetic, "may_start_anew", lambda command: None)
+    monkeypatch.setattr(sys, "argv", ["check_bits.py", "--digests", str(path)])
+    assert check_bits.main() == 2
+    said = capsys.readouterr().err
+    assert str(path) in said and said.count("\n") == 1
+
+
+@needs_portable
+def test_a_setting_that_contradicts_is_one_line(tmp_path: Path) -> None:
+    env = {name: value for name, value in os.environ.items() if name not in arithmetic.settings()}
+    done = subprocess.run(
+        [sys.executable, str(TOOL)], env=env | {"MKL_CBWR": "AVX2"}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2 and "MKL_CBWR=AVX2" in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_the_committed_digests_are_whole_and_the_docs_name_their_cpus() -> None:

@@ -30,7 +30,7 @@ def values(dataset: str, recipe: str) -> int:
     config = resolve(Request(dataset, "joint", 0, recipe=recipe), load_index()).config
     kind = load_index().load("dataset", dataset)
     modalities = kind(kind.Params(**config.dataset_params)).modalities
-    shapes = [(config.recipe.frames_of(m.kind), *config.recipe.shape_of(m)) for m in modalities]
+    shapes = [(config.recipe.frames_of(m), *config.recipe.shape_of(m)) for m in modalities]
     return sum(torch.Size(shape).numel() for shape in shapes)
 
 

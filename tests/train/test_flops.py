@@ -26,7 +26,7 @@ from mmlbench.train.loop import Trainer, check_schedule
 
 ROOT = Path(__file__).resolve().parents[2]
 #: One of each kind that `make test` counts; the others are slow.
-QUICK = ["joint", "ogm_ge", "di_mml", "alternating"]
+QUICK = ["joint", "ogm_ge", "di_mml", "alternating", "taking_turns", "remixing"]
 LATER = [name for name in [*METHODS, "reinit", "missing_history"] if name not in QUICK]
 FOLDER = ROOT / "tests" / "plugins"
 HEAVY = '''
@@ -168,7 +168,7 @@ def run_meter(
                 torch.ones(1, amount * size) @ torch.ones(amount * size, 1)
                 counted += bool(torch.utils._python_dispatch._get_current_dispatch_mode())
             position += 1
-        meter.end()
+        meter.end(sum(sizes))
     assert meter.samples == {"s": sum(sizes) * len(works)}
     return meter.totals["s"], counted
 

@@ -45,8 +45,9 @@ def test_a_batch_whose_first_sample_is_not_known_on_the_host_waits(tiny):
     cache = Cache.open(tiny.cache / tiny.spec("joint").cache)
     data = PartData(cache, "speaker", "train", CPU, ("tiny", 0), Noise("visual", 0.5))
     index = torch.arange(8)
+    host = index.clone()
     with NoSync():
-        data.batch(index, first=0)
+        data.batch(index, on_host=host)
     with pytest.raises(AssertionError, match="synchronisation"), NoSync():
         data.batch(index)
 
@@ -57,5 +58,5 @@ def test_noise_follows_from_the_first_sample_wherever_it_was_read(tiny):
     views, pieces = data.views(1), list(data.order(1).split(7))
     for index, batch in zip(pieces, data.batches(pieces, views), strict=True):
         assert torch.equal(batch.inputs["visual"], data.batch(index, views).inputs["visual"])
-        other = data.batch(index, views, first=int(index[1])).inputs["visual"]
+        other = data.batch(index, views, on_host=index[1:].cpu()).inputs["visual"]
         assert not torch.equal(batch.inputs["visual"], other)

@@ -36,7 +36,7 @@ from mmlbench.train.saving import Checkpoints
 
 ROOT = Path(__file__).resolve().parents[2]
 #: One of each kind that `make test` kills after every step; the others are slow.
-QUICK = ["joint", "ogm_ge", "di_mml"]
+QUICK = ["joint", "ogm_ge", "di_mml", "taking_turns", "remixing"]
 #: Out-of-tree methods; `careless` draws from the process's generators and from both hooks.
 THEIRS = ["alternating", "reinit", "missing_history", "careless"]
 LATER = [name for name in OURS + THEIRS if name not in QUICK]
@@ -110,7 +110,7 @@ def make(spec: RunSpec, cache: Path, results: Path, every: int = 0, times: int =
 
 
 # --- in this process: stopped after every step ---------------------------------------------------------------
-@pytest.mark.parametrize(("dataset", "epochs", "every"), [("tiny", 3, 2), ("tiny3", 2, 5)])
+@pytest.mark.parametrize(("dataset", "epochs", "every"), [("tiny", 3, 2), ("tiny3", 3, 5)])
 @pytest.mark.parametrize("method", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in LATER)])
 def test_a_run_stopped_after_every_step_ends_with_the_same_bytes(
     method, dataset, epochs, every, tiny, plugins, tmp_path
@@ -126,19 +126,28 @@ def test_a_run_stopped_after_every_step_ends_with_the_same_bytes(
     assert resumed == stops
 
 
-@pytest.mark.slow
-def test_the_optimiser_of_a_recipe_resumes_too(tiny, tmp_path):
-    for optimizer in ("sgd", "adam", "adamw"):
-        spec = tiny_spec("joint", recipe={"optimizer": optimizer, "lr": 0.01})
-        make(spec, tiny.cache, tmp_path / "whole")
-        make(spec, tiny.cache, tmp_path / "pieces", 2)
-        assert differing(tmp_path / "whole" / spec.path, tmp_path / "pieces" / spec.path) == []
+#: What else of a recipe decides a step.
+STEPS = {
+    "cosine": {"schedule": "cosine", "warmup": 0.5, "clip_grad": 0.1},
+    "accumulate": {"batch_size": 4, "accumulate": 3},
+    "freeze": {"encoder": {"name": "small_cnn", "freeze": ["layer1"], "lr": 0.1}, "head_lr": 2},
+    **{name: {"optimizer": name, "lr": 0.01} for name in ("adam", "adamw")},
+}
+LATER_STEPS = [pytest.param(name, marks=pytest.mark.slow) for name in ("adam", "adamw")]
 
 
-@pytest.mark.parametrize("forgotten", ["optimizers", "position", "history", "mechanism_counts", "meter"])
-def test_a_trainer_that_forgets_part_of_its_state_is_noticed(forgotten, tiny, tmp_path, monkeypatch):
+@pytest.mark.parametrize("fields", ["cosine", "accumulate", "freeze", *LATER_STEPS])
+def test_what_a_recipe_says_of_steps_resumes_too(fields, tiny, tmp_path):
+    spec = tiny_spec("joint", recipe={"batch_size": 8, **STEPS[fields]})
+    make(spec, tiny.cache, tmp_path / "whole")
+    assert make(spec, tiny.cache, tmp_path / "pieces", 2)
+    assert differing(tmp_path / "whole" / spec.path, tmp_path / "pieces" / spec.path) == []
+
+
+@pytest.mark.parametrize("forgotten", ["optimizers", "position", "history", "mechanism_counts", "meter", "sampling"])
+def test_a_trainer_that_forgets_part_of_its_state_is_noticed(forgotten, tiny, plugins, tmp_path, monkeypatch):
     """The counter-test: without any one of these the bytes differ, or the run fails."""
-    spec = tiny_spec("ogm_ge", recipe={"epochs": 3})
+    spec = tiny_spec("remixing" if forgotten == "sampling" else "ogm_ge", recipe={"epochs": 3}, plugins=plugins)
     make(spec, tiny.cache, tmp_path / "whole")
     resume = Trainer.resume
 
@@ -148,6 +157,7 @@ def test_a_trainer_that_forgets_part_of_its_state_is_noticed(forgotten, tiny, tm
             "position": (0, state["position"][1], 0),
             "history": {"rows": [], "scores": {}},
             "mechanism_counts": {},
+            "sampling": None,
             "meter": {**state["meter"], "losses": torch.zeros_like(state["meter"]["losses"]), "scores": {}},
         }
         resume(self, {**state, forgotten: empty[forgotten]})

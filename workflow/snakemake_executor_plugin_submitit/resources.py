@@ -225,6 +225,11 @@ def request_of(job: Any, settings: Any) -> Request:
         gpus, gpu_type = _in_gres(gres)
     elif any(name.startswith("gpus") for name in given):
         gpus, gpu_type = 0, ""
+    share = max(1, _number(rule, r, "runs_per_gpu", 1) or int(settings.runs_per_gpu))
+    if gpus > share:
+        runs = "run" if share == 1 else "runs"
+        what = f"rule {rule}: {gpus} GPUs for {share} {runs}: a run computes on one GPU"
+        raise WorkflowError(f"{what}; ask for {share}, or set runs_per_gpu: {gpus}")
     return Request(
         minutes=_number(rule, r, "runtime", 1) or 60,
         cpus=_number(rule, r, "cpus_per_task", 1) or threads,
@@ -237,7 +242,7 @@ def request_of(job: Any, settings: Any) -> Request:
             name: words[name] or _word(rule, r.get(message) or r.get(name) or getattr(settings, name), message)
             for name, message in PLACES.items()
         },
-        share=max(1, _number(rule, r, "runs_per_gpu", 1) or int(settings.runs_per_gpu)),
+        share=share,
         threads=threads,
         extra=tuple(given.items()),
         leave_out=leave_out,

@@ -1,7 +1,8 @@
-"""Two datasets of 76 samples, for tests: nothing is learnt from their numbers."""
+"""Three datasets of 76 samples, for tests: nothing is learnt from their numbers."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -65,3 +66,64 @@ class Tiny3(Tiny):
 
     name = "tiny3"
     modalities = (*Tiny.modalities, Modality("pulse", (1, 16), "signal"))
+
+
+#: Steps to which the samples of `tiny_lab` are padded: (words, motion).
+PADDED = (12, 10)
+VOCABULARY, WIDTH, FACTS = 9, 3, 5
+
+
+@register
+class TinyLab(Dataset):
+    """`tiny` as a lab might bring it: words as ids, motion of varying length, and a vector of facts. For tests only.
+
+    Source: made by this file from fixed seeds. Licence: that of the project.
+    """
+
+    class Params(DatasetParams):
+        room: int = bounded(0, low=0, high=100, doc="further steps of padding behind every sample")
+
+    params: Params
+    name = "tiny_lab"
+    modalities: tuple[Modality, ...] = (
+        Modality("words", (PADDED[0],), "tokens", views=2, vocabulary=VOCABULARY),
+        Modality("motion", (PADDED[1], WIDTH), "sequence"),
+        Modality("facts", (FACTS,), "vector"),
+    )
+    class_names, splits = Tiny.class_names, Tiny.splits
+    licence, citation, origin = Tiny.licence, Tiny.citation, Tiny.origin
+
+    def __init__(self, params: DatasetParams | None = None) -> None:
+        super().__init__(params)
+        words, motion, facts = type(self).modalities
+        more = self.params.room
+        self.modalities = (
+            replace(words, shape=(PADDED[0] + more,)), replace(motion, shape=(PADDED[1] + more, WIDTH)), facts
+        )  # fmt: skip
+
+    def prepare(self, raw: Path | None, out: CacheWriter) -> None:
+        """Draw texts of one favourite letter a class, steps around its pattern, and facts; padding is not 0."""
+        rows = sum(COUNTS.values())
+        label, rng = np.arange(rows) % len(self.class_names), np.random.default_rng(11)
+        words = out.array("words", rows, "int16")
+        lengths = rng.integers(2, PADDED[0] + 1, (rows, 2))
+        drawn = rng.integers(1, VOCABULARY, (rows, 2, PADDED[0]))
+        favourite = rng.random(drawn.shape) < 0.3
+        words[..., : PADDED[0]] = np.where(favourite, label[:, None, None] + 1, drawn)
+        out.lengths("words", lengths)
+        motion = out.array("motion", rows, "float32")
+        steps = rng.integers(1, PADDED[1] + 1, rows)
+        pattern = rng.standard_normal((len(self.class_names), WIDTH))
+        motion[:, 0, : PADDED[1]] = pattern[label][:, None] + rng.standard_normal((rows, PADDED[1], WIDTH))
+        motion[:, 0, PADDED[1] :] = 1000.0
+        out.lengths("motion", steps)
+        facts = out.array("facts", rows, "float32")
+        spread = np.arange(1, FACTS + 1)
+        facts[:, 0] = label[:, None] + spread * rng.standard_normal((rows, FACTS))
+        for array in (words, motion, facts):
+            array.flush()
+        parts = np.repeat(list(COUNTS), list(COUNTS.values()))
+        speaker = [Sample(f"t{i:02d}", parts[i], int(label[i]), (i,) * 3, SPEAKERS[i % 3]) for i in range(rows)]
+        out.split("speaker", speaker)
+        plain = np.where(parts == "val", "train", parts)
+        out.split("plain", [Sample(f"t{i:02d}", plain[i], int(label[i]), (i,) * 3) for i in range(rows)])

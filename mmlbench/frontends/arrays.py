@@ -1,0 +1,268 @@
+"""Datasets from arrays that somebody has already: an .npz file, or a folder of .npy files.
+
+`mmlbench new dataset NAME --from PLACE` writes the dataset's file by what it finds; that file's `prepare` stores the
+arrays with `Arrays.store`.
+
+The arrays of the samples, all with n rows in one order:
+
+    label            class of each sample, whole numbers from 0 or names
+    part             'train', 'val' or 'test'
+    id, group        names, where there are any
+    class_names      (classes,), where labels are numbers
+    NAME             a modality, (n, ...)
+    NAME_length      how many steps of each sample of NAME are real, (n,)
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ..dataset import PARTS, CacheWriter, Sample
+from ..errors import ConfigError, DataError, brief, nearest
+from ..modality import Modality, built_in, type_of
+from ..prepare.archives import check_space
+from ..prepare.task import signature
+from ..storage import mapped
+from ..storage.atomic import read_arrays
+from ..storage.hashing import file_digest
+from ..storage.words import plural
+
+LABEL, PART, ID, GROUP, CLASS_NAMES = "label", "part", "id", "group", "class_names"
+FIXED = (LABEL, PART, ID, GROUP, CLASS_NAMES)
+LENGTH = "_length"
+#: Rows that are copied at once.
+BLOCK = 1024
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """Arrays of samples, by name.
+
+    Args:
+        place: of the file or folder, for messages.
+    """
+
+    place: Path
+    found: Mapping[str, np.ndarray]
+
+    @classmethod
+    def open(cls, place: Path | None) -> Arrays:
+        """Read an .npz file, or map the .npy files of a folder.
+
+        Raises:
+            DataError: it is missing or damaged, holds pickles, or lacks what every dataset needs.
+        """
+        if place is None or not place.exists():
+            raise DataError(f"the arrays {place} do not exist", "Name the .npz file, or the folder of .npy files")
+        if place.is_dir():
+            found = {path.stem: _mapped(path) for path in sorted(place.glob("*.npy"))}
+        else:
+            found = read_arrays(place)
+        arrays = cls(place, found)
+        arrays._check()
+        return arrays
+
+    def _check(self) -> None:
+        for name in (LABEL, PART):
+            if name not in self.found:
+                fix = f"Add an array {name!r} of one entry a sample; it has: {', '.join(self.found) or 'nothing'}"
+                raise DataError(f"{self.place} has no array {name!r}", fix)
+        if not self.names:
+            raise DataError(f"{self.place} holds no modality", "Add an array of one row a sample for each of them")
+        for name in [one for one in self.found if one != CLASS_NAMES]:
+            array = self.found[name]
+            if array.ndim == 0 or len(array) != len(self):
+                what = f"{self.place}: {name} has the shape {list(array.shape)}, and there are {len(self)} labels"
+                raise DataError(what, "Give each array one row a sample, in one order")
+            if array.dtype.kind not in "biufUS":
+                raise DataError(f"{self.place}: {name} holds {array.dtype}", "Store numbers or text")
+        for name in (name for name in self.found if name.endswith(LENGTH)):
+            if name.removesuffix(LENGTH) not in self.names:
+                what = f"{self.place}: {name} belongs to no modality"
+                raise DataError(what, nearest(name.removesuffix(LENGTH), self.names))
+        parts = {str(part) for part in self.found[PART]}
+        if not {"train", "test"} <= parts <= set(PARTS):
+            what = f"{self.place}: part holds {', '.join(brief(part) for part in sorted(parts))}"
+            raise DataError(what, "Write train, val and test; train and test are needed")
+
+    def __len__(self) -> int:
+        return len(self.found[LABEL])
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the modalities, in their order."""
+        return [name for name in self.found if name not in FIXED and not name.endswith(LENGTH)]
+
+    # ---- samples -----------------------------------------------------------------------------------------------
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes.
+
+        Raises:
+            DataError: labels are neither names nor whole numbers from 0, or `class_names` lacks some.
+        """
+        label = self.found[LABEL]
+        if label.dtype.kind in "US":
+            return tuple(sorted({_text(one) for one in label}))
+        whole = np.asarray(label, dtype=np.float64)
+        if not np.isfinite(whole).all() or (whole != np.floor(whole)).any() or (whole < 0).any():
+            row = int(np.flatnonzero(~((whole >= 0) & (whole == np.floor(whole))))[0])
+            what = f"{self.place}: the label of row {row} is {label[row]}"
+            raise DataError(what, "Labels are names of classes, or whole numbers from 0")
+        count = int(whole.max()) + 1
+        if CLASS_NAMES not in self.found:
+            return tuple(f"class {k}" for k in range(count))
+        names = tuple(_text(one) for one in self.found[CLASS_NAMES])
+        if len(names) < count:
+            raise DataError(f"{self.place}: there are {count} classes and {len(names)} class_names", "Name them all")
+        return names
+
+    def samples(self, modalities: int) -> list[Sample]:
+        """Return the samples, sample k of row k."""
+        names = self.class_names
+        label = self.found[LABEL]
+        classes = [names.index(_text(one)) if label.dtype.kind in "US" else int(one) for one in label]
+        ids = [_text(one) for one in self.found[ID]] if ID in self.found else [f"{k:06d}" for k in range(len(self))]
+        groups = [_text(one) for one in self.found[GROUP]] if GROUP in self.found else [""] * len(self)
+        parts = [_text(one) for one in self.found[PART]]
+        rows = ((k,) * modalities for k in range(len(self)))
+        return [Sample(*facts) for facts in zip(ids, parts, classes, rows, groups, strict=True)]
+
+    def counts(self) -> dict[str, int]:
+        """Return part -> number of samples."""
+        return {part: int((self.found[PART] == part).sum()) for part in PARTS}
+
+    # ---- modalities --------------------------------------------------------------------------------------------
+    def modalities(self, kinds: Mapping[str, str]) -> list[Modality]:
+        """Return what the arrays are.
+
+        Args:
+            kinds: modality -> type, where the array alone does not tell.
+
+        Raises:
+            ConfigError: it does not tell, or a type can't be of such an array.
+        """
+        for name in kinds:
+            if name not in self.names:
+                raise ConfigError(f"{self.place} has no modality {brief(name)}", nearest(name, self.names))
+        return [self._modality(name, kinds.get(name, "")) for name in self.names]
+
+    def _modality(self, name: str, kind: str) -> Modality:
+        array, has_length = self.found[name], name + LENGTH in self.found
+        kind = kind or _kind_of(array, has_length)
+        if not kind:
+            what = f"{self.place}: {name} is {array.dtype} {list(array.shape)}, which does not tell what it is"
+            more = f", or add {name}{LENGTH} where its samples differ in length" if array.ndim == 3 else ""
+            raise ConfigError(what, f"Say so: --kind {name}=TYPE, of {', '.join(built_in())}{more}")
+        found = Modality(name, self._one(name, kind), kind)
+        if found.type.ids:
+            found = replace(found, vocabulary=int(array.max(initial=0)) + 1)
+        faults = found.type.faults(found)
+        if found.type.has_length and not has_length:
+            faults.append(f"has no {name}{LENGTH}, and {kind} needs lengths")
+        elif has_length and not found.type.has_length:
+            faults.append(f"has {name}{LENGTH}, and {kind} takes no lengths")
+        if faults:
+            raise ConfigError(f"{self.place}: {name} can't be {kind}: it {faults[0]}", "Name another type by --kind")
+        return found
+
+    def _one(self, name: str, kind: str) -> tuple[int, ...]:
+        """Return the shape of one sample as the cache has it."""
+        return type_of(kind).from_array(self.found[name][:1]).shape[1:]
+
+    # ---- storing -----------------------------------------------------------------------------------------------
+    def store(self, out: CacheWriter, split: str) -> None:
+        """Store all of it into a cache.
+
+        Raises:
+            DataError: an array is not as the dataset declares it; too little space.
+        """
+        self._list_files(out)
+        needed = sum(array.nbytes for array in self.found.values())
+        check_space(out.folder, needed, f"for the cache of {out.dataset.name}")
+        for modality in out.dataset.modalities:
+            self._store(out, modality)
+        out.split(split, self.samples(len(out.dataset.modalities)))
+
+    def _list_files(self, out: CacheWriter) -> None:
+        """Write down what was read, so that a change of it is noticed."""
+        files = sorted(self.place.glob("*.npy")) if self.place.is_dir() else [self.place]
+        out.raw["arrays"] = {path.name: file_digest(path) for path in files}
+        with (out.folder / "raw.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["id", "file", "bytes", "digest"])
+            writer.writerows([path.stem, path.name, *signature(path)] for path in files)
+
+    def _store(self, out: CacheWriter, modality: Modality) -> None:
+        name = modality.name
+        if name not in self.found:
+            raise DataError(f"{self.place} has no array {name!r}", nearest(name, self.names))
+        values = self.found[name]
+        there = self._one(name, modality.kind)
+        if there != modality.shape:
+            what = f"{self.place}: a sample of {name} is {list(there)}, declared is {list(modality.shape)}"
+            raise DataError(
+                what, "Correct the shape in the dataset's file, or bring the arrays that it was made from"
+            )
+        pixels = values.dtype == np.uint8 and not modality.type.ids
+        stored = out.array(name, len(values), _dtype(values, modality), scale=1 / 255 if pixels else 1.0)
+        for start in out.progress(range(0, len(values), BLOCK), f"{name}, blocks of {BLOCK} samples"):
+            stored[start : start + BLOCK, 0] = modality.type.from_array(values[start : start + BLOCK])
+        stored.flush()
+        if modality.type.has_length:
+            if name + LENGTH not in self.found:
+                raise DataError(f"{self.place} has no array {name + LENGTH!r}", "Add it: real steps of each sample")
+            out.lengths(name, self.found[name + LENGTH])
+
+
+def _mapped(path: Path) -> np.ndarray:
+    try:
+        return mapped.read(path)
+    except (OSError, ValueError, EOFError) as error:
+        why = " ".join(str(error).split())[:80]
+        raise DataError(f"{path} can't be read ({why})", "Write it again by numpy.save, without pickles") from None
+
+
+def _text(value: object) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _kind_of(array: np.ndarray, has_length: bool) -> str:
+    """Return the type that an array can only be of, '' where several fit."""
+    whole, dims = array.dtype.kind in "iu", array.ndim
+    if has_length:
+        return "tokens" if whole and dims == 2 else "sequence" if not whole and dims == 3 else ""
+    if array.dtype == np.uint8 and (dims == 4 or dims == 3):
+        return "image"
+    return "vector" if not whole and dims == 2 else ""
+
+
+def _dtype(values: np.ndarray, modality: Modality) -> str:
+    """Return the type in which an array is stored."""
+    if modality.type.ids:
+        return "int16" if modality.vocabulary <= 2**15 else "int32"
+    return "float32" if values.dtype.kind == "f" and values.dtype.itemsize > 4 else str(values.dtype)
+
+
+def written(arrays: Arrays, modalities: Sequence[Modality]) -> dict[str, str]:
+    """Return the words that the template of such a dataset takes."""
+    lines = []
+    for one in modalities:
+        more = f", vocabulary={one.vocabulary}" if one.vocabulary else ""
+        lines.append(f'        Modality("{one.name}", {one.shape!r}, "{one.kind}"{more}),')
+    counts = arrays.counts()
+    group = ', group="group"' if GROUP in arrays.found else ""
+    return {
+        "modalities": "\n".join(lines),
+        "class_names": repr(arrays.class_names),
+        "counts": repr(counts),
+        "group": group,
+        "samples": plural(len(arrays), "sample"),
+        "classes": str(len(arrays.class_names)),
+        "source": arrays.place.name,
+    }

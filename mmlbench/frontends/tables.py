@@ -1,0 +1,326 @@
+"""Datasets from a table: a line a sample, with the names of its files or its text.
+
+`mmlbench new dataset NAME --from TABLE.csv` writes the dataset's file by what it finds; that file's `prepare` decodes
+what the table names with `Table.store`. The table has a header. Its columns:
+
+    label, part      the class, by its name; 'train', 'val' or 'test'
+    id, group        where there are any
+    NAME             a modality: files below the table's folder, all of one kind, or text
+
+Files are pictures (.jpg, .jpeg, .png), sound (.wav, .flac, .mp3, .ogg, .m4a) or arrays (.npy): vectors (d,), or
+sequences (T, d) whose T may differ. Everything else is text, in characters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..dataset import PARTS, CacheWriter, Sample
+from ..decode.fault import Fault
+from ..decode.image import read_image, square
+from ..decode.sound import read_sound
+from ..decode.spectrograms import FRONT_ENDS
+from ..decode.text import CHARACTERS, Characters
+from ..errors import ConfigError, DataError, brief, nearest
+from ..modality import Modality
+from ..prepare.items import fill
+from ..prepare.task import PIXELS, Item, Stored
+from ..storage.words import plural
+from .lists import read_rows
+
+LABEL, PART, ID, GROUP = "label", "part", "id", "group"
+FIXED = (LABEL, PART, ID, GROUP)
+#: What a file is, by its ending.
+PICTURE, SOUND, ARRAY = (".jpg", ".jpeg", ".png"), (".wav", ".flac", ".mp3", ".ogg", ".m4a"), (".npy",)
+#: Pixels of a picture's sides, and what sound becomes, where the dataset's file says nothing else.
+SIZE, FRONT_END = 64, "fbank_128"
+
+
+def is_table(place: Path) -> bool:
+    """Whether data come as a table."""
+    return place.suffix.lower() in (".csv", ".tsv")
+
+
+@dataclass(frozen=True)
+class Table:
+    """The lines of a table: column -> cells."""
+
+    place: Path
+    cells: Mapping[str, Sequence[str]]
+
+    @classmethod
+    def open(cls, place: Path) -> Table:
+        """Read a table.
+
+        Raises:
+            DataError: it is missing, has no lines, or lacks what every dataset needs.
+        """
+        if not place.is_file():
+            raise DataError(f"the table {place} does not exist", "Name a .csv file with a header")
+        rows = read_rows(place, "\t" if place.suffix.lower() == ".tsv" else ",")
+        header, lines = (rows[0], rows[1:]) if rows else ([], [])
+        for name in (LABEL, PART):
+            if name not in header:
+                raise DataError(f"{place} has no column {name!r}", f"Its header is: {', '.join(header) or 'empty'}")
+        if len(set(header)) < len(header):
+            raise DataError(f"{place}: columns repeat in {', '.join(header)}", "Name each column once")
+        for number, line in enumerate(lines, 2):
+            if len(line) != len(header):
+                what = f"{place}, line {number} has {plural(len(line), 'cell')}, the header has {len(header)}"
+                raise DataError(what, "Give every line a cell for each column; quote cells with commas")
+        table = cls(place, dict(zip(header, zip(*lines, strict=True), strict=True)) if lines else {})
+        table._check()
+        return table
+
+    def _check(self) -> None:
+        if not self.cells:
+            raise DataError(f"{self.place} has no lines below its header", "Add a line a sample")
+        if not self.names:
+            raise DataError(f"{self.place} holds no modality", "Add a column of file names, or of text")
+        parts = set(self.cells[PART])
+        if not {"train", "test"} <= parts <= set(PARTS):
+            what = f"{self.place}: the column part holds {', '.join(brief(part) for part in sorted(parts))}"
+            raise DataError(what, "Write train, val and test; train and test are needed")
+
+    def __len__(self) -> int:
+        return len(self.cells[LABEL])
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the modalities, in their order."""
+        return [name for name in self.cells if name not in FIXED]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, sorted."""
+        return tuple(sorted(set(self.cells[LABEL])))
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """Names of the samples; the numbers of their lines where the table names none."""
+        return self.cells.get(ID) or [f"line {number}" for number in range(2, len(self) + 2)]
+
+    def columns(self, kinds: Mapping[str, str]) -> list[Column]:
+        """Return what the columns are.
+
+        Raises:
+            ConfigError: files of several kinds in a column, or a type that such files can't be of.
+            DataError: an array can't be read, or is of another shape than the others.
+        """
+        for name in kinds:
+            if name not in self.names:
+                raise ConfigError(f"{self.place} has no column {brief(name)}", nearest(name, self.names))
+        found = [self._column(name) for name in self.names]
+        for column in found:
+            if kinds.get(column.modality.name, column.modality.kind) != column.modality.kind:
+                what = f"{self.place}: {column.modality.name} is {column.modality.kind}"
+                raise ConfigError(what, "Leave out --kind, or bring other files")
+        return found
+
+    def _column(self, name: str) -> Column:
+        cells = self.cells[name]
+        endings = {Path(cell).suffix.lower() for cell in cells}
+        if endings <= set(PICTURE):
+            return Column(Modality(name, (3, SIZE, SIZE), "image"))
+        if endings <= set(SOUND):
+            return Column(Modality(name, (1, *FRONT_ENDS[FRONT_END].shape), "spectrogram"))
+        if endings <= set(ARRAY):
+            return Column(self._array(name))
+        known = {*PICTURE, *SOUND, *ARRAY}
+        if endings & known and all(" " not in cell for cell in cells):
+            odd = next(cell for cell in cells if Path(cell).suffix.lower() not in known) if endings - known else ""
+            what = f"{self.place}: the column {name} holds files of several kinds"
+            raise ConfigError(f"{what} ({brief(odd)})" if odd else what, "Give each kind a column of its own")
+        characters = Characters.of(cells)
+        longest = max(len(cell) for cell in cells)
+        declared = Modality(
+            name,
+            (max(1, longest),),
+            "tokens",
+            vocabulary=characters.vocabulary,
+            tokenizer=CHARACTERS,
+            tokenizer_hash=characters.hash,
+        )
+        return Column(declared, characters.alphabet)
+
+    def _array(self, name: str) -> Modality:
+        shapes = [self._shape(cell) for cell in self.cells[name]]
+        first = shapes[0]
+        for cell, shape in zip(self.cells[name], shapes, strict=True):
+            if (
+                len(shape) not in (1, 2)
+                or shape[len(shape) - 1 :] != first[len(first) - 1 :]
+                or len(shape) != len(first)
+            ):
+                what = f"{self.place}: {cell} is {list(shape)}, and {self.cells[name][0]} is {list(first)}"
+                raise DataError(what, "Bring vectors (d,), or sequences (T, d) of one d")
+        if len(first) == 1:
+            return Modality(name, first, "vector")
+        return Modality(name, (max(shape[0] for shape in shapes), first[1]), "sequence")
+
+    def _shape(self, cell: str) -> tuple[int, ...]:
+        try:
+            return tuple(_array(self.place.parent / cell).shape)
+        except Fault as fault:
+            raise DataError(f"{self.place}: {cell} {fault.what}", "Bring the file, or correct the table") from None
+
+    # ---- storing -----------------------------------------------------------------------------------------------
+    def store(self, out: CacheWriter, split: str, columns: Sequence[Column]) -> None:
+        """Decode all files into a cache, in parallel, and store the split.
+
+        Raises:
+            DataError: files or texts can't be used (all of them are listed), or a column is missing.
+        """
+        for column in columns:
+            if column.modality.name not in self.cells:
+                raise DataError(
+                    f"{self.place} has no column {column.modality.name!r}", nearest(column.modality.name, self.names)
+                )
+        texts = [column for column in columns if column.is_text]
+        files = [column for column in columns if not column.is_text]
+        items = [
+            Item(
+                self.ids[k],
+                tuple(self.cells[column.modality.name][k] for column in files),
+                tuple(self.cells[column.modality.name][k] for column in texts),
+            )
+            for k in range(len(self))
+        ]
+        decoder = Decoder(tuple(files), tuple(texts), self.place.name)
+        fill(out, self.place.parent, items, decoder.decode, {c.modality.name: c.stored for c in columns})
+        for column in columns:
+            if column.modality.type.has_length:
+                cells = self.cells[column.modality.name]
+                lengths = [len(cell) if column.is_text else self._shape(cell)[0] for cell in map(column.shown, cells)]
+                out.lengths(column.modality.name, np.array(lengths))
+        groups = self.cells.get(GROUP) or [""] * len(self)
+        classes = out.dataset.class_names
+        for label in self.cells[LABEL]:
+            if label not in classes:
+                raise DataError(f"{self.place}: the class {label!r} is not declared", nearest(label, classes))
+        facts = zip(self.ids, self.cells[PART], self.cells[LABEL], groups, strict=True)
+        width = len(columns)
+        out.split(
+            split, [Sample(i, part, classes.index(c), (k,) * width, g) for k, (i, part, c, g) in enumerate(facts)]
+        )
+
+    def counts(self) -> dict[str, int]:
+        """Return part -> number of samples."""
+        return {part: list(self.cells[PART]).count(part) for part in PARTS}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table: the modality that it becomes, and the alphabet of a text."""
+
+    modality: Modality
+    alphabet: str = ""
+
+    @property
+    def is_text(self) -> bool:
+        """Whether its cells are the input, not names of files."""
+        return bool(self.alphabet)
+
+    def shown(self, cell: str) -> str:
+        """Return a cell as its characters are counted."""
+        import unicodedata
+
+        return unicodedata.normalize("NFC", cell) if self.is_text else cell
+
+    @property
+    def stored(self) -> Stored:
+        """How its values are kept."""
+        dtype = self.modality.type.stored
+        return PIXELS if dtype == PIXELS.dtype else Stored("int32" if self.modality.vocabulary > 2**15 else dtype)
+
+    def read(self, path: Path) -> np.ndarray:
+        """Return a file's one view, (1, *shape).
+
+        Raises:
+            Fault: it can't be used.
+        """
+        shape = self.modality.shape
+        ending = path.suffix.lower()
+        if ending in PICTURE:
+            return square(read_image(path, "RGB" if shape[0] == 3 else "L"), shape[1])[None]
+        if ending in SOUND:
+            front_end = FRONT_ENDS[FRONT_END]
+            return front_end.spectrogram(read_sound(path, front_end.rate), "constant")[None, None].astype(np.float16)
+        values = _array(path)
+        if (
+            values.shape[-1:] != shape[-1:]
+            or values.ndim != len(shape)
+            or (values.ndim == 2 and len(values) > shape[0])
+        ):
+            raise Fault(path, f"has the shape {list(values.shape)}, declared is {list(shape)}")
+        found = np.zeros((1, *shape), np.float32)
+        found[0, : len(values)] = values
+        return found
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """Decodes the cells of a line; other processes can import it.
+
+    Args:
+        table: name of the table, for messages about texts.
+    """
+
+    files: tuple[Column, ...]
+    texts: tuple[Column, ...]
+    table: str
+
+    def decode(self, raw: Path, item: Item) -> dict[str, np.ndarray]:
+        """Return modality -> its view (1, *shape).
+
+        Raises:
+            Fault: a file or a text can't be used.
+        """
+        found = {
+            column.modality.name: column.read(raw / name) for column, name in zip(self.files, item.files, strict=True)
+        }
+        for column, text in zip(self.texts, item.about, strict=True):
+            try:
+                ids, _ = Characters(column.alphabet).ids(text, column.modality.shape[0])
+            except ValueError as error:
+                raise Fault(self.table, f"{column.modality.name} {error}") from None
+            found[column.modality.name] = ids[None]
+        return found
+
+
+def _array(path: Path) -> np.ndarray:
+    try:
+        found: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise Fault(path, "is missing") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise Fault(path, f"can't be read ({' '.join(str(error).split())[:60]})") from None
+    if found.dtype.kind not in "biuf" or not np.isfinite(found).all():
+        raise Fault(path, "holds values that are no numbers")
+    return found
+
+
+def written(table: Table, columns: Sequence[Column]) -> dict[str, str]:
+    """Return the words that the template of such a dataset takes."""
+    lines = []
+    for column in columns:
+        one = column.modality
+        more = ""
+        if one.vocabulary:
+            more = f",\n            vocabulary={one.vocabulary}, tokenizer={one.tokenizer!r}, "
+            more += f"tokenizer_hash={one.tokenizer_hash!r}"
+        alphabet = f", alphabet={column.alphabet!r}" if column.is_text else ""
+        lines.append(f"    Column(Modality({one.name!r}, {one.shape!r}, {one.kind!r}{more}){alphabet}),")
+    return {
+        "columns": "\n".join(lines),
+        "class_names": repr(table.class_names),
+        "counts": repr(table.counts()),
+        "group": ', group="group"' if GROUP in table.cells else "",
+        "samples": plural(len(table), "sample"),
+        "classes": str(len(table.class_names)),
+        "source": table.place.name,
+    }

@@ -1,0 +1,1 @@
+"""Kinds of inputs; one class a file, registered like a method."""

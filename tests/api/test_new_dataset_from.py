@@ -1,0 +1,233 @@
+"""`mmlbench new dataset NAME --from PLACE`: a working dataset from arrays or from a table of files."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmlbench import prepare_dataset
+from mmlbench.cli import main, new
+from mmlbench.errors import ConfigError, DataError
+from mmlbench.frontends.arrays import Arrays
+from mmlbench.frontends.tables import Table
+from mmlbench.testing import arrays_like
+
+ROWS = 60
+PART = np.repeat(["train", "val", "test"], [36, 9, 15])
+
+
+def lab(**changed: Any) -> dict[str, np.ndarray]:
+    """Return the arrays of a small laboratory: words, motion, facts and pictures; None leaves one out."""
+    rng = np.random.default_rng(5)
+    label = np.arange(ROWS) % 3
+    arrays: dict[str, Any] = {
+        "id": np.array([f"clip {k}" for k in range(ROWS)]),
+        "label": np.array(["calm", "glad", "sad"])[label],
+        "part": PART,
+        "group": np.array([f"speaker {k % 7}" for k in range(ROWS)]),
+        "words": rng.integers(1, 20, (ROWS, 9)) * (np.arange(9) < 5),
+        "words_length": rng.integers(1, 6, ROWS),
+        "motion": rng.normal(0, 1, (ROWS, 6, 4)) + label[:, None, None],
+        "motion_length": rng.integers(1, 7, ROWS),
+        "facts": rng.normal(0, 1, (ROWS, 5)) + label[:, None],
+        "face": rng.integers(0, 256, (ROWS, 16, 12, 3), dtype=np.uint8),
+    }
+    return {name: value for name, value in {**arrays, **changed}.items() if value is not None}
+
+
+@pytest.fixture
+def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plugin_folder: Path) -> Path:
+    """A folder that is no checkout, in which commands are typed."""
+    monkeypatch.setattr(
+        new,
+        "places",
+        lambda kind, name, here: (here / "plugins" / f"{name}.py", here / "tests" / f"test_{kind}_{name}.py"),
+    )
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def typed(*words: str | Path) -> int:
+    return main(list(map(str, words)))
+
+
+@pytest.mark.parametrize("form", ["npz", pytest.param("folder", marks=pytest.mark.slow)])
+def test_arrays_become_a_dataset_that_trains(form: str, outside: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = outside / "lab.npz"
+    if form == "npz":
+        np.savez(place, **lab())
+    else:
+        place = outside / "lab_arrays"
+        place.mkdir()
+        for name, values in lab().items():
+            np.save(place / f"{name}.npy", values)
+    assert typed("new", "dataset", "my_lab", "--from", place) == 0
+    assert typed("prepare", "my_lab", "--raw", place, "--plugins", "plugins") == 0
+    cache = prepare_dataset("my_lab", place, plugins=["plugins"])
+    words = cache.modality("words")
+    assert (words.kind, words.vocabulary, cache.modality("face").shape) == ("tokens", 20, (3, 16, 12))
+    assert [cache.modality(m).kind for m in ("motion", "facts")] == ["sequence", "vector"]
+    assert np.array_equal(np.moveaxis(lab()["face"], -1, 1), cache.array("face")[:, 0])
+    assert cache.part("given", "test").groups[0] == "speaker 3"
+    few = ["--recipe-set", "epochs=1", "--recipe-set", "batch_size=16"]
+    assert typed("train", "--dataset", "my_lab", "--method", "joint", "--plugins", "plugins", *few) == 0, (
+        capsys.readouterr()
+    )
+
+
+def test_the_written_test_passes(outside: Path) -> None:
+    np.savez(outside / "lab.npz", **lab())
+    assert typed("new", "dataset", "my_lab", "--from", outside / "lab.npz") == 0
+    written = (outside / "tests" / "test_dataset_my_lab.py").read_text()
+    compile(written, "test", "exec")
+    like = arrays_like("my_lab", outside, plugins=["plugins"])
+    assert prepare_dataset("my_lab", like, plugins=["plugins"]).manifest["splits"]["given"]["counts"]["train"] == 36
+
+
+@pytest.mark.parametrize(
+    ("changed", "word"),
+    [
+        ({"label": None}, "no array 'label'"), ({"part": None}, "no array 'part'"),
+        ({"part": np.array(["train"] * ROWS)}, "part holds"), ({"part": np.array(["dev", *PART[1:]])}, "part holds"),
+        ({"facts": np.zeros((ROWS - 1, 5))}, "facts has the shape"),
+        ({"wrods_length": np.ones(ROWS)}, "wrods_length"),
+        ({"label": np.full(ROWS, 0.5)}, "the label of row 0"),
+        ({"label": np.full(ROWS, np.nan)}, "the label of row 0"),
+        ({"label": np.arange(ROWS) % 3, "class_names": np.array(["a", "b"])}, "3 classes and 2 class_names"),
+        ({"id": np.array(["same"] * ROWS)}, "ids repeat"),
+        ({"words_length": np.full(ROWS, 10)}, "length 10"), ({"words_length": np.zeros(ROWS, int)}, "length 0"),
+        ({"facts": np.full((ROWS, 5), np.inf)}, "NaN or infinite"),
+    ],
+)  # fmt: skip
+def test_arrays_that_can_not_be_used_are_one_line(
+    changed: dict[str, Any], word: str, outside: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez(outside / "lab.npz", **lab(**changed))
+    code = typed("new", "dataset", "my_lab", "--from", "lab.npz")
+    if code == 0:
+        code = typed("prepare", "my_lab", "--raw", "lab.npz", "--plugins", "plugins")
+    said = capsys.readouterr().err.splitlines()
+    assert code == 2 and word in said[-1], said
+
+
+def test_what_an_array_does_not_tell_is_asked_for(outside: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arrays = lab(wave=np.zeros((ROWS, 1, 40), np.float32), words=None, words_length=None)
+    arrays["wave"] += np.random.default_rng(2).normal(0, 1, arrays["wave"].shape)
+    np.savez(outside / "lab.npz", **arrays)
+    assert typed("new", "dataset", "my_lab", "--from", "lab.npz") == 2
+    assert "--kind wave=TYPE" in capsys.readouterr().err
+    assert typed("new", "dataset", "my_lab", "--from", "lab.npz", "--kind", "wave=sequence") == 2
+    assert "no wave_length" in capsys.readouterr().err
+    assert typed("new", "dataset", "my_lab", "--from", "lab.npz", "--kind", "wav=signal") == 2
+    assert typed("new", "dataset", "my_lab", "--from", "lab.npz", "--kind", "wave=signal") == 0
+    assert prepare_dataset("my_lab", outside / "lab.npz", plugins=["plugins"]).modality("wave").kind == "signal"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("method", "m", "--from", "lab.npz"), ("dataset", "d", "--kind", "a=signal"),
+     ("dataset", "d", "--from", "gone.npz"),
+     ("dataset", "d", "--from", "gone.csv")],
+)  # fmt: skip
+def test_options_that_do_not_fit_are_refused(words: tuple[str, ...], outside: Path) -> None:
+    assert typed("new", *words) == 2
+    assert not (outside / "plugins").exists()
+
+
+def test_other_arrays_than_those_of_the_cache_are_noticed(outside: Path) -> None:
+    np.savez(outside / "lab.npz", **lab())
+    assert typed("new", "dataset", "my_lab", "--from", "lab.npz") == 0
+    prepare_dataset("my_lab", outside / "lab.npz", plugins=["plugins"])
+    prepare_dataset("my_lab", outside / "lab.npz", plugins=["plugins"])
+    np.savez(outside / "lab.npz", **lab(facts=lab()["facts"] + 1))
+    with pytest.raises(DataError, match=r"lab\.npz"):
+        prepare_dataset("my_lab", outside / "lab.npz", plugins=["plugins"])
+
+
+def test_damaged_arrays_are_named(tmp_path: Path) -> None:
+    (tmp_path / "label.npy").write_bytes(b"no array")
+    with pytest.raises(DataError, match=r"label\.npy"):
+        Arrays.open(tmp_path)
+    np.savez(tmp_path / "pickled.npz", label=np.array([{}], dtype=object), allow_pickle=True)
+    with pytest.raises(DataError, match=r"pickled\.npz"):
+        Arrays.open(tmp_path / "pickled.npz")
+
+
+# ---- tables ----------------------------------------------------------------------------------------------------
+def table(folder: Path, **changed: Any) -> Path:
+    """Write pictures, sound, sequences and a table that names them; return the table."""
+    import soundfile
+
+    rng = np.random.default_rng(6)
+    folder.mkdir()
+    lines = []
+    for k in range(24):
+        Image.fromarray(rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)).save(folder / f"p{k}.png")
+        soundfile.write(folder / f"s{k}.wav", rng.normal(0, 0.1, 8000), 16000)
+        np.save(folder / f"m{k}.npy", rng.normal(0, 1, (1 + k % 5, 3)).astype(np.float32))
+        part = "train" if k < 14 else "val" if k < 18 else "test"
+        line = {"label": "ab"[k % 2], "part": part, "face": f"p{k}.png", "voice": f"s{k}.wav", "motion": f"m{k}.npy",
+                "words": f"Ça va, {'oui' * (1 + k % 3)} {k}"}  # fmt: skip
+        lines.append(line | {name: value(k) for name, value in changed.items()})
+    path = folder / "samples.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(lines[0]))
+        writer.writeheader()
+        writer.writerows(lines)
+    return path
+
+
+@pytest.mark.slow
+def test_a_table_becomes_a_dataset_that_trains(outside: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = table(outside / "data")
+    assert typed("new", "dataset", "my_table", "--from", path) == 0
+    assert typed("prepare", "my_table", "--raw", path.parent, "--plugins", "plugins", "--workers", "1") == 0
+    cache = prepare_dataset("my_table", path.parent, plugins=["plugins"])
+    kinds = {name: cache.modality(name).kind for name in cache.modalities}
+    assert kinds == {"face": "image", "voice": "spectrogram", "motion": "sequence", "words": "tokens"}
+    lengths = cache.lengths("words")
+    assert lengths is not None and lengths[:, 0].tolist() == [len(text) for text in Table.open(path).cells["words"]]
+    steps = cache.lengths("motion")
+    assert steps is not None and steps[:, 0].tolist() == [1 + k % 5 for k in range(24)]
+    assert cache.modality("words").tokenizer == "characters"
+    few = ["--recipe-set", "epochs=1", "--recipe-set", "batch_size=8"]
+    assert typed("train", "--dataset", "my_table", "--method", "joint", "--plugins", "plugins", *few) == 0, (
+        capsys.readouterr()
+    )
+    shutil.copy(path.parent / "p1.png", path.parent / "p0.png")
+    with pytest.raises(DataError, match=r"p0\.png"):
+        prepare_dataset("my_table", path.parent, plugins=["plugins"])
+
+
+@pytest.mark.parametrize(
+    ("changed", "word"),
+    [
+        ({"face": lambda k: "p0.png" if k else "m0.npy"}, "several kinds"),
+        ({"motion": lambda k: "gone.npy"}, "gone.npy"), ({"part": lambda k: "all"}, "part holds"),
+        ({"words": lambda k: "" if k == 3 else "yes"}, "is empty"), ({"face": lambda k: f"gone{k}.png"}, "gone"),
+    ],
+)  # fmt: skip
+def test_tables_that_can_not_be_used_are_named(
+    changed: dict[str, Any], word: str, outside: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = table(outside / "data", **changed)
+    code = typed("new", "dataset", "my_table", "--from", path)
+    if code == 0:
+        code = typed("prepare", "my_table", "--raw", path.parent, "--plugins", "plugins", "--workers", "1")
+    said = capsys.readouterr().err
+    assert code == 2 and word in said, said
+
+
+@pytest.mark.parametrize(
+    "text", ["", "label,part\n", "a,b\n1,2\n", "label,part,x,x\na,train,1,2\n", "label,part,x\na,train\n"]
+)
+def test_a_table_without_what_is_needed_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises((DataError, ConfigError)):
+        Table.open(tmp_path / "t.csv")
