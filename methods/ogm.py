@@ -66,6 +66,7 @@ class OGM(Joint):
     """
 
     family = "gradient modulation"
+    tasks = ("classification",)  # its scores are softmax probabilities of the true class
     accumulates = True
     scores: dict[str, Tensor]
 

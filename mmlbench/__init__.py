@@ -102,6 +102,13 @@ if TYPE_CHECKING:
     )
     from .registry import register as register
     from .study.tuning import Tune as Tune
+    from .task import (
+        ALL_TASKS as ALL_TASKS,
+        Classification as Classification,
+        Multilabel as Multilabel,
+        Regression as Regression,
+        Task as Task,
+    )
     from .train import Stopped as Stopped
     from .weights import load_weights as load_weights
 
@@ -146,6 +153,7 @@ _PUBLIC = {
     ),
     "registry": ("register",),
     "study.tuning": ("Tune",),
+    "task": ("ALL_TASKS", "Classification", "Multilabel", "Regression", "Task"),
     "train": ("Stopped",),
     "weights": ("load_weights",),
 }

@@ -23,7 +23,7 @@ KEY = (
     "table", "dataset", "split", "recipe", "encoder", "label", "modality", "metric", "kind", "selection", "baseline",
 )  # fmt: skip
 #: Why a row has no interval, in `no_interval`, where the reason is neither too little data nor what the number is.
-SELECTED_ON_TEST, SMALL_CLASS = "selected_on_test", "small_class"
+SELECTED_ON_TEST, SMALL_CLASS, NOT_MEASURED = "selected_on_test", "small_class", "not_measured"
 
 
 class NoValue(StrEnum):
@@ -66,7 +66,7 @@ class Row:
         pretrained: the modalities whose encoders start from weights of a file, joined by `+`; empty for none.
         note: what is particular to this number, in words.
         level: that of the interval, None without one.
-        no_interval: '', `SELECTED_ON_TEST` or `SMALL_CLASS`.
+        no_interval: '', `SELECTED_ON_TEST`, `SMALL_CLASS`, or `NOT_MEASURED`: the coverage of its metric.
         far_seeds: seeds whose value lies far from that of the others.
         meaning: what the number is, in words, where its columns don't tell; the same for every number of its kind.
         by_construction: the value follows from what the method is, and is not measured.

@@ -131,6 +131,7 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--method", metavar="NAME", help="see: mmlbench list methods")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="from 0 (default: 0)")
     parser.add_argument("--split", metavar="NAME", help="default: the dataset's first")
+    parser.add_argument("--metric", default="", metavar="NAME", help="that picks epochs (default: the dataset's)")
     parser.add_argument("--recipe", default="embedded", metavar="NAME", help="in config/recipes, or a .yaml file")
     pair: dict[str, Any] = {"type": setting, "action": "append", "metavar": "KEY=VALUE"}
     parser.add_argument("--set", help="a parameter of the method", **pair)

@@ -31,7 +31,7 @@ from ..system import interrupt
 from . import Plugin, registered
 
 #: Folders of the engine that shape a description ('' are the contracts); an edit there makes every description anew.
-SHAPING = ("", "registry", "modalities")
+SHAPING = ("", "task", "registry", "modalities")
 #: Folders whose files decide what bytes a dataset prepares: they count as the code of a dataset that imports them.
 DECIDING = ("decode", "frontends")
 #: Folder or entry-point group -> kind of the plug-ins in it; a folder named in a config may hold any kind.

@@ -76,6 +76,10 @@ class RecipeFields(Params):
     )
     warmup: float = bounded(0.0, low=0, doc="epochs, or parts of one, in which the rate of a stage rises by step")
     clip_grad: float = bounded(0.0, low=0, doc="greatest norm of a step's gradients; greater ones shrink. 0: off")
+    class_weights: str = choice(
+        "none", ("none", "balanced"), doc="of the loss; balanced: each class, or a label's two sides, counts alike"
+    )
+    sampling: str = choice("shuffle", ("shuffle", "balanced"), doc="of an epoch; balanced: classes are drawn alike")
     noise_on: str | None = None  # modality whose inputs get additive noise, in training and in evaluation
 
 

@@ -1,7 +1,8 @@
 """Runs of a few seconds, for tests of methods, datasets and encoders, here and in projects of your own.
 
-`tiny` (two modalities) and `tiny3` (a third, 1-D one) are datasets of 76 samples; `PLUGINS` is the folder that
-holds them, so that they are there only where somebody asks for them::
+`tiny` (two modalities) and `tiny3` (a third, 1-D one) are datasets of 76 samples with three classes, `tiny_number`
+and `tiny_labels` of 520 with one number and with several labels a sample. `PLUGINS` is the folder that holds them, so
+that they are there only where somebody asks for them::
 
     run = run_tiny("my_method", tmp_path)
     assert np.isfinite(run.predictions["last/test/fused"]).all()
@@ -15,11 +16,13 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import ConfigError
 from ..registry.index import load_index, use_plugins
 from ..results.run_folder import RunFolder
 from ..storage.atomic import write_arrays
 from ..study.declared import dataset_facts, method_facts
 from ..study.run_spec import Request, RunSpec, resolve
+from ..task import Classification
 
 #: The folder with the tiny datasets: `mmlbench train --plugins ...`, or `plugins:` in a config.
 PLUGINS = Path(__file__).parent / "plugins"
@@ -52,11 +55,11 @@ def tiny_spec(
 
 
 def takes(method: str, dataset: str = "tiny", plugins: Iterable[str | Path] = ()) -> bool:
-    """Whether a method serves as many modalities as a dataset has: `tiny` has two, `tiny3` three."""
+    """Whether a method serves a dataset's task, and as many modalities as it has: `tiny` has two, `tiny3` three."""
     use_plugins([PLUGINS, *plugins])
     index = load_index()
-    count = len(dataset_facts(index.find("dataset", dataset)).modalities)
-    return method_facts(index.find("method", method)).takes(count)
+    asked, facts = dataset_facts(index.find("dataset", dataset)), method_facts(index.find("method", method))
+    return facts.takes(len(asked.modalities)) and asked.task.name in facts.tasks
 
 
 def run_tiny(method: str, folder: Path, **options: Any) -> RunFolder:
@@ -78,17 +81,19 @@ def arrays_like(name: str, folder: Path, seed: int = 0, plugins: Iterable[str | 
     It is what `prepare` of a dataset that `mmlbench new dataset --from` wrote reads.
 
     Raises:
-        ConfigError: there is no such dataset.
+        ConfigError: there is no such dataset, or it has no classes.
     """
     use_plugins(plugins)
     facts = dataset_facts(load_index().find("dataset", name))
+    if not isinstance(facts.task, Classification):
+        raise ConfigError(f"{name} is a {facts.task.name} dataset, and such arrays hold classes", "Write its file")
     rng = np.random.default_rng(seed)
     counts = facts.splits[facts.default_split].counts
     rows = sum(counts.values())
     arrays = {
         "part": np.repeat(list(counts), list(counts.values())),
-        "label": np.arange(rows) % max(2, len(facts.class_names)),
-        "class_names": np.array(facts.class_names),
+        "label": np.arange(rows) % facts.task.outputs,
+        "class_names": np.array(facts.task.names),
     }
     for modality in facts.modalities:
         shape = (rows, *modality.shape)

@@ -55,13 +55,15 @@ def _built(config: RunConfig, cache: Cache, index: Index, samples: int) -> Metho
     kind = index.load("method", config.method)
     if not issubclass(kind, Method):
         raise ConfigError(f"{config.method} is no Method", "Derive it from mmlbench.method.Method")
-    classes, recipe = len(cache.manifest["class_names"]), config.recipe
+    task, recipe = cache.task, config.recipe
     encoders = build_encoders(config, cache, index)
     with seeded(*config.seed_key, "heads"):
-        method = kind(kind.Params(**config.params), encoders, classes, recipe.epochs, samples)
+        method = kind(kind.Params(**config.params), encoders, task.outputs, recipe.epochs, samples, task)
         method.precision = recipe.precision
         check_encoders(method)
         method.build()
+    if recipe.class_weights == "balanced":
+        method.loss_weights = torch.from_numpy(task.loss_weights(cache.part(config.split, "train").label))
     return method
 
 

@@ -25,6 +25,7 @@ from .build import check_encoders
 from .evaluate import check_features, check_shapes
 from .loop import check_schedule, check_select_on
 from .rates import check_rates
+from .sampling import check_sampling
 from .steps import check_accumulate
 
 
@@ -74,9 +75,8 @@ def try_out(config: RunConfig, index: Index) -> None:
         pairs[modality.name] = _encoder(choice.name, params, choice.freeze, shape, frames, modality)
     made: Any = index.load("method", config.method)
     encoders = {name: encoder for name, (encoder, _) in pairs.items()}
-    method: Method = made(
-        made.Params(**config.params), encoders, len(dataset.class_names), recipe.epochs, counts["train"]
-    )
+    task = dataset.asks()
+    method: Method = made(made.Params(**config.params), encoders, task.outputs, recipe.epochs, counts["train"], task)
     method.precision = recipe.precision
     check_encoders(method)
     method.build()
@@ -84,6 +84,7 @@ def try_out(config: RunConfig, index: Index) -> None:
     check_schedule(method, stages)
     check_rates(method, stages, recipe)
     check_accumulate(method, recipe)
+    check_sampling(method, recipe)
     _check_sources(method, bool(stages), counts, index)
     if not method.requires and made.infer is Method.infer and made.encode is Method.encode:
         method.eval()

@@ -18,7 +18,7 @@ from .meter import History
 
 #: The folders of the engine that make numbers: the contracts and the training loop. Plug-ins and front ends have
 #: fingerprints of their own; the command line, the workflow and the tables only ask for numbers or show them.
-NUMBERS = ("", "modalities", "train")
+NUMBERS = ("", "modalities", "task", "train")
 
 
 @cache

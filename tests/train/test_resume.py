@@ -155,10 +155,10 @@ def test_a_trainer_that_forgets_part_of_its_state_is_noticed(forgotten, tiny, pl
         empty = {
             "optimizers": [{**kept, "state": {}} for kept in state["optimizers"]],
             "position": (0, state["position"][1], 0),
-            "history": {"rows": [], "bits": {}},
+            "history": {"rows": [], "scores": {}},
             "mechanism_counts": {},
             "sampling": None,
-            "meter": {**state["meter"], "losses": torch.zeros_like(state["meter"]["losses"]), "correct": {}},
+            "meter": {**state["meter"], "losses": torch.zeros_like(state["meter"]["losses"]), "scores": {}},
         }
         resume(self, {**state, forgotten: empty[forgotten]})
 
