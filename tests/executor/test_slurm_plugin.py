@@ -179,7 +179,6 @@ def test_a_wrong_number_of_gpus_is_named():
     [
         ({"gpu": 2}, "rule train: 2 GPUs for 1 run: a run computes on one GPU; ask for 1, or set runs_per_gpu: 2"),
         ({"gpu": 4, "runs_per_gpu": 3}, "4 GPUs for 3 runs"),
-        ({"gres": "gpu:a100:2"}, "2 GPUs for 1 run"),
     ],
 )
 def test_more_than_one_gpu_a_run_is_refused(resources, words):
@@ -187,6 +186,10 @@ def test_more_than_one_gpu_a_run_is_refused(resources, words):
         request(**resources)
     assert words in str(error.value) and "\n" not in str(error.value)
     assert request(**{**resources, "runs_per_gpu": 4}).share == 4
+
+
+def test_what_a_rule_asks_for_in_slurms_words_is_left_to_it():
+    assert request(gres="gpu:a100:2").share == 1
 
 
 # ---- what the cluster offers -----------------------------------------------------------------------------------

@@ -226,7 +226,7 @@ def request_of(job: Any, settings: Any) -> Request:
     elif any(name.startswith("gpus") for name in given):
         gpus, gpu_type = 0, ""
     share = max(1, _number(rule, r, "runs_per_gpu", 1) or int(settings.runs_per_gpu))
-    if gpus > share:
+    if gpus > share and not _in_gres(gres)[0]:  # a rule of somebody's own may ask in SLURM's words for more
         runs = "run" if share == 1 else "runs"
         what = f"rule {rule}: {gpus} GPUs for {share} {runs}: a run computes on one GPU"
         raise WorkflowError(f"{what}; ask for {share}, or set runs_per_gpu: {gpus}")
