@@ -225,7 +225,7 @@ def _run_commands(commands: Any) -> None:
     text = "what to download for a dataset, and get it; of published weights, where they lie"
     fetch = _add(commands, "fetch", text, "fetch", "mmlbench fetch cremad")
     fetch.add_argument("dataset", help="a dataset, or the word weights")
-    text = "after `weights`: whose; all that are listed if left out"
+    text = "after `weights`: of which network or model; the names that are known if left out"
     fetch.add_argument("name", nargs="?", metavar="WEIGHTS", help=text)
     fetch.add_argument("--into", type=Path, metavar="FOLDER", help="check what is there and download what may be")
     train = _add(commands, "train", "make one run; a complete one returns at once", "run", example)
