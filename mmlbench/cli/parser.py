@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import ConfigError, nearest
 from ..params import read_value
+from ..task import ALL_TASKS
 from ..version import __version__
 
 
@@ -199,6 +200,12 @@ def _registry_commands(commands: Any) -> None:
         default=[],
         metavar="NAME=TYPE",
         help="with --from: the type of a modality, where the data do not tell (see: mmlbench list modalities)",
+    )
+    new.add_argument(
+        "--task",
+        default="",
+        choices=ALL_TASKS,
+        help="with --from: what a label is, where the data do not tell: a class, several labels, or a number",
     )
 
 
