@@ -26,7 +26,7 @@ help:
 	@echo 'make test-all   every test there is (an hour or two); writes docs/test-all.md'
 	@echo 'make check-bits  does this machine print our digits? Runs in portable arithmetic against committed digests'
 	@echo 'make test-browser  the page in a real Chromium; make test-tex: the LaTeX tables by a real TeX (else not run)'
-	@echo 'make test-reference  resampling against librosa and resampy, which it installs (500 MB)'
+	@echo 'make test-reference  resampling against librosa and resampy, `hf:FOLDER` against transformers; it installs them (600 MB)'
 	@echo 'make test-slurm the tests on a real SLURM cluster that they stand up here (root on Debian; about 8 minutes)'
 	@echo 'make slurm-demo the quick grid on such a cluster, which is then taken down'
 	@echo 'make docs       the documentation as a site in site/; a broken link or anchor fails'
@@ -98,10 +98,10 @@ test-browser: env
 	uv pip install --quiet --python '$(VENV)/bin/python' -c constraints.txt -r pyproject.toml --extra browser || true
 	OMP_NUM_THREADS=1 python -m pytest -m browser -rs tests/report/test_browser.py tests/workflow/test_snakemake_report.py
 
-# librosa and resampy themselves (500 MB with numba) beside the values recorded from them.
+# librosa and resampy themselves (500 MB with numba) beside the values recorded from them; transformers (100 MB) beside `hf:FOLDER`.
 test-reference: env
-	uv pip install --quiet --python '$(VENV)/bin/python' -c constraints.txt -r pyproject.toml --extra reference || true
-	OMP_NUM_THREADS=1 python -m pytest -rs tests/decode/test_resampling.py
+	uv pip install --quiet --python '$(VENV)/bin/python' -c constraints.txt -r pyproject.toml --extra reference --extra hf || true
+	OMP_NUM_THREADS=1 python -m pytest -rs tests/decode/test_resampling.py tests/encoders/test_hf.py
 
 # Runs in portable arithmetic against the digests in tools/bits.json.
 check-bits: env

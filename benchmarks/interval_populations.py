@@ -25,8 +25,8 @@ from mmlbench.analysis.competition_gap import probe_gap
 from mmlbench.analysis.row_builders import common_seeds
 from mmlbench.results.groups import Group
 from mmlbench.results.load import load
-from mmlbench.results.score import confusion, f1_of
-from mmlbench.stats import table_pseudo_values, two_part
+from mmlbench.stats import two_part
+from mmlbench.task.confusion import confusion, f1_of, table_pseudo_values
 
 log = logging.getLogger("interval_populations")
 BATCH_VALUES = 1_000_000

@@ -98,6 +98,7 @@ class DIMML(Method):
     """
 
     family = "trained apart"
+    tasks = ("classification",)  # certainties and effective dimensions are those of classes
 
     class Params(MethodParams):
         weight: float = bounded(1.0, low=0, doc="of the shared classifier's loss", tune=(0.1, 3.0, "log"))
@@ -187,9 +188,9 @@ class DIMML(Method):
         """Return the loss of stage `detached`."""
         features = self.encode(batch)
         own = {m: self.own[m](features[m]) for m in self.modalities}
-        total = torch.stack([cross_entropy(logits, batch.label) for logits in own.values()]).sum()
+        total = torch.stack([self.task_loss(logits, batch.label) for logits in own.values()]).sum()
         if self.shared is not None:
-            shared = [cross_entropy(self.shared(features[m]), batch.label) for m in self.modalities]
+            shared = [self.task_loss(self.shared(features[m]), batch.label) for m in self.modalities]
             total = total + self.params.weight * torch.stack(shared).sum()
         if self.params.contrast != "none" and self.step.epoch >= self.at(self.params.duc_start):
             total = total + self._contrast(features)
@@ -210,7 +211,7 @@ class DIMML(Method):
     def fusion_loss(self, batch: Batch) -> tuple[Tensor, Logits]:
         """Return the loss of stage `fusion`; the features come from frozen encoders."""
         features = self.encode(batch)
-        loss = cross_entropy(self.fusion(features).fused, batch.label)
+        loss = self.task_loss(self.fusion(features).fused, batch.label)
         self.count_mechanism("fusion")
         with torch.no_grad():
             return loss, self.predict(features)

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from mmlbench import (
+    ALL_TASKS,
     Batch,
     Concat,
+    ConfigError,
     Logits,
     Method,
     MethodParams,
@@ -26,6 +27,8 @@ from mmlbench import (
 )
 
 RULES = ("mean_logit", "mean_prob", "certainty", "learned")
+#: Those that read the softmax of a branch.
+OF_PROBABILITIES = ("mean_prob", "certainty")
 
 
 @register
@@ -48,6 +51,7 @@ class Ensemble(Method):
     """
 
     family = "trained apart"
+    tasks = ALL_TASKS
 
     class Params(MethodParams):
         combine: str = choice("mean_logit", RULES, doc="rule", tune=RULES[:3])
@@ -59,7 +63,14 @@ class Ensemble(Method):
     trains_encoders = False
 
     def build(self) -> None:
-        """Add the heads that `load_required` fills, and the one that `learned` trains."""
+        """Add the heads that `load_required` fills, and the one that `learned` trains.
+
+        Raises:
+            ConfigError: a rule that combines probabilities of classes, on a task without.
+        """
+        if not self.task.softmax and self.params.combine in OF_PROBABILITIES:
+            what = f"ensemble: combine = {self.params.combine} needs classes with probabilities, not {self.task.name}"
+            raise ConfigError(what, "Use mean_logit or learned")
         self.own = own_heads(self.dims, self.classes)
         if self.params.combine == "learned":
             self.head = Concat(self.dims, self.classes)
@@ -86,7 +97,7 @@ class Ensemble(Method):
     def loss(self, batch: Batch) -> tuple[Tensor, Logits]:
         """Return the cross-entropy of the learned head."""
         logits = self.predict(self.encode(batch))
-        return cross_entropy(logits.fused, batch.label), logits
+        return self.task_loss(logits.fused, batch.label), logits
 
     def predict(self, features: dict[str, Tensor]) -> Logits:
         """Return fused and own-head logits, and the learned head's sliced ones."""

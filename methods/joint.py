@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
-from mmlbench import FUSIONS, Batch, Logits, Method, MethodParams, choice, fusion_head, register
+from mmlbench import ALL_TASKS, FUSIONS, Batch, Logits, Method, MethodParams, choice, fusion_head, register
 
 
 @register
 class Joint(Method):
     """All encoders under one fusion head and one loss, L = CE(z, y).
+
+    Of another task its loss takes the place of the cross-entropy, here and in what follows from this class.
 
     Source: the baseline of OGM-GE (Peng et al., CVPR 2022), PMR (Fan et al., CVPR 2023) and DI-MML (Fan et al.,
     ACM MM 2024), whose concat, sum, FiLM and gated heads agree; DI-MML's own baseline has concat only.
@@ -21,6 +22,7 @@ class Joint(Method):
     """
 
     family = "joint"
+    tasks = ALL_TASKS
 
     class Params(MethodParams):
         fusion: str = choice("concat", FUSIONS, "fusion head; film and gated have no sliced logits", FUSIONS)
@@ -34,7 +36,7 @@ class Joint(Method):
     def loss(self, batch: Batch) -> tuple[Tensor, Logits]:
         """Return the cross-entropy of the fused logits."""
         logits = self.predict(self.encode(batch))
-        return cross_entropy(logits.fused, batch.label), logits
+        return self.task_loss(logits.fused, batch.label), logits
 
     def predict(self, features: dict[str, Tensor]) -> Logits:
         """Return fused logits, and sliced ones of concat and sum."""

@@ -8,9 +8,9 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from mmlbench import (
+    ALL_TASKS,
     DECOMPOSABLE,
     Batch,
     Logits,
@@ -49,6 +49,7 @@ class JointShuffledPartner(Method):
     """
 
     family = "control"
+    tasks = ALL_TASKS
 
     class Params(MethodParams):
         fusion: str = choice("concat", DECOMPOSABLE, doc="fusion head")
@@ -94,7 +95,7 @@ class JointShuffledPartner(Method):
         partners = cast(nn.ModuleDict, self.partners[modality])
         features |= self.encode(batch.reordered(orders), only=list(orders), encoders=partners)
         logits = self.heads[modality](features)
-        return cross_entropy(logits.fused, batch.label), Logits(sliced={modality: logits.sliced[modality]})
+        return self.task_loss(logits.fused, batch.label), Logits(sliced={modality: logits.sliced[modality]})
 
     def predict(self, features: dict[str, Tensor]) -> Logits:
         """Return each modality's block of the head that it was trained under."""

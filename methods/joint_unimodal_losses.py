@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
-from mmlbench import FUSIONS, Batch, Logits, Method, MethodParams, choice, fusion_head, own_heads, register
+from mmlbench import ALL_TASKS, FUSIONS, Batch, Logits, Method, MethodParams, choice, fusion_head, own_heads, register
 
 
 @register
@@ -22,6 +21,7 @@ class JointUnimodalLosses(Method):
     """
 
     family = "unimodal losses"
+    tasks = ALL_TASKS
 
     class Params(MethodParams):
         fusion: str = choice("concat", FUSIONS, "fusion head; film and gated have no sliced logits", FUSIONS)
@@ -37,9 +37,9 @@ class JointUnimodalLosses(Method):
     def loss(self, batch: Batch) -> tuple[Tensor, Logits]:
         """Return the sum of M + 1 cross-entropies."""
         logits = self.predict(self.encode(batch))
-        total = cross_entropy(logits.fused, batch.label)
+        total = self.task_loss(logits.fused, batch.label)
         for own in logits.own_head.values():
-            total = total + cross_entropy(own, batch.label)
+            total = total + self.task_loss(own, batch.label)
         return total, logits
 
     def predict(self, features: dict[str, Tensor]) -> Logits:

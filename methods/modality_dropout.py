@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
-from mmlbench import Batch, Logits, Mechanism, bounded, choice, register
+from mmlbench import ALL_TASKS, Batch, Logits, Mechanism, bounded, choice, register
 
 from .joint import Joint
 
@@ -38,6 +37,7 @@ class ModalityDropout(Joint):
     """
 
     family = "modality dropout"
+    tasks = ALL_TASKS
 
     class Params(Joint.Params):
         p: float = bounded(0.3, low=0, high=1, doc="probability of dropping a modality of a sample", tune=(0.05, 0.7))
@@ -63,7 +63,7 @@ class ModalityDropout(Joint):
         else:
             features = {m: _times(h, factors[m]) for m, h in self.encode(batch).items()}
         logits = self.predict(features)
-        return cross_entropy(logits.fused, batch.label), logits
+        return self.task_loss(logits.fused, batch.label), logits
 
 
 def _times(values: Tensor, factor: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +11,6 @@ from torch.nn.functional import softmax
 from mmlbench import (
     DECOMPOSABLE,
     Batch,
-    Encoder,
     Logits,
     Mechanism,
     MethodParams,
@@ -55,20 +53,20 @@ def ogm_coefficients(scores: Mapping[str, Tensor], alpha: float) -> dict[str, Te
 class OGM(Joint):
     """Joint training in which a modality ahead of the others gets smaller gradients.
 
-    Its convolutions' gradients are multiplied by k < 1. The scores of `ogm_coefficients` are those of the sliced
-    logits in the same step; the fused loss alone is trained. From epoch `start` to epoch `end`, both included;
-    batch norm, biases and the head are never touched.
+    Its convolutions' gradients are multiplied by k < 1, with `modulate: all` those of all its weights. The scores of
+    `ogm_coefficients` are those of the sliced logits in the same step; the fused loss alone is trained. From epoch
+    `start` to epoch `end`, both included. Batch norm and biases are touched with `all` alone, the head never.
 
     Source: Peng et al., CVPR 2022 (arXiv 2203.15332), and the authors' code. Deviations: the paper
-    modulates the whole encoder, code and this file its 4-D weights; slices of the sum head have their full
-    bias, as in the authors' training step; coefficients carry no gradient (theirs do, without effect). alpha per
-    dataset: 0.8 CREMA-D, 0.1 VGGSound; end 50 of 100 epochs.
+    modulates the whole encoder, code and this file its 4-D weights unless `modulate` says `all`; slices of the sum
+    head have their full bias, as in the authors' training step; coefficients carry no gradient (theirs do, without
+    effect). alpha per dataset: 0.8 CREMA-D, 0.1 VGGSound; end 50 of 100 epochs.
     Measured: 72.9 [68.8, 77.1] % on avdigits / speaker, minus joint +5.5 [3.5, 7.6]
     (5 seeds, 797 test pairs; docs/results.md).
     """
 
     family = "gradient modulation"
-    needs_convolutions = True
+    tasks = ("classification",)  # its scores are softmax probabilities of the true class
     accumulates = True
     scores: dict[str, Tensor]
 
@@ -77,6 +75,7 @@ class OGM(Joint):
         start: float | int = moment(0.0, doc="first modulated epoch")
         end: float | int = moment(0.5, doc="last modulated epoch", tune=(0.2, 1.0))
         fusion: str = choice("concat", DECOMPOSABLE, doc="fusion head; it must have sliced logits")
+        modulate: str = choice("conv", ("conv", "all"), doc="weights: 4-D ones, as published, or all of an encoder")
 
     def mechanisms(self) -> list[Mechanism]:
         """Gradients are scaled, unless alpha is 0."""
@@ -105,7 +104,8 @@ class OGM(Joint):
 
     def modulated(self, modality: str) -> list[nn.Parameter]:
         """Return the weights whose gradient is changed."""
-        return cast(Encoder, self.encoders[modality]).convolutions()
+        encoder = self.encoder_of(modality)
+        return encoder.convolutions() if self.params.modulate == "conv" else list(encoder.parameters())
 
     def acts(self) -> bool:
         """Return whether gradients change at all."""

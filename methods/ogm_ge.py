@@ -13,9 +13,13 @@ from .ogm import OGM
 def ge_noise(grad: Tensor, rng: torch.Generator) -> Tensor:
     """Return Gaussian noise in the shape of a gradient; its sd is that of the gradient's entries, plus 1e-8.
 
+    A gradient of one entry has no spread.
+
     Source: the authors' code of Peng et al., CVPR 2022 (one unbiased standard deviation per tensor).
     """
     noise = torch.randn(grad.shape, generator=rng, device=grad.device, dtype=grad.dtype)
+    if grad.numel() == 1:  # it has no spread
+        return noise * 1e-8
     return noise * (grad.std() + 1e-8)
 
 
@@ -23,8 +27,8 @@ def ge_noise(grad: Tensor, rng: torch.Generator) -> Tensor:
 class OGMGE(OGM):
     """OGM with noise on the gradients: g <- k g + N(0, sd(g)^2).
 
-    sd is that of the gradient before modulation. Noise goes to every modality's 4-D weights, also to those with k
-    = 1, from epoch `start` to epoch `end`.
+    sd is that of the gradient before modulation. Noise goes to the weights of every modality that `modulate` names,
+    4-D ones by default, also to those with k = 1, from epoch `start` to epoch `end`.
 
     Source: Peng et al., CVPR 2022 (generalisation enhancement). Deviations: the paper's noise has the covariance
     of the stochastic gradient over samples, `code_std` is what the authors' code does; the rest as in `ogm`.

@@ -5,9 +5,8 @@ from __future__ import annotations
 from functools import partial
 
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
-from mmlbench import Batch, Logits, Method, Stage, own_heads, register
+from mmlbench import ALL_TASKS, Batch, Logits, Method, Stage, own_heads, register
 
 
 @register
@@ -24,6 +23,7 @@ class Unimodal(Method):
     """
 
     family = "trained apart"
+    tasks = ALL_TASKS
     keeps = ("last", "val", "test")
     probes_initial = True
 
@@ -47,7 +47,7 @@ class Unimodal(Method):
 
     def _alone(self, modality: str, batch: Batch) -> tuple[Tensor, Logits]:
         logits = self.own[modality](self.encode(batch, only=[modality])[modality])
-        return cross_entropy(logits, batch.label), Logits(own_head={modality: logits})
+        return self.task_loss(logits, batch.label), Logits(own_head={modality: logits})
 
     def predict(self, features: dict[str, Tensor]) -> Logits:
         """Return the logits of each head whose modality has features."""

@@ -53,14 +53,14 @@ if TYPE_CHECKING:
         Sample as Sample,
         Split as Split,
     )
-    from .encoder import Encoder as Encoder
+    from .encoder import Encoder as Encoder, Expects as Expects
     from .errors import (
         ConfigError as ConfigError,
         DataError as DataError,
         MmlbenchError as MmlbenchError,
         RunError as RunError,
     )
-    from .files import File as File
+    from .files import File as File, Folder as Folder
     from .fusion import (
         DECOMPOSABLE as DECOMPOSABLE,
         FUSIONS as FUSIONS,
@@ -97,10 +97,18 @@ if TYPE_CHECKING:
         bounded as bounded,
         choice as choice,
         file_field as file_field,
+        folder_field as folder_field,
         moment as moment,
     )
     from .registry import register as register
     from .study.tuning import Tune as Tune
+    from .task import (
+        ALL_TASKS as ALL_TASKS,
+        Classification as Classification,
+        Multilabel as Multilabel,
+        Regression as Regression,
+        Task as Task,
+    )
     from .train import Stopped as Stopped
     from .weights import load_weights as load_weights
 
@@ -122,9 +130,9 @@ _PUBLIC = {
         "Sample",
         "Split",
     ),
-    "encoder": ("Encoder",),
+    "encoder": ("Encoder", "Expects"),
     "errors": ("ConfigError", "DataError", "MmlbenchError", "RunError"),
-    "files": ("File",),
+    "files": ("File", "Folder"),
     "fusion": (
         *("DECOMPOSABLE", "FUSIONS", "Concat", "FusionHead", "certainty", "certainty_weighted", "certainty_weights"),
         *("fusion_head", "mean_probability", "own_heads"),
@@ -133,9 +141,19 @@ _PUBLIC = {
         *("Batch", "EpochContext", "Features", "Logits", "Mechanism", "Method", "Sampling", "Stage", "Step", "Turn"),
     ),
     "modality": ("Augmentation", "Modality", "ModalityType"),
-    "params": ("DatasetParams", "EncoderParams", "MethodParams", "bounded", "choice", "file_field", "moment"),
+    "params": (
+        "DatasetParams",
+        "EncoderParams",
+        "MethodParams",
+        "bounded",
+        "choice",
+        "file_field",
+        "folder_field",
+        "moment",
+    ),
     "registry": ("register",),
     "study.tuning": ("Tune",),
+    "task": ("ALL_TASKS", "Classification", "Multilabel", "Regression", "Task"),
     "train": ("Stopped",),
     "weights": ("load_weights",),
 }

@@ -1,4 +1,4 @@
-"""The noun Dataset: modalities, classes, splits, and how raw files become a prepared cache."""
+"""The noun Dataset: modalities, task, splits, and how raw files become a prepared cache."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from .params import DatasetParams, describe
 from .registry import Plugin
 from .storage import mapped
 from .system.progress import Progress
+from .task import Classification, Task
+from .task.base import Label
 
 if TYPE_CHECKING:
     from .storage.lease import Lease
@@ -66,11 +68,14 @@ class Split:
 
 @dataclass(frozen=True)
 class Sample:
-    """One sample of a split: stable id, part, class, group, and its row in each modality's array."""
+    """One sample of a split: stable id, part, label, group, and its row in each modality's array.
+
+    Its label is as the task has it: the number of its class, a tuple of the numbers of its labels, or a number.
+    """
 
     id: str
     part: str
-    label: int
+    label: Label
     rows: tuple[int, ...]
     group: str = ""
 
@@ -165,7 +170,12 @@ class Dataset(Plugin):
 
     #: With default parameters; a dataset whose shapes hang on its parameters sets its own in `__init__`.
     modalities: tuple[Modality, ...]
-    class_names: ClassVar[tuple[str, ...]]
+    #: Of classes, or of labels.
+    class_names: ClassVar[tuple[str, ...]] = ()
+    #: What is asked for of a sample; None: classification into `class_names`.
+    task: ClassVar[Task | None] = None
+    #: The metric that a study of it speaks of where it names none; '': that of the task.
+    metric: ClassVar[str] = ""
     splits: ClassVar[dict[str, Split]]
     licence: ClassVar[str]
     citation: ClassVar[str]
@@ -202,12 +212,20 @@ class Dataset(Plugin):
         return max(sum(split.counts.values()) for split in self.splits.values())
 
     def bayes(self) -> dict[str, float]:
-        """Return the Bayes accuracy per modality and of all together ('fused'), where it is known."""
+        """Return the best that a metric can be, per modality and of all together ('fused'), where it is known.
+
+        It is of the dataset's own metric: of classification the Bayes accuracy, of a number the least error.
+        """
         return {}
 
     @classmethod
+    def asks(cls) -> Task:
+        """Return its task."""
+        return Classification(tuple(cls.class_names)) if cls.task is None else cls.task
+
+    @classmethod
     def describe(cls) -> dict[str, Any]:
-        """Return the dataset's facts as plain data.
+        """Return the dataset's facts as plain data; `faults` is what can't be, and no part of them.
 
         Raises:
             ConfigError: a modality is not as its type has it.
@@ -215,9 +233,14 @@ class Dataset(Plugin):
         faults = [f"the modality {m.name!r} {fault}" for m in cls.modalities for fault in m.type.faults(m)]
         if faults:
             raise ConfigError(f"{cls.name}: {'; '.join(faults)}", "Correct `modalities` in the dataset's file")
+        task = cls.asks()
         return {
             "modalities": [modality.facts() for modality in cls.modalities],
-            "class_names": list(cls.class_names),
+            "class_names": list(task.names),
+            "task": {"name": task.name, **task.parameters()},
+            "noun": task.noun,
+            "metric": cls.metric,
+            "faults": [*task.faults(), *_metric_faults(task, cls.metric)],
             "splits": {
                 name: {"doc": split.doc, "counts": dict(split.counts), "group": split.group}
                 for name, split in cls.splits.items()
@@ -230,6 +253,15 @@ class Dataset(Plugin):
             "downloads": [asdict(one) for one in cls.downloads],
             "params": [field.plain() for field in describe(cls.Params)],
         }
+
+
+def _metric_faults(task: Task, metric: str) -> list[str]:
+    """Return what is wrong with the metric that a dataset names."""
+    try:
+        task.metric(metric)
+    except ConfigError as error:
+        return [f"its {error.what} ({error.fix})"]
+    return []
 
 
 def _other_lists(names: Iterable[str]) -> str:
@@ -395,11 +427,14 @@ class CacheWriter:
         if unmade:
             what = f"{self.dataset.name}/{name}: the split comes before the array of {', '.join(unmade)}"
             raise DataError(what, "Make all arrays first in prepare")
-        rows = [self.arrays[m.name]["rows"] for m in self.dataset.modalities]
+        rows, task = [self.arrays[m.name]["rows"] for m in self.dataset.modalities], self.dataset.asks()
         for sample in samples:
             inside = len(sample.rows) == len(rows) and all(0 <= r < n for r, n in zip(sample.rows, rows, strict=True))
-            if sample.part not in counts or not 0 <= sample.label < len(self.dataset.class_names) or not inside:
-                raise DataError(f"{self.dataset.name}/{name}: {sample} has a wrong part, label or row", "Fix prepare")
+            wrong = task.label_fault(sample.label)
+            if sample.part not in counts or wrong or not inside:
+                why = f": its label {wrong}" if wrong else ""
+                what = f"{self.dataset.name}/{name}: {sample} has a wrong part, label or row{why}"
+                raise DataError(what, "Fix prepare")
             counts[sample.part] += 1
         expected = {part: declared.counts.get(part, 0) for part in PARTS}
         if counts != expected and declared.exact and "other_lists" not in self.raw:

@@ -1,6 +1,7 @@
 """Files that a parameter names: the content counts, where it lies does not.
 
-A parameter that `params.file_field` declares is given as a path and stored as `sha256:<64 hex digits>`. That is what
+A parameter that `params.file_field` declares is given as a path and stored as `sha256:<64 hex digits>`. So is a
+folder (`params.folder_field`), whose content is that of the files of known kinds that lie in it. That is what
 a run's identity holds: two machines with the same bytes under different paths make the same run, and other bytes
 under the same path make another one. Where a content lies on this machine is remembered beside the plug-in index (a
 cache that may be deleted at any time), so that `reproduce`, `stale` and an interrupted run find it again, and so that
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 _CONTENT = re.compile(r"sha256:[0-9a-f]{64}")
 #: Letters of a path that is told: the longest that most file systems take, and no more of a forged one.
 LONGEST_PATH = 1024
+#: Endings of the files of a folder that count and that a plug-in may read: models, tokenizers; no code, no pickles.
+FOLDER_FILES = (".json", ".safetensors", ".txt", ".model")
 #: A file that was changed so lately may be changed again without any of its times showing it.
 _SETTLED_NS = 2_000_000_000
 #: Size, times and inode: while these stay, the bytes do.
@@ -98,6 +101,46 @@ class File:
         return read_tensors(self.read(), self.path)
 
 
+@dataclass(frozen=True)
+class Folder:
+    """A folder by the content of its files (`FOLDER_FILES`), as a plug-in gets it.
+
+    Attributes:
+        content: `sha256:` and 64 hex digits.
+    """
+
+    content: str
+
+    @classmethod
+    def of(cls, value: str | Path | Folder) -> Folder:
+        """Return the folder of a content, or of a path."""
+        if isinstance(value, Folder):
+            return value
+        return cls(str(value)) if is_content(value) else cls(folder_content_of(value))
+
+    @property
+    def path(self) -> Path:
+        """Where it lies on this machine.
+
+        Raises:
+            DataError: nobody knows.
+        """
+        return find(self.content)
+
+    def check(self, path: Path) -> None:
+        """Make sure, after its files were read, that they were the right ones.
+
+        Raises:
+            DataError: another content lies there by now.
+        """
+        try:
+            found = _hash(path)[1]
+        except OSError as error:
+            raise DataError(f"{path} can't be read ({error.strerror or error})", "Make it readable") from None
+        if found != self.content:
+            raise DataError(f"{path} was changed while it was being read", "Type the same command again")
+
+
 def is_content(value: Any) -> bool:
     """Whether a value names a file by its content."""
     return isinstance(value, str) and bool(_CONTENT.fullmatch(value))
@@ -116,15 +159,32 @@ def contents(value: Any) -> list[str]:
     return list(dict.fromkeys(found for part in inner for found in contents(part)))
 
 
+def members(folder: Path) -> list[Path]:
+    """Return the files of a folder that count, by name.
+
+    Raises:
+        OSError: it can't be read, or has none.
+    """
+    found = sorted(
+        path for path in folder.iterdir() if path.suffix in FOLDER_FILES and path.name[0] != "." and not path.is_dir()
+    )
+    if not found:
+        raise OSError(f"it holds no file that ends in {', '.join(FOLDER_FILES)}")
+    return found
+
+
 def _stamp(path: Path) -> Stamp:
-    """Return what changes with a file's bytes.
+    """Return what changes with the bytes of a file, or of the files of a folder.
 
     Raises:
         OSError: there is no such file, or it is none with bytes of its own.
     """
     facts = path.stat()
     if stat.S_ISDIR(facts.st_mode):
-        raise IsADirectoryError
+        stamps = {one.name: _stamp(one) for one in members(path)}
+        sizes, changed, moved, _ = zip(*stamps.values(), strict=True)
+        names = [number for name, one in stamps.items() for number in (int(digest(name)[:12], 16), *one)]
+        return [sum(sizes), max(changed), max(moved), facts.st_ino, *names]
     if not stat.S_ISREG(facts.st_mode) or str(path).startswith(("/proc/", "/sys/", "/dev/")):
         raise OSError("it is no ordinary file")
     return [facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino]
@@ -139,13 +199,21 @@ def is_hashing() -> bool:
     return threading.get_ident() in _hashing
 
 
+def _digest(path: Path) -> str:
+    """Return the hash of a file, or of names and hashes of the files of a folder."""
+    if path.is_dir():
+        listed = "".join(f"{_digest(one)}  {one.name}\n" for one in members(path))
+        return hashlib.sha256(f"folder\n{listed}".encode()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _hash(path: Path) -> tuple[Stamp, str]:
     for _ in range(3):
         before = _stamp(path)
         _hashing.add(threading.get_ident())
         try:
-            with path.open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
+            found = _digest(path)
         finally:
             _hashing.discard(threading.get_ident())
         if _stamp(path) == before:
@@ -208,22 +276,38 @@ def content_of(path: str | Path) -> str:
     Raises:
         ConfigError: it does not exist, is a folder, can't be read, or is being written.
     """
-    place = _absolute(path)
+    return _content_of(_absolute(path), folder=False)
+
+
+def folder_content_of(path: str | Path) -> str:
+    """Return the content of a folder as `sha256:<hex>`, and remember where it lies.
+
+    Raises:
+        ConfigError: it does not exist, is a file, holds none of `FOLDER_FILES`, can't be read, or is being written.
+    """
+    return _content_of(_absolute(path), folder=True)
+
+
+def _content_of(place: Path, folder: bool) -> str:
+    kind = "folder" if folder else "file"
     fix = "Correct the path: one in a recipe starts at the recipe's folder, others at the working folder"
     try:
+        if stat.S_ISDIR(place.stat().st_mode) != folder:
+            raise ConfigError(f"{place} is a {'file, not a folder' if folder else 'folder, not a file'}", fix)
         return _hashed(place)
     except (FileNotFoundError, NotADirectoryError):
-        raise ConfigError(f"the file {place} does not exist", fix) from None
-    except IsADirectoryError:
-        raise ConfigError(f"{place} is a folder, not a file", fix) from None
+        raise ConfigError(f"the {kind} {place} does not exist", fix) from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise ConfigError(f"the file {place} can't be read ({reason})", "Make it readable, or name another") from None
+        raise ConfigError(
+            f"the {kind} {place} can't be read ({reason})", "Make it readable, or name another"
+        ) from None
 
 
 def remember(path: str | Path) -> str:
-    """Hash a file that the user names, so that it is found by its content; return that."""
-    return content_of(path)
+    """Hash a file or folder that the user names, so that it is found by its content; return that."""
+    place = _absolute(path)
+    return _content_of(place, place.is_dir())
 
 
 def _places(content: str) -> list[Path]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from .encoder import Encoder
 from .errors import ConfigError, RunError, brief, nearest
 from .params import MethodParams, describe, epoch_of
 from .registry import Plugin
+from .task import Classification, Task
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,8 @@ class Batch:
         index: position of each sample in its part, int64 (B,).
         inputs: modality -> standardised tensor (B, *shape); ids are int64. Of samples that differ in length the
             steps come next to the batch, (B, L, ...), and padding is 0.
-        label: class, int64 (B,).
+        label: target, as the task has it: class, int64 (B,); 0 or 1 of each label, float32 (B, L); or a number,
+            float32 (B,).
         extra: the dataset's further facts, such as latents, (B, ...).
         lengths: modality -> how many steps are real, int64 (B,); of those that differ in length.
         shown: modality -> bool (B,), False where a `Sampling` leaves the sample's input out; else empty.
@@ -79,7 +81,7 @@ class Batch:
 
 
 class Logits:
-    """Named logits of shape (B, classes); what is not given is not there.
+    """Named outputs of shape (B, outputs), logits of all tasks but regression; what is not given is not there.
 
     Args:
         fused: the method's prediction; None where a method has none (unimodal training).
@@ -313,6 +315,12 @@ class Sampling:
     shown: Mapping[str, Tensor] = field(default_factory=dict)
 
 
+#: What decides which tasks a method serves.
+_OWN = frozenset(
+    {"loss", "stages", "train_step", "after_backward", "before_epoch", "after_epoch", "sample", "predict", "infer"}
+)
+
+
 class Method(nn.Module, Plugin):
     """Base of all methods. The engine sets the attributes below, then calls `build` under the seed's generator.
 
@@ -321,7 +329,7 @@ class Method(nn.Module, Plugin):
         encoders: modality -> Encoder, with the seed's initial weights.
         modalities: names in the dataset's order.
         dims: modality -> feature size.
-        classes: their number.
+        task: what is asked for of a sample. classes: numbers that a head gives: classes, labels, or 1 of a number.
         epochs: of the recipe.
         train_size: samples of the train part, for buffers that keep a history.
         step: where training stands, while a batch's loss is computed (its epoch, its random numbers).
@@ -353,13 +361,25 @@ class Method(nn.Module, Plugin):
     #: True where `after_backward` may be called with the gradients of several batches added up (`accumulate` of a
     #: recipe), after the last of them; a method that overrides it without saying so is refused then.
     accumulates: ClassVar[bool] = False
+    #: True where it runs the blocks of its encoders, or takes their maps: encoders that declare none are refused.
+    needs_blocks: ClassVar[bool] = False
+    needs_maps: ClassVar[bool] = False
+    #: The tasks that it serves, by name. Beyond classification its losses are `task_loss`, and it reads no softmax.
+    tasks: ClassVar[tuple[str, ...]] = (Classification.name,)
     #: True where the probe of the untrained encoders belongs to the run (the floor of the retained share).
     probes_initial: ClassVar[bool] = False
 
     params: Any
     step: Step
+    loss_weights: Tensor | None
     #: Of the recipe: fp32, tf32 or bf16.
     precision: str = "fp32"
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Let a class with a loss or a prediction of its own serve what it says itself, not what its base does."""
+        super().__init_subclass__(**options)
+        if "tasks" not in vars(cls) and not _OWN.isdisjoint(vars(cls)):
+            cls.tasks = (Classification.name,)
 
     def __init__(
         self,
@@ -368,8 +388,12 @@ class Method(nn.Module, Plugin):
         classes: int,
         epochs: int,
         train_size: int = 0,
+        task: Task | None = None,
     ) -> None:
         super().__init__()
+        self.task = Classification.of(classes) if task is None else task
+        self.register_buffer("loss_weights", None, persistent=False)
+        self._weighed = False
         self.params, self.classes, self.epochs, self.train_size = params, classes, epochs, train_size
         self.encoders = nn.ModuleDict(dict(encoders))
         self.modalities = tuple(encoders)
@@ -413,6 +437,13 @@ class Method(nn.Module, Plugin):
     def after_epoch(self, context: EpochContext) -> None:
         """Finish an epoch, before it is evaluated."""
 
+    def modulated(self, modality: str) -> list[nn.Parameter] | None:
+        """Return the weights of an encoder whose gradients it changes; None where it changes none of them.
+
+        An empty list is refused before training: there would be nothing to modulate.
+        """
+        return self.encoder_of(modality).convolutions() if self.needs_convolutions else None
+
     def optimizers(self, stage: Stage, make: Callable[[Iterable[nn.Parameter]], Optimizer]) -> list[Optimizer]:
         """Return the optimisers of a stage; `make` builds the recipe's optimiser for some parameters."""
         return [make(parameter for parameter in self.parameters() if parameter.requires_grad)]
@@ -453,6 +484,25 @@ class Method(nn.Module, Plugin):
         """Take over the weights of the required runs: method name -> its state dict."""
 
     # ---- what a method uses ------------------------------------------------------------------------------
+    def task_loss(self, outputs: Tensor, label: Tensor, reduction: str = "mean") -> Tensor:
+        """Return the task's loss of outputs (B, outputs): a scalar, or (B,) with `reduction="none"`.
+
+        It is the cross-entropy of classes, the binary one of labels, the squared or the absolute error of a number;
+        class weights of the recipe are in it.
+        """
+        self._weighed = True
+        return self.task.loss(outputs, label, self.loss_weights, reduction)
+
+    def check_weighed(self) -> None:
+        """Refuse class weights that nothing has read.
+
+        Raises:
+            RunError: the recipe asks for them, and no loss so far was `task_loss`.
+        """
+        if self.loss_weights is not None and not self._weighed:
+            what = f"{self.name}: the recipe asks for class weights, and none of the method's losses takes them"
+            raise RunError(what, "Use `self.task_loss` in the method, or leave `class_weights` out of the recipe")
+
     def encode(
         self, batch: Batch, only: Sequence[str] | None = None, encoders: nn.ModuleDict | None = None
     ) -> dict[str, Tensor]:
@@ -469,6 +519,10 @@ class Method(nn.Module, Plugin):
         mask = batch.mask(modality)
         found: Tensor = encoder(batch.inputs[modality], *([] if mask is None else [mask]))
         return found
+
+    def encoder_of(self, modality: str) -> Encoder:
+        """Return a modality's encoder."""
+        return cast(Encoder, self.encoders[modality])
 
     def at(self, moment: float | int, epochs: int | None = None) -> int:
         """Return the epoch of a `moment` parameter, by default of the recipe's epochs."""
@@ -504,4 +558,7 @@ class Method(nn.Module, Plugin):
             "mixes": cls.mixes,
             "needs": list(cls.needs),
             "needs_convolutions": cls.needs_convolutions,
+            "needs_blocks": cls.needs_blocks,
+            "needs_maps": cls.needs_maps,
+            "tasks": list(cls.tasks),
         }

@@ -28,11 +28,13 @@ from pathlib import Path
 from typing import Any, dataclass_transform
 
 from .errors import ConfigError, brief, nearest
-from .files import File, content_of, is_content
+from .files import File, Folder, content_of, folder_content_of, is_content
 from .storage.form import CONTROL, LONGEST_TEXT
 
 #: Stands for the whole of an encoder where its parts are named (`freeze` of a recipe).
 ALL = "all"
+#: Types of parameters that name what lies on a disk, by its content.
+FILES = ("file", "folder")
 #: What a parameter's value may be, as JSON has it.
 Scalar = bool | int | float | str | None
 
@@ -42,7 +44,7 @@ class Field:
     """A parameter as its class declares it, known without importing the class.
 
     Attributes:
-        type: 'int', 'float', 'bool', 'str', 'moment' or 'file'. optional: whether it may be None.
+        type: 'int', 'float', 'bool', 'str', 'moment', 'file' or 'folder'. optional: whether it may be None.
         low, high: its inclusive range, None for none. options: the texts that it takes, () for any.
         tune: where a tuned study draws it from, () for nowhere.
     """
@@ -71,8 +73,8 @@ def fields_of(facts: Mapping[str, Any]) -> tuple[Field, ...]:
 
 
 def file_names(fields: Iterable[Field]) -> list[str]:
-    """Return the names of the parameters that are files, as they are declared."""
-    return [field.name for field in fields if field.type == "file"]
+    """Return the names of the parameters that are files or folders, as they are declared."""
+    return [field.name for field in fields if field.type in FILES]
 
 
 def read_value(text: str) -> Any:
@@ -97,8 +99,8 @@ def bounded(
     return dataclasses.field(default=default, metadata={"low": low, "high": high, "doc": doc, "tune": tune})
 
 
-def choice(default: str, options: Sequence[str], doc: str = "", tune: Sequence[str] = ()) -> Any:
-    """One of a few names."""
+def choice(default: str | None, options: Sequence[str], doc: str = "", tune: Sequence[str] = ()) -> Any:
+    """One of some names; None stands for none of them where the annotation allows it."""
     return dataclasses.field(default=default, metadata={"options": tuple(options), "doc": doc, "tune": tune})
 
 
@@ -115,12 +117,20 @@ def file_field(doc: str = "") -> Any:
     return dataclasses.field(default=None, metadata={"file": True, "doc": doc})
 
 
+def folder_field(doc: str = "") -> Any:
+    """A folder, annotated `Folder | None`: as `file_field`, known by the hash of the files in it that count.
+
+    These are the ones whose names end as `files.FOLDER_FILES` has it; a plug-in may read no others.
+    """
+    return dataclasses.field(default=None, metadata={"folder": True, "doc": doc})
+
+
 def epoch_of(value: float | int, epochs: int) -> int:
     """Resolve a `moment` against the number of epochs: 0.5 of 20 epochs is 10, the integer 10 stays 10."""
     return value if isinstance(value, int) else round(value * epochs)
 
 
-@dataclass_transform(frozen_default=True, field_specifiers=(bounded, choice, moment, file_field))
+@dataclass_transform(frozen_default=True, field_specifiers=(bounded, choice, moment, file_field, folder_field))
 class Params:
     """Base of all hyper-parameter classes; sub-classes become frozen dataclasses by themselves."""
 
@@ -129,11 +139,13 @@ class Params:
         dataclasses.dataclass(frozen=True)(cls)
 
     def __post_init__(self) -> None:
-        """Turn the contents of files, as a config holds them, into `File`s."""
+        """Turn the contents of files and folders, as a config holds them, into `File`s and `Folder`s."""
         for field in dataclasses.fields(self):  # type: ignore[arg-type]  # every sub-class is a dataclass
             value = getattr(self, field.name)
             if field.metadata.get("file") and value is not None:
                 object.__setattr__(self, field.name, File.of(value))
+            if field.metadata.get("folder") and value is not None:
+                object.__setattr__(self, field.name, Folder.of(value))
 
 
 class MethodParams(Params):
@@ -151,6 +163,8 @@ class EncoderParams(Params):
 _PRIMITIVES = {int: "int", float: "float", bool: "bool", str: "str"}
 #: No number in a config is larger: what lies beyond can't be a float, or not exactly so.
 _LARGEST = 2**53
+#: Of more names than these a message tells the nearest.
+_MANY = 20
 
 
 def _type_name(annotation: Any, metadata: Mapping[str, Any]) -> tuple[str, bool]:
@@ -159,16 +173,17 @@ def _type_name(annotation: Any, metadata: Mapping[str, Any]) -> tuple[str, bool]
     args = typing.get_args(annotation)
     optional = type(None) in args
     kinds = [arg for arg in args if arg is not type(None)] or [annotation]
-    if metadata.get("file") or File in kinds:
-        if not metadata.get("file") or kinds != [File] or not optional:
-            raise TypeError("a file is declared as `File | None = file_field()`")
-        return "file", True
+    for name, kind in (("file", File), ("folder", Folder)):
+        if metadata.get(name) or kind in kinds:
+            if not metadata.get(name) or kinds != [kind] or not optional:
+                raise TypeError(f"a {name} is declared as `{kind.__name__} | None = {name}_field()`")
+            return name, True
     if len(kinds) != 1 or kinds[0] not in _PRIMITIVES:
         raise TypeError(f"it is an int, float, bool or str (or None), not {annotation}")
-    kind = _PRIMITIVES[kinds[0]]
-    if metadata.get("options") and kind != "str":
+    primitive = _PRIMITIVES[kinds[0]]
+    if metadata.get("options") and primitive != "str":
         raise TypeError(f"a choice is a str, not {annotation}")
-    return kind, optional
+    return primitive, optional
 
 
 def describe(cls: type) -> list[Field]:
@@ -230,8 +245,8 @@ def expected(field: Field) -> str:
     """Say in words what a field takes: 'a float, at least 0'."""
     if field.options:
         return "one of " + ", ".join(field.options)
-    if field.type == "file":
-        return "the path of a file, or its content as sha256:<64 hex digits>"
+    if field.type in FILES:
+        return f"the path of a {field.type}, or its content as sha256:<64 hex digits>"
     if field.type == "moment":
         return "a fraction of the epochs (float from 0 to 1) or an absolute epoch (int from 0)"
     if field.type == "str":
@@ -258,10 +273,12 @@ def _coerce(field: Field, value: Any) -> Any:
         if kind == "bool" and isinstance(value, bool):
             return value
         raise ValueError
-    if kind == "file":
+    if kind in FILES:
         if not isinstance(value, str) or not value.strip():
             raise ValueError
-        return value if is_content(value) else content_of(value)
+        if is_content(value):
+            return value
+        return content_of(value) if kind == "file" else folder_content_of(value)
     if kind == "str":
         if not isinstance(value, str) or (field.options and value not in field.options):
             raise ValueError
@@ -316,7 +333,9 @@ def check(fields: Sequence[Field], values: Mapping[str, Any], where: str) -> dic
             raise ConfigError(f"{where}: {name}: {error.what}", error.fix) from None
         except ValueError:
             what = f"{where}: {name} = {brief(value)} is not valid"
-            raise ConfigError(what, f"It takes {expected(field)}{_hint(field, value)}") from None
+            many = isinstance(value, str) and len(field.options) > _MANY
+            fix = nearest(value, field.options) if many else f"It takes {expected(field)}{_hint(field, value)}"
+            raise ConfigError(what, fix) from None
     files = file_names(fields)
     return {name: value for name, value in resolved.items() if name not in files or value is not None}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
@@ -16,17 +16,19 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + more
 
 
-def load_weights(module: nn.Module, file: File, drop: Sequence[str] = ()) -> None:
+def load_weights(module: nn.Module, file: File, drop: Sequence[str] = (), rename: Callable[[str], str] = str) -> None:
     """Put the weights of a file into a module, all of them and nothing else.
 
     Args:
         drop: starts of names that the file may have and the module has no use for, such as `fc.` of a classifier.
+        rename: from a name in the file to that in the module, where they differ.
 
     Raises:
         DataError: naming what is lacking, unknown, of another shape, or not finite.
     """
     wanted = module.state_dict()
-    given = {n: v for n, v in file.tensors().items() if n in wanted or not n.startswith(tuple(drop))}
+    stored = {rename(name): value for name, value in file.tensors().items()}
+    given = {n: v for n, v in stored.items() if n in wanted or not n.startswith(tuple(drop))}
     lacking = [n for n in wanted if n not in given and not n.endswith("num_batches_tracked")]
     unknown = [n for n in given if n not in wanted]
     shapes = [

@@ -130,7 +130,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyWorld:
     cache = tmp_path_factory.mktemp("tiny") / "cache"
     index.use_plugins([tiny_tests.PLUGINS])
     known = index.load_index()
-    for name in ("tiny", "tiny3"):
+    for name in ("tiny", "tiny3", "tiny_number", "tiny_labels"):
         ensure_cache(name, {}, cache, known)
     return TinyWorld(cache)
 

@@ -24,16 +24,17 @@ from ..stats import (
     subset_name,
     two_part,
 )
+from .covered import shown
 from .estimate_words import conditional_words
 from .missing import evaluation_of, filled, no_subsets
 from .resolution import between
 from .row_builders import (
-    POINTS,
     What,
     blank,
     common_seeds,
     fill,
     folders_of,
+    gated,
     join,
     mean_row,
     over_common_seeds,
@@ -71,7 +72,7 @@ def accuracy_rows(group: Group, headline: str, baseline: str) -> Iterator[Row]:
                 matrix = entry.matrix(key)
                 if matrix is None:
                     continue
-                what = What("accuracy", key.of, "accuracy", str(key.kind), rule, unit="fraction")
+                what = What("accuracy", key.of, group.metric.name, str(key.kind), rule, unit=group.metric.unit)
                 row = mean_row(group, entry, what, matrix, entry_notes(entry, rule))
                 row.far_seeds = far_from_others(group, entry, key)
                 if key == LogitsKey(headline):
@@ -112,52 +113,55 @@ def ranked_entries(group: Group, headline: str) -> list[Entry]:
     """Return the entries that take part in the ranking: methods with a fused prediction, the control excepted."""
     key = LogitsKey(headline)
     apart = (CONTROL, LOGIT_MEAN)
-    return [e for e in group.entries if e.method not in apart and e.runs and all(key in r.bits for r in e.runs)]
+    return [e for e in group.entries if e.method not in apart and e.runs and all(key in r.scores for r in e.runs)]
 
 
 def rank_groups(group: Group, headline: str) -> dict[str, int]:
     """Return label -> rank group by all-pairs Holm on the fused accuracy of the headline rule."""
     entries = ranked_entries(group, headline)
+    if not shown(group):
+        return dict.fromkeys((entry.label for entry in entries), 1)
     if len({entry.seeds for entry in entries}) > 1:
         return _unequal_groups(group, entries, LogitsKey(headline))
     matrices = [entry.matrix(LogitsKey(headline)) for entry in entries]
     names = [entry.label for entry in entries]
     data = [matrix for matrix in matrices if matrix is not None]
-    return {ranked.name: ranked.group for ranked in all_pairs_groups(names, data, group.clusters)}
+    found = all_pairs_groups(names, data, group.clusters, higher_is_better=group.metric.higher)
+    return {ranked.name: ranked.group for ranked in found}
 
 
 def _unequal_groups(group: Group, entries: list[Entry], key: LogitsKey) -> dict[str, int]:
     """Do the same where the seeds differ: each pair over its common seeds, so that one short row spoils no other."""
     raw, differences = [], []
     for a, b in combinations(entries, 2):
-        found = paired(a, b, key)
+        found = paired(group, a, b, key)
         p = two_part(found[0], group.clusters).p_value if found and len(found[1]) > 1 else 1.0
         raw.append(p if np.isfinite(p) else 1.0)
         differences.append((a, b, float(found[0].mean()) if found else 0.0))
     places = dict.fromkeys((entry.label for entry in entries), 1)
     for (a, b, difference), p in zip(differences, holm(raw), strict=True):
         if p < 0.05 and difference:  # of the common seeds: means over other seeds may point the other way
-            places[(a if difference < 0 else b).label] += 1
+            places[(a if (difference < 0) == group.metric.higher else b).label] += 1
     return places
 
 
-def paired(entry: Entry, reference: Entry, key: LogitsKey) -> tuple[np.ndarray, tuple[int, ...]] | None:
-    """Return the difference entry - reference in points (seeds, n) over the common seeds, and these."""
+def paired(group: Group, entry: Entry, reference: Entry, key: LogitsKey) -> tuple[np.ndarray, tuple[int, ...]] | None:
+    """Return the difference entry - reference in the group's unit (seeds, n) over the common seeds, and these."""
     seeds = common_seeds(entry, reference)
     ours, theirs = entry.matrix(key, seeds), reference.matrix(key, seeds)
     if ours is None or theirs is None or not seeds:
         return None
-    return POINTS * (ours - theirs), seeds
+    return group.scale * (ours - theirs), seeds
 
 
 def _differences(group: Group, entry: Entry, reference: Entry) -> Iterator[Row]:
     if entry is reference:
         return
     for rule in entry.rules:
-        found = paired(entry, reference, LogitsKey(rule))
+        found = paired(group, entry, reference, LogitsKey(rule))
         if found is None:
             continue
-        what = What("accuracy", "fused", "difference", "fused", rule, reference.label)
+        what = What("accuracy", "fused", "difference", "fused", rule, reference.label, group.unit, True)
         row = mean_row(group, entry, what, found[0], entry_notes(entry, rule), [reference])
         over_common_seeds(row, found[1], entry, reference)
         row.far_seeds = far_in_either(group, entry, reference, LogitsKey(rule))
@@ -170,10 +174,11 @@ def _best(group: Group, headline: str) -> Iterator[Row]:
     seeds = common_seeds(*entries) if entries else ()
     few = len(entries) < 2 or len(seeds) < LEAST_SEEDS or len(group.groups) < LEAST_ITEMS
     kinds = 0 if group.clusters is None else len(set(group.clusters.tolist()))
-    if few or kinds >= MIN_CLUSTERS:
+    if few or kinds >= MIN_CLUSTERS or not shown(group):
         return
     data = [matrix for entry in entries if (matrix := entry.matrix(LogitsKey(headline), seeds)) is not None]
-    for entry, value in zip(entries, probability_best(data), strict=True):
+    oriented = data if group.metric.higher else [-matrix for matrix in data]
+    for entry, value in zip(entries, probability_best(oriented), strict=True):
         row = blank(group, entry, What("accuracy", "fused", "probability_best", "fused", headline, unit="fraction"))
         row.value, row.n_seeds, row.n_test = float(value), len(seeds), len(group.groups)
         message = f"share of 2,000 resamplings of seeds and samples in which it is best of {len(entries)}; no test"
@@ -191,9 +196,9 @@ def _resolution(group: Group, headline: str) -> Iterator[Row]:
     Its variances are the mean of all pairs': those of the pairs with the baseline hang on the baseline's few seeds.
     """
     entries = ranked_entries(group, headline)
-    values = [(e, POINTS * matrix) for e in entries if (matrix := e.matrix(LogitsKey(headline))) is not None]
+    values = [(e, group.scale * matrix) for e in entries if (matrix := e.matrix(LogitsKey(headline))) is not None]
     pairs = max(1, len(entries) * (len(entries) - 1) // 2)
-    row = between(group, ("accuracy", "fused", "resolution", headline), values, None, "difference", pairs)
+    row = between(group, ("accuracy", "fused", "resolution", headline), values, None, "difference", pairs, group.unit)
     if row is not None:
         yield row
 
@@ -202,16 +207,20 @@ def group_rows(group: Group, headline: str) -> Iterator[Row]:
     """Yield the fused accuracy on each group of test samples, such as a speaker."""
     if group.clusters is None or group.regrouped:  # near-duplicates: a thousand groups of one or two
         return
+    if group.metric.per_sample is None:  # jackknife values of all samples are not those of a group
+        return
     names = sorted(set(group.groups.tolist()) - {""})
     for entry in group.entries:
         matrix = entry.matrix(LogitsKey(headline))
         if matrix is None:
             continue
         for name in names:
-            what = What("groups", f"{group.group_name}={name}", "accuracy", "fused", headline, unit="fraction")
-            estimate = proportion(matrix[:, group.groups == name])
+            metric = group.metric
+            what = What("groups", f"{group.group_name}={name}", metric.name, "fused", headline, unit=metric.unit)
+            own = matrix[:, group.groups == name]
+            estimate = proportion(own) if metric.bits else two_part(own)
             notes = [f"this {group.group_name} only; says nothing about others", *entry_notes(entry, headline)]
-            yield fill(blank(group, entry, what), estimate, notes)
+            yield gated(group, fill(blank(group, entry, what), estimate, notes))
 
 
 def subset_rows(group: Group) -> Iterator[Row]:
@@ -220,13 +229,14 @@ def subset_rows(group: Group) -> Iterator[Row]:
     for entry in group.entries:
         yield from no_subsets(group, entry)
         by_inputs = evaluation_of(entry).missing == INPUTS
-        keys = {key for run in entry.runs for key in run.bits if key.fill}
+        keys = {key for run in entry.runs for key in run.scores if key.fill}
         for key in sorted(keys, key=lambda k: (entry.rules.index(k.rule), str(k))):
             matrix = entry.matrix(key)
             if matrix is None:
                 continue
             present = subset_name(key.present)
-            what = What("subsets", present, f"accuracy@{key.fill}", "subset", key.rule, unit="fraction")
+            metric = f"{group.metric.name}@{key.fill}"
+            what = What("subsets", present, metric, "subset", key.rule, unit=group.metric.unit)
             notes = [
                 f"only {present} is there" if key.present else "no modality is there",
                 filled(entry, key.fill) if by_inputs else words.get(key.fill, ""),

@@ -30,7 +30,7 @@ from .pareto import on_front
 from .published import fill_published
 from .result_set import ResultSet
 from .robustness import robustness_rows
-from .row_builders import POINTS, What, blank, corrected, fill, group_estimate, known, mean_row
+from .row_builders import What, blank, corrected, fill, gated, group_estimate, known, mean_row
 from .rows import Row, rows_text, to_csv
 
 COST_COLUMNS = (
@@ -90,8 +90,8 @@ def selection_rows(group: Group) -> Iterator[Row]:
             several = len(entry.runs[0].sources[0].stage_epochs) > 1 and kind == "fused"
             notes = "cross-fit over halves of the test set; no interval" + ("; epochs of the last stage" * several)
             for metric, unit, values in (
-                ("optimism", "points", [POINTS * fit.optimism for fit in fits]),
-                ("accuracy_cross_fit", "fraction", [fit.cross_fit for fit in fits]),
+                ("optimism", group.unit, [group.scale * fit.optimism for fit in fits]),
+                (f"{group.metric.name}_cross_fit", group.metric.unit, [fit.cross_fit for fit in fits]),
             ):
                 row = blank(group, entry, What("selection", modality, metric, kind, "test", unit=unit))
                 row.value, row.n_seeds, row.note = float(np.mean(values)), len(values), notes
@@ -100,9 +100,14 @@ def selection_rows(group: Group) -> Iterator[Row]:
 
 
 def bayes_rows(group: Group, headline: str) -> Iterator[Row]:
-    """Yield the Bayes accuracy where the dataset knows it, and how far each label stays below it."""
+    """Yield the Bayes accuracy where the dataset knows it, and how far each label stays below it.
+
+    What a dataset knows is of its own metric, so none where a study names another.
+    """
+    if any(source.record.config.metric for e in group.entries for run in e.runs for source in run.sources):
+        return
     for modality, value in group.bayes.items():
-        row = blank(group, None, What("bayes", modality, "accuracy", "bayes", "", unit="fraction"))
+        row = blank(group, None, What("bayes", modality, group.metric.name, "bayes", "", unit=group.metric.unit))
         row.value, row.note = float(value), "closed form: no classifier does better"
         yield row
     for entry in group.entries:
@@ -110,9 +115,9 @@ def bayes_rows(group: Group, headline: str) -> Iterator[Row]:
             matrix = entry.matrix(key)
             if matrix is None or key.of not in group.bayes:
                 continue
-            what = What("bayes", key.of, "difference", str(key.kind), headline, "bayes")
+            what = What("bayes", key.of, "difference", str(key.kind), headline, "bayes", group.unit, True)
             notes = entry_notes(entry, headline)
-            yield mean_row(group, entry, what, POINTS * (matrix - group.bayes[key.of]), notes)
+            yield mean_row(group, entry, what, group.scale * (matrix - group.bayes[key.of]), notes)
 
 
 def mixed_rows(group: Group) -> Iterator[Row]:
@@ -153,14 +158,14 @@ def _leaks(first: Group, before: Entry, second: Group, after: Entry, rule: str) 
         a, b = before.matrix(key), after.matrix(key)
         if a is None or b is None:
             continue
-        what = What("leak", key.of, "difference", str(key.kind), rule, f"split {first.split}")
+        what = What("leak", key.of, "difference", str(key.kind), rule, f"split {first.split}", first.unit)
         notes = [f"{second.split} minus {first.split}; two test sets, taken as independent"]
-        earlier, later = group_estimate(first, POINTS * a), group_estimate(second, POINTS * b)
+        earlier, later = group_estimate(first, first.scale * a), group_estimate(second, second.scale * b)
         for split, one in ((first.split, earlier), (second.split, later)):
             special = "; ".join(estimate_notes(one))
             notes.insert(-1, f"{split}: {special}" if special else "")
         row = blank(second, after, what, [before])
-        yield fill(row, unpaired(earlier, later), [*notes, *entry_notes(after, rule)])
+        yield gated(second, fill(row, unpaired(earlier, later), [*notes, *entry_notes(after, rule)]))
 
 
 def unpaired(a: Estimate, b: Estimate) -> Estimate:
@@ -197,10 +202,12 @@ def pareto(group: Group, headline: str) -> dict[str, tuple[float | None, float |
         matrix = entry.matrix(LogitsKey(headline))
         cost = None if own is None or None in others else own + sum(other or 0.0 for other in others)
         found[entry.label] = (None if matrix is None else float(matrix.mean()), cost)
-    there = {label: (v, c, 0.0) for label, (v, c) in found.items() if v is not None and c is not None}
+    sign = 1.0 if group.metric.higher else -1.0
+    there = {label: (sign * v, c, 0.0) for label, (v, c) in found.items() if v is not None and c is not None}
     judged = {e.label: there[e.label] for e in group.entries if e.method != CONTROL and e.label in there}
     front = dict(zip(judged, map(int, on_front(list(judged.values()))), strict=True))
-    return {label: (*pair, front.get(label)) for label, pair in found.items()}
+    shown = group.metric.name == "accuracy"  # the column's name
+    return {label: (v if shown else None, c, front.get(label)) for label, (v, c) in found.items()}
 
 
 def found_cost(group: Group, method: str) -> float | None:

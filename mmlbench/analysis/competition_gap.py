@@ -15,11 +15,11 @@ from .accuracy import far_in_either
 from .missing import MASKED, evaluation_of, no_gap
 from .resolution import resolution_row
 from .row_builders import (
-    POINTS,
     What,
     blank,
     common_seeds,
     fill,
+    gated,
     group_estimate,
     join,
     mean_row,
@@ -51,7 +51,9 @@ def _zero(group: Group, entry: Entry, alone: Entry, rule: str) -> Iterator[Row]:
     if alone.matrix(LogitsKey(rule, LogitsKind.PROBE, group.modalities[0])) is None:
         return
     for modality in (*group.modalities, "mean", "worst"):
-        row = blank(group, entry, What(TABLE, modality, "gap", "probe", rule, alone.label), also=[alone])
+        row = blank(
+            group, entry, What(TABLE, modality, "gap", "probe", rule, alone.label, group.unit, True), also=[alone]
+        )
         yield _constructed(row, 0.0, entry)
     for modality in group.modalities:
         what = What(TABLE, modality, "retained", "probe", rule, alone.label, "fraction")
@@ -68,7 +70,7 @@ def _constructed(row: Row, value: float, entry: Entry) -> Row:
 def probe_gap(
     group: Group, entry: Entry, reference: Entry, rule: str, kind: LogitsKind = LogitsKind.PROBE
 ) -> dict[str, np.ndarray]:
-    """Return modality -> reference - entry in points, (common seeds, n): what the entry's probe lost.
+    """Return modality -> what the entry's probe lost, (common seeds, n), in the group's unit: more is worse.
 
     Args:
         kind: of the reference's prediction, a probe or an own head.
@@ -79,7 +81,7 @@ def probe_gap(
         better = reference.matrix(LogitsKey(rule, kind, modality), seeds)
         after = entry.matrix(LogitsKey(rule, LogitsKind.PROBE, modality), seeds)
         if better is not None and after is not None:
-            found[modality] = POINTS * (better - after)
+            found[modality] = group.gain(better, after)
     return found
 
 
@@ -95,21 +97,23 @@ def _gaps(group: Group, entry: Entry, alone: Entry, rule: str) -> Iterator[Row]:
         return over_common_seeds(row, common_seeds(entry, alone), entry, alone)
 
     for modality, matrix in gaps.items():
-        row = row_of(What(TABLE, modality, "gap", "probe", rule, alone.label), matrix)
+        row = row_of(What(TABLE, modality, "gap", "probe", rule, alone.label, group.unit, True), matrix)
         row.far_seeds = far_in_either(group, entry, alone, LogitsKey(rule, LogitsKind.PROBE, modality))
         yield row
     mean = np.mean(list(gaps.values()), axis=0)
-    yield row_of(What(TABLE, "mean", "gap", "probe", rule, alone.label), mean)
+    yield row_of(What(TABLE, "mean", "gap", "probe", rule, alone.label, group.unit, True), mean)
     worst = max(gaps, key=lambda modality: float(gaps[modality].mean()))
     count = len(gaps)
-    row = row_of(What(TABLE, "worst", "gap", "probe", rule, alone.label), gaps[worst], 1 - 0.05 / count)
+    row = row_of(
+        What(TABLE, "worst", "gap", "probe", rule, alone.label, group.unit, True), gaps[worst], 1 - 0.05 / count
+    )
     level = f": interval at .05/{count}" if rule != "test" else ""
     row.meaning = join([row.meaning, f"{worst}, the largest of {count}{level}"])
     row.worst_modality = worst
     yield worst_of(count, row)
     yield from _beyond_control(group, entry, alone, rule)
     for modality, matrix in probe_gap(group, entry, alone, rule, LogitsKind.OWN_HEAD).items():
-        row = row_of(What(TABLE, modality, "gap_head", "own_head", rule, alone.label), matrix)
+        row = row_of(What(TABLE, modality, "gap_head", "own_head", rule, alone.label, group.unit, True), matrix)
         row.meaning = join([row.meaning, "own head trained alone minus probe"])
         yield row
     yield from _retained(group, entry, alone, rule)
@@ -126,7 +130,7 @@ def _beyond_control(group: Group, entry: Entry, alone: Entry, rule: str) -> Iter
     seeds = common_seeds(entry, control)
     more["mean"] = np.mean(list(more.values()), axis=0)
     for modality, matrix in more.items():
-        what = What(TABLE, modality, "gap_minus_control", "probe", rule, control.label)
+        what = What(TABLE, modality, "gap_minus_control", "probe", rule, control.label, group.unit, True)
         row = mean_row(group, entry, what, matrix, (), [control], also=[alone])
         yield over_common_seeds(row, seeds, entry, control)
 
@@ -141,8 +145,8 @@ def _retained(group: Group, entry: Entry, alone: Entry, rule: str) -> Iterator[R
             continue
         what = What(TABLE, modality, "retained", "probe", rule, alone.label, "fraction")
         row = blank(group, entry, what, [alone])
-        estimate, note = ratio(after - floor, best - floor, group)
-        fill(row, estimate, [note])
+        estimate, note = ratio(group.better_by(after, floor), group.better_by(best, floor), group)
+        gated(group, fill(row, estimate, [note]))
         row.meaning = join([row.meaning, "share of what training alone adds to the untrained encoder"])
         row.no_value = NoValue.NOTHING_TO_RETAIN if row.value is None else NoValue.NOTHING
         yield over_common_seeds(row, seeds, entry, alone)
@@ -176,7 +180,7 @@ def _resolution(group: Group, alone: Entry, headline: str) -> Iterator[Row]:
     """Yield the smallest gap that is found with 80 % power."""
     measured = [entry for entry in group.entries if not entry.zero_gap]
     gaps = [m for entry in measured for m in probe_gap(group, entry, alone, headline).values()]
-    what = What(TABLE, "mean", "resolution", "probe", headline, alone.label)
+    what = What(TABLE, "mean", "resolution", "probe", headline, alone.label, group.unit)
     row = resolution_row(group, what, gaps, [*measured, alone], "gap")
     if row is not None:
         yield row

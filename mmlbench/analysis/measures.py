@@ -10,9 +10,10 @@ import numpy as np
 from ..results.groups import Entry, Group
 from ..results.logits_key import LogitsKey, LogitsKind, parse_logits
 from ..results.record import RunRecord
-from ..results.score import adaptive_ece, balanced_of, f1_of
-from ..stats import MOST_PLAYERS, shapley, subset_name, table_pseudo_values
+from ..results.score import adaptive_ece
+from ..stats import MOST_PLAYERS, shapley, subset_name
 from ..storage.words import plural
+from ..task.confusion import balanced_of, f1_of, table_pseudo_values
 from .accuracy import entry_notes, heads_of, ranked_entries
 from .missing import filled
 from .resolution import Values, between, resolution_row
@@ -27,47 +28,67 @@ from .row_builders import (
     known,
     mean_row,
     over_common_seeds,
-    without_interval,
     worst_of,
 )
-from .rows import SMALL_CLASS, ClassState, Head, Row
+from .rows import ClassState, Head, Row
 
 TABLE_METRICS = {"macro_f1": f1_of, "balanced_accuracy": balanced_of}
 BEST = "best unimodal"
+#: Stands for the group's metric, beside NLL.
+HEADLINE = "headline"
 
 
 def measure_rows(group: Group, headline: str, baseline: str) -> Iterator[Row]:
-    """Yield macro-F1, balanced accuracy, NLL and calibration error of fused and own-head predictions, and what
-    difference of each to the baseline the table can resolve.
+    """Yield every metric of the task but the headline, NLL and calibration error where there are classes, of fused
+    and own-head predictions; and what difference of each to the baseline the table can resolve.
     """
-    classes = len(group.class_names)
-    absent = sorted(set(range(classes)) - set(group.label.tolist()))
-    lacking = f"{len(absent)} of {classes} classes are not in the test part" if absent else ""
     compared: dict[str, list[Values]] = {}
-    ranked = ranked_entries(group, headline)
+    ranked, absent = ranked_entries(group, headline), _absent(group)
     for entry in group.entries:
         for rule in (rule for rule in entry.rules if rule != "test"):
             for key in heads_of(rule, group.modalities):
-                notes = [lacking, *entry_notes(entry, rule)]
-                nll = entry.values("nll", key)
-                if nll is None:
-                    continue
-                values = {"nll": nll.astype(np.float64)}
-                for metric, found, row in _table_metrics(group, entry, key, notes):
+                notes, values = [absent, *entry_notes(entry, rule)], dict[str, np.ndarray]()
+                for metric, found, row in _metrics(group, entry, key, notes):
                     if not row.no_interval:
-                        values[metric] = POINTS * found
+                        values[metric] = (POINTS if row.unit == "fraction" else 1.0) * found
                     yield row
-                what = What("measures", key.of, "nll", str(key.kind), rule, unit="nats")
-                yield mean_row(group, entry, what, values["nll"], notes)
+                nll = entry.values("nll", key)
+                if nll is not None:
+                    values = {"nll": nll.astype(np.float64), **values}
+                    what = What("measures", key.of, "nll", str(key.kind), rule, unit="nats")
+                    yield mean_row(group, entry, what, values["nll"], notes)
+                    yield _calibration(group, entry, key, notes)
                 if key == LogitsKey(headline) and entry in ranked:
                     for metric, found in values.items():
                         compared.setdefault(metric, []).append((entry, found))
-                yield _calibration(group, entry, key, notes)
-
     for metric, several in compared.items():
-        place, unit = ("measures", "fused", f"resolution@{metric}", headline), "nats" if metric == "nll" else "points"
+        of = group.task.metrics.get(metric)
+        unit = "nats" if of is None else "points" if of.unit == "fraction" else of.unit
+        place = ("measures", "fused", f"resolution@{metric}", headline)
         resolved = between(group, place, several, group.baseline(baseline), "difference", unit=unit)
         yield from [resolved] if resolved is not None else []
+
+
+def _absent(group: Group) -> str:
+    """Say how many classes the test part lacks, '' where it has all, or there are none."""
+    if not group.task.softmax:
+        return ""
+    classes = len(group.class_names)
+    absent = set(range(classes)) - set(group.label.tolist())
+    return f"{len(absent)} of {classes} classes are not in the test part" if absent else ""
+
+
+def _metrics(group: Group, entry: Entry, key: LogitsKey, notes: list[str]) -> Iterator[tuple[str, np.ndarray, Row]]:
+    """Yield name, samples' values (seeds, n) and row of each metric but the headline."""
+    if group.task.softmax:
+        yield from _table_metrics(group, entry, key, notes)
+        return
+    for metric in group.task.metrics.values():
+        values = entry.values("further", (metric.name, key))
+        if values is not None:
+            what = What("measures", key.of, metric.name, str(key.kind), key.rule, unit=metric.unit)
+            how = "" if metric.per_sample is not None else "on jackknife values"
+            yield metric.name, values, mean_row(group, entry, what, values, [how, *notes])
 
 
 def _table_metrics(
@@ -80,37 +101,24 @@ def _table_metrics(
     count = max(never)
     which = "which counts 0" if count == 1 else "which count 0"
     message = f"up to {plural(count, 'class')} never predicted, {which}" if count else ""
+    if group.metric.name != "accuracy":
+        right = (predicted == group.label).astype(np.float64)
+        what = What("measures", key.of, "accuracy", str(key.kind), key.rule, unit="fraction")
+        yield "accuracy", right, mean_row(group, entry, what, right, notes)
     for metric, function in TABLE_METRICS.items():
+        if metric == group.metric.name:
+            continue
         values = table_pseudo_values(function, group.label, predicted, len(group.class_names))
         what = What("measures", key.of, metric, str(key.kind), key.rule, unit="fraction")
         row = mean_row(group, entry, what, values, ["on jackknife values", message, *notes])
-        small = small_class(group)
-        yield metric, values, without_interval(row, SMALL_CLASS, small) if small else row
-
-
-#: A class with fewer test samples than this, and any, leaves macro-F1 and balanced accuracy without an interval.
-SMALL = 10
-
-
-def small_class(group: Group) -> str:
-    """Say which present class is too small for an interval of a mean over classes, '' where none is.
-
-    With a class of about five samples the interval holds the truth in 88 to 91 % of cases and not in 95.
-    """
-    counts = np.bincount(group.label, minlength=len(group.class_names))
-    small = [(int(count), name) for count, name in zip(counts, group.class_names, strict=True) if 0 < count < SMALL]
-    if not small:
-        return ""
-    count, name = min(small)
-    more = f" ({len(small)} classes have fewer than {SMALL})" if len(small) > 1 else ""
-    return f"no interval: class {name} has {count} test sample{'s' * (count > 1)}{more}"
+        yield metric, values, row
 
 
 def _calibration(group: Group, entry: Entry, key: LogitsKey, notes: list[str]) -> Row:
     """Return the ECE; it is biased upwards by sampling, and no interval for it has been shown to hold."""
-    bits, sure = entry.matrix(key), entry.values("confidence", key)
-    assert bits is not None and sure is not None
-    values = [adaptive_ece(c, b) for c, b in zip(sure, bits, strict=True)]
+    predicted, sure = entry.values("predicted", key), entry.values("confidence", key)
+    assert predicted is not None and sure is not None
+    values = [adaptive_ece(c, b) for c, b in zip(sure, predicted == group.label, strict=True)]
     row = blank(group, entry, What("measures", key.of, "ece", str(key.kind), key.rule, unit="fraction"))
     row.value, row.n_seeds = known(float(np.mean(values))), len(values)
     row.sd = known(float(np.std(values, ddof=1))) if len(values) > 1 else None
@@ -127,11 +135,12 @@ CLASS_WORDS = {
 
 
 def class_rows(group: Group, headline: str) -> Iterator[Row]:
-    """Yield the fused accuracy on each class under the headline rule."""
+    """Yield the fused accuracy on each class under the headline rule; none of a task without classes."""
     for entry in group.entries:
-        matrix = entry.matrix(LogitsKey(headline))
-        if matrix is None:
+        predicted = entry.values("predicted", LogitsKey(headline))
+        if predicted is None:
             continue
+        matrix = (predicted == group.label).astype(np.float64)
         for k, name in enumerate(group.class_names):
             mine = group.label == k
             what = What("classes", f"class={name}", "accuracy", "fused", headline, unit="fraction")
@@ -142,8 +151,7 @@ def class_rows(group: Group, headline: str) -> Iterator[Row]:
                 yield row
                 continue
             estimate = group_estimate(group, matrix[:, mine], where=mine, bits=True)
-            never = entry.values("predicted", LogitsKey(headline))
-            lost = never is not None and not (never == k).any()
+            lost = not (predicted == k).any()
             state = ClassState.NEVER_PREDICTED if lost else ClassState.USUAL
             notes = [CLASS_WORDS[state], *entry_notes(entry, headline)]
             row = fill(blank(group, entry, what), estimate, notes)
@@ -167,8 +175,8 @@ def _over(group: Group, entry: Entry, ensemble: Entry, rule: str) -> Iterator[Ro
     seeds = common_seeds(entry, ensemble)
     ours, theirs = (one.matrix(LogitsKey(rule), seeds) for one in (entry, ensemble))
     if ours is not None and theirs is not None and seeds:
-        what = What("fusion_gain", "fused", "fusion_gain", "fused", rule, ensemble.label)
-        row = mean_row(group, entry, what, POINTS * (ours - theirs), entry_notes(entry, rule), [ensemble])
+        what = What("fusion_gain", "fused", "fusion_gain", "fused", rule, ensemble.label, group.unit, True)
+        row = mean_row(group, entry, what, group.gain(ours, theirs), entry_notes(entry, rule), [ensemble])
         yield over_common_seeds(row, seeds, entry, ensemble)
 
 
@@ -180,12 +188,12 @@ def _over_best(group: Group, entry: Entry, alone: Entry, rule: str) -> Iterator[
     there = {m: matrix for m, matrix in heads.items() if matrix is not None}
     if fused is None or len(there) < len(heads):
         return
-    best = max(there, key=lambda m: float(there[m].mean()))
-    what = What("fusion_gain", "fused", "fusion_gain", "fused", rule, BEST)
+    best = (max if group.metric.higher else min)(there, key=lambda m: float(there[m].mean()))
+    what = What("fusion_gain", "fused", "fusion_gain", "fused", rule, BEST, group.unit, True)
     count = len(there)
     level = f": interval at .05/{count}" if rule != "test" else ""
     notes = [f"over {alone.label} {best}, the best of {count}{level}", *entry_notes(entry, rule)]
-    matrix = POINTS * (fused - there[best])
+    matrix = group.gain(fused, there[best])
     row = worst_of(count, mean_row(group, entry, what, matrix, notes, [alone], level=1 - 0.05 / count))
     yield over_common_seeds(row, seeds, entry, alone)
 
@@ -218,13 +226,13 @@ def reliance_rows(group: Group, headline: str) -> Iterator[Row]:
     """Yield exact Shapley values of the head over modality subsets; for two modalities also what each adds."""
     found: list[Values] = []
     for entry in group.entries:
-        terms = sorted({(key.rule, key.fill) for run in entry.runs for key in run.bits if key.fill})
+        terms = sorted({(key.rule, key.fill) for run in entry.runs for key in run.scores if key.fill})
         for rule, filling in terms:
             for metric, matrix, row in _reliance(group, entry, rule, filling):
                 if metric == "shapley@mean" and rule == headline:
                     found.append((entry, matrix))
                 yield row
-    what = What("reliance", "mean", "resolution", "subset", headline)
+    what = What("reliance", "mean", "resolution", "subset", headline, "", group.unit)
     resolved = resolution_row(group, what, [m for _, m in found], [e for e, _ in found], "Shapley value")
     yield from [resolved] if resolved is not None else []
 
@@ -238,12 +246,12 @@ def _reliance(group: Group, entry: Entry, rule: str, filling: str) -> Iterator[t
     keys = {subset_name(s): LogitsKey(rule, fill=filling, present=s) for s in subsets}
     keys[full] = LogitsKey(rule)
     notes = [filled(entry, filling), HEAD_WORDS[head_of(entry.runs[0].record)], *entry_notes(entry, rule)]
-    for metric, unit in (("accuracy", "points"), ("nll", "nats")):
-        found = {name: _value(entry, metric, key) for name, key in keys.items()}
+    for metric, unit in ((HEADLINE, group.unit), ("nll", "nats")):
+        found = {name: _value(group, entry, metric, key) for name, key in keys.items()}
         value = {name: matrix for name, matrix in found.items() if matrix is not None}
         if len(value) < len(keys):
             continue
-        suffix = f"@{filling}" if metric == "accuracy" else f"_nll@{filling}"
+        suffix = f"@{filling}" if metric == HEADLINE else f"_nll@{filling}"
         for player, matrix in shapley(value, players).items():
             what = What("reliance", player, f"shapley{suffix}", "subset", rule, "", unit)
             yield _reliance_row(group, entry, what, matrix, notes)
@@ -266,10 +274,10 @@ def _reliance_row(
     return what.metric, matrix, row
 
 
-def _value(entry: Entry, metric: str, key: LogitsKey) -> np.ndarray | None:
-    """Return a subset's value (seeds, n): correctness in points, or NLL with its sign turned: more is better."""
-    if metric == "accuracy":
-        bits = entry.matrix(key)
-        return None if bits is None else POINTS * bits
+def _value(group: Group, entry: Entry, metric: str, key: LogitsKey) -> np.ndarray | None:
+    """Return a subset's value (seeds, n), more is better: the group's metric in its unit, or minus NLL."""
+    if metric == HEADLINE:
+        scores = entry.matrix(key)
+        return None if scores is None else group.scale * (scores if group.metric.higher else -scores)
     nll = entry.values("nll", key)
     return None if nll is None else -nll.astype(np.float64)

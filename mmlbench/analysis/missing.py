@@ -33,10 +33,14 @@ def filled(entry: Entry, filling: str) -> str:
 def no_subsets(group: Group, entry: Entry) -> Iterator[Row]:
     """Yield a blank row for each modality alone, with the reason, where a method has no answer without the others."""
     found = evaluation_of(entry)
-    if found.missing != NOTHING or not any(key == LogitsKey(key.rule) for run in entry.runs for key in run.bits):
+    if found.missing != NOTHING or not any(key == LogitsKey(key.rule) for run in entry.runs for key in run.scores):
         return
     for modality in group.modalities:
-        row = blank(group, entry, What("subsets", modality, "accuracy@mean", "subset", "last", unit="fraction"))
+        row = blank(
+            group,
+            entry,
+            What("subsets", modality, f"{group.metric.name}@mean", "subset", "last", unit=group.metric.unit),
+        )
         yield _unanswered(row, entry)
 
 
@@ -46,7 +50,7 @@ def no_gap(group: Group, entry: Entry, alone: Entry, rule: str) -> Iterator[Row]
     if found.probe != NOTHING:
         return
     for modality in (*group.modalities, "mean", "worst"):
-        what = What("competition_gap", modality, "gap", "probe", rule, alone.label)
+        what = What("competition_gap", modality, "gap", "probe", rule, alone.label, group.unit)
         yield _unanswered(blank(group, entry, what, also=[alone]), entry)
 
 

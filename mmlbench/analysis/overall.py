@@ -31,6 +31,8 @@ def overall_rows(loaded: Loaded) -> Iterator[Row]:
     labels = [label for label in next(iter(ranked.values())) if all(label in there for there in ranked.values())]
     if len(labels) < 2:
         return
+    if any(group.metric.name != "accuracy" for group in first.values()):  # no chance to measure a score from
+        return
     table = np.array([[_accuracy(ranked[name][label], loaded.headline) for label in labels] for name in first])
     chance = np.array([[1 / max(1, len(group.class_names))] for group in first.values()])
     best = table.max(axis=1, keepdims=True)
@@ -84,5 +86,6 @@ def _row(loaded: Loaded, entries: list[Entry], metric: str, value: float, notes:
         hardware=made.hardware,
         arithmetic=made.arithmetic,
         precision=made.precision,
+        pretrained=made.pretrained,
         tuning_trials=max(entry.trials for entry in entries),
     )

@@ -9,6 +9,7 @@ from ..results.groups import Entry, Group, Loaded
 from ..results.logits_key import LogitsKey, LogitsKind
 from ..stats import holm
 from .accuracy import keys_of, paired, ranked_entries
+from .covered import shown
 from .pairs import COLUMNS, Pair
 from .row_builders import group_estimate, known
 from .rows import to_csv
@@ -34,20 +35,22 @@ def pairs_of(group: Group, rule: str) -> list[Pair]:
 
 def _pair(group: Group, first: Entry, second: Entry, key: LogitsKey) -> Pair | None:
     """Return the difference of two entries by one head, not yet corrected; None where one lacks it."""
-    found = paired(first, second, key)
+    found = paired(group, first, second, key)
     if found is None:
         return None
-    estimate = group_estimate(group, found[0])
+    estimate, tested = group_estimate(group, found[0]), shown(group)
+    nan = float("nan")
+    low, high, se = (estimate.ci_low, estimate.ci_high, estimate.se) if tested else (nan, nan, nan)
     return Pair(
         *(group.dataset, group.split, group.recipe, group.encoder, first.label, second.label),
         modality=key.of,
         kind=str(key.kind),
         selection=key.rule,
         value=estimate.value,
-        ci_low=known(estimate.ci_low),
-        ci_high=known(estimate.ci_high),
-        se=known(estimate.se),
-        p_value=known(estimate.p_value) if len(found[1]) > 1 else None,
+        ci_low=known(low),
+        ci_high=known(high),
+        se=known(se),
+        p_value=known(estimate.p_value) if tested and len(found[1]) > 1 else None,
         p_adjusted=None,
         seeds=" ".join(map(str, found[1])),
         n_test=estimate.n_items,

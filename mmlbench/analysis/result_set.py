@@ -15,6 +15,7 @@ from ..results.plugin_facts import CONTROL, ENSEMBLE, LOGIT_MEAN
 from ..stats import Difference, RankInterval, compact_letters, rank_intervals, separated_pairs
 from ..storage.atomic import read_text
 from ..study.plan import Plan
+from ..task import known_metric
 from .audit import AuditText, Findings, audit_text, read_audit
 from .pairs import Pair, parse_pairs
 from .rows import Row, parse_rows
@@ -128,6 +129,15 @@ class ResultSet:
         rule = self.headline if selection is None else selection
         return self._found.get((*group, table, label, modality, metric, kind, rule, baseline))
 
+    def metric(self, group: GroupKey) -> str:
+        """Return the name of the metric of a group's accuracies, differences, gaps and ranks."""
+        return next((row.metric for row in self.of(group, "accuracy")), "accuracy")
+
+    def higher(self, group: GroupKey) -> bool:
+        """Whether more of that metric is better."""
+        metric = known_metric(self.metric(group))
+        return metric is None or metric.higher
+
     def title(self, group: GroupKey) -> str:
         """Return a group's name: dataset and split, and recipe and encoder where they tell groups apart."""
         dataset, split, recipe, encoder = group
@@ -145,16 +155,16 @@ class ResultSet:
         then the control. A label without a fused accuracy is stood for by its first row.
         """
         first: dict[str, Row] = {}
-        for row in self.of(group, "accuracy", "accuracy"):
+        for row in self.of(group, "accuracy", self.metric(group)):
             fused = row.kind == "fused" and row.selection == self.headline
             if row.label not in first or fused:
                 first[row.label] = row
-        order = list(first)
+        order, sign = list(first), -1 if self.higher(group) else 1
 
         def place(row: Row) -> tuple[int, float, int]:
             fused = row.kind == "fused" and row.selection == self.headline
             apart = 2 if row.method == CONTROL else 1 if row.method == LOGIT_MEAN else 0 if fused else 1
-            return apart, -(row.value or 0.0) if fused else 0.0, order.index(row.label)
+            return apart, sign * (row.value or 0.0) if fused else 0.0, order.index(row.label)
 
         return sorted(first.values(), key=place)
 
@@ -165,12 +175,13 @@ class ResultSet:
     def differences(self, group: GroupKey) -> list[Difference]:
         """Return what the ranks of a group follow from; two labels without common seeds differ by nothing known."""
         found, ranked = self.ranked_pairs(group), []
-        for row in self.of(group, "accuracy", "accuracy", self.headline):
+        for row in self.of(group, "accuracy", self.metric(group), self.headline):
             ranked += [row.label] if row.rank_group is not None else []
         differences = []
         for first, second in combinations(ranked, 2):
             pair = found.get((first, second))
             value, p_value = (0.0, None) if pair is None else (pair.value, pair.p_value)
+            value = value if self.higher(group) else -value  # what is positive speaks for the first
             differences.append(Difference(first, second, value, p_value))
         return differences
 
@@ -226,7 +237,7 @@ class ResultSet:
 
     def bayes(self, group: GroupKey) -> dict[str, float]:
         """Return the Bayes accuracies that are known, modality -> fraction."""
-        rows = self.of(group, "bayes", "accuracy")
+        rows = self.of(group, "bayes", self.metric(group))
         return {row.modality: row.value for row in rows if row.value is not None}
 
     def about(self, group: GroupKey, label: str) -> list[Row]:

@@ -11,15 +11,14 @@ from ..results.curve import check_curve, curve_file
 from ..results.groups import Entry, Group, Loaded
 from ..results.logits_key import LogitsKey
 from ..results.plugin_facts import LOGIT_MEAN
-from ..results.score import Bits, correct
-from ..results.scored_run import ScoredRun
+from ..results.scored_run import ScoredRun, sample_scores
 from .accuracy import entry_notes
 from .resolution import Values, between
-from .row_builders import POINTS, What, mean_row, over_common_seeds
+from .row_builders import What, mean_row, over_common_seeds
 from .rows import Row
 
 #: Noise of each modality and strength, in standard deviations of its inputs.
-Curve = dict[tuple[str, float], Bits]
+Curve = dict[tuple[str, float], np.ndarray]
 #: A modality, the area under a curve of each seed and sample where the row is that, and the row.
 Point = tuple[str, np.ndarray | None, Row]
 #: How the noise was given: the metrics' name for it, and words.
@@ -28,7 +27,7 @@ IN_TRAINING = ("noise_in_training", "noise in training and test")
 
 
 def read_curve(results: Path, run: ScoredRun, label: np.ndarray, strengths: Sequence[float]) -> Curve:
-    """Return (modality, strength) -> correctness of the fused logits of a run, of folds one after another.
+    """Return (modality, strength) -> scores of the fused logits of a run, of folds one after another.
 
     Args:
         results: the results folder. run: whose curve. label: of the test samples. strengths: as the plan has them.
@@ -44,7 +43,8 @@ def read_curve(results: Path, run: ScoredRun, label: np.ndarray, strengths: Sequ
         modality, _, strength = place.rpartition("=")
         if name == "fused" and all(key in part for part in parts):
             logits = np.concatenate([part[key] for part in parts])
-            found[modality, float(strength)] = correct(logits, label, f"{curve_file(results, names[0])}: {key}")
+            where = f"{curve_file(results, names[0])}: {key}"
+            found[modality, float(strength)] = sample_scores(run.record, logits, label, where)
     return found
 
 
@@ -66,11 +66,13 @@ def robustness_rows(loaded: Loaded, results: Path) -> Iterator[Row]:
         for entry in group.entries:
             for modality, area, row in _at_test(group, entry, results, loaded.robustness):
                 if area is not None:
-                    areas.setdefault(modality, []).append((entry, POINTS * area))
+                    areas.setdefault(modality, []).append((entry, group.scale * area))
                 yield row
         for modality, found in areas.items():
             what = ("robustness", modality, "resolution", "last")
-            resolved = between(group, what, found, group.baseline(loaded.baseline), "difference of areas")
+            resolved = between(
+                group, what, found, group.baseline(loaded.baseline), "difference of areas", unit=group.unit
+            )
             yield from [resolved] if resolved is not None else []
     yield from (row for _, _, row in _trained(loaded))
 
@@ -114,10 +116,11 @@ def _curve(
     how, message = given
     where = f"{message}, on {modality}, in standard deviations of its inputs"
     for strength, matrix in zip(strengths, points, strict=True):
-        what = What("robustness", modality, f"accuracy@{how}={strength:g}", "fused", "last", unit="fraction")
+        metric = f"{group.metric.name}@{how}={strength:g}"
+        what = What("robustness", modality, metric, "fused", "last", unit=group.metric.unit)
         yield modality, None, mean_row(group, entry, what, matrix, [where, *entry_notes(entry, "last")], also=noisy)
     area = np.tensordot(area_weights(strengths), np.stack(points), axes=1)
-    what = What("robustness", modality, f"area@{how}", "fused", "last", unit="fraction")
+    what = What("robustness", modality, f"area@{how}", "fused", "last", unit=group.metric.unit)
     span = f"mean height of the curve from {strengths[0]:g} to {strengths[-1]:g}; {where}"
     yield modality, area, mean_row(group, entry, what, area, [span, *entry_notes(entry, "last")], also=noisy)
 

@@ -14,6 +14,8 @@ from ..results.plugin_facts import CONTROL
 from ..results.scored_run import ScoredRun
 from ..stats import Estimate, holm, proportion, two_part
 from ..storage.hashing import digest
+from ..task import known_metric
+from .covered import of_row
 from .estimate_words import estimate_notes
 from .rows import SELECTED_ON_TEST, Row
 
@@ -40,13 +42,14 @@ def common_seeds(*entries: Entry) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Made:
-    """What made a value: hash over the configs, code, hardware, arithmetic, precision, and what the row must say."""
+    """What made a value: hash over the configs, code, hardware, arithmetic, precision, pretrained, and its notes."""
 
     config_hash: str
     code_version: str
     hardware: str
     arithmetic: str
     precision: str
+    pretrained: str
     notes: tuple[str, ...]
 
 
@@ -64,13 +67,17 @@ def made_by(runs: Sequence[ScoredRun]) -> Made:
         " | ".join(sorted({source.provenance.hardware or "unknown" for source in sources})),
         " | ".join(sorted({record.arithmetic.reach for record in records})),
         " | ".join(sorted({record.config.recipe.precision for record in records})),
+        " | ".join(sorted({record.config.recipe.pretrained for record in records} - {""})),
         tuple(notes),
     )
 
 
 @dataclass(frozen=True)
 class What:
-    """What a row is about: the naming columns beside the group and the label."""
+    """What a row is about: the naming columns beside the group and the label.
+
+    `compared` says of a number in a unit of its own that it is a difference; one in points always is.
+    """
 
     table: str
     modality: str
@@ -79,6 +86,12 @@ class What:
     selection: str
     baseline: str = ""
     unit: str = "points"
+    compared: bool = False
+
+    @property
+    def tested(self) -> bool:
+        """Whether it is a difference, which is tested against zero."""
+        return self.compared or self.unit == "points"
 
 
 def folders_of(entries: Iterable[Entry]) -> tuple[str, ...]:
@@ -98,7 +111,7 @@ def blank(
     """
     entries = [*([entry] if entry else []), *partners]
     runs = [run for one in entries for run in one.runs]
-    made = made_by(runs) if runs else Made("", "", "", "", "", ())
+    made = made_by(runs) if runs else Made("", "", "", "", "", "", ())
     return Row(
         table=what.table,
         dataset=group.dataset,
@@ -122,6 +135,7 @@ def blank(
         hardware=made.hardware,
         arithmetic=made.arithmetic,
         precision=made.precision,
+        pretrained=made.pretrained,
         tuning_trials=entry.trials if entry else None,
         meaning=CONTROL_MEANING if entry and entry.method == CONTROL else "",
         runs=folders_of([*entries, *also]),
@@ -152,22 +166,18 @@ def fill(row: Row, estimate: Estimate, notes: Iterable[str] = (), test: bool = F
     return row
 
 
-#: What a metric lies between by its meaning, by the start of its name, and else by its unit.
-BOUNDS = {
-    "accuracy": (0.0, 1.0),
-    "area": (0.0, 1.0),
-    "macro_f1": (0.0, 1.0),
-    "balanced_accuracy": (0.0, 1.0),
-    "nll": (0.0, math.inf),
-}
+#: What a number lies between that is no metric of a task: by name and unit, else by its unit.
+BOUNDS = {("nll", "nats"): (0.0, math.inf), ("area", "fraction"): (0.0, 1.0)}
 UNIT_BOUNDS = {"points": (-POINTS, POINTS)}
 
 
 def within(row: Row, low: float | None, high: float | None) -> tuple[float | None, float | None]:
     """Return the ends of a row's interval within the bounds of its metric, which costs no coverage."""
-    least, most = next(
-        (bounds for name, bounds in BOUNDS.items() if row.metric.startswith(name)),
-        UNIT_BOUNDS.get(row.unit, (-math.inf, math.inf)),
+    metric = known_metric(row.metric)
+    least, most = (
+        (metric.low, metric.high)
+        if metric is not None
+        else BOUNDS.get((row.metric.partition("@")[0], row.unit), UNIT_BOUNDS.get(row.unit, (-math.inf, math.inf)))
     )
     if low is None or high is None:
         return low, high
@@ -240,7 +250,14 @@ def mean_row(
     level: float = 0.95,
     also: Sequence[Entry] = (),
 ) -> Row:
-    """Return the row of the mean of a matrix (seeds, n); a row in points is tested against zero."""
-    estimate = group_estimate(group, matrix, level, bits=what.metric.startswith("accuracy"))
+    """Return the row of the mean of a matrix (seeds, n); a difference is tested against zero."""
+    metric = known_metric(what.metric)
+    estimate = group_estimate(group, matrix, level, bits=metric is not None and metric.bits)
     row = blank(group, entry, what, partners, also)
-    return fill(row, estimate, notes, test=what.unit == "points", level=level)
+    return gated(group, fill(row, estimate, notes, test=what.tested, level=level))
+
+
+def gated(group: Group, row: Row) -> Row:
+    """Return a row without its interval where that of its metric was not shown to hold (`covered.py`)."""
+    reason, words = of_row(group, row.metric)
+    return without_interval(row, reason, words) if reason and not row.no_interval else row

@@ -23,7 +23,7 @@ KEY = (
     "table", "dataset", "split", "recipe", "encoder", "label", "modality", "metric", "kind", "selection", "baseline",
 )  # fmt: skip
 #: Why a row has no interval, in `no_interval`, where the reason is neither too little data nor what the number is.
-SELECTED_ON_TEST, SMALL_CLASS = "selected_on_test", "small_class"
+SELECTED_ON_TEST, SMALL_CLASS, NOT_MEASURED = "selected_on_test", "small_class", "not_measured"
 
 
 class NoValue(StrEnum):
@@ -63,9 +63,10 @@ class Row:
     Attributes:
         arithmetic: portable where any x86-64 CPU with AVX2 prints the same digits, else native; or both.
         precision: of the recipe, fp32, tf32 or bf16; rows of two are never compared.
+        pretrained: the modalities whose encoders start from weights of a file, joined by `+`; empty for none.
         note: what is particular to this number, in words.
         level: that of the interval, None without one.
-        no_interval: '', `SELECTED_ON_TEST` or `SMALL_CLASS`.
+        no_interval: '', `SELECTED_ON_TEST`, `SMALL_CLASS`, or `NOT_MEASURED`: the coverage of its metric.
         far_seeds: seeds whose value lies far from that of the others.
         meaning: what the number is, in words, where its columns don't tell; the same for every number of its kind.
         by_construction: the value follows from what the method is, and is not measured.
@@ -113,6 +114,7 @@ class Row:
     hardware: str = ""
     arithmetic: str = ""
     precision: str = ""
+    pretrained: str = ""
     published_value: float | None = None
     published_source: str = ""
     tuning_trials: int | None = None

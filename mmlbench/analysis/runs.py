@@ -46,11 +46,12 @@ class RunRow:
     hardware: str
     arithmetic: str
     precision: str
-    accuracy: Mapping[str, float]
+    pretrained: str
+    reached: Mapping[str, float]
 
 
-#: The columns before those of the accuracies.
-COLUMNS = tuple(field.name for field in fields(RunRow) if field.name != "accuracy")
+#: The columns before those of what each head reaches.
+COLUMNS = tuple(field.name for field in fields(RunRow) if field.name != "reached")
 
 
 def run_row(group: Group, entry: Entry, run: ScoredRun) -> RunRow:
@@ -63,7 +64,7 @@ def run_row(group: Group, entry: Entry, run: ScoredRun) -> RunRow:
         seed=run.seed,
         run=" + ".join(record.run for record in records),
         config_hash=" + ".join(record.config.hash for record in records),
-        n_test=len(next(iter(run.bits.values()), ())),
+        n_test=len(next(iter(run.scores.values()), ())),
         epochs=epochs_of(run),
         sample_passes=sum(record.sample_passes for record in records),
         parameters=records[0].parameters["total"],
@@ -73,7 +74,10 @@ def run_row(group: Group, entry: Entry, run: ScoredRun) -> RunRow:
         hardware=" | ".join(hardware),
         arithmetic=" | ".join(sorted({record.arithmetic.reach for record in records})),
         precision=records[0].config.recipe.precision,
-        accuracy={str(key): float(bits.mean()) for key, bits in run.bits.items() if not key.fill},
+        pretrained=records[0].config.recipe.pretrained,
+        reached={
+            f"{group.metric.name}:{key}": float(scores.mean()) for key, scores in run.scores.items() if not key.fill
+        },
     )
 
 
@@ -89,9 +93,9 @@ def run_rows(loaded: Loaded) -> list[RunRow]:
 
 
 def runs_csv(rows: Iterable[RunRow]) -> str:
-    """Return the text of runs.csv: `COLUMNS`, then a column 'accuracy:<rule>/<head>' for each head of any row."""
+    """Return the text of runs.csv: `COLUMNS`, then 'METRIC:<rule>/<head>' for each metric and head of any row."""
     rows = list(rows)
-    heads = list(dict.fromkeys(key for row in rows for key in row.accuracy))
-    columns = [*COLUMNS, *(f"accuracy:{head}" for head in heads)]
-    lines = ([*(getattr(row, name) for name in COLUMNS), *(row.accuracy.get(head) for head in heads)] for row in rows)
+    heads = list(dict.fromkeys(key for row in rows for key in row.reached))
+    columns = [*COLUMNS, *heads]
+    lines = ([*(getattr(row, name) for name in COLUMNS), *(row.reached.get(head) for head in heads)] for row in rows)
     return to_csv(columns, lines)

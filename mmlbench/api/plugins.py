@@ -60,12 +60,19 @@ class Description:
         return "\n".join(lines)
 
 
+def _task_line(facts: Mapping[str, Any]) -> str:
+    """Say what is asked for of a sample: its class, its labels, or a number of a range."""
+    names, parameters = facts["class_names"], facts["task"].items()
+    more = [f"{key} {value}" for key, value in parameters if key != "name" and value not in ("", None)]
+    return f"{facts['noun']} ({len(names)}): {', '.join(names)}" + (f"; {', '.join(more)}" if more else "")
+
+
 def _dataset_lines(facts: Mapping[str, Any]) -> list[str]:
     lines = ["modalities"]
     for m in facts["modalities"]:
         views = f", {m['views']} views a row" if m["views"] > 1 else ""
         lines.append(f"  {m['name']}: {m['kind']} of shape {tuple(m['shape'])}{views}")
-    lines.append(f"classes ({len(facts['class_names'])}): {', '.join(facts['class_names'])}")
+    lines.append(_task_line(facts))
     lines.append("splits")
     for name, split in facts["splits"].items():
         counts = ", ".join(f"{part} {count}" for part, count in split["counts"].items())

@@ -25,10 +25,10 @@ def spread_of(results: Path, cache: Path) -> tuple[Spread, str]:
 
     loaded = load(results, cache)
     matrices = []
-    for group in loaded.groups:
+    for group in (group for group in loaded.groups if group.unit == "points"):
         reference, key = group.baseline(loaded.baseline), LogitsKey(loaded.headline)
         for entry in ranked_entries(group, loaded.headline):
-            found = paired(entry, reference, key) if reference not in (None, entry) else None
+            found = paired(group, entry, reference, key) if reference not in (None, entry) else None
             matrices += [found[0]] if found else []
     try:
         spread = Spread.of_data(matrices)

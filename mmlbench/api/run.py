@@ -84,29 +84,37 @@ class Run:
         return DataFrame(self._folder.history(), columns=list(HISTORY))
 
     def accuracy(self, head: str = "fused", selection: str = "last") -> float:
-        """Return an accuracy on test, a fraction.
+        """Return an accuracy on test, a fraction; as `score` does."""
+        return self.score("accuracy", head, selection)
+
+    def score(self, metric: str = "", head: str = "fused", selection: str = "last") -> float:
+        """Return a metric on test.
 
         Args:
+            metric: of the task, such as 'accuracy' or 'mae'; by default the one that picked the epochs.
             head: 'fused', 'own_head/<modality>', 'sliced/<modality>' or 'probe/<modality>'.
             selection: 'last', 'val' or 'test' (the last is picked on test: no result).
 
         Raises:
-            ConfigError: the run has no such head under that rule; the message lists what it has.
+            ConfigError: the task has no such metric, or the run no such head under that rule; the message lists what
+                there is.
         """
-        scores = [one for one in score_run(self._folder) if one.part == "test" and one.metric == "accuracy"]
+        chosen = self._folder.record.task.metric(metric or self._folder.record.metric.name)
+        scores = [one for one in score_run(self._folder) if one.part == "test" and one.metric == chosen.name]
         found = {str(one.key): one.value for one in scores}
         if f"{selection}/{head}" not in found:
             there = ", ".join(str(one.key) for one in scores if not one.key.fill)
-            raise ConfigError(f"{self.path} has no accuracy {selection}/{head}", f"It has: {there}")
+            raise ConfigError(f"{self.path} has no {chosen.title} {selection}/{head}", f"It has: {there}")
         return found[f"{selection}/{head}"]
 
     def summary(self) -> str:
         """Return in one line what it reached on test after the last epoch; probes are left out."""
-        found = [one for one in score_run(self._folder) if one.metric == "accuracy" and one.part == "test"]
+        metric = self._folder.record.metric
+        found = [one for one in score_run(self._folder) if one.metric == metric.name and one.part == "test"]
         last = [one for one in found if one.key.rule == "last" and not one.key.fill]
         shown = [one for one in last if one.key.kind is not LogitsKind.PROBE]
-        values = ", ".join(f"{one.key.name} {100 * one.value:.1f} %" for one in shown)
-        return f"test accuracy after the last epoch: {values}"
+        values = ", ".join(f"{one.key.name} {metric.shown(one.value)}" for one in shown)
+        return f"test {metric.title} after the last epoch: {values}"
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
@@ -154,6 +162,7 @@ def train_run(
     seed: int = 0,
     *,
     split: str | None = None,
+    metric: str = "",
     recipe: str | Path = "embedded",
     params: Mapping[str, Any] | None = None,
     recipe_params: Mapping[str, Any] | None = None,
@@ -178,6 +187,7 @@ def train_run(
         method: as in `list_methods()`.
         seed: from 0.
         split: default the dataset's first.
+        metric: of the task, by which epochs and penalties of probes are picked; default the dataset's.
         recipe: a name in config/recipes, or a .yaml file.
         params: of the method, to set otherwise than the defaults.
         recipe_params: of the recipe, likewise.
@@ -213,6 +223,7 @@ def train_run(
         params=params or {},
         recipe_params=recipe_params or {},
         dataset_params=dataset_params or {},
+        metric=metric,
     )
     terms = Terms(request, index)
     if terms.left_native:

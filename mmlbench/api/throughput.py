@@ -159,8 +159,8 @@ def built(run: RunSpec, dataset: Dataset, index: Index) -> Any:
     kind: Any = index.load("method", run.config.method)
     recipe, counts = run.config.recipe, dataset.splits[run.config.split].counts
     encoders = encoders_of(dataset, recipe, index, "meta")
-    params, classes = kind.Params(**run.config.params), len(dataset.class_names)
-    method = kind(params, encoders, classes, recipe.epochs, counts.get("train", 0))
+    params, task = kind.Params(**run.config.params), dataset.asks()
+    method = kind(params, encoders, task.outputs, recipe.epochs, counts.get("train", 0), task)
     method.build()
     return method
 

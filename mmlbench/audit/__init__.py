@@ -44,7 +44,8 @@ def samples_of(cache: Cache, split: str) -> list[Sample]:
     for name in PARTS:
         part = cache.part(split, name)
         rows = zip(*(part.rows[m].tolist() for m in cache.modalities), strict=True)
-        facts = zip(part.ids.tolist(), part.label.tolist(), rows, part.groups.tolist(), strict=True)
+        labels = map(cache.task.label, part.label)
+        facts = zip(part.ids.tolist(), labels, rows, part.groups.tolist(), strict=True)
         found += [Sample(id, name, label, row, group) for id, label, row, group in facts]
     return found
 
@@ -55,7 +56,7 @@ def audit_cache(cache: Cache, split: str, group: str | None) -> list[Finding]:
     Args:
         group: what the split's groups are called; None where it declares none.
     """
-    found = audit_lists(samples_of(cache, split), cache.manifest["class_names"], group)
+    found = audit_lists(samples_of(cache, split), cache.task, group)
     return [*found, *audit_content(cache, split)]
 
 

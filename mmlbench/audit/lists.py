@@ -8,22 +8,23 @@ from collections.abc import Iterator, Sequence
 from ..dataset import Sample
 from ..prepare.list_counts import Parts, by_part, pairs
 from ..storage.words import plural
+from ..task import Task
 from .findings import Finding, some
 
 
-def audit_lists(samples: Sequence[Sample], classes: Sequence[str], group: str | None = None) -> list[Finding]:
+def audit_lists(samples: Sequence[Sample], task: Task, group: str | None = None) -> list[Finding]:
     """Return what the lists of one split show.
 
     Args:
         samples: of all parts; ids may repeat (that is one of the findings).
-        classes: names of the classes, by label.
+        task: what their labels are.
         group: what a sample's group is, such as 'speaker'; None where the split names none.
     """
     parts = by_part(samples)
-    found = [*_repeats(parts), *_ids(parts), *_labels(parts, classes)]
+    found = [*_repeats(parts), *_ids(parts), *_labels(parts, task)]
     if group is not None:
         found += [*_ungrouped(parts, group), *_groups(parts, group)]
-    return [*found, *_balance(parts, classes)]
+    return [*found, *_balance(parts, task)]
 
 
 def _repeats(parts: Parts) -> Iterator[Finding]:
@@ -48,12 +49,12 @@ def _ids(parts: Parts) -> Iterator[Finding]:
         yield Finding("ids", f"{a}+{b}", "id", len(both), len(after), "leak" if both else "ok", message, some(both))
 
 
-def _labels(parts: Parts, classes: Sequence[str]) -> Iterator[Finding]:
+def _labels(parts: Parts, task: Task) -> Iterator[Finding]:
     """Ids with more than one label: within a part, and between two."""
-    seen: dict[str, dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
+    seen: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     for part, samples in parts.items():
         for s in samples:
-            seen[part][s.id].add(s.label)
+            seen[part][s.id].add(repr(s.label) if task.label_fault(s.label) else task.text(s.label))
     for part in parts:
         torn = [name for name, labels in seen[part].items() if len(labels) > 1]
         message = f"{plural(len(torn), 'id')} of {part} listed with different labels"
@@ -65,17 +66,18 @@ def _labels(parts: Parts, classes: Sequence[str]) -> Iterator[Finding]:
         if torn:
             yield Finding("labels", f"{a}+{b}", "id", len(torn), len(seen[b]), "fault", message, some(torn))
     if all(len(labels) == 1 for names in seen.values() for labels in names.values()):
-        whole: dict[str, set[int]] = defaultdict(set)
+        whole: dict[str, set[str]] = defaultdict(set)
         for names in seen.values():
             for name, labels in names.items():
                 whole[name] |= labels
         if all(len(labels) == 1 for labels in whole.values()):
             yield Finding("labels", "+".join(parts), "id", 0, len(whole), "ok", "every id has one label")
-    wrong = [s.id for samples in parts.values() for s in samples if not 0 <= s.label < len(classes)]
+    listed = [s for samples in parts.values() for s in samples]
+    wrong = [(s.id, fault) for s in listed if (fault := task.label_fault(s.label))]
     if wrong:
-        message = f"{plural(len(wrong), 'sample')} with a label that is none of the {len(classes)} classes"
-        total = sum(map(len, parts.values()))
-        yield Finding("labels", "+".join(parts), "class", len(wrong), total, "fault", message, some(wrong))
+        ids, of = some(name for name, _ in wrong), task.member or "target"
+        message = f"{plural(len(wrong), 'sample')} with a label that {wrong[0][1]}"
+        yield Finding("labels", "+".join(parts), of, len(wrong), len(listed), "fault", message, ids)
 
 
 def _ungrouped(parts: Parts, group: str) -> Iterator[Finding]:
@@ -113,10 +115,11 @@ def _which(shared: int, total: int, group: str, part: str) -> str:
     return f"{whose} of {part} {'is' if shared == 1 else 'are'}"
 
 
-def _balance(parts: Parts, classes: Sequence[str]) -> Iterator[Finding]:
-    """Samples per class: the rarest and the commonest, and classes that a part lacks."""
-    for part, samples in parts.items():
-        counts = Counter(s.label for s in samples)
+def _balance(parts: Parts, task: Task) -> Iterator[Finding]:
+    """Samples per class or label: the rarest and the commonest, and those that a part lacks; none of a number."""
+    classes, one = task.names, task.member
+    for part, samples in parts.items() if one else ():
+        counts = Counter(k for s in samples if not task.label_fault(s.label) for k in task.members(s.label))
         per_class = {k: counts.get(k, 0) for k in range(len(classes))}
         least, most = (
             min(per_class, key=lambda k: (per_class[k], k)),
@@ -124,10 +127,10 @@ def _balance(parts: Parts, classes: Sequence[str]) -> Iterator[Finding]:
         )
         lacking = [classes[k] for k, count in per_class.items() if not count]
         ends = f"{per_class[least]:,} ({classes[least]}) to {per_class[most]:,} ({classes[most]})"
-        message = f"{part}: {ends} samples per class, the commonest {per_class[most] / len(samples):.1%} of the part"
+        message = f"{part}: {ends} samples per {one}, the commonest {per_class[most] / len(samples):.1%} of the part"
         if per_class[least] == per_class[most]:
-            message = f"{part}: {per_class[most]:,} samples of each class"
-        yield Finding("balance", part, "class", len(classes) - len(lacking), len(classes), "note", message)
+            message = f"{part}: {per_class[most]:,} samples of each {one}"
+        yield Finding("balance", part, one, len(classes) - len(lacking), len(classes), "note", message)
         if lacking:
-            message = f"{part} has no sample of {plural(len(lacking), 'class')}"
-            yield Finding("balance", part, "class", len(lacking), len(classes), "fault", message, some(lacking))
+            message = f"{part} has no sample of {plural(len(lacking), one)}"
+            yield Finding("balance", part, one, len(lacking), len(classes), "fault", message, some(lacking))

@@ -96,7 +96,7 @@ def _of_lists(
         known = official or any(is_official(one.known, lists.hashes) for one in kind.splits.values())
         origin = "the official lists" if official else "made of the official lists" if known else "other lists"
         log(f"{entry.name} / {split}: {origin}")
-        found[split] = audit_lists(lists.samples, kind.class_names, group)
+        found[split] = audit_lists(lists.samples, kind.asks(), group)
     return found
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..api.downloads import download_all, lacking, state
+from ..api.known_weights import FOLDERS, KnownWeights, find_weights, networks
 from ..api.plugins import opened_index
 from ..dataset import Download
 from ..errors import ConfigError, DataError
@@ -42,8 +44,50 @@ def _lines(one: Download, into: Path | None) -> list[str]:
     return lines
 
 
+def _weights_lines(one: KnownWeights) -> list[str]:
+    """Return what a person has to know of published weights."""
+    starts = "... (how it starts)" if len(one.sha256) < 64 else ""
+    known = {
+        "from": ("url", one.url),
+        "files": ("files", ", ".join(one.files)),
+        "size": ("size", one.size or "not known here"),
+        "licence": ("licence", one.licence),
+        "sha256": ("sha256", f"{one.sha256}{starts}" if one.sha256 else "none known here"),
+    }
+    lines = [f"{one.name}  (for the encoder {one.encoder})"]
+    for title, (fact, text) in known.items():
+        doubt = "  [unverified]" if fact in one.unverified else ""
+        lines += [f"  {title:<8} {text}{doubt}"] if text else []
+    lines += [f"  note     {one.note}"] if one.note else []
+    return [*lines, f"  facts    as in {one.source}"]
+
+
+def _fetch_weights(arguments: argparse.Namespace) -> int:
+    """Print where published weights lie; they are never downloaded.
+
+    Raises:
+        ConfigError: unknown weights, or a folder to download into.
+    """
+    if arguments.into is not None:
+        what = "mmlbench downloads no weights: it only says where they lie"
+        raise ConfigError(what, "Download them yourself, and name the file by `weights` or the folder by hf:FOLDER")
+    if arguments.name is None:
+        names = textwrap.fill(", ".join(networks()), 100)
+        folders = ", ".join(one.name for one in FOLDERS)
+        sys.stdout.write(f"for torchvision:NAME\n{names}\nfor hf:FOLDER\n{folders}\n")
+        log("more about one: mmlbench fetch weights NAME")
+        return 0
+    for one in find_weights(arguments.name):
+        sys.stdout.write("\n".join(_weights_lines(one)) + "\n")
+    return 0
+
+
 def fetch(arguments: argparse.Namespace) -> int:
     """Print what to download; with --into check what is there and download what the host allows."""
+    if arguments.dataset == "weights":
+        return _fetch_weights(arguments)
+    if arguments.name is not None:
+        raise ConfigError(f"fetch takes one dataset, and {arguments.name!r} besides", "Leave it out")
     entry = opened_index(arguments.plugins).find("dataset", arguments.dataset)
     facts: Mapping[str, Any] = entry.facts
     wanted = [Download(**one) for one in facts["downloads"]]

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import ConfigError, nearest
 from ..params import read_value
+from ..task import ALL_TASKS
 from ..version import __version__
 
 
@@ -131,6 +132,7 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--method", metavar="NAME", help="see: mmlbench list methods")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="from 0 (default: 0)")
     parser.add_argument("--split", metavar="NAME", help="default: the dataset's first")
+    parser.add_argument("--metric", default="", metavar="NAME", help="that picks epochs (default: the dataset's)")
     parser.add_argument("--recipe", default="embedded", metavar="NAME", help="in config/recipes, or a .yaml file")
     pair: dict[str, Any] = {"type": setting, "action": "append", "metavar": "KEY=VALUE"}
     parser.add_argument("--set", help="a parameter of the method", **pair)
@@ -199,6 +201,12 @@ def _registry_commands(commands: Any) -> None:
         metavar="NAME=TYPE",
         help="with --from: the type of a modality, where the data do not tell (see: mmlbench list modalities)",
     )
+    new.add_argument(
+        "--task",
+        default="",
+        choices=ALL_TASKS,
+        help="with --from: what a label is, where the data do not tell: a class, several labels, or a number",
+    )
 
 
 def _raw_options(prepare: argparse.ArgumentParser) -> None:
@@ -221,8 +229,11 @@ def _run_commands(commands: Any) -> None:
     prepare.add_argument("--dataset-set", type=setting, action="append", metavar="KEY=VALUE", help=help_text)
     prepare.add_argument("--expect", help=argparse.SUPPRESS)
     example = "mmlbench train --dataset avdigits --method ogm_ge --seed 0 --set alpha=0.5"
-    fetch = _add(commands, "fetch", "what to download for a dataset, and get it", "fetch", "mmlbench fetch cremad")
-    fetch.add_argument("dataset")
+    text = "what to download for a dataset, and get it; of published weights, where they lie"
+    fetch = _add(commands, "fetch", text, "fetch", "mmlbench fetch cremad")
+    fetch.add_argument("dataset", help="a dataset, or the word weights")
+    text = "after `weights`: of which network or model; the names that are known if left out"
+    fetch.add_argument("name", nargs="?", metavar="WEIGHTS", help=text)
     fetch.add_argument("--into", type=Path, metavar="FOLDER", help="check what is there and download what may be")
     train = _add(commands, "train", "make one run; a complete one returns at once", "run", example)
     _run_options(train)

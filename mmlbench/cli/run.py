@@ -107,6 +107,7 @@ def _trained(arguments: argparse.Namespace) -> Run:
         arguments.method,
         arguments.seed,
         split=arguments.split,
+        metric=arguments.metric,
         recipe=arguments.recipe,
         params=settings(arguments.set),
         recipe_params=settings(arguments.recipe_set),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torchvision
 from torch import Tensor, nn
 
-from ..encoder import Encoder
+from ..encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder, Expects
 from ..files import File
 from ..params import EncoderParams, choice, file_field
 from ..registry import register
@@ -23,8 +23,9 @@ class ResNet18(Encoder):
     - `bn_ones`: batch norm weights 1, biases 0: what is left after the `weight_init` that OGM-GE, PMR and
       DI-MML's second stage apply to the whole model; torchvision's own as well.
 
-    `weights` names a state dict of torchvision's ResNet-18 to start from instead, for three channels where it is the
-    one of ImageNet; its classifier is left out.
+    `weights` names a state dict of torchvision's ResNet-18 to start from instead; its classifier is left out. Of
+    three channels it is taken for one of ImageNet: pictures are normalised as they are there, at any size.
+    `torchvision:resnet18` takes weights that were trained otherwise. Nothing is frozen.
 
     The Xavier weights that `weight_init` gives linear layers concern heads, which are the methods' own.
     """
@@ -44,6 +45,8 @@ class ResNet18(Encoder):
             elif isinstance(module, nn.BatchNorm2d) and params.init == "bn_normal":
                 nn.init.normal_(module.weight, 1.0, 0.02)
         if params.weights is not None:
+            if shape[0] == len(IMAGENET_MEAN):
+                self.expect(Expects(IMAGENET_MEAN, IMAGENET_STD))
             load_weights(self.net, params.weights, drop=("fc.",))
         self.dim = 512
 
@@ -55,3 +58,18 @@ class ResNet18(Encoder):
     def views(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return features (B, 512) of one view."""
         return self.net(inputs)
+
+    def blocks(self) -> list[nn.Module]:
+        """Return the stem and the four layers, 64, 64, 128, 256 and 512 channels."""
+        net = self.net
+        return [
+            nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool),
+            net.layer1,
+            net.layer2,
+            net.layer3,
+            net.layer4,
+        ]
+
+    def pool(self, state: Tensor) -> Tensor:
+        """Return features (B, 512): the mean over positions."""
+        return self.net.avgpool(state).flatten(1)

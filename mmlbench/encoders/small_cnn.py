@@ -10,6 +10,15 @@ from ..params import EncoderParams, bounded
 from ..registry import register
 
 
+class Pictures(nn.Module):
+    """Signals (B, C, L) as pictures of height 1, and pictures as they are; channels last in memory."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return (B, C, H, W)."""
+        images = inputs.unsqueeze(2) if inputs.dim() == 3 else inputs
+        return images.contiguous(memory_format=torch.channels_last)
+
+
 @register
 class SmallCNN(Encoder):
     """Four 3x3 convolutions with strides 2, 2, 2, 1, batch norm and ReLU, then the mean over positions.
@@ -37,6 +46,7 @@ class SmallCNN(Encoder):
                 nn.ReLU(inplace=True),
             ]
             channels = width
+        self.pictures = Pictures()
         self.layers = nn.Sequential(*layers)
         self.layers.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.dim = channels
@@ -47,7 +57,13 @@ class SmallCNN(Encoder):
 
     def views(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return features (B, 8 * width) of one view."""
-        images = inputs.unsqueeze(2) if len(self.shape) == 2 else inputs
-        maps = self.layers(images.contiguous(memory_format=torch.channels_last))
+        return self.pool(self.layers(self.pictures(inputs)))
+
+    def blocks(self) -> list[nn.Module]:
+        """Return the four convolutions with batch norm and ReLU; `width` times 1, 2, 4 and 8 channels."""
+        return [nn.Sequential(self.pictures, self.layers[:3]), *(self.layers[k : k + 3] for k in (3, 6, 9))]
+
+    def pool(self, state: Tensor) -> Tensor:
+        """Return features (B, 8 * width): the mean over positions."""
         # Over dimensions that lie next to each other in memory: so the mean's gradient keeps the fast layout.
-        return maps.permute(0, 2, 3, 1).flatten(1, 2).mean(1)
+        return state.permute(0, 2, 3, 1).flatten(1, 2).mean(1)

@@ -23,6 +23,7 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from ..storage.atomic import plain, read_json, storage_error, write_json
 from ..storage.hashing import digest, file_digest
 from ..storage.lease import Lease
 from ..storage.paths import plugin_files
+from ..task import Classification, Task, task_of
 from . import unfinished
 from .unfinished import JOURNAL
 
@@ -67,12 +69,12 @@ def _file_facts(path: Path) -> dict[str, Any]:
 
 def _write_split(out: CacheWriter, name: str) -> dict[str, Any]:
     """Write a split's table; return its entry of the manifest, standardisation by its train part included."""
-    samples, modalities = out.splits[name], out.dataset.modalities
+    samples, modalities, task = out.splits[name], out.dataset.modalities, out.dataset.asks()
     path = out.folder / f"split-{name}.csv"
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["id", "part", "label", "group", *(f"row_{m.name}" for m in modalities)])
-        writer.writerows([s.id, s.part, s.label, s.group, *s.rows] for s in samples)
+        writer.writerows([s.id, s.part, task.text(s.label), s.group, *s.rows] for s in samples)
     train = [sample for sample in samples if sample.part == "train"]
     standard = {}
     for k, modality in enumerate(modalities):
@@ -120,6 +122,13 @@ def _check_values(out: CacheWriter, modality: Modality, rows_in_block: int = 256
             raise DataError(what, "Check the raw files, or fix the dataset's prepare")
 
 
+def _task_facts(dataset: Dataset) -> dict[str, Any]:
+    """Return what the manifest says of another task than classification, and of a metric that the dataset names."""
+    task = dataset.asks()
+    named = {} if task.name == Classification.name else {"task": {"name": task.name, **task.parameters()}}
+    return named | ({"metric": dataset.metric} if dataset.metric else {})
+
+
 def _finish(out: CacheWriter, key: str) -> dict[str, Any]:
     """Hash what `prepare` wrote and return the manifest."""
     dataset = out.dataset
@@ -141,7 +150,8 @@ def _finish(out: CacheWriter, key: str) -> dict[str, Any]:
         "schema": SCHEMA,
         "dataset": dataset.name,
         "key": key,
-        "class_names": list(dataset.class_names),
+        "class_names": list(dataset.asks().names),
+        **_task_facts(dataset),
         "modalities": [modality.facts() for modality in dataset.modalities],
         "arrays": arrays,
         "extras": {name: _file_facts(out.folder / f"extra-{name}.npy") for name in out.extras},
@@ -252,7 +262,8 @@ class Part:
     """The samples of one part of a split, in the order of the split's table.
 
     Attributes:
-        ids, groups: strings, shape (n,). label: int64 (n,). rows: modality -> int64 (n,).
+        ids, groups: strings, shape (n,). rows: modality -> int64 (n,).
+        label: targets as the task stores them, (n, ...): int64 (n,) of classes.
     """
 
     ids: np.ndarray
@@ -326,6 +337,17 @@ class Cache:
         if (file_digest(path) if small else spot_digest(path)) != facts["sha256" if small else "spot"]:
             raise DataError(f"{path} was changed after the cache was made", fix)
 
+    @cached_property
+    def task(self) -> Task:
+        """What is asked for of a sample."""
+        found = dict(self.manifest.get("task", {"name": Classification.name}))
+        return task_of(found.pop("name"), self.manifest["class_names"], found)
+
+    @property
+    def metric(self) -> str:
+        """The metric that the dataset names, else that of the task."""
+        return self.manifest.get("metric") or self.task.headline
+
     @property
     def modalities(self) -> list[str]:
         """Names of the modalities, in the dataset's order."""
@@ -366,11 +388,15 @@ class Cache:
         """Return an extra array, first axis the rows of the first modality."""
         return np.load(self.folder / f"extra-{name}.npy", allow_pickle=False)
 
+    def moments(self, split: str, name: str) -> dict[str, Any]:
+        """Return what the real values are standardised by: `mean` and `std`, numbers or lists; or {}."""
+        found: dict[str, Any] = self.manifest["splits"][split]["standardise"][name]
+        return found
+
     def affine(self, split: str, name: str) -> tuple[float | np.ndarray, float | np.ndarray]:
         """Return (gain, bias) with which stored * gain + bias is standardised by the split's train part."""
         facts, modality = self.manifest["arrays"][name], self.modality(name)
-        moments = self.manifest["splits"][split]["standardise"][name]
-        return modality.type.affine(modality, moments, facts["scale"], facts["offset"])
+        return modality.type.affine(modality, self.moments(split, name), facts["scale"], facts["offset"])
 
     def part(self, split: str, part: str) -> Part:
         """Return the samples of a part of a split."""
@@ -389,6 +415,6 @@ class Cache:
             self._parts[split, part] = Part(
                 ids=np.array([row["id"] for row in chosen], dtype=np.str_),
                 groups=np.array([row["group"] for row in chosen], dtype=np.str_),
-                label=np.array([row["label"] for row in chosen], dtype=np.int64),
+                label=self.task.parse([row["label"] for row in chosen]),
                 rows={m: np.array([row[f"row_{m}"] for row in chosen], dtype=np.int64) for m in self.modalities},
             )

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from ..dataset import PARTS, Sample
+from ..task.base import Label
 
 Parts = dict[str, list[Sample]]
 
@@ -30,7 +31,7 @@ def list_counts(samples: Sequence[Sample]) -> dict[str, int]:
     parts = by_part(samples)
     found: dict[str, int] = {}
     for part, listed in parts.items():
-        labels: dict[str, set[int]] = defaultdict(set)
+        labels: dict[str, set[Label]] = defaultdict(set)
         for s in listed:
             labels[s.id].add(s.label)
         found[f"rows/{part}"], found[f"ids/{part}"] = len(listed), len(labels)

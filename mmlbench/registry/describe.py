@@ -45,8 +45,7 @@ def _faults_of_dataset(facts: dict[str, Any]) -> list[str]:
     ]
     faults += ["it has no modality"] * (not names) + ["two modalities share a name"] * (len(set(names)) < len(names))
     faults += [f"the class {brief(name)} {why_not(name)}" for name in facts["class_names"] if why_not(name)]
-    if len(set(facts["class_names"])) < max(2, len(facts["class_names"])):
-        faults.append("its class names are fewer than two, or repeat")
+    faults += facts.get("faults", ())
     for name, split in facts["splits"].items():
         if not split["counts"].get("train") or not split["counts"].get("test"):
             faults.append(f"the split {name!r} has no train or no test part")
@@ -70,6 +69,7 @@ def describe_module(module: str, path: str) -> list[dict[str, Any]]:
         json.dumps(described)
         for facts in described:
             faults = _faults_of_dataset(facts["facts"]) if facts["kind"] == "dataset" else []
+            facts["facts"].pop("faults", None)
             if faults:
                 raise ConfigError(f"{facts['name']}: {'; '.join(faults)}")
         return described

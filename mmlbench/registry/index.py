@@ -18,7 +18,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from ..system import interrupt
 from . import Plugin, registered
 
 #: Folders of the engine that shape a description ('' are the contracts); an edit there makes every description anew.
-SHAPING = ("", "registry", "modalities")
+SHAPING = ("", "task", "registry", "modalities")
 #: Folders whose files decide what bytes a dataset prepares: they count as the code of a dataset that imports them.
 DECIDING = ("decode", "frontends")
 #: Folder or entry-point group -> kind of the plug-ins in it; a folder named in a config may hold any kind.
@@ -216,7 +216,10 @@ def _engine_file(module: str) -> str:
 
 @cache
 def _contract_digest() -> str:
-    return digest([sys.version_info[:2], *map(file_digest, paths.sources(*SHAPING))])
+    networks = ""  # an encoder has their names among its facts
+    with contextlib.suppress(PackageNotFoundError):
+        networks = version("torchvision")
+    return digest([sys.version_info[:2], networks, *map(file_digest, paths.sources(*SHAPING))])
 
 
 @cache

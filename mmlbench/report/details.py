@@ -19,9 +19,9 @@ from ..results.load import read_plan
 from ..results.logits_key import LogitsKey, LogitsKind
 from ..results.record import Circumstances, RunRecord, read_record
 from ..results.run_folder import RunFolder
-from ..results.score import correct
 from .curves import Series, drawing
-from .numbers import figure_of, interval, level_note, named, percent, with_sd
+from .measure import measure_of
+from .numbers import figure_of, interval, level_note, named, with_sd
 from .page_tables import RULES, anchor
 from .render.html import findings, render, table_html
 from .table import text_table
@@ -69,11 +69,14 @@ def gather(result_set: ResultSet, results: Path) -> dict[tuple[GroupKey, str], D
 
 
 def _add_curves(detail: Detail, run: RunFolder) -> None:
-    """Add a run's test accuracies per epoch, in percent."""
+    """Add what a run reaches on test in each epoch, in percent; nothing of a metric that is no fraction."""
+    name_of = f"{run.record.metric.name}/"
+    if run.record.metric.unit != "fraction":  # the drawing has an axis of percent
+        return
     lines: dict[tuple[str, str], list[tuple[int, float]]] = {}
     for stage, epoch, part, name, value in run.history():
-        if part == "test" and name.startswith("accuracy/"):
-            lines.setdefault((stage, name.removeprefix("accuracy/")), []).append((epoch + 1, 100 * value))
+        if part == "test" and name.startswith(name_of):
+            lines.setdefault((stage, name.removeprefix(name_of)), []).append((epoch + 1, 100 * value))
     for (stage, name), points in lines.items():
         detail.curves.setdefault(stage, {}).setdefault(name, []).append(dict(points))
 
@@ -85,13 +88,15 @@ def _heads(run: RunFolder, rule: str) -> list[LogitsKey]:
 
 
 def _scores(run: RunFolder) -> dict[str, str]:
-    """Return rule -> a run's accuracy on test in percent, with the epoch that the rule picked."""
+    """Return rule -> what a run reaches on test, with the epoch that the rule picked."""
     label, scores = run.predictions["test/label"], {}
     for rule in RULES:
         heads = []
         for key in _heads(run, rule):
-            right = correct(run.predictions[key.array("test")], label, f"{run.name}: {key}")
-            heads.append(f"{key.modality} {percent(float(right.mean()))}".strip())
+            outputs = run.predictions[key.array("test")]
+            run.record.task.check_outputs(outputs, label, f"{run.name}: {key}")
+            reached = run.record.metric.shown(run.record.metric.value(outputs, label)).removesuffix(" %")
+            heads.append(f"{key.modality} {reached}".strip())
         epochs = [str(one.epoch + 1) for one in run.record.selected.get(rule, ())]
         at = f" (epoch {', '.join(epochs)})" if epochs else ""
         scores[rule] = f"{', '.join(heads)}{at}" if heads else ""
@@ -101,7 +106,8 @@ def _scores(run: RunFolder) -> dict[str, str]:
 # ---- as HTML ---------------------------------------------------------------------------------------------------
 def detail_html(result_set: ResultSet, group: GroupKey, entry: Row, detail: Detail, audit: AuditText) -> Markup:
     """Return what is known of one label, as an element that opens by itself and in the page's dialog."""
-    fused = result_set.find(group, entry.label, "accuracy")
+    measure = measure_of(result_set, group)
+    fused = result_set.find(group, entry.label, measure.name)
     about = f"{result_set.title(group)}; {result_set.rule_words(RULES)}. {entry.remarks}".rstrip("; .") + "."
     return render(
         "details.html.j2",
@@ -109,13 +115,15 @@ def detail_html(result_set: ResultSet, group: GroupKey, entry: Row, detail: Deta
         label=entry.label,
         name=named(entry),
         title=result_set.title(group),
-        result=f"{figure_of(fused)} % {interval(fused)}" if fused is not None else "no fused prediction",
+        result=f"{figure_of(fused)} {measure.short.removeprefix(measure.title).strip()} {interval(fused)}"
+        if fused is not None
+        else "no fused prediction",
         about=about,
         audit=findings(audit),
         curves=[drawing(stage, series) for stage, series in detail.curves.items()],
         numbers=_numbers(result_set, group, entry),
         **_classes(result_set, group, entry),
-        runs=_runs(detail),
+        runs=_runs(detail, measure.short),
         row_id=entry.row_id,
         commands="\n".join(f"mmlbench train {shlex.join(words)}" for words in detail.commands),
         configuration=_configuration(detail),
@@ -166,7 +174,7 @@ def _classes(result_set: ResultSet, group: GroupKey, entry: Row) -> dict[str, ob
     return {"classes": _listed("accuracy on each class", heads, cells, ["note"]), "about_classes": about}
 
 
-def _runs(detail: Detail) -> Markup:
+def _runs(detail: Detail, what: str) -> Markup:
     rules = [rule for rule in RULES if any(scores[rule] for scores in detail.scores)]
     cells = []
     for record, provenance, scores in zip(detail.records, detail.provenance, detail.scores, strict=True):
@@ -175,7 +183,7 @@ def _runs(detail: Detail) -> Markup:
         hardware = provenance.hardware
         values = [scores[rule] for rule in rules]
         cells.append([str(record.config.seed), *values, spent, hardware, record.run])
-    heads = ["seed", *(f"test accuracy %, epoch by {rule}" for rule in rules), "training s", "hardware", "run folder"]
+    heads = ["seed", *(f"test {what}, epoch by {rule}" for rule in rules), "training s", "hardware", "run folder"]
     return _listed("runs of this row", heads, cells, ["hardware", "run folder"])
 
 

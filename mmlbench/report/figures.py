@@ -23,6 +23,7 @@ from ..storage.atomic import whole
 from .colours import ROLES
 from .figure_parts import MARKERS, PALETTE, WIDTH, error, marks, short, title
 from .line import gap_row, rank_range
+from .measure import Measure, measure_of
 from .noise_figure import draw_robustness
 from .numbers import DASH
 
@@ -132,20 +133,23 @@ def draw_accuracy(plt: Any, result_set: ResultSet, group: GroupKey, results: Pat
 
 def _accuracy_on(axes: Any, result_set: ResultSet, group: GroupKey, rows: list[Row]) -> None:
     """Draw accuracies with intervals, a line each."""
-    ranks = {row.label: rank_range(result_set, group, row.label) for row in rows}
+    ranks, measure = (
+        {row.label: rank_range(result_set, group, row.label) for row in rows},
+        measure_of(result_set, group),
+    )
     for place, row in enumerate(rows):
         style = marks(ranks[row.label])
-        axes.errorbar(100 * (row.value or 0.0), place, xerr=error(row), capsize=2, lw=1.2, **style)
+        axes.errorbar(measure.scale * (row.value or 0.0), place, xerr=error(row), capsize=2, lw=1.2, **style)
     bayes = result_set.bayes(group).get("fused")
     if bayes is not None:
-        axes.axvline(100 * bayes, color=ROLES.text.light, ls="--", lw=1)
-        text = axes.text(100 * bayes, -0.75, "Bayes ", ha="right", va="center", fontsize=7)
+        axes.axvline(measure.scale * bayes, color=ROLES.text.light, ls="--", lw=1)
+        text = axes.text(measure.scale * bayes, -0.75, "Bayes ", ha="right", va="center", fontsize=7)
         text.set_bbox({"facecolor": ROLES.back.light, "edgecolor": "none", "pad": 0.5})
     labels = [f"{short(row)}  ({rank.ends if (rank := ranks[row.label]) else DASH})" for row in rows]
     axes.set_yticks(range(len(rows)), labels)
     axes.set_ylim(max(1, len(rows)) - 0.5, -1.0 if bayes is not None else -0.5)
     axes.grid(axis="y", visible=False)
-    axes.set_xlabel("test accuracy in %, 95 % interval")
+    axes.set_xlabel(f"test {measure.in_unit}, 95 % interval")
 
 
 def draw_pareto(plt: Any, result_set: ResultSet, group: GroupKey, results: Path) -> Any:
@@ -155,13 +159,19 @@ def draw_pareto(plt: Any, result_set: ResultSet, group: GroupKey, results: Path)
     known = [(s, row) for s, row in points if s and row.kind == "fused" and row.rank_group and row.value is not None]
     if len(known) < 2:
         return None
-    known.sort(key=lambda point: (point[0], -(point[1].value or 0.0)))
+    measure = measure_of(result_set, group)
+    sign = 1.0 if measure.higher else -1.0
+    known.sort(key=lambda point: (point[0], -sign * (point[1].value or 0.0)))
     figure, axes = plt.subplots(figsize=(WIDTH, 2.4))
-    judged = [(row.value or 0.0, seconds, _seconds_sd(result_set, group, row.label)) for seconds, row in known]
-    front = [(x, 100 * y) for (y, x, _), kept in zip(judged, on_front(judged), strict=True) if kept]
+    judged = [
+        (sign * (row.value or 0.0), seconds, _seconds_sd(result_set, group, row.label)) for seconds, row in known
+    ]
+    front = [(x, sign * measure.scale * y) for (y, x, _), kept in zip(judged, on_front(judged), strict=True) if kept]
     for seconds, row in known:
         style = marks(rank_range(result_set, group, row.label))
-        axes.errorbar(seconds, 100 * (row.value or 0.0), yerr=error(row), capsize=2, lw=1, alpha=0.95, **style)
+        axes.errorbar(
+            seconds, measure.scale * (row.value or 0.0), yerr=error(row), capsize=2, lw=1, alpha=0.95, **style
+        )
     last, best = 1.05 * known[-1][0], front[-1][1]
     axes.plot(
         [*(x for x, _ in front), last],
@@ -175,9 +185,9 @@ def draw_pareto(plt: Any, result_set: ResultSet, group: GroupKey, results: Path)
         axes.set_xscale("log")
     axes.margins(x=0.12)
     axes.autoscale_view()
-    _name_points(axes, [(seconds, 100 * (row.value or 0.0), short(row)) for seconds, row in known])
+    _name_points(axes, [(seconds, measure.scale * (row.value or 0.0), short(row)) for seconds, row in known])
     axes.set_xlabel("training seconds of one seed, with the runs that it reuses")
-    axes.set_ylabel("test accuracy in %")
+    axes.set_ylabel(f"test {measure.in_unit}")
     title(figure, f"{result_set.title(group)}; on the dotted line, none is clearly cheaper and better")
     return figure
 
@@ -253,7 +263,8 @@ def _gap_on(axes: Any, result_set: ResultSet, group: GroupKey, measured: list[Ro
     axes.set_yticks(range(len(measured)), names)
     axes.set_ylim(len(measured) - 0.5, -0.5)
     axes.grid(axis="y", visible=False)
-    axes.set_xlabel("competition gap in points, 95 % interval")
+    unit = measure_of(result_set, group).points
+    axes.set_xlabel(f"competition gap{f' in {unit}' if unit else ''}, 95 % interval")
     axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=4, frameon=False, borderaxespad=0.1)
 
 
@@ -276,8 +287,10 @@ def draw_overview(plt: Any, result_set: ResultSet) -> Any:
     return figure
 
 
-def _heads(results: Path, group: GroupKey, label: str, modality: str) -> tuple[str, list[dict[str, Any]]]:
-    """Return the kind of a label's head of a modality, and its test accuracy per seed and epoch.
+def _heads(
+    results: Path, group: GroupKey, label: str, modality: str, measure: Measure
+) -> tuple[str, list[dict[str, Any]]]:
+    """Return the kind of a label's head of a modality, and what it reaches on test per seed and epoch.
 
     Where several stages report it, the first is the one in which the encoders learn.
     """
@@ -288,12 +301,12 @@ def _heads(results: Path, group: GroupKey, label: str, modality: str) -> tuple[s
             continue
         history = RunFolder.open(results / cell.run).history()
         for candidate in ("own_head", "sliced"):
-            name = f"accuracy/{candidate}/{modality}"
+            name = f"{measure.name}/{candidate}/{modality}"
             rows = [row for row in history if row[2] == "test" and row[3] == name]
             if rows:
                 kind = candidate
                 found += [
-                    {"epoch": row[1] + 1, "accuracy": 100 * row[4], "seed": cell.config.seed}
+                    {"epoch": row[1] + 1, "reached": measure.scale * row[4], "seed": cell.config.seed}
                     for row in rows
                     if row[0] == rows[0][0]
                 ]
@@ -308,7 +321,8 @@ def draw_curves(plt: Any, result_set: ResultSet, group: GroupKey, results: Path)
 
     alone, modalities = result_set.alone(group), result_set.modalities(group)
     chosen = [label for label in dict.fromkeys((alone, result_set.baseline, result_set.control(group))) if label]
-    curves = {(label, m): _heads(results, group, label, m) for label in chosen for m in modalities}
+    measure = measure_of(result_set, group)
+    curves = {(label, m): _heads(results, group, label, m, measure) for label in chosen for m in modalities}
     if not all(curves.get((label, m), ("", []))[1] for label in (alone, result_set.baseline) for m in modalities):
         return None
     width = max(WIDTH, 1.7 * len(modalities))
@@ -320,11 +334,11 @@ def draw_curves(plt: Any, result_set: ResultSet, group: GroupKey, results: Path)
                 name = f"{label} ({'sliced head' if kind == 'sliced' else 'own head'})"
                 frame = pd.DataFrame(values)
                 sns.lineplot(
-                    frame, x="epoch", y="accuracy", ax=axes, color=colour, ls=dash, label=name, errorbar=("pi", 100)
+                    frame, x="epoch", y="reached", ax=axes, color=colour, ls=dash, label=name, errorbar=("pi", 100)
                 )
         axes.set_title(modality, loc="left", fontweight="bold", fontsize=8)
         axes.set_xlabel("epoch")
-        axes.set_ylabel("test accuracy in %" if k == 0 else "")
+        axes.set_ylabel(f"test {measure.in_unit}" if k == 0 else "")
         axes.legend().remove()
     handles = {h.get_label(): h for axes in panels[0] for h in axes.get_lines() if not h.get_label().startswith("_")}
     figure.tight_layout(rect=(0, 0, 1, 1), w_pad=0.6)

@@ -15,6 +15,7 @@ from ..study.plan import Plan
 from . import summary
 from .details import gather
 from .line import lines_of
+from .measure import measure_of
 from .notes import ONE_OF_ALL, TARGET, far_notes
 from .numbers import by_construction, named
 from .opening import opening_html
@@ -55,10 +56,16 @@ def markdown_page(result_set: ResultSet, results: Path, figures: Figures) -> str
     lines += [line for text in summary.overall(result_set) for line in (markdown_text(text), "")]
     lines += _table_lines("Mean rank over datasets", overall_table(result_set))
     for group in result_set.groups():
-        accuracy = accuracy_table(result_set, group)
+        accuracy, heading = accuracy_table(result_set, group), measure_of(result_set, group).heading
         lines += [f"## {markdown_text(result_set.title(group))}", ""]
         lines += [f"- {markdown_text(text)}" for text in summary.headline_of(result_set, group)]
-        lines += ["", "### Accuracy", "", *markdown_table(accuracy), ""]
+        lines += [
+            "",
+            f"### {markdown_text(heading)}",
+            "",
+            *markdown_table(accuracy),
+            "",
+        ]
         lines += [
             line for note in (*accuracy.notes, *result_set.audited(group).lines) for line in (markdown_text(note), "")
         ]

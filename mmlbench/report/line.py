@@ -81,8 +81,8 @@ class Line:
         return rank.letters if rank is not None and rank.ranked else ""
 
     def accuracy(self, modality: str = "fused", kind: str = "fused") -> Row | None:
-        """Return an accuracy of the label."""
-        return self.find("accuracy", modality, kind)
+        """Return an accuracy of the label, or what the group's metric is instead."""
+        return self.find(self.result_set.metric(self.group), modality, kind)
 
     def find(
         self, metric: str, modality: str = "fused", kind: str = "fused", baseline: str = "", table: str = "accuracy"

@@ -11,10 +11,11 @@ from ..analysis.result_set import GroupKey, ResultSet
 from ..analysis.rows import Row
 from .colours import ROLES
 from .figure_parts import MARKERS, PALETTE, WIDTH, error, short, title
+from .measure import measure_of
 
 #: How the noise was given, as the metrics call it -> in words.
 WHEN = {"noise": "at test", "noise_in_training": "in training and test"}
-_METRIC = re.compile(r"(accuracy|area)@(noise|noise_in_training)(?:=(.+))?")
+_METRIC = re.compile(r"(\w+)@(noise|noise_in_training)(?:=(.+))?")
 DASHES = ("-", "--", ":")
 
 
@@ -54,7 +55,7 @@ def _place(result_set: ResultSet, group: GroupKey, modality: str) -> int:
 
 
 def draw_robustness(plt: Any, result_set: ResultSet, group: GroupKey, results: Path) -> Any:
-    """Draw accuracy over the strength of noise, a panel for each modality; None where none was measured."""
+    """Draw the metric over the strength of noise, a panel for each modality; None where none was measured."""
     del results
     curves = curves_of(result_set, group)
     if not curves:
@@ -69,7 +70,7 @@ def draw_robustness(plt: Any, result_set: ResultSet, group: GroupKey, results: P
                 _curve_on(axes, curve, labels.index(curve.entry.label))
         axes.set_title(place[1], loc="left", fontweight="bold", fontsize=8)
         axes.set_xlabel(f"noise {place[0]}, sd of inputs")
-        axes.set_ylabel("test accuracy in %" if k == 0 else "")
+        axes.set_ylabel(f"test {measure_of(result_set, group).in_unit}" if k == 0 else "")
     handles = {line.get_label(): line for axes in panels[0] for line in axes.containers}
     figure.tight_layout(rect=(0, 0, 1, 1), w_pad=0.6)
     title(figure, f"{result_set.title(group)}; additive noise on one modality, 95 % intervals", 18)
@@ -90,5 +91,5 @@ def _curve_on(axes: Any, curve: Curve, place: int) -> None:
     known = [(strength, row) for strength, row in sorted(curve.points.items()) if row.value is not None]
     ends = [error(row) or [[0.0], [0.0]] for _, row in known]
     spread = [[end[side][0] for end in ends] for side in (0, 1)]
-    values = [100 * (row.value or 0.0) for _, row in known]
+    values = [(100 if row.unit == "fraction" else 1) * (row.value or 0.0) for _, row in known]
     axes.errorbar([s for s, _ in known], values, yerr=spread, label=short(curve.entry), lw=1, capsize=1.5, **style)

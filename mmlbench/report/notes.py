@@ -9,6 +9,7 @@ from ..analysis.rows import Row
 from ..results.plugin_facts import ALONE, JOINT, LOGIT_MEAN
 from ..stats import FAR, INFERENCE_TARGET
 from ..system.arithmetic import PORTABLE
+from ..task import known_metric
 from .numbers import far_words, figure_of, notes_of
 
 RANK_WORDS = (
@@ -26,7 +27,6 @@ TARGET = f"95 % two-part intervals (seeds and test samples both counted); they s
 
 #: Tables whose resolution is that of single values; in the others it is that of differences between rows.
 SINGLE = {"competition_gap": "gap", "reliance": "Shapley value"}
-MEASURED = {"macro_f1": "macro-F1", "balanced_accuracy": "balanced accuracy", "nll": "NLL"}
 
 
 def resolved(result_set: ResultSet, group: GroupKey, table: str) -> str:
@@ -47,14 +47,19 @@ def _measured(row: Row) -> str:
     """Name what a resolution is of, where its table has several."""
     name = row.metric.partition("@")[2]
     if name:
-        return f"{MEASURED.get(name, name)} "
+        metric = known_metric(name)
+        return f"{'NLL' if name == 'nll' else name if metric is None else metric.title} "
     return f"area on {row.modality} " if row.table == "robustness" else ""
 
 
 def _size(row: Row) -> str:
-    if row.unit != "nats" and (row.value or 0.0) > 100:
+    if row.unit == "points" and (row.value or 0.0) > 100:
         return "more than 100 points, so that none could be found"
-    return f"about {figure_of(row)} nats" if row.unit == "nats" else f"about {row.value or 0.0:.1f} points"
+    return (
+        f"about {row.value or 0.0:.1f} points"
+        if row.unit == "points"
+        else f"about {figure_of(row)} {row.unit}".strip()
+    )
 
 
 def conditions(rows: Iterable[Row | None], printed: int = 8) -> list[str]:
@@ -107,7 +112,11 @@ def source_words(result_set: ResultSet) -> str:
 
 def far_notes(result_set: ResultSet, group: GroupKey) -> list[str]:
     """Say what a seed far off means, and where there is one, probes included; [] where there is none."""
-    rows = [row for row in result_set.of(group, "accuracy", "accuracy", result_set.headline) if row.far_seeds]
+    rows = [
+        row
+        for row in result_set.of(group, "accuracy", result_set.metric(group), result_set.headline)
+        if row.far_seeds
+    ]
     if not rows:
         return []
     what = {"fused": "", "own_head": ", own head", "sliced": ", sliced", "probe": ", probe"}

@@ -25,15 +25,22 @@ def percent(value: float | None, digits: int = 1) -> str:
     return "" if value is None else f"{100 * value:.{digits}f}"
 
 
-#: Digits after the point of a number that is neither percent nor points.
+#: Digits after the point of a number that is neither percent nor signed; 3 of any other unit.
 PLAIN_DIGITS = {"nats": 3, "rank": 2, "score": 2}
+#: Units whose numbers have a sign and one digit after the point.
+SIGNED = ("points", "count")
+
+
+def _digits(unit: str) -> int:
+    """Return the digits after the point of a number of a unit."""
+    return 1 if unit in (*SIGNED, "fraction") else PLAIN_DIGITS.get(unit, 3)
 
 
 def _number(value: float, unit: str) -> str:
     """Return a number as its unit is printed: '80.8' (percent), '+1.2' (points), '0.512' (nats)."""
     if unit == "fraction":
         return percent(value).replace("-", MINUS)
-    return f"{value:.{PLAIN_DIGITS[unit]}f}".replace("-", MINUS) if unit in PLAIN_DIGITS else signed(value)
+    return signed(value) if unit in SIGNED else f"{value:.{_digits(unit)}f}".replace("-", MINUS)
 
 
 def interval(row: Row | None) -> str:
@@ -56,7 +63,7 @@ def with_sd(row: Row | None) -> str:
     if row.sd is None:
         return figure_of(row) + far
     sd = 100 * row.sd if row.unit == "fraction" else row.sd
-    return f"{figure_of(row)} ± {sd:.{PLAIN_DIGITS.get(row.unit, 1)}f}{far}"
+    return f"{figure_of(row)} ± {sd:.{_digits(row.unit)}f}{far}"
 
 
 def far_words(row: Row) -> str:

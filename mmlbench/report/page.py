@@ -26,6 +26,7 @@ from .colours import style_sheet
 from .comparison import comparison_data
 from .details import Detail, detail_html
 from .line import one_seed
+from .measure import Measure, measure_of
 from .notes import LETTER_WORDS, ONE_OF_ALL, RANK_WORDS, TARGET, far_notes, source_words
 from .numbers import named
 from .page_tables import RULES, FamilyOf, accuracy_board, anchor, answer_board, gap_board, rules_of, standings_board
@@ -52,12 +53,12 @@ PICTURE_BYTES, DETAIL_BYTES, FOLD_BYTES, PAIR_BYTES = 600_000, 500_000, 300_000,
 #: A long table, such as accuracy per scene, is shown up to so many lines; all_tables.csv has them all.
 LINES = 300
 CAPTIONS = {
-    "accuracy": "Accuracy with 95 % intervals. Blue and filled: no better method is separated from it. The dashed "
+    "accuracy": "{metric} with 95 % intervals. Blue and filled: no better method is separated from it. The dashed "
     "line is the Bayes accuracy, where it is known.",
     "gap": "Competition gap of each modality: right of zero, training together cost its encoder that much.",
-    "pareto": "Accuracy against the cost of training; on the line, nothing is both cheaper and more accurate. Costs "
+    "pareto": "{metric} against the cost of training; on the line, nothing is both cheaper and more accurate. Costs "
     "within 1 %, or within their standard deviation over seeds, count as equal.",
-    "robustness": "Accuracy under additive noise on one modality at test, with 95 % intervals.",
+    "robustness": "{metric} under additive noise on one modality at test, with 95 % intervals.",
     "curves": "Competition as it happens: test accuracy of each modality's head over the epochs. A sliced head is "
     "the modality's block of the joint head and can lag behind its encoder; the gap is measured by probes.",
 }
@@ -136,6 +137,7 @@ class Section:
     comparable: bool
     summary: Markup
     audit: Markup
+    measure: Measure
     accuracy: Markup
     notes: Markup
     gaps: Markup
@@ -247,6 +249,7 @@ def _section(
         comparable=comparable,
         summary=notes_html(summary.headline_of(result_set, group)),
         audit=findings(audit),
+        measure=measure_of(result_set, group),
         accuracy=accuracy_board(result_set, group, family_of),
         notes=notes_html([*notes, *far_notes(result_set, group)], "soft"),
         gaps=gap_board(result_set, group, family_of),
@@ -260,7 +263,7 @@ def _section(
 
 
 def _picture(result_set: ResultSet, group: GroupKey, name: str, file: Path, room: Room, path: Path) -> Picture:
-    size, caption = file.stat().st_size * 4 // 3, CAPTIONS[name]
+    size, caption = file.stat().st_size * 4 // 3, CAPTIONS[name].format(metric=measure_of(result_set, group).heading)
     shown = file.relative_to(path.parent).as_posix()
     if size > room.pictures:
         return Picture(caption, "", "", shown)

@@ -37,7 +37,7 @@ def anchor(row: Row) -> str:
 
 def rules_of(result_set: ResultSet, group: GroupKey) -> list[str]:
     """Return the selection rules of a group's accuracies, the headline first."""
-    there = {row.selection for row in result_set.of(group, "accuracy", "accuracy")}
+    there = {row.selection for row in result_set.of(group, "accuracy", result_set.metric(group))}
     return sorted(
         there, key=lambda rule: (rule != result_set.headline, list(RULES).index(rule) if rule in RULES else 9)
     )

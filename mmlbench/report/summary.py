@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ..analysis.result_set import GroupKey, ResultSet
 from ..analysis.rows import Row
 from .line import gap_row
+from .measure import measure_of
 from .numbers import figure_of, interval, worst_level
 
 APART, TOGETHER, UNDECIDED = "apart", "together", "undecided"
@@ -34,6 +35,8 @@ def verdicts(result_set: ResultSet) -> list[Verdict]:
         if difference is None or difference.value is None:
             continue
         low, high = difference.ci_low, difference.ci_high
+        if not measure_of(result_set, group).higher and low is not None and high is not None:
+            low, high = -high, -low  # of what less is better of, a negative difference speaks for the ensemble
         decided = low is not None and high is not None and difference.n_seeds is not None and difference.n_seeds > 1
         winner = UNDECIDED
         if decided and low is not None and low > 0:
@@ -44,18 +47,19 @@ def verdicts(result_set: ResultSet) -> list[Verdict]:
     return found
 
 
-def _listed(found: list[Verdict], sign: int) -> str:
+def _listed(result_set: ResultSet, found: list[Verdict], way: int) -> str:
     parts = []
     for verdict in found:
-        row = verdict.difference
+        row, measure = verdict.difference, measure_of(result_set, verdict.group)
+        sign = way if measure.higher else -way
         shown = Row(
             table="",
-            unit="points",
+            unit=row.unit,
             value=sign * (row.value or 0.0),
             ci_low=None if row.ci_low is None or row.ci_high is None else (row.ci_low if sign > 0 else -row.ci_high),
             ci_high=None if row.ci_low is None or row.ci_high is None else (row.ci_high if sign > 0 else -row.ci_low),
         )
-        parts.append(f"{verdict.title} by {figure_of(shown)} points {interval(shown)}")
+        parts.append(" ".join(f"{verdict.title} by {figure_of(shown)} {measure.points} {interval(shown)}".split()))
     return ", ".join(parts)
 
 
@@ -77,13 +81,14 @@ def overall(result_set: ResultSet) -> list[str]:
     if by[APART]:
         lines.append(
             f"Models trained apart and then averaged (the ensemble) beat {result_set.baseline} on "
-            f"{_listed(by[APART], 1)}: as is to be expected where modalities repeat each other, each tells "
-            "the class alone and competition between them is a plain loss."
+            f"{_listed(result_set, by[APART], 1)}: as is to be expected where modalities repeat each other, each "
+            "tells the class alone and competition between them is a plain loss."
         )
     if by[TOGETHER]:
         lines.append(
-            f"Training together ({result_set.baseline}) beats the ensemble on {_listed(by[TOGETHER], -1)}: as is "
-            "to be expected where modalities complete each other, only both together tell the class and whatever "
+            f"Training together ({result_set.baseline}) beats the ensemble on "
+            f"{_listed(result_set, by[TOGETHER], -1)}: as is to be expected where modalities complete each other, "
+            "only both together tell the class and whatever "
             "trains them apart must lose."
         )
     if by[UNDECIDED]:
@@ -114,8 +119,10 @@ def headline_of(result_set: ResultSet, group: GroupKey) -> list[str]:
     row = result_set.resolution(group)
     if row is not None and row.value is not None:
         to = f"to {row.baseline}" if row.baseline else "between two methods"
-        what = f"A true difference {to} below about {row.value:.0f} points would often be missed."
-        if row.value > HOPELESS:
+        points = row.unit == "points"
+        size = f"{row.value:.0f} points" if points else f"{row.value:.3f} {row.unit}".strip()
+        what = f"A true difference {to} below about {size} would often be missed."
+        if points and row.value > HOPELESS:
             few = min((entry.n_seeds or 0 for entry in ranked), default=0) < 5
             fix = "take five or more." if few else "take more of them, or more test samples."
             what = f"So few seeds could show only very large differences: {fix}"
@@ -145,15 +152,14 @@ def _competition(result_set: ResultSet, group: GroupKey) -> list[str]:
     values = {m: row for m, row in gaps.items() if row is not None and row.value is not None}
     if not values:
         return []
-    worst = max(values, key=lambda m: values[m].value or 0.0)
+    worst, measure = max(values, key=lambda m: values[m].value or 0.0), measure_of(result_set, group)
     row = gap_row(result_set, group, result_set.baseline, "worst") or values[worst]
     if row.ci_low is None:
-        sentence = (
-            f"{result_set.baseline} changed the {worst} encoder by {figure_of(row)} points of probe accuracy (gap)"
-        )
+        size = f"{figure_of(row)} {measure.points}".strip()
+        sentence = f"{result_set.baseline} changed the {worst} encoder by {size} of probe {measure.title} (gap)"
     elif row.ci_low > 0:
         sentence = (
-            f"Under {result_set.baseline} the {worst} encoder lost {abs(row.value or 0):.1f} points {interval(row)}"
+            f"Under {result_set.baseline} the {worst} encoder lost {_lost(row)} {measure.points} {interval(row)}"
         )
         if len(values) > 1:  # the same gap stands in the table of gaps, with a narrower interval
             sentence += f" ({worst_level(len(values))} interval, as it is the worst of {len(values)}; at 95 %: "
@@ -169,6 +175,11 @@ def _competition(result_set: ResultSet, group: GroupKey) -> list[str]:
     if kept is not None and kept.value is not None:
         sentence += f"; it kept {figure_of(kept)} % of what training alone teaches it"
     return [sentence + "."]
+
+
+def _lost(row: Row) -> str:
+    """Return the size of a gap without its sign."""
+    return f"{abs(row.value or 0):.{1 if row.unit == 'points' else 3}f}"
 
 
 def _joined(names: list[str]) -> str:

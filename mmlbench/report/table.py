@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 from ..analysis.rows import Row
 from .colours import Ink
-from .numbers import DASH, by_construction, far_words, figure_of, interval, p_text, signed, with_sd
+from .numbers import DASH, by_construction, far_words, figure_of, interval, p_text, with_sd
 
 T = TypeVar("T")
 
@@ -210,8 +210,8 @@ def compared(value: Value) -> Shown:
 
 
 def change(value: Value) -> Shown:
-    """Show a difference in points with its sign, without an interval."""
-    return Shown(signed(value.value)) if isinstance(value, Row) else plain(value)
+    """Show a difference as its unit is printed, without an interval."""
+    return figure(value)
 
 
 def scaled(unit: float = 1.0, digits: int = 1) -> Format:

@@ -17,6 +17,7 @@ import numpy as np
 from ..errors import DataError, brief
 from ..storage.atomic import plain, read_arrays
 from ..storage.form import WORD
+from ..task import Task
 from .logits_key import LOGITS, parse_prediction, parse_probe
 from .record import RunRecord
 
@@ -69,27 +70,29 @@ def read_checked(path: Path, wanted: Wanted) -> dict[str, np.ndarray]:
     return read_arrays(path)  # which says what the system said
 
 
-def _logits(shape: tuple[int, ...], dtype: np.dtype, n: int, classes: int) -> str:
-    if shape != (n, classes) or dtype.kind != "f":
-        return f"has shape {brief(shape)} for {n} samples and {classes} classes, as {dtype}"
+def _logits(shape: tuple[int, ...], dtype: np.dtype, n: int, task: Task) -> str:
+    if shape != (n, task.outputs) or dtype.kind != "f":
+        return f"has shape {brief(shape)} for {n} samples and {task.outputs} {task.noun}, as {dtype}"
     return ""
 
 
 def predictions(path: Path, record: RunRecord) -> dict[str, np.ndarray]:
     """Read predictions.npz: ids, groups, labels and logits of `val` and `test`."""
-    counts, classes = record.counts, len(record.class_names)
+    counts, task = record.counts, record.task
 
     def wanted(name: str, shape: tuple[int, ...], dtype: np.dtype) -> str:
         fact, logits = _FACT.fullmatch(name), parse_prediction(name)
         if logits is not None:
-            return _logits(shape, dtype, counts[logits[0]], classes)
+            return _logits(shape, dtype, counts[logits[0]], task)
         if fact is None:
             return "is no array of predictions"
         part, what = fact.groups()
-        if shape != (counts[part],):
+        if shape[:1] != (counts[part],) or (what != "label" and len(shape) > 1):
             found = shape[0] if len(shape) == 1 else f"an array of shape {brief(shape)}"
             return f"has {found} {part} {what}s, run.json says {counts[part]}"
-        fits = dtype.kind in "iu" if what == "label" else dtype.kind == "U" and dtype.itemsize <= 4 * MOST_CHARACTERS
+        if what == "label":
+            return task.form_fault(shape, dtype, counts[part])
+        fits = dtype.kind == "U" and dtype.itemsize <= 4 * MOST_CHARACTERS
         return "" if fits else f"is of type {dtype}"
 
     found = read_checked(path, wanted)
@@ -102,39 +105,45 @@ def predictions(path: Path, record: RunRecord) -> dict[str, np.ndarray]:
 
 def probes(path: Path, record: RunRecord) -> dict[str, np.ndarray]:
     """Read probe.npz: logits of the probes on `val` and `test`."""
-    counts, classes = record.counts, len(record.class_names)
+    counts, task = record.counts, record.task
 
     def wanted(name: str, shape: tuple[int, ...], dtype: np.dtype) -> str:
         found = parse_probe(name)
         if found is None or found[1].modality not in record.modalities:
             return "is no array of probes"
-        return _logits(shape, dtype, counts[found[0]], classes)
+        return _logits(shape, dtype, counts[found[0]], task)
 
     return read_checked(path, wanted)
 
 
-def epoch_bits(path: Path, record: RunRecord, part: str) -> dict[str, np.ndarray]:
-    """Read epochs.npz: '<stage>/<logits>' -> bool (epochs, n), correct or not, of one part."""
-    counts, epochs = record.counts, record.epochs
+def epoch_scores(path: Path, record: RunRecord, part: str) -> dict[str, np.ndarray]:
+    """Read epochs.npz: '<stage>/<logits>' -> each sample's score (epochs, n) of one part.
+
+    Where a score is right or wrong it is bool, else float32.
+    """
+    counts, epochs, bits = record.counts, record.epochs, record.task.bits
 
     def wanted(name: str, shape: tuple[int, ...], dtype: np.dtype) -> str:
         found = _EPOCHS.fullmatch(name)
         if found is None:
-            return "is no array of correctness bits"
-        fits = len(shape) == 2 and shape[0] <= epochs and shape[1] == (counts[found[2]] + 7) // 8
-        return "" if fits and dtype == np.uint8 else f"has shape {brief(shape)} for {counts[found[2]]} samples"
+            return f"is no array of {'correctness bits' if bits else 'scores'}"
+        width = (counts[found[2]] + 7) // 8 if bits else counts[found[2]]
+        fits = len(shape) == 2 and shape[0] <= epochs and shape[1] == width
+        fits = fits and dtype == (np.uint8 if bits else np.float32)
+        return "" if fits else f"has shape {brief(shape)} for {counts[found[2]]} samples"
 
-    bits = {}
-    for name, packed in read_checked(path, wanted).items():
+    scores = {}
+    for name, stored in read_checked(path, wanted).items():
         found = _EPOCHS.fullmatch(name)
         if found is not None and found[2] == part:
-            bits[f"{found[1]}/{found[3]}"] = np.unpackbits(packed, axis=1, count=counts[part]).astype(bool)
-    return bits
+            unpacked = np.unpackbits(stored, axis=1, count=counts[part]).astype(bool) if bits else stored
+            scores[f"{found[1]}/{found[3]}"] = unpacked
+    return scores
 
 
 def curves(path: Path, record: RunRecord) -> dict[str, np.ndarray]:
     """Read logits under noise: '<modality>=<strength>/<logits>' on `test`, and what binds them (`curve.py`)."""
-    n, classes = record.counts["test"], len(record.class_names)
+    n, task = record.counts["test"], record.task
 
     def wanted(name: str, shape: tuple[int, ...], dtype: np.dtype) -> str:
         if name in ("run_hash", "content_hash"):
@@ -145,6 +154,6 @@ def curves(path: Path, record: RunRecord) -> dict[str, np.ndarray]:
         found = CURVE.fullmatch(name)
         if found is None or found[1] not in record.modalities:
             return "is no array of logits under noise"
-        return _logits(shape, dtype, n, classes)
+        return _logits(shape, dtype, n, task)
 
     return read_checked(path, wanted)

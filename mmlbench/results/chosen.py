@@ -12,7 +12,7 @@ from ..study.run_spec import flags
 
 
 def choose(results: Path, trials: Sequence[str], rule: str) -> tuple[int, list[float]]:
-    """Return the number of the trial with the best validation accuracy (the first of equals), and all accuracies.
+    """Return the number of the trial with the best metric on the validation part (the first of equals), and all.
 
     Raises:
         DataError: a trial is not there, or not whole.
@@ -23,9 +23,13 @@ def choose(results: Path, trials: Sequence[str], rule: str) -> tuple[int, list[f
     scores = []
     for trial in trials:
         run = RunFolder.open(results / trial)
-        logits, label = run.predictions[LogitsKey(rule).array("val")], run.predictions["val/label"]
-        scores.append(float((logits.argmax(axis=1) == label).mean()))
-    return max(range(len(scores)), key=lambda k: (scores[k], -k)), scores
+        outputs, label = run.predictions[LogitsKey(rule).array("val")], run.predictions["val/label"]
+        metric = run.record.metric
+        scores.append(metric.value(outputs, label))
+    best = 0
+    for k, score in enumerate(scores):
+        best = k if metric.better(score, scores[best]) else best
+    return best, scores
 
 
 def planned_runs(cell: PlannedCell, results: Path) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -13,11 +13,12 @@ from ..storage.hashing import digest
 from ..study.selection import NAMES
 from .logits_key import LogitsKey, LogitsKind
 from .plugin_facts import ALONE, JOINT, LOGIT_MEAN
-from .scored_run import ScoredRun, Values
+from .scored_run import ScoredRun
 
 if TYPE_CHECKING:
     from .groups import Entry, Group
 
+Key = TypeVar("Key")
 FOLDS_NOTE = "{} folds put together: approximate, since they share training samples"
 
 
@@ -49,6 +50,8 @@ def _joined(split: str, folds: list[Group]) -> Group:
         folds=len(folds),
         noise=first.noise,
         base_recipe=first.base_recipe,
+        task=first.task,
+        metric=first.metric,
     )
     for entry in first.entries:
         parts = [next((e for e in fold.entries if e.label == entry.label), None) for fold in folds]
@@ -69,11 +72,11 @@ def _of_seed(entry: Entry, seed: int) -> ScoredRun:
 def _joined_run(parts: list[ScoredRun]) -> ScoredRun:
     """Put the test samples of several folds' runs one after another."""
 
-    def joined(of: list[Values]) -> Values:
+    def joined(of: list[dict[Key, np.ndarray]]) -> dict[Key, np.ndarray]:
         common = [key for key in of[0] if all(key in one for one in of)]
         return {key: np.concatenate([one[key] for one in of]) for key in common}
 
-    sizes = [len(next(iter(part.bits.values()), ())) for part in parts]
+    sizes = [len(next(iter(part.scores.values()), ())) for part in parts]
     optimism = {}
     for key in parts[0].optimism:
         fits = [part.optimism[key] for part in parts if key in part.optimism]
@@ -86,9 +89,12 @@ def _joined_run(parts: list[ScoredRun]) -> ScoredRun:
     return ScoredRun(
         parts[0].seed,
         tuple(source for part in parts for source in part.sources),
-        joined([part.bits for part in parts]),
+        joined([part.scores for part in parts]),
         optimism,
-        *(joined([getattr(part, name) for part in parts]) for name in ("nll", "predicted", "confidence", "logits")),
+        *(
+            joined([getattr(part, name) for part in parts])
+            for name in ("nll", "predicted", "confidence", "logits", "further")
+        ),
     )
 
 
@@ -105,7 +111,7 @@ def logit_mean(group: Group) -> Entry | None:
     runs = []
     for seed in sorted(set(joint.seeds) & set(alone.seeds)):
         runs.append(_averaged(_of_seed(joint, seed), _of_seed(alone, seed), group))
-    if not runs or any(not run.bits for run in runs):
+    if not runs or any(not run.scores for run in runs):
         return None
     label = f"{joint.label} + {alone.label}"
     taken = {entry.label for entry in group.entries}

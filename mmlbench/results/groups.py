@@ -10,6 +10,7 @@ import numpy as np
 from ..storage.hashing import digest
 from ..study.recipe import Recipe
 from ..study.selection import NAMES
+from ..task import Classification, Metric, Task
 from .logits_key import INITIAL, LogitsKey, LogitsKind
 from .plugin_facts import ALONE, CONTROL, ENSEMBLE, LOGIT_MEAN
 from .scored_run import ScoredRun
@@ -34,18 +35,21 @@ class Entry:
     @cached_property
     def rules(self) -> tuple[str, ...]:
         """Selection rules that every run has."""
-        found = ({key.rule for key in run.bits} for run in self.runs)
+        found = ({key.rule for key in run.scores} for run in self.runs)
         return tuple(rule for rule in NAMES if all(rule in rules for rules in found))
 
     def matrix(self, key: LogitsKey, seeds: tuple[int, ...] | None = None) -> np.ndarray | None:
-        """Return correctness (seeds, n) as float64, or None where a run lacks it."""
+        """Return the samples' scores (seeds, n) as float64, or None where a run lacks them."""
         chosen = [run for run in self.runs if seeds is None or run.seed in seeds]
-        if not chosen or any(key not in run.bits for run in chosen):
+        if not chosen or any(key not in run.scores for run in chosen):
             return None
-        return np.stack([run.bits[key] for run in chosen]).astype(np.float64)
+        return np.stack([run.scores[key] for run in chosen]).astype(np.float64)
 
-    def values(self, what: str, key: LogitsKey, seeds: tuple[int, ...] | None = None) -> np.ndarray | None:
-        """Return `nll`, `predicted` or `confidence` of named logits (seeds, n), or None where a run lacks it."""
+    def values(self, what: str, key: object, seeds: tuple[int, ...] | None = None) -> np.ndarray | None:
+        """Return `nll`, `predicted` or `confidence` of named logits, or a metric of `further` ones, (seeds, n).
+
+        None where a run lacks it.
+        """
         chosen = [getattr(run, what) for run in self.runs if seeds is None or run.seed in seeds]
         if not chosen or any(key not in found for found in chosen):
             return None
@@ -79,6 +83,7 @@ class Group:
     Attributes:
         note: what a reader of every row has to know. folds: how many folds were put together.
         noise: that of its recipe. base_recipe: hash of the recipe without noise (`base_recipe`).
+        task: what is asked for of a sample. metric: that of all accuracies, differences, gaps and ranks.
     """
 
     dataset: str
@@ -98,10 +103,31 @@ class Group:
     folds: int = 1
     noise: TrainingNoise | None = None
     base_recipe: str = ""
+    task: Task = field(default_factory=lambda: Classification(()))
+    metric: Metric = field(default_factory=lambda: Classification(()).metric())
     _spreads: dict[LogitsKey, float] = field(default_factory=dict, init=False, repr=False, compare=False)
 
+    @property
+    def scale(self) -> float:
+        """What differences are multiplied by: those of fractions are percentage points."""
+        return 100.0 if self.metric.unit == "fraction" else 1.0
+
+    @property
+    def unit(self) -> str:
+        """Unit of differences: percentage points, or that of the metric."""
+        return "points" if self.metric.unit == "fraction" else self.metric.unit
+
+    def better_by(self, ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+        """Return by how much ours are better than theirs, positive where they are, whichever way the metric goes."""
+        better: np.ndarray = ours - theirs if self.metric.higher else theirs - ours
+        return better
+
+    def gain(self, ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+        """Return the same in `unit`."""
+        return self.scale * self.better_by(ours, theirs)
+
     def usual_spread(self, key: LogitsKey) -> float:
-        """Return the median over its entries of the deviation of accuracies over seeds; 0 with fewer than three."""
+        """Return the median over its entries of the deviation of the metric over seeds; 0 with fewer than three."""
         if key not in self._spreads:
             there = [m for one in self.entries if (m := one.matrix(key)) is not None and len(m) > 1]
             found = float(np.median([m.mean(axis=1).std(ddof=1) for m in there])) if len(there) > 2 else 0.0
@@ -142,9 +168,9 @@ class Group:
         return self.entry(LOGIT_MEAN)
 
     def initial(self, modality: str, seeds: tuple[int, ...]) -> np.ndarray | None:
-        """Return correctness (seeds, n) of the probes of the untrained encoders, which all methods share."""
+        """Return the scores (seeds, n) of the probes of the untrained encoders, which all methods share."""
         key = LogitsKey(INITIAL, LogitsKind.PROBE, modality)
-        found = {run.seed: run.bits[key] for entry in self.entries for run in entry.runs if key in run.bits}
+        found = {run.seed: run.scores[key] for entry in self.entries for run in entry.runs if key in run.scores}
         if any(seed not in found for seed in seeds):
             return None
         return np.stack([found[seed] for seed in seeds]).astype(np.float64)

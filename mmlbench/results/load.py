@@ -193,6 +193,7 @@ def _terms(run: RunFolder) -> tuple[list[np.ndarray], dict[str, str]]:
     return facts, {
         "different test samples or labels": digest([values.tolist() for values in facts]),
         "different data": run.record.data_fingerprint,
+        "different metrics": run.record.metric.name,
         "different recipes of one name": digest([config.recipe.plain(), dict(config.dataset_params)]),
     }
 
@@ -258,6 +259,8 @@ class _Collector:
                 class_names=list(record.class_names),
                 noise=TrainingNoise.of(config.recipe),
                 base_recipe=base_recipe(config.recipe),
+                task=record.task,
+                metric=record.metric,
             )
         self._entry(self.groups[key], cell, run).runs.append(run)
 

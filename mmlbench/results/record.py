@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..dataset import PARTS
-from ..errors import DataError
+from ..errors import DataError, brief
 from ..files import is_content
 from ..storage.atomic import read_json
 from ..storage.form import EXACT, HEX16, RUN, SHA256, WORD, Item
@@ -16,6 +16,7 @@ from ..study.recipe import TF32
 from ..study.run_config import RUN_SCHEMA, RunConfig, parse_config
 from ..study.selection import NAMES
 from ..system.arithmetic import ARITHMETICS, NATIVE, PORTABLE
+from ..task import TASKS, Metric, Task, task_of
 from .evaluation import FEATURES, INPUTS, NOTHING, Evaluation
 from .logits_key import LOGITS
 
@@ -27,8 +28,6 @@ LISTED = rf"history\.csv|predictions\.npz|epochs\.npz|probe\.npz|weights-({'|'.j
 STAMP = re.compile(r"done-[0-9a-f]{10}")
 #: Files of ours beside the run's own: of a process that works on it, or that was killed.
 WORKING = re.compile(r"\.[\w.-]+\.tmp|\.lease\.[\w.-]+|\.nfs\w+")
-#: What a dataset may ask for.
-TASKS = (CLASSIFICATION,) = ("classification",)
 #: In which numbers a run may be calculated.
 DTYPES = ("float32", "bfloat16")
 #: Where a run can be made.
@@ -41,24 +40,26 @@ KEYS = (
     "counts", "parameters", "flops", "sample_passes", "epochs", "logits", "selected", "mechanisms", "probe",
     "requires", "bayes", "evaluation", "notes", "task", "lengths", "arithmetic", "contents", "files", "record_hash",
 )  # fmt: skip
+#: Keys of what is at its default in most runs, and then left out: parameters of the task, the metric that picks.
+OPTIONAL = ("target", "metric")
 
 
 @dataclass(frozen=True)
 class Pick:
-    """The epoch (from 0) that a rule picked within a stage, by which logits, and their accuracy."""
+    """The epoch (from 0) that a rule picked within a stage, by which logits, and the metric that they reach."""
 
     stage: str
     select_on: str
     epoch: int
-    accuracy: float
+    reached: float
 
 
 @dataclass(frozen=True)
 class ProbeFacts:
-    """A probe's penalty, and its accuracy on each part."""
+    """A probe's penalty, and the metric that it reaches on each part."""
 
     penalty: float
-    accuracy: Mapping[str, float]
+    reached: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,6 @@ class RunRecord:
     code: Code
     packages: Mapping[str, str]
     modalities: tuple[str, ...]
-    class_names: tuple[str, ...]
     counts: Mapping[str, int]
     parameters: Mapping[str, int]
     forward_flops: float
@@ -142,34 +142,46 @@ class RunRecord:
     bayes: Mapping[str, float]
     evaluation: Evaluation
     notes: tuple[str, ...]
-    task: str
+    task: Task
+    metric: Metric
     lengths: Mapping[str, int]
     arithmetic: Arithmetic
     contents: Contents
     files: Mapping[str, str]
     record_hash: str
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the outputs: of classes, of labels, or of the target."""
+        return self.task.names
 
-def _pick(item: Item) -> Pick:
-    found = item.fields(("stage", "select_on", "epoch", "accuracy"))
+
+def _pick(item: Item, metric: Metric) -> Pick:
+    found = item.fields(("stage", "select_on", "epoch", metric.name))
     return Pick(
         found["stage"].text("the name of a stage", STAGE),
         found["select_on"].text("the name of logits", LOGITS),
         found["epoch"].integer(0, MOST_SAMPLES),
-        found["accuracy"].number(0, 1),
+        _value(found[metric.name], metric),
     )
 
 
-def _probe(item: Item) -> ProbeFacts:
-    found = item.fields(("penalty", "accuracy"))
-    reached = found["accuracy"].fields(("test",), PARTS)
-    return ProbeFacts(found["penalty"].number(0), {part: one.number(0, 1) for part, one in reached.items()})
+def _value(item: Item, metric: Metric) -> float:
+    """Return a value of a metric, within what it lies between."""
+    return item.number(max(metric.low, -1e300), min(metric.high, 1e300))
 
 
-def _probes(item: Item) -> dict[str, dict[str, ProbeFacts]]:
+def _probe(item: Item, metric: Metric) -> ProbeFacts:
+    found = item.fields(("penalty", metric.name))
+    reached = found[metric.name].fields(("test",), PARTS)
+    return ProbeFacts(found["penalty"].number(0), {part: _value(one, metric) for part, one in reached.items()})
+
+
+def _probes(item: Item, metric: Metric) -> dict[str, dict[str, ProbeFacts]]:
     rules = item.fields((), ("initial", *NAMES))
     return {
-        rule: {m: _probe(fact) for m, fact in one.named(WORD, "a modality").items()} for rule, one in rules.items()
+        rule: {m: _probe(fact, metric) for m, fact in one.named(WORD, "a modality").items()}
+        for rule, one in rules.items()
     }
 
 
@@ -208,13 +220,15 @@ def parse_record(value: object, file: Path) -> RunRecord:
     """
     top = Item(value, file, fix=f"Remove {file.parent} and make the run again")
     top.check_schema(RUN_SCHEMA)
-    found = top.fields(KEYS)
+    found = top.fields(KEYS, OPTIONAL)
     config = parse_config(found["config"])
     if found["config_hash"].text("a hash", HEX16) != config.hash:
         found["config_hash"].fail("was changed: its configuration does not have its hash")
     modalities = found["modalities"].tuple_of("modality", lambda one: one.text("a modality", WORD), 1)
     if set(modalities) != set(config.recipe.encoder):
         found["modalities"].wrong(f"those of its encoders, {', '.join(sorted(config.recipe.encoder))}")
+    task = _task(found)
+    metric = _metric(found, task, config)
     flops = found["flops"].fields(("forward_per_sample", "train_per_sample"))
     return RunRecord(
         run=_folder(found["run"], config),
@@ -223,7 +237,6 @@ def parse_record(value: object, file: Path) -> RunRecord:
         code=_code(found["code"]),
         packages={name: one.text("a version") for name, one in found["packages"].named(r"[\w.-]{1,80}").items()},
         modalities=modalities,
-        class_names=_classes(found["class_names"]),
         counts=_counts(found["counts"]),
         parameters=_parameters(found["parameters"]),
         forward_flops=flops["forward_per_sample"].number(0),
@@ -231,14 +244,15 @@ def parse_record(value: object, file: Path) -> RunRecord:
         sample_passes=found["sample_passes"].integer(),
         epochs=found["epochs"].integer(0, MOST_SAMPLES),
         logits=found["logits"].tuple_of("name of logits", lambda one: one.text("the name of logits", LOGITS), 1),
-        selected=_selected(found["selected"], trained=found["epochs"].integer(0, MOST_SAMPLES) > 0),
+        selected=_selected(found["selected"], metric, trained=found["epochs"].integer(0, MOST_SAMPLES) > 0),
         mechanisms=_numbers(found["mechanisms"], r"[^\0]{1,200}", "the name of a mechanism"),
-        probe=_probes(found["probe"]),
+        probe=_probes(found["probe"], metric),
         requires={name: _reused(one) for name, one in found["requires"].named().items()},
-        bayes={name: one.number(0, 1) for name, one in found["bayes"].named().items()},
+        bayes={name: one.number(0, 1 if task.softmax else 1e300) for name, one in found["bayes"].named().items()},
         evaluation=_evaluation(found["evaluation"]),
         notes=tuple(one.text("a sentence", most=20_000) for one in found["notes"].each("sentence")),
-        task=found["task"].one_of(TASKS),
+        task=task,
+        metric=metric,
         lengths=_lengths(found["lengths"], modalities),
         arithmetic=_arithmetic(found["arithmetic"], config),
         contents=_contents(found["contents"], config, modalities),
@@ -264,17 +278,32 @@ def _folder(item: Item, config: RunConfig) -> str:
     return config.run
 
 
-def _classes(item: Item) -> tuple[str, ...]:
-    found = item.tuple_of("class", lambda one: one.text("the name of a class"), 2)
-    if len(found) > MOST_CLASSES:
-        item.fail(f"holds more than {MOST_CLASSES} classes")
-    return found
+def _task(found: Mapping[str, Item]) -> Task:
+    """Return the task, from its name, the names of its outputs, and its parameters where it has any."""
+    name, outputs = found["task"].one_of(TASKS), found["class_names"]
+    names = outputs.tuple_of("name", lambda one: one.text("the name of a class, label or target"), 1)
+    if len(names) > MOST_CLASSES:
+        outputs.fail(f"holds more than {MOST_CLASSES} names")
+    parameters = found["target"].named(r"[a-z_]{1,40}", "a parameter of a task", 1) if "target" in found else {}
+    try:
+        return task_of(name, names, {key: one.scalar() for key, one in parameters.items()})
+    except (ValueError, TypeError) as error:
+        where = found["target"] if parameters else outputs
+        where.fail(f"is of no {name} ({brief(str(error))})")
 
 
-def _selected(item: Item, trained: bool) -> dict[str, tuple[Pick, ...]]:
+def _metric(found: Mapping[str, Item], task: Task, config: RunConfig) -> Metric:
+    """Return the metric by which epochs and penalties were picked; that of the task where none is named."""
+    metric = task.metric(found["metric"].one_of(task.metrics)) if "metric" in found else task.metric()
+    if config.metric and metric.name != config.metric:
+        found["metric" if "metric" in found else "config"].fail(f"names another metric than {config.metric}")
+    return metric
+
+
+def _selected(item: Item, metric: Metric, trained: bool) -> dict[str, tuple[Pick, ...]]:
     """Return the epochs that each rule chose; a method without stages, such as an ensemble, has none to choose."""
     rules = item.fields(("last",) if trained else (), NAMES)
-    return {rule: tuple(_pick(pick) for pick in one.each("pick")) for rule, one in rules.items()}
+    return {rule: tuple(_pick(pick, metric) for pick in one.each("pick")) for rule, one in rules.items()}
 
 
 def _evaluation(item: Item) -> Evaluation:

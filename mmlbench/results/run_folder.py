@@ -85,9 +85,9 @@ class RunFolder:
         """The circumstances; empty where they are lost, since no result depends on them."""
         return read_circumstances(self.path)
 
-    def epoch_bits(self, part: str = "test") -> dict[str, np.ndarray]:
+    def epoch_scores(self, part: str = "test") -> dict[str, np.ndarray]:
         """Return per-epoch correctness, '<stage>/<logits>' -> bool (epochs, n)."""
-        return arrays.epoch_bits(self.path / "epochs.npz", self.record, part)
+        return arrays.epoch_scores(self.path / "epochs.npz", self.record, part)
 
     def history(self) -> list[tuple[str, int, str, str, float]]:
         """Return the rows (stage, epoch, part, name, value) of history.csv."""

@@ -1,90 +1,16 @@
-"""Scores of stored predictions: pure functions of logits and labels, numpy only."""
+"""Scores of stored predictions: pure functions of logits and labels, numpy only.
+
+Metrics of a task are in `mmlbench.task`; here is what hangs on a distribution over classes, and the list of all.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..errors import DataError
 from .logits_key import LogitsKey
 from .run_folder import RunFolder
-
-Bits = NDArray[np.bool_]
-
-
-def check_logits(logits: np.ndarray, label: np.ndarray, where: str) -> None:
-    """Check that logits (n, C) are finite and belong to the labels (n,).
-
-    Raises:
-        DataError: naming `where` they come from.
-    """
-    fix = "Remove the run and make it again; where it comes back, fix the method"
-    if logits.ndim != 2 or len(logits) != len(label):
-        raise DataError(f"{where} has shape {logits.shape} for {len(label)} samples", fix)
-    bad = int((~np.isfinite(logits).all(axis=1)).sum())
-    if bad:
-        raise DataError(f"{where} is NaN or infinite for {bad} of {len(label)} samples", fix)
-
-
-def correct(logits: np.ndarray, label: np.ndarray, where: str = "logits") -> Bits:
-    """Return whether the largest logit is the label's, bool (n,); of equal logits the first class counts.
-
-    Raises:
-        DataError: logits that are not finite, or of another length than the labels.
-    """
-    check_logits(logits, label, where)
-    right: Bits = logits.argmax(axis=1) == label
-    return right
-
-
-def accuracy(bits: Bits) -> float:
-    """Return the share of True, NaN for none at all."""
-    return float(bits.mean()) if bits.size else float("nan")
-
-
-def macro_f1(predicted: np.ndarray, label: np.ndarray, classes: int) -> float:
-    """Return the mean over classes of F1 = 2 TP / (2 TP + FP + FN).
-
-    A class that is neither predicted nor there has no F1 and is left out; one that is there and never predicted
-    counts 0.
-    """
-    return float(f1_of(confusion(predicted, label, classes)[None])[0])
-
-
-def confusion(predicted: np.ndarray, label: np.ndarray, classes: int) -> np.ndarray:
-    """Return how often each class (row) was taken for each (column), int64 (C, C)."""
-    flat = label.astype(np.int64) * classes + predicted
-    return np.bincount(flat, minlength=classes * classes).reshape(classes, classes)
-
-
-def balanced_accuracy(predicted: np.ndarray, label: np.ndarray, classes: int) -> float:
-    """Return the mean over the classes that are there of the share of theirs that is right."""
-    return float(balanced_of(confusion(predicted, label, classes)[None])[0])
-
-
-def f1_of(tables: np.ndarray) -> np.ndarray:
-    """Return macro-F1 (K,) of confusion tables (K, C, C); see `macro_f1`."""
-    hits = np.diagonal(tables, axis1=1, axis2=2)
-    return _mean_over_classes(2 * hits, tables.sum(axis=1) + tables.sum(axis=2))
-
-
-def balanced_of(tables: np.ndarray) -> np.ndarray:
-    """Return balanced accuracy (K,) of confusion tables (K, C, C)."""
-    return _mean_over_classes(np.diagonal(tables, axis1=1, axis2=2), tables.sum(axis=2))
-
-
-def _mean_over_classes(hits: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """Return the mean of hits / size (K, C) over the classes that are there, NaN where none is."""
-    found = np.full(len(size), np.nan)
-    whole = (size > 0).all(axis=1)
-    found[whole] = (hits[whole] / size[whole]).mean(axis=1)
-    for k in np.flatnonzero(~whole):
-        there = size[k] > 0
-        if there.any():
-            found[k] = (hits[k, there] / size[k, there]).mean()
-    return found
 
 
 def _log_sum(z: np.ndarray) -> np.ndarray:
@@ -148,17 +74,14 @@ def score_run(folder: RunFolder) -> list[Score]:
     Raises:
         DataError: logits that are not finite.
     """
-    classes = len(folder.record.class_names)
+    task = folder.record.task
     rows: list[Score] = []
-    for part, key, logits in folder.logits():
+    for part, key, outputs in folder.logits():
         label = folder.predictions[f"{part}/label"]
-        bits = correct(logits, label, f"{folder.name}: {key.array(part)}")
-        found = {
-            "accuracy": accuracy(bits),
-            "macro_f1": macro_f1(logits.argmax(axis=1), label, classes),
-            "balanced_accuracy": balanced_accuracy(logits.argmax(axis=1), label, classes),
-            "ece": adaptive_ece(confidence(logits), bits),
-            "nll": nll(logits, label),
-        }
+        task.check_outputs(outputs, label, f"{folder.name}: {key.array(part)}")
+        found = {name: metric.value(outputs, label) for name, metric in task.metrics.items()}
+        if task.softmax:
+            right = task.metrics[task.score].sample_values(outputs, label)
+            found |= {"ece": adaptive_ece(confidence(outputs), right), "nll": nll(outputs, label)}
         rows += [Score(part, key, metric, value, len(label)) for metric, value in found.items()]
     return rows

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from ..errors import DataError
 from ..stats import CrossFit, cross_fit_optimism
 from .logits_key import LogitsKey, LogitsKind, parse_logits
 from .record import Circumstances, RunRecord
 from .run_folder import RunFolder
-from .score import Bits, confidence, correct, item_nll
+from .score import confidence, item_nll
 
 #: Methods whose logits are kept, because the mean of their logits is a row of its own.
 KEPT = ("joint", "unimodal")
@@ -27,26 +28,47 @@ class Source:
     stage_epochs: dict[str, int]
 
 
+def sample_scores(record: RunRecord, outputs: np.ndarray, label: np.ndarray, where: str) -> np.ndarray:
+    """Return a number a sample (n,) whose mean is the metric of a run: bool of right and wrong, else float64.
+
+    Raises:
+        DataError: outputs that are not finite, or of another length than the labels; naming `where` they are from.
+    """
+    task, metric = record.task, record.metric
+    task.check_outputs(outputs, label, where)
+    enough = metric.per_sample is not None or len(label) > 1
+    values = metric.sample_values(outputs, label) if enough else np.array([np.nan])
+    if not np.isfinite(values).all():
+        others = ", ".join(name for name in task.metrics if name != metric.name)
+        what = f"{where} has no {metric.title}: its samples are too few, or alike"
+        raise DataError(what, f"Choose another `metric`: {others}")
+    return values.astype(bool) if task.bits and metric.name == task.score else values
+
+
 @dataclass
 class ScoredRun:
     """One seed of one row; of several run folders where folds or models are put together.
 
     Attributes:
-        bits: correct on test, bool (n,).
-        nll: the same of fused and own-head logits and of subsets: nats of each sample (n,).
+        scores: a number a test sample, whose mean is the metric (n,): bool where the sample is right or wrong,
+            jackknife values of a metric that is no mean.
+        nll: of fused and own-head logits and of subsets: nats of each sample (n,); none of a task without classes.
         predicted, confidence: of fused and own-head logits: class, and greatest probability, of each sample (n,).
-        logits: of the methods in `KEPT`: fused and own-head logits (n, classes).
+        logits: of the methods in `KEPT`: fused and own-head logits (n, outputs).
+        further: of a task without classes: (metric, key) of fused and own-head logits -> the samples' values of each
+            metric but the headline (n,).
         optimism: (modality, kind) that judged a stage -> cross-fit of its best epoch on test.
     """
 
     seed: int
     sources: tuple[Source, ...]
-    bits: dict[LogitsKey, Bits]
+    scores: Values
     optimism: dict[tuple[str, str], CrossFit] = field(default_factory=dict)
     nll: Values = field(default_factory=dict)
     predicted: Values = field(default_factory=dict)
     confidence: Values = field(default_factory=dict)
     logits: Values = field(default_factory=dict)
+    further: dict[tuple[str, LogitsKey], np.ndarray] = field(default_factory=dict)
 
     @property
     def record(self) -> RunRecord:
@@ -54,29 +76,53 @@ class ScoredRun:
         return self.sources[0].record
 
     def add(self, key: LogitsKey, logits: np.ndarray, label: np.ndarray, where: str) -> None:
-        """Score named logits (n, classes) of the test part.
+        """Score named logits (n, outputs) of the test part.
 
         Raises:
             DataError: they are not finite, or of another length than the labels.
         """
-        self.bits[key] = correct(logits, label, where)
+        self.scores[key] = sample_scores(self.record, logits, label, where)
         if key.kind in (LogitsKind.SLICED, LogitsKind.PROBE):
+            return
+        if not self.record.task.softmax:
+            self._add_further(key, logits, label)
             return
         self.nll[key] = item_nll(logits, label).astype(np.float32)
         if not key.fill:
             self.predicted[key] = logits.argmax(axis=1).astype(np.uint16)
             self.confidence[key] = confidence(logits).astype(np.float32)
 
+    def _add_further(self, key: LogitsKey, outputs: np.ndarray, label: np.ndarray) -> None:
+        """Score by every metric but the headline; one that these samples can't have is left out."""
+        others = [m for m in self.record.task.metrics.values() if m.name != self.record.metric.name]
+        for metric in others if not key.fill else ():
+            if metric.per_sample is None and len(label) < 2:
+                continue
+            values = metric.sample_values(outputs, label)
+            if np.isfinite(values).all():
+                self.further[metric.name, key] = values
 
-def _judged(run: RunFolder, bits: Mapping[str, Bits]) -> dict[tuple[str, str], CrossFit]:
-    """Cross-fit the test-picked epoch of each logits that judged a stage; of several stages the last counts."""
-    found = {}
+
+def _judged(run: RunFolder, scores: Mapping[str, np.ndarray]) -> dict[tuple[str, str], CrossFit]:
+    """Cross-fit the test-picked epoch of each logits that judged a stage; of several stages the last counts.
+
+    The epochs are picked by the mean of the scores of each epoch, so none where another metric picked.
+    """
+    task, metric, found = run.record.task, run.record.metric, dict[tuple[str, str], CrossFit]()
+    if metric.name != task.score:
+        return found
+    sign = 1.0 if metric.higher else -1.0
     for entry in run.record.selected.get("test", ()):
         key = f"{entry.stage}/{entry.select_on}"
-        if key in bits and bits[key].shape[1] >= 2:
+        if key in scores and scores[key].shape[1] >= 2:
             kind, modality = parse_logits(entry.select_on)
-            found[modality or str(kind), str(kind)] = cross_fit_optimism(bits[key])
+            found[modality or str(kind), str(kind)] = _signed(cross_fit_optimism(sign * scores[key]), sign)
     return found
+
+
+def _signed(fit: CrossFit, sign: float) -> CrossFit:
+    """Return a cross-fit of values whose sign was turned as of the values themselves; optimism is never negative."""
+    return fit if sign > 0 else replace(fit, naive=-fit.naive, cross_fit=-fit.cross_fit)
 
 
 def score_test_part(folder: RunFolder) -> ScoredRun:
@@ -86,7 +132,7 @@ def score_test_part(folder: RunFolder) -> ScoredRun:
         DataError: logits that are not finite, or of another length than the labels.
     """
     label = folder.predictions["test/label"]
-    epochs = folder.epoch_bits()
+    epochs = folder.epoch_scores()
     lengths = {key.split("/", 1)[0]: len(rows) for key, rows in epochs.items()}
     source = Source(folder.record, folder.provenance, lengths)
     run = ScoredRun(folder.record.config.seed, (source,), {}, _judged(folder, epochs))
@@ -95,6 +141,6 @@ def score_test_part(folder: RunFolder) -> ScoredRun:
         if part == "test":
             file = "probe " if key.kind is LogitsKind.PROBE else ""
             run.add(key, logits, label, f"{folder.name}: {file}{key.array(part)}")
-            if kept and key in run.predicted:
+            if kept and key.kind not in (LogitsKind.SLICED, LogitsKind.PROBE) and not key.fill:
                 run.logits[key] = logits
     return run

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -47,7 +48,6 @@ def verify_run(path: Path, results: Path | None = None, cache: Path | None = Non
 
 
 def _counts(run: RunFolder) -> Iterator[str]:
-    classes = len(run.record.class_names)
     for part in PARTS:
         label, ids = run.predictions[f"{part}/label"], run.predictions[f"{part}/id"]
         wanted = run.record.counts[part]
@@ -57,46 +57,63 @@ def _counts(run: RunFolder) -> Iterator[str]:
                 yield f"predictions.npz has {found} {part} {name}s, run.json says {wanted}"
         if len(np.unique(ids)) != len(ids):
             yield f"predictions.npz has {part} ids twice"
-        if label.size and not 0 <= label.min() <= label.max() < classes:
-            yield f"predictions.npz has {part} labels beyond the {classes} classes"
+        fault = run.record.task.target_fault(label)
+        if fault:
+            yield f"predictions.npz has {part} {fault}"
 
 
 def _shapes(run: RunFolder) -> Iterator[str]:
-    classes = len(run.record.class_names)
+    outputs = run.record.task.outputs
     for part, key, logits in run.logits():
         where = f"{'probe' if key.kind is LogitsKind.PROBE else 'predictions'}.npz: {key.array(part)}"
-        if logits.shape != (run.record.counts[part], classes):
+        if logits.shape != (run.record.counts[part], outputs):
             yield f"{where} has shape {logits.shape}"
         elif not np.isfinite(logits).all():
             yield f"{where} has NaN or infinite logits"
 
 
-def _accuracy(logits: np.ndarray, label: np.ndarray) -> float:
-    return float((logits.argmax(axis=1) == label).mean())
+def _slack(run: RunFolder, samples: int) -> float:
+    """Return how far a stored metric may lie from the one that is computed again from the predictions.
+
+    Where it is a share of samples, one of them; else a hundredth of its size.
+    """
+    metric = run.record.metric
+    if metric.per_sample is not None and run.record.task.bits:
+        return SLACK / samples
+    return 0.01
 
 
 def _measured(run: RunFolder) -> Iterator[str]:
-    """Compare history, per-epoch bits, selected accuracies and predictions with each other."""
-    recorded: dict[tuple[str, str, str], dict[int, float]] = {}
+    """Compare history, per-epoch scores, selected metrics and predictions with each other."""
+    score, metric = run.record.task.score, run.record.metric.name
+    recorded: dict[tuple[str, str, str, str], dict[int, float]] = {}
     for stage, epoch, part, name, value in run.history():
-        if name.startswith("accuracy/") and part in PARTS:
-            recorded.setdefault((stage, part, name.removeprefix("accuracy/")), {})[epoch] = value
+        what, _, logits = name.partition("/")
+        if what in (score, metric) and logits and part in PARTS:
+            recorded.setdefault((what, stage, part, logits), {})[epoch] = value
     for part in PARTS:
         n = run.record.counts[part]
-        for key, bits in run.epoch_bits(part).items() if n else ():
+        for key, scores in run.epoch_scores(part).items() if n else ():
             stage, logits = key.split("/", 1)
-            values = recorded.get((stage, part, logits), {})
-            if any(abs(values.get(epoch, -1.0) - row.mean()) > 1e-6 for epoch, row in enumerate(bits)):
-                yield f"history.csv and epochs.npz disagree about {part} accuracy of {logits} in stage {stage}"
+            values = recorded.get((score, stage, part, logits), {})
+            if any(
+                not _near(values.get(epoch, math.nan), row.mean(dtype=np.float64)) for epoch, row in enumerate(scores)
+            ):
+                yield f"history.csv and epochs.npz disagree about {part} {score} of {logits} in stage {stage}"
     for rule, picks in run.record.selected.items():
         part = "test" if rule == "last" else rule
         for pick in picks:
-            of_epoch = recorded.get((pick.stage, part, pick.select_on), {}).get(pick.epoch)
-            if of_epoch is None or abs(of_epoch - pick.accuracy) > 1e-6:
-                yield f"run.json says that rule {rule} picked accuracy {pick.accuracy}, history.csv {of_epoch}"
+            of_epoch = recorded.get((metric, pick.stage, part, pick.select_on), {}).get(pick.epoch)
+            if of_epoch is None or not _near(of_epoch, pick.reached):
+                yield f"run.json says that rule {rule} picked {metric} {pick.reached}, history.csv {of_epoch}"
         fault = _predicted(run, rule, part, picks[-1]) if picks else ""
         if fault:
             yield fault
+
+
+def _near(value: float, other: float) -> bool:
+    """Whether two numbers are one up to the rounding of a sum of float32."""
+    return bool(abs(value - other) <= 1e-6 * max(1.0, abs(other)))
 
 
 def _predicted(run: RunFolder, rule: str, part: str, pick: Pick) -> str:
@@ -104,14 +121,15 @@ def _predicted(run: RunFolder, rule: str, part: str, pick: Pick) -> str:
     key = LogitsKey(rule, *parse_logits(pick.select_on)).array(part)
     if key not in run.predictions:
         return f"predictions.npz lacks {key}, by which run.json says that an epoch was picked"
-    label = run.predictions[f"{part}/label"]
-    reached = _accuracy(run.predictions[key], label)
-    if abs(reached - pick.accuracy) * len(label) > SLACK:
-        return f"predictions.npz reaches {reached:.4f} with {key}, run.json says {pick.accuracy:.4f}"
-    bits = run.epoch_bits(part).get(f"{pick.stage}/{pick.select_on}")
-    if bits is None:
+    label, task = run.predictions[f"{part}/label"], run.record.task
+    reached = run.record.metric.value(run.predictions[key], label)
+    if not abs(reached - pick.reached) <= _slack(run, len(label)) * max(1.0, abs(pick.reached)):
+        return f"predictions.npz reaches {reached:.4f} with {key}, run.json says {pick.reached:.4f}"
+    scores = run.epoch_scores(part).get(f"{pick.stage}/{pick.select_on}")
+    if scores is None:
         return f"epochs.npz lacks {pick.stage}/{part}/{pick.select_on}, by which an epoch was picked"
-    differing = int((bits[pick.epoch] != (run.predictions[key].argmax(axis=1) == label)).sum())
+    again = task.metrics[task.score].sample_values(run.predictions[key], label)
+    differing = int((~(np.abs(scores[pick.epoch] - again) <= 1e-3 * (1 + np.abs(again)))).sum())
     if differing > max(SLACK, 0.01 * len(label)):
         return f"epochs.npz and predictions.npz disagree about {differing} samples of {key}"
     return ""
@@ -120,12 +138,13 @@ def _predicted(run: RunFolder, rule: str, part: str, pick: Pick) -> str:
 def _probes(run: RunFolder) -> Iterator[str]:
     for rule, modalities in run.record.probe.items():
         for modality, facts in modalities.items():
-            for part, recorded in facts.accuracy.items():
+            for part, recorded in facts.reached.items():
                 if part not in PARTS or not run.record.counts[part]:
                     continue
                 label = run.predictions[f"{part}/label"]
-                reached = _accuracy(run.probe[LogitsKey(rule, LogitsKind.PROBE, modality).array(part)], label)
-                if abs(reached - recorded) * len(label) > SLACK:
+                outputs = run.probe[LogitsKey(rule, LogitsKind.PROBE, modality).array(part)]
+                reached = run.record.metric.value(outputs, label)
+                if not abs(reached - recorded) <= _slack(run, len(label)) * max(1.0, abs(recorded)):
                     where = f"{rule}/{modality}/{part}"
                     yield f"probe.npz reaches {reached:.4f} for {where}, run.json says {recorded:.4f}"
 
@@ -187,7 +206,8 @@ def label_faults(run: RunFolder, cache: Path) -> list[str]:
         faults = []
         for name, column in (("id", "ids"), ("label", "labels"), ("group", "groups")):
             wanted = [row[name] for row in rows]
-            if list(map(str, run.predictions[f"test/{name}"].tolist())) != wanted:
+            text = run.record.task.text if name == "label" else str
+            if list(map(text, run.predictions[f"test/{name}"])) != wanted:
                 faults.append(f"its test {column} are not those of the dataset ({table})")
         return faults
     return []

@@ -2,7 +2,6 @@
 
 from .best import LEAST_ITEMS, LEAST_SEEDS, probability_best, resampled_means
 from .compare import CrossFit, Ranked, all_pairs_groups, cross_fit_optimism, holm
-from .confusion_metrics import table_pseudo_values
 from .intervals import (
     INFERENCE_TARGET,
     MIN_CLUSTERS,
@@ -83,7 +82,6 @@ __all__ = [
     "shapley",
     "smallest_difference",
     "subset_name",
-    "table_pseudo_values",
     "two_part",
     "variance_parts",
     "wilson",

@@ -21,8 +21,8 @@ from .selection import Rule, headline_rule
 from .tuning import Tune, Tuned, check_apart, read_tune, tuned
 from .yaml import read_mapping
 
-KEYS = ("name", "title", "plugins", "headline", "baseline", "tune", "robustness", "groups", "grid")
-GRID_KEYS = ("dataset", "split", "recipe", "recipe_set", "dataset_set", "seeds", "methods")
+KEYS = ("name", "title", "plugins", "headline", "metric", "baseline", "tune", "robustness", "groups", "grid")
+GRID_KEYS = ("dataset", "split", "metric", "recipe", "recipe_set", "dataset_set", "seeds", "methods")
 METHOD_KEYS = ("method", "label", "params", "seeds", "tune")
 #: Strengths of noise of `robustness: true`, in standard deviations of the inputs.
 STRENGTHS = (0.25, 0.5, 1.0, 1.5, 2.0)
@@ -200,14 +200,17 @@ def _is_tuned(value: object, label: str, where: str, tune: Tune | None) -> bool:
     return value
 
 
-def _block_cells(value: object, where: str, index: Index, tune: Tune | None, headline: str) -> list[Cell]:
+def _block_cells(
+    value: object, where: str, index: Index, tune: Tune | None, headline: str, metric: str
+) -> list[Cell]:
     block = _keys(value, GRID_KEYS, where)
     dataset = block.get("dataset")
     if not isinstance(dataset, str):
         raise ConfigError(f"{where} names no dataset", "Write `dataset: NAME`")
     recipe = _text(block, "recipe", "embedded", where)
     settings = {key: _mapping(block, key, where) for key in ("recipe_set", "dataset_set")}
-    request = Request(dataset, "", 0, None, recipe, {}, settings["recipe_set"], settings["dataset_set"])
+    metric = _metric(block, where) or metric
+    request = Request(dataset, "", 0, None, recipe, {}, settings["recipe_set"], settings["dataset_set"], metric)
     terms = Terms(request, index)
     cells = []
     folds = folds_of(terms.facts.splits, block.get("split"), dataset)
@@ -220,6 +223,11 @@ def _block_cells(value: object, where: str, index: Index, tune: Tune | None, hea
                 check_apart(seed, tune)
             cells.append(Cell(one.label, setting, run, tuning))
     return cells
+
+
+def _metric(block: Mapping[str, object], where: str) -> str:
+    """Return the metric that a config or a block of its grid names, '' where it names none."""
+    return _text(block, "metric", "", where) if block.get("metric") is not None else ""
 
 
 def _check_labels(cells: list[Cell]) -> None:
@@ -244,6 +252,7 @@ def _check_labels(cells: list[Cell]) -> None:
 def _check_groups(cells: list[Cell], rule: Rule) -> None:
     """Refuse a comparison across recipes, and a headline that a split can't serve."""
     terms: dict[tuple[str, ...], tuple[Recipe, Mapping[str, Scalar]]] = {}
+    metrics: dict[tuple[str, ...], str] = {}
     for cell in {cell.setting.hash: cell for cell in cells}.values():
         config = cell.setting.config
         made = config.recipe, config.dataset_params
@@ -252,6 +261,9 @@ def _check_groups(cells: list[Cell], rule: Rule) -> None:
                 f"two settings of the recipe {brief(cell.group[2])} on {'/'.join(cell.group[:2])} would be compared",
                 "Use one for all methods, or give the second a recipe file of its own",
             )
+        if metrics.setdefault(cell.group, config.metric) != config.metric:
+            what = f"two metrics on {'/'.join(cell.group[:2])} under one recipe would be compared"
+            raise ConfigError(what, "Name one `metric` for all methods")
         counts = cell.setting.terms.facts.splits[config.split].counts
         where, fix = f"{cell.group[0]}/{cell.group[1]}", "Set `headline: last`, or choose another split"
         rule.check(counts, where, f"headline {brief(rule.name)}", fix)
@@ -327,12 +339,13 @@ def study(config: Mapping[str, object], index: Index | None = None) -> Study:
     config = _keys(config, KEYS, "config")
     headline = _text(config, "headline", "last", "config")
     rule, tune = headline_rule(headline), read_tune(config.get("tune"))
+    metric = _metric(config, "config")
     folders = _folders(config)
     use_plugins(folders)
     index = index or load_index()
     cells: list[Cell] = []
     for number, block in enumerate(_listed(config.get("grid"), "config: grid", "block"), 1):
-        cells += _block_cells(block, f"grid block {number}", index, tune, headline)
+        cells += _block_cells(block, f"grid block {number}", index, tune, headline, metric)
     _check_groups(cells, rule)
     _check_labels(cells)
     runs: dict[str, RunSpec] = {}

@@ -9,17 +9,23 @@ from ..dataset import Split
 from ..modality import Modality, modality_of
 from ..params import Field, fields_of
 from ..registry.index import Entry
+from ..task import Task, task_of
 
 
 @dataclass(frozen=True)
 class DatasetFacts:
-    """What a dataset's class declares: inputs, classes, splits and the one where none is named, parameters."""
+    """What a dataset's class declares: its inputs, its splits and the one where none is named, its parameters.
+
+    Attributes:
+        task: what is asked for of a sample, with the names of classes or labels. metric: of a study that names none.
+    """
 
     modalities: tuple[Modality, ...]
-    class_names: tuple[str, ...]
     splits: Mapping[str, Split]
     default_split: str
     params: tuple[Field, ...]
+    task: Task
+    metric: str
 
 
 @dataclass(frozen=True)
@@ -29,7 +35,7 @@ class MethodFacts:
     Attributes:
         family: what it is listed under. min_modalities, max_modalities: how many it takes; None for no most.
         trains_encoders: whether its encoders are its own. needs: parts that it looks at while it trains.
-        requires: methods whose runs it reuses.
+        requires: methods whose runs it reuses. tasks: those that it serves.
     """
 
     family: str
@@ -38,6 +44,7 @@ class MethodFacts:
     trains_encoders: bool
     needs: tuple[str, ...]
     requires: tuple[str, ...]
+    tasks: tuple[str, ...]
     params: tuple[Field, ...]
 
     def takes(self, count: int) -> bool:
@@ -47,10 +54,17 @@ class MethodFacts:
 
 @dataclass(frozen=True)
 class EncoderFacts:
-    """What an encoder's class declares: which inputs it takes, whether it needs a file of weights."""
+    """What an encoder's class declares.
+
+    Attributes:
+        ranks: numbers of dimensions that it takes. pretrained: whether it needs a file of weights.
+        named_by: the parameter that stands behind a colon in its name, '' for none.
+        takes_ids, takes_mask, needs_mask: as `Encoder` has them.
+    """
 
     ranks: tuple[int, ...]
     pretrained: bool
+    named_by: str
     takes_ids: bool
     takes_mask: bool
     needs_mask: bool
@@ -74,8 +88,10 @@ def dataset_facts(entry: Entry) -> DatasetFacts:
     """Return what the index knows of a dataset."""
     modalities = tuple(map(modality_of, entry.facts["modalities"]))
     splits = {name: Split(**one) for name, one in entry.facts["splits"].items()}
-    names = tuple(entry.facts["class_names"])
-    return DatasetFacts(modalities, names, splits, entry.facts["default_split"], fields_of(entry.facts))
+    named = dict(entry.facts["task"])
+    task = task_of(named.pop("name"), entry.facts["class_names"], named)
+    metric = entry.facts["metric"] or task.headline
+    return DatasetFacts(modalities, splits, entry.facts["default_split"], fields_of(entry.facts), task, metric)
 
 
 def method_facts(entry: Entry) -> MethodFacts:
@@ -88,6 +104,7 @@ def method_facts(entry: Entry) -> MethodFacts:
         bool(facts["trains_encoders"]),
         tuple(facts["needs"]),
         tuple(facts["requires"]),
+        tuple(facts["tasks"]),
         fields_of(facts),
     )
 
@@ -98,6 +115,7 @@ def encoder_facts(entry: Entry) -> EncoderFacts:
     return EncoderFacts(
         tuple(facts["ranks"]),
         bool(facts["pretrained"]),
+        str(facts["named_by"]),
         bool(facts["takes_ids"]),
         bool(facts["takes_mask"]),
         bool(facts["needs_mask"]),

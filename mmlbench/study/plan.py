@@ -23,7 +23,7 @@ CACHE = rf"{WORD}-{HEX10}"
 #: Options of `mmlbench train` that a plan may print for a person to type: none of them names code.
 OPTIONS = (
     "--dataset", "--method", "--seed", "--split", "--recipe", "--set", "--recipe-set", "--dataset-set", "--tune",
-    "--tune-seed", "--tune-rule",
+    "--tune-seed", "--tune-rule", "--metric",
 )  # fmt: skip
 CELL = ("label", "encoder", "run", "config", "config_hash", "code", "cache", "command")
 FIX = "Type the snakemake command again: it writes the plan anew"
@@ -175,7 +175,7 @@ def _tuning(item: Item, config: RunConfig) -> Tuning:
     chosen = parameters(found["chosen"]) if "chosen" in found else None
     if chosen is not None and chosen not in draws:
         found["chosen"].wrong("one of the draws")
-    scores = tuple(one.number(0, 1) for one in found["scores"].each("accuracy")) if "scores" in found else ()
+    scores = tuple(one.number() for one in found["scores"].each("score")) if "scores" in found else ()
     return Tuning(
         found["key"].text("a hash", HEX10),
         found["rule"].one_of(HEADLINES),

@@ -32,7 +32,7 @@ _CHILD = (
     "from mmlbench.train.plan_check_child import main; main()"
 )
 #: What builds and tries a setting; an edit there has every setting tried again.
-_ENGINE = ("", "train")
+_ENGINE = ("", "task", "train")
 
 
 def check_runs(runs: Iterable[RunSpec]) -> None:

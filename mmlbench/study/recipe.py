@@ -11,7 +11,20 @@ from typing import Any
 
 from ..errors import ConfigError, brief, nearest
 from ..modality import Modality
-from ..params import ALL, Params, Scalar, bounded, check, choice, describe, fields_of, file_names, located, value_text
+from ..params import (
+    ALL,
+    FILES,
+    Params,
+    Scalar,
+    bounded,
+    check,
+    choice,
+    describe,
+    fields_of,
+    file_names,
+    located,
+    value_text,
+)
 from ..registry.index import Index
 from ..storage.form import WORD
 from ..storage.paths import config_folder
@@ -63,6 +76,10 @@ class RecipeFields(Params):
     )
     warmup: float = bounded(0.0, low=0, doc="epochs, or parts of one, in which the rate of a stage rises by step")
     clip_grad: float = bounded(0.0, low=0, doc="greatest norm of a step's gradients; greater ones shrink. 0: off")
+    class_weights: str = choice(
+        "none", ("none", "balanced"), doc="of the loss; balanced: each class, or a label's two sides, counts alike"
+    )
+    sampling: str = choice("shuffle", ("shuffle", "balanced"), doc="of an epoch; balanced: classes are drawn alike")
     noise_on: str | None = None  # modality whose inputs get additive noise, in training and in evaluation
 
 
@@ -118,6 +135,11 @@ class Recipe(RecipeFields):
     def forward(self) -> str:
         """Type of the numbers of the encoders' forward pass: bfloat16 under autocast, else float32."""
         return "bfloat16" if self.precision == BF16 else "float32"
+
+    @property
+    def pretrained(self) -> str:
+        """The modalities whose encoders start from weights of a file, joined by `+`; empty for none."""
+        return "+".join(modality for modality, chosen in self.encoder.items() if chosen.pretrained)
 
     def frames_of(self, modality: Modality) -> int:
         """How many frames of a modality are shown at once."""
@@ -207,6 +229,27 @@ def _check_special(dataset: str, values: Mapping[str, object], index: Index, whe
             raise ConfigError(what, nearest(key, names) if names else "it takes none")
 
 
+def _spelled(want: object, index: Index) -> Mapping[str, object]:
+    """Return the choice of an encoder as a mapping; of `torchvision:resnet18` what follows the colon is a parameter.
+
+    Raises:
+        ConfigError: an unknown encoder, one that takes nothing behind a colon, or the same given twice.
+    """
+    spelled = want if isinstance(want, Mapping) else {"name": want}
+    name, colon, rest = str(spelled.get("name")).partition(":")
+    if not colon:
+        return spelled
+    named_by, params = encoder_facts(index.find("encoder", name)).named_by, spelled.get("params") or {}
+    if not named_by:
+        raise ConfigError(f"the encoder {name!r} takes nothing behind a colon, not {brief(rest)}", f"Write {name}")
+    if not isinstance(params, Mapping):
+        return {**spelled, "name": name}
+    if named_by in params:
+        what = f"the encoder {brief(spelled['name'])} names {named_by} among its params once more"
+        raise ConfigError(what, "Say it once")
+    return {**spelled, "name": name, "params": {named_by: rest, **params}}
+
+
 def _encoders(
     value: object, modalities: Sequence[Modality], index: Index, where: str, stored: bool
 ) -> dict[str, EncoderChoice]:
@@ -226,7 +269,7 @@ def _encoders(
             raise ConfigError(
                 f"{where}: no encoder for the modality {brief(modality.name)}", "Add it under `encoder`"
             )
-        want = want if isinstance(want, Mapping) else {"name": want}
+        want = _spelled(want, index)
         want = {**want, "name": modality.type.encoder} if want.get("name") == AUTO else want
         for key in want:
             if key not in ENCODER_KEYS and not (stored and key == "pretrained"):
@@ -244,6 +287,9 @@ def _encoders(
                 f"{where}: params of {entry.name} are {brief(given)}, no mapping", "Write {name: value}"
             )
         params = check(facts.params, given, f"{where}: encoder {entry.name}")
+        if facts.named_by and params.get(facts.named_by) is None:
+            what = f"{where}: the encoder {entry.name!r} of {modality.name!r} lacks its {facts.named_by}"
+            raise ConfigError(what, f"Write {entry.name}:{facts.named_by.upper()}")
         pretrained = _pretrained(entry.name, facts, params, where)
         about = f"{where}: encoder of {modality.name}"
         held = _freeze(want.get("freeze"), about)
@@ -295,10 +341,11 @@ def _pretrained(encoder: str, facts: EncoderFacts, params: Mapping[str, object],
 
 def _located(value: object, folder: Path, index: Index) -> object:
     """Return `encoder` of a recipe file with the paths of weights starting at the file's folder."""
+    if isinstance(value, Mapping) and "name" not in value:
+        return {modality: _located(chosen, folder, index) for modality, chosen in value.items()}
+    value = _spelled(value, index) if isinstance(value, Mapping | str) else value
     if not isinstance(value, Mapping):
         return value
-    if "name" not in value:
-        return {modality: _located(chosen, folder, index) for modality, chosen in value.items()}
     known = {entry.name: fields_of(entry.facts) for entry in index.of("encoder") if not entry.error}
     given, fields = value.get("params"), known.get(str(value["name"]), ())
     return {**value, "params": located(fields, given, folder)} if isinstance(given, Mapping) else value
@@ -352,12 +399,14 @@ def _settled(values: Mapping[str, object], arithmetic: str, where: str) -> Mappi
 def _set_otherwise(encoders: Mapping[str, EncoderChoice], index: Index) -> dict[str, Scalar]:
     """Return 'modality.parameter' -> value of the encoders' parameters that are not at their default.
 
-    Files are left out: their content is a part of the encoder's label.
+    Files and what stands behind a colon are left out: they are a part of the encoder's label.
     """
     found = {}
     for modality, chosen in encoders.items():
-        for one in fields_of(index.find("encoder", chosen.name).facts):
-            if one.type != "file" and chosen.params[one.name] != one.default:
+        facts = encoder_facts(index.find("encoder", chosen.name))
+        for one in facts.params:
+            shown = one.name == facts.named_by or one.type in FILES
+            if not shown and chosen.params[one.name] != one.default:
                 found[f"{modality}.{one.name}"] = chosen.params[one.name]
     return found
 

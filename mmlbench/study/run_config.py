@@ -27,7 +27,10 @@ RECIPE_KEYS = ("name", "encoder", *FIELDS)
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Everything that determines the numbers of a run; its hash is the run's identity."""
+    """Everything that determines the numbers of a run; its hash is the run's identity.
+
+    `metric` picks epochs and penalties; '' for that of the dataset, so that a run without one keeps its identity.
+    """
 
     dataset: str
     dataset_params: Mapping[str, Scalar]
@@ -36,6 +39,7 @@ class RunConfig:
     method: str
     params: Mapping[str, Scalar]
     seed: int
+    metric: str = ""
 
     def plain(self) -> dict[str, object]:
         """Return it as plain data, as it is hashed and stored."""
@@ -48,6 +52,7 @@ class RunConfig:
             "method": self.method,
             "params": dict(self.params),
             "seed": self.seed,
+            **({"metric": self.metric} if self.metric else {}),
         }
 
     @cached_property
@@ -129,7 +134,7 @@ def parse_config(item: Item) -> RunConfig:
         DataError: a key is missing or unknown, or a value of another form; with the path of its keys.
     """
     item.check_schema(RUN_SCHEMA)
-    found = item.fields(CONFIG_KEYS)
+    found = item.fields(CONFIG_KEYS, ("metric",))
     return RunConfig(
         found["dataset"].text("the name of a dataset", WORD),
         parameters(found["dataset_params"]),
@@ -138,4 +143,5 @@ def parse_config(item: Item) -> RunConfig:
         found["method"].text("the name of a method", WORD),
         parameters(found["params"]),
         found["seed"].integer(0, 2**31 - 1),
+        found["metric"].text("the name of a metric", WORD) if "metric" in found else "",
     )

@@ -22,7 +22,8 @@ from ..prepare.cache import cache_key
 from ..registry.index import Entry, Index
 from ..storage.hashing import digest
 from ..system.arithmetic import NATIVE
-from .declared import DatasetFacts, MethodFacts, dataset_facts, method_facts
+from ..task import Task
+from .declared import DatasetFacts, MethodFacts, dataset_facts, encoder_facts, method_facts
 from .recipe import AUTO, EncoderChoice, Recipe, check_recipe, read_recipe, recipe_path, resolve_recipe
 from .run_config import RECIPE_KEYS, RunConfig
 
@@ -82,6 +83,7 @@ class Request:
     params: Mapping[str, object] = field(default_factory=dict)
     recipe_params: Mapping[str, object] = field(default_factory=dict)
     dataset_params: Mapping[str, object] = field(default_factory=dict)
+    metric: str = ""
 
     def __post_init__(self) -> None:
         """Refuse what is of another type.
@@ -89,7 +91,7 @@ class Request:
         Raises:
             ConfigError: naming the argument.
         """
-        for name in ("dataset", "method", "recipe"):
+        for name in ("dataset", "method", "recipe", "metric"):
             if not isinstance(getattr(self, name), str):
                 raise ConfigError(f"{name} is {brief(getattr(self, name))}, not a name", f"Give the name of a {name}")
         if not isinstance(self.split, str | None):
@@ -107,6 +109,7 @@ def flags(flag: str, values: Mapping[str, object]) -> list[str]:
 def _options_of(request: Request) -> tuple[str, ...]:
     """Return those of the arguments that stand behind the seed."""
     words = ["--split", request.split] if request.split else []
+    words += ["--metric", request.metric] if request.metric else []
     words += ["--recipe", request.recipe]
     words += flags("--set", request.params) + flags("--recipe-set", request.recipe_params)
     return tuple(words + flags("--dataset-set", request.dataset_params))
@@ -127,6 +130,42 @@ def _check_modalities(method: str, facts: MethodFacts, dataset: str, count: int)
         raise ConfigError(
             f"{method} takes {takes} modalities and {dataset} has {count}", "Choose another method or dataset"
         )
+
+
+def _check_task(method: str, facts: MethodFacts, dataset: str, task: Task) -> None:
+    """Refuse a method that does not serve a dataset's task.
+
+    Raises:
+        ConfigError: it does not; with the tasks that it serves.
+    """
+    if task.name not in facts.tasks:
+        what = f"{method} serves {', '.join(facts.tasks)}, and {dataset} asks for {task.name}"
+        raise ConfigError(what, "Choose another method or dataset")
+
+
+def _check_balance(recipe: Recipe, dataset: str, task: Task) -> None:
+    """Refuse class weights and balanced sampling where there is nothing to balance.
+
+    Raises:
+        ConfigError: naming the field of the recipe, and the task.
+    """
+    asked = [name for name in ("class_weights", "sampling") if getattr(recipe, name) == "balanced"]
+    if asked and not task.weighted:
+        what = f"{asked[0]}: balanced needs classes or labels, and {dataset} asks for {task.name}"
+        raise ConfigError(what, f"Leave {' and '.join(asked)} out of the recipe")
+
+
+def _metric_of(request: Request, dataset: DatasetFacts) -> str:
+    """Return the metric that picks, '' where it is the dataset's own.
+
+    Raises:
+        ConfigError: the task has no such metric; with those that it has.
+    """
+    try:
+        name = dataset.task.metric(request.metric or dataset.metric).name
+    except ConfigError as error:
+        raise ConfigError(f"{request.dataset}: {error.what}", error.fix) from None
+    return "" if name == dataset.metric else name
 
 
 def _check_parts(method: str, facts: MethodFacts, where: str, splits: Mapping[str, Split], split: str) -> None:
@@ -213,7 +252,7 @@ class Setting:
         }
         self.hash = self.config.setting
         self.code: str = _code(self.config, terms.index, {name: one.code for name, one in self.requires.items()})
-        self.encoder = encoder_label(self.config)
+        self.encoder = encoder_label(self.config, terms.index)
         self._options = _options_of(request)
         self._runs: dict[int, RunSpec] = {}
 
@@ -260,9 +299,12 @@ def _checked(
     facts = method_facts(index.find("method", request.method))
     split = _split_of(request.dataset, dataset, request.split)
     _check_modalities(request.method, facts, request.dataset, len(dataset.modalities))
+    _check_task(request.method, facts, request.dataset, dataset.task)
+    _check_balance(recipe, request.dataset, dataset.task)
     _check_parts(request.method, facts, f"{request.dataset}/{split}", dataset.splits, split)
     params = _method_params(request.method, facts.params, request.params)
-    return RunConfig(request.dataset, dataset_params, split, recipe, request.method, params, request.seed)
+    metric = _metric_of(request, dataset)
+    return RunConfig(request.dataset, dataset_params, split, recipe, request.method, params, request.seed, metric)
 
 
 def _method_params(method: str, fields: Sequence[Field], values: Mapping[str, object]) -> dict[str, Scalar]:
@@ -355,7 +397,9 @@ def _from_config(config: RunConfig, index: Index, above: tuple[str, ...] = ()) -
     recipe = check_recipe(name, values, facts.modalities, index, f"recipe {brief(name)}", True)
     params = check(facts.params, config.dataset_params, f"dataset {dataset.name}")
     check_seed(config.seed)
-    request = Request(config.dataset, config.method, config.seed, config.split, params=config.params)
+    request = Request(
+        config.dataset, config.method, config.seed, config.split, params=config.params, metric=config.metric
+    )
     read = _checked(request, facts, recipe, params, index)
     other = [one.name for one in fields(RunConfig) if getattr(read, one.name) != getattr(config, one.name)]
     if other:
@@ -371,21 +415,23 @@ def _from_config(config: RunConfig, index: Index, above: tuple[str, ...] = ()) -
     return RunSpec(config, code, cache_name(dataset, config.dataset_params), needed, (), config.setting)
 
 
-def encoder_label(config: RunConfig) -> str:
+def encoder_label(config: RunConfig, index: Index) -> str:
     """Return the tables' name of a run's encoders: one name, or modality=name joined by '+'.
 
     The content of each file of weights is a part of it, what is frozen, and a learning rate of its own: so no row is
     compared with one of other settings.
     """
-    named = {modality: _encoder_name(encoder) for modality, encoder in config.recipe.encoder.items()}
+    named = {modality: _encoder_name(encoder, index) for modality, encoder in config.recipe.encoder.items()}
     if len(set(named.values())) == 1:
         return next(iter(named.values()))
     return "+".join(f"{modality}={name}" for modality, name in named.items())
 
 
-def _encoder_name(encoder: EncoderChoice) -> str:
-    contents = [(name, value) for name, value in encoder.params.items() if isinstance(value, str)]
-    weights = [f"{name}={files.short(value)}" for name, value in contents if files.is_content(value)]
+def _encoder_name(encoder: EncoderChoice, index: Index) -> str:
+    texts = {name: value for name, value in encoder.params.items() if isinstance(value, str)}
+    weights = [f"{name}={files.short(value)}" for name, value in texts.items() if files.is_content(value)]
+    behind = texts.get(encoder_facts(index.find("encoder", encoder.name)).named_by)
+    named = [] if behind is None or files.is_content(behind) else [behind]
     steps = [f"freeze={','.join(encoder.freeze)}"] if encoder.freeze else []
     steps += [f"lr={value_text(encoder.lr)}"] if encoder.lr != 1 else []
-    return ":".join([encoder.name, *(weights or ["pretrained"] * encoder.pretrained), *steps])
+    return ":".join([encoder.name, *named, *(weights or ["pretrained"] * encoder.pretrained), *steps])

@@ -1,7 +1,8 @@
 """Runs of a few seconds, for tests of methods, datasets and encoders, here and in projects of your own.
 
-`tiny` (two modalities) and `tiny3` (a third, 1-D one) are datasets of 76 samples; `PLUGINS` is the folder that
-holds them, so that they are there only where somebody asks for them::
+`tiny` (two modalities) and `tiny3` (a third, 1-D one) are datasets of 76 samples with three classes, `tiny_number`
+and `tiny_labels` of 520 with one number and with several labels a sample. `PLUGINS` is the folder that holds them, so
+that they are there only where somebody asks for them::
 
     run = run_tiny("my_method", tmp_path)
     assert np.isfinite(run.predictions["last/test/fused"]).all()
@@ -20,6 +21,7 @@ from ..results.run_folder import RunFolder
 from ..storage.atomic import write_arrays
 from ..study.declared import dataset_facts, method_facts
 from ..study.run_spec import Request, RunSpec, resolve
+from ..task import Multilabel, Regression, Task
 
 #: The folder with the tiny datasets: `mmlbench train --plugins ...`, or `plugins:` in a config.
 PLUGINS = Path(__file__).parent / "plugins"
@@ -52,11 +54,11 @@ def tiny_spec(
 
 
 def takes(method: str, dataset: str = "tiny", plugins: Iterable[str | Path] = ()) -> bool:
-    """Whether a method serves as many modalities as a dataset has: `tiny` has two, `tiny3` three."""
+    """Whether a method serves a dataset's task, and as many modalities as it has: `tiny` has two, `tiny3` three."""
     use_plugins([PLUGINS, *plugins])
     index = load_index()
-    count = len(dataset_facts(index.find("dataset", dataset)).modalities)
-    return method_facts(index.find("method", method)).takes(count)
+    asked, facts = dataset_facts(index.find("dataset", dataset)), method_facts(index.find("method", method))
+    return facts.takes(len(asked.modalities)) and asked.task.name in facts.tasks
 
 
 def run_tiny(method: str, folder: Path, **options: Any) -> RunFolder:
@@ -87,8 +89,7 @@ def arrays_like(name: str, folder: Path, seed: int = 0, plugins: Iterable[str | 
     rows = sum(counts.values())
     arrays = {
         "part": np.repeat(list(counts), list(counts.values())),
-        "label": np.arange(rows) % max(2, len(facts.class_names)),
-        "class_names": np.array(facts.class_names),
+        **_targets_like(facts.task, rows, rng),
     }
     for modality in facts.modalities:
         shape = (rows, *modality.shape)
@@ -103,3 +104,16 @@ def arrays_like(name: str, folder: Path, seed: int = 0, plugins: Iterable[str | 
             arrays[f"{modality.name}_length"] = rng.integers(1, modality.shape[0] + 1, rows)
     write_arrays(folder / f"{name}.npz", arrays)
     return folder / f"{name}.npz"
+
+
+def _targets_like(task: Task, rows: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Return targets that a task can have, and their names: each class and label comes up."""
+    turn = np.arange(rows) % task.outputs
+    if isinstance(task, Regression):
+        low = task.low if np.isfinite(task.low) else min(task.high, 1.0) - 2
+        return {"label": rng.uniform(low, task.high if np.isfinite(task.high) else low + 2, rows)}
+    if isinstance(task, Multilabel):
+        there = rng.random((rows, task.outputs)) < 0.5
+        there[np.arange(rows), turn] = True
+        return {"label": there.astype(np.uint8), "class_names": np.array(task.names)}
+    return {"label": turn, "class_names": np.array(task.names)}

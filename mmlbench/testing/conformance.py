@@ -30,13 +30,16 @@ from ..results.evaluation import NOTHING
 from ..results.run_folder import RunFolder
 from ..storage.form import WORD
 from ..storage.hashing import file_digest
-from ..study.declared import EncoderFacts, dataset_facts, encoder_facts
+from ..study.declared import EncoderFacts, dataset_facts, encoder_facts, method_facts
 from ..study.run_spec import Request, RunSpec, resolve
 from ..train import loop
+from ..train.build import build_encoders
 from . import FEW_EPOCHS, PLUGINS, takes
 
 T = TypeVar("T")
 TINY = ("tiny", "tiny3", "tiny_lab")
+#: Task beyond classification -> a tiny dataset that asks for it.
+OF_TASKS = {"regression": "tiny_number", "multilabel": "tiny_labels"}
 PARTS = ("train", "val", "test")
 EPOCHS = 3
 SMALL_WIDTH = 4
@@ -104,7 +107,7 @@ def check_record(made: Made) -> None:
 def check_predictions(made: Made) -> None:
     """Check ids, labels, shapes and values of all logits; slices add up to the fused ones where both are linear."""
     record, found = made.run.record, made.run.predictions
-    classes, split = len(record.class_names), record.config.split
+    outputs, split = record.task.outputs, record.config.split
     rules = ["last", *(rule for rule in ("val", "test") if record.counts[rule])]
     require(sorted(record.selected) == sorted(rules) or not record.epochs, "an epoch rule has no prediction")
     for part in ("val", "test"):
@@ -114,15 +117,15 @@ def check_predictions(made: Made) -> None:
         for rule in rules if len(table) else ():
             for name in record.logits:
                 logits = found[f"{rule}/{part}/{name}"]
-                fits = logits.shape == (len(table), classes) and logits.dtype == np.float32
-                require(fits, f"{rule}/{part}/{name} is {logits.dtype} {logits.shape}, not (samples, classes)")
+                fits = logits.shape == (len(table), outputs) and logits.dtype == np.float32
+                require(fits, f"{rule}/{part}/{name} is {logits.dtype} {logits.shape}, not (samples, outputs)")
             slices = [name for name in record.logits if name.startswith("sliced/")]
             if slices and "fused" in record.logits:
                 whole = sum(found[f"{rule}/{part}/{name}"].astype(np.float64) for name in slices)
                 adds_up = np.allclose(whole, found[f"{rule}/{part}/fused"], atol=1e-4)
                 require(adds_up, f"the slices of {rule}/{part} do not add up to the fused logits")
     for name, values in found.items():
-        require(values.dtype.kind in "Ui" or np.isfinite(values).all(), f"{name} has values that are not finite")
+        require(values.dtype.kind in "Uiu" or np.isfinite(values).all(), f"{name} has values that are not finite")
 
 
 def check_subsets(made: Made) -> None:
@@ -147,7 +150,7 @@ def history_of(run: RunFolder) -> list[dict[str, Any]]:
 
 
 def check_history(made: Made) -> None:
-    """Check that every stage has its epochs, that all is finite, and the bits against the accuracies."""
+    """Check that every stage has its epochs, that all is finite, and the samples' scores against their means."""
     rows = history_of(made.run)
     for row in rows:
         require(math.isfinite(row["value"]), f"{row['name']} of epoch {row['epoch']} is {row['value']}")
@@ -158,18 +161,21 @@ def check_history(made: Made) -> None:
         require(whole, f"stage {stage} has epochs {seen} of {made.epochs}")
         names = {row["name"] for row in rows if row["stage"] == stage and row["part"] == "train"}
         require(names >= {"loss", "lr"}, f"stage {stage} records no loss or no learning rate")
-    accuracy = {
-        (row["stage"], row["name"].removeprefix("accuracy/"), row["epoch"]): row["value"]
+    score = f"{made.run.record.task.score}/"
+    means = {
+        (row["stage"], row["name"].removeprefix(score), row["epoch"]): row["value"]
         for row in rows
-        if row["part"] == "test" and row["name"].startswith("accuracy/")
+        if row["part"] == "test" and row["name"].startswith(score)
     }
-    bits = made.run.epoch_bits("test")
-    require(len(accuracy) == sum(map(len, bits.values())), "history.csv and epochs.npz have other epochs")
-    for key, correct in bits.items():
+    scores = made.run.epoch_scores("test")
+    require(len(means) == sum(map(len, scores.values())), "history.csv and epochs.npz have other epochs")
+    for key, of_key in scores.items():
         stage, logits = key.split("/", 1)
-        for epoch, of_epoch in enumerate(correct):
-            same = math.isclose(accuracy[stage, logits, epoch], of_epoch.mean(), rel_tol=1e-6, abs_tol=1e-12)
-            require(same, f"the accuracy of {key} in epoch {epoch} is not that of its bits")
+        for epoch, of_epoch in enumerate(of_key):
+            same = math.isclose(
+                means[stage, logits, epoch], of_epoch.mean(dtype=np.float64), rel_tol=1e-6, abs_tol=1e-12
+            )
+            require(same, f"the {score[:-1]} of {key} in epoch {epoch} is not that of its samples")
 
 
 def check_selection(made: Made) -> None:
@@ -177,8 +183,8 @@ def check_selection(made: Made) -> None:
     record, found = made.run.record, made.run.predictions
     for rule, picks in record.selected.items():
         if rule != "val":
-            reached = (found[f"{rule}/test/{picks[-1].select_on}"].argmax(1) == found["test/label"]).mean()
-            same = math.isclose(picks[-1].accuracy, reached, rel_tol=1e-6, abs_tol=1e-12)
+            reached = record.metric.value(found[f"{rule}/test/{picks[-1].select_on}"], found["test/label"])
+            same = math.isclose(picks[-1].reached, reached, rel_tol=1e-6, abs_tol=1e-12)
             require(same, f"the predictions of rule {rule} are not those of the epoch that it picked")
     last = record.selected.get("last", ())
     newest = {pick.stage: max(p.epoch for p in last if p.stage == pick.stage) for pick in last}
@@ -186,7 +192,7 @@ def check_selection(made: Made) -> None:
 
 
 def check_probe(made: Made) -> None:
-    """Check the probe's logits against its stored accuracies."""
+    """Check the probe's outputs against what it is said to reach."""
     record, found = made.run.record, made.run.probe
     require("test" not in record.probe, "a probe was chosen on the test part")
     for rule, of_rule in record.probe.items():
@@ -194,9 +200,9 @@ def check_probe(made: Made) -> None:
             for part in (part for part in ("val", "test") if record.counts[part]):
                 logits = found[f"{rule}/{modality}/{part}"]
                 require(np.isfinite(logits).all(), f"the probe of {modality} is not finite")
-                reached = (logits.argmax(1) == made.run.predictions[f"{part}/label"]).mean()
-                same = math.isclose(facts.accuracy[part], reached, rel_tol=1e-6, abs_tol=1e-12)
-                require(same, f"the probe of {modality} has another accuracy than its logits on {part}")
+                reached = record.metric.value(logits, made.run.predictions[f"{part}/label"])
+                same = math.isclose(facts.reached[part], reached, rel_tol=1e-6, abs_tol=1e-12)
+                require(same, f"the probe of {modality} has another {record.metric.name} than its logits on {part}")
 
 
 def check_mechanisms(made: Made) -> None:
@@ -316,12 +322,16 @@ def check_declarations(kind: type, made: Made, asked: set[str]) -> None:
     require(not silent, "mechanisms() is defined, and no mechanism acted")
 
 
-def check_method(name: str, folder: Path, cache: Path, datasets: tuple[str, ...] = TINY) -> list[Outcome]:
+def check_method(name: str, folder: Path, cache: Path, datasets: tuple[str, ...] | None = None) -> list[Outcome]:
     """Train a method twice on each tiny dataset that it takes, and check all that it left.
 
     Args:
         name: of a registered method. folder: an empty one, for the runs. cache: of the tiny datasets.
+        datasets: None for those with classes and those of each further task that it serves.
     """
+    if datasets is None:
+        served = method_facts(load_index().find("method", name)).tasks
+        datasets = (*TINY, *(dataset for task, dataset in OF_TASKS.items() if task in served))
     return [outcome for dataset in datasets for outcome in _check_method_on(name, dataset, folder, cache)]
 
 
@@ -335,8 +345,14 @@ def _check_method_on(name: str, dataset: str, folder: Path, cache: Path) -> list
     if not takes(name, dataset):
         with contextlib.suppress(ConfigError):
             resolve(request, load_index())
-            return [Outcome(f"training ({dataset})", "a number of modalities is taken that the class rules out")]
-        return [Outcome(f"training ({dataset})", skipped="it takes another number of modalities")]
+            return [
+                Outcome(f"training ({dataset})", "a task or a number of modalities is taken that the class rules out")
+            ]
+        index = load_index()
+        task = dataset_facts(index.find("dataset", dataset)).task.name
+        other = task not in method_facts(index.find("method", name)).tasks
+        why = "it serves another task" if other else "it takes another number of modalities"
+        return [Outcome(f"training ({dataset})", skipped=why)]
     if lacking := without_convolutions(name, dataset):
         with contextlib.suppress(ConfigError):
             train("refused")
@@ -414,10 +430,34 @@ def check_parts(encoder: Encoder) -> None:
             require(other == part, f"the parts {other!r} and {part!r} share a parameter")
 
 
+def check_blocks(encoder: Encoder) -> None:
+    """Check that an encoder's blocks, one after the other, and its pooling are the encoder, and look at its maps.
+
+    One that declares no blocks passes.
+    """
+    import torch
+
+    blocks = encoder.eval().blocks()
+    if not blocks:
+        return
+    inputs = torch.randn(3, 2, *encoder.shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        whole, state = encoder(inputs[:, 0]), encoder.folded(inputs[:, 0])
+        for block in blocks:
+            state = block(state)
+        pooled, maps, both = encoder.pool(state), encoder.maps(inputs[:, 0]), encoder.maps(inputs)
+    close = pooled.shape == whole.shape and torch.allclose(pooled, whole, rtol=1e-5, atol=1e-6)
+    require(bool(close), "its blocks and pool() together give other features than forward()")
+    fits = maps.dim() == 3 and maps.shape[::2] == (3, encoder.dim) and encoder.widths()[-1] == encoder.dim
+    require(fits, f"maps() has the shape {tuple(maps.shape)}, not (samples, positions, {encoder.dim})")
+    twice = both.shape == (3, 2 * maps.shape[1], maps.shape[2])
+    require(twice, f"maps() of two views has the shape {tuple(both.shape)}: not twice the positions of one")
+
+
 def check_encoder(name: str, folder: Path, cache: Path) -> list[Outcome]:
     """Train joint with an encoder on every tiny modality that it takes, twice, and check all that it left."""
     index = load_index()
-    facts, outcomes = encoder_facts(index.find("encoder", name)), list[Outcome]()
+    facts, outcomes = encoder_facts(index.find("encoder", name.partition(":")[0])), list[Outcome]()
     for dataset in ("tiny3", "tiny_lab"):
         modalities = dataset_facts(index.find("dataset", dataset)).modalities
         if any(not facts.why_not(modality) for modality in modalities):
@@ -474,11 +514,14 @@ def _check_encoder_on(name: str, dataset: str, facts: EncoderFacts, folder: Path
     made = tries.attempt("training", fix, train, "one")
     if made is not None:
         tries.all_of(made)
-        kind: Any = index.load("encoder", name)
-        for modality in [one for one in modalities if not facts.why_not(one)][:1]:
-            encoder = make_encoder(kind, modality, modality.shape, kind.Params())
-            tries.attempt("parts", "Name each part of `parts()` once", check_parts, encoder)
         tries.same_again(made, "Let `views` depend on inputs and parameters alone", train)
+        fix = "Return from blocks() what forward() runs, in its order, and let pool() do the rest"
+        for place, encoder in build_encoders(made.run.record.config, made.cache, index).items():
+            if chosen[place]["name"] != name:
+                continue
+            tries.attempt(f"parts of {place}", "Name each part of `parts()` once", check_parts, encoder)
+            if not encoder.vocabulary and not encoder.takes_mask:
+                tries.attempt(f"blocks of {place}", fix, check_blocks, encoder)
     return tries.outcomes
 
 
@@ -486,7 +529,8 @@ def check_plugin(name: str, folder: Path) -> list[Outcome]:
     """Check whatever has a name: a method, a dataset, an encoder, or several of them.
 
     Args:
-        name: of a plug-in that is registered, or lies in a folder that `use_plugins` was told of.
+        name: of a plug-in that is registered, or lies in a folder that `use_plugins` was told of; of an
+            encoder with what stands behind its colon.
         folder: an empty one, for caches and runs.
 
     Raises:
@@ -496,7 +540,7 @@ def check_plugin(name: str, folder: Path) -> list[Outcome]:
 
     use_plugins([PLUGINS])
     index, cache, outcomes = load_index(), folder / "tiny", list[Outcome]()
-    entries = [entry for entry in index.entries if entry.name == name]
+    entries = [entry for entry in index.entries if entry.name == name.partition(":")[0]]
     if not entries:
         hint = nearest(name, {entry.name for entry in index.entries})
         raise ConfigError(f"no method, dataset, encoder or modality type is named {name!r}", hint)
@@ -510,7 +554,7 @@ def check_plugin(name: str, folder: Path) -> list[Outcome]:
         if found.kind == "dataset":
             outcomes += check_dataset(name, folder / "dataset", found)
             continue
-        for dataset in TINY:
+        for dataset in (*TINY, *OF_TASKS.values()):
             ensure_cache(dataset, {}, cache, index)
         check = check_method if found.kind == "method" else check_encoder
         outcomes += check(name, folder / found.kind, cache)

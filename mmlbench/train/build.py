@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..encoder import Encoder, make_encoder
 from ..errors import ConfigError, RunError
 from ..method import Method
+from ..params import describe
 from ..prepare.cache import Cache
 from ..registry.index import Index
 from ..storage.atomic import read_arrays
@@ -36,6 +37,7 @@ def build_encoders(config: RunConfig, cache: Cache, index: Index) -> dict[str, E
             built[modality] = make_encoder(kind, declared, shape, kind.Params(**choice.params))
         built[modality].hold(choice.freeze)
         built[modality].lr_factor = choice.lr
+        built[modality].standardised_by(cache.moments(config.split, modality))
     return built
 
 
@@ -53,13 +55,15 @@ def _built(config: RunConfig, cache: Cache, index: Index, samples: int) -> Metho
     kind = index.load("method", config.method)
     if not issubclass(kind, Method):
         raise ConfigError(f"{config.method} is no Method", "Derive it from mmlbench.method.Method")
-    classes, recipe = len(cache.manifest["class_names"]), config.recipe
+    task, recipe = cache.task, config.recipe
     encoders = build_encoders(config, cache, index)
     with seeded(*config.seed_key, "heads"):
-        method = kind(kind.Params(**config.params), encoders, classes, recipe.epochs, samples)
+        method = kind(kind.Params(**config.params), encoders, task.outputs, recipe.epochs, samples, task)
         method.precision = recipe.precision
+        check_encoders(method)
         method.build()
-    check_convolutions(method)
+    if recipe.class_weights == "balanced":
+        method.loss_weights = torch.from_numpy(task.loss_weights(cache.part(config.split, "train").label))
     return method
 
 
@@ -70,21 +74,29 @@ def frozen_parameters(module: nn.Module) -> set[int]:
     return {id(parameter) for part in held for parameter in part.parameters()}
 
 
-def check_convolutions(method: Method) -> None:
-    """Refuse encoders that have nothing for a method to modulate, or in which all of that is frozen.
+def check_encoders(method: Method) -> None:
+    """Refuse encoders that lack what a method works on: weights to modulate that are not frozen, blocks, maps.
 
     Raises:
         ConfigError: naming the modality and its encoder.
     """
-    for modality, encoder in method.encoders.items() if method.needs_convolutions else ():
-        found, name = cast(Encoder, encoder).convolutions(), cast(Encoder, encoder).name
+    for modality in method.modalities:
+        encoder = method.encoder_of(modality)
+        which = f"the encoder {encoder.title!r} of {modality!r}"
+        weights = method.modulated(modality)
+        if weights is not None and not weights:
+            kind = "4-D weights" if any(True for _ in encoder.parameters()) else "weights"
+            more = " or `modulate: all`" if any(one.name == "modulate" for one in describe(method.Params)) else ""
+            fix = f"Choose an encoder with 2-D convolutions{more} for it, or leave this method out"
+            raise ConfigError(f"{method.name} modulates {kind}, and {which} has none", fix)
         frozen = frozen_parameters(encoder)
-        if not found:
-            what = f"{method.name} modulates 4-D weights, and the encoder {name!r} of {modality!r} has none"
-            raise ConfigError(what, "Choose an encoder with 2-D convolutions for it, or leave this method out")
-        if all(id(weight) in frozen for weight in found):
-            what = f"{method.name} modulates 4-D weights, and those of encoder {name!r} of {modality!r} are frozen"
+        if weights and all(id(weight) in frozen for weight in weights):
+            what = f"{method.name} modulates weights, and those of {which} are frozen"
             raise ConfigError(what, "Freeze fewer of its parts, or leave this method out")
+        for needed, there in (("blocks", bool(encoder.blocks())), ("maps", encoder.has_maps)):
+            if getattr(method, f"needs_{needed}") and not there:
+                what = f"{method.name} works on an encoder's {needed}, and {which} declares none"
+                raise ConfigError(what, "Choose one that does, such as resnet18, or leave this method out")
 
 
 def on_device(module: Module, device: torch.device) -> Module:

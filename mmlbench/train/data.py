@@ -178,8 +178,10 @@ class PartData:
         noise: on one modality's inputs, if any.
         augmentations: modality -> how its views are shown (see `augmentations_of`).
         stream: leave the data in the memory map and read it ahead; the batches are the same.
+        balanced: draw the samples of an epoch with replacement, such that each class comes up alike.
 
     Attributes:
+        target: of each sample as it is stored, (n, ...). label: the same as a tensor on the device.
         evaluation_batch: samples of an evaluation forward.
     """
 
@@ -193,10 +195,12 @@ class PartData:
         noise: Noise | None = None,
         augmentations: Mapping[str, Augmentation] | None = None,
         stream: bool = False,
+        balanced: bool = False,
     ) -> None:
         facts, self.noise, self.stream = cache.part(split, part), noise, stream
         self.part, self.ids, self.groups, self.seed_key, self.device = part, facts.ids, facts.groups, seed_key, device
-        self.label = torch.from_numpy(facts.label).to(device)
+        self.target, self.label = facts.label, cache.task.tensor(facts.label).to(device)
+        self.chances = torch.from_numpy(cache.task.sampling_weights(facts.label)) if balanced else None
         self.modalities: dict[str, Resident] = {}
         self._host: dict[str, list[Tensor]] = {}  # of types with lengths: what tells them, on the CPU
         for name in cache.modalities:
@@ -319,8 +323,11 @@ class PartData:
         return views
 
     def order(self, epoch: int) -> Tensor:
-        """Return the epoch's order of the samples, int64 (n,)."""
-        return torch.randperm(len(self), generator=generator(*self.seed_key, "order", epoch)).to(self.device)
+        """Return the epoch's samples in their order, int64 (n,): each once, or drawn by their chances."""
+        rng = generator(*self.seed_key, "order", epoch)
+        if self.chances is None:
+            return torch.randperm(len(self), generator=rng).to(self.device)
+        return torch.multinomial(self.chances, len(self), replacement=True, generator=rng).to(self.device)
 
     def batches(self, pieces: Iterable[Tensor], views: dict[str, Tensor] | None = None) -> Iterator[Batch]:
         """Yield the batches of some positions, in order; streamed data is read ahead."""

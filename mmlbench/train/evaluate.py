@@ -9,12 +9,13 @@ from itertools import combinations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cosine_similarity, cross_entropy, one_hot
+from torch.nn.functional import cosine_similarity, one_hot
 
 from ..errors import RunError
 from ..method import Batch, Logits, Method
 from ..modality import MEAN
 from ..results.evaluation import FEATURES, INPUTS, NOTHING, Evaluation
+from ..task import Metric, Task
 from .data import PartData
 
 
@@ -22,7 +23,7 @@ def check_shapes(method: Method, logits: Logits, samples: int) -> dict[str, Tens
     """Return the named logits of a method's answer.
 
     Raises:
-        RunError: it is no Logits, or one has another shape than (samples, classes).
+        RunError: it is no Logits, or one has another shape than (samples, outputs).
     """
     if not isinstance(logits, Logits):
         raise RunError(f"the method {method.name!r} predicts {type(logits).__name__}, not Logits", "Fix its predict")
@@ -116,13 +117,13 @@ class Evaluator:
 
     @torch.no_grad()
     def logits(self, data: PartData, found: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
-        """Return the method's named logits (n, C) of a part in its order.
+        """Return the method's named logits (n, outputs) of a part in its order.
 
         Args:
             found: the part's features, where the caller has them.
 
         Raises:
-            RunError: the logits have another shape than (n, classes).
+            RunError: the logits have another shape than (n, outputs).
         """
         method, pieces = self.method, dict[str, list[Tensor]]()
         method.eval()
@@ -265,24 +266,31 @@ def features_alone(method: Method, data: PartData, fill: Mapping[str, Tensor]) -
     return {name: torch.cat(parts) for name, parts in pieces.items()}
 
 
-def metrics(named: dict[str, Tensor], label: Tensor) -> dict[str, Tensor]:
-    """Return the epoch's figures as device scalars: loss, accuracy, and the competition of Figure 2.
+def metrics(task: Task, named: dict[str, Tensor], label: Tensor) -> dict[str, Tensor]:
+    """Return the epoch's figures as device scalars: the loss of each outputs, and the mean of their samples' scores.
 
-    For each unimodal logits z_m beside the fused z (DI-MML, Figure 2): `distance` is the mean Euclidean distance of
-    softmax(z) and softmax(z_m), `alignment` the mean cosine of (softmax(z) - y) and (softmax(z_m) - y), the
-    gradients of the two losses with respect to their logits.
+    Where the outputs are logits of classes, also the competition of Figure 2. For each unimodal logits z_m beside the
+    fused z (DI-MML, Figure 2): `distance` is the mean Euclidean distance of softmax(z) and softmax(z_m), `alignment`
+    the mean cosine of (softmax(z) - y) and (softmax(z_m) - y), the gradients of the two losses with respect to their
+    logits.
     """
     found: dict[str, Tensor] = {}
     target = None
-    for name, logits in named.items():
-        found[f"loss/{name}"] = cross_entropy(logits, label)
-        found[f"accuracy/{name}"] = (logits.argmax(1) == label).double().mean()
-        if name != "fused" and "fused" in named:
-            target = one_hot(label, logits.shape[1]).to(logits.dtype) if target is None else target
-            both, alone = named["fused"].softmax(1), logits.softmax(1)
+    for name, outputs in named.items():
+        found[f"loss/{name}"] = task.loss(outputs, label)
+        found[f"{task.score}/{name}"] = task.scores(outputs, label).double().mean()
+        if task.softmax and name != "fused" and "fused" in named:
+            target = one_hot(label, outputs.shape[1]).to(outputs.dtype) if target is None else target
+            both, alone = named["fused"].softmax(1), outputs.softmax(1)
             found[f"distance/{name}"] = (both - alone).norm(dim=1).mean()
             found[f"alignment/{name}"] = cosine_similarity(both - target, alone - target, dim=1).mean()
     return found
+
+
+def reached(metric: Metric, outputs: Tensor, label: Tensor) -> float:
+    """Return a metric of outputs (n, outputs), computed on the host."""
+    target = label.cpu().numpy()
+    return metric.value(outputs.detach().float().cpu().numpy(), target)
 
 
 def fetch(scalars: dict[str, Tensor]) -> dict[str, float]:

@@ -13,6 +13,7 @@ from ..errors import RunError
 from ..method import Method
 from ..results.evaluation import FEATURES, INPUTS, NOTHING
 from ..results.logits_key import LogitsKey, LogitsKind, parse_logits
+from ..task import Metric
 from .data import PartData
 from .evaluate import (
     Evaluator,
@@ -24,7 +25,7 @@ from .evaluate import (
     mean_inputs,
     subset_logits,
 )
-from .probe import accuracy, fit_probe
+from .probe import fit_probe, measured
 
 Arrays = dict[str, np.ndarray]
 Found = dict[str, dict[str, Tensor]]
@@ -38,7 +39,7 @@ class Final:
     """Collects the arrays of a run, rule by rule.
 
     Args:
-        method: the run's. data: part -> samples. evaluator: of the method.
+        method: the run's. data: part -> samples. evaluator: of the method. metric: by which probes are chosen.
         lap: called with the name of what the time since the last call went into.
     """
 
@@ -47,9 +48,10 @@ class Final:
         method: Method,
         data: dict[str, PartData],
         evaluator: Evaluator,
+        metric: Metric,
         lap: Callable[[str], None] = lambda name: None,
     ) -> None:
-        self.method, self.data, self.evaluator, self.lap = method, data, evaluator, lap
+        self.method, self.data, self.evaluator, self.metric, self.lap = method, data, evaluator, metric, lap
         self.predictions: Arrays = {}
         self.probes: Arrays = {}
         self.probe_facts: dict[str, dict[str, Any]] = {}
@@ -61,7 +63,7 @@ class Final:
         for part in ("val", "test"):
             self.predictions[f"{part}/id"] = data[part].ids
             self.predictions[f"{part}/group"] = data[part].groups
-            self.predictions[f"{part}/label"] = data[part].label.cpu().numpy()
+            self.predictions[f"{part}/label"] = data[part].target
 
     def add(self, rule: str, state: dict[str, Tensor]) -> None:
         """Store what the method predicts in the state that a rule picked; probe its encoders (not for `test`).
@@ -137,24 +139,26 @@ class Final:
             found = {part: features_alone(self.method, data, fill) for part, data in parts.items()}
         found = self._features() if found is None else found
         label = {part: data.label.cpu() for part, data in self.data.items()}
+        metric = self.metric
         for modality in self.method.modalities:
             train = found["train"][modality]
             val = found["val"][modality] if "val" in found else train[:0]
             key = modality.encode() + train.cpu().numpy().tobytes()  # the rules often pick the same encoder
             if key not in self._fitted:
-                self._fitted[key] = fit_probe(train, label["train"], val, label["val"], self.method.classes)
+                self._fitted[key] = fit_probe(self.method.task, metric, train, label["train"], val, label["val"])
             fitted = self._fitted[key]
             reached = {}
             for part, features_of in found.items():
                 logits = fitted.logits(features_of[modality])
-                reached[part] = accuracy(logits, label[part])
+                reached[part] = measured(self.method.task, metric, logits, label[part])
                 if part != "train":
                     self.probes[LogitsKey(rule, LogitsKind.PROBE, modality).array(part)] = _host(logits)
-            facts = {"penalty": fitted.penalty, "accuracy": reached}
+            facts = {"penalty": fitted.penalty, metric.name: reached}
             self.probe_facts.setdefault(rule, {})[modality] = facts
         self.lap("probe")
 
 
-def packed_bits(bits: dict[str, list[Tensor]]) -> Arrays:
-    """Return per-epoch correctness as packed bits, uint8 (epochs, ceil(n / 8))."""
-    return {name: np.packbits(torch.stack(rows).numpy(), axis=1) for name, rows in bits.items()}
+def packed_scores(scores: dict[str, list[Tensor]], bits: bool) -> Arrays:
+    """Return each sample's score in each epoch: `bits` as uint8 (epochs, ceil(n / 8)), else float32 (epochs, n)."""
+    stacked = {name: torch.stack(rows).numpy() for name, rows in scores.items()}
+    return {name: np.packbits(rows, axis=1) if bits else rows.astype(np.float32) for name, rows in stacked.items()}

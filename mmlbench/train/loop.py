@@ -28,17 +28,18 @@ from ..method import (
 )
 from ..study.recipe import Recipe
 from ..study.selection import NAMES
+from ..task import Metric
 from . import Stopped
 from .checkpoint import Unchanging
 from .data import PartData
-from .evaluate import Evaluator, features, fetch, metrics
+from .evaluate import Evaluator, features, fetch, metrics, reached
 from .flops import FlopMeter
 from .machine import optimizer_kind
 from .meter import CHECK_EVERY, History, Meter, pop_diagnostics, remedy
 from .modes import check_parts, set_modes
 from .rates import check_rates, rate_factor
 from .rng import generator, seed_process
-from .sampling import choose, masked, plain, restored, samples_itself
+from .sampling import check_sampling, choose, masked, plain, restored, samples_itself
 from .steps import Piece, check_accumulate, pieces
 from .trace import FIRST_BATCH, FIRST_STEP, INIT, Trace
 
@@ -52,7 +53,7 @@ class Outcome:
 
     Attributes:
         chosen: rule -> state of the method at the epoch that the rule picked, merged over stages.
-        selected: rule -> list of {stage, epoch, select_on, accuracy}.
+        selected: rule -> list of {stage, epoch, select_on, METRIC}, by the name of the metric that picked.
     """
 
     chosen: dict[str, dict[str, Tensor]] = field(default_factory=dict)
@@ -149,7 +150,7 @@ class Trainer:
             whether training stops here: the checkpoint has to be on disk when that call returns.
         asked_to_stop: looked at after every step. report: called with (stage, epoch, figures, epochs left)
             after every epoch. lap: called with the name of what the time since its last call went into.
-        trace: keeps digests of the first moments.
+        trace: keeps digests of the first moments. metric: picks the epochs; that of the task by default.
     """
 
     def __init__(
@@ -165,8 +166,10 @@ class Trainer:
         report: Callable[[Stage, int, dict[str, float], int], None] = lambda stage, epoch, values, left: None,
         lap: Callable[[str], None] = lambda name: None,
         trace: Trace | None = None,
+        metric: Metric | None = None,
     ) -> None:
         self.method, self.data, self.recipe, self.seed_key = method, data, recipe, seed_key
+        self.metric = method.task.metric() if metric is None else metric
         self.due, self.save, self.asked_to_stop = due, save, asked_to_stop
         self.report, self.lap, self.trace = report, lap, trace
         self.device = data["train"].device
@@ -177,7 +180,7 @@ class Trainer:
         self.stages = method.stages()
         self.outcome = Outcome()
         self.best: dict[str, dict[str, Any]] = {}
-        self.meter = Meter(len(self.pieces), self.device, self.recipe)
+        self.meter = Meter(len(self.pieces), self.device, self.recipe, method.task)
         self.position = (0, 0, 0)
         self.resuming: dict[str, Any] | None = None
         self.flops = FlopMeter()
@@ -188,6 +191,7 @@ class Trainer:
         check_schedule(self.method, self.stages)
         check_rates(self.method, self.stages, self.recipe)
         check_accumulate(self.method, self.recipe)
+        check_sampling(self.method, self.recipe)
         if self.trace is not None:
             self.trace.keep(INIT, self.method.state_dict())
         for number, stage in enumerate(self.stages):
@@ -268,7 +272,7 @@ class Trainer:
                 self.sampling = self._sample(stage, epoch)
             set_modes(self.method, stage, epoch)
             self.pieces = self._pieces()
-            self.meter = Meter(len(self.pieces), self.device, self.recipe)
+            self.meter = Meter(len(self.pieces), self.device, self.recipe, self.method.task)
         sampling, views = self.sampling, train.views(epoch)
         order = train.order(epoch) if sampling is None else sampling.order
         where = f"{self.method.name}, stage {stage.name!r}, epoch {epoch}"
@@ -294,6 +298,8 @@ class Trainer:
                 self._maybe_save((number, epoch, k + 1), optimizers)
         rate = self._set_rate(stage, epoch, self.pieces[-1].step, optimizers)
         self.meter.check(len(self.pieces), where, untrained)
+        if wanted:
+            self.method.check_weighed()
         with self.flops.hook():
             self.method.after_epoch(self._context(stage, epoch, "after"))
         self.flops.end(len(train))
@@ -339,7 +345,7 @@ class Trainer:
 
     # ---- evaluation and selection ------------------------------------------------------------------------
     def _evaluate(self, stage: Stage, epoch: int, rate: float) -> None:
-        history = self.outcome.history
+        history, task, judged = self.outcome.history, self.method.task, dict[str, float]()
         scalars = {f"train {name}": value for name, value in self.meter.metrics(self._shown()).items()}
         for part in ("val", "test"):
             data = self.data[part]
@@ -350,8 +356,11 @@ class Trainer:
                 named = {name: logits for name, logits in named.items() if name in stage.evaluates}
             if stage.select_on not in named:
                 raise RunError(f"{self.method.name} has no logits {stage.select_on!r} to judge by", "Fix its stages")
-            scalars |= {f"{part} {name}": value for name, value in metrics(named, data.label).items()}
-            history.correctness(stage.name, part, named, data.label)
+            scalars |= {f"{part} {name}": value for name, value in metrics(task, named, data.label).items()}
+            history.add_scores(stage.name, part, task, named, data.label)
+            if self.metric.name != task.score:
+                of = {name: reached(self.metric, outputs, data.label) for name, outputs in named.items()}
+                judged |= {f"{part} {self.metric.name}/{name}": value for name, value in of.items()}
         scalars |= {f"train {name}": value for name, value in pop_diagnostics(self.method, self.device).items()}
         values = fetch(scalars) | {"train lr": rate}
         turn = stage.turn_at(epoch)
@@ -361,20 +370,34 @@ class Trainer:
         if wrong:
             where = f"{self.method.name}, stage {stage.name!r}, epoch {epoch}"
             raise RunError(f"{where}: the {wrong[0]} is {values[wrong[0]]}", remedy(self.recipe))
+        self._check_judged(judged)
+        values |= judged
         for part in ("train", "val", "test"):
             own = {name.split(" ", 1)[1]: v for name, v in values.items() if name.startswith(f"{part} ")}
             history.add(stage.name, epoch, part, own)
         copied: dict[str, Tensor] | None = None  # one copy of the epoch's state for all rules that want it
         for rule in self.rules:
-            reached = values.get(f"{'test' if rule == 'last' else rule} accuracy/{stage.select_on}", float("nan"))
-            if rule == "last" or rule not in self.best or reached > self.best[rule]["accuracy"]:
+            part = "test" if rule == "last" else rule
+            now = values.get(f"{part} {self.metric.name}/{stage.select_on}", float("nan"))
+            if rule == "last" or rule not in self.best or self.metric.better(now, self.best[rule]["reached"]):
                 final = rule != "last" or epoch == stage.epochs - 1
                 if final and copied is None:
                     copied = self._snapshot()
                 state = copied if final else None
-                self.best[rule] = {"accuracy": reached, "epoch": epoch, "state": state}
+                self.best[rule] = {"reached": now, "epoch": epoch, "state": state}
         left = sum(s.epochs for s in self.stages) - self.outcome.epochs
         self.report(stage, epoch, values, left)
+
+    def _check_judged(self, judged: dict[str, float]) -> None:
+        """Refuse a metric that a part can't have, such as a correlation with targets that are all equal."""
+        lacking = [name for name, value in judged.items() if not math.isfinite(value)]
+        if lacking:
+            others = ", ".join(name for name in self.method.task.metrics if name != self.metric.name)
+            part = lacking[0].partition(" ")[0]
+            what = (
+                f"{self.method.name}: the {part} part has no {self.metric.title}: its samples are too few, or alike"
+            )
+            raise RunError(what, f"Choose another `metric`: {others}")
 
     def _snapshot(self) -> dict[str, Tensor]:
         return {name: value.detach().clone() for name, value in self.method.state_dict().items()}
@@ -396,7 +419,7 @@ class Trainer:
                 merged = {name: pick["state"][name] if name in own else value for name, value in earlier.items()}
             self.outcome.chosen[rule] = merged
             facts = {"stage": stage.name, "select_on": stage.select_on}
-            facts |= {"epoch": pick["epoch"], "accuracy": pick["accuracy"]}
+            facts |= {"epoch": pick["epoch"], self.metric.name: pick["reached"]}
             self.outcome.selected.setdefault(rule, []).append(facts)
 
     # ---- checkpoints -------------------------------------------------------------------------------------

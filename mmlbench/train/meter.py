@@ -10,6 +10,7 @@ from torch import Tensor
 from ..errors import RunError
 from ..method import Logits, Method
 from ..study.recipe import Recipe
+from ..task import Task
 
 #: Steps between two looks at the losses; each look is one transfer from the device.
 CHECK_EVERY = 50
@@ -34,20 +35,20 @@ def remedy(recipe: Recipe) -> str:
 
 
 class Meter:
-    """Losses and running accuracies of the epoch in progress; nothing leaves the device until it is read."""
+    """Losses and running scores of the epoch in progress; nothing leaves the device until it is read."""
 
-    def __init__(self, steps: int, device: torch.device, recipe: Recipe) -> None:
-        self.recipe = recipe
+    def __init__(self, steps: int, device: torch.device, recipe: Recipe, task: Task) -> None:
+        self.recipe, self.task = recipe, task
         self.losses = torch.zeros(steps, dtype=torch.float64, device=device)
-        self.correct: dict[str, Tensor] = {}
+        self.scores: dict[str, Tensor] = {}
         self.checked = 0
 
     def add(self, step: int, loss: Tensor, logits: Logits, label: Tensor) -> None:
         """Take the loss and the logits of a step."""
         self.losses[step] = loss.detach()
         for name, values in logits.named().items():
-            hits = (values.detach().argmax(1) == label).sum()
-            self.correct[name] = self.correct[name] + hits if name in self.correct else hits
+            score = self.task.scores(values.detach(), label).sum()
+            self.scores[name] = self.scores[name] + score if name in self.scores else score
 
     def check(self, until: int, where: str, untrained: bool) -> None:
         """Raise where a loss up to the step `until` is not finite or has diverged, with the last good ones.
@@ -73,19 +74,19 @@ class Meter:
         self.checked = until
 
     def metrics(self, samples: int) -> dict[str, Tensor]:
-        """Return the epoch's mean loss and running accuracies as device scalars."""
+        """Return the epoch's mean loss and running means of the scores as device scalars."""
         found = {"loss": self.losses.mean()}
-        return found | {f"accuracy/{name}": hits.double() / samples for name, hits in self.correct.items()}
+        return found | {f"{self.task.score}/{n}": score.double() / samples for n, score in self.scores.items()}
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint keeps."""
-        return {"losses": self.losses, "correct": self.correct, "checked": self.checked}
+        return {"losses": self.losses, "scores": self.scores, "checked": self.checked}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over a checkpoint's state."""
         device = self.losses.device
         self.losses = state["losses"].to(device)
-        self.correct = {name: hits.to(device) for name, hits in state["correct"].items()}
+        self.scores = {name: score.to(device) for name, score in state["scores"].items()}
         self.checked = state["checked"]
 
 
@@ -99,26 +100,26 @@ def pop_diagnostics(method: Method, device: torch.device) -> dict[str, Tensor]:
 
 
 class History:
-    """Rows (stage, epoch, part, name, value), and the per-epoch correctness bits."""
+    """Rows (stage, epoch, part, name, value), and each sample's score in each epoch."""
 
     def __init__(self) -> None:
         self.rows: list[tuple[str, int, str, str, float]] = []
-        self.bits: dict[str, list[Tensor]] = {}
+        self.scores: dict[str, list[Tensor]] = {}
 
     def add(self, stage: str, epoch: int, part: str, values: dict[str, float]) -> None:
         """Add the figures of one part."""
         self.rows += [(stage, epoch, part, name, value) for name, value in values.items()]
 
-    def correctness(self, stage: str, part: str, named: dict[str, Tensor], label: Tensor) -> None:
-        """Add one epoch's correctness of every sample, per named logits."""
-        for name, logits in named.items():
-            self.bits.setdefault(f"{stage}/{part}/{name}", []).append((logits.argmax(1) == label).cpu())
+    def add_scores(self, stage: str, part: str, task: Task, named: dict[str, Tensor], label: Tensor) -> None:
+        """Add one epoch's score of every sample, per named logits."""
+        for name, outputs in named.items():
+            self.scores.setdefault(f"{stage}/{part}/{name}", []).append(task.scores(outputs, label).cpu())
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint keeps."""
-        return {"rows": [list(row) for row in self.rows], "bits": dict(self.bits)}
+        return {"rows": [list(row) for row in self.rows], "scores": dict(self.scores)}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over a checkpoint's state."""
         self.rows = [tuple(row) for row in state["rows"]]
-        self.bits = {name: list(bits) for name, bits in state["bits"].items()}
+        self.scores = {name: list(scores) for name, scores in state["scores"].items()}

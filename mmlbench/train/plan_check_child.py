@@ -21,16 +21,17 @@ from ..registry.index import Index, load_index
 from ..storage.form import Item
 from ..study.run_config import RunConfig, parse_config
 from ..study.selection import RULES
-from .build import check_convolutions
+from .build import check_encoders
 from .evaluate import check_features, check_shapes
 from .loop import check_schedule, check_select_on
 from .rates import check_rates
+from .sampling import check_sampling
 from .steps import check_accumulate
 
 
 @functools.cache
 def _encoder(
-    name: str, params: str, freeze: tuple[str, ...], shape: tuple[int, ...], modality: Modality
+    name: str, params: str, freeze: tuple[str, ...], shape: tuple[int, ...], frames: int, modality: Modality
 ) -> tuple[Encoder, torch.Tensor]:
     """Return an encoder, and its features of two samples of zeros (2, dim).
 
@@ -42,14 +43,16 @@ def _encoder(
     try:
         encoder = make_encoder(kind, modality, shape, kind.Params(**json.loads(params))).eval()
         encoder.hold(freeze)
-        inputs = torch.zeros(2, *shape, dtype=torch.int64 if modality.type.ids else torch.float32)
+        several = [frames] if frames > 1 else []
+        inputs = torch.zeros(2, *several, *shape, dtype=torch.int64 if modality.type.ids else torch.float32)
         mask = [torch.ones(2, shape[0], dtype=torch.bool)] if modality.type.has_length else []
         with torch.no_grad():
             found = encoder(inputs, *mask)
     except MmlbenchError:
         raise
     except Exception as error:
-        what = f"the encoder {name!r} can't take {modality.name!r} of shape {list(shape)}: {fault(error)[0]}"
+        seen = f" in {frames} frames" if frames > 1 else ""
+        what = f"the encoder {name!r} can't take {modality.name!r} of shape {list(shape)}{seen}: {fault(error)[0]}"
         raise ConfigError(what, "Choose another encoder for that modality, or other parameters of it") from None
     holder: Any = SimpleNamespace(encoders={modality.name: encoder}, dims={modality.name: encoder.dim})
     check_features(holder, {modality.name: found}, 2)
@@ -68,20 +71,20 @@ def try_out(config: RunConfig, index: Index) -> None:
     pairs = {}
     for modality in dataset.modalities:
         choice, shape = recipe.encoder[modality.name], recipe.shape_of(modality)
-        params = json.dumps(dict(choice.params))
-        pairs[modality.name] = _encoder(choice.name, params, choice.freeze, shape, modality)
+        params, frames = json.dumps(dict(choice.params)), recipe.frames_of(modality)
+        pairs[modality.name] = _encoder(choice.name, params, choice.freeze, shape, frames, modality)
     made: Any = index.load("method", config.method)
     encoders = {name: encoder for name, (encoder, _) in pairs.items()}
-    method: Method = made(
-        made.Params(**config.params), encoders, len(dataset.class_names), recipe.epochs, counts["train"]
-    )
+    task = dataset.asks()
+    method: Method = made(made.Params(**config.params), encoders, task.outputs, recipe.epochs, counts["train"], task)
     method.precision = recipe.precision
+    check_encoders(method)
     method.build()
-    check_convolutions(method)
     stages = method.stages()
     check_schedule(method, stages)
     check_rates(method, stages, recipe)
     check_accumulate(method, recipe)
+    check_sampling(method, recipe)
     _check_sources(method, bool(stages), counts, index)
     if not method.requires and made.infer is Method.infer and made.encode is Method.encode:
         method.eval()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import platform
+from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
@@ -17,7 +18,7 @@ from .meter import History
 
 #: The folders of the engine that make numbers: the contracts and the training loop. Plug-ins and front ends have
 #: fingerprints of their own; the command line, the workflow and the tables only ask for numbers or show them.
-NUMBERS = ("", "modalities", "train")
+NUMBERS = ("", "modalities", "task", "train")
 
 
 @cache
@@ -42,14 +43,17 @@ def _public(version: str, device: torch.device) -> str:
     return version.partition("+")[0] if device.type == "cpu" else version
 
 
-def packages(device: torch.device) -> dict[str, str]:
+def packages(device: torch.device, also: Iterable[str] = ()) -> dict[str, str]:
     """Return the versions of what computes the numbers, whether or not this very process has imported it.
 
     What changes no bit is left out: Python's patch version, and on a CPU for which GPUs torch is built.
+
+    Args:
+        also: further packages, which the encoders name.
     """
     python = ".".join(platform.python_version_tuple()[:2])
     found = {"python": python, "torch": _public(torch.__version__, device), "numpy": np.__version__}
-    for name in ("torchvision", "torchaudio"):
+    for name in ("torchvision", "torchaudio", *sorted(set(also))):
         try:
             found[name] = _public(version(name), device)
         except PackageNotFoundError:

@@ -17,13 +17,14 @@ from ..files import places_of
 from ..method import Method, Stage
 from ..prepare.cache import Cache
 from ..registry.index import Index
-from ..results.record import CLASSIFICATION, parse_record, weights_of
+from ..results.record import parse_record, weights_of
 from ..storage.atomic import json_text, storage_error, write_arrays, write_json, write_text
 from ..storage.hashing import digest, file_digest
 from ..storage.lease import Lease
 from ..study.run_config import RUN_SCHEMA
 from ..study.run_spec import RunSpec
 from ..study.training_progress import Heartbeat
+from ..task import Metric, Task
 from ..version import __version__
 from . import Stopped, checkpoint
 from .augmentation import augmentations_of
@@ -32,7 +33,7 @@ from .complete import Freshness, State, completeness, stamp
 from .data import PartData, noise_of
 from .energy import EnergyMeter
 from .evaluate import Evaluator, check_apart, check_features, check_shapes
-from .final import Final, packed_bits
+from .final import Final, packed_scores
 from .flops import FlopCounter
 from .loop import Outcome, Trainer, check_mechanisms, check_schedule, check_select_on
 from .machine import arithmetic, set_up_torch
@@ -40,6 +41,7 @@ from .progress import Progress
 from .provenance import now, provenance
 from .rates import check_rates
 from .record import engine_fingerprint, history_csv, packages
+from .sampling import check_sampling
 from .saving import Checkpoints
 from .steps import check_accumulate
 from .stream import too_large
@@ -188,8 +190,10 @@ class Runner:
         stream = too_large(self.cache, self.device)
         if stream:
             self.log(f"{self.spec.path}: the data is larger than the device's free memory and is streamed")
+        place = (self.device, config.seed_key, noise, augmentations, stream)
+        balanced = {"train": config.recipe.sampling == "balanced"}
         data = {
-            part: PartData(self.cache, config.split, part, self.device, config.seed_key, noise, augmentations, stream)
+            part: PartData(self.cache, config.split, part, *place, balanced.get(part, False))
             for part in ("train", "val", "test")
         }
         count, where = len(data["train"]), f"{config.dataset}/{config.split}"
@@ -203,10 +207,11 @@ class Runner:
         check_schedule(method, method.stages())
         check_rates(method, method.stages(), self.spec.config.recipe)
         check_accumulate(method, self.spec.config.recipe)
+        check_sampling(method, self.spec.config.recipe)
         for part in ("val", "test"):
             if len(data[part]):
                 self._dry_run(method, data[part])
-        final = Final(method, data, Evaluator(method), self._lap)
+        final = Final(method, data, Evaluator(method), self._metric(), self._lap)
         self.clock.lap("setup")
         if method.probes_initial:
             method.requires_grad_(False)  # lets the evaluator keep the features
@@ -224,6 +229,10 @@ class Runner:
         check_select_on(method, method.stages(), named)
         check_apart(method, few)
         self.forward_flops = counter.total / len(few)
+
+    def _metric(self) -> Metric:
+        """Return the metric that picks epochs and penalties."""
+        return self.cache.task.metric(self.spec.config.metric or self.cache.metric)
 
     def _identity(self) -> dict[str, str]:
         return {
@@ -248,7 +257,7 @@ class Runner:
             checkpoints.save({**header, "state": state}, stopping)
             self.clock.lap("checkpoint")
 
-        progress = Progress(self.spec.config, self.log)
+        progress = Progress(self.spec.config, self._metric(), self.log)
 
         def report(stage: Stage, epoch: int, values: dict[str, float], left: int) -> None:
             heartbeat.epoch_over(left)
@@ -266,6 +275,7 @@ class Runner:
             report=report,
             lap=self._lap,
             trace=self.trace,
+            metric=self._metric(),
         )
         kept = self._checkpoint(path, identity)
         if kept is not None:
@@ -305,7 +315,9 @@ class Runner:
             names = ["history.csv", "predictions.npz", "epochs.npz", "probe.npz"]
             write_text(self.folder / names[0], history_csv(outcome.history), through)
             write_arrays(self.folder / names[1], final.predictions, through=through)
-            write_arrays(self.folder / names[2], packed_bits(outcome.history.bits), through=through)
+            write_arrays(
+                self.folder / names[2], packed_scores(outcome.history.scores, method.task.bits), through=through
+            )
             write_arrays(self.folder / names[3], final.probes, through=through)
             for rule, arrays in final.weights.items():
                 names.append(f"weights-{rule}.npz")
@@ -331,6 +343,7 @@ class Runner:
         """Return run.json without the hashes; see docs/run-folder.md."""
         manifest, split = self.cache.manifest, self.spec.config.split
         counts = manifest["splits"][split]["counts"]
+        also = {name for modality in method.modalities for name in method.encoder_of(modality).packages}
         required = {
             name: {"run": str(run.path), "run_hash": file_digest(self.results / run.path / "run.json")}
             for name, run in self.spec.requires.items()
@@ -342,9 +355,9 @@ class Runner:
             "config_hash": self.spec.config.hash,
             "data_fingerprint": manifest["fingerprint"],
             "code": {"method": self.spec.code, "engine": engine_fingerprint(), "version": __version__},
-            "packages": packages(self.device),
+            "packages": packages(self.device, also),
             "modalities": list(method.modalities),
-            "class_names": manifest["class_names"],
+            "class_names": list(method.task.names),
             "counts": counts,
             "parameters": parameter_counts(method),
             "flops": {"forward_per_sample": self.forward_flops, "train_per_sample": outcome.flops},
@@ -358,7 +371,8 @@ class Runner:
             "bayes": manifest["bayes"],
             "evaluation": final.evaluation.plain(),
             "notes": self.cache.notes,
-            "task": CLASSIFICATION,
+            "task": method.task.name,
+            **self._task_facts(method.task),
             "lengths": self.cache.longest,
             "arithmetic": asdict(arithmetic(self.device, self.spec.config.recipe)),
             "contents": {
@@ -367,3 +381,9 @@ class Runner:
                 "weights": weights_of(self.spec.config),
             },
         }
+
+    def _task_facts(self, task: Task) -> dict[str, Any]:
+        """Return what run.json says of the task beside its name, and of another metric than its headline."""
+        parameters, metric = task.parameters(), self._metric()
+        facts: dict[str, Any] = {"target": parameters} if parameters else {}
+        return facts | ({"metric": metric.name} if metric.name != task.headline else {})

@@ -9,14 +9,26 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from ..errors import RunError
+from ..errors import ConfigError, RunError
 from ..method import Batch, EpochContext, Method, Sampling
 from ..storage.words import plural
+from ..study.recipe import Recipe
 
 
 def samples_itself(method: Method) -> bool:
     """Tell whether a method chooses its samples."""
     return type(method).sample is not Method.sample
+
+
+def check_sampling(method: Method, recipe: Recipe) -> None:
+    """Refuse `sampling` of a recipe where a method chooses its samples, so that nothing would read it.
+
+    Raises:
+        ConfigError: naming the method.
+    """
+    if recipe.sampling != "shuffle" and samples_itself(method):
+        what = f"{method.name} chooses the samples of an epoch itself, so `sampling: {recipe.sampling}` has no effect"
+        raise ConfigError(what, "Leave sampling out, or this method")
 
 
 def choose(method: Method, context: EpochContext, samples: int, device: torch.device) -> Sampling | None:

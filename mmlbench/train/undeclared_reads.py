@@ -60,12 +60,14 @@ def only_named(what: str, named: Iterable[str], *folders: Path) -> Iterator[None
         yield
     finally:
         opened = _watching.pop(me)
-    own = {os.path.realpath(path) for path in files.places_of(named).values()}
+    places = [Path(path) for path in files.places_of(named).values()]
+    known = [one for place in places for one in (files.members(place) if place.is_dir() else [place])]
+    own = set(map(os.path.realpath, known))
     exempt = _exempt(folders)
     for path in dict.fromkeys(map(os.path.realpath, opened)):
         if path in own or path.startswith(exempt) or path.endswith(_CODE) or not Path(path).is_file():
             continue
         raise ConfigError(
             f"{what}: a plug-in reads {path} while it is built, and the run does not name it",
-            "Declare it in its Params by file_field(), and read it from there: its content is a part of the run",
+            "Declare it in its Params by file_field() or folder_field(): what that names is a part of the run",
         )

@@ -20,17 +20,17 @@ from mmlbench.results.logits_key import LogitsKey
 from mmlbench.results.scored_run import ScoredRun
 from mmlbench.stats import (
     CrossFit,
-    confusion_metrics,
     holm,
     probability_best,
     pseudo_values,
     resampled_means,
     shapley,
     subset_name,
-    table_pseudo_values,
     two_part,
 )
 from mmlbench.storage.atomic import read_arrays
+from mmlbench.task import confusion as tables_of
+from mmlbench.task.confusion import balanced_accuracy, balanced_of, confusion, f1_of, macro_f1, table_pseudo_values
 
 
 def some_logits(n: int = 300, classes: int = 5, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -48,13 +48,13 @@ def test_metrics_equal_scikit_learn() -> None:
 
     logits, label = some_logits()
     predicted = logits.argmax(1)
-    assert score.macro_f1(predicted, label, 5) == pytest.approx(metrics.f1_score(label, predicted, average="macro"))
+    assert macro_f1(predicted, label, 5) == pytest.approx(metrics.f1_score(label, predicted, average="macro"))
     wanted = metrics.balanced_accuracy_score(label, predicted)
-    assert score.balanced_accuracy(predicted, label, 5) == pytest.approx(wanted)
+    assert balanced_accuracy(predicted, label, 5) == pytest.approx(wanted)
     assert score.nll(logits, label) == pytest.approx(metrics.log_loss(label, softmax(logits, axis=1)))
     assert score.item_nll(logits, label).mean() == pytest.approx(score.nll(logits, label))
     assert score.confidence(logits) == pytest.approx(softmax(logits, axis=1).max(1))
-    assert (score.confusion(predicted, label, 5) == metrics.confusion_matrix(label, predicted)).all()
+    assert (confusion(predicted, label, 5) == metrics.confusion_matrix(label, predicted)).all()
 
 
 def test_calibration_error_equals_scikit_learns_quantile_bins() -> None:
@@ -124,16 +124,16 @@ def test_shapley_refuses_what_it_cannot_do() -> None:
         shapley({}, list("abcdefg"))
 
 
-@pytest.mark.parametrize("metric", [score.f1_of, score.balanced_of])
+@pytest.mark.parametrize("metric", [f1_of, balanced_of])
 def test_jackknife_by_cells_equals_leaving_each_sample_out(metric) -> None:
     label = np.random.default_rng(0).integers(0, 4, 60)
     predicted = np.stack([some_logits(60, 4, seed)[0].argmax(1) for seed in (1, 2, 3)])
     fast = table_pseudo_values(metric, label, predicted, 4)
-    slow = pseudo_values(lambda t, p: metric(score.confusion(p, t, 4)[None])[0], label, predicted)
+    slow = pseudo_values(lambda t, p: metric(confusion(p, t, 4)[None])[0], label, predicted)
     assert fast == pytest.approx(slow)
 
 
-@pytest.mark.parametrize("metric", [score.f1_of, score.balanced_of])
+@pytest.mark.parametrize("metric", [f1_of, balanced_of])
 def test_tables_at_once_give_the_bits_of_each_alone(metric, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(1)
     tables = rng.integers(0, 3, (50, 5, 5))
@@ -144,7 +144,7 @@ def test_tables_at_once_give_the_bits_of_each_alone(metric, monkeypatch: pytest.
     label = rng.integers(0, 4, 60)
     predicted = rng.integers(0, 4, (2, 60))
     whole = table_pseudo_values(metric, label, predicted, 4)
-    monkeypatch.setattr(confusion_metrics, "PIECE", 40)
+    monkeypatch.setattr(tables_of, "PIECE", 40)
     assert np.array_equal(whole, table_pseudo_values(metric, label, predicted, 4))
 
 
@@ -168,7 +168,7 @@ def test_measures_against_hand_computation(rows: list[Row], written: Path) -> No
     logits, label = [a["last/test/fused"] for a in arrays], arrays[0]["test/label"]
     where = {"table": "measures", "label": "joint", "kind": "fused"}
     f1 = one(rows, metric="macro_f1", **where)
-    assert f1.value == pytest.approx(np.mean([score.macro_f1(z.argmax(1), label, 4) for z in logits]), rel=1e-5)
+    assert f1.value == pytest.approx(np.mean([macro_f1(z.argmax(1), label, 4) for z in logits]), rel=1e-5)
     assert f1.ci_low < f1.value < f1.ci_high and "jackknife" in f1.note
     nll = one(rows, metric="nll", **where)
     assert nll.value == pytest.approx(np.mean([score.nll(z, label) for z in logits]), rel=1e-5)
@@ -262,7 +262,7 @@ def test_the_optimism_over_folds_weighs_by_their_test_samples() -> None:
 
     joined = _joined_run([fold(10, 0.01), fold(30, 0.03)])
     assert joined.optimism["fused", "fused"].optimism == pytest.approx(0.025)
-    assert len(joined.bits[LogitsKey("last")]) == 40
+    assert len(joined.scores[LogitsKey("last")]) == 40
 
 
 # ---- probability of being best ---------------------------------------------------------------------------------

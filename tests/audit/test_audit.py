@@ -32,6 +32,7 @@ from mmlbench.errors import DataError
 from mmlbench.modality import type_of
 from mmlbench.prepare.cache import Cache
 from mmlbench.registry.index import load_index
+from mmlbench.task import Classification
 from mmlbench.testing import PLUGINS
 
 if TYPE_CHECKING:
@@ -66,21 +67,21 @@ def one(findings: list[Finding], check: str, parts: str, level: str = "") -> Fin
 
 
 def test_clean_lists_have_nothing_grave() -> None:
-    found = audit_lists(listed(CLEAN), CLASSES, "speaker")
+    found = audit_lists(listed(CLEAN), Classification(CLASSES), "speaker")
     assert {f.level for f in found} == {"ok", "note"}
     assert one(found, "groups", "train+test").message == "no speaker in both train and test"
     assert one(found, "labels", "train+val+test").found == 0
 
 
 def test_an_id_in_two_parts_is_a_leak() -> None:
-    found = audit_lists(listed(CLEAN + "test a0 0 dan"), CLASSES)
+    found = audit_lists(listed(CLEAN + "test a0 0 dan"), Classification(CLASSES))
     leak = one(found, "ids", "train+test")
     assert (leak.found, leak.among, leak.level, leak.examples) == (1, 3, "leak", ("a0",))
     assert not only(found, "labels", level="fault")
 
 
 def test_a_shared_group_is_a_leak_and_counted_against_the_later_part() -> None:
-    found = audit_lists(listed(CLEAN + "test c2 0 ann\ntest c3 1 ann"), CLASSES, "speaker")
+    found = audit_lists(listed(CLEAN + "test c2 0 ann\ntest c3 1 ann"), Classification(CLASSES), "speaker")
     leak = one(found, "groups", "train+test")
     assert (leak.found, leak.among, leak.examples) == (1, 2, ("ann",))
     assert leak.message == "1 of the 2 speakers of test is also in train (2 of 4 samples)"
@@ -88,7 +89,7 @@ def test_a_shared_group_is_a_leak_and_counted_against_the_later_part() -> None:
 
 
 def test_conflicting_labels_within_a_part_and_between_two() -> None:
-    found = audit_lists(listed(CLEAN + "train a0 1 ann\nval a1 0 ann"), CLASSES)
+    found = audit_lists(listed(CLEAN + "train a0 1 ann\nval a1 0 ann"), Classification(CLASSES))
     assert one(found, "labels", "train").examples == ("a0",)
     assert one(found, "labels", "train+val").examples == ("a1",)
     assert one(found, "repeats", "train").found == 1
@@ -96,13 +97,15 @@ def test_conflicting_labels_within_a_part_and_between_two() -> None:
 
 
 def test_repeats_without_a_conflict() -> None:
-    found = audit_lists(listed(CLEAN + "test c0 0 cid"), CLASSES)
+    found = audit_lists(listed(CLEAN + "test c0 0 cid"), Classification(CLASSES))
     assert one(found, "repeats", "test").level == "fault"
     assert one(found, "labels", "train+val+test").level == "ok"
 
 
 def test_a_lacking_class_a_wrong_label_and_a_sample_without_group() -> None:
-    found = audit_lists(listed("train a 0 -\ntrain b 1 ann\ntrain c 5 ann\ntest d 1 eve"), CLASSES, "speaker")
+    found = audit_lists(
+        listed("train a 0 -\ntrain b 1 ann\ntrain c 5 ann\ntest d 1 eve"), Classification(CLASSES), "speaker"
+    )
     assert one(found, "balance", "test", "fault").examples == ("cat",)
     assert one(found, "labels", "train+test", "fault").examples == ("c",)
     assert one(found, "ungrouped", "train").examples == ("a",)
@@ -110,7 +113,9 @@ def test_a_lacking_class_a_wrong_label_and_a_sample_without_group() -> None:
 
 
 def test_balance_names_the_rarest_and_the_commonest_class() -> None:
-    found = audit_lists(listed("train a 0 -\ntrain b 1 -\ntrain c 1 -\ntrain d 1 -\ntest e 0 -\ntest f 1 -"), CLASSES)
+    found = audit_lists(
+        listed("train a 0 -\ntrain b 1 -\ntrain c 1 -\ntrain d 1 -\ntest e 0 -\ntest f 1 -"), Classification(CLASSES)
+    )
     message = one(found, "balance", "train").message
     assert message == "train: 1 (cat) to 3 (dog) samples per class, the commonest 75.0% of the part"
 
@@ -209,7 +214,7 @@ def test_the_table_survives_its_csv(planted: Cache, tmp_path: Path) -> None:
 
 
 def test_a_clean_split_is_said_to_be_clean() -> None:
-    lines = audit_text({("d", "s"): audit_lists(listed(CLEAN), CLASSES, "speaker")}, "d", "s").lines
+    lines = audit_text({("d", "s"): audit_lists(listed(CLEAN), Classification(CLASSES), "speaker")}, "d", "s").lines
     assert len(lines) == 1 and "no id, speaker, row" in lines[0]
 
 
@@ -277,7 +282,7 @@ def test_the_embedded_index_split_shares_all_its_speakers() -> None:
     pools = {"train": np.arange(850), "val": np.arange(850, 1000), "test": np.arange(1000, 1797)}
     shared = {}
     for split in ("speaker", "index"):
-        found = audit_lists(module._paired(recordings, pools, label, split), module.AVDigits.class_names, "speaker")
+        found = audit_lists(module._paired(recordings, pools, label, split), module.AVDigits.asks(), "speaker")
         leak = one(found, "groups", "train+test")
         shared[split] = (leak.found, leak.among, leak.level)
     assert shared == {"speaker": (0, 2, "ok"), "index": (6, 6, "leak")}

@@ -28,8 +28,8 @@ from mmlbench.methods.di_mml import DIMML
 from mmlbench.methods.joint import Joint
 from mmlbench.methods.modality_dropout import ModalityDropout
 from mmlbench.methods.ogm import OGM
-from mmlbench.methods.ogm_ge import OGMGE
-from mmlbench.train.build import check_convolutions
+from mmlbench.methods.ogm_ge import OGMGE, ge_noise
+from mmlbench.train.build import check_encoders
 
 
 # ---- modality dropout ------------------------------------------------------------------------------------
@@ -112,8 +112,38 @@ def test_ogm_window_follows_the_epochs():
 def test_ogm_refuses_an_encoder_without_convolutions(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(SmallCNN, "convolutions", lambda self: [])
     with pytest.raises(ConfigError, match="the encoder 'small_cnn' of 'audio' has none"):
-        check_convolutions(make(OGM))
-    check_convolutions(make(Joint))
+        check_encoders(make(OGM))
+    check_encoders(make(Joint))
+    check_encoders(make(OGM, modulate="all"))
+
+
+def test_modulating_all_reaches_every_weight_of_the_encoders_and_no_head():
+    method, reference = make(OGM, modulate="all"), gradients(make(Joint))
+    found = gradients(method)
+    k = {m: float(method.diagnostics[f"coefficient/{m}"][0]) for m in NAMES[:2]}
+    assert sorted(value < 1 for value in k.values()) == [False, True]
+    touched = 0
+    for name, gradient in reference.items():
+        factor = k[name.split(".")[1]] if name.startswith("encoders.") else 1.0
+        touched += factor < 1
+        torch.testing.assert_close(found[name], gradient * factor)
+    assert mechanism_counts(method) == {"modulation": touched} and touched > 4
+    noisy = gradients(make(OGMGE, modulate="all", alpha=0.0))
+    for name, gradient in reference.items():
+        assert torch.equal(noisy[name], gradient) != name.startswith("encoders.")
+
+
+def test_noise_on_a_gradient_of_one_entry_is_no_nan():
+    assert ge_noise(torch.ones(1), torch.Generator().manual_seed(0)).isfinite().all()
+    assert ge_noise(torch.randn(2), torch.Generator().manual_seed(0)).abs().min() > 1e-6
+
+
+@pytest.mark.parametrize("method", [OGM, OGMGE])
+def test_an_encoder_without_any_weight_has_nothing_to_modulate(method: type, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(SmallCNN, "parameters", lambda self, recurse=True: iter(()))
+    for modulate in ("all", "conv"):
+        with pytest.raises(ConfigError, match="modulates weights, and the encoder 'small_cnn' of 'audio' has none"):
+            check_encoders(make(method, modulate=modulate))
 
 
 # ---- ResNet-18 -------------------------------------------------------------------------------------------

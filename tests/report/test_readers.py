@@ -24,6 +24,7 @@ from mmlbench.report.notes import resolved
 from mmlbench.report.numbers import interval, level_note, p_text, worst_level
 from mmlbench.report.summary import headline_of
 from mmlbench.report.write import PRINTED
+from mmlbench.task import Classification
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -128,7 +129,11 @@ def test_the_audit_says_whose_groups_are_where() -> None:
     def findings(val: tuple[str, ...]) -> list[str]:
         parts = [("train", name) for name in ("a", "b", "c", "d")] + [("val", name) for name in val]
         samples = [Sample(f"{part}{k}", part, 0, (), group) for k, (part, group) in enumerate(parts)]
-        return [found.message for found in audit_lists(samples, ("one",), "speaker") if found.check == "groups"]
+        return [
+            found.message
+            for found in audit_lists(samples, Classification(("one",)), "speaker")
+            if found.check == "groups"
+        ]
 
     assert findings(("a", "b", "c", "d")) == ["all 4 speakers of val are also in train (all 4 samples)"]
     assert findings(("a", "x", "x")) == ["1 of the 2 speakers of val is also in train (1 of 3 samples)"]

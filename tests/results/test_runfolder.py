@@ -17,6 +17,8 @@ from mmlbench.results.run_folder import RunFolder, verify
 from mmlbench.storage.atomic import read_arrays, read_json, write_arrays, write_json
 from mmlbench.storage.hashing import digest
 from mmlbench.study.run_config import RUN_SCHEMA
+from mmlbench.task import Classification
+from mmlbench.task.confusion import macro_f1
 
 
 @pytest.fixture
@@ -30,14 +32,14 @@ def test_a_whole_folder_opens(run: Path) -> None:
     folder = RunFolder.open(run)
     assert verify(run) == []
     assert folder.predictions["last/test/fused"].shape == (40, 4)
-    assert folder.epoch_bits()["train/fused"].shape == (3, 40)
+    assert folder.epoch_scores()["train/fused"].shape == (3, 40)
     assert folder.history()[0][:4] == ("train", 0, "val", "accuracy/fused")
     assert folder.provenance.hardware == "A CPU"
 
 
-def test_epoch_bits_are_the_histories_accuracies(run: Path) -> None:
+def test_epoch_scores_are_the_histories_accuracies(run: Path) -> None:
     folder = RunFolder.open(run)
-    bits = folder.epoch_bits()["train/fused"]
+    bits = folder.epoch_scores()["train/fused"]
     output = [row[4] for row in folder.history() if row[2:4] == ("test", "accuracy/fused")]
     assert bits.mean(axis=1).tolist() == pytest.approx(output)
 
@@ -138,22 +140,22 @@ def test_lost_circumstances_hurt_no_result(run: Path) -> None:
 def test_scores_against_hand_computation() -> None:
     label = np.array([0, 0, 1, 2])
     logits = np.log(np.array([[0.7, 0.2, 0.1], [0.2, 0.7, 0.1], [0.2, 0.7, 0.1], [0.8, 0.1, 0.1]]))
-    bits = score.correct(logits, label)
-    assert bits.tolist() == [True, False, True, False]
-    assert score.accuracy(bits) == 0.5
+    accuracy = Classification.of(3).metric("accuracy")
+    assert accuracy.sample_values(logits, label).tolist() == [1, 0, 1, 0]
+    assert accuracy.value(logits, label) == 0.5
     # class 0: TP 1, FP 1, FN 1 -> 1/2; class 1: TP 1, FP 1, FN 0 -> 2/3; class 2: never predicted -> 0
-    assert score.macro_f1(logits.argmax(1), label, 3) == pytest.approx((1 / 2 + 2 / 3 + 0) / 3)
-    assert score.macro_f1(logits.argmax(1), label, 5) == pytest.approx((1 / 2 + 2 / 3 + 0) / 3)
+    assert macro_f1(logits.argmax(1), label, 3) == pytest.approx((1 / 2 + 2 / 3 + 0) / 3)
+    assert macro_f1(logits.argmax(1), label, 5) == pytest.approx((1 / 2 + 2 / 3 + 0) / 3)
     assert score.nll(logits, label) == pytest.approx(-np.log([0.7, 0.2, 0.7, 0.1]).mean())
     assert score.nll(logits + 1e3, label) == pytest.approx(-np.log([0.7, 0.2, 0.7, 0.1]).mean())
-    assert np.isnan(score.accuracy(np.zeros(0, dtype=bool)))
+    assert np.isnan(accuracy.value(logits[:0], label[:0]))
 
 
 def test_macro_f1_equals_the_reference_library() -> None:
     metrics = pytest.importorskip("sklearn.metrics")
     rng = np.random.default_rng(3)
     label, predicted = rng.integers(0, 5, 200), rng.integers(0, 5, 200)
-    assert score.macro_f1(predicted, label, 5) == pytest.approx(metrics.f1_score(label, predicted, average="macro"))
+    assert macro_f1(predicted, label, 5) == pytest.approx(metrics.f1_score(label, predicted, average="macro"))
 
 
 def test_score_run_names_every_prediction(run: Path) -> None:

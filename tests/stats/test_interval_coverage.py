@@ -148,3 +148,27 @@ def test_tied_seeds_keep_some_variance():
     floor = c.v_residual * stats.chi2.ppf(0.05, 1)
     assert e.se**2 == pytest.approx(floor + c.v_items_plus)
     assert e.half_width == pytest.approx(float(half_width(floor, c.v_items_plus, 2, 500)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", sim.TASKS)
+def test_the_interval_of_every_metric_holds_in_small(task, monkeypatch):
+    truths = sim.metric_truths.__wrapped__(task, 0.1, seeds=100)
+    monkeypatch.setattr(sim, "metric_truths", lambda task, spread: truths)
+    found = list(sim.metric_coverage(sim.MetricSetting(task, 3, 400, 0.1), 60, np.random.default_rng(3)))
+    assert {(name, kind) for name, kind, _, _ in found} == {
+        (name, kind) for name in sim.TASKS[task].metrics for kind in ("value", "difference")
+    }
+    assert all(share >= 0.85 and width > 0 for _, _, share, width in found)
+
+
+def test_two_seeds_of_a_simulated_metric_share_what_is_hard():
+    target, outputs = sim.drawn_outputs(np.random.default_rng(1), sim.MetricSetting("regression", 2, 2000, 0.02))
+    error = outputs[0, :, :, 0] - 0.75 * target
+    assert outputs.shape == (2, 2, 2000, 1) and 0.6 < np.corrcoef(error)[0, 1] < 0.85
+
+
+def test_a_metrics_row_is_judged_as_the_products_own():
+    row = {"setting": "multilabel: value of map, seeds differ by 0.1", "construction": "two-part, jackknife"}
+    assert sim.outside(row | {"seeds": "10", "percent": "92.9"})
+    assert not sim.outside(row | {"seeds": "10", "percent": "94.1"})

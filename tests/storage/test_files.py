@@ -133,8 +133,8 @@ def test_the_content_is_the_identity_and_the_path_is_not(place: Path) -> None:
     save_weights(place / "visual.pt", 2, 0.75)
     changed = resolve(request(place), index)
     assert changed.config.hash != spec.config.hash and changed.path != spec.path
-    assert encoder_label(changed.config) != encoder_label(spec.config)
-    assert encoder_label(spec.config).startswith("audio=from_file:weights=")
+    assert encoder_label(changed.config, index) != encoder_label(spec.config, index)
+    assert encoder_label(spec.config, index).startswith("audio=from_file:weights=")
     again = from_config(parse_config(Item(json.loads(json.dumps(spec.config.plain())), "run.json")), index)
     assert again.config == spec.config and again.code == spec.code
 

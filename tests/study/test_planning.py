@@ -15,6 +15,7 @@ from mmlbench.study import config as configs
 from mmlbench.study import plan_check
 from mmlbench.study.run_spec import Request, resolve
 from mmlbench.testing import PLUGINS, tiny_spec
+from mmlbench.train import build
 
 FOLDER = Path(__file__).parents[1] / "plugins"
 HEAD = """from mmlbench.methods.joint import Joint
@@ -75,10 +76,15 @@ def test_a_modulation_with_nothing_to_modulate_is_refused(tiny, tmp_path, capsys
     assert output.startswith("ogm_ge on tiny/speaker can't be trained: ") and message in output
     words = [*tiny.words("ogm_ge", tmp_path), "--plugins", FOLDER, "--recipe-set", "encoder=flat"]
     output = refused(capsys, "train", *words)
-    assert f"{message}. Choose an encoder with 2-D convolutions for it, or leave this method out" in output
+    assert (
+        f"{message}. Choose an encoder with 2-D convolutions or `modulate: all` for it, or leave this method out"
+        in output
+    )
     mixed = {"audio": "small_cnn", "visual": "flat"}
     assert "'flat' of 'visual' has none" in error_of(study(["ogm"], [FOLDER], recipe_set={"encoder": mixed}))
     assert configs.study(study(["joint"], [FOLDER], recipe_set={"encoder": "flat"})).runs
+    whole = {"method": "ogm_ge", "params": {"modulate": "all"}}
+    assert configs.study(study([whole], [FOLDER], recipe_set={"encoder": "flat"})).runs
 
 
 @pytest.mark.parametrize("hook", ["features", "batches"])
@@ -240,8 +246,7 @@ def test_no_declaration_means_that_it_works_without(method, tiny, tmp_path):
 @pytest.mark.parametrize("method", ["ogm", "ogm_ge"])
 def test_a_declaration_is_true(method, tiny, tmp_path, monkeypatch):
     """Without it the run would end in a mechanism that never acted."""
-    kind: Any = load_index().load("method", method)
-    monkeypatch.setattr(kind, "needs_convolutions", False)
+    monkeypatch.setattr(build, "check_encoders", lambda method: None)
     spec = tiny_spec(method, encoder="flat", plugins=[FOLDER])
     with pytest.raises(MmlbenchError, match="was scheduled and never acted"):
         make_run(spec, load_index(), tmp_path, tiny.cache, device="cpu")

@@ -32,7 +32,7 @@ def test_a_step_with_noise_on_the_inputs_needs_no_value_on_the_host(method, stre
     built.train()
     optimizers = built.optimizers(stage, lambda parameters: torch.optim.SGD(parameters, lr=0.01))
     pieces = list(data.order(0).split(8))
-    meter = Meter(len(pieces), CPU, recipe)
+    meter = Meter(len(pieces), CPU, recipe, built.task)
     views = data.views(0)
     with NoSync():
         for k, batch in enumerate(data.batches(pieces, views)):

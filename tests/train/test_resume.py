@@ -38,7 +38,7 @@ ROOT = Path(__file__).resolve().parents[2]
 #: One of each kind that `make test` kills after every step; the others are slow.
 QUICK = ["joint", "ogm_ge", "di_mml", "taking_turns", "remixing"]
 #: Out-of-tree methods; `careless` draws from the process's generators and from both hooks.
-THEIRS = ["alternating", "reinit", "missing_history", "careless"]
+THEIRS = ["alternating", "reinit", "missing_history", "careless", "mmtm", "cross_attention"]
 LATER = [name for name in OURS + THEIRS if name not in QUICK]
 CARELESS = '''
 import random
@@ -155,10 +155,10 @@ def test_a_trainer_that_forgets_part_of_its_state_is_noticed(forgotten, tiny, pl
         empty = {
             "optimizers": [{**kept, "state": {}} for kept in state["optimizers"]],
             "position": (0, state["position"][1], 0),
-            "history": {"rows": [], "bits": {}},
+            "history": {"rows": [], "scores": {}},
             "mechanism_counts": {},
             "sampling": None,
-            "meter": {**state["meter"], "losses": torch.zeros_like(state["meter"]["losses"]), "correct": {}},
+            "meter": {**state["meter"], "losses": torch.zeros_like(state["meter"]["losses"]), "scores": {}},
         }
         resume(self, {**state, forgotten: empty[forgotten]})
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from mmlbench.errors import RunError
+from mmlbench.errors import ConfigError, RunError
 from mmlbench.method import Batch, EpochContext, Method, Sampling
 from mmlbench.methods.joint import Joint
 from mmlbench.prepare.cache import Cache
@@ -153,3 +153,11 @@ def test_a_method_that_samples_conforms(tiny, tmp_path):
     use_plugins([PLUGINS, FOLDER])
     outcomes = check_method("remixing", tmp_path, tiny.cache, ("tiny",))
     assert [one.problem for one in outcomes if one.problem] == []
+
+
+def test_balanced_sampling_is_refused_where_a_method_samples_itself(tiny, monkeypatch):
+    """And only there: without a sampler of its own the same recipe trains."""
+    trained(tiny, monkeypatch, None, sampling="balanced")
+    monkeypatch.undo()
+    with pytest.raises(ConfigError, match="joint chooses the samples"):
+        trained(tiny, monkeypatch, lambda self, context: None, sampling="balanced")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from ...analysis.result_set import GroupKey, ResultSet
 from ...analysis.rows import Row, cell_text
-from ...storage.words import plural
+from ...storage.words import a, plural
 from ..colours import Ink
 from ..line import (
     Line,
@@ -21,6 +21,7 @@ from ..line import (
     rank_column,
     selection_column,
 )
+from ..measure import measure_of
 from ..notes import (
     LETTER_WORDS,
     ONE_OF_ALL,
@@ -67,8 +68,9 @@ class Ceiling(Line):
         self, metric: str, modality: str = "fused", kind: str = "fused", baseline: str = "", table: str = "accuracy"
     ) -> Row | None:
         """Return a Bayes accuracy; a ceiling has no other number."""
-        value = self.result_set.bayes(self.group).get(modality) if metric == "accuracy" else None
-        return None if value is None else Row("bayes", unit="fraction", value=value)
+        measure = measure_of(self.result_set, self.group)
+        value = self.result_set.bayes(self.group).get(modality) if metric == measure.name else None
+        return None if value is None else Row("bayes", unit=measure.unit, value=value)
 
     def gap(self, modality: str = "", metric: str = "gap") -> Row | None:
         """Return nothing: a ceiling has no encoder."""
@@ -85,11 +87,13 @@ def accuracy_table(result_set: ResultSet, group: GroupKey, lines: Sequence[Line]
     bayes = result_set.bayes(group)
     ceiling = Row("bayes", *group, label="Bayes (ceiling)")
     n_test = max((line.entry.n_test or 0 for line in lines), default=0)
+    measure = measure_of(result_set, group)
+    worse, way = ("high", "") if measure.higher else ("low", "; less is better")
     notes = [
-        f"Accuracy in % on {plural(n_test, 'test sample')}, mean ± standard deviation over seeds, "
-        f"epoch: {result_set.headline}; differences and optimism in percentage points. Optimism: by how much an "
-        "accuracy is too high whose epoch "
-        "was picked on the test set.",
+        f"{measure.heading}{measure.in_unit.removeprefix(measure.title)} on {plural(n_test, 'test sample')}{way}, "
+        f"mean ± standard deviation over seeds, epoch: {result_set.headline}; differences and optimism in "
+        f"{measure.differences}. Optimism: by how much {a(measure.title)} is too {worse} whose epoch was picked on "
+        "the test set.",
         f"{RANK_WORDS} {LETTER_WORDS} {ONE_OF_ALL} p (Holm) is corrected for the rows of its own column, "
         "compared with the same reference.",
         *(["Not ranked: with one seed each row is a single trained model."] if one_seed(result_set, group) else []),
@@ -115,16 +119,17 @@ def accuracy_table(result_set: ResultSet, group: GroupKey, lines: Sequence[Line]
 
 def _columns(result_set: ResultSet, group: GroupKey) -> list[Column[Line]]:
     modalities, scale = result_set.modalities(group), _scale(result_set, group)
+    measure = measure_of(result_set, group)
     return [
         heading(),
         selection_column(),
         Column("group", "group", lambda line: _shown_row(line).rank_group, outputs=CSV_ONLY),
         rank_column(),
         replace(letters_column(), outputs=NOT_BOARD - {Output.TERMINAL}),
-        Column("accuracy", "accuracy in %, 95 % interval", accuracy_of, spread, fields=NUMBER),
+        Column("accuracy", f"{measure.in_unit}, 95 % interval", accuracy_of, spread, fields=NUMBER),
         Column(
             "drawn",
-            f"drawn, {100 * scale.low:.0f} to {100 * scale.high:.0f}",
+            f"drawn, {measure.ends(scale.low, scale.high)}",
             lambda line: _drawing(line, scale),
             outputs=BOARD,
         ),
@@ -168,7 +173,7 @@ def accuracy_of(line: Line) -> Value:
 
 def _scale(result_set: ResultSet, group: GroupKey) -> Scale:
     bayes = result_set.bayes(group).get("fused")
-    rows = [row for row in result_set.of(group, "accuracy", "accuracy") if row.kind == "fused"]
+    rows = [row for row in result_set.of(group, "accuracy", result_set.metric(group)) if row.kind == "fused"]
     return Scale.around(rows, [] if bayes is None else [bayes])
 
 

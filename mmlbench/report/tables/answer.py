@@ -8,6 +8,7 @@ from dataclasses import replace
 from ...analysis.result_set import GroupKey, ResultSet
 from ...analysis.rows import Row
 from ..line import Line, heading, key_of, rank_column
+from ..measure import measure_of
 from ..numbers import worst_level
 from ..table import NUMBER, Column, Heads, Shown, Table, Value, lettered, plain, scaled
 from .accuracy import accuracy_of, seconds_of
@@ -16,17 +17,17 @@ from .competition_gap import WORST
 
 def answer_table(result_set: ResultSet, group: GroupKey, lines: Sequence[Line]) -> Table[Line]:
     """Return a line per label and rule: ranks with letters, accuracy, gap of the worst modality, training seconds."""
-    level = worst_level(len(result_set.modalities(group)))
+    level, measure = worst_level(len(result_set.modalities(group))), measure_of(result_set, group)
     columns = [
         heading(),
         replace(rank_column(), format=lettered),
-        Column("accuracy", "accuracy %", accuracy_of, _accuracy_shown, help="with its 95 % interval", fields=NUMBER),
+        Column("accuracy", measure.short, accuracy_of, _accuracy_shown, help="with its 95 % interval", fields=NUMBER),
         Column(
             "worst_gap",
             "worst gap",
             lambda line: line.gap(WORST),
             _gap_shown,
-            help=f"points that training together cost the worst modality, with its {level} interval",
+            help=f"{measure.points} that training together cost the worst modality, with its {level} interval",
             fields=NUMBER,
         ),
         Column(

@@ -9,6 +9,7 @@ from ...analysis.result_set import GroupKey, ResultSet
 from ...analysis.rows import NoValue, Row
 from ..colours import Ink
 from ..line import Line, count_columns, heading, key_of, lines_of, selection_column
+from ..measure import measure_of
 from ..notes import TARGET, conditions, far_notes, mixed_notes, resolved
 from ..numbers import MINUS, by_construction, worst_level
 from ..table import (
@@ -139,9 +140,12 @@ def _notes(result_set: ResultSet, group: GroupKey, used: list[Row | None]) -> li
     )
     if not result_set.control(group):
         control = "No control was asked for: add joint_shuffled_partner to the methods of this block. "
+    measure = measure_of(result_set, group)
+    order = f"trained alone ({alone})", "after the method"
+    before, after = order if measure.higher else order[::-1]
     return [
-        f"Gap in percentage points: probe accuracy of the encoder trained alone ({alone}) minus that of the encoder "
-        "after the method, same seed; positive: training together cost it. Methods whose encoders are those trained "
+        f"Gap in {measure.differences}: probe {measure.title} of the encoder {before} minus that of the encoder "
+        f"{after}, same seed; positive: training together cost it. Methods whose encoders are those trained "
         "alone have gap 0 by construction and are not ranked.",
         f"{control}Retained: share in % of what training alone adds to the untrained encoder. "
         "By heads: the head trained alone minus the probe after. "

@@ -6,6 +6,7 @@ from ...analysis.measures import HEAD_WORDS
 from ...analysis.result_set import GroupKey, ResultSet
 from ...analysis.rows import Head
 from ..line import Line, heading, key_of, lines_of, selection_column
+from ..measure import measure_of
 from ..notes import TARGET, mixed_notes, resolved
 from ..table import NUMBER, Column, Table, Value
 
@@ -22,10 +23,14 @@ def reliance_table(result_set: ResultSet, group: GroupKey) -> Table[Line]:
             continue
         lines.append(line)
         heads.setdefault(rows[0].head, []).append(line.entry.label)
+    measure = measure_of(result_set, group)
+    values = f"{'' if measure.higher else 'minus '}{measure.title} ({measure.differences})"
+    if result_set.of(group, "reliance", "shapley_nll@mean"):
+        values += " and of minus NLL (nats)"
     notes = [
-        "Reliance of the head, not quality of the modality: exact Shapley values of accuracy (percentage points) and "
-        "of minus NLL (nats) over modality subsets; a missing feature takes its train mean, or zero where said. "
-        "'Adds': all modalities minus all but this one.",
+        f"Reliance of the head, not quality of the modality: exact Shapley values of {values} over modality "
+        "subsets; a missing feature takes its train mean, or zero where said. 'Adds': all modalities minus all but "
+        "this one.",
         *(f"{', '.join(labels)}: {HEAD_WORDS[head]}." for head, labels in heads.items()),
         *mixed_notes(result_set, group),
         TARGET,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ...analysis.result_set import GroupKey, ResultSet
 from ..line import key_of
+from ..measure import measure_of
 from ..noise_figure import Curve, curves_of
 from ..notes import TARGET, conditions, mixed_notes, resolved
 from ..table import NUMBER, Column, Name, Table, figure, name_column
@@ -15,9 +16,10 @@ def robustness_table(result_set: ResultSet, group: GroupKey) -> Table[Curve]:
     there = {curve.entry.label for curve in curves}
     out = [e.label for e in result_set.entries(group) if e.tuning_trials and e.label not in there]
     notes = [
-        "Fused accuracy in %, last epoch, under additive Gaussian noise on one modality, strength in standard "
-        "deviations of its inputs (0: none). Area: mean height of the curve over its range of strengths; curves over "
-        "other ranges have areas that are not comparable. The intervals of the single points are in robustness.csv.",
+        f"Fused {measure_of(result_set, group).in_unit}, last epoch, under additive Gaussian noise on one modality, "
+        "strength in standard deviations of its inputs (0: none). Area: mean height of the curve over its range of "
+        "strengths; curves over other ranges have areas that are not comparable. The intervals of the single points "
+        "are in robustness.csv.",
         *([f"Not measured, as tuned: {', '.join(out)}; mmlbench robustness RUN measures it."] if out else []),
         *mixed_notes(result_set, group),
         TARGET,

@@ -1,0 +1,69 @@
+"""What the tables of a group measure, in words: the metric, its unit, and the unit of differences."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..analysis.result_set import GroupKey, ResultSet
+from ..task import known_metric
+
+
+@dataclass(frozen=True)
+class Measure:
+    """The metric of a group's numbers.
+
+    Attributes:
+        name: as in the rows. title: for people. unit: of a value, 'fraction' where it is printed in %.
+        higher: whether more is better.
+    """
+
+    name: str
+    title: str
+    unit: str
+    higher: bool
+
+    @property
+    def scale(self) -> float:
+        """What a value is multiplied by where it is drawn."""
+        return 100.0 if self.unit == "fraction" else 1.0
+
+    @property
+    def heading(self) -> str:
+        """The title as the first word of a line."""
+        return f"{self.title[:1].upper()}{self.title[1:]}"
+
+    @property
+    def in_unit(self) -> str:
+        """The title with its unit, 'accuracy in %'."""
+        unit = "%" if self.unit == "fraction" else self.unit
+        return f"{self.title} in {unit}" if unit else self.title
+
+    @property
+    def short(self) -> str:
+        """The title with its unit for a narrow column, 'accuracy %'."""
+        unit = "%" if self.unit == "fraction" else self.unit
+        return f"{self.title} {unit}".strip()
+
+    @property
+    def differences(self) -> str:
+        """The unit of differences, 'percentage points'."""
+        return "percentage points" if self.unit == "fraction" else self.unit or "its own unit"
+
+    @property
+    def points(self) -> str:
+        """The same, short: 'points'."""
+        return "points" if self.unit == "fraction" else self.unit
+
+    def ends(self, low: float, high: float) -> str:
+        """Return two values as the ends of an axis, '40 to 80'."""
+        if self.unit == "fraction":
+            return f"{100 * low:.0f} to {100 * high:.0f}"
+        return f"{low:.3g} to {high:.3g}"
+
+
+def measure_of(result_set: ResultSet, group: GroupKey) -> Measure:
+    """Return what a group's tables measure; of one without rows accuracy."""
+    name = result_set.metric(group)
+    unit = next((row.unit for row in result_set.of(group, "accuracy", name)), "fraction")
+    metric = known_metric(name)
+    return Measure(name, name if metric is None else metric.title, unit, metric is None or metric.higher)
