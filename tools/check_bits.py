@@ -1,6 +1,6 @@
 """Does this machine print our digits? Makes runs in portable arithmetic and compares them with committed digests.
 
-    python tools/check_bits.py              # config/quick.yaml, and each method on the tiny dataset: a minute or two
+    python tools/check_bits.py              # config/quick.yaml, and each method on the tiny dataset: some minutes
     python tools/check_bits.py --only tiny  # each method on the tiny dataset alone: seconds
     python tools/check_bits.py --update     # writes the digests anew, after a change that is meant to change numbers
 

@@ -25,13 +25,13 @@ for module in pkgutil.iter_modules(mmlbench.datasets.__path__):
 CLASSES = {
     name: cls for (kind, name), cls in registry.registered().items() if kind == "dataset" and not cls.needs_raw
 }
-EMBEDDED = ["avdigits", "gabor_nuisance", "gabor_tones", "gabor_tones_pulse", "moving_shapes", "solids"]
+EMBEDDED = ["avdigits", "avtdigits", "gabor_nuisance", "gabor_tones", "gabor_tones_pulse", "moving_shapes", "solids"]
 GABOR = ["gabor_nuisance", "gabor_tones", "gabor_tones_pulse"]
 SPLITS = [(name, split) for name in sorted(CLASSES) for split in CLASSES[name].splits]
 
 
 #: Those that take seconds to prepare.
-LARGE = ["avdigits", "moving_shapes", "solids"]
+LARGE = ["avdigits", "avtdigits", "moving_shapes", "solids"]
 
 
 def by_time(names, slow):
@@ -55,7 +55,7 @@ def real(store, name, rows):
 # --- every dataset ---------------------------------------------------------------------------------------
 
 
-def test_the_six_are_registered():
+def test_the_seven_are_registered():
     assert set(EMBEDDED) <= set(CLASSES)
 
 
@@ -65,6 +65,10 @@ def test_arrays_have_the_declared_shape_and_sane_values(name, embedded):
     for modality in cls.modalities:
         stored = store.array(modality.name)
         assert stored.shape[1:] == (modality.views, *modality.shape)
+        if modality.type.ids:
+            assert stored.min() >= 0 and stored.max() < modality.vocabulary
+            assert (stored[:50, 0] != stored[:50, 1]).any(), "views repeat"
+            continue
         values = real(store, modality.name, np.s_[::7])
         assert np.isfinite(values).all() and np.abs(values).max() < 20
         assert 0.05 < values.std() < 3
