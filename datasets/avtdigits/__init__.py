@@ -46,7 +46,11 @@ class AVTDigits(Dataset):
 
     Bayes accuracies are not known. Whom it favours: as in `avdigits` the modalities are independent given the class;
     detached training and ensembles can reach the Bayes rule, and an instance-level contrast has nothing to find.
-    Test languages and test speakers are few; intervals are conditional on them.
+    The test part has 130 names for 797 samples, and related languages share some names with the train part; the
+    intervals are conditional on its languages and its two speakers.
+    Measured: alone audio 55.4 ± 0.8, visual 61.1 ± 1.0, text 48.9 ± 1.1 %; joint 68.4 [64.4, 72.4] %, gaps audio
+    5.8 [4.2, 7.5], visual 16.5 [11.6, 21.5], text −0.1 [−2.5, 2.3] points: by the probe an untrained encoder of text
+    is worth as much (5 seeds, 797 test samples, Intel Xeon; docs/results.md).
     Source: as `avdigits`, CC BY-SA 4.0 and CC BY 4.0; the names are facts, looked up with num2words
     (datasets/avtdigits/README.md).
     """

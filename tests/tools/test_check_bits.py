@@ -13,6 +13,7 @@ from typing import Any
 
 import emulated
 import pytest
+import yaml
 
 from mmlbench.api.reproduce import differing
 from mmlbench.system import arithmetic
@@ -183,6 +184,12 @@ def test_the_committed_digests_are_whole_and_the_docs_name_their_cpus() -> None:
     for part in ("tiny/", "avdigits/"):
         made = {match[1] for run in bits.runs if run.startswith(part) and (match := re.search(r"/(\w+), seed", run))}
         assert made == methods if part == "tiny/" else {"joint", "ogm_ge", "di_mml", "unimodal", "ensemble"} <= made
+    study = yaml.safe_load((ROOT / "config" / "quick.yaml").read_text(encoding="utf-8"))
+    for block in study["grid"]:
+        place = f"{block['dataset']}/{block['split']}"
+        wanted = {f"{place}/{method}, seed {seed}" for method in block["methods"] for seed in block["seeds"]}
+        assert wanted == {run for run in bits.runs if run.startswith(f"{place}/")}
+        assert f"{block['dataset']}, prepared" in bits.runs
     pins = dict(re.findall(r"^(torch|numpy)==([\d.]+)", (ROOT / "constraints.txt").read_text(), re.M)[::-1])
     assert bits.packages == pins  # those of the first Python that is named
     text = (ROOT / "docs" / "determinism.md").read_text()
