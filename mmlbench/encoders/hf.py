@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..encoder import Encoder, Expects
+from ..encoder import Encoder, Expects, State
 from ..errors import ConfigError, DataError, fault
 from ..files import Folder
 from ..params import EncoderParams, choice, folder_field
@@ -191,9 +192,10 @@ class HuggingFace(Encoder):
         """Return inputs of zeros: token ids (count, L), or pictures."""
         return torch.zeros(count, *self.shape, dtype=torch.int64) if self.text else super().example(count, frames)
 
-    def maps(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return the last hidden states (B, N, dim); those of several pictures side by side."""
-        return self._hidden(self.folded(inputs), mask).reshape(len(inputs), -1, self.dim)
+    def maps(self, inputs: Tensor, mask: Tensor | None = None) -> State:
+        """Return the last hidden states."""
+        state = self.start(inputs, mask)
+        return replace(state, values=self._hidden(state.values, state.mask))
 
     def _hidden(self, inputs: Tensor, mask: Tensor | None) -> Tensor:
         """Return the last hidden states (B, N, dim)."""
