@@ -356,11 +356,11 @@ def _check_method_on(name: str, dataset: str, folder: Path, cache: Path) -> list
         other = task not in method_facts(index.find("method", name)).tasks
         why = "it serves another task" if other else "it takes another number of modalities"
         return [Outcome(f"training ({dataset})", skipped=why)]
-    if lacking := without_convolutions(name, dataset):
+    if lacking := what_is_lacking(name, dataset):
         with contextlib.suppress(ConfigError):
             train("refused")
-            return [Outcome(f"training ({dataset})", f"it needs convolutions, and trains where {lacking} has none")]
-        return [Outcome(f"training ({dataset})", skipped=f"it needs convolutions, and {lacking}'s encoder has none")]
+            return [Outcome(f"training ({dataset})", f"it trains without what it needs: {lacking}")]
+        return [Outcome(f"training ({dataset})", skipped=f"it is refused, as it should be: {lacking}")]
     with parts_asked_for() as asked:
         made = tries.attempt("training", "Let it train on the tiny datasets", train, "one")
     if made is not None:
@@ -372,17 +372,29 @@ def _check_method_on(name: str, dataset: str, folder: Path, cache: Path) -> list
     return tries.outcomes
 
 
-def without_convolutions(method: str, dataset: str) -> str:
-    """Return a modality whose default encoder lacks the convolutions that a method needs, '' where all have some."""
+def what_is_lacking(method: str, dataset: str) -> str:
+    """Return what a method needs of an encoder and the types' own encoders of a dataset lack, '' for nothing.
+
+    It is weights that the method modulates, blocks or maps, by the method's default parameters.
+    """
     index = load_index()
-    made = index.load("method", method)
-    if not (issubclass(made, Method) and made.needs_convolutions):
-        return ""
-    for modality in dataset_facts(index.find("dataset", dataset)).modalities:
-        kind = index.load("encoder", modality.type.encoder)
-        assert issubclass(kind, Encoder)
-        if not make_encoder(kind, modality, modality.shape, kind.Params()).convolutions():
-            return modality.name
+    facts, kind = dataset_facts(index.find("dataset", dataset)), index.load("method", method)
+    assert issubclass(kind, Method)
+    encoders = {}
+    for modality in facts.modalities:
+        own = index.load("encoder", modality.type.encoder)
+        assert issubclass(own, Encoder)
+        encoders[modality.name] = make_encoder(own, modality, modality.shape, own.Params())
+    made = kind(kind.Params(), encoders, facts.task.outputs, EPOCHS)
+    for name, encoder in encoders.items():
+        there = {
+            "weights that it modulates": made.modulated(name) != [],
+            "blocks": not made.needs_blocks or bool(encoder.blocks()),
+            "maps": not made.needs_maps or encoder.has_maps,
+        }
+        for needed, holds in there.items():
+            if not holds:
+                return f"the encoder {encoder.title} of {name} has no {needed}"
     return ""
 
 
