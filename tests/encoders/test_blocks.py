@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,6 @@ from torch import nn
 from toy import NAMES, make, plugin, toy_data
 
 from mmlbench.api.making import make_run
-from mmlbench.cli import main
 from mmlbench.encoder import Encoder, State, make_encoder
 from mmlbench.encoders.gru import GRU
 from mmlbench.encoders.mlp import MLP
@@ -271,22 +268,3 @@ def test_an_encoder_without_them_is_refused_when_it_is_planned(method: str, what
     assert f"{method} works on an encoder's {what}, and the encoder 'flat' of 'visual' declares none" in str(
         caught.value
     )
-
-
-@pytest.mark.slow
-def test_their_rows_are_in_the_tables(tiny, tmp_path: Path):
-    methods = ["joint", "unimodal", "mmtm", "cross_attention"]
-    block = {"dataset": "tiny", "recipe_set": FEW_EPOCHS, "seeds": [0, 1], "methods": methods}
-    study = configs.study({"grid": [block], "plugins": [str(PLUGINS), str(FOLDER)]})
-    for run in study.runs:
-        make_run(run, load_index(), tmp_path, tiny.cache, device="cpu")
-    (tmp_path / "plan.json").write_text(json.dumps(study.plan().plain()))
-    assert main(["tables", "--results", str(tmp_path), "--cache", str(tiny.cache)]) == 0
-    with (tmp_path / "all_tables.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    for label in methods[2:]:
-        own = {(row["table"], row["metric"], row["modality"]): row for row in rows if row["label"] == label}
-        assert own["accuracy", "accuracy", "fused"]["value"]
-        assert own["competition_gap", "gap", "audio"]["value"]
-        assert "mix modalities" in own["competition_gap", "gap", "audio"]["note"]
-        assert own["subsets", "accuracy@mean", "audio"]["value"]

@@ -24,6 +24,9 @@ from mmlbench.testing.conformance import OF_TASKS, Outcome, check_method, check_
 
 ROOT = Path(__file__).resolve().parents[2]
 PLUGGED = ["alternating", "reinit", "missing_history", "middle", "pair", "mmtm", "cross_attention"]
+#: Further ones of tests/methods/test_kinds.py.
+KINDS = ["mmcosine", "pmr", "qmf", "mmpareto", "agm", "mslr", "reconboost", "valuation", "data_remixing"]
+KINDS = [pytest.param(name, marks=pytest.mark.slow) for name in (*KINDS, "masked_modelling")]
 FOLDER = ROOT / "tests" / "plugins"
 PARTS = ("train", "val", "test")
 DETERMINED = ("run.json", "history.csv", "predictions.npz", "epochs.npz", "probe.npz")
@@ -52,7 +55,7 @@ def problems(outcomes: list[Outcome]) -> list[Outcome]:
     "dataset",
     ["tiny", *(pytest.param(name, marks=pytest.mark.slow) for name in ("tiny3", "tiny_lab", *OF_TASKS.values()))],
 )
-@pytest.mark.parametrize("method", [*METHODS, *PLUGGED])
+@pytest.mark.parametrize("method", [*METHODS, *PLUGGED, *KINDS])
 def test_a_method_makes_a_complete_run_and_makes_it_again(method, dataset, tiny, tmp_path):
     use_plugins([PLUGINS, FOLDER])
     outcomes = check_method(method, tmp_path, tiny.cache, (dataset,))
