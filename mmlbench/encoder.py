@@ -296,6 +296,13 @@ class Encoder(nn.Module, Plugin):
             return inputs
         return inputs * self._scale + self._shift
 
+    def check_modality(self, modality: Modality) -> None:
+        """Refuse a modality for more than its shape, such as ids of another tokenizer; asked once it is built.
+
+        Raises:
+            ConfigError: naming the modality, and the fix.
+        """
+
     def parts(self) -> dict[str, nn.Module]:
         """Return its parts by name, in the order of the forward pass: what `freeze` of a recipe may name.
 
@@ -356,5 +363,10 @@ def make_encoder(kind: type[Encoder], modality: Modality, shape: tuple[int, ...]
 
     Args:
         shape: of one view as the encoder gets it.
+
+    Raises:
+        ConfigError: they do not fit.
     """
-    return kind(shape, params, modality.vocabulary) if modality.vocabulary else kind(shape, params)
+    made = kind(shape, params, modality.vocabulary) if modality.vocabulary else kind(shape, params)
+    made.check_modality(modality)
+    return made

@@ -566,7 +566,7 @@ def _alike(found: State, wanted: State) -> bool:
 def check_maps(encoder: Encoder, modality: Modality) -> None:
     """Check the shape of an encoder's maps, their mask, and that no real position of them depends on the padding.
 
-    One without maps passes.
+    Pooled, they are its features, to the bit. One without maps passes.
     """
     import torch
 
@@ -580,6 +580,8 @@ def check_maps(encoder: Encoder, modality: Modality) -> None:
             counts.append(positions.shape[1])
             fits = positions.dim() == 3 and positions.shape[::2] == (TRIED, encoder.dim)
             require(fits, f"maps() has the shape {tuple(positions.shape)}, not ({TRIED}, positions, {encoder.dim})")
+            same = torch.equal(encoder.finish(state), called(encoder, one))
+            require(same, "its maps and pool() together give other features than forward()")
             masked = state.mask is None if one.mask is None else torch.equal(state.real(), one.mask)
             require(masked, "the mask of its maps is not that of the inputs")
             for other in padded_otherwise(modality, one):
