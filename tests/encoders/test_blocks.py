@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,7 @@ from mmlbench.testing.conformance import (
 )
 
 FOLDER = Path(__file__).parents[1] / "plugins"
+PAGE = Path(__file__).parents[2] / "docs" / "encoders.md"
 TEXT, MOTION = Modality("text", (7,), "tokens", vocabulary=9), Modality("motion", (6, 3), "sequence")
 PICTURE = Modality("picture", (2, 16, 16), "image")
 #: Encoder, what it encodes, its parameters, channels after each block.
@@ -235,6 +238,18 @@ def test_each_modality_is_changed_by_the_others(name: str, kind: str, modalities
         data.inputs[NAMES[0]] = torch.randn_like(data.inputs[NAMES[0]])
         after = method.encode(data)
     assert all((after[m] - before[m]).abs().max() > 1e-6 for m in NAMES[:modalities])
+
+
+@pytest.mark.parametrize("name", ["mmtm", "cross_attention", "masked_modelling"])
+def test_a_method_that_looks_inside_names_no_encoder(name: str):
+    text = (FOLDER / f"{name}.py").read_text(encoding="utf-8")
+    known = [entry.name for entry in load_index().of("encoder") if ".encoders." in entry.module]
+    assert len(known) >= 7 and not re.search(rf"\b({'|'.join(known)})\b", text, re.IGNORECASE)
+
+
+def test_the_page_prints_what_runs():
+    (printed,) = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    assert textwrap.indent(printed, "    ") in (FOLDER / "mmtm.py").read_text(encoding="utf-8")
 
 
 def test_open_gates_leave_the_encoders_as_they_are():

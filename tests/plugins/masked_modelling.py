@@ -1,4 +1,4 @@
-"""Positions of all modalities are hidden, and a small transformer tells them from those that are left."""
+"""Positions of all modalities are masked, and a layer of attention tells them from those that are left."""
 
 import torch
 from torch import nn
@@ -11,12 +11,12 @@ from mmlbench.steps import sinusoids
 
 @register
 class MaskedModelling(Joint):
-    """L = CE(z, y) + weight * squared error of hidden positions (after He et al., CVPR 2022, on maps of encoders)."""
+    """L = CE(z, y) + weight * squared error of masked positions (after He et al., CVPR 2022, on maps of encoders)."""
 
     class Params(Joint.Params):
         weight: float = bounded(0.5, low=0, doc="of the error; 0 switches it off")
-        hidden: float = bounded(0.5, low=0.01, high=0.99, doc="share of positions that are hidden")
-        width: int = bounded(16, low=4, doc="of the transformer; four heads divide it")
+        share: float = bounded(0.5, low=0.01, high=0.99, doc="of positions that are masked")
+        width: int = bounded(16, low=4, doc="of the attention; four heads divide it")
 
     needs_maps = True
 
@@ -29,7 +29,7 @@ class MaskedModelling(Joint):
         self.mix = nn.TransformerEncoderLayer(width, 4, 2 * width, dropout=0.0, batch_first=True)
 
     def mechanisms(self):
-        return [Mechanism("hidden", off=self.params.weight == 0)]
+        return [Mechanism("masked", off=self.params.weight == 0)]
 
     def loss(self, batch):
         with self.autocast(batch):
@@ -42,7 +42,7 @@ class MaskedModelling(Joint):
         vectors, chosen, tokens = {m: state.positions().float() for m, state in maps.items()}, {}, []
         for m, one in vectors.items():
             drawn = torch.rand(one.shape[:2], generator=self.step.rng, device=one.device)
-            chosen[m] = (drawn < self.params.hidden) & maps[m].real()
+            chosen[m] = (drawn < self.params.share) & maps[m].real()
             token = torch.where(chosen[m].unsqueeze(2), self.nothing[m], self.enter[m](one))
             tokens.append(token + sinusoids(one.shape[1], self.params.width, one))
         padding = ~torch.cat([state.real() for state in maps.values()], 1)
@@ -51,5 +51,5 @@ class MaskedModelling(Joint):
         for (m, one), found in zip(vectors.items(), told.split([t.shape[1] for t in tokens], 1), strict=True):
             wanted = layer_norm(one.detach(), one.shape[2:])
             total = total + ((self.leave[m](found) - wanted).square().mean(2) * chosen[m]).sum()
-        self.count_mechanism("hidden", count)
+        self.count_mechanism("masked", count)
         return total / count.clamp_min(1)
