@@ -134,7 +134,7 @@ def test_modulating_all_reaches_every_weight_of_the_encoders_and_no_head():
         assert torch.equal(noisy[name], gradient) != name.startswith("encoders.")
 
 
-@pytest.mark.parametrize("method", ["ogm", "ogm_ge"])
+@pytest.mark.parametrize("method", ["ogm", pytest.param("ogm_ge", marks=pytest.mark.slow)])
 def test_encoders_of_ids_sequences_and_vectors_are_modulated_whole_or_not_at_all(method, tiny, tmp_path):
     """They have no convolutions: `conv` is refused, and `all` acts on each of them."""
     with pytest.raises(ConfigError, match=r"the encoder 'gru' of 'words' has none.*`modulate: all`"):
