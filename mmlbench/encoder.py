@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import torch
@@ -13,6 +13,7 @@ from .errors import ConfigError, nearest
 from .modality import Modality
 from .params import ALL, EncoderParams, describe
 from .registry import Plugin
+from .steps import masked_mean
 
 #: Of pictures with values from 0 to 1, per channel: what ImageNet's weights are trained with (torchvision's presets).
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -36,6 +37,51 @@ class Expects:
     def channels(self) -> int:
         """How many there are."""
         return len(self.mean)
+
+
+@dataclass(frozen=True)
+class State:
+    """Samples between two blocks of an encoder, or before its pooling: pictures and sequences alike.
+
+    Attributes:
+        values: (B * views, C, positions ...) of pictures and signals, (B, L, C) of sequences, (B, C) of vectors.
+        channel_dim: where the channels stand: 1 or -1.
+        views: of a sample, which stand side by side in the batch.
+        mask: bool (B, L), True where a step is real; None where every position is. What a block leaves in the other
+            steps means nothing.
+    """
+
+    values: Tensor
+    channel_dim: int = 1
+    views: int = 1
+    mask: Tensor | None = None
+
+    @property
+    def channels(self) -> int:
+        """How many there are."""
+        return self.values.shape[self.channel_dim]
+
+    def positions(self) -> Tensor:
+        """Return the vectors of all positions, (B, N, C); those of several views follow each other."""
+        last = self.values.movedim(self.channel_dim, -1)
+        return last.reshape(len(last) // self.views, -1, self.channels)
+
+    def real(self) -> Tensor:
+        """Return which positions are real, bool (B, N): all of them where there is no mask."""
+        if self.mask is not None:
+            return self.mask
+        positions = self.positions()
+        return torch.ones(positions.shape[:2], dtype=torch.bool, device=positions.device)
+
+    def squeezed(self) -> Tensor:
+        """Return the mean over real positions and views, (B, C); 0 for a sample without any."""
+        return masked_mean(self.positions(), self.mask)
+
+    def scaled(self, factors: Tensor) -> State:
+        """Return a state in which each channel is multiplied by its sample's factor, (B, C), in all views."""
+        shape = [len(self.values), *[1] * (self.values.dim() - 1)]
+        shape[self.channel_dim] = self.channels
+        return replace(self, values=self.values * factors.repeat_interleave(self.views, 0).view(shape))
 
 
 class Encoder(nn.Module, Plugin):
@@ -93,8 +139,16 @@ class Encoder(nn.Module, Plugin):
         return f"{self.name}:{value}" if isinstance(value, str) else self.name
 
     def views(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return features (B, dim) of one view (B, *shape); one that `takes_mask` gets it as a second argument."""
-        raise NotImplementedError
+        """Return features (B, dim) of one view (B, *shape); one that `takes_mask` gets it as a second argument.
+
+        Of an encoder that declares blocks they are what `pool` makes of the last one.
+        """
+        blocks, state = self.blocks(), State(inputs, self.channel_dim, mask=mask)
+        if not blocks:
+            raise NotImplementedError(f"{type(self).__name__} defines neither views() nor blocks()")
+        for block in blocks:
+            state = self.run(block, state)
+        return self._pooled(state)
 
     def forward(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return features (B, dim); several views are folded into the batch and averaged.
@@ -113,42 +167,63 @@ class Encoder(nn.Module, Plugin):
         return self.views(inputs.flatten(0, 1)).view(batch, count, -1).mean(1)
 
     def example(self, count: int, frames: int = 1) -> Tensor:
-        """Return inputs of zeros, (count, *shape), or (count, frames, *shape) of several frames."""
-        return torch.zeros(count, *([frames] if frames > 1 else []), *self.shape)
+        """Return inputs of zeros, (count, *shape), or (count, frames, *shape) of several frames; ids are int64."""
+        dtype = torch.int64 if self.vocabulary else torch.float32
+        return torch.zeros(count, *([frames] if frames > 1 else []), *self.shape, dtype=dtype)
 
     def convolutions(self) -> list[nn.Parameter]:
         """Return the 4-D weights (5-D of 3-D convolutions): what gradient modulation touches, 20 for ResNet-18."""
         return [parameter for parameter in self.parameters() if parameter.dim() in (4, 5)]
 
     # ---- inside ------------------------------------------------------------------------------------------
+    # What an encoder declares: `blocks` and `pool`, on tensors.
     def blocks(self) -> list[nn.Module]:
         """Return its blocks in their order, [] where it declares none.
 
-        Each takes what the one before it returned, the first one what `folded` returns; `pool` makes the feature of
-        what the last one returns. An encoder that `takes_mask` has blocks and `pool` that take the mask, too.
+        Each takes the tensor that the one before it returned, the first one a single view (B, *shape); channels stand
+        at `channel_dim`. Blocks of an encoder that `takes_mask` take the mask (or None) as a second argument and keep
+        the steps: nothing that they return for a real step depends on the others.
         """
         return []
 
-    def pool(self, state: Tensor) -> Tensor:
-        """Return features (B, dim) of what the last block returned."""
+    def pool(self, values: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return features (B, dim) of what the last block returned; one that `takes_mask` gets it, too."""
         raise NotImplementedError
 
-    def folded(self, inputs: Tensor) -> Tensor:
-        """Return inputs as `views` gets them: renormalised, several views folded into the batch."""
+    # What a method does with it: `start`, `run` each block, `finish`; or `maps`. None of it asks which encoder it is.
+    def start(self, inputs: Tensor, mask: Tensor | None = None) -> State:
+        """Return what the first block takes: inputs as `forward` gets them, renormalised, views side by side."""
         inputs = self.renormalised(inputs)
-        return inputs if inputs.dim() == len(self.shape) + 1 else inputs.flatten(0, 1)
+        if inputs.dim() == len(self.shape) + 1:
+            return State(inputs, self.channel_dim, 1, mask)
+        return State(inputs.flatten(0, 1), self.channel_dim, inputs.shape[1], mask)
 
-    def maps(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return what is pooled, (B, N, dim): positions of several views stand side by side.
+    def run(self, block: nn.Module, state: State) -> State:
+        """Return what one of its blocks makes of a state."""
+        values = block(state.values, state.mask) if self.takes_mask else block(state.values)
+        return replace(state, values=values)
+
+    def finish(self, state: State) -> Tensor:
+        """Return the features (B, dim) of what the last block returned, float32: those of `forward`, to the bit."""
+        found = self._pooled(state)
+        return (found if state.views == 1 else found.unflatten(0, (-1, state.views)).mean(1)).float()
+
+    def _pooled(self, state: State) -> Tensor:
+        return self.pool(state.values, state.mask) if self.takes_mask else self.pool(state.values)
+
+    def maps(self, inputs: Tensor, mask: Tensor | None = None) -> State:
+        """Return what is pooled: its `positions()` are (B, N, dim), its mask says which of them are real.
 
         Raises:
-            ConfigError: it declares no blocks.
+            ConfigError: it has no maps.
         """
-        state = self.folded(inputs)
-        for block in self._declared_blocks():
-            state = block(state, mask) if self.takes_mask else block(state)
-        last = state.movedim(self.channel_dim, -1)
-        return last.reshape(len(inputs), -1, last.shape[-1])
+        if not self.has_maps:
+            what = f"the encoder {self.title} has no maps before pooling"
+            raise ConfigError(what, "Choose one that does, such as resnet18 or gru")
+        state = self.start(inputs, mask)
+        for block in self.blocks():
+            state = self.run(block, state)
+        return state
 
     def widths(self) -> list[int]:
         """Return the channels after each block, as one input of zeros shows them; the encoder stays as it is.
@@ -157,14 +232,15 @@ class Encoder(nn.Module, Plugin):
             ConfigError: it declares no blocks.
         """
         blocks, modes = self._declared_blocks(), {module: module.training for module in self.modules()}
-        found, mask = [], torch.ones(1, self.shape[0], dtype=torch.bool)
+        found = []
         try:
             self.eval()
             with torch.no_grad():
-                state = self.folded(self.example(1))
+                mask = torch.ones(1, self.shape[0], dtype=torch.bool) if self.takes_mask else None
+                state = self.start(self.example(1), mask)
                 for block in blocks:
-                    state = block(state, mask) if self.takes_mask else block(state)
-                    found.append(state.shape[self.channel_dim])
+                    state = self.run(block, state)
+                    found.append(state.channels)
         finally:
             for module, mode in modes.items():
                 module.training = mode
@@ -178,29 +254,9 @@ class Encoder(nn.Module, Plugin):
     def _declared_blocks(self) -> list[nn.Module]:
         blocks = self.blocks()
         if not blocks:
-            raise ConfigError(
-                f"the encoder {self.title} declares no blocks", "Choose one that does, such as resnet18"
-            )
+            what = f"the encoder {self.title} declares no blocks"
+            raise ConfigError(what, "Choose one that does, such as resnet18 or gru; its own file defines blocks()")
         return blocks
-
-    def squeezed(self, state: Tensor, samples: int, mask: Tensor | None = None) -> Tensor:
-        """Return the mean (samples, channels) of what a block returned, over positions and views.
-
-        Args:
-            mask: bool (samples, L) of an encoder that `takes_mask`, whose positions are steps.
-        """
-        last = state.movedim(self.channel_dim, -1)
-        last = last.reshape(samples, -1, last.shape[-1])
-        if mask is None:
-            return last.mean(1)
-        real = mask.unsqueeze(2).to(last.dtype)
-        return (last * real).sum(1) / real.sum(1).clamp_min(1)
-
-    def scaled(self, state: Tensor, factors: Tensor) -> Tensor:
-        """Return what a block returned, each channel times its factor (samples, channels), in all views."""
-        shape = [len(state), *[1] * (state.dim() - 1)]
-        shape[self.channel_dim] = factors.shape[1]
-        return state * factors.repeat_interleave(len(state) // len(factors), 0).view(shape)
 
     # ---- weights from a file -----------------------------------------------------------------------------
     def expect(self, expects: Expects) -> None:
@@ -239,6 +295,13 @@ class Encoder(nn.Module, Plugin):
         if self._scale is None or self._shift is None:
             return inputs
         return inputs * self._scale + self._shift
+
+    def check_modality(self, modality: Modality) -> None:
+        """Refuse a modality for more than its shape, such as ids of another tokenizer; asked once it is built.
+
+        Raises:
+            ConfigError: naming the modality, and the fix.
+        """
 
     def parts(self) -> dict[str, nn.Module]:
         """Return its parts by name, in the order of the forward pass: what `freeze` of a recipe may name.
@@ -300,5 +363,10 @@ def make_encoder(kind: type[Encoder], modality: Modality, shape: tuple[int, ...]
 
     Args:
         shape: of one view as the encoder gets it.
+
+    Raises:
+        ConfigError: they do not fit.
     """
-    return kind(shape, params, modality.vocabulary) if modality.vocabulary else kind(shape, params)
+    made = kind(shape, params, modality.vocabulary) if modality.vocabulary else kind(shape, params)
+    made.check_modality(modality)
+    return made

@@ -36,6 +36,11 @@ _CONTENT = re.compile(r"sha256:[0-9a-f]{64}")
 LONGEST_PATH = 1024
 #: Endings of the files of a folder that count and that a plug-in may read: models, tokenizers; no code, no pickles.
 FOLDER_FILES = (".json", ".safetensors", ".txt", ".model")
+#: Files, the first of which that a folder has makes its tokenizer.
+TOKENIZER_FILES = (
+    *("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "tokenizer.model"),
+    "sentencepiece.bpe.model",
+)
 #: A file that was changed so lately may be changed again without any of its times showing it.
 _SETTLED_NS = 2_000_000_000
 #: Size, times and inode: while these stay, the bytes do.
@@ -188,6 +193,28 @@ def _stamp(path: Path) -> Stamp:
     if not stat.S_ISREG(facts.st_mode) or str(path).startswith(("/proc/", "/sys/", "/dev/")):
         raise OSError("it is no ordinary file")
     return [facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino]
+
+
+def tokenizer_hash(folder: str | Path) -> str:
+    """Return a digest of the tokenizer in a folder, 16 hex digits: what `tokenizer_hash` of a modality declares.
+
+    It is that of the first of `TOKENIZER_FILES`, with merges.txt where that is a vocab.json.
+
+    Raises:
+        DataError: it holds no tokenizer, or one that can't be read.
+    """
+    place = _absolute(folder)
+    there = [name for name in TOKENIZER_FILES if (place / name).is_file()][:1]
+    if not there:
+        names = ", ".join(TOKENIZER_FILES[:3])
+        fix = "Save the tokenizer that made the ids: save_pretrained(FOLDER)"
+        raise DataError(f"{place} holds no tokenizer ({names})", fix)
+    merges = ["merges.txt"] * (there == ["vocab.json"] and (place / "merges.txt").is_file())
+    try:
+        listed = "".join(f"{_digest(place / name)}  {name}\n" for name in there + merges)
+    except OSError as error:
+        raise DataError(f"{place} can't be read ({error.strerror or error})", "Make it readable") from None
+    return hashlib.sha256(f"tokenizer\n{listed}".encode()).hexdigest()[:16]
 
 
 #: The threads in which a file is being hashed.

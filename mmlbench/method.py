@@ -511,8 +511,12 @@ class Method(nn.Module, Plugin):
         `encoders` takes the place of the method's own, for methods that keep copies.
         """
         chosen = self.encoders if encoders is None else encoders
-        with torch.autocast(batch.label.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+        with self.autocast(batch):
             return {m: self._features(chosen[m], batch, m).float() for m in only or self.modalities}
+
+    def autocast(self, batch: Batch) -> torch.autocast:
+        """Return the context in which encoders run, as the recipe's `precision` has it: for an own `encode`."""
+        return torch.autocast(batch.label.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     @staticmethod
     def _features(encoder: nn.Module, batch: Batch, modality: str) -> Tensor:

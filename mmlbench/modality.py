@@ -336,7 +336,7 @@ class Modality:
         normalise: one of `NORMALISATIONS`; '': as the type has it.
         vocabulary: number of ids, 0 (padding) included; of tokens alone.
         tokenizer: what made the ids.
-        tokenizer_hash: a digest of it.
+        tokenizer_hash: a digest of it; `mmlbench.files.tokenizer_hash(FOLDER)` of one that lies in a folder.
 
     Raises:
         ConfigError: no such type, for which nothing would be done.

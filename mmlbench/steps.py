@@ -11,14 +11,18 @@ import torch
 from torch import Tensor, nn
 
 
-def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Return the mean over the real steps, (B, L, d) -> (B, d); 0 for a sample without any."""
+def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
+    """Return the mean over the real steps, (B, L, d) -> (B, d); 0 for a sample without any. None: all are real."""
+    if mask is None:
+        return values.mean(1)
     total = torch.where(mask[..., None], values, 0).sum(1)
     return total / mask.sum(1, keepdim=True).clamp(min=1)
 
 
-def reversed_steps(values: Tensor, mask: Tensor) -> Tensor:
-    """Return each sample's real steps in reverse order, (B, L, d); padding stays behind them."""
+def reversed_steps(values: Tensor, mask: Tensor | None) -> Tensor:
+    """Return each sample's real steps in reverse order, (B, L, d); padding stays behind them. None: all are real."""
+    if mask is None:
+        return values.flip(1)
     length = mask.sum(1, keepdim=True)
     places = torch.arange(values.shape[1], device=values.device).expand(len(values), -1)
     places = torch.where(mask, length - 1 - places, places)
@@ -36,8 +40,8 @@ class Steps(nn.Module):
         super().__init__()
         self.embed: nn.Module = nn.Embedding(vocabulary, width, 0) if vocabulary else nn.Linear(shape[1], width)
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Return vectors (B, L, width)."""
+    def forward(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return vectors (B, L, width), each of its own step alone."""
         found: Tensor = self.embed(inputs)
         return found
 

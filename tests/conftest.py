@@ -1,7 +1,8 @@
 """What all tests share: an index of their own, and a tiny dataset that is prepared once.
 
-`tiny` is the fixture for whoever needs runs: two datasets of 76 samples (`tiny`, and `tiny3` with three
-modalities), prepared once a session, and one call from a method's name to a complete run folder::
+`tiny` is the fixture for whoever needs runs: datasets of 76 samples (`tiny`, `tiny3` with three modalities,
+`tiny_lab` with ids, sequences and vectors) and two of other tasks, prepared once a session, and one call from a
+method's name to a complete run folder::
 
     def test_something(tiny, tmp_path):
         run = tiny.run("joint", tmp_path, seed=1, recipe={"epochs": 3}, params={"fusion": "sum"})  # 0.3 s
@@ -130,7 +131,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyWorld:
     cache = tmp_path_factory.mktemp("tiny") / "cache"
     index.use_plugins([tiny_tests.PLUGINS])
     known = index.load_index()
-    for name in ("tiny", "tiny3", "tiny_number", "tiny_labels"):
+    for name in ("tiny", "tiny3", "tiny_lab", "tiny_number", "tiny_labels"):
         ensure_cache(name, {}, cache, known)
     return TinyWorld(cache)
 

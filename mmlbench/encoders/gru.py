@@ -13,6 +13,20 @@ from ..registry import register
 from ..steps import Steps, masked_mean, reversed_steps
 
 
+class BothWays(nn.Module):
+    """One network over the steps and another one over them in reverse, their outputs side by side."""
+
+    def __init__(self, onward: nn.GRU, back: nn.GRU) -> None:
+        super().__init__()
+        self.onward, self.back = onward, back
+
+    def forward(self, values: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return (B, L, 2 * width) of values (B, L, width)."""
+        onward, _ = self.onward(values)
+        back, _ = self.back(reversed_steps(values, mask))
+        return torch.cat([onward, reversed_steps(back, mask)], -1)
+
+
 @register
 class GRU(Encoder):
     """A GRU over the steps and another one over them in reverse; the feature is the mean of their real outputs.
@@ -28,6 +42,7 @@ class GRU(Encoder):
     takes_ids: ClassVar[bool] = True
     takes_mask: ClassVar[bool] = True
     needs_mask: ClassVar[bool] = True
+    channel_dim: ClassVar[int] = -1
 
     def __init__(self, shape: tuple[int, ...], params: GRU.Params, vocabulary: int = 0) -> None:
         super().__init__(shape, params, vocabulary)
@@ -36,15 +51,10 @@ class GRU(Encoder):
         self.backward_net = nn.GRU(params.width, params.width, batch_first=True)
         self.dim = 2 * params.width
 
-    def maps(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return the outputs of all steps, (B, L, 2 * width); those of padding mean nothing."""
-        steps = self.steps(inputs)
-        mask = torch.ones(steps.shape[:2], dtype=torch.bool, device=steps.device) if mask is None else mask
-        onward, _ = self.forward_net(steps)
-        back, _ = self.backward_net(reversed_steps(steps, mask))
-        return torch.cat([onward, reversed_steps(back, mask)], -1)
+    def blocks(self) -> list[nn.Module]:
+        """Return the steps as vectors and the network in both directions, `width` and twice as many channels."""
+        return [self.steps, BothWays(self.forward_net, self.backward_net)]
 
-    def views(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return features (B, 2 * width)."""
-        found = self.maps(inputs, mask)
-        return found.mean(1) if mask is None else masked_mean(found, mask)
+    def pool(self, values: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return features (B, 2 * width): the mean over real steps."""
+        return masked_mean(values, mask)

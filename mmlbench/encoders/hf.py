@@ -5,24 +5,23 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..encoder import Encoder, Expects
+from ..encoder import Encoder, Expects, State
 from ..errors import ConfigError, DataError, fault
-from ..files import Folder
+from ..files import Folder, tokenizer_hash
+from ..modality import Modality
 from ..params import EncoderParams, choice, folder_field
 from ..registry import register
+from ..steps import masked_mean
 
-#: Files, one of which holds the weights, and of which one makes a tokenizer.
+#: Files, one of which holds the weights.
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
-TOKENIZERS = (
-    *("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "tokenizer.model"),
-    "sentencepiece.bpe.model",
-)
 
 
 def _offline_transformers() -> Any:
@@ -60,11 +59,6 @@ def _json(path: Path) -> Mapping[str, Any]:
     return found
 
 
-def _one_of(folder: Path, names: tuple[str, ...], what: str, fix: str) -> None:
-    if not any((folder / name).is_file() for name in names):
-        raise DataError(f"{folder} holds no {what} ({', '.join(names[:3])})", fix)
-
-
 def expects_of(config: Any, folder: Path) -> Expects:
     """Return what a vision model was trained with, by its config and its preprocessor_config.json.
 
@@ -91,8 +85,9 @@ class HuggingFace(Encoder):
     preprocessor_config.json. Nothing is downloaded, no code in it is run, and no pickle is read. The content of its
     files is a part of the run's identity.
 
-    Text is token ids (B, L) of that tokenizer, int64, with a mask (B, L) that is true where a token is real. Pictures
-    are (B, C, H, W), normalised as the preprocessor does it; channels and size have to be those of the model.
+    Text is a modality of tokens: ids (B, L) of that very tokenizer, whose hash the modality declares, and a mask
+    (B, L), true where a token is real. Pictures are (B, C, H, W), normalised as the preprocessor does it; channels
+    and size have to be those of the model.
 
     The feature is the mean over the last hidden states of all real positions (`mean`), or the first one (`cls`). The
     pooler is left out. Attention is computed step by step (`eager`), which is deterministic everywhere.
@@ -107,20 +102,23 @@ class HuggingFace(Encoder):
     named_by = "folder"
     packages = ("transformers",)
     pretrained = True
+    takes_ids = True
     takes_mask = True
     ranks = (1, 3)
     channel_dim = -1
 
-    def __init__(self, shape: tuple[int, ...], params: HuggingFace.Params) -> None:
-        super().__init__(shape, params)
+    def __init__(self, shape: tuple[int, ...], params: HuggingFace.Params, vocabulary: int = 0) -> None:
+        super().__init__(shape, params, vocabulary)
         if params.folder is None:
             raise ConfigError("the encoder 'hf' names no folder", "Write hf:FOLDER")
-        path = params.folder.path
+        path = self.place = params.folder.path
         _json(path / "config.json")
-        _one_of(path, WEIGHTS, "weights", "Save the model by save_pretrained(FOLDER): pickles are not read")
+        if not any((path / name).is_file() for name in WEIGHTS):
+            fix = "Save the model by save_pretrained(FOLDER): pickles are not read"
+            raise DataError(f"{path} holds no weights ({', '.join(WEIGHTS)})", fix)
         transformers = _offline_transformers()
         config = self._config(transformers, path)
-        self.text = len(shape) == 1
+        self.text = vocabulary > 0
         self.dim, self.feature = int(config.hidden_size), params.feature
         self._check(config, path)
         self.model = self._loaded(transformers, config, path)
@@ -144,10 +142,10 @@ class HuggingFace(Encoder):
         """Refuse a model that does not fit the modality.
 
         Raises:
-            ConfigError: another kind of input, size or length. DataError: no tokenizer, no preprocessor.
+            ConfigError: another kind of input, size, length or vocabulary, no tokenizer. DataError: no preprocessor.
         """
         reads = hasattr(config, "vocab_size") and not getattr(config, "is_encoder_decoder", False)
-        sees = hasattr(config, "image_size") and not hasattr(config, "vocab_size")
+        sees = hasattr(config, "image_size") and not hasattr(config, "vocab_size") and len(self.shape) == 3
         if not (reads if self.text else sees):
             takes = "token ids (L,)" if self.text else "pictures (C, H, W)"
             what = f"the {config.model_type} model in {path} can't take {takes}, and the modality has {self.shape}"
@@ -155,11 +153,31 @@ class HuggingFace(Encoder):
         if not self.text:
             self.expect(expects_of(config, path))
             return
-        _one_of(path, TOKENIZERS, "tokenizer", "Save the tokenizer that made the ids: save_pretrained(FOLDER)")
+        self.tokenizer = tokenizer_hash(path)
         most = getattr(config, "max_position_embeddings", None)
         if isinstance(most, int) and self.shape[0] > most:
             what = f"the model in {path} takes {most} tokens at most, and the modality has {self.shape[0]}"
             raise ConfigError(what, "Prepare shorter sequences, or name another model")
+        if self.vocabulary > config.vocab_size:
+            what = f"the model in {path} knows the ids 0 to {config.vocab_size - 1}, and the modality has ids up to"
+            fix = "Prepare the text with the folder's tokenizer, or name the folder whose tokenizer made the ids"
+            raise ConfigError(f"{what} {self.vocabulary - 1}", fix)
+
+    def check_modality(self, modality: Modality) -> None:
+        """Refuse ids that another tokenizer made, or nobody knows which.
+
+        Raises:
+            ConfigError: the modality declares no `tokenizer_hash`, or another one.
+        """
+        if not self.text or modality.tokenizer_hash == self.tokenizer:
+            return
+        where = f"the tokenizer in {self.place} is {self.tokenizer}"
+        if modality.tokenizer_hash:
+            made = f"{modality.tokenizer or 'another one'}, {modality.tokenizer_hash}"
+            fix = "Prepare the text with the folder's tokenizer, or name the folder whose tokenizer made the ids"
+            raise ConfigError(f"{where}, and the ids of {modality.name!r} were made by {made}", fix)
+        what = f"{where}, and {modality.name!r} does not say which one made its ids"
+        raise ConfigError(what, f"If it is that one, declare tokenizer_hash={self.tokenizer!r} in the dataset")
 
     def _loaded(self, transformers: Any, config: Any, path: Path) -> Any:
         """Return the model with its weights, without any where only shapes are wanted.
@@ -187,13 +205,11 @@ class HuggingFace(Encoder):
             raise DataError(what, "Name a folder that was saved from one model")
         return model.float()
 
-    def example(self, count: int, frames: int = 1) -> Tensor:
-        """Return inputs of zeros: token ids (count, L), or pictures."""
-        return torch.zeros(count, *self.shape, dtype=torch.int64) if self.text else super().example(count, frames)
-
-    def maps(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return the last hidden states (B, N, dim); those of several pictures side by side."""
-        return self._hidden(self.folded(inputs), mask).reshape(len(inputs), -1, self.dim)
+    def _cut(self, inputs: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Return text cut to its declared length: a batch may be padded to more, for which the model has no place."""
+        if not self.text:
+            return inputs, mask
+        return inputs[:, : self.shape[0]], None if mask is None else mask[:, : self.shape[0]]
 
     def _hidden(self, inputs: Tensor, mask: Tensor | None) -> Tensor:
         """Return the last hidden states (B, N, dim)."""
@@ -202,12 +218,20 @@ class HuggingFace(Encoder):
         seen = None if mask is None else mask.to(torch.int64)
         return self.model(input_ids=inputs, attention_mask=seen).last_hidden_state
 
+    def start(self, inputs: Tensor, mask: Tensor | None = None) -> State:
+        """Return the inputs of the model."""
+        return super().start(*self._cut(inputs, mask))
+
+    def maps(self, inputs: Tensor, mask: Tensor | None = None) -> State:
+        """Return the last hidden states."""
+        state = self.start(inputs, mask)
+        return replace(state, values=self._hidden(state.values, state.mask))
+
+    def pool(self, values: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return features (B, dim): the mean over real positions, or the first one."""
+        return values[:, 0] if self.feature == "cls" else masked_mean(values, mask)
+
     def views(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return features (B, dim) of token ids (B, L) with a mask, or of pictures (B, C, H, W)."""
-        hidden = self._hidden(inputs, mask)
-        if self.feature == "cls":
-            return hidden[:, 0]
-        if mask is None or not self.text:
-            return hidden.mean(1)
-        real = mask.unsqueeze(2).to(hidden.dtype)
-        return (hidden * real).sum(1) / real.sum(1).clamp_min(1)
+        inputs, mask = self._cut(inputs, mask)
+        return self.pool(self._hidden(inputs, mask), mask)

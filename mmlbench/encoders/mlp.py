@@ -34,7 +34,15 @@ class MLP(Encoder):
         self.net = nn.Sequential(*layers)
         self.dim = params.width
 
-    def views(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return features (B, width) of vectors (B, d)."""
-        found: Tensor = self.net(inputs)
-        return found
+    def blocks(self) -> list[nn.Module]:
+        """Return the layers, each with batch norm and ReLU; `width` channels."""
+        return [self.net[k : k + 3] for k in range(0, len(self.net), 3)]
+
+    def pool(self, values: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return what the last layer returned, (B, width): there are no positions."""
+        return values
+
+    @property
+    def has_maps(self) -> bool:
+        """There are none: a vector has no positions to look at."""
+        return False

@@ -70,6 +70,6 @@ class ResNet18(Encoder):
             net.layer4,
         ]
 
-    def pool(self, state: Tensor) -> Tensor:
+    def pool(self, values: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return features (B, 512): the mean over positions."""
-        return self.net.avgpool(state).flatten(1)
+        return self.net.avgpool(values).flatten(1)

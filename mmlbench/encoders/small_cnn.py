@@ -63,7 +63,7 @@ class SmallCNN(Encoder):
         """Return the four convolutions with batch norm and ReLU; `width` times 1, 2, 4 and 8 channels."""
         return [nn.Sequential(self.pictures, self.layers[:3]), *(self.layers[k : k + 3] for k in (3, 6, 9))]
 
-    def pool(self, state: Tensor) -> Tensor:
+    def pool(self, values: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return features (B, 8 * width): the mean over positions."""
         # Over dimensions that lie next to each other in memory: so the mean's gradient keeps the fast layout.
-        return state.permute(0, 2, 3, 1).flatten(1, 2).mean(1)
+        return values.permute(0, 2, 3, 1).flatten(1, 2).mean(1)

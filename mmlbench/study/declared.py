@@ -81,6 +81,8 @@ class EncoderFacts:
             return "whose samples differ in length: it takes no mask"
         if self.needs_mask and not kind.has_length:
             return "whose samples are of one length: it is made for sequences"
+        if self.takes_ids and len(modality.shape) == 1 and not kind.ids:
+            return "whose values are no ids"
         return ""
 
 

@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from ..encoder import Encoder, make_encoder
+from ..encoder import Encoder, State, make_encoder
 from ..errors import ConfigError, MmlbenchError, nearest
 from ..method import EpochContext, Method, Stage
 from ..modality import Modality
@@ -35,6 +35,9 @@ from ..study.run_spec import Request, RunSpec, resolve
 from ..train import loop
 from ..train.build import build_encoders
 from . import FEW_EPOCHS, PLUGINS, takes
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 T = TypeVar("T")
 TINY = ("tiny", "tiny3", "tiny_lab")
@@ -353,11 +356,11 @@ def _check_method_on(name: str, dataset: str, folder: Path, cache: Path) -> list
         other = task not in method_facts(index.find("method", name)).tasks
         why = "it serves another task" if other else "it takes another number of modalities"
         return [Outcome(f"training ({dataset})", skipped=why)]
-    if lacking := without_convolutions(name, dataset):
+    if lacking := what_is_lacking(name, dataset):
         with contextlib.suppress(ConfigError):
             train("refused")
-            return [Outcome(f"training ({dataset})", f"it needs convolutions, and trains where {lacking} has none")]
-        return [Outcome(f"training ({dataset})", skipped=f"it needs convolutions, and {lacking}'s encoder has none")]
+            return [Outcome(f"training ({dataset})", f"it trains without what it needs: {lacking}")]
+        return [Outcome(f"training ({dataset})", skipped=f"it is refused, as it should be: {lacking}")]
     with parts_asked_for() as asked:
         made = tries.attempt("training", "Let it train on the tiny datasets", train, "one")
     if made is not None:
@@ -369,17 +372,29 @@ def _check_method_on(name: str, dataset: str, folder: Path, cache: Path) -> list
     return tries.outcomes
 
 
-def without_convolutions(method: str, dataset: str) -> str:
-    """Return a modality whose default encoder lacks the convolutions that a method needs, '' where all have some."""
+def what_is_lacking(method: str, dataset: str) -> str:
+    """Return what a method needs of an encoder and the types' own encoders of a dataset lack, '' for nothing.
+
+    It is weights that the method modulates, blocks or maps, by the method's default parameters.
+    """
     index = load_index()
-    made = index.load("method", method)
-    if not (issubclass(made, Method) and made.needs_convolutions):
-        return ""
-    for modality in dataset_facts(index.find("dataset", dataset)).modalities:
-        kind = index.load("encoder", modality.type.encoder)
-        assert issubclass(kind, Encoder)
-        if not make_encoder(kind, modality, modality.shape, kind.Params()).convolutions():
-            return modality.name
+    facts, kind = dataset_facts(index.find("dataset", dataset)), index.load("method", method)
+    assert issubclass(kind, Method)
+    encoders = {}
+    for modality in facts.modalities:
+        own = index.load("encoder", modality.type.encoder)
+        assert issubclass(own, Encoder)
+        encoders[modality.name] = make_encoder(own, modality, modality.shape, own.Params())
+    made = kind(kind.Params(), encoders, facts.task.outputs, EPOCHS)
+    for name, encoder in encoders.items():
+        there = {
+            "weights that it modulates": made.modulated(name) != [],
+            "blocks": not made.needs_blocks or bool(encoder.blocks()),
+            "maps": not made.needs_maps or encoder.has_maps,
+        }
+        for needed, holds in there.items():
+            if not holds:
+                return f"the encoder {encoder.title} of {name} has no {needed}"
     return ""
 
 
@@ -430,28 +445,150 @@ def check_parts(encoder: Encoder) -> None:
             require(other == part, f"the parts {other!r} and {part!r} share a parameter")
 
 
-def check_blocks(encoder: Encoder) -> None:
-    """Check that an encoder's blocks, one after the other, and its pooling are the encoder, and look at its maps.
+#: Samples that an encoder is tried on, with lengths from 1 on, and steps by which they are padded further.
+TRIED, FURTHER = 6, 5
 
-    One that declares no blocks passes.
+
+@dataclass(frozen=True)
+class Tried:
+    """Inputs that an encoder is tried on, and their mask; `other` says what is done to the padding."""
+
+    inputs: Tensor
+    mask: Tensor | None = None
+    other: str = ""
+
+
+def tried(modality: Modality, shape: tuple[int, ...]) -> Tried:
+    """Return samples that look like a modality's; of a type with lengths, of different ones.
+
+    Args:
+        shape: of one view as the encoder gets it.
     """
     import torch
 
-    blocks = encoder.eval().blocks()
-    if not blocks:
-        return
-    inputs = torch.randn(3, 2, *encoder.shape, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    inputs = modality.type.random_inputs(modality, (TRIED, *shape), "cpu")
+    if not modality.type.has_length:
+        return Tried(inputs)
+    lengths = torch.arange(TRIED) % shape[0] + 1
+    return Tried(inputs, torch.arange(shape[0]) < lengths[:, None])
+
+
+def padded_otherwise(modality: Modality, one: Tried) -> list[Tried]:
+    """Return the same samples with something else in their padding, and with more of it; [] without a mask."""
+    import torch
+
+    if one.mask is None:
+        return []
+    beyond, filled = ~one.mask, one.inputs.clone()
+    filled[beyond] = modality.type.random_inputs(modality, (int(beyond.sum()), *one.inputs.shape[2:]), "cpu")
+    room = one.inputs.new_ones(TRIED, FURTHER, *one.inputs.shape[2:])
+    none = torch.zeros(TRIED, FURTHER, dtype=torch.bool)
+    longer = Tried(torch.cat([one.inputs, room], 1), torch.cat([one.mask, none], 1), "the length of")
+    return [Tried(filled, one.mask, "what stands in"), longer]
+
+
+def _close(found: Tensor, wanted: Tensor) -> bool:
+    """Tell whether two results are the same but for the order of sums."""
+    size = wanted.abs().max().clamp(min=1e-6)
+    return found.shape == wanted.shape and bool((found - wanted).abs().max() <= 1e-5 * size)
+
+
+def called(encoder: Encoder, one: Tried) -> Tensor:
+    """Return an encoder's features of samples."""
+    found: Tensor = encoder(one.inputs) if one.mask is None else encoder(one.inputs, one.mask)
+    return found
+
+
+def check_padding(encoder: Encoder, modality: Modality) -> None:
+    """Check that features depend neither on what stands in the padding nor on how much of it there is."""
+    import torch
+
+    one = tried(modality, encoder.eval().shape)
+    assert one.mask is not None
     with torch.no_grad():
-        whole, state = encoder(inputs[:, 0]), encoder.folded(inputs[:, 0])
-        for block in blocks:
-            state = block(state)
-        pooled, maps, both = encoder.pool(state), encoder.maps(inputs[:, 0]), encoder.maps(inputs)
-    close = pooled.shape == whole.shape and torch.allclose(pooled, whole, rtol=1e-5, atol=1e-6)
-    require(bool(close), "its blocks and pool() together give other features than forward()")
-    fits = maps.dim() == 3 and maps.shape[::2] == (3, encoder.dim) and encoder.widths()[-1] == encoder.dim
-    require(fits, f"maps() has the shape {tuple(maps.shape)}, not (samples, positions, {encoder.dim})")
-    twice = both.shape == (3, 2 * maps.shape[1], maps.shape[2])
-    require(twice, f"maps() of two views has the shape {tuple(both.shape)}: not twice the positions of one")
+        wanted = called(encoder, one)
+        for other in padded_otherwise(modality, one):
+            same = _close(called(encoder, other), wanted)
+            require(same, f"its features depend on {other.other} the padding")
+        nothing = encoder(one.inputs, torch.zeros_like(one.mask))
+    require(bool(nothing.isfinite().all()), "its features of an empty sample are not finite")
+
+
+def _states(encoder: Encoder, one: Tried) -> list[State]:
+    """Return what each block of an encoder returns."""
+    state, found = encoder.start(one.inputs, one.mask), []
+    for block in encoder.blocks():
+        state = encoder.run(block, state)
+        found.append(state)
+    return found
+
+
+def _views(modality: Modality, shape: tuple[int, ...]) -> list[Tried]:
+    """Return samples, and of a type without lengths also such of two views."""
+    import torch
+
+    one = tried(modality, shape)
+    return [one] if one.mask is not None else [one, Tried(torch.stack([one.inputs, one.inputs.flip(0)], 1))]
+
+
+def check_blocks(encoder: Encoder, modality: Modality) -> None:
+    """Check that an encoder's blocks, one after the other, and its pooling are the encoder, to the bit.
+
+    Their widths are those that it says, and padding reaches no real step of any of them. One without blocks passes.
+    """
+    import torch
+
+    if not encoder.eval().blocks():
+        return
+    widths = encoder.widths()
+    with torch.no_grad():
+        for one in _views(modality, encoder.shape):
+            states = _states(encoder, one)
+            same = torch.equal(encoder.finish(states[-1]), called(encoder, one))
+            require(same, "its blocks and pool() together give other features than forward()")
+            found = [state.channels for state in states]
+            require(found == widths, f"its blocks return {found} channels, and widths() says {widths}")
+            squeezed = [tuple(state.squeezed().shape) for state in states]
+            require(squeezed == [(TRIED, width) for width in widths], f"its states squeezed have shapes {squeezed}")
+            for other in padded_otherwise(modality, one):
+                for k, (now, before) in enumerate(zip(_states(encoder, other), states, strict=True), 1):
+                    require(_alike(now, before), f"what its block {k} returns depends on {other.other} the padding")
+
+
+def _alike(found: State, wanted: State) -> bool:
+    """Tell whether two states agree on all real steps, and on their mean."""
+    return _close(found.positions()[found.real()], wanted.positions()[wanted.real()]) and _close(
+        found.squeezed(), wanted.squeezed()
+    )
+
+
+def check_maps(encoder: Encoder, modality: Modality) -> None:
+    """Check the shape of an encoder's maps, their mask, and that no real position of them depends on the padding.
+
+    Pooled, they are its features, to the bit. One without maps passes.
+    """
+    import torch
+
+    if not encoder.eval().has_maps:
+        return
+    counts = []
+    with torch.no_grad():
+        for one in _views(modality, encoder.shape):
+            state = encoder.maps(one.inputs, one.mask)
+            positions = state.positions()
+            counts.append(positions.shape[1])
+            fits = positions.dim() == 3 and positions.shape[::2] == (TRIED, encoder.dim)
+            require(fits, f"maps() has the shape {tuple(positions.shape)}, not ({TRIED}, positions, {encoder.dim})")
+            same = torch.equal(encoder.finish(state), called(encoder, one))
+            require(same, "its maps and pool() together give other features than forward()")
+            masked = state.mask is None if one.mask is None else torch.equal(state.real(), one.mask)
+            require(masked, "the mask of its maps is not that of the inputs")
+            for other in padded_otherwise(modality, one):
+                same = _alike(encoder.maps(other.inputs, other.mask), state)
+                require(same, f"its maps depend on {other.other} the padding")
+    twice = counts[1:] in ([], [2 * counts[0]])
+    require(twice, f"maps() has {counts} positions of one view and of two: not twice as many")
 
 
 def check_encoder(name: str, folder: Path, cache: Path) -> list[Outcome]:
@@ -470,59 +607,43 @@ def small_encoder(modality: Modality) -> dict[str, Any]:
     return {"name": modality.type.encoder, "params": {"width": SMALL_WIDTH}}
 
 
-def check_padding(name: str, modality: Modality, batch: int = 6) -> None:
-    """Check that features depend neither on what stands in the padding nor on how much of it there is."""
-    import torch
-
-    kind = load_index().load("encoder", name)
-    assert issubclass(kind, Encoder)
-    torch.manual_seed(0)
-    encoder = make_encoder(kind, modality, modality.shape, kind.Params()).eval()
-    longest = modality.shape[0]
-    lengths = torch.arange(batch) % longest + 1
-    inputs = modality.type.random_inputs(modality, (batch, *modality.shape), "cpu")
-    beyond = torch.arange(longest) >= lengths[:, None]
-    with torch.no_grad():
-        wanted = encoder(inputs, ~beyond)
-        filled = inputs.clone()
-        filled[beyond] = modality.type.random_inputs(modality, (int(beyond.sum()), *modality.shape[1:]), "cpu")
-        room = inputs.new_ones(batch, 5, *modality.shape[1:])
-        more = torch.cat([beyond, torch.ones(batch, 5, dtype=torch.bool)], 1)
-        longer = encoder(torch.cat([inputs, room], 1), ~more)
-        answers = {"what stands in": encoder(filled, ~beyond), "the length of": longer}
-        nothing = encoder(inputs, torch.zeros_like(beyond))
-    size = wanted.abs().max().clamp(min=1e-6)
-    for words, found in answers.items():
-        require(bool((found - wanted).abs().max() <= 1e-5 * size), f"its features depend on {words} the padding")
-    require(bool(nothing.isfinite().all()), "its features of an empty sample are not finite")
-
-
 def _check_encoder_on(name: str, dataset: str, facts: EncoderFacts, folder: Path, cache: Path) -> list[Outcome]:
     tries, index = Attempts(dataset), load_index()
     modalities = dataset_facts(index.find("dataset", dataset)).modalities
     chosen = {m.name: small_encoder(m) if facts.why_not(m) else {"name": name} for m in modalities}
     request = Request(dataset, "joint", 0, recipe_params={**FEW_EPOCHS, "encoder": chosen})
+    fix = "Let it take the shapes whose number of dimensions is in `ranks`"
+    spec = tries.attempt("planning", fix, resolve, request, index)
+    if spec is None:
+        return tries.outcomes
+    encoders = tries.attempt("building", fix, build_encoders, spec.config, Cache.open(cache / spec.cache), index)
+    if encoders is None:
+        return tries.outcomes
     for modality in modalities:
-        if modality.type.has_length and not facts.why_not(modality):
-            fix = "Leave out of every sum and mean what the mask does not name"
-            tries.attempt(f"padding of {modality.name}", fix, check_padding, name, modality)
+        if not facts.why_not(modality):
+            _check_inside(tries, encoders[modality.name], modality)
 
     def train(place: str) -> Made:
-        return _make(resolve(request, index), folder / place, cache)
+        return _make(spec, folder / place, cache)
 
-    fix = "Let it take the shapes whose number of dimensions is in `ranks`"
     made = tries.attempt("training", fix, train, "one")
     if made is not None:
         tries.all_of(made)
         tries.same_again(made, "Let `views` depend on inputs and parameters alone", train)
-        fix = "Return from blocks() what forward() runs, in its order, and let pool() do the rest"
-        for place, encoder in build_encoders(made.run.record.config, made.cache, index).items():
-            if chosen[place]["name"] != name:
-                continue
-            tries.attempt(f"parts of {place}", "Name each part of `parts()` once", check_parts, encoder)
-            if not encoder.vocabulary and not encoder.takes_mask:
-                tries.attempt(f"blocks of {place}", fix, check_blocks, encoder)
     return tries.outcomes
+
+
+def _check_inside(tries: Attempts, encoder: Encoder, modality: Modality) -> None:
+    """Try what an untrained encoder declares: its parts, blocks and maps, and that it heeds masks."""
+    padding = "Leave out of every sum and mean what the mask does not name"
+    order = "Return from blocks() what forward() runs, in its order, and let pool() do the rest"
+    tries.attempt(f"parts for {modality.name}", "Name each part of `parts()` once", check_parts, encoder)
+    if modality.type.has_length:
+        tries.attempt(f"padding of {modality.name}", padding, check_padding, encoder, modality)
+    if encoder.blocks():
+        tries.attempt(f"blocks for {modality.name}", order, check_blocks, encoder, modality)
+    if encoder.has_maps:
+        tries.attempt(f"maps for {modality.name}", padding, check_maps, encoder, modality)
 
 
 def check_plugin(name: str, folder: Path) -> list[Outcome]:

@@ -31,6 +31,7 @@ from .augmentation import augmentations_of
 from .build import build_method, on_device, parameter_counts, sources
 from .complete import Freshness, State, completeness, stamp
 from .data import PartData, noise_of
+from .deterministic import check_deterministic
 from .energy import EnergyMeter
 from .evaluate import Evaluator, check_apart, check_features, check_shapes
 from .final import Final, packed_scores
@@ -208,6 +209,7 @@ class Runner:
         check_rates(method, method.stages(), self.spec.config.recipe)
         check_accumulate(method, self.spec.config.recipe)
         check_sampling(method, self.spec.config.recipe)
+        check_deterministic(method, data["train"])
         for part in ("val", "test"):
             if len(data[part]):
                 self._dry_run(method, data[part])

@@ -11,18 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from stopped import differing, make
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmlbench.prepare.cache import Cache
 from mmlbench.registry.index import load_index, use_plugins
-from mmlbench.results.run_folder import RunFolder
 from mmlbench.testing import PLUGINS, tiny_spec
 from mmlbench.testing.conformance import check_method
-from mmlbench.train import Stopped
 from mmlbench.train.build import build_method
 from mmlbench.train.data import PartData
 from mmlbench.train.loop import Trainer
-from mmlbench.train.runner import Runner
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "add-a-method.md").read_text(encoding="utf-8")
@@ -85,22 +83,9 @@ def test_what_an_example_costs_is_counted(name, folder, tiny, monkeypatch):
 @pytest.mark.parametrize("name", NAMES)
 def test_an_example_that_is_stopped_ends_with_the_same_bytes(name, folder, tiny, tmp_path):
     spec = tiny_spec(name, recipe={"epochs": 3}, plugins=[folder])
-    found = []
-    for every in (0, 2):
-        results, stops = tmp_path / str(every), 0
-        while True:
-            looks = iter(range(1, 10**6))
-            stop = lambda looks=looks, every=every: next(looks) == every  # noqa: E731
-            cache = Cache.open(tiny.cache / spec.cache)
-            try:
-                Runner(spec, load_index(), results, cache, CPU, lambda line: None, stop, save_every=1e9).run()
-                break
-            except Stopped:
-                stops += 1
-        run = RunFolder.open(results / spec.path)
-        found.append({file: (run.path / file).read_bytes() for file in ["run.json", *run.record.files]})
-        assert bool(stops) == bool(every)
-    assert found[0] == found[1]
+    make(spec, tiny.cache, tmp_path / "whole")
+    assert make(spec, tiny.cache, tmp_path / "pieces", every=2)
+    assert differing(tmp_path / "whole" / spec.path, tmp_path / "pieces" / spec.path) == []
 
 
 def test_weights_of_the_look_ahead_move(folder, tiny, tmp_path):

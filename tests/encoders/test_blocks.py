@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import json
+import re
+import textwrap
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,62 +14,101 @@ from torch import nn
 from toy import NAMES, make, plugin, toy_data
 
 from mmlbench.api.making import make_run
-from mmlbench.cli import main
-from mmlbench.encoder import Encoder
+from mmlbench.encoder import Encoder, State, make_encoder
+from mmlbench.encoders.gru import GRU
+from mmlbench.encoders.mlp import MLP
 from mmlbench.encoders.resnet18 import ResNet18
 from mmlbench.encoders.small_cnn import SmallCNN
+from mmlbench.encoders.transformer import Transformer
 from mmlbench.errors import ConfigError
+from mmlbench.modality import Modality
 from mmlbench.params import EncoderParams
 from mmlbench.registry.index import load_index, use_plugins
 from mmlbench.study import config as configs
 from mmlbench.testing import FEW_EPOCHS, PLUGINS
-from mmlbench.testing.conformance import CheckError, check_blocks
+from mmlbench.testing.conformance import (
+    CheckError,
+    Tried,
+    called,
+    check_blocks,
+    check_maps,
+    check_padding,
+    tried,
+)
 
 FOLDER = Path(__file__).parents[1] / "plugins"
-#: Encoder, shape of a view, channels after each block.
+PAGE = Path(__file__).parents[2] / "docs" / "encoders.md"
+TEXT, MOTION = Modality("text", (7,), "tokens", vocabulary=9), Modality("motion", (6, 3), "sequence")
+PICTURE = Modality("picture", (2, 16, 16), "image")
+#: Encoder, what it encodes, its parameters, channels after each block.
 DECLARED = [
-    (SmallCNN, (2, 16, 16), {"width": 4}, [4, 8, 16, 32]),
-    (SmallCNN, (3, 40), {"width": 4}, [4, 8, 16, 32]),
-    (ResNet18, (1, 48, 32), {}, [64, 64, 128, 256, 512]),
+    (SmallCNN, PICTURE, {"width": 4}, [4, 8, 16, 32]),
+    (SmallCNN, Modality("sound", (3, 40), "signal"), {"width": 4}, [4, 8, 16, 32]),
+    (ResNet18, Modality("sound", (1, 48, 32), "spectrogram"), {}, [64, 64, 128, 256, 512]),
+    (MLP, Modality("facts", (5,), "vector"), {"width": 4, "layers": 3}, [4, 4, 4]),
+    *((GRU, modality, {"width": 4}, [4, 8]) for modality in (TEXT, MOTION)),
+    *((Transformer, modality, {"width": 8, "heads": 2, "layers": 3}, [8] * 4) for modality in (TEXT, MOTION)),
+    (Transformer, TEXT, {"width": 8, "heads": 2, "layers": 1}, [8] * 2),
 ]
 
 
-def built(kind: Any, shape: tuple[int, ...], params: dict[str, Any]) -> Any:
+def built(kind: Any, modality: Modality, params: dict[str, Any]) -> Any:
     torch.manual_seed(0)
-    return kind(shape, kind.Params(**params))
+    return make_encoder(kind, modality, modality.shape, kind.Params(**params))
 
 
-@pytest.mark.parametrize(("kind", "shape", "params", "widths"), DECLARED)
-def test_blocks_and_pool_are_the_encoder(kind, shape, params, widths):
-    encoder = built(kind, shape, params)
-    check_blocks(encoder)
+def features(encoder: Any, one: Tried) -> torch.Tensor:
+    """Return what the blocks and the pooling of an encoder give."""
+    state = encoder.start(one.inputs, one.mask)
+    for block in encoder.blocks():
+        state = encoder.run(block, state)
+    return encoder.finish(state)
+
+
+@pytest.mark.parametrize(("kind", "modality", "params", "widths"), DECLARED)
+def test_blocks_and_pool_are_the_encoder(kind, modality, params, widths):
+    encoder = built(kind, modality, params)
+    check_blocks(encoder, modality)
     assert encoder.widths() == widths
     for train in (True, False):
-        inputs = torch.randn(4, *shape)
-        whole = built(kind, shape, params).train(train)
-        alone = built(kind, shape, params).train(train)
-        state = alone.folded(inputs)
-        for block in alone.blocks():
-            state = block(state)
-        found, wanted = alone.pool(state), whole(inputs)
+        one = tried(modality, modality.shape)
+        whole = built(kind, modality, params).train(train)
+        alone = built(kind, modality, params).train(train)
+        found, wanted = features(alone, one), called(whole, one)
         assert torch.equal(found, wanted), "to the bit: it runs the same operations"
         found.square().sum().backward(), wanted.square().sum().backward()
         for one, other in zip(alone.parameters(), whole.parameters(), strict=True):
             assert torch.equal(one.grad, other.grad)
 
 
-@pytest.mark.parametrize(("kind", "shape", "params", "widths"), DECLARED)
-def test_maps_are_what_is_pooled(kind, shape, params, widths):
-    encoder, inputs = built(kind, shape, params).eval(), torch.randn(3, 2, *shape)
+@pytest.mark.parametrize(("kind", "modality", "params", "widths"), DECLARED)
+def test_maps_are_what_is_pooled(kind, modality, params, widths):
+    encoder, one = built(kind, modality, params).eval(), tried(modality, modality.shape)
+    check_maps(encoder, modality)
+    if not encoder.has_maps:
+        with pytest.raises(ConfigError, match="the encoder mlp has no maps"):
+            encoder.maps(one.inputs)
+        return
     with torch.no_grad():
-        maps, both = encoder.maps(inputs[:, 0]), encoder.maps(inputs)
-        torch.testing.assert_close(maps.mean(1), encoder(inputs[:, 0]))
-        torch.testing.assert_close(both.mean(1), encoder(inputs))
-        assert torch.allclose(both[:, : maps.shape[1]], maps, atol=1e-5), "the first view's positions come first"
+        maps = encoder.maps(one.inputs, one.mask)
+        torch.testing.assert_close(maps.squeezed(), called(encoder, one))
+        if one.mask is None:
+            both = torch.stack([one.inputs, one.inputs.flip(0)], 1)
+            found = encoder.maps(both).positions()
+            torch.testing.assert_close(found.mean(1), encoder(both))
+            count = maps.positions().shape[1]
+            assert torch.allclose(found[:, :count], maps.positions(), atol=1e-5), "the first view's come first"
+
+
+@pytest.mark.parametrize("kind", [GRU, Transformer])
+def test_without_a_mask_all_steps_are_real(kind):
+    encoder, one = built(kind, TEXT, {"width": 4}).eval(), tried(TEXT, TEXT.shape)
+    with torch.no_grad():
+        assert torch.equal(encoder(one.inputs), encoder(one.inputs, torch.ones_like(one.mask)))
 
 
 def test_to_look_at_the_widths_changes_nothing():
-    encoder = built(SmallCNN, (2, 16, 16), {})
+    encoder = built(SmallCNN, PICTURE, {})
     encoder.layers[1].eval()
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
     encoder.widths()
@@ -77,58 +117,113 @@ def test_to_look_at_the_widths_changes_nothing():
 
 
 def test_channels_are_squeezed_and_scaled_over_all_of_a_samples_views():
-    encoder = built(SmallCNN, (2, 16, 16), {})
-    state, factors = torch.randn(6, 5, 4, 3), torch.rand(2, 5)
-    squeezed, scaled = encoder.squeezed(state, 2), encoder.scaled(state, factors)
-    assert torch.allclose(squeezed[1], state[3:].mean((0, 2, 3)), atol=1e-6)
-    assert torch.equal(scaled[4], state[4] * factors[1].view(5, 1, 1))
-    encoder.channel_dim = -1  # as sequences have it
-    state, mask = torch.randn(2, 4, 5), torch.tensor([[True, True, False, False], [False] * 4])
-    assert torch.allclose(encoder.squeezed(state, 2), state.mean(1))
-    masked = encoder.squeezed(state, 2, mask)
-    assert torch.allclose(masked[0], state[0, :2].mean(0)) and torch.equal(masked[1], torch.zeros(5))
-    assert torch.equal(encoder.scaled(state, factors)[1, 2], state[1, 2] * factors[1])
+    values, factors = torch.randn(6, 5, 4, 3), torch.rand(2, 5)
+    state = State(values, views=3)
+    assert torch.allclose(state.squeezed()[1], values[3:].mean((0, 2, 3)), atol=1e-6)
+    assert torch.equal(state.scaled(factors).values[4], values[4] * factors[1].view(5, 1, 1))
+    assert state.real().all() and state.real().shape == (2, 36)
 
 
-class Broken(SmallCNN):
+def test_padding_is_left_out_of_what_is_squeezed():
+    values, factors = torch.randn(2, 4, 5), torch.rand(2, 5)
+    values[0, 2:] = torch.nan
+    state = State(values, -1, mask=torch.tensor([[True, True, False, False], [False] * 4]))
+    squeezed = state.squeezed()
+    assert torch.allclose(squeezed[0], values[0, :2].mean(0)) and torch.equal(squeezed[1], torch.zeros(5))
+    assert torch.equal(state.scaled(factors).values[1, 2], values[1, 2] * factors[1])
+    assert torch.equal(state.scaled(factors).real(), state.mask)
+
+
+# --- what the suite finds -----------------------------------------------------------------------------------------
+class SlipOfPictures(SmallCNN):
     """Declares something else than it runs."""
 
-    def __init__(self, wrong: str) -> None:
-        super().__init__((2, 16, 16), SmallCNN.Params(width=4))
-        self.wrong = wrong
+    wrong = ""
 
     def blocks(self) -> list[nn.Module]:
         found = super().blocks()
         return [found[0], nn.Identity(), *found[1:]][:4] if self.wrong == "order" else found
 
-    def pool(self, state):
-        return super().pool(state) * (2 if self.wrong == "pool" else 1)
+    def pool(self, values, mask=None):
+        return super().pool(values) * (2 if self.wrong == "pool" else 1)
 
-    def views(self, inputs):
+    def views(self, inputs, mask=None):
         return SmallCNN.pool(self, self.layers(self.pictures(inputs)))
 
+    def widths(self):
+        return [4, 8, 16, 16] if self.wrong == "widths" else super().widths()
+
     def maps(self, inputs, mask=None):
-        found = super().maps(inputs, mask)
-        return found.transpose(1, 2) if self.wrong == "maps" else found
+        state = super().maps(inputs, mask)
+        if self.wrong == "one view":
+            return replace(state, values=state.values[:: state.views], views=1)
+        return replace(state, channel_dim=2) if self.wrong == "maps" else state
 
 
-@pytest.mark.parametrize("wrong", ["", "order", "pool", "maps"])
-def test_the_suite_finds_what_is_declared_and_not_run(wrong: str):
+class Heedless(nn.Module):
+    """A block that forgets the mask of another."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.block = block
+
+    def forward(self, values, mask=None):
+        return self.block(values, None)
+
+
+class SlipOfSteps(GRU):
+    """Forgets the mask somewhere."""
+
+    wrong = ""
+
+    def blocks(self) -> list[nn.Module]:
+        first, second = super().blocks()
+        return [first, Heedless(second) if self.wrong == "block" else second]
+
+    def pool(self, values, mask=None):
+        return super().pool(values, None if self.wrong == "pool" else mask)
+
+    def maps(self, inputs, mask=None):
+        state = super().maps(inputs, mask)
+        if self.wrong == "shifted":
+            return replace(state, values=state.values.roll(1, 1))
+        return replace(state, mask=None) if self.wrong == "no mask" else state
+
+
+SLIPS = {
+    check_blocks: [(SlipOfPictures, ("order", "pool", "widths")), (SlipOfSteps, ("block",))],
+    check_maps: [(SlipOfPictures, ("maps", "one view")), (SlipOfSteps, ("block", "no mask", "shifted"))],
+    check_padding: [(SlipOfSteps, ("block", "pool"))],
+}
+
+
+@pytest.mark.parametrize(
+    ("check", "kind", "wrong"),
+    [(check, kind, one) for check, of in SLIPS.items() for kind, wrong in of for one in ("", *wrong)],
+)
+def test_the_suite_finds_a_slip(check, kind, wrong):
+    modality = PICTURE if kind is SlipOfPictures else MOTION
+    encoder = built(kind, modality, {"width": 4})
+    encoder.wrong = wrong
     if not wrong:
-        check_blocks(Broken(wrong))
+        check(encoder, modality)
         return
     with pytest.raises((CheckError, RuntimeError)):
-        check_blocks(Broken(wrong))
+        check(encoder, modality)
 
 
 def test_an_encoder_without_blocks_says_so():
     encoder = Encoder((2, 8, 8), EncoderParams())
     encoder.name = "bare"
     assert encoder.blocks() == [] and not encoder.has_maps
-    for ask in (encoder.widths, lambda: encoder.maps(torch.zeros(1, 2, 8, 8))):
-        with pytest.raises(ConfigError, match="the encoder bare declares no blocks"):
-            ask()
-    check_blocks(encoder)
+    with pytest.raises(ConfigError, match="the encoder bare declares no blocks"):
+        encoder.widths()
+    with pytest.raises(ConfigError, match="the encoder bare has no maps"):
+        encoder.maps(torch.zeros(1, 2, 8, 8))
+    with pytest.raises(NotImplementedError, match="neither views"):
+        encoder(torch.zeros(1, 2, 8, 8))
+    check_blocks(encoder, PICTURE)
+    check_maps(encoder, PICTURE)
 
 
 # --- methods that use them --------------------------------------------------------------------------------------
@@ -143,6 +238,18 @@ def test_each_modality_is_changed_by_the_others(name: str, kind: str, modalities
         data.inputs[NAMES[0]] = torch.randn_like(data.inputs[NAMES[0]])
         after = method.encode(data)
     assert all((after[m] - before[m]).abs().max() > 1e-6 for m in NAMES[:modalities])
+
+
+@pytest.mark.parametrize("name", ["mmtm", "cross_attention", "masked_modelling"])
+def test_a_method_that_looks_inside_names_no_encoder(name: str):
+    text = (FOLDER / f"{name}.py").read_text(encoding="utf-8")
+    known = [entry.name for entry in load_index().of("encoder") if ".encoders." in entry.module]
+    assert len(known) >= 7 and not re.search(rf"\b({'|'.join(known)})\b", text, re.IGNORECASE)
+
+
+def test_the_page_prints_what_runs():
+    (printed,) = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    assert textwrap.indent(printed, "    ") in (FOLDER / "mmtm.py").read_text(encoding="utf-8")
 
 
 def test_open_gates_leave_the_encoders_as_they_are():
@@ -176,22 +283,3 @@ def test_an_encoder_without_them_is_refused_when_it_is_planned(method: str, what
     assert f"{method} works on an encoder's {what}, and the encoder 'flat' of 'visual' declares none" in str(
         caught.value
     )
-
-
-@pytest.mark.slow
-def test_their_rows_are_in_the_tables(tiny, tmp_path: Path):
-    methods = ["joint", "unimodal", "mmtm", "cross_attention"]
-    block = {"dataset": "tiny", "recipe_set": FEW_EPOCHS, "seeds": [0, 1], "methods": methods}
-    study = configs.study({"grid": [block], "plugins": [str(PLUGINS), str(FOLDER)]})
-    for run in study.runs:
-        make_run(run, load_index(), tmp_path, tiny.cache, device="cpu")
-    (tmp_path / "plan.json").write_text(json.dumps(study.plan().plain()))
-    assert main(["tables", "--results", str(tmp_path), "--cache", str(tiny.cache)]) == 0
-    with (tmp_path / "all_tables.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    for label in methods[2:]:
-        own = {(row["table"], row["metric"], row["modality"]): row for row in rows if row["label"] == label}
-        assert own["accuracy", "accuracy", "fused"]["value"]
-        assert own["competition_gap", "gap", "audio"]["value"]
-        assert "mix modalities" in own["competition_gap", "gap", "audio"]["note"]
-        assert own["subsets", "accuracy@mean", "audio"]["value"]

@@ -12,14 +12,19 @@ from typing import Any
 
 import pytest
 import torch
+from stopped import differing, make
 
 from mmlbench import files
 from mmlbench.api.making import ensure_cache, make_run
+from mmlbench.encoder import make_encoder
 from mmlbench.encoders.hf import HuggingFace
 from mmlbench.errors import ConfigError, DataError, MmlbenchError
+from mmlbench.modality import Modality
 from mmlbench.registry.index import load_index, use_plugins
+from mmlbench.study import config as configs
 from mmlbench.study.run_spec import Request, resolve
 from mmlbench.testing import PLUGINS
+from mmlbench.testing.conformance import check_maps, check_padding
 from mmlbench.train.build import build_encoders
 
 transformers: Any = pytest.importorskip("transformers", reason="needs the package transformers: pip install '.[hf]'")
@@ -65,7 +70,9 @@ def vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def made(folder: Path, shape: tuple[int, ...], **params: Any) -> HuggingFace:
-    return HuggingFace(shape, HuggingFace.Params(folder=str(folder), **params)).eval()
+    """Return an encoder of ids of the words, or of pictures."""
+    vocabulary = len(WORDS) if len(shape) == 1 else 0
+    return HuggingFace(shape, HuggingFace.Params(folder=str(folder), **params), vocabulary).eval()
 
 
 def ids_and_mask() -> tuple[torch.Tensor, torch.Tensor]:
@@ -111,6 +118,124 @@ def test_its_example_is_of_ids(bert: Path, vit: Path):
     encoder = made(bert, (LENGTH,))
     assert encoder.example(2).dtype == torch.int64 and encoder(encoder.example(2)).shape == (2, 16)
     assert made(vit, (3, 32, 32)).example(2, 3).shape == (2, 3, 3, 32, 32)
+
+
+def test_the_suite_finds_no_slip_in_either(bert: Path, vit: Path):
+    """A batch may be padded to more steps than the model has places for; those are cut."""
+    text = Modality("text", (LENGTH,), "tokens", vocabulary=len(WORDS))
+    for feature in ("mean", "cls"):
+        check_padding(made(bert, text.shape, feature=feature), text)
+        check_maps(made(bert, text.shape, feature=feature), text)
+    picture = Modality("picture", (3, 32, 32), "image")
+    check_maps(made(vit, picture.shape), picture)
+
+
+# --- the tokenizer ----------------------------------------------------------------------------------------------
+#: Texts of the words of `bert` beside a picture, as its tokenizer writes them.
+TALK = '''
+import numpy as np
+from mmlbench import Dataset, Modality, Sample, Split, register
+
+@register
+class Talk(Dataset):
+    """Numbers in words."""
+
+    modalities = (
+        Modality("words", (12,), "tokens", vocabulary={vocabulary}, tokenizer="numbers"{declared}),
+        Modality("picture", (1, 8, 8), "image"),
+    )
+    class_names = ("odd", "even")
+    splits = {{"all": Split("all alike", {{"train": 24, "val": 8, "test": 12}})}}
+    licence = citation = origin = "of this test"
+
+    def prepare(self, raw, out):
+        rng, label = np.random.default_rng(3), np.arange(44) % 2
+        words, picture = out.array("words", 44, "int16"), out.array("picture", 44, "float32")
+        words[...] = rng.choice([5, 6, 7], words.shape)
+        words[label == 1] = rng.choice([6, 8], words[label == 1].shape)
+        words[..., 0] = 2
+        picture[...] = rng.standard_normal(picture.shape)
+        out.lengths("words", rng.integers(2, 13, 44))
+        words.flush(), picture.flush()
+        parts = np.repeat(["train", "val", "test"], [24, 8, 12])
+        out.split("all", [Sample(f"{{i:02d}}", parts[i], int(label[i]), (i, i)) for i in range(44)])
+'''
+
+
+def talk(folder: Path, tokenizer: str, vocabulary: int = len(WORDS)) -> None:
+    """Write the dataset of texts, whose ids a tokenizer of that hash is said to have made ('' for no word of it)."""
+    declared = f", tokenizer_hash={tokenizer!r}" * bool(tokenizer)
+    (folder / "talk.py").write_text(TALK.format(vocabulary=vocabulary, declared=declared))
+    use_plugins([PLUGINS, FOLDER, folder])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["joint", "cross_attention"])
+def test_a_text_modality_trains_from_a_folder_and_resumes(method, bert, plugin_folder, tmp_path):
+    talk(plugin_folder, files.tokenizer_hash(bert))
+    fields = {"epochs": 2, "batch_size": 6, "encoder": {"words": f"hf:{bert}", "picture": "small_cnn"}}
+    spec = resolve(Request("talk", method, 0, recipe_params=fields), load_index())
+    ensure_cache("talk", {}, tmp_path / "cache", load_index())
+    make(spec, tmp_path / "cache", tmp_path / "whole")
+    assert make(spec, tmp_path / "cache", tmp_path / "pieces", every=3) >= 2
+    assert differing(tmp_path / "whole" / spec.path, tmp_path / "pieces" / spec.path) == []
+    record = json.loads((tmp_path / "whole" / spec.path / "run.json").read_text())
+    assert record["contents"]["weights"] == {"words.folder": files.folder_content_of(bert).removeprefix("sha256:")}
+
+
+@pytest.mark.slow
+def test_ids_of_another_tokenizer_are_refused_when_it_is_planned(bert, plugin_folder):
+    talk(plugin_folder, "0123456789abcdef")
+    block = {"dataset": "talk", "seeds": [0], "methods": ["joint"]}
+    block["recipe_set"] = {"epochs": 1, "encoder": {"words": f"hf:{bert}", "picture": "small_cnn"}}
+    with pytest.raises(ConfigError) as caught:
+        configs.study({"plugins": [str(PLUGINS), str(FOLDER), str(plugin_folder)], "grid": [block]})
+    own = files.tokenizer_hash(bert)
+    message = f"in {bert} is {own}, and the ids of 'words' were made by numbers, 0123456789abcdef"
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [
+        ({}, "'words' does not say which one made its ids. If it is that one, declare tokenizer_hash='{own}'"),
+        ({"tokenizer_hash": "0" * 16}, "the ids of 'words' were made by another one, 0000000000000000. Prepare"),
+        ({"vocabulary": 99}, f"knows the ids 0 to {len(WORDS) - 1}, and the modality has ids up to 98. Prepare"),
+        ({"tokenizer_hash": "{own}", "vocabulary": len(WORDS) - 1}, ""),
+    ],
+)
+def test_ids_that_the_model_was_not_trained_on_are_refused_in_one_line(facts, message, bert):
+    own = files.tokenizer_hash(bert)
+    told = {name: own if value == "{own}" else value for name, value in facts.items()}
+    modality = Modality("words", (LENGTH,), "tokens", **{"vocabulary": len(WORDS), **told})
+    params = HuggingFace.Params(folder=str(bert))
+    if not message:
+        assert make_encoder(HuggingFace, modality, modality.shape, params).dim == 16
+        return
+    with pytest.raises(ConfigError) as caught:
+        make_encoder(HuggingFace, modality, modality.shape, params)
+    assert message.format(own=own) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_the_hash_of_a_tokenizer_is_that_of_its_file_alone(bert: Path, tmp_path: Path):
+    folder, own = copy(bert, tmp_path), files.tokenizer_hash(bert)
+    (folder / "config.json").write_text("{}")
+    assert files.tokenizer_hash(folder) == own and len(own) == 16
+    (folder / "tokenizer.json").write_text((folder / "tokenizer.json").read_text() + " ")
+    assert files.tokenizer_hash(folder) != own
+    for name in files.TOKENIZER_FILES:
+        (folder / name).unlink(missing_ok=True)
+    (folder / "vocab.json").write_text("{}")
+    alone = files.tokenizer_hash(folder)
+    (folder / "merges.txt").write_text("a b")
+    assert files.tokenizer_hash(folder) != alone
+
+
+def test_a_vector_is_no_text(bert: Path):
+    use_plugins([PLUGINS])
+    encoder = {"words": "gru", "motion": "gru", "facts": f"hf:{bert}"}
+    with pytest.raises(ConfigError, match=r"hf.*'facts'.* whose values are no ids"):
+        resolve(Request("tiny_lab", "joint", 0, recipe_params={"encoder": encoder}), load_index())
 
 
 # --- pictures ---------------------------------------------------------------------------------------------------

@@ -20,10 +20,13 @@ from mmlbench.results.run_folder import RunFolder
 from mmlbench.storage.atomic import read_json
 from mmlbench.study.run_spec import Request, resolve
 from mmlbench.testing import PLUGINS, takes
-from mmlbench.testing.conformance import OF_TASKS, Outcome, check_method, check_run
+from mmlbench.testing.conformance import OF_TASKS, Outcome, check_method, check_run, what_is_lacking
 
 ROOT = Path(__file__).resolve().parents[2]
 PLUGGED = ["alternating", "reinit", "missing_history", "middle", "pair", "mmtm", "cross_attention"]
+#: Further ones of tests/methods/test_kinds.py.
+KINDS = ["mmcosine", "pmr", "qmf", "mmpareto", "agm", "mslr", "reconboost", "valuation", "data_remixing"]
+KINDS = [pytest.param(name, marks=pytest.mark.slow) for name in (*KINDS, "masked_modelling")]
 FOLDER = ROOT / "tests" / "plugins"
 PARTS = ("train", "val", "test")
 DETERMINED = ("run.json", "history.csv", "predictions.npz", "epochs.npz", "probe.npz")
@@ -52,7 +55,7 @@ def problems(outcomes: list[Outcome]) -> list[Outcome]:
     "dataset",
     ["tiny", *(pytest.param(name, marks=pytest.mark.slow) for name in ("tiny3", "tiny_lab", *OF_TASKS.values()))],
 )
-@pytest.mark.parametrize("method", [*METHODS, *PLUGGED])
+@pytest.mark.parametrize("method", [*METHODS, *PLUGGED, *KINDS])
 def test_a_method_makes_a_complete_run_and_makes_it_again(method, dataset, tiny, tmp_path):
     use_plugins([PLUGINS, FOLDER])
     outcomes = check_method(method, tmp_path, tiny.cache, (dataset,))
@@ -62,6 +65,24 @@ def test_a_method_makes_a_complete_run_and_makes_it_again(method, dataset, tiny,
     run = RunFolder.open(next(tmp_path.glob("one-*/runs/*/*/*/*")))
     optional = {"target"} if dataset in OF_TASKS.values() else set()
     assert set(read_json(run.path / "run.json")) == KEYS | optional
+
+
+@pytest.mark.parametrize(
+    ("method", "dataset", "wanted"),
+    [
+        ("ogm", "tiny", ""),
+        ("ogm", "tiny_lab", "the encoder gru of words has no weights that it modulates"),
+        ("ogm_ge", "tiny_lab", "the encoder gru of words has no weights that it modulates"),
+        ("reinit", "tiny_lab", "the encoder gru of words has no weights that it modulates"),
+        ("mmtm", "tiny_lab", ""),
+        ("cross_attention", "tiny3", ""),
+        ("cross_attention", "tiny_lab", "the encoder mlp of facts has no maps"),
+        ("joint", "tiny_lab", ""),
+    ],
+)
+def test_the_suite_knows_what_the_types_own_encoders_lack(method, dataset, wanted, tiny):
+    use_plugins([PLUGINS, FOLDER])
+    assert what_is_lacking(method, dataset) == wanted
 
 
 #: A method that may look at the validation part, and may say so.

@@ -29,6 +29,7 @@ from mmlbench.methods.joint import Joint
 from mmlbench.methods.modality_dropout import ModalityDropout
 from mmlbench.methods.ogm import OGM
 from mmlbench.methods.ogm_ge import OGMGE, ge_noise
+from mmlbench.testing.conformance import history_of
 from mmlbench.train.build import check_encoders
 
 
@@ -131,6 +132,18 @@ def test_modulating_all_reaches_every_weight_of_the_encoders_and_no_head():
     noisy = gradients(make(OGMGE, modulate="all", alpha=0.0))
     for name, gradient in reference.items():
         assert torch.equal(noisy[name], gradient) != name.startswith("encoders.")
+
+
+@pytest.mark.parametrize("method", ["ogm", pytest.param("ogm_ge", marks=pytest.mark.slow)])
+def test_encoders_of_ids_sequences_and_vectors_are_modulated_whole_or_not_at_all(method, tiny, tmp_path):
+    """They have no convolutions: `conv` is refused, and `all` acts on each of them."""
+    with pytest.raises(ConfigError, match=r"the encoder 'gru' of 'words' has none.*`modulate: all`"):
+        tiny.run(method, tmp_path, dataset="tiny_lab")
+    run = tiny.run(method, tmp_path, dataset="tiny_lab", params={"modulate": "all"})
+    assert run.record.mechanisms["modulation"] > 0
+    touched = {row["name"]: row["value"] for row in history_of(run)}
+    for modality, weights in {"words": 9, "motion": 10, "facts": 6}.items():
+        assert touched[f"diagnostic/tensors_touched/{modality}"] == weights, "every weight and bias of its encoder"
 
 
 def test_noise_on_a_gradient_of_one_entry_is_no_nan():

@@ -15,6 +15,7 @@ import torch
 from mmlbench import testing
 from mmlbench.api.making import ensure_cache, make_run
 from mmlbench.dataset import CacheWriter, Dataset, Sample, Split
+from mmlbench.encoder import make_encoder
 from mmlbench.errors import ConfigError, DataError
 from mmlbench.modality import BUCKET, Modality, built_in, type_of
 from mmlbench.prepare.cache import Cache, prepare
@@ -292,9 +293,15 @@ def test_reordered_and_scaled_batches_keep_lengths_beside_their_inputs(lab_cache
 
 
 # ---- encoders --------------------------------------------------------------------------------------------------
+def built(encoder: str, modality: Modality) -> Any:
+    """Return an encoder with its default parameters."""
+    kind: Any = load_index().load("encoder", encoder)
+    return make_encoder(kind, modality, modality.shape, kind.Params())
+
+
 @pytest.mark.parametrize(("encoder", "modality"), [(e, m) for e in ("gru", "transformer") for m in (WORDS, STEPS)])
 def test_features_do_not_depend_on_padding(encoder: str, modality: Modality) -> None:
-    check_padding(encoder, modality)
+    check_padding(built(encoder, modality), modality)
 
 
 @pytest.fixture
@@ -311,7 +318,7 @@ def heedless(plugin_folder: Path) -> str:
 
 def test_an_encoder_that_does_not_heed_its_mask_is_found(heedless: str) -> None:
     with pytest.raises(CheckError, match="padding"):
-        check_padding(heedless, STEPS)
+        check_padding(built(heedless, STEPS), STEPS)
 
 
 @pytest.mark.parametrize(
@@ -346,7 +353,7 @@ def test_a_gru_equals_torchs_own_on_packed_sequences() -> None:
     packed = torch.nn.utils.rnn.pack_padded_sequence(encoder.steps(inputs), lengths, True, enforce_sorted=False)
     wanted, _ = torch.nn.utils.rnn.pad_packed_sequence(both(packed)[0], batch_first=True)
     with torch.no_grad():
-        assert torch.allclose(encoder.maps(inputs, mask)[mask], wanted[mask], atol=1e-6)
+        assert torch.allclose(encoder.maps(inputs, mask).positions()[mask], wanted[mask], atol=1e-6)
         mean = torch.stack([wanted[k, :n].mean(0) for k, n in enumerate(lengths)])
         assert torch.allclose(encoder(inputs, mask), mean, atol=1e-6)
 

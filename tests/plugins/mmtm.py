@@ -39,16 +39,17 @@ class MMTM(Method):
         self.head = nn.Linear(sum(self.dims.values()), self.classes)
 
     def encode(self, batch, only=None, encoders=None):
-        chosen, samples = self.encoders if encoders is None else encoders, len(batch)
+        chosen = self.encoders if encoders is None else encoders
         blocks = {m: chosen[m].blocks() for m in self.modalities}
-        states = {m: chosen[m].folded(batch.inputs[m]) for m in self.modalities}
-        for k in range(-max(map(len, blocks.values())), 0):
-            states = {m: blocks[m][k](s) if len(blocks[m]) >= -k else s for m, s in states.items()}
-            if -k <= len(self.exchanges):
-                factors = self.exchanges[k]({m: chosen[m].squeezed(s, samples) for m, s in states.items()})
-                states = {m: chosen[m].scaled(s, factors[m]) for m, s in states.items()}
-        pooled = {m: chosen[m].pool(states[m]) for m in only or self.modalities}
-        return {m: h.unflatten(0, (samples, -1)).mean(1) for m, h in pooled.items()}
+        with self.autocast(batch):
+            states = {m: chosen[m].start(batch.inputs[m], batch.mask(m)) for m in self.modalities}
+            for k in range(-max(map(len, blocks.values())), 0):
+                ready = [m for m in self.modalities if len(blocks[m]) >= -k]
+                states |= {m: chosen[m].run(blocks[m][k], states[m]) for m in ready}
+                if -k <= len(self.exchanges):
+                    factors = self.exchanges[k]({m: states[m].squeezed() for m in self.modalities})
+                    states = {m: states[m].scaled(factors[m]) for m in self.modalities}
+            return {m: chosen[m].finish(states[m]) for m in only or self.modalities}
 
     def loss(self, batch):
         logits = self.predict(self.encode(batch))

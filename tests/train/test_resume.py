@@ -22,6 +22,7 @@ from pathlib import Path
 import pytest
 import torch
 from shipped import METHODS as OURS
+from stopped import differing, make
 from warm import Command, Warm
 
 from mmlbench.cli import main
@@ -66,7 +67,6 @@ class Careless(Joint):
 
     after_epoch = before_epoch
 '''
-CIRCUMSTANCES = ("provenance.json", "done-", "lease.json", ".lease.")
 
 
 @pytest.fixture(scope="module")
@@ -77,36 +77,6 @@ def plugins(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folders = [ROOT / "tests" / "plugins", careless]
     use_plugins([PLUGINS, *folders])
     return folders
-
-
-def determined(folder: Path) -> dict[str, bytes]:
-    """Return the determined files of a run folder."""
-    return {
-        file.name: file.read_bytes() for file in sorted(folder.iterdir()) if not file.name.startswith(CIRCUMSTANCES)
-    }
-
-
-def differing(one: Path, other: Path) -> list[str]:
-    """Return the names of determined files that two run folders do not share byte for byte."""
-    a, b = determined(one), determined(other)
-    return sorted(name for name in a.keys() | b.keys() if a.get(name) != b.get(name))
-
-
-def make(spec: RunSpec, cache: Path, results: Path, every: int = 0, times: int = 999) -> int:
-    """Make a run and what it reuses in this process, stopped after every so many steps; return the stops."""
-    index = load_index()
-    stops = sum(make(required, cache, results) for required in spec.requires.values())
-    while True:
-        looks = count(1)
-        at = every if stops < times else 0
-        stop = partial(lambda looks, at: next(looks) == at, looks, at)
-        opened = Cache.open(cache / spec.cache)
-        made = Runner(spec, index, results, opened, torch.device("cpu"), lambda line: None, stop, save_every=1e9)
-        try:
-            made.run()
-            return stops
-        except Stopped:
-            stops += 1
 
 
 # --- in this process: stopped after every step ---------------------------------------------------------------

@@ -1,0 +1,46 @@
+"""Runs in this process that are stopped and go on, and what two of them have to share byte for byte."""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import count
+from pathlib import Path
+
+import torch
+
+from mmlbench.prepare.cache import Cache
+from mmlbench.registry.index import load_index
+from mmlbench.study.run_spec import RunSpec
+from mmlbench.train import Stopped
+from mmlbench.train.runner import Runner
+
+CIRCUMSTANCES = ("provenance.json", "done-", "lease.json", ".lease.")
+
+
+def determined(folder: Path) -> dict[str, bytes]:
+    """Return the determined files of a run folder."""
+    return {
+        file.name: file.read_bytes() for file in sorted(folder.iterdir()) if not file.name.startswith(CIRCUMSTANCES)
+    }
+
+
+def differing(one: Path, other: Path) -> list[str]:
+    """Return the names of determined files that two run folders do not share byte for byte."""
+    a, b = determined(one), determined(other)
+    return sorted(name for name in a.keys() | b.keys() if a.get(name) != b.get(name))
+
+
+def make(spec: RunSpec, cache: Path, results: Path, every: int = 0, times: int = 999) -> int:
+    """Make a run and what it reuses in this process, stopped after every so many steps; return the stops."""
+    index = load_index()
+    stops = sum(make(required, cache, results) for required in spec.requires.values())
+    while True:
+        steps, at = count(1), every if stops < times else 0
+        stop = partial(lambda steps, at: next(steps) == at, steps, at)
+        opened = Cache.open(cache / spec.cache)
+        made = Runner(spec, index, results, opened, torch.device("cpu"), lambda line: None, stop, save_every=1e9)
+        try:
+            made.run()
+            return stops
+        except Stopped:
+            stops += 1
