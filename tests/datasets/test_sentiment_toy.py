@@ -4,73 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
+from sentiment import ON_TEST, POPULATION, SETS, Stored, headline, stored
 from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score, hamming_loss, mean_absolute_error
 
 from mmlbench.api.making import ensure_cache
 from mmlbench.datasets import sentiment_toy, sentiment_toy_labels
-from mmlbench.datasets._latent_sequences import PADDING, Law, Posterior, Sensor
+from mmlbench.datasets._latent_sequences import PADDING, Law
 from mmlbench.datasets.sentiment_toy import SentimentToy
 from mmlbench.datasets.sentiment_toy_labels import SHARES, THRESHOLDS, SentimentToyLabels
 from mmlbench.prepare.cache import Cache
 from mmlbench.registry.index import load_index
 
-SETS = {"sentiment_toy": sentiment_toy, "sentiment_toy_labels": sentiment_toy_labels}
 LAW: Law = sentiment_toy.LAW
 LABELS: Law = sentiment_toy_labels.LAW
-#: The best value of the headline metric for many samples, and on the test part as it is stored.
-POPULATION = {
-    "sentiment_toy": {"language": 0.4152, "voice": 0.5857, "fused": 0.3724},
-    "sentiment_toy_labels": {"language": 0.8449, "voice": 0.7043, "fused": 0.8727},
-}
-ON_TEST = {
-    "sentiment_toy": {"language": 0.4225, "voice": 0.5741, "fused": 0.3703},
-    "sentiment_toy_labels": {"language": 0.8581, "voice": 0.7323, "fused": 0.8820},
-}
 #: Draws of simulations.
 DRAWS = 200_000
-
-
-@dataclass(frozen=True)
-class Stored:
-    """What a prepared set holds of some rows: of each modality steps (n, L, features) and lengths (n,); latents."""
-
-    law: Law
-    steps: dict[str, np.ndarray]
-    lengths: dict[str, np.ndarray]
-    latent: np.ndarray
-    label: np.ndarray
-
-    def posterior(self, names: tuple[str, ...]) -> Posterior:
-        """Return what some sensors tell."""
-        known = [sensor for sensor in self.law.sensors if sensor.name in names]
-        shown = {s.name: self.law.shown(s, self.steps[s.name], self.lengths[s.name]) for s in known}
-        return self.law.posterior(shown, self.lengths)
-
-    def plain(self, sensor: Sensor, row: int) -> np.ndarray:
-        """Return the real steps of a row without units and offsets, (T, features)."""
-        form = self.law.form(sensor)
-        real = self.steps[sensor.name][row, : self.lengths[sensor.name][row]]
-        return (real.astype(np.float64) - form.offset) / form.unit
-
-
-def stored(cache: Cache, name: str, *parts: str) -> Stored:
-    """Return the samples of some parts."""
-    tables, law = [cache.part("iid", part) for part in parts], SETS[name].LAW
-    rows = np.concatenate([table.rows["language"] for table in tables])
-    return Stored(
-        law,
-        {s.name: cache.array(s.name)[rows][:, 0] for s in law.sensors},
-        {s.name: cache.lengths(s.name)[rows][:, 0] for s in law.sensors},
-        cache.extra("latent")[rows],
-        np.concatenate([table.label for table in tables]),
-    )
 
 
 @pytest.fixture(scope="module")
@@ -98,13 +53,6 @@ def drawn(law: Law, count: int = DRAWS) -> tuple[np.ndarray, dict[str, np.ndarra
         sd = np.sqrt(sensor.own_sd**2 + sensor.step_sd**2 / length)
         shown[sensor.name] = latent + sd[:, None] * rng.standard_normal(latent.shape)
     return latent, shown, lengths
-
-
-def headline(name: str, posterior: Posterior, label: np.ndarray) -> float:
-    """Return the headline metric of the best predictions, by scikit-learn."""
-    if name == "sentiment_toy":
-        return float(mean_absolute_error(label, posterior.mean[:, 0]))
-    return float(average_precision_score(label, posterior.scores(THRESHOLDS), average="macro"))
 
 
 # ---- the law -----------------------------------------------------------------------------------------------------
