@@ -108,7 +108,7 @@ def bayes_rows(group: Group, headline: str) -> Iterator[Row]:
         return
     for modality, value in group.bayes.items():
         row = blank(group, None, What("bayes", modality, group.metric.name, "bayes", "", unit=group.metric.unit))
-        row.value, row.note = float(value), "closed form: no classifier does better"
+        row.value, row.note = float(value), "closed form: no prediction does better"
         yield row
     for entry in group.entries:
         for key in heads_of(headline, group.modalities):

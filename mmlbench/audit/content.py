@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..dataset import PARTS
+from ..modalities.vector import ENOUGH
 from ..modality import ModalityType
 from ..prepare.cache import Cache, Part
 from ..prepare.list_counts import pairs
@@ -25,6 +26,59 @@ LOOKED_AT = 3
 #: Frames per sample that the recipes ask for.
 WANTED = (1, 2, 3, 4)
 BLOCK = 128
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What is stored of a modality, and how two views of it are compared.
+
+    Padding takes no part in it. Channels that are standardised each by itself are so before likeness is measured:
+    where each has a unit of its own, any two raw views correlate.
+
+    Attributes:
+        array: (rows, views, *shape). kind: its type.
+        valid: how many views of each row are its own, where rows differ.
+        lengths: how many steps of each view are its own, (rows, views), of types with lengths.
+        gain, bias: of each channel, where its type has them; a view * gain + bias is standardised.
+    """
+
+    array: np.ndarray
+    kind: ModalityType
+    valid: np.ndarray | None = None
+    lengths: np.ndarray | None = None
+    gain: np.ndarray | None = None
+    bias: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, cache: Cache, split: str, modality: str) -> Stored:
+        """Return a modality of a cache, standardised as a split has it."""
+        gain, bias = cache.affine(split, modality)
+        channels = [one if isinstance(one, np.ndarray) else None for one in (gain, bias)]
+        kind = cache.modality(modality).type
+        return cls(cache.array(modality), kind, cache.valid(modality), cache.lengths(modality), *channels)
+
+    def own(self, row: int) -> list[np.ndarray]:
+        """Return a row's own views, each without its padding."""
+        views = np.ascontiguousarray(self.array[row, : None if self.valid is None else int(self.valid[row])])
+        if self.lengths is None:
+            return list(views)
+        return [view[:length] for view, length in zip(views, self.lengths[row].tolist(), strict=False)]
+
+    def compared(self, row: int, view: int) -> np.ndarray:
+        """Return a view as its likeness to others is measured, (*shape).
+
+        Steps beyond its length are as its mean. So are all of one whose real steps hold fewer than `ENOUGH` numbers:
+        it is like no other.
+        """
+        found = np.asarray(self.array[row, view])
+        if self.gain is not None and self.bias is not None:
+            found = found * self.gain + self.bias
+        if self.lengths is None:
+            return found
+        real, centred = found[: self.lengths[row, view]], np.zeros(found.shape)
+        if real.size >= ENOUGH:
+            centred[: len(real)] = real - real.mean()
+        return centred
 
 
 @dataclass
@@ -57,25 +111,21 @@ def unit(values: np.ndarray) -> np.ndarray:
     return np.divide(values, norm, out=np.zeros_like(values), where=norm > FLAT * values.shape[1] ** 0.5)
 
 
-def downsample(stored: np.ndarray, rows: np.ndarray, kind: ModalityType, valid: np.ndarray | None = None) -> Views:
-    """Read the views of some rows of a map (rows, views, *shape).
-
-    Args:
-        valid: how many views of each row are its own, where rows differ.
-    """
+def downsample(stored: Stored, rows: np.ndarray) -> Views:
+    """Read the views of some rows."""
     thumbs, places, digests, blank = [], [], {}, set()
-    waiting: list[np.ndarray] = []
+    kind, waiting = stored.kind, []
     for row in rows.tolist():
-        own = np.ascontiguousarray(stored[row, : None if valid is None else int(valid[row])])
-        empty = kind.blank(own)
-        digests[row] = {hashlib.sha256(view.tobytes()).digest() for view in own[~empty]}
+        own = stored.own(row)
+        empty = np.concatenate([kind.blank(view[None]) for view in own])
+        digests[row] = {hashlib.sha256(own[k].tobytes()).digest() for k in np.flatnonzero(~empty)}
         if empty.all() if kind.may_be_still else empty.any():
             blank.add(row)
         shown = sorted({(len(own) - 1) * k // (LOOKED_AT - 1) for k in range(LOOKED_AT)})
-        waiting.append(own[shown])
+        waiting += [stored.compared(row, view) for view in shown]
         places += [(row, view) for view in shown]
-        if len(waiting) == BLOCK or row == rows[-1]:
-            thumbs.append(unit(kind.outline(np.concatenate(waiting))))
+        if len(waiting) >= BLOCK or row == rows[-1]:
+            thumbs.append(unit(kind.outline(np.stack(waiting))))
             waiting.clear()
     table = np.array(places, dtype=np.int64)
     return Views(np.concatenate(thumbs), table[:, 0], table[:, 1], digests, blank)
@@ -87,12 +137,11 @@ def audit_content(cache: Cache, split: str) -> list[Finding]:
     parts = {name: part for name in PARTS if len(part := cache.part(split, name))}
     for facts in cache.manifest["modalities"]:
         modality = facts["name"]
-        stored = cache.array(modality)
+        stored = Stored.of(cache, split, modality)
         used = {name: np.unique(part.rows[modality]) for name, part in parts.items()}
         rows = np.unique(np.concatenate(list(used.values())))
-        kind = cache.modality(modality).type
-        views = downsample(stored, rows, kind, cache.valid(modality))
-        near = kind.near(cache.modality(modality))
+        views = downsample(stored, rows)
+        near = stored.kind.near(cache.modality(modality))
         names = {
             name: {int(r): str(i) for r, i in zip(part.rows[modality], part.ids, strict=True)}
             for name, part in parts.items()
@@ -146,9 +195,7 @@ def _same_bytes(modality: str, a: str, b: str, used: Used, views: Views, names: 
     yield Finding("bytes", f"{a}+{b}", modality, len(twins), len(used[b]), level, message, some(examples))
 
 
-def _near(
-    modality: str, a: str, b: str, used: Used, views: Views, names: Names, stored: np.ndarray
-) -> Iterator[Finding]:
+def _near(modality: str, a: str, b: str, used: Used, views: Views, names: Names, stored: Stored) -> Iterator[Finding]:
     """Rows of the later part with a view that correlates with one of the earlier part as a re-encoded copy would."""
     later = views.of(np.setdiff1d(used[b], used[a]))
     earlier = views.of(used[a])
@@ -175,7 +222,7 @@ def _near(
 
 
 def twins_within(
-    rows: np.ndarray, views: Views, stored: np.ndarray, near: bool = True
+    rows: np.ndarray, views: Views, stored: Stored, near: bool = True
 ) -> dict[str, list[tuple[int, int]]]:
     """Return pairs (earlier row, later row) among some rows of a modality, by what they share.
 
@@ -224,7 +271,7 @@ def _shared_within(modality: str, facts: Part) -> Iterator[Finding]:
     )
 
 
-def _within(modality: str, part: str, facts: Part, views: Views, stored: np.ndarray, near: bool) -> Iterator[Finding]:
+def _within(modality: str, part: str, facts: Part, views: Views, stored: Stored, near: bool) -> Iterator[Finding]:
     """Rows of one part that are alike and not of one declared group: intervals take test samples as independent."""
     rows = np.unique(facts.rows[modality])
     ids = {int(r): str(i) for r, i in zip(facts.rows[modality], facts.ids, strict=True)}
@@ -277,14 +324,9 @@ def groups_of(cache: Cache, split: str) -> dict[str, str]:
             of_row[row].append(k)
         for members in of_row.values():
             join(members)
-        rows, stored = np.unique(part.rows[modality]), cache.array(modality)
-        kind = cache.modality(modality).type
-        views = downsample(stored, rows, kind, cache.valid(modality))
-        for a, b in (
-            pair
-            for twins in twins_within(rows, views, stored, kind.near(cache.modality(modality))).values()
-            for pair in twins
-        ):
+        rows, stored = np.unique(part.rows[modality]), Stored.of(cache, split, modality)
+        views, near = downsample(stored, rows), stored.kind.near(cache.modality(modality))
+        for a, b in (pair for twins in twins_within(rows, views, stored, near).values() for pair in twins):
             join([of_row[a][0], of_row[b][0]])
     names: dict[int, dict[str, None]] = defaultdict(dict)
     for k, group in enumerate(part.groups.tolist()):
@@ -292,7 +334,7 @@ def groups_of(cache: Cache, split: str) -> dict[str, str]:
     return {name: "+".join(names[root(k)]) or ids[root(k)] for k, name in enumerate(ids)}
 
 
-def _nearest(stored: np.ndarray, place: int, candidates: np.ndarray, views: Views) -> int | None:
+def _nearest(stored: Stored, place: int, candidates: np.ndarray, views: Views) -> int | None:
     """Return the row of the candidate whose whole view correlates with a view, or None.
 
     Rows that share a view byte for byte do not count.
@@ -300,12 +342,12 @@ def _nearest(stored: np.ndarray, place: int, candidates: np.ndarray, views: View
     if not len(candidates):
         return None
     row = int(views.row[place])
-    own = unit(np.asarray(stored[row, views.view[place]]).reshape(1, -1))
+    own = unit(stored.compared(row, int(views.view[place])).reshape(1, -1))
     for other in candidates.tolist():
         twin = int(views.row[other])
         if views.bytes[twin] & views.bytes[row]:
             continue
-        if float((unit(np.asarray(stored[twin, views.view[other]]).reshape(1, -1)) @ own.T)[0, 0]) >= NEAR:
+        if float((unit(stored.compared(twin, int(views.view[other])).reshape(1, -1)) @ own.T)[0, 0]) >= NEAR:
             return twin
     return None
 

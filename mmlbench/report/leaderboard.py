@@ -187,7 +187,8 @@ def _show_group(result_set: ResultSet, group: GroupKey, console: Console, measur
     trained = [line for line in lines_of(result_set, group) if not by_construction(line.gap(MEAN))]
     gaps = competition_gap_table(result_set, group, trained)
     if gaps.lines:
-        title = "competition gap, points, 95 % intervals"
+        unit = measure_of(result_set, group).points
+        title = f"competition gap, {f'{unit}, ' if unit else ''}95 % intervals"
         console.print(terminal_table(gaps, title, console.width))
     more = measures_table(result_set, group)
     if measures and more.lines:

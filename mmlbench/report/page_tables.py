@@ -15,6 +15,7 @@ from ..analysis.rows import Row
 from ..results.plugin_facts import CONTROL, LOGIT_MEAN
 from ..study import selection
 from .line import Line, one_seed
+from .measure import measure_of
 from .numbers import by_construction
 from .render.html import BoardLine, board_html
 from .table import plain
@@ -88,7 +89,8 @@ def accuracy_board(result_set: ResultSet, group: GroupKey, family_of: FamilyOf) 
         accuracy_table(result_set, group, _lines(result_set, group)),
         _describe(result_set, group, family_of),
     )
-    return board_html(table, f"accuracy on {result_set.title(group)}", describe, "no classifier does better")
+    title = f"{measure_of(result_set, group).title} on {result_set.title(group)}"
+    return board_html(table, title, describe, "no prediction does better")
 
 
 def _describe(result_set: ResultSet, group: GroupKey, family_of: FamilyOf) -> Callable[[Line], BoardLine]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from mmlbench.analysis.accuracy import paired, rank_groups
 from mmlbench.analysis.covered import MEASURED, lacking
@@ -14,6 +17,7 @@ from mmlbench.analysis.result_set import ResultSet
 from mmlbench.api.making import make_run
 from mmlbench.registry.index import load_index
 from mmlbench.report import make_all
+from mmlbench.report.leaderboard import show
 from mmlbench.results.groups import Entry, Group
 from mmlbench.results.logits_key import LogitsKey
 from mmlbench.results.scored_run import ScoredRun
@@ -159,4 +163,9 @@ def test_what_readers_see_names_the_metric_and_its_unit(made: Path) -> None:
             and "accuracy in %" not in text.partition("tiny_labels")[0].partition("All data")[0]
         )
     assert "less is better" in (made / "tables/accuracy.md").read_text(encoding="utf-8")
+    printed = (made / "tables/accuracy.md").read_text(encoding="utf-8")
+    assert "Bayes (floor)" in printed and "Bayes (ceiling)" not in printed, "of an error nothing has less"
+    console = Console(file=StringIO(), width=150)
+    show(made, console)
+    assert {"gap, steps,", "gap, points,"} <= set(re.findall("gap, [a-z]+,", console.file.getvalue()))
     assert "test mean absolute error in steps" in next(made.glob("figures/accuracy-tiny_number*.svg")).read_text()

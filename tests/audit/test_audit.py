@@ -25,7 +25,7 @@ from mmlbench.audit import (
     list_counts,
     to_csv,
 )
-from mmlbench.audit.content import downsample
+from mmlbench.audit.content import Stored, downsample
 from mmlbench.cli import main
 from mmlbench.dataset import CacheWriter, Dataset, KnownLists, Modality, Sample, Split
 from mmlbench.errors import DataError
@@ -181,11 +181,59 @@ def test_planted_content_is_found(planted: Cache) -> None:
     assert by["frames", "test", "picture x 3"].examples == ("x6",)
 
 
+class Steps(Dataset):
+    """Sequences and vectors whose features have units of their own, zeros behind a sequence; findings are planted."""
+
+    name = "steps"
+    modalities = (Modality("walk", (20, 6), "sequence"), Modality("facts", (80,), "vector"))
+    class_names = CLASSES
+    splits = {"s": Split("planted", {"train": 12, "test": 12})}
+    licence = citation = origin = "none"
+    #: What stands behind a sequence.
+    behind = 0.0
+
+    def prepare(self, raw: Path | None, out: CacheWriter) -> None:
+        """Fill the arrays."""
+        rng = np.random.default_rng(6)
+        lengths = np.array([12, 12, 12, 15, 15, 12, 3, 3, 12, 12, 20, 20] * 2)
+        walk = 10 * rng.standard_normal(6) + rng.standard_normal((24, 20, 6))
+        walk[13] = walk[1]  # the same steps
+        walk[14] = walk[2] + rng.normal(0, 0.05, (20, 6))  # stored again
+        walk[18] = walk[6] + rng.normal(0, 0.05, (20, 6))  # stored again, too short to tell
+        walk[20] = 7.0  # nothing happens
+        walk[np.arange(20) >= lengths[:, None]] = self.behind
+        walk[13, 12:] = 1 - self.behind
+        facts = 10 * rng.standard_normal(80) + rng.standard_normal((24, 80))
+        facts[15] = facts[4] + rng.normal(0, 0.05, 80)
+        for name, values in (("walk", walk), ("facts", facts)):
+            array = out.array(name, 24, "float32")
+            array[:, 0] = values
+            array.flush()
+        out.lengths("walk", lengths)
+        out.split("s", [Sample(f"x{i}", "train" if i < 12 else "test", i % 2, (i, i)) for i in range(24)])
+
+
+@pytest.mark.parametrize("behind", [0.0, 50.0])
+def test_of_sequences_the_real_steps_are_compared_each_feature_in_its_unit(behind: float, tmp_path: Path) -> None:
+    dataset = Steps()
+    dataset.behind = behind
+    cache = planted_cache(dataset, tmp_path)
+    by = by_id(audit_cache(cache, "s", None))
+    assert by["bytes", "train+test", "walk"].examples == ("x1=x13",)
+    assert by["near", "train+test", "walk"].examples == ("x2~x14",)
+    assert by["blank", "test", "walk"].examples == ("x20",)
+    assert by["near", "train+test", "facts"].examples == ("x4~x15",)
+    assert not any(by[check, "test", of].found for check in ("bytes", "near") for of in ("walk", "facts"))
+    stored = Stored.of(cache, "s", "walk")
+    raw = np.array([[np.corrcoef(a.ravel(), b.ravel())[0, 1] for a in stored.array] for b in stored.array])
+    assert (raw > 0.985).sum() > 100, "as they are stored, most are alike"
+
+
 def test_flow_without_motion_is_a_fault_only_where_nothing_moves_at_all() -> None:
     flow = np.random.default_rng(0).integers(0, 256, (2, 3, 2, 16, 16), dtype=np.uint8)
     flow[0, 1], flow[1] = 128, 128
-    assert downsample(flow, np.arange(2), type_of("image")).blank == {0, 1}
-    found = downsample(flow, np.arange(2), type_of("flow"))
+    assert downsample(Stored(flow, type_of("image")), np.arange(2)).blank == {0, 1}
+    found = downsample(Stored(flow, type_of("flow")), np.arange(2))
     assert found.blank == {1} and [len(found.bytes[row]) for row in (0, 1)] == [2, 0]
 
 

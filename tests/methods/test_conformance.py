@@ -14,6 +14,7 @@ from shipped import DATASETS, METHODS
 
 from mmlbench.api.making import make_run
 from mmlbench.cli import main
+from mmlbench.modality import type_of
 from mmlbench.prepare.cache import Cache
 from mmlbench.registry.index import load_index, use_plugins
 from mmlbench.results.run_folder import RunFolder
@@ -194,4 +195,4 @@ def test_an_embedded_dataset_goes_through_its_default_split(dataset, embedded, t
 
 
 def _small(modality: dict[str, Any]) -> dict[str, Any]:
-    return {"name": "small_cnn", "params": {"width": 4}}
+    return {"name": type_of(modality["kind"]).encoder, "params": {"width": 4}}

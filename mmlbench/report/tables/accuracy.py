@@ -62,7 +62,7 @@ NOT_BOARD = EVERYWHERE - BOARD
 
 @dataclass(frozen=True)
 class Ceiling(Line):
-    """The line of the Bayes accuracies: no classifier does better."""
+    """The line of the Bayes accuracies, or of the best that another metric can be: no prediction does better."""
 
     def find(
         self, metric: str, modality: str = "fused", kind: str = "fused", baseline: str = "", table: str = "accuracy"
@@ -85,9 +85,9 @@ def accuracy_table(result_set: ResultSet, group: GroupKey, lines: Sequence[Line]
     lines = lines_of(result_set, group) if lines is None else lines
     used = [_shown_row(line) for line in lines]
     bayes = result_set.bayes(group)
-    ceiling = Row("bayes", *group, label="Bayes (ceiling)")
     n_test = max((line.entry.n_test or 0 for line in lines), default=0)
     measure = measure_of(result_set, group)
+    ceiling = Row("bayes", *group, label=f"Bayes ({'ceiling' if measure.higher else 'floor'})")
     worse, way = ("high", "") if measure.higher else ("low", "; less is better")
     notes = [
         f"{measure.heading}{measure.in_unit.removeprefix(measure.title)} on {plural(n_test, 'test sample')}{way}, "
