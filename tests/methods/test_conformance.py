@@ -7,21 +7,20 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 from shipped import DATASETS, METHODS
 
 from mmlbench.api.making import make_run
 from mmlbench.cli import main
-from mmlbench.modality import type_of
+from mmlbench.modality import modality_of
 from mmlbench.prepare.cache import Cache
 from mmlbench.registry.index import load_index, use_plugins
 from mmlbench.results.run_folder import RunFolder
 from mmlbench.storage.atomic import read_json
 from mmlbench.study.run_spec import Request, resolve
 from mmlbench.testing import PLUGINS, takes
-from mmlbench.testing.conformance import OF_TASKS, Outcome, check_method, check_run, what_is_lacking
+from mmlbench.testing.conformance import OF_TASKS, Outcome, check_method, check_run, small_encoder, what_is_lacking
 
 ROOT = Path(__file__).resolve().parents[2]
 PLUGGED = ["alternating", "reinit", "missing_history", "middle", "pair", "mmtm", "cross_attention"]
@@ -185,14 +184,10 @@ def test_an_embedded_dataset_goes_through_its_default_split(dataset, embedded, t
     if entry.facts["needs_raw"]:
         pytest.skip(f"{dataset} needs raw files")
     cache = embedded(dataset)
-    small = {"epochs": 1, "encoder": {m["name"]: _small(m) for m in entry.facts["modalities"]}}
+    small = {"epochs": 1, "encoder": {m["name"]: small_encoder(modality_of(m)) for m in entry.facts["modalities"]}}
     spec = resolve(Request(dataset, "joint", 0, recipe_params=small), index)
     assert spec.config.split == entry.facts["default_split"]
     make_run(spec, index, tmp_path, cache.folder.parent, device="cpu")
     run = RunFolder.open(tmp_path / spec.path)
     check_run(run, cache, 1)
     assert run.record.counts == {p: entry.facts["splits"][spec.config.split]["counts"].get(p, 0) for p in PARTS}
-
-
-def _small(modality: dict[str, Any]) -> dict[str, Any]:
-    return {"name": type_of(modality["kind"]).encoder, "params": {"width": 4}}
