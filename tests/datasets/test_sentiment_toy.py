@@ -235,6 +235,15 @@ def test_the_best_is_stated_for_many_samples_and_for_the_test_part(
             assert f"{one:.3f}".removeprefix("0") in kind.__doc__
 
 
+def test_the_page_on_tasks_has_these_numbers() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "tasks.md").read_text(encoding="utf-8")
+    for name, digits in {"sentiment_toy": "{:.3f}", "sentiment_toy_labels": "{:.1f}"}.items():
+        (row,) = (line for line in page.splitlines() if line.startswith(f"| `{name}` "))
+        for values in (POPULATION[name], ON_TEST[name]):
+            scale = 1 if name == "sentiment_toy" else 100
+            assert ", ".join(digits.format(scale * value) for value in values.values()) in row
+
+
 def test_the_least_error_and_the_greatest_correlation_are_those_of_a_simulation() -> None:
     latent, shown, lengths = drawn(LAW)
     for names in LAW.subsets().values():
@@ -282,6 +291,12 @@ def test_whatever_departs_from_the_best_prediction_is_worse() -> None:
     for what, other in others.items():
         more = np.abs(latent - other) - least
         assert more.mean() > 5 * more.std() / math.sqrt(DRAWS), what
+
+
+def test_the_mean_of_the_two_best_predictions_is_what_an_ensemble_reaches(tested: dict[str, Stored]) -> None:
+    found = tested["sentiment_toy"]
+    both = np.mean([found.posterior((name,)).mean for name in ("language", "voice")], axis=0)
+    assert mean_absolute_error(found.label, both) == pytest.approx(0.4123, abs=5e-5)
 
 
 def test_the_best_ranking_reads_what_is_shown_of_every_label() -> None:
