@@ -19,7 +19,7 @@ ALL_TABLES := results/all_tables.csv
 
 help:
 	@echo 'make results    make the environment, run the default grid, show the leaderboard (about 12 minutes on 2 cores)'
-	@echo 'make quick      the same with a grid of about 90 seconds (config/quick.yaml), to see that it works'
+	@echo 'make quick      the same with a grid of about 2 minutes (config/quick.yaml), to see that it works'
 	@echo 'make leaderboard  open the page of the last study in the browser'
 	@echo 'make test       the tests, without those marked slow'
 	@echo 'make test-long  the tests marked slow; PART=2/4: one quarter of them'

@@ -1,6 +1,6 @@
 """Does this machine print our digits? Makes runs in portable arithmetic and compares them with committed digests.
 
-    python tools/check_bits.py              # config/quick.yaml, and each method on the tiny dataset: a minute or two
+    python tools/check_bits.py              # config/quick.yaml, and each method on the tiny dataset: some minutes
     python tools/check_bits.py --only tiny  # each method on the tiny dataset alone: seconds
     python tools/check_bits.py --update     # writes the digests anew, after a change that is meant to change numbers
 
@@ -8,8 +8,11 @@ The digests (tools/bits.json) are those of the prepared arrays, of a run's first
 files whose bytes configuration, data and code determine. The first that differs says where two machines part. What is
 left out of run.json says how it came about, not what: code, packages, hashes of what is compared by itself.
 
-Exit code: 0 they agree, or nothing can be said here: the CPU is of a kind that nobody has tried, or can't compute
-portably, or other versions of the packages are installed; 1 a difference, or digests that are not those of the runs;
+Each kind of CPU that was tried is listed, with the runs that it has not printed as they stand there.
+
+Exit code: 0 they agree, or nothing can be said here: what differs was never printed so by this kind of CPU, or it
+can't compute portably, or other versions of the packages are installed; 1 another difference, or digests that are not
+those of the runs;
 2 the digests can't be read, or a setting of the environment contradicts portable arithmetic.
 """
 
@@ -25,7 +28,7 @@ import sys
 import tempfile
 from collections.abc import Container, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -54,12 +57,13 @@ NOT_MADE, NOT_KNOWN = "not made here", "not among the digests (renew them: --upd
 
 @dataclass(frozen=True)
 class Cpu:
-    """A kind of CPU, as Linux counts them; `name` is for people."""
+    """A kind of CPU, as Linux counts them; `name` is for people, `untried` are runs that it has not printed."""
 
     vendor: str
     family: int
     model: int
     name: str
+    untried: tuple[str, ...] = ()
 
     @property
     def kind(self) -> tuple[str, int, int]:
@@ -82,7 +86,7 @@ class Bits:
     """The digests of one machine.
 
     Attributes:
-        packages: name -> version. cpus: kinds of CPU that agree, the one that made the digests first.
+        packages: name -> version. cpus: kinds of CPU that print the digests, but for the runs that they name.
         runs: run -> what was computed, in its order -> digest; a prepared dataset is a run of its own.
     """
 
@@ -100,7 +104,8 @@ class Bits:
         found = read_json(path)
         try:
             runs = {run: dict(one) for run, one in found["runs"].items()}
-            return cls(dict(found["packages"]), [Cpu(**cpu) for cpu in found["cpus"]], runs)
+            cpus = [Cpu(**{**cpu, "untried": tuple(cpu.get("untried", ()))}) for cpu in found["cpus"]]
+            return cls(dict(found["packages"]), cpus, runs)
         except (AttributeError, KeyError, TypeError, ValueError):
             fix = "Name another with --digests, or restore it: git checkout tools/bits.json"
             raise DataError(f"{path} holds no digests", fix) from None
@@ -213,7 +218,7 @@ def differences(wanted: Mapping[str, Mapping[str, str]], found: Mapping[str, Map
 
 
 def report(bits: Bits, found: Mapping[str, Mapping[str, str]], parts: Sequence[str]) -> int:
-    """Say what differs; return the exit code: 1 where a CPU that is listed prints other digits."""
+    """Say what differs; return the exit code: 1 where a kind of CPU printed the digits of such a run before."""
     wanted = {run: one for run, one in bits.runs.items() if ("tiny" if run.startswith("tiny") else "quick") in parts}
     count = sum(len(one) for one in wanted.values())
     first, cpu = differences(wanted, found), this_cpu()
@@ -222,12 +227,42 @@ def report(bits: Bits, found: Mapping[str, Mapping[str, str]], parts: Sequence[s
         return 0
     for run, name in first.items():
         sys.stdout.write(f"{run}: {name}\n" if name in (NOT_MADE, NOT_KNOWN) else f"{run}: differs from {name} on\n")
-    known = cpu.kind in {one.kind for one in bits.cpus}
+    tried = [one for one in bits.cpus if one.kind == cpu.kind]
+    faults = [run for run in first if tried and run not in tried[0].untried]
     sys.stdout.write(
         f"{len(first)} of {len({**wanted, **found})} differ on {cpu.name}, "
-        + ("which printed our digits before: this is a fault\n" if known else "on which nobody has tried it yet\n")
-    )
-    return int(known)
+        + (f"which printed {len(faults)} of them before: this is a fault\n" if faults
+           else "which never printed them so\n" if tried
+           else "on which nobody has tried it yet\n")
+    )  # fmt: skip
+    return int(bool(faults))
+
+
+def renewed(before: Bits | None, found: Mapping[str, Mapping[str, str]], here: Cpu) -> Bits:
+    """Return what `--update` writes: the digests of this machine, and which kinds of CPU print them.
+
+    A run that differs here as it did before keeps its digests, but for run.json, which says what was asked for and
+    not what was computed. So does the word of the other kinds of CPU: a run whose numbers are new is untried by them.
+    """
+    if before is None or before.packages != installed():
+        return Bits(installed(), [here], found)
+    apart = next((set(cpu.untried) for cpu in before.cpus if cpu.kind == here.kind), set())
+    runs = {run: dict(one) for run, one in found.items()}
+    for run in sorted(apart & set(runs) & set(before.runs)):
+        runs[run] = {**before.runs[run], "run.json": runs[run].get("run.json", "")}
+    new = {run for run in runs if computed(before.runs.get(run, {})) != computed(runs[run])}
+    mine = {run for run in apart & set(runs) if computed(runs[run]) != computed(found[run])}
+    cpus = [replace(here, untried=tuple(sorted(mine)))]
+    for cpu in before.cpus:
+        untried = tuple(sorted((set(cpu.untried) | new) & set(runs)))
+        if cpu.kind != here.kind and len(untried) < len(runs):
+            cpus.append(replace(cpu, untried=untried))
+    return Bits(installed(), cpus, runs)
+
+
+def computed(run: Mapping[str, str]) -> dict[str, str]:
+    """Return the digests of what a run computed, without run.json."""
+    return {name: value for name, value in run.items() if name != "run.json"}
 
 
 def main() -> int:
@@ -263,9 +298,7 @@ def main() -> int:
     finally:
         shutil.rmtree(work, ignore_errors=True)
     if words.update or before is None:
-        same = before is not None and before.runs == found and before.packages == installed()
-        others = [cpu for cpu in before.cpus if cpu.kind != this_cpu().kind] if before is not None and same else []
-        Bits(installed(), [this_cpu(), *others], found).write(words.digests)  # of new digests no other CPU is known
+        renewed(before, found, this_cpu()).write(words.digests)
         return 0
     return report(before, found, parts)
 

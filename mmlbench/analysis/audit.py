@@ -97,7 +97,7 @@ def audit_text(found: Findings, dataset: str, split: str) -> AuditText:
 def _sentence(finding: Finding) -> str:
     message = finding.message[:1].upper() + finding.message[1:]
     if finding.check == "groups" and finding.parts == "train+test":
-        return f"{message}; the accuracy here speaks about a {finding.of} known from training."
+        return f"{message}; results here speak about a {finding.of} known from training."
     if finding.level == "leak" and finding.parts == "train+test":
-        return f"{message}; accuracy here is in part memory."
+        return f"{message}; results here are in part memory."
     return f"{message}."

@@ -1,14 +1,19 @@
-"""Pretrained weights that are often asked for: where they lie, how large they are, under which terms; no download.
+"""Published weights: where they lie, how large they are, under which terms; nothing is downloaded.
 
-What nobody has checked here is named in `unverified`, and what is not known stays empty: no fact is filled in from
-memory.
+What torchvision publishes is read from torchvision itself, so it holds for the version that is installed. The other
+facts stand here; those that nobody has compared with their source are named in `unverified`. What is not known stays
+empty: no fact is filled in from memory.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from typing import Any
 
 from ..errors import ConfigError, nearest
+
+PREFIX = "torchvision:"
 
 
 @dataclass(frozen=True)
@@ -16,11 +21,12 @@ class KnownWeights:
     """Weights that somebody publishes.
 
     Attributes:
-        name: what `mmlbench fetch weights` calls them. encoder: who takes them, as a recipe writes it.
+        name: which ones. encoder: who takes them, as a recipe writes it.
         url: of the file, or of the page of a folder. files: those of a folder that are needed; none for a file.
         size: in words. licence: as its publisher states it.
         sha256: of the file, or how it starts where only that is published; '' where nothing is.
         source: what the facts were taken from. unverified: names of the facts that were not compared with it.
+        note: what else a person has to know, '' for nothing.
     """
 
     name: str
@@ -32,38 +38,18 @@ class KnownWeights:
     source: str
     files: tuple[str, ...] = ()
     unverified: tuple[str, ...] = ()
+    note: str = ""
 
 
-_IMAGENET_TERMS = (
+_TERMS = (
     "none of its own stated; torchvision's code is BSD-3-Clause, and its README says that terms of the training data "
-    "(ImageNet-1k) may hold for the weights"
-)
-_TORCHVISION = (
-    "torchvision 0.28: the enumeration of weights in models/resnet.py, README; the file's name ends in the first "
-    "digits of its SHA-256, as torch.hub has it"
+    "may hold for the weights"
 )
 _HUB = "the model's page on the Hugging Face Hub"
 _FOLDER = ("config.json", "model.safetensors")
 
-KNOWN = (
-    KnownWeights(
-        name="resnet18",
-        encoder="resnet18, torchvision:resnet18",
-        url="https://download.pytorch.org/models/resnet18-f37072fd.pth",
-        size="44.661 MB as torchvision states it",
-        licence=_IMAGENET_TERMS,
-        sha256="f37072fd",
-        source=_TORCHVISION,
-    ),
-    KnownWeights(
-        name="resnet50",
-        encoder="torchvision:resnet50",
-        url="https://download.pytorch.org/models/resnet50-11ad3fa6.pth",
-        size="97.79 MB as torchvision states it",
-        licence=_IMAGENET_TERMS,
-        sha256="11ad3fa6",
-        source=_TORCHVISION,
-    ),
+#: Folders for `hf:FOLDER` that are often asked for.
+FOLDERS = (
     KnownWeights(
         name="bert-base-uncased",
         encoder="hf:FOLDER",
@@ -89,13 +75,59 @@ KNOWN = (
 )
 
 
-def find_weights(name: str) -> KnownWeights:
-    """Return the weights of a name.
+def networks() -> tuple[str, ...]:
+    """Return the names of torchvision's networks for pictures and clips that have published weights."""
+    from torchvision import models
+
+    every = (*models.list_models(module=models), *models.list_models(module=models.video))
+    return tuple(name for name in every if len(models.get_model_weights(name)))
+
+
+def of_torchvision(network: str) -> tuple[KnownWeights, ...]:
+    """Return the weights of a network, as the installed torchvision states them; first those that it recommends."""
+    import torchvision
+    from torchvision.models import get_model_weights
+
+    enumeration = get_model_weights(network)
+    ordered = sorted(enumeration, key=lambda one: one is not enumeration.DEFAULT)
+    source = f"torchvision {torchvision.__version__.partition('+')[0]}, {enumeration.__name__}"
+    return tuple(_of_entry(network, one, one is enumeration.DEFAULT, source) for one in ordered)
+
+
+def _of_entry(network: str, entry: Any, recommended: bool, source: str) -> KnownWeights:
+    """Return the facts of one entry of torchvision's enumerations.
+
+    The name of a file ends in the first digits of its SHA-256, as `torch.hub.load_state_dict_from_url` checks it.
+    """
+    starts = re.search(r"-([0-9a-f]{8,})\.", entry.url)
+    shown = entry.transforms()
+    own = "resnet18, " if network == "resnet18" else ""
+    mean, std = (" ".join(f"{value:g}" for value in values) for values in (shown.mean, shown.std))
+    size = f"size: {shown.crop_size[0]}, mean: '{mean}', std: '{std}'"
+    return KnownWeights(
+        name=f"{network} {entry.name}",
+        encoder=f"{own}{PREFIX}{network}",
+        url=entry.url,
+        size=f"{entry.meta['_file_size']} MB as torchvision states it",
+        licence=entry.meta.get("license", _TERMS),
+        sha256=starts[1] if starts else "",
+        source=source,
+        note=f"{'torchvision recommends these; ' if recommended else ''}trained with {size}",
+    )
+
+
+def find_weights(name: str) -> tuple[KnownWeights, ...]:
+    """Return the published weights of a name: a network of torchvision, with or without `torchvision:`, or a folder.
 
     Raises:
-        ConfigError: none of that name are listed, with the nearest names.
+        ConfigError: none of that name are known, with the nearest names.
     """
-    for one in KNOWN:
+    for one in FOLDERS:
         if one.name == name:
-            return one
-    raise ConfigError(f"no weights named {name!r} are listed here", nearest(name, [one.name for one in KNOWN]))
+            return (one,)
+    known = networks()
+    network = name.removeprefix(PREFIX)
+    if network in known:
+        return of_torchvision(network)
+    names = [*(one.name for one in FOLDERS), *known]
+    raise ConfigError(f"no published weights named {name!r} are known here", nearest(network, names))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..api.downloads import download_all, lacking, state
-from ..api.known_weights import KNOWN, KnownWeights, find_weights
+from ..api.known_weights import FOLDERS, KnownWeights, find_weights, networks
 from ..api.plugins import opened_index
 from ..dataset import Download
 from ..errors import ConfigError, DataError
@@ -57,6 +58,7 @@ def _weights_lines(one: KnownWeights) -> list[str]:
     for title, (fact, text) in known.items():
         doubt = "  [unverified]" if fact in one.unverified else ""
         lines += [f"  {title:<8} {text}{doubt}"] if text else []
+    lines += [f"  note     {one.note}"] if one.note else []
     return [*lines, f"  facts    as in {one.source}"]
 
 
@@ -69,7 +71,13 @@ def _fetch_weights(arguments: argparse.Namespace) -> int:
     if arguments.into is not None:
         what = "mmlbench downloads no weights: it only says where they lie"
         raise ConfigError(what, "Download them yourself, and name the file by `weights` or the folder by hf:FOLDER")
-    for one in KNOWN if arguments.name is None else (find_weights(arguments.name),):
+    if arguments.name is None:
+        names = textwrap.fill(", ".join(networks()), 100)
+        folders = ", ".join(one.name for one in FOLDERS)
+        sys.stdout.write(f"for torchvision:NAME\n{names}\nfor hf:FOLDER\n{folders}\n")
+        log("more about one: mmlbench fetch weights NAME")
+        return 0
+    for one in find_weights(arguments.name):
         sys.stdout.write("\n".join(_weights_lines(one)) + "\n")
     return 0
 

@@ -61,12 +61,13 @@ def check_name(kind: str, name: str) -> None:
 def new(arguments: argparse.Namespace) -> int:
     """Write a skeleton and its test."""
     kind, name = arguments.kind, arguments.name
-    if kind != "dataset" and (arguments.source or arguments.kinds):
-        raise ConfigError(f"{a(kind)} has no data", "Leave out --from and --kind, or write `mmlbench new dataset`")
-    if arguments.kinds and not arguments.source:
-        raise ConfigError("--kind says what data are, and --from names none", "Add --from PLACE")
+    if kind != "dataset" and (arguments.source or arguments.kinds or arguments.task):
+        fix = "Leave out --from, --kind and --task, or write `mmlbench new dataset`"
+        raise ConfigError(f"{a(kind)} has no data", fix)
+    if (arguments.kinds or arguments.task) and not arguments.source:
+        raise ConfigError("--kind and --task say what data are, and --from names none", "Add --from PLACE")
     check_name(kind, name)
-    found = _data(arguments.source, settings(arguments.kinds)) if arguments.source else {}
+    found = _data(arguments.source, settings(arguments.kinds), arguments.task) if arguments.source else {}
     plugin, test = places(kind, name, Path.cwd())
     for path in (plugin, plugin.with_suffix("") / "__init__.py", test):
         if path.exists():
@@ -94,11 +95,11 @@ def new(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _data(place: Path, kinds: Mapping[str, object]) -> dict[str, str]:
+def _data(place: Path, kinds: Mapping[str, object], task: str) -> dict[str, str]:
     """Return what data are, as words of a template."""
     told = {name: str(kind) for name, kind in kinds.items()}
     if is_table(place):
         table = Table.open(place)
-        return tables.written(table, table.columns(told))
+        return tables.written(table, table.columns(told), table.task(task))
     found = arrays.Arrays.open(place)
-    return arrays.written(found, found.modalities(told))
+    return arrays.written(found, found.modalities(told), found.task(task))

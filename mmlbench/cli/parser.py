@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import ConfigError, nearest
 from ..params import read_value
+from ..task import ALL_TASKS
 from ..version import __version__
 
 
@@ -200,6 +201,12 @@ def _registry_commands(commands: Any) -> None:
         metavar="NAME=TYPE",
         help="with --from: the type of a modality, where the data do not tell (see: mmlbench list modalities)",
     )
+    new.add_argument(
+        "--task",
+        default="",
+        choices=ALL_TASKS,
+        help="with --from: what a label is, where the data do not tell: a class, several labels, or a number",
+    )
 
 
 def _raw_options(prepare: argparse.ArgumentParser) -> None:
@@ -225,7 +232,7 @@ def _run_commands(commands: Any) -> None:
     text = "what to download for a dataset, and get it; of published weights, where they lie"
     fetch = _add(commands, "fetch", text, "fetch", "mmlbench fetch cremad")
     fetch.add_argument("dataset", help="a dataset, or the word weights")
-    text = "after `weights`: whose; all that are listed if left out"
+    text = "after `weights`: of which network or model; the names that are known if left out"
     fetch.add_argument("name", nargs="?", metavar="WEIGHTS", help=text)
     fetch.add_argument("--into", type=Path, metavar="FOLDER", help="check what is there and download what may be")
     train = _add(commands, "train", "make one run; a complete one returns at once", "run", example)

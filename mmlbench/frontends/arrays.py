@@ -5,10 +5,11 @@ arrays with `Arrays.store`.
 
 The arrays of the samples, all with n rows in one order:
 
-    label            class of each sample, whole numbers from 0 or names
+    label            target of each sample: a class, by a whole number from 0 or by name, (n,); a number, (n,); or 0
+                     and 1 of each label, (n, labels)
     part             'train', 'val' or 'test'
     id, group        names, where there are any
-    class_names      (classes,), where labels are numbers
+    class_names      (classes,) or (labels,), where `label` does not name them
     NAME             a modality, (n, ...)
     NAME_length      how many steps of each sample of NAME are real, (n,)
 """
@@ -31,6 +32,9 @@ from ..storage import mapped
 from ..storage.atomic import read_arrays
 from ..storage.hashing import file_digest
 from ..storage.words import plural
+from ..task import Task
+from . import targets
+from .targets import make_task, state
 
 LABEL, PART, ID, GROUP, CLASS_NAMES = "label", "part", "id", "group", "class_names"
 FIXED = (LABEL, PART, ID, GROUP, CLASS_NAMES)
@@ -99,39 +103,30 @@ class Arrays:
         return [name for name in self.found if name not in FIXED and not name.endswith(LENGTH)]
 
     # ---- samples -----------------------------------------------------------------------------------------------
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Names of the classes.
+    def task(self, told: str = "") -> Task:
+        """Return the task that the targets are of; `told` is its name where they do not tell.
 
         Raises:
-            DataError: labels are neither names nor whole numbers from 0, or `class_names` lacks some.
+            ConfigError: they are not of that task.
+            DataError: a target is none that the task can have, or names are missing.
         """
-        label = self.found[LABEL]
-        if label.dtype.kind in "US":
-            return tuple(sorted({_text(one) for one in label}))
-        whole = np.asarray(label, dtype=np.float64)
-        if not np.isfinite(whole).all() or (whole != np.floor(whole)).any() or (whole < 0).any():
-            row = int(np.flatnonzero(~((whole >= 0) & (whole == np.floor(whole))))[0])
-            what = f"{self.place}: the label of row {row} is {label[row]}"
-            raise DataError(what, "Labels are names of classes, or whole numbers from 0")
-        count = int(whole.max()) + 1
-        if CLASS_NAMES not in self.found:
-            return tuple(f"class {k}" for k in range(count))
-        names = tuple(_text(one) for one in self.found[CLASS_NAMES])
-        if len(names) < count:
-            raise DataError(f"{self.place}: there are {count} classes and {len(names)} class_names", "Name them all")
-        return names
+        names = self.found.get(CLASS_NAMES)
+        return make_task(
+            self.place, self.found[LABEL], None if names is None else [_text(one) for one in names], told
+        )
 
-    def samples(self, modalities: int) -> list[Sample]:
-        """Return the samples, sample k of row k."""
-        names = self.class_names
-        label = self.found[LABEL]
-        classes = [names.index(_text(one)) if label.dtype.kind in "US" else int(one) for one in label]
+    def samples(self, task: Task, modalities: int) -> list[Sample]:
+        """Return the samples, sample k of row k.
+
+        Raises:
+            DataError: a target is none that the task can have.
+        """
+        labels = state(self.place, self.found[LABEL], task)
         ids = [_text(one) for one in self.found[ID]] if ID in self.found else [f"{k:06d}" for k in range(len(self))]
         groups = [_text(one) for one in self.found[GROUP]] if GROUP in self.found else [""] * len(self)
         parts = [_text(one) for one in self.found[PART]]
         rows = ((k,) * modalities for k in range(len(self)))
-        return [Sample(*facts) for facts in zip(ids, parts, classes, rows, groups, strict=True)]
+        return [Sample(*facts) for facts in zip(ids, parts, labels, rows, groups, strict=True)]
 
     def counts(self) -> dict[str, int]:
         """Return part -> number of samples."""
@@ -187,7 +182,7 @@ class Arrays:
         check_space(out.folder, needed, f"for the cache of {out.dataset.name}")
         for modality in out.dataset.modalities:
             self._store(out, modality)
-        out.split(split, self.samples(len(out.dataset.modalities)))
+        out.split(split, self.samples(out.dataset.asks(), len(out.dataset.modalities)))
 
     def _list_files(self, out: CacheWriter) -> None:
         """Write down what was read, so that a change of it is noticed."""
@@ -249,7 +244,7 @@ def _dtype(values: np.ndarray, modality: Modality) -> str:
     return "float32" if values.dtype.kind == "f" and values.dtype.itemsize > 4 else str(values.dtype)
 
 
-def written(arrays: Arrays, modalities: Sequence[Modality]) -> dict[str, str]:
+def written(arrays: Arrays, modalities: Sequence[Modality], task: Task) -> dict[str, str]:
     """Return the words that the template of such a dataset takes."""
     lines = []
     for one in modalities:
@@ -259,10 +254,9 @@ def written(arrays: Arrays, modalities: Sequence[Modality]) -> dict[str, str]:
     group = ', group="group"' if GROUP in arrays.found else ""
     return {
         "modalities": "\n".join(lines),
-        "class_names": repr(arrays.class_names),
+        **targets.written(task),
         "counts": repr(counts),
         "group": group,
         "samples": plural(len(arrays), "sample"),
-        "classes": str(len(arrays.class_names)),
         "source": arrays.place.name,
     }

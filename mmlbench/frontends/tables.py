@@ -3,7 +3,7 @@
 `mmlbench new dataset NAME --from TABLE.csv` writes the dataset's file by what it finds; that file's `prepare` decodes
 what the table names with `Table.store`. The table has a header. Its columns:
 
-    label, part      the class, by its name; 'train', 'val' or 'test'
+    label, part      the class by its name, or a number, or names of labels with ; between; 'train', 'val' or 'test'
     id, group        where there are any
     NAME             a modality: files below the table's folder, all of one kind, or text
 
@@ -30,7 +30,10 @@ from ..modality import Modality
 from ..prepare.items import fill
 from ..prepare.task import PIXELS, Item, Stored
 from ..storage.words import plural
+from ..task import Task
+from . import targets
 from .lists import read_rows
+from .targets import make_task, state
 
 LABEL, PART, ID, GROUP = "label", "part", "id", "group"
 FIXED = (LABEL, PART, ID, GROUP)
@@ -94,10 +97,14 @@ class Table:
         """Names of the modalities, in their order."""
         return [name for name in self.cells if name not in FIXED]
 
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Names of the classes, sorted."""
-        return tuple(sorted(set(self.cells[LABEL])))
+    def task(self, told: str = "") -> Task:
+        """Return the task that the column `label` is of; `told` is its name where the cells do not tell.
+
+        Raises:
+            ConfigError: they are not of that task.
+            DataError: a target is none that the task can have.
+        """
+        return make_task(self.place, np.array(self.cells[LABEL]), None, told)
 
     @property
     def ids(self) -> Sequence[str]:
@@ -198,15 +205,10 @@ class Table:
                 lengths = [len(cell) if column.is_text else self._shape(cell)[0] for cell in map(column.shown, cells)]
                 out.lengths(column.modality.name, np.array(lengths))
         groups = self.cells.get(GROUP) or [""] * len(self)
-        classes = out.dataset.class_names
-        for label in self.cells[LABEL]:
-            if label not in classes:
-                raise DataError(f"{self.place}: the class {label!r} is not declared", nearest(label, classes))
-        facts = zip(self.ids, self.cells[PART], self.cells[LABEL], groups, strict=True)
+        labels = state(self.place, np.array(self.cells[LABEL]), out.dataset.asks())
+        facts = zip(self.ids, self.cells[PART], labels, groups, strict=True)
         width = len(columns)
-        out.split(
-            split, [Sample(i, part, classes.index(c), (k,) * width, g) for k, (i, part, c, g) in enumerate(facts)]
-        )
+        out.split(split, [Sample(i, part, label, (k,) * width, g) for k, (i, part, label, g) in enumerate(facts)])
 
     def counts(self) -> dict[str, int]:
         """Return part -> number of samples."""
@@ -304,7 +306,7 @@ def _array(path: Path) -> np.ndarray:
     return found
 
 
-def written(table: Table, columns: Sequence[Column]) -> dict[str, str]:
+def written(table: Table, columns: Sequence[Column], task: Task) -> dict[str, str]:
     """Return the words that the template of such a dataset takes."""
     lines = []
     for column in columns:
@@ -317,10 +319,9 @@ def written(table: Table, columns: Sequence[Column]) -> dict[str, str]:
         lines.append(f"    Column(Modality({one.name!r}, {one.shape!r}, {one.kind!r}{more}){alphabet}),")
     return {
         "columns": "\n".join(lines),
-        "class_names": repr(table.class_names),
+        **targets.written(task),
         "counts": repr(table.counts()),
         "group": ', group="group"' if GROUP in table.cells else "",
         "samples": plural(len(table), "sample"),
-        "classes": str(len(table.class_names)),
         "source": table.place.name,
     }

@@ -206,7 +206,8 @@ def _block_cells(
     block = _keys(value, GRID_KEYS, where)
     dataset = block.get("dataset")
     if not isinstance(dataset, str):
-        raise ConfigError(f"{where} names no dataset", "Write `dataset: NAME`")
+        what = f"{where} names no dataset" if dataset is None else f"{where}: `dataset` is {brief(dataset)}, no name"
+        raise ConfigError(what, "Write `dataset: NAME`, one in each block")
     recipe = _text(block, "recipe", "embedded", where)
     settings = {key: _mapping(block, key, where) for key in ("recipe_set", "dataset_set")}
     metric = _metric(block, where) or metric

@@ -16,13 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ConfigError
 from ..registry.index import load_index, use_plugins
 from ..results.run_folder import RunFolder
 from ..storage.atomic import write_arrays
 from ..study.declared import dataset_facts, method_facts
 from ..study.run_spec import Request, RunSpec, resolve
-from ..task import Classification
+from ..task import Multilabel, Regression, Task
 
 #: The folder with the tiny datasets: `mmlbench train --plugins ...`, or `plugins:` in a config.
 PLUGINS = Path(__file__).parent / "plugins"
@@ -81,19 +80,16 @@ def arrays_like(name: str, folder: Path, seed: int = 0, plugins: Iterable[str | 
     It is what `prepare` of a dataset that `mmlbench new dataset --from` wrote reads.
 
     Raises:
-        ConfigError: there is no such dataset, or it has no classes.
+        ConfigError: there is no such dataset.
     """
     use_plugins(plugins)
     facts = dataset_facts(load_index().find("dataset", name))
-    if not isinstance(facts.task, Classification):
-        raise ConfigError(f"{name} is a {facts.task.name} dataset, and such arrays hold classes", "Write its file")
     rng = np.random.default_rng(seed)
     counts = facts.splits[facts.default_split].counts
     rows = sum(counts.values())
     arrays = {
         "part": np.repeat(list(counts), list(counts.values())),
-        "label": np.arange(rows) % facts.task.outputs,
-        "class_names": np.array(facts.task.names),
+        **_targets_like(facts.task, rows, rng),
     }
     for modality in facts.modalities:
         shape = (rows, *modality.shape)
@@ -108,3 +104,16 @@ def arrays_like(name: str, folder: Path, seed: int = 0, plugins: Iterable[str | 
             arrays[f"{modality.name}_length"] = rng.integers(1, modality.shape[0] + 1, rows)
     write_arrays(folder / f"{name}.npz", arrays)
     return folder / f"{name}.npz"
+
+
+def _targets_like(task: Task, rows: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Return targets that a task can have, and their names: each class and label comes up."""
+    turn = np.arange(rows) % task.outputs
+    if isinstance(task, Regression):
+        low = task.low if np.isfinite(task.low) else min(task.high, 1.0) - 2
+        return {"label": rng.uniform(low, task.high if np.isfinite(task.high) else low + 2, rows)}
+    if isinstance(task, Multilabel):
+        there = rng.random((rows, task.outputs)) < 0.5
+        there[np.arange(rows), turn] = True
+        return {"label": there.astype(np.uint8), "class_names": np.array(task.names)}
+    return {"label": turn, "class_names": np.array(task.names)}

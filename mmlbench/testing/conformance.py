@@ -519,7 +519,7 @@ def _check_encoder_on(name: str, dataset: str, facts: EncoderFacts, folder: Path
         for place, encoder in build_encoders(made.run.record.config, made.cache, index).items():
             if chosen[place]["name"] != name:
                 continue
-            tries.attempt("parts", "Name each part of `parts()` once", check_parts, encoder)
+            tries.attempt(f"parts of {place}", "Name each part of `parts()` once", check_parts, encoder)
             if not encoder.vocabulary and not encoder.takes_mask:
                 tries.attempt(f"blocks of {place}", fix, check_blocks, encoder)
     return tries.outcomes

@@ -16,6 +16,7 @@ from mmlbench.cli import main, new
 from mmlbench.errors import ConfigError, DataError
 from mmlbench.frontends.arrays import Arrays
 from mmlbench.frontends.tables import Table
+from mmlbench.task import Classification, Multilabel, Regression, Task
 from mmlbench.testing import arrays_like
 
 ROWS = 60
@@ -97,7 +98,14 @@ def test_the_written_test_passes(outside: Path) -> None:
         ({"part": np.array(["train"] * ROWS)}, "part holds"), ({"part": np.array(["dev", *PART[1:]])}, "part holds"),
         ({"facts": np.zeros((ROWS - 1, 5))}, "facts has the shape"),
         ({"wrods_length": np.ones(ROWS)}, "wrods_length"),
-        ({"label": np.full(ROWS, 0.5)}, "the label of row 0"),
+        ({"label": np.full(ROWS, -1)}, "the label of row 0"),
+        ({"label": np.where(PART == "test", np.nan, 0.5)}, "the label of row 45 is nan"),
+        ({"label": np.full(ROWS, 0.5), "class_names": np.array(["a"])}, "a number has no class_names"),
+        ({"label": np.eye(ROWS, 3)}, "the label of row 3 names no label"),
+        ({"label": np.full((ROWS, 2), 2)}, "the label of row 0 is [2, 2]"),
+        ({"label": np.ones((ROWS, 2)), "class_names": np.array(["a"])}, "2 columns"),
+        ({"label": np.ones((ROWS, 2, 2))}, "takes another shape"),
+        ({"class_names": np.array(["calm", "sad"])}, "the label of row 1 is 'glad'"),
         ({"label": np.full(ROWS, np.nan)}, "the label of row 0"),
         ({"label": np.arange(ROWS) % 3, "class_names": np.array(["a", "b"])}, "3 classes and 2 class_names"),
         ({"id": np.array(["same"] * ROWS)}, "ids repeat"),
@@ -114,6 +122,72 @@ def test_arrays_that_can_not_be_used_are_one_line(
         code = typed("prepare", "my_lab", "--raw", "lab.npz", "--plugins", "plugins")
     said = capsys.readouterr().err.splitlines()
     assert code == 2 and word in said[-1], said
+
+
+SEVERAL = np.stack([np.arange(ROWS) % 2, np.arange(ROWS) % 3 == 0, np.ones(ROWS)], axis=1).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("label", "more", "words", "task"),
+    [
+        (np.linspace(-3, 3, ROWS), {}, [], Regression("label")),
+        (np.arange(ROWS) % 7, {}, ["--task", "regression"], Regression("label")),
+        (SEVERAL, {}, [], Multilabel(("label 0", "label 1", "label 2"))),
+        (SEVERAL > 0, {"class_names": np.array(["a", "b", "c"])}, [], Multilabel(("a", "b", "c"))),
+        (np.array(["b; a", "b"] * (ROWS // 2)), {}, ["--task", "multilabel"], Multilabel(("a", "b"))),
+        (np.arange(ROWS) % 2 * 1.0, {}, [], Classification(("class 0", "class 1"))),
+        (np.array(["0.5", "1.5"] * (ROWS // 2)), {}, ["--task", "classification"], Classification(("0.5", "1.5"))),
+    ],
+)
+def test_labels_tell_the_task_or_task_says_it(
+    label: np.ndarray, more: dict[str, Any], words: list[str], task: Task, outside: Path
+) -> None:
+    np.savez(outside / "lab.npz", **lab(label=label, **more))
+    assert typed("new", "dataset", "my_lab", "--from", "lab.npz", *words) == 0
+    cache = prepare_dataset("my_lab", "lab.npz", plugins=["plugins"])
+    assert cache.task == task
+    stored = cache.part("given", "test").label
+    if isinstance(task, Regression):
+        assert np.array_equal(stored, label[PART == "test"].astype(np.float32))
+    elif isinstance(task, Multilabel):
+        wanted = label if label.ndim == 2 else np.array([["a" in cell, "b" in cell] for cell in label])
+        assert np.array_equal(stored, wanted[PART == "test"])
+    else:
+        names = label if label.dtype.kind == "U" else [f"class {int(one)}" for one in label]
+        assert [task.names[k] for k in stored] == list(np.array(names)[PART == "test"])
+    like = arrays_like("my_lab", outside / "plugins", plugins=["plugins"])
+    assert prepare_dataset("my_lab", like, cache=outside / "other", plugins=["plugins"]).task == task
+
+
+@pytest.mark.parametrize(
+    ("task", "label", "word"),
+    [
+        ("regression", np.array(["high"] * ROWS), "is 'high', no number"),
+        ("regression", SEVERAL, "takes another shape"),
+        ("classification", SEVERAL, "takes another shape"),
+        ("multilabel", np.arange(ROWS) % 2, "takes another shape"),
+        ("classification", np.full(ROWS, 0.5), "the label of row 0 is 0.5"),
+        ("multilabel", np.array(["a", ""] * (ROWS // 2)), "the label of row 1 names no label"),
+    ],
+)
+def test_labels_of_another_task_are_refused(
+    task: str, label: np.ndarray, word: str, outside: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez(outside / "lab.npz", **lab(label=label))
+    assert typed("new", "dataset", "my_lab", "--from", "lab.npz", "--task", task) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert word in said[-1] and not (outside / "plugins").exists()
+
+
+def test_classes_keep_their_numbers_when_the_file_orders_them_anew(outside: Path) -> None:
+    np.savez(outside / "lab.npz", **lab())
+    assert typed("new", "dataset", "my_lab", "--from", "lab.npz") == 0
+    file = outside / "plugins" / "my_lab.py"
+    written = "('calm', 'glad', 'sad')"
+    assert written in file.read_text()
+    file.write_text(file.read_text().replace(written, "('sad', 'calm', 'glad')"))
+    part = prepare_dataset("my_lab", "lab.npz", plugins=["plugins"]).part("given", "test")
+    assert [("sad", "calm", "glad")[k] for k in part.label] == list(lab()["label"][PART == "test"])
 
 
 def test_what_an_array_does_not_tell_is_asked_for(outside: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -254,7 +254,7 @@ def test_the_table_survives_its_csv(planted: Cache, tmp_path: Path) -> None:
     (tmp_path / "tables").mkdir()
     (tmp_path / "tables" / "audit.csv").write_text(text)
     lines = audit_text(read_audit(tmp_path), "planted", "s").lines
-    assert lines[0].startswith("Audit of the data: All 4 scenes of test are also in train (all 6 samples); the ")
+    assert lines[0].startswith("Audit of the data: All 4 scenes of test are also in train (all 6 samples); results ")
     assert any("x2~x8" not in line and "nearly the same" in line for line in lines)
     assert len(lines) == 7 and lines[-2].startswith("1 row of picture in train hold")
     assert lines[-1] == "1 more in tables/audit.csv."

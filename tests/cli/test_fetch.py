@@ -17,7 +17,7 @@ import pytest
 from bad_input import refused
 
 from mmlbench.api.downloads import download, state
-from mmlbench.api.known_weights import KNOWN
+from mmlbench.api.known_weights import find_weights, networks, of_torchvision
 from mmlbench.cli import fetch as module
 from mmlbench.cli import main
 from mmlbench.dataset import Download
@@ -223,33 +223,38 @@ def test_the_next_command_that_fetch_names_works_on_archives(tmp_path, host, mon
 
 
 # ---- published weights -------------------------------------------------------------------------------------------
-def test_where_weights_lie_is_printed_with_what_nobody_has_checked(capsys):
+def test_names_of_published_weights_are_listed(capsys):
     assert main(["fetch", "weights"]) == 0
-    every = capsys.readouterr().out
-    for one in KNOWN:
-        assert main(["fetch", "weights", one.name]) == 0
-        message = capsys.readouterr().out
-        assert message in every and one.url in message and one.licence in message and one.source in message
+    names = capsys.readouterr().out.replace(",", " ").split()
+    assert {"resnet18", "r3d_18", "bert-base-uncased"} <= set(names)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "torchvision:resnet50", "r3d_18", "vit_h_14", "bert-base-uncased"])
+def test_where_weights_lie_is_printed_with_what_nobody_has_checked(name, capsys):
+    assert main(["fetch", "weights", name]) == 0
+    message = capsys.readouterr().out
+    for one in find_weights(name):
+        assert one.name in message and one.url in message and one.licence in message and one.source in message
         assert (one.sha256 or "none known here") in message and (one.size or "not known here") in message
-        assert message.count("[unverified]") == len(one.unverified)
         assert set(one.unverified) <= {"url", "licence", "files", "size", "sha256"}
+    assert message.count("[unverified]") == sum(len(one.unverified) for one in find_weights(name))
 
 
 def test_facts_of_torchvisions_weights_are_those_of_torchvision():
     from torchvision.models import get_model_weights
 
-    for one in KNOWN:
-        network = one.encoder.rpartition("torchvision:")[2]
-        if "torchvision:" in one.encoder:
-            own = get_model_weights(network).DEFAULT
-            assert one.url == own.url and own.url.endswith(f"-{one.sha256}.pth")
-            assert one.size.startswith(f"{own.meta['_file_size']} MB")
+    for network in networks():
+        own = get_model_weights(network)
+        found = of_torchvision(network)
+        assert found[0].url == own.DEFAULT.url and {one.url for one in found} == {one.url for one in own}
+        assert all(len(one.sha256) >= 8 and f"-{one.sha256}." in one.url for one in found)
+    assert "SWAG" in {one.name: one.licence for one in of_torchvision("vit_h_14")}["vit_h_14 IMAGENET1K_SWAG_E2E_V1"]
 
 
 def test_weights_that_are_not_listed_and_downloads_are_refused(capsys, tmp_path):
-    assert "no weights named 'resnet19' are listed here. Did you mean resnet18" in refused(
-        capsys, "fetch", "weights", "resnet19"
-    )
+    for name in ("resnet19", "torchvision:resnet19"):
+        line = refused(capsys, "fetch", "weights", name)
+        assert f"no published weights named {name!r} are known here. Did you mean resnet18" in line
     assert "downloads no weights" in refused(capsys, "fetch", "weights", "resnet18", "--into", tmp_path)
     assert "takes one dataset" in refused(capsys, "fetch", "cremad", "resnet18")
     assert not list(tmp_path.iterdir())

@@ -26,13 +26,14 @@ CLASSES = {
     name: cls for (kind, name), cls in registry.registered().items() if kind == "dataset" and not cls.needs_raw
 }
 SEQUENCES = ["sentiment_toy", "sentiment_toy_labels"]
-EMBEDDED = ["avdigits", "gabor_nuisance", "gabor_tones", "gabor_tones_pulse", "moving_shapes", "solids", *SEQUENCES]
+EMBEDDED = ["avdigits", "avtdigits", "gabor_nuisance", "gabor_tones", "gabor_tones_pulse", "moving_shapes", "solids"]
+EMBEDDED += SEQUENCES
 GABOR = ["gabor_nuisance", "gabor_tones", "gabor_tones_pulse"]
 SPLITS = [(name, split) for name in sorted(CLASSES) for split in CLASSES[name].splits]
 
 
 #: Those that take seconds to prepare.
-LARGE = ["avdigits", "moving_shapes", "solids"]
+LARGE = ["avdigits", "avtdigits", "moving_shapes", "solids"]
 
 
 def by_time(names, slow):
@@ -70,6 +71,10 @@ def test_arrays_have_the_declared_shape_and_sane_values(name, embedded):
     for modality in cls.modalities:
         stored = store.array(modality.name)
         assert stored.shape[1:] == (modality.views, *modality.shape)
+        if modality.type.ids:
+            assert stored.min() >= 0 and stored.max() < modality.vocabulary
+            assert (stored[:50, 0] != stored[:50, 1]).any(), "views repeat"
+            continue
         values = real(store, modality.name, np.s_[::7])
         assert np.isfinite(values).all() or modality.type.has_length
         assert np.nanmax(np.abs(values)) < 20

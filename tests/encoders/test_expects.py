@@ -86,7 +86,7 @@ def test_standardising_is_undone_by_channel_or_as_a_whole():
     values = torch.rand(4, 2, 3, 3)
     wanted = (values - torch.tensor([0.5, 0.25]).view(2, 1, 1)) / torch.tensor([0.5, 0.125]).view(2, 1, 1)
     for mean, std in ((0.3, 0.2), ((0.3, 0.1), (0.2, 0.4))):
-        encoder.standardised_by(mean, std)
+        encoder.standardised_by({"mean": mean, "std": std})
         m, s = (torch.tensor(x).expand(2).view(2, 1, 1) for x in (mean, std))
         torch.testing.assert_close(encoder.renormalised((values - m) / s), wanted)
         frames = ((values - m) / s).unsqueeze(1).expand(4, 5, 2, 3, 3)

@@ -114,7 +114,8 @@ def test_a_recipe_may_be_a_file(tmp_path):
     ("path", "value", "message"),
     [
         ("grid 0 dataset", "tinny", "unknown dataset 'tinny'. Did you mean tiny"),
-        ("grid 0 dataset", 3, "grid block 1 names no dataset"),
+        ("grid 0 dataset", 3, "grid block 1: `dataset` is 3, no name"),
+        ("grid 0 dataset", ["tiny", "tiny3"], "one in each block"),
         ("grid 0 dataset", "-", "grid block 1 names no dataset"),
         ("grid 0 split", "speker", "tiny has no split 'speker'. Did you mean speaker?"),
         ("grid 0 split", 1, "tiny has no split 1"),

@@ -13,6 +13,7 @@ from typing import Any
 
 import emulated
 import pytest
+import yaml
 
 from mmlbench.api.reproduce import differing
 from mmlbench.system import arithmetic
@@ -84,8 +85,32 @@ def test_a_method_of_the_users_own_is_not_compared() -> None:
     assert made == {"joint"} and len(check_bits.chains(["tiny"])[0]) > 5
 
 
+def test_a_difference_that_a_cpu_always_had_is_no_fault(capsys: pytest.CaptureFixture[str]) -> None:
+    run = "tiny/speaker/joint, seed 0"
+    bits = Bits(check_bits.installed(), [replace(check_bits.this_cpu(), untried=(run,))], RUNS)
+    assert check_bits.report(bits, changed(run, **{"probe.npz": "x"}), check_bits.PARTS) == 0
+    assert f"{run}: differs from probe.npz on" in capsys.readouterr().out
+    both = changed(run, **{"probe.npz": "x"}) | {"tiny, prepared": {"audio.npy": "x"}}
+    assert check_bits.report(bits, both, check_bits.PARTS) == 1
+    assert "2 of 3 differ" in capsys.readouterr().out
+
+
+def test_an_update_keeps_what_another_cpu_printed() -> None:
+    run, other = "tiny/speaker/joint, seed 0", Cpu("AuthenticAMD", 25, 17, "An EPYC")
+    here = check_bits.this_cpu()
+    bits = Bits(check_bits.installed(), [other, replace(here, untried=(run,))], RUNS)
+    made = changed(run, **{"probe.npz": "x", "run.json": "new"}) | {"avtdigits, prepared": {"text.npy": "t"}}
+    after = check_bits.renewed(bits, made, here)
+    assert after.runs[run] == {**RUNS[run], "run.json": "new"} and after.runs["avtdigits, prepared"]
+    assert after.cpus == [replace(here, untried=(run,)), replace(other, untried=("avtdigits, prepared",))]
+    agreeing = check_bits.renewed(bits, RUNS, here)
+    assert agreeing.cpus == [here, other], "a run that agrees now is tried"
+    gone = check_bits.renewed(bits, {"tiny, prepared": {"audio.npy": "x"}}, here)
+    assert gone.cpus == [here] and list(gone.runs) == ["tiny, prepared"]
+
+
 @pytest.mark.parametrize("same", [True, False])
-def test_new_digests_forget_the_cpus_that_did_not_make_them(
+def test_new_digests_are_untried_by_the_cpus_that_did_not_make_them(
     same: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(arithmetic, "why_not_portable", lambda: "")
@@ -98,7 +123,10 @@ def test_new_digests_forget_the_cpus_that_did_not_make_them(
     Bits(check_bits.installed(), [other], RUNS).write(path)
     monkeypatch.setattr(sys, "argv", ["check_bits.py", "--update", "--digests", str(path)])
     assert check_bits.main() == 0
-    assert Bits.read(path).cpus == [check_bits.this_cpu(), *([other] if same else [])]
+    assert Bits.read(path).cpus == [
+        check_bits.this_cpu(),
+        replace(other, untried=() if same else ("tiny, prepared",)),
+    ]
     monkeypatch.setattr(sys, "argv", ["check_bits.py", "--update", "--only", "tiny"])
     with pytest.raises(SystemExit):
         check_bits.main()
@@ -156,6 +184,12 @@ def test_the_committed_digests_are_whole_and_the_docs_name_their_cpus() -> None:
     for part in ("tiny/", "avdigits/"):
         made = {match[1] for run in bits.runs if run.startswith(part) and (match := re.search(r"/(\w+), seed", run))}
         assert made == methods if part == "tiny/" else {"joint", "ogm_ge", "di_mml", "unimodal", "ensemble"} <= made
+    study = yaml.safe_load((ROOT / "config" / "quick.yaml").read_text(encoding="utf-8"))
+    for block in study["grid"]:
+        place = f"{block['dataset']}/{block['split']}"
+        wanted = {f"{place}/{method}, seed {seed}" for method in block["methods"] for seed in block["seeds"]}
+        assert wanted == {run for run in bits.runs if run.startswith(f"{place}/")}
+        assert f"{block['dataset']}, prepared" in bits.runs
     pins = dict(re.findall(r"^(torch|numpy)==([\d.]+)", (ROOT / "constraints.txt").read_text(), re.M)[::-1])
     assert bits.packages == pins  # those of the first Python that is named
     text = (ROOT / "docs" / "determinism.md").read_text()

@@ -54,7 +54,7 @@ def _units(result_set: ResultSet, group: GroupKey, names: list[str]) -> str:
     for unit, several in by_unit.items():
         titles = [_title(name) for name in several]
         listed = titles[0] if len(titles) == 1 else f"{', '.join(titles[:-1])} and {titles[-1]}"
-        said.append(f"{listed} in {unit}" if unit else listed)
+        said.append(f"{listed} in {unit}" if unit else f"{listed} without a unit")
     said.append(f"gains in {measure_of(result_set, group).differences}")
     ece = " ECE has 15 bins of equal size, is biased upwards and has no interval." if "ece" in names else ""
     text = ", ".join(said)
