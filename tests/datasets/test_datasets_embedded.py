@@ -26,16 +26,8 @@ CLASSES = {
     name: cls for (kind, name), cls in registry.registered().items() if kind == "dataset" and not cls.needs_raw
 }
 SEQUENCES = ["sentiment_toy", "sentiment_toy_labels"]
-EMBEDDED = [
-    "avdigits",
-    "avtdigits",
-    "gabor_nuisance",
-    "gabor_tones",
-    "gabor_tones_pulse",
-    "moving_shapes",
-    "solids",
-    *SEQUENCES,
-]
+EMBEDDED = ["avdigits", "avtdigits", "gabor_nuisance", "gabor_tones", "gabor_tones_pulse", "moving_shapes", "solids"]
+EMBEDDED += SEQUENCES
 GABOR = ["gabor_nuisance", "gabor_tones", "gabor_tones_pulse"]
 SPLITS = [(name, split) for name in sorted(CLASSES) for split in CLASSES[name].splits]
 
