@@ -72,7 +72,7 @@ def markdown_page(result_set: ResultSet, results: Path, figures: Figures) -> str
         lines += _table_lines("Competition gap", competition_gap_table(result_set, group))
         lines += _table_lines("Further measures", measures_table(result_set, group))
         lines += _table_lines("Reliance", reliance_table(result_set, group))
-        lines += _table_lines("Accuracy under noise", robustness_table(result_set, group))
+        lines += _table_lines("Under noise", robustness_table(result_set, group))
         for name, file in figures.get(group, {}).items():
             image = file.with_suffix(".png").relative_to(results).as_posix()
             lines += [f"![{markdown_text(name)} of {markdown_text(result_set.title(group))}]({image})", ""]

@@ -83,18 +83,18 @@ READING = (
 
 #: Tables of a group that a reader unfolds, in this order: title -> declaration.
 FOLDS: Mapping[str, Callable[[ResultSet, GroupKey], Table[Any]]] = {
-    "All accuracy columns": accuracy_table,
+    "All columns of the first table": accuracy_table,
     "All columns of the competition gap": competition_gap_table,
-    "Further measures: macro-F1, NLL, calibration, fusion gain": measures_table,
+    "Further measures, fusion gain": measures_table,
     "How much each head relies on each modality": reliance_table,
-    "Accuracy under noise": robustness_table,
+    "Under noise": robustness_table,
     "What it cost": cost_table,
     "What made these numbers": provenance_table,
     "What picking the epoch on the test set buys": selection_table,
-    "Accuracy per group of test samples": groups_table,
+    "Per group of test samples": groups_table,
     "The same methods on another split": leak_table,
-    "Accuracy with modalities missing": subsets_table,
-    "Beside the Bayes accuracy": bayes_table,
+    "With modalities missing": subsets_table,
+    "Beside the Bayes rule": bayes_table,
 }
 
 

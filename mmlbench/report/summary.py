@@ -82,22 +82,21 @@ def overall(result_set: ResultSet) -> list[str]:
         lines.append(
             f"Models trained apart and then averaged (the ensemble) beat {result_set.baseline} on "
             f"{_listed(result_set, by[APART], 1)}: as is to be expected where modalities repeat each other, each "
-            "tells the class alone and competition between them is a plain loss."
+            "tells the target alone and competition between them is a plain loss."
         )
     if by[TOGETHER]:
         lines.append(
             f"Training together ({result_set.baseline}) beats the ensemble on "
-            f"{_listed(result_set, by[TOGETHER], -1)}: as is to be expected where modalities complete each other, "
-            "only both together tell the class and whatever "
-            "trains them apart must lose."
+            f"{_listed(result_set, by[TOGETHER], -1)}: as is to be expected where modalities complete each other: "
+            "an average of what each tells alone is not what they tell together."
         )
     if by[UNDECIDED]:
         titles = ", ".join(verdict.title for verdict in by[UNDECIDED])
         lines.append(f"Not separable on {titles}: too few seeds or test samples, or no difference.")
     if by[APART] and not by[TOGETHER]:
-        lines.append("Where only both modalities together tell the class, this order can turn round.")
+        lines.append("Where only both modalities together tell the target, this order can turn round.")
     if by[TOGETHER] and not by[APART]:
-        lines.append("Where each modality tells the class alone, this order can turn round.")
+        lines.append("Where each modality tells the target alone, this order can turn round.")
     return lines
 
 

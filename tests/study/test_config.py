@@ -377,7 +377,7 @@ def test_runs_of_a_setting_share_everything_but_the_seed():
         ("encoder: {name: small_cnn, pretrained: false}", "encoder of audio: unknown key 'pretrained'"),
         ("encoder: {name: small_cnn, params: {wide: 3}}", "unknown parameter 'wide'. Did you mean width?"),
         ("prepare: {nois: 1}", "unknown parameter 'nois'"),
-        ("for: {avdigit: {epochs: 3}}", "for: unknown dataset 'avdigit'. Did you mean avdigits?"),
+        ("for: {avdigi: {epochs: 3}}", "for: unknown dataset 'avdigi'. Did you mean avdigits"),
         ("for: {cremad: {epoch: 3}}", "for: cremad: unknown parameter 'epoch'. Did you mean epochs?"),
         (
             "for: {cremad: {prepare: {audi: x}}}",
