@@ -10,8 +10,10 @@ from typing import Any
 
 from ..errors import ConfigError, nearest
 from ..params import read_value
-from ..task import ALL_TASKS
 from ..version import __version__
+
+#: The names of the tasks, as `mmlbench.task.ALL_TASKS` has them, which would import numpy before any command runs.
+TASKS = ("classification", "multilabel", "regression")
 
 
 class Parser(argparse.ArgumentParser):
@@ -204,7 +206,7 @@ def _registry_commands(commands: Any) -> None:
     new.add_argument(
         "--task",
         default="",
-        choices=ALL_TASKS,
+        choices=TASKS,
         help="with --from: what a label is, where the data do not tell: a class, several labels, or a number",
     )
 

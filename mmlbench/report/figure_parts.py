@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 from ..analysis.rows import Row
@@ -16,6 +17,8 @@ MARKERS = ("o", "s", "^", "D", "v", "P")
 LABEL = 28
 #: Inches: a column of a two-column page.
 WIDTH = 3.5
+#: Letters of a title in that width, in 7.5 points.
+TITLE = 72
 
 
 def error(row: Row) -> list[list[float]] | None:
@@ -44,4 +47,9 @@ def marks(rank: RankRange | None) -> dict[str, Any]:
 def title(figure: Any, text: str, lift: float = 5) -> None:
     """Put a title over the figure, from its left edge on, `lift` points above the panels."""
     top = max(axes.get_position().y1 for axes in figure.axes) + lift / 72 / figure.get_size_inches()[1]
-    figure.text(0.0, top, text, ha="left", va="bottom", fontsize=7.5)
+    figure.text(0.0, top, wrapped(text), ha="left", va="bottom", fontsize=7.5)
+
+
+def wrapped(text: str) -> str:
+    """Return a title in lines as wide as a column; a longer line would widen the picture and shrink its panels."""
+    return textwrap.fill(text, TITLE, break_long_words=True)

@@ -21,7 +21,7 @@ from ..results.load import read_plan
 from ..results.run_folder import RunFolder
 from ..storage.atomic import whole
 from .colours import ROLES
-from .figure_parts import MARKERS, PALETTE, WIDTH, error, marks, short, title
+from .figure_parts import MARKERS, PALETTE, WIDTH, error, marks, short, title, wrapped
 from .line import gap_row, rank_range
 from .measure import Measure, measure_of
 from .noise_figure import draw_robustness
@@ -241,7 +241,8 @@ def draw_gap(plt: Any, result_set: ResultSet, group: GroupKey, results: Path) ->
         return None
     figure, axes = plt.subplots(figsize=(WIDTH, 1.1 + 0.32 * len(measured)))
     _gap_on(axes, result_set, group, measured)
-    title(figure, f"{result_set.title(group)}; probe of the encoder alone minus after the method", 18)
+    alone = "alone minus after the method" if measure_of(result_set, group).higher else "after the method minus alone"
+    title(figure, f"{result_set.title(group)}; probe of the encoder {alone}", 18)
     return figure
 
 
@@ -278,7 +279,7 @@ def draw_overview(plt: Any, result_set: ResultSet) -> Any:
     )
     for (left, right), group in zip(panels, groups, strict=True):
         _accuracy_on(left, result_set, group, _ranked(result_set, group))
-        left.set_title(f"{result_set.title(group)}; in brackets the ranks", loc="left", fontsize=7.5)
+        left.set_title(wrapped(f"{result_set.title(group)}; in brackets the ranks"), loc="left", fontsize=7.5)
         measured = _measured(result_set, group)
         if measured:
             _gap_on(right, result_set, group, measured)

@@ -61,6 +61,17 @@ class Measure:
         return f"{low:.3g} to {high:.3g}"
 
 
+def measures_in_words(result_set: ResultSet) -> str:
+    """Return what the first tables of a study measure, with units: 'accuracy in %', of several metrics each."""
+    return " or ".join(dict.fromkeys(measure_of(result_set, group).in_unit for group in result_set.groups()))
+
+
+def units_of_gaps(result_set: ResultSet) -> str:
+    """Return the units of a study's gaps, 'points' where all metrics are fractions."""
+    found = dict.fromkeys(measure_of(result_set, group).points for group in result_set.groups())
+    return " or ".join(unit or "no unit" for unit in found)
+
+
 def measure_of(result_set: ResultSet, group: GroupKey) -> Measure:
     """Return what a group's tables measure; of one without rows accuracy."""
     name = result_set.metric(group)

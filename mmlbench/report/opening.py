@@ -14,6 +14,7 @@ from markupsafe import Markup
 from ..analysis.result_set import GroupKey, ResultSet
 from .colours import light_variables
 from .line import Line, is_first, lines_of
+from .measure import units_of_gaps
 from .notes import TARGET
 from .page_tables import APART, RULES
 from .render.html import HtmlCell, html_cell, render
@@ -46,6 +47,7 @@ def opening_html(result_set: ResultSet) -> Markup:
         "opening.html.j2",
         name=result_set.name,
         rule=result_set.rule_words(RULES),
+        gap_units=units_of_gaps(result_set),
         target=TARGET,
         variables=Markup(light_variables()),  # names and colours of our own
         answers=answers,

@@ -26,7 +26,7 @@ from .colours import style_sheet
 from .comparison import comparison_data
 from .details import Detail, detail_html
 from .line import one_seed
-from .measure import Measure, measure_of
+from .measure import Measure, measure_of, measures_in_words, units_of_gaps
 from .notes import LETTER_WORDS, ONE_OF_ALL, RANK_WORDS, TARGET, far_notes, source_words
 from .numbers import named
 from .page_tables import RULES, FamilyOf, accuracy_board, anchor, answer_board, gap_board, rules_of, standings_board
@@ -54,13 +54,13 @@ PICTURE_BYTES, DETAIL_BYTES, FOLD_BYTES, PAIR_BYTES = 600_000, 500_000, 300_000,
 LINES = 300
 CAPTIONS = {
     "accuracy": "{metric} with 95 % intervals. Blue and filled: no better method is separated from it. The dashed "
-    "line is the Bayes accuracy, where it is known.",
+    "line is the best that can be (Bayes), where it is known.",
     "gap": "Competition gap of each modality: right of zero, training together cost its encoder that much.",
-    "pareto": "{metric} against the cost of training; on the line, nothing is both cheaper and more accurate. Costs "
+    "pareto": "{metric} against the cost of training; on the line, nothing is both cheaper and better. Costs "
     "within 1 %, or within their standard deviation over seeds, count as equal.",
     "robustness": "{metric} under additive noise on one modality at test, with 95 % intervals.",
-    "curves": "Competition as it happens: test accuracy of each modality's head over the epochs. A sliced head is "
-    "the modality's block of the joint head and can lag behind its encoder; the gap is measured by probes.",
+    "curves": "Competition as it happens: what each modality's head reaches on test over the epochs. A sliced head "
+    "is the modality's block of the joint head and can lag behind its encoder; the gap is measured by probes.",
 }
 P_NOTE = (
     "p under a difference: corrected for all rows of its column (Holm). The interval above it is that of the one "
@@ -71,12 +71,12 @@ READING = (
     f"the order is not known, whatever the means say. {LETTER_WORDS} {ONE_OF_ALL}",
     "Interval: each seed is scored on the same test samples, so seeds and samples are crossed; the two-part interval "
     f"counts both. {TARGET} ± is the standard deviation over seeds, which is not an interval.",
-    "Competition gap: accuracy of a linear probe on the encoder trained alone, minus that of a probe on the same "
-    "modality's encoder after the method, same seed. The control is joint training whose partner modality is "
-    "shuffled: what it loses is not competition for the class. Retained: the share of what training alone adds to "
+    "Competition gap: how much better a linear probe does on the encoder trained alone than on the same modality's "
+    "encoder after the method, same seed. The control is joint training whose partner modality is "
+    "shuffled: what it loses is not competition for the target. Retained: the share of what training alone adds to "
     "the untrained encoder.",
-    "Optimism: by how much an accuracy is too high whose epoch was picked on the test set, by cross-fit; not to be "
-    "added to the accuracy shown, which is another epoch's. No result here is picked that way; "
+    "Optimism: by how much a number is too good whose epoch was picked on the test set, by cross-fit; not to be "
+    "added to the number shown, which is another epoch's. No result here is picked that way; "
     "the filter 'epoch' shows those numbers so that they can be compared with papers that do.",
 )
 
@@ -175,6 +175,8 @@ def write_page(result_set: ResultSet, path: Path, figures: Figures, details: Det
         policy=Markup(" ".join(f"'sha256-{_sha256(source)}'" for source in sources)),
         scripts=[Markup(source) for source in sources],
         rule=result_set.rule_words(RULES),
+        measured=measures_in_words(result_set),
+        gap_units=units_of_gaps(result_set),
         target=TARGET,
         source=source_words(result_set),
         filters=_filters(result_set, family_of),

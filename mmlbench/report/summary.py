@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..analysis.result_set import GroupKey, ResultSet
@@ -164,7 +165,7 @@ def _competition(result_set: ResultSet, group: GroupKey) -> list[str]:
             sentence += f" ({worst_level(len(values))} interval, as it is the worst of {len(values)}; at 95 %: "
             sentence += f"{interval(values[worst])})"
     else:
-        return [f"No competition gap of {result_set.baseline} could be told from 0, for any modality."]
+        return [f"No competition gap of {result_set.baseline} could be told from 0, {_looked_at(values, worst)}."]
     beyond = gap_row(result_set, group, result_set.baseline, worst, "gap_minus_control")
     if beyond is not None and beyond.value is not None:
         sentence += f", {figure_of(beyond)} {interval(beyond)} beyond the control with a shuffled partner"
@@ -174,6 +175,16 @@ def _competition(result_set: ResultSet, group: GroupKey) -> list[str]:
     if kept is not None and kept.value is not None:
         sentence += f"; it kept {figure_of(kept)} % of what training alone teaches it"
     return [sentence + "."]
+
+
+def _looked_at(gaps: Mapping[str, Row], worst: str) -> str:
+    """Return what a gap that is none was judged by; the table of gaps shows narrower intervals, of one each."""
+    if len(gaps) < 2:
+        return "for any modality"
+    one = gaps[worst]
+    text = f"for any modality: the {worst_level(len(gaps))} interval of the worst of {len(gaps)} holds 0"
+    lone = one.ci_low is not None and one.ci_low > 0
+    return f"{text}, that of {worst} alone, at 95 %, does not: {interval(one)}" if lone else text
 
 
 def _lost(row: Row) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -14,10 +15,14 @@ from mmlbench.analysis.accuracy import paired, rank_groups
 from mmlbench.analysis.covered import MEASURED, lacking
 from mmlbench.analysis.pairwise import pairs_of
 from mmlbench.analysis.result_set import ResultSet
+from mmlbench.analysis.rows import Row
 from mmlbench.api.making import make_run
 from mmlbench.registry.index import load_index
 from mmlbench.report import make_all
+from mmlbench.report.figure_parts import TITLE, wrapped
 from mmlbench.report.leaderboard import show
+from mmlbench.report.summary import _looked_at
+from mmlbench.report.tables.standings import Places, standings_table
 from mmlbench.results.groups import Entry, Group
 from mmlbench.results.logits_key import LogitsKey
 from mmlbench.results.scored_run import ScoredRun
@@ -169,3 +174,46 @@ def test_what_readers_see_names_the_metric_and_its_unit(made: Path) -> None:
     show(made, console)
     assert {"gap, steps,", "gap, points,"} <= set(re.findall("gap, [a-z]+,", console.file.getvalue()))
     assert "test mean absolute error in steps" in next(made.glob("figures/accuracy-tiny_number*.svg")).read_text()
+
+
+@pytest.mark.slow
+def test_the_table_over_all_data_has_each_metric_in_its_unit_and_the_better_first(made: Path) -> None:
+    result_set = ResultSet.open(made)
+    table = standings_table(result_set)
+    number, labels, _ = result_set.groups()
+    for column, group in zip(table.columns[1:], result_set.groups(), strict=True):
+        for places in table.rows:
+            row, shown = places.rows[group], column.format(column.value(places))
+            assert shown.text == (f"{row.value:.3f}" if group == number else f"{100 * (row.value or 0):.1f}")
+    ranked = [
+        Places(name, {group: replace(places.entry, value=value, rank_group=1)}, {group: sign})
+        for places in table.rows[:1]
+        for group, sign, pair in (
+            (number, -1.0, ((0.3, "good"), (0.5, "bad"))),
+            (labels, 1.0, ((0.3, "bad"), (0.5, "good"))),
+        )
+        for value, name in pair
+    ]
+    assert [min(two, key=lambda one: one.order).label for two in (ranked[:2], ranked[2:])] == ["good", "good"]
+    page = (made / "leaderboard.html").read_text(encoding="utf-8")
+    assert "and the mean absolute error in steps or mean average precision in % or macro-F1 in %" in page
+    assert (
+        "in steps or points; that of the control is not taken off" in page and "points of probe accuracy" not in page
+    )
+
+
+@pytest.mark.slow
+def test_figures_of_errors_say_which_way_the_gap_is_and_keep_their_width(made: Path) -> None:
+    gap = "".join(next(made.glob("figures/gap-tiny_number*.svg")).read_text(encoding="utf-8").split("\n"))
+    assert "after the method" in gap and gap.index("after the method") < gap.index("minus alone")
+    assert all(len(line) <= TITLE for line in wrapped("a block / of a long name " * 9).splitlines())
+
+
+@pytest.mark.parametrize(("low", "words"), [(0.01, "that of audio alone, at 95 %, does not"), (-0.01, "")])
+def test_no_gap_says_by_which_interval(low: float, words: str) -> None:
+    row = Row(table="competition_gap", value=0.1, ci_low=low, ci_high=0.3, unit="steps")
+    text = _looked_at({"audio": row, "visual": replace(row, value=0.0)}, "audio")
+    assert (
+        "97.5 % interval of the worst of 2 holds 0" in text and text.count("alone") == bool(words) and words in text
+    )
+    assert _looked_at({"audio": row}, "audio") == "for any modality"

@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 
 from mmlbench import prepare_dataset
-from mmlbench.cli import main, new
+from mmlbench.cli import main, new, parser
 from mmlbench.errors import ConfigError, DataError
 from mmlbench.frontends.arrays import Arrays
 from mmlbench.frontends.tables import Table
-from mmlbench.task import Classification, Multilabel, Regression, Task
+from mmlbench.task import ALL_TASKS, Classification, Multilabel, Regression, Task
 from mmlbench.testing import arrays_like
 
 ROWS = 60
@@ -305,3 +305,7 @@ def test_a_table_without_what_is_needed_is_refused(text: str, tmp_path: Path) ->
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises((DataError, ConfigError)):
         Table.open(tmp_path / "t.csv")
+
+
+def test_the_command_line_knows_every_task() -> None:
+    assert parser.TASKS == ALL_TASKS

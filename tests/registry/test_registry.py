@@ -272,7 +272,7 @@ def test_a_broken_file_does_not_hide_a_whole_one_of_its_name(plugin_folder):
 
 
 def test_an_unknown_name_gets_the_nearest_ones(capsys):
-    assert "unknown dataset 'avdigit'. Did you mean avdigits?" in refused(capsys, "prepare", "avdigit")
+    assert "unknown dataset 'avdigit'. Did you mean avdigits or avtdigits?" in refused(capsys, "prepare", "avdigit")
     assert "named 'di_mlm'. Did you mean di_mml" in refused(capsys, "describe", "di_mlm")
     assert "Known: " in refused(capsys, "describe", "zzzzzz")
 

@@ -60,7 +60,8 @@ def competition_gap_table(result_set: ResultSet, group: GroupKey, lines: Sequenc
 
 def _columns(result_set: ResultSet, group: GroupKey) -> list[Column[Line]]:
     level, scale = worst_level(len(result_set.modalities(group))), _scale(result_set, group)
-    ends = f"{scale.low:.0f} to {scale.high:.0f}".replace("-", MINUS)
+    form = ".0f" if measure_of(result_set, group).unit == "fraction" else ".2g"
+    ends = f"{scale.low:{form}} to {scale.high:{form}}".replace("-", MINUS)
     return [
         heading(),
         Column("modality", "modality", lambda line: line.modality, lambda value: _modality(value, level), words=True),

@@ -1,4 +1,4 @@
-"""The page's table over all data: ranks and accuracy of each method on each dataset, nothing averaged."""
+"""The page's table over all data: ranks and the headline metric of each method on each dataset, nothing averaged."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from dataclasses import dataclass
 from ...analysis.result_set import GroupKey, ResultSet
 from ...analysis.rows import Row
 from ..line import rank_range
-from ..numbers import far_words, interval, percent
+from ..numbers import far_words, figure_of, interval
 from ..table import Column, Scale, Shown, Standing, Table, Value, name_column
 
 
 @dataclass(frozen=True)
 class Places:
-    """A label's accuracies, by the groups in which it is ranked."""
+    """What a label reaches, by the groups in which it is ranked; `sign` is 1 where more is better there, else -1."""
 
     label: str
     rows: Mapping[GroupKey, Row]
+    sign: Mapping[GroupKey, float]
 
     @property
     def entry(self) -> Row:
@@ -26,11 +27,10 @@ class Places:
 
     @property
     def order(self) -> tuple[float, float]:
-        """Labels stand by their mean group; equal ones by their mean accuracy, which is not printed."""
-        rows = self.rows.values()
-        return sum(row.rank_group or 0 for row in rows) / len(rows), -sum(row.value or 0.0 for row in rows) / len(
-            rows
-        )
+        """Labels stand by their mean group; equal ones by the mean of what they reach, which is not printed."""
+        groups = [row.rank_group or 0 for row in self.rows.values()]
+        reached = [self.sign[group] * (row.value or 0.0) for group, row in self.rows.items()]
+        return sum(groups) / len(groups), -sum(reached) / len(reached)
 
 
 def standings_table(result_set: ResultSet) -> Table[Places]:
@@ -40,7 +40,8 @@ def standings_table(result_set: ResultSet) -> Table[Places]:
         for entry in result_set.entries(group):
             if entry.rank_group is not None:
                 found.setdefault(entry.label, {})[group] = entry
-    places = sorted((Places(label, rows) for label, rows in found.items()), key=lambda one: one.order)
+    sign = {group: 1.0 if result_set.higher(group) else -1.0 for group in result_set.groups()}
+    places = sorted((Places(label, rows, sign) for label, rows in found.items()), key=lambda one: one.order)
     columns = [
         name_column(lambda one: one.label),
         *(_column(result_set, group, places) for group in result_set.groups()),
@@ -63,4 +64,4 @@ def _shown(value: Value) -> Shown:
     if not isinstance(value, Standing):
         return Shown()
     small = f"{interval(value.row)} {far_words(value.row)}".strip()
-    return Shown(percent(value.row.value), (small,) if small else ())
+    return Shown(figure_of(value.row), (small,) if small else ())
