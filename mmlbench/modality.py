@@ -7,7 +7,7 @@ planning reads types.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -193,32 +193,45 @@ class ModalityType(Plugin):
     ) -> dict[str, Any]:
         """Return what the values of some rows are standardised by, in float64 and in order; {}: by nothing.
 
+        A channel that does not vary in these rows is only centred: whatever it shows elsewhere keeps its size.
+
         Args:
             stored: (rows, views, *shape); real value = stored * scale + offset. lengths: (rows, views).
         """
         how = modality.normalise or self.normalise
         if how == NONE:
             return {}
-        total: Any = 0.0
-        squares: Any = 0.0
-        count = 0
-        for start in range(0, len(rows), _BLOCK):
-            chosen = rows[start : start + _BLOCK]
-            block = stored[chosen].astype(np.float64) * scale + offset
-            if lengths is not None:
-                block = block[_steps(block.shape[2], lengths[chosen])]  # (steps of all, *rest of the shape)
-            if how == PER_CHANNEL:
-                axis = self.channel_axis % len(modality.shape) - len(modality.shape)
-                block = np.moveaxis(block, axis, -1).reshape(-1, modality.shape[axis])
-            total = total + (block.sum(axis=0) if how == PER_CHANNEL else float(block.sum()))
-            squares = squares + (
-                np.square(block).sum(axis=0) if how == PER_CHANNEL else float(np.square(block).sum())
-            )
-            count += len(block) if how == PER_CHANNEL else block.size
-        mean = total / count
-        if how == SCALAR:
-            return {"mean": mean, "std": max(squares / count - mean * mean, 1e-12) ** 0.5}
-        return {"mean": mean.tolist(), "std": np.sqrt(np.maximum(squares / count - mean * mean, 1e-12)).tolist()}
+
+        def blocks() -> Iterator[np.ndarray]:
+            for start in range(0, len(rows), _BLOCK):
+                chosen = rows[start : start + _BLOCK]
+                block = stored[chosen].astype(np.float64) * scale + offset
+                yield (
+                    block if lengths is None else block[_steps(block.shape[2], lengths[chosen])]
+                )  # real steps of all
+
+        rounding = float(np.finfo(stored.dtype).eps) if stored.dtype.kind == "f" else 0.0
+        return _scalar_moments(blocks()) if how == SCALAR else self._channel_moments(modality, blocks(), rounding)
+
+    def _channel_moments(self, modality: Modality, blocks: Iterable[np.ndarray], rounding: float) -> dict[str, Any]:
+        """Return mean and standard deviation of each channel; values are taken from the first block's mean on.
+
+        So a large offset, such as that of a time stamp, does not cancel what varies.
+
+        Args:
+            rounding: of a stored value, relative to it; what varies by less does not vary, and gets 1.
+        """
+        axis = self.channel_axis % len(modality.shape) - len(modality.shape)
+        count, start, total, squares = 0, np.zeros(()), np.zeros(()), np.zeros(())
+        for block in blocks:
+            values = np.moveaxis(block, axis, -1).reshape(-1, modality.shape[axis])
+            if not count:
+                start = values.mean(axis=0)
+            away = values - start
+            total, squares, count = total + away.sum(axis=0), squares + np.square(away).sum(axis=0), count + len(away)
+        mean = start + total / count
+        std = np.sqrt(np.maximum(squares / count - np.square(total / count), 0.0))
+        return {"mean": mean.tolist(), "std": np.where(std > rounding * np.abs(mean), std, 1.0).tolist()}
 
     def affine(
         self, modality: Modality, moments: Mapping[str, Any], scale: float, offset: float
@@ -272,6 +285,19 @@ class ModalityType(Plugin):
     def describe(cls) -> dict[str, Any]:
         """Return the type's facts as plain data."""
         return {"axes": cls.axes, "has_length": cls.has_length, "ids": cls.ids, "normalise": cls.normalise}
+
+
+def _scalar_moments(blocks: Iterable[np.ndarray]) -> dict[str, Any]:
+    """Return one mean and standard deviation of all values."""
+    total, squares, count = 0.0, 0.0, 0
+    for block in blocks:
+        total, squares, count = (
+            total + float(block.sum()),
+            squares + float(np.square(block).sum()),
+            count + block.size,
+        )
+    mean = total / count
+    return {"mean": mean, "std": max(squares / count - mean * mean, 1e-12) ** 0.5}
 
 
 def _steps(padded: int, lengths: np.ndarray) -> np.ndarray:

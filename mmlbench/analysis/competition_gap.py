@@ -114,7 +114,8 @@ def _gaps(group: Group, entry: Entry, alone: Entry, rule: str) -> Iterator[Row]:
     yield from _beyond_control(group, entry, alone, rule)
     for modality, matrix in probe_gap(group, entry, alone, rule, LogitsKind.OWN_HEAD).items():
         row = row_of(What(TABLE, modality, "gap_head", "own_head", rule, alone.label, group.unit, True), matrix)
-        row.meaning = join([row.meaning, "own head trained alone minus probe"])
+        heads = "own head trained alone minus probe" if group.metric.higher else "probe minus own head trained alone"
+        row.meaning = join([row.meaning, heads])
         yield row
     yield from _retained(group, entry, alone, rule)
 

@@ -153,6 +153,9 @@ def _check_balance(recipe: Recipe, dataset: str, task: Task) -> None:
     if asked and not task.weighted:
         what = f"{asked[0]}: balanced needs classes or labels, and {dataset} asks for {task.name}"
         raise ConfigError(what, f"Leave {' and '.join(asked)} out of the recipe")
+    if len(asked) == 2:
+        what = "class_weights: balanced and sampling: balanced would balance twice, so that rare classes outweigh all"
+        raise ConfigError(what, "Leave one of them out of the recipe")
 
 
 def _metric_of(request: Request, dataset: DatasetFacts) -> str:

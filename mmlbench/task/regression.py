@@ -74,6 +74,8 @@ class Regression(Task):
             return f"is no number but of type {type(label).__name__}"
         if not math.isfinite(label):
             return f"is {float(label)}"
+        if abs(float(label)) > float(np.finfo(np.float32).max):
+            return f"is {float(label):g}, which float32 does not hold"
         return "" if self.low <= label <= self.high else f"lies beyond {self.low:g} to {self.high:g}"
 
     def text(self, label: Any) -> str:

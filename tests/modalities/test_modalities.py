@@ -206,6 +206,30 @@ def test_each_feature_of_a_vector_is_standardised_by_itself(tmp_path: Path) -> N
 
 
 # ---- batches ---------------------------------------------------------------------------------------------------
+def moments_of(values: np.ndarray) -> dict[str, Any]:
+    """Return how vectors (n, d) are standardised."""
+    one = Modality("facts", values.shape[1:], "vector")
+    found: dict[str, Any] = one.type.moments(one, values[:, None], np.arange(len(values)), 1.0, 0.0)
+    return found
+
+
+def test_a_feature_that_does_not_vary_is_centred_alone() -> None:
+    rng = np.random.default_rng(0)
+    still = np.full(700, 0.1, np.float32)
+    found = moments_of(np.stack([rng.normal(size=700).astype(np.float32), still, 0 * still, 1e6 * still], axis=1))
+    assert found["std"][1:] == [1.0, 1.0, 1.0] and found["std"][0] == pytest.approx(1, abs=0.1)
+    assert found["mean"][1:] == pytest.approx([0.1, 0, 1e5], rel=1e-6)
+    small = moments_of(rng.normal(0, 1e-9, (700, 1)))
+    assert small["std"] == pytest.approx([1e-9], rel=0.1), "small is not still"
+
+
+def test_a_large_offset_does_not_cancel_what_varies() -> None:
+    values = np.random.default_rng(1).normal(0, 5, (700, 2)) + np.array([0, 1.7e9])
+    found = moments_of(values)
+    assert found["std"] == pytest.approx(values.std(axis=0), rel=1e-9)
+    assert found["mean"] == pytest.approx(values.mean(axis=0), rel=1e-12)
+
+
 @pytest.fixture(scope="module")
 def lab_cache(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Cache]:
     """`tiny_lab` with no, and with 30 further steps of padding."""

@@ -58,6 +58,7 @@ def test_any_float32_survives_its_text(value: float) -> None:
         (NUMBER, math.nan, "nan"),
         (NUMBER, -math.inf, "inf"),
         (NUMBER, 3.5, "beyond -3 to 3"),
+        (Regression("number"), 1e300, "float32 does not hold"),
         (NUMBER, "2", "str"),
         (NUMBER, None, "NoneType"),
     ],

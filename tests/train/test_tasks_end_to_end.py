@@ -410,3 +410,12 @@ def test_a_number_can_not_be_balanced(tiny, field: str) -> None:
     with pytest.raises(ConfigError) as caught:
         tiny.spec("joint", dataset="tiny_number", recipe={field: "balanced"})
     assert field in caught.value.what and "regression" in caught.value.what
+
+
+def test_classes_are_not_balanced_twice(tiny) -> None:
+    both = {"class_weights": "balanced", "sampling": "balanced"}
+    with pytest.raises(ConfigError, match="balance twice"):
+        tiny.spec("joint", recipe=both)
+    assert tiny.spec("joint", recipe={"sampling": "balanced"}) and tiny.spec(
+        "joint", recipe={"class_weights": "balanced"}
+    )
