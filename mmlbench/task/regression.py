@@ -74,7 +74,7 @@ class Regression(Task):
             return f"is no number but of type {type(label).__name__}"
         if not math.isfinite(label):
             return f"is {float(label)}"
-        return "" if self.low <= label <= self.high else f"lies beyond {self.low:g} to {self.high:g}"
+        return "" if self.low <= label <= self.high else f"is {label:g}, beyond {self.low:g} to {self.high:g}"
 
     def text(self, label: Any) -> str:
         """Return a number in nine digits, which tell any two float32 apart."""
