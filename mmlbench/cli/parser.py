@@ -385,7 +385,8 @@ def _report_commands(commands: Any) -> None:
     guess = _add(commands, "estimate", "hours, jobs and disk of the runs to make", "estimate", example)
     guess.add_argument("config", type=Path, nargs="?", help="default: config/config.yaml")
     guess.add_argument("--device", default="auto", help="to measure on: auto, cpu, cuda or cuda:N")
-    text = "to measure a dataset and recipe of which no run is made (default: 3; 0: nothing is measured)"
+    text = "to measure, on this machine as it is now, a dataset and recipe of which no run is made "
+    text += "(default: 3; 0: nothing is measured)"
     guess.add_argument("--seconds", type=seconds, default=3.0, metavar="SECONDS", help=text)
     text = "of SLURM: how many runs share a GPU (default: slurm/config.yaml)"
     guess.add_argument("--profile", type=Path, default=Path("slurm/config.yaml"), metavar="FILE", help=text)
