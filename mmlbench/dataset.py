@@ -14,6 +14,7 @@ from .decode.fault import FaultKind
 from .errors import ConfigError, DataError
 from .modality import Modality
 from .params import DatasetParams, describe
+from .prepare.values import views_lengths
 from .registry import Plugin
 from .storage import mapped
 from .system.progress import Progress
@@ -373,19 +374,7 @@ class CacheWriter:
             raise DataError(f"{where}: {modality.kind} has no lengths", "Store none, or declare another kind")
         if name not in self.arrays:
             raise DataError(f"{where}: the lengths come before the array", "Call out.array first")
-        found, rows, padded = np.asarray(lengths), self.arrays[name]["rows"], modality.shape[0]
-        found = np.repeat(found[:, None], modality.views, axis=1) if found.ndim == 1 else found
-        if found.shape != (rows, modality.views) or found.dtype.kind not in "iu":
-            what = f"{where}: the lengths are {found.dtype} {found.shape}, and the array has {rows} rows of "
-            raise DataError(f"{what}{modality.views} views", "Give one whole number for each view")
-        wrong = (found < 1) | (found > padded)
-        if wrong.any():
-            row = int(wrong.any(axis=1).argmax())
-            length = int(found[row][wrong[row]][0])
-            fix = f"Lengths are 1 to {padded}" + (
-                "; leave out what is empty" if length < 1 else ": declare more steps"
-            )
-            raise DataError(f"{where}: row {row} has the length {length}", fix)
+        found = views_lengths(np.asarray(lengths), self.arrays[name]["rows"], modality, where)
         np.save(self.folder / f"length-{name}.npy", found.astype(np.int32), allow_pickle=False)
         self.arrays[name]["lengths"] = True
 

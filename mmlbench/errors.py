@@ -128,12 +128,16 @@ def fault(error: BaseException, files: Iterable[str] = ()) -> tuple[str, str]:
     return what, "Run it again with --debug to see where"
 
 
-def nearest(name: object, known: Iterable[str], limit: int = 3) -> str:
-    """Return 'did you mean a, b?' for the known names nearest to `name`, else the list of known names."""
+def nearest(name: object, known: Iterable[str], limit: int = 3, all_too: bool = False) -> str:
+    """Return 'did you mean a, b?' for the known names nearest to `name`, else the list of known names.
+
+    Args:
+        all_too: whether the list follows the question too, where it is short.
+    """
     known = sorted(known)
     close = difflib.get_close_matches(
         name[:100] if isinstance(name, str) else brief(name), known, n=limit, cutoff=0.5
     )
     if close:
-        return f"did you mean {' or '.join(close)}?"
+        return f"did you mean {' or '.join(close)}?" + (f" Known: {', '.join(known)}" if all_too else "")
     return f"known: {', '.join(known)}" if known else "none is known"

@@ -15,7 +15,7 @@ from ..params import fields_of
 from ..registry.index import load_index
 from ..results.run_folder import RunFolder
 from ..storage.hashing import digest
-from ..study.run_spec import RunSpec
+from ..study.run_spec import RunSpec, encoder_label
 from ..system.device import choose_device
 from ..system.progress import log
 from .making import prepare_command
@@ -80,7 +80,7 @@ class Rates:
         index, device, config = load_index(), choose_device(self.device, log), spec.config
         dataset, key = dataset_of(spec, index), (config.dataset, digest(config.recipe.plain()))
         if key not in self.found:
-            log(f"measuring {config.dataset} / {config.recipe.name} on {device}")
+            log(f"measuring {config.dataset} / {config.recipe.name} / {encoder_label(config, index)} on {device}")
             self.found[key] = throughput(dataset, config.recipe, index, device, self.least)
         each = self.found[key]
         basis = f"{1 / sum(each.values()):.1f} samples/s on {device} here"
@@ -115,9 +115,9 @@ def memory(todo: list[RunSpec]) -> list[str]:
             recipe = spec.config.recipe
             one = step_memory(dataset_of(spec, index), recipe, index)
             found[key] = (
-                f"a step of {spec.config.dataset} / {recipe.name}: activations of {recipe.batch_size} samples about "
-                f"{amount(one.activations)}, weights and optimiser {amount(one.state)} (of the encoders, "
-                "counted on two and four samples)"
+                f"a step of {spec.config.dataset} / {recipe.name} / {encoder_label(spec.config, index)}: "
+                f"activations of {recipe.batch_size} samples about {amount(one.activations)}, weights and optimiser "
+                f"{amount(one.state)} (of the encoders, counted on two and four samples)"
             )
     return list(found.values())
 

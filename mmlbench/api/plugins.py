@@ -48,6 +48,7 @@ class Description:
         if self.kind == "method":
             most = self.facts["max_modalities"]
             lines.append(f"modalities: {self.facts['min_modalities']} {'or more' if most is None else f'to {most}'}")
+            lines.append(f"tasks: {', '.join(self.facts['tasks'])}")
             if self.facts["requires"]:
                 lines.append(f"reuses the runs of: {', '.join(self.facts['requires'])}")
         if self.kind == "modality":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -10,10 +11,10 @@ from typing import Any
 
 from ..api.estimate import Rates, allocations, cost, disk, key_of, measured, memory, to_prepare
 from ..errors import ConfigError
-from ..registry.index import use_plugins
+from ..registry.index import load_index, use_plugins
 from ..storage.words import plural
 from ..study.config import read_study
-from ..study.run_spec import RunSpec
+from ..study.run_spec import RunSpec, encoder_label
 from ..system.device import choose_device
 from . import log
 from .doctor import _default_config
@@ -42,14 +43,15 @@ def estimate(arguments: argparse.Namespace) -> int:
     rates, groups = Rates(arguments.device, arguments.seconds), defaultdict(list)
     for spec in todo:
         groups[key_of(spec)].append(spec)
-    rows = [("dataset", "split", "recipe", "method", "runs", "each", "together", "from")]
+    rows = [("dataset", "split", "recipe", "encoder", "method", "runs", "each", "together", "from")]
     total, unknown = 0.0, 0
     for key, runs in sorted(groups.items()):
         known = cost(key, seconds)
         one = rates.cost(runs[0]) if known.seconds is None else known
         each = clock(one.seconds) if one.seconds is not None else "?"
         together = clock(one.seconds * len(runs)) if one.seconds is not None else "?"
-        rows.append((*key[:2], runs[0].config.recipe.name, key[3], str(len(runs)), each, together, one.basis))
+        recipe, encoder = runs[0].config.recipe.name, encoder_label(runs[0].config, load_index())
+        rows.append((*key[:2], recipe, encoder, key[3], str(len(runs)), each, together, one.basis))
         total += (one.seconds or 0.0) * len(runs)
         unknown += len(runs) if one.seconds is None else 0
     for line in [*table(rows), *memory(todo)] if todo else []:
@@ -61,8 +63,9 @@ def estimate(arguments: argparse.Namespace) -> int:
     sys.stdout.write(disk(list(study.runs), todo, arguments.cache) + "\n")
     if rates.found:
         sys.stdout.write(
-            "Samples a second are of joint training on random inputs, on this machine; a stage costs what it trains. "
-            "Reading the data, and what a method does beside, add to it. A finished run takes its place.\n"
+            "Samples a second are of joint training on random inputs, measured for a few seconds on this machine as "
+            "it is now: other work slows it down. A stage costs what it trains. Reading the data, and what a method "
+            "does beside, add to it. A finished run takes its place.\n"
         )
     commands = to_prepare(list(study.runs), arguments.cache, [*(arguments.plugins or []), *study.plugins])
     if commands:
@@ -78,7 +81,7 @@ def summary(planned: int, todo: list[RunSpec], total: float, unknown: int, jobs:
     text = f"{len(todo)} of {plural(planned, 'run')} to make, in {least}{plural(jobs, 'SLURM job')}"
     text += f" of up to {share} runs" if share > 1 else ""
     if unknown == len(todo):
-        command = "mmlbench train " + " ".join(todo[0].command)
+        command = f"mmlbench train {shlex.join(todo[0].command)}"
         return f"{text}; nothing is measured yet: make one run there, then ask again: {command}"
     hours = total / 3600 / share * max(1, gpus)
     what = "GPU h" if gpus else "CPU h"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from string import Template
 
 from ..errors import ConfigError
 from ..frontends import arrays, tables
 from ..frontends.tables import Table, is_table
+from ..frontends.targets import GROUP, LABEL
 from ..registry import NAME, RESERVED, why_reserved
 from ..registry.index import load_index
 from ..storage import paths
@@ -61,13 +61,18 @@ def check_name(kind: str, name: str) -> None:
 def new(arguments: argparse.Namespace) -> int:
     """Write a skeleton and its test."""
     kind, name = arguments.kind, arguments.name
-    if kind != "dataset" and (arguments.source or arguments.kinds or arguments.task):
-        fix = "Leave out --from, --kind and --task, or write `mmlbench new dataset`"
+    about = {
+        "--kind": arguments.kinds, "--task": arguments.task, "--label": arguments.label, "--group": arguments.group,
+        "--range": arguments.range,
+    }  # fmt: skip
+    given = [option for option, value in about.items() if value]
+    if kind != "dataset" and (arguments.source or given):
+        fix = f"Leave out {', '.join(['--from'] * bool(arguments.source) + given)}, or write `mmlbench new dataset`"
         raise ConfigError(f"{a(kind)} has no data", fix)
-    if (arguments.kinds or arguments.task) and not arguments.source:
-        raise ConfigError("--kind and --task say what data are, and --from names none", "Add --from PLACE")
+    if given and not arguments.source:
+        raise ConfigError(f"{given[0]} says what data are, and --from names none", "Add --from PLACE")
     check_name(kind, name)
-    found = _data(arguments.source, settings(arguments.kinds), arguments.task) if arguments.source else {}
+    found = _data(arguments) if arguments.source else {}
     plugin, test = places(kind, name, Path.cwd())
     for path in (plugin, plugin.with_suffix("") / "__init__.py", test):
         if path.exists():
@@ -89,17 +94,24 @@ def new(arguments: argparse.Namespace) -> int:
     options = f" --plugins {OUTSIDE}" if outside else ""
     log(f"wrote {plugin}")
     log(f"wrote {test}")
-    log(f"it works as it is; look: mmlbench describe {name}{options}    test: pytest {test}")
+    works = "prepare reads the files and checks them" if "columns" in found else "it works as it is"
+    log(f"{works}; look: mmlbench describe {name}{options}    test: pytest {test}")
     if found:
         log(f"prepare it: mmlbench prepare {name} --raw {arguments.source}{options}")
     return 0
 
 
-def _data(place: Path, kinds: Mapping[str, object], task: str) -> dict[str, str]:
-    """Return what data are, as words of a template."""
-    told = {name: str(kind) for name, kind in kinds.items()}
+def _data(arguments: argparse.Namespace) -> dict[str, str]:
+    """Return what data are, as words of a template; the values of arrays are checked as `prepare` checks them."""
+    place, task = arguments.source, arguments.task
+    told = {name: str(kind) for name, kind in settings(arguments.kinds).items()}
+    names = {"label": arguments.label or LABEL, "group": arguments.group or GROUP}
+    ends = tuple(arguments.range) if arguments.range else None
     if is_table(place):
-        table = Table.open(place)
-        return tables.written(table, table.columns(told), table.task(task))
-    found = arrays.Arrays.open(place)
-    return arrays.written(found, found.modalities(told), found.task(task))
+        table = Table.open(place, **names)
+        return tables.written(table, table.columns(told), table.task(task, ends))
+    found = arrays.Arrays.open(place, **names)
+    modalities = found.modalities(told)
+    words = arrays.written(found, modalities, found.task(task, ends))
+    found.check(modalities)
+    return words

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,14 @@ def setting(text: str) -> tuple[str, Any]:
     if not equals or not name:
         raise argparse.ArgumentTypeError(f"{text!r} is not key=value")
     return name, read_value(value)
+
+
+def end(text: str) -> float:
+    """Read an end of a range, a finite number."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError
+    return value
 
 
 def seconds(text: str) -> float:
@@ -209,6 +218,12 @@ def _registry_commands(commands: Any) -> None:
         choices=TASKS,
         help="with --from: what a label is, where the data do not tell: a class, several labels, or a number",
     )
+    text = "with --from: the array or column of the targets (default: label)"
+    new.add_argument("--label", default="", metavar="NAME", help=text)
+    text = "with --from: the array or column of what samples have in common, such as the speaker (default: group)"
+    new.add_argument("--group", default="", metavar="NAME", help=text)
+    text = "with --from: the range of a target that is a number, such as -3 3"
+    new.add_argument("--range", type=end, nargs=2, metavar=("LOW", "HIGH"), help=text)
 
 
 def _raw_options(prepare: argparse.ArgumentParser) -> None:
@@ -372,7 +387,8 @@ def _report_commands(commands: Any) -> None:
     guess = _add(commands, "estimate", "hours, jobs and disk of the runs to make", "estimate", example)
     guess.add_argument("config", type=Path, nargs="?", help="default: config/config.yaml")
     guess.add_argument("--device", default="auto", help="to measure on: auto, cpu, cuda or cuda:N")
-    text = "to measure a dataset and recipe of which no run is made (default: 3; 0: nothing is measured)"
+    text = "to measure, on this machine as it is now, a dataset and recipe of which no run is made "
+    text += "(default: 3; 0: nothing is measured)"
     guess.add_argument("--seconds", type=seconds, default=3.0, metavar="SECONDS", help=text)
     text = "of SLURM: how many runs share a GPU (default: slurm/config.yaml)"
     guess.add_argument("--profile", type=Path, default=Path("slurm/config.yaml"), metavar="FILE", help=text)

@@ -11,7 +11,9 @@ The arrays of the samples, all with n rows in one order:
     id, group        names, where there are any
     class_names      (classes,) or (labels,), where `label` does not name them
     NAME             a modality, (n, ...)
-    NAME_length      how many steps of each sample of NAME are real, (n,)
+    NAME_length      how many steps of each sample of NAME are real, (n,); NAME_len says the same
+
+`label` and `group` may have other names, which `Arrays.open` is told.
 """
 
 from __future__ import annotations
@@ -28,17 +30,18 @@ from ..errors import ConfigError, DataError, brief, nearest
 from ..modality import Modality, built_in, type_of
 from ..prepare.archives import check_space
 from ..prepare.task import signature
+from ..prepare.values import check_values, views_lengths
 from ..storage import mapped
 from ..storage.atomic import read_arrays
 from ..storage.hashing import file_digest
 from ..storage.words import plural
 from ..task import Task
 from . import targets
-from .targets import make_task, state
+from .targets import GROUP, LABEL, Ends, check_names, check_there, make_task, state
 
-LABEL, PART, ID, GROUP, CLASS_NAMES = "label", "part", "id", "group", "class_names"
-FIXED = (LABEL, PART, ID, GROUP, CLASS_NAMES)
-LENGTH = "_length"
+PART, ID, CLASS_NAMES = "part", "id", "class_names"
+#: What may follow the name of a modality in that of its lengths; the first is the one that messages name.
+LENGTHS = ("_length", "_len")
 #: Rows that are copied at once.
 BLOCK = 1024
 
@@ -49,33 +52,38 @@ class Arrays:
 
     Args:
         place: of the file or folder, for messages.
+        label, group: names of the arrays of targets and of groups.
     """
 
     place: Path
     found: Mapping[str, np.ndarray]
+    label: str = LABEL
+    group: str = GROUP
 
     @classmethod
-    def open(cls, place: Path | None) -> Arrays:
+    def open(cls, place: Path | None, label: str = LABEL, group: str = GROUP) -> Arrays:
         """Read an .npz file, or map the .npy files of a folder.
 
+        Args:
+            label, group: names of the arrays of targets and of groups; a group of the usual name may be missing.
+
         Raises:
+            ConfigError: one array can't be both of them, or is another one's name.
             DataError: it is missing or damaged, holds pickles, or lacks what every dataset needs.
         """
+        check_names(label, group, (PART, ID, CLASS_NAMES))
         if place is None or not place.exists():
             raise DataError(f"the arrays {place} do not exist", "Name the .npz file, or the folder of .npy files")
         if place.is_dir():
             found = {path.stem: _mapped(path) for path in sorted(place.glob("*.npy"))}
         else:
             found = read_arrays(place)
-        arrays = cls(place, found)
+        arrays = cls(place, found, label, group)
         arrays._check()
         return arrays
 
     def _check(self) -> None:
-        for name in (LABEL, PART):
-            if name not in self.found:
-                fix = f"Add an array {name!r} of one entry a sample; it has: {', '.join(self.found) or 'nothing'}"
-                raise DataError(f"{self.place} has no array {name!r}", fix)
+        check_there(self.place, "array", self.found, self.label, self.group)
         if not self.names:
             raise DataError(f"{self.place} holds no modality", "Add an array of one row a sample for each of them")
         for name in [one for one in self.found if one != CLASS_NAMES]:
@@ -85,35 +93,46 @@ class Arrays:
                 raise DataError(what, "Give each array one row a sample, in one order")
             if array.dtype.kind not in "biufUS":
                 raise DataError(f"{self.place}: {name} holds {array.dtype}", "Store numbers or text")
-        for name in (name for name in self.found if name.endswith(LENGTH)):
-            if name.removesuffix(LENGTH) not in self.names:
+        for name in (name for name in self.found if name.endswith(LENGTHS)):
+            if _measured(name) not in self.names:
                 what = f"{self.place}: {name} belongs to no modality"
-                raise DataError(what, nearest(name.removesuffix(LENGTH), self.names))
+                raise DataError(what, nearest(_measured(name), self.names))
+        for name in self.names:
+            both = [name + suffix for suffix in LENGTHS if name + suffix in self.found]
+            if len(both) > 1:
+                raise DataError(f"{self.place} has both {' and '.join(both)}", "Leave one of them out")
         parts = {str(part) for part in self.found[PART]}
         if not {"train", "test"} <= parts <= set(PARTS):
             what = f"{self.place}: part holds {', '.join(brief(part) for part in sorted(parts))}"
             raise DataError(what, "Write train, val and test; train and test are needed")
 
     def __len__(self) -> int:
-        return len(self.found[LABEL])
+        return len(self.found[self.label])
 
     @property
     def names(self) -> list[str]:
         """Names of the modalities, in their order."""
-        return [name for name in self.found if name not in FIXED and not name.endswith(LENGTH)]
+        fixed = (self.label, PART, ID, self.group, CLASS_NAMES)
+        return [name for name in self.found if name not in fixed and not name.endswith(LENGTHS)]
+
+    def length_of(self, name: str) -> np.ndarray | None:
+        """Return the lengths of a modality, None where there are none."""
+        return next((self.found[name + suffix] for suffix in LENGTHS if name + suffix in self.found), None)
 
     # ---- samples -----------------------------------------------------------------------------------------------
-    def task(self, told: str = "") -> Task:
+    def task(self, told: str = "", ends: Ends | None = None) -> Task:
         """Return the task that the targets are of; `told` is its name where they do not tell.
+
+        Args:
+            ends: the range of a number, where it has one.
 
         Raises:
             ConfigError: they are not of that task.
             DataError: a target is none that the task can have, or names are missing.
         """
         names = self.found.get(CLASS_NAMES)
-        return make_task(
-            self.place, self.found[LABEL], None if names is None else [_text(one) for one in names], told
-        )
+        texts = None if names is None else [_text(one) for one in names]
+        return make_task(self.place, self.found[self.label], texts, told, self.label, ends)
 
     def samples(self, task: Task, modalities: int) -> list[Sample]:
         """Return the samples, sample k of row k.
@@ -121,9 +140,9 @@ class Arrays:
         Raises:
             DataError: a target is none that the task can have.
         """
-        labels = state(self.place, self.found[LABEL], task)
+        labels = state(self.place, self.found[self.label], task)
         ids = [_text(one) for one in self.found[ID]] if ID in self.found else [f"{k:06d}" for k in range(len(self))]
-        groups = [_text(one) for one in self.found[GROUP]] if GROUP in self.found else [""] * len(self)
+        groups = [_text(one) for one in self.found[self.group]] if self.group in self.found else [""] * len(self)
         parts = [_text(one) for one in self.found[PART]]
         rows = ((k,) * modalities for k in range(len(self)))
         return [Sample(*facts) for facts in zip(ids, parts, labels, rows, groups, strict=True)]
@@ -148,27 +167,61 @@ class Arrays:
         return [self._modality(name, kinds.get(name, "")) for name in self.names]
 
     def _modality(self, name: str, kind: str) -> Modality:
-        array, has_length = self.found[name], name + LENGTH in self.found
+        array, has_length = self.found[name], self.length_of(name) is not None
+        if array.ndim == 1:
+            fix = f"Name it group where samples have it in common, or say --group {name}; else leave it out"
+            more = "" if array.dtype.kind in "US" else "; a feature has the shape (n, 1)"
+            raise ConfigError(f"{self.place}: {name} is one value a sample, and no modality", fix + more)
+        if array.dtype.kind in "US":
+            fix = "Leave it out, or store ids with their lengths"
+            raise ConfigError(f"{self.place}: {name} holds text, and a modality is of numbers", fix)
         kind = kind or _kind_of(array, has_length)
         if not kind:
             what = f"{self.place}: {name} is {array.dtype} {list(array.shape)}, which does not tell what it is"
-            more = f", or add {name}{LENGTH} where its samples differ in length" if array.ndim == 3 else ""
-            raise ConfigError(what, f"Say so: --kind {name}=TYPE, of {', '.join(built_in())}{more}")
+            raise ConfigError(what, _fix_of_kind(name, array, has_length))
         found = Modality(name, self._one(name, kind), kind)
         if found.type.ids:
             found = replace(found, vocabulary=int(array.max(initial=0)) + 1)
-        faults = found.type.faults(found)
-        if found.type.has_length and not has_length:
-            faults.append(f"has no {name}{LENGTH}, and {kind} needs lengths")
-        elif has_length and not found.type.has_length:
-            faults.append(f"has {name}{LENGTH}, and {kind} takes no lengths")
-        if faults:
-            raise ConfigError(f"{self.place}: {name} can't be {kind}: it {faults[0]}", "Name another type by --kind")
+        fault, fix = next(iter(found.type.faults(found)), ""), "Name another type by --kind"
+        if not fault and found.type.has_length and not has_length:
+            fault = f"has no {name}{LENGTHS[0]}, and {kind} needs lengths"
+            fix = f"Add {name}{LENGTHS[0]}, how many steps of each sample are real; or {fix[0].lower()}{fix[1:]}"
+        elif not fault and has_length and not found.type.has_length:
+            fault = f"has lengths, and {kind} takes none"
+            fix = f"Leave them out, or {fix[0].lower()}{fix[1:]}"
+        if fault:
+            raise ConfigError(f"{self.place}: {name} can't be {kind}: it {fault}", fix)
         return found
 
     def _one(self, name: str, kind: str) -> tuple[int, ...]:
         """Return the shape of one sample as the cache has it."""
         return type_of(kind).from_array(self.found[name][:1]).shape[1:]
+
+    def check(self, modalities: Sequence[Modality]) -> None:
+        """Refuse the ids, lengths and values that `prepare` would refuse. All values are read, once.
+
+        Raises:
+            DataError: one can't be used; with its row.
+        """
+        ids, counts = np.unique(self.found.get(ID, np.arange(len(self))), return_counts=True)
+        if (counts > 1).any():
+            first = brief(_text(ids[counts.argmax()]))
+            raise DataError(f"{self.place}: ids repeat, such as {first}", "Give each row an id of its own")
+        for modality in modalities:
+            values, lengths, where = self.found[modality.name], None, f"{self.place}: {modality.name}"
+            if modality.type.has_length:
+                lengths = views_lengths(self._lengths(modality), len(values), modality, where)
+            for start in range(0, len(values), BLOCK):
+                rows = slice(start, start + BLOCK)
+                block = modality.type.from_array(values[rows])[:, None]
+                check_values(modality, block, None if lengths is None else lengths[rows], where, start)
+
+    def _lengths(self, modality: Modality) -> np.ndarray:
+        lengths = self.length_of(modality.name)
+        if lengths is None:
+            what = f"{self.place} has no array {modality.name + LENGTHS[0]!r}"
+            raise DataError(what, "Add it: real steps of each sample")
+        return lengths
 
     # ---- storing -----------------------------------------------------------------------------------------------
     def store(self, out: CacheWriter, split: str) -> None:
@@ -210,9 +263,7 @@ class Arrays:
             stored[start : start + BLOCK, 0] = modality.type.from_array(values[start : start + BLOCK])
         stored.flush()
         if modality.type.has_length:
-            if name + LENGTH not in self.found:
-                raise DataError(f"{self.place} has no array {name + LENGTH!r}", "Add it: real steps of each sample")
-            out.lengths(name, self.found[name + LENGTH])
+            out.lengths(name, self._lengths(modality))
 
 
 def _mapped(path: Path) -> np.ndarray:
@@ -221,6 +272,19 @@ def _mapped(path: Path) -> np.ndarray:
     except (OSError, ValueError, EOFError) as error:
         why = " ".join(str(error).split())[:80]
         raise DataError(f"{path} can't be read ({why})", "Write it again by numpy.save, without pickles") from None
+
+
+def _measured(name: str) -> str:
+    """Return the modality of which an array has the lengths, by its name."""
+    return next(name.removesuffix(suffix) for suffix in LENGTHS if name.endswith(suffix))
+
+
+def _fix_of_kind(name: str, array: np.ndarray, has_length: bool) -> str:
+    """Return what to do about an array that does not tell its type: lengths first, which most often are missing."""
+    fix = f"--kind {name}=TYPE, of {', '.join(built_in())}"
+    kind = "" if has_length else _kind_of(array, True)
+    lengths = f"Add {name}{LENGTHS[0]}, how many steps of each sample are real, where it is {kind}"
+    return f"{lengths}; else say {fix}" if kind else f"Say so: {fix}"
 
 
 def _text(value: object) -> str:
@@ -251,12 +315,11 @@ def written(arrays: Arrays, modalities: Sequence[Modality], task: Task) -> dict[
         more = f", vocabulary={one.vocabulary}" if one.vocabulary else ""
         lines.append(f'        Modality("{one.name}", {one.shape!r}, "{one.kind}"{more}),')
     counts = arrays.counts()
-    group = ', group="group"' if GROUP in arrays.found else ""
     return {
         "modalities": "\n".join(lines),
         **targets.written(task),
+        **targets.written_names(arrays.label, arrays.group, arrays.group in arrays.found),
         "counts": repr(counts),
-        "group": group,
         "samples": plural(len(arrays), "sample"),
         "source": arrays.place.name,
     }

@@ -9,6 +9,8 @@ what the table names with `Table.store`. The table has a header. Its columns:
 
 Files are pictures (.jpg, .jpeg, .png), sound (.wav, .flac, .mp3, .ogg, .m4a) or arrays (.npy): vectors (d,), or
 sequences (T, d) whose T may differ. Everything else is text, in characters.
+
+`label` and `group` may have other names, which `Table.open` is told.
 """
 
 from __future__ import annotations
@@ -33,10 +35,9 @@ from ..storage.words import plural
 from ..task import Task
 from . import targets
 from .lists import read_rows
-from .targets import make_task, state
+from .targets import GROUP, LABEL, Ends, check_names, check_there, make_task, state
 
-LABEL, PART, ID, GROUP = "label", "part", "id", "group"
-FIXED = (LABEL, PART, ID, GROUP)
+PART, ID = "part", "id"
 #: What a file is, by its ending.
 PICTURE, SOUND, ARRAY = (".jpg", ".jpeg", ".png"), (".wav", ".flac", ".mp3", ".ogg", ".m4a"), (".npy",)
 #: Pixels of a picture's sides, and what sound becomes, where the dataset's file says nothing else.
@@ -50,32 +51,42 @@ def is_table(place: Path) -> bool:
 
 @dataclass(frozen=True)
 class Table:
-    """The lines of a table: column -> cells."""
+    """The lines of a table: column -> cells.
+
+    Args:
+        label, group: names of the columns of targets and of groups.
+    """
 
     place: Path
     cells: Mapping[str, Sequence[str]]
+    label: str = LABEL
+    group: str = GROUP
 
     @classmethod
-    def open(cls, place: Path) -> Table:
+    def open(cls, place: Path, label: str = LABEL, group: str = GROUP) -> Table:
         """Read a table.
 
+        Args:
+            label, group: names of the columns of targets and of groups; a group of the usual name may be missing.
+
         Raises:
+            ConfigError: one column can't be both of them, or is another one's name.
             DataError: it is missing, has no lines, or lacks what every dataset needs.
         """
+        check_names(label, group, (PART, ID))
         if not place.is_file():
             raise DataError(f"the table {place} does not exist", "Name a .csv file with a header")
         rows = read_rows(place, "\t" if place.suffix.lower() == ".tsv" else ",")
         header, lines = (rows[0], rows[1:]) if rows else ([], [])
-        for name in (LABEL, PART):
-            if name not in header:
-                raise DataError(f"{place} has no column {name!r}", f"Its header is: {', '.join(header) or 'empty'}")
+        check_there(place, "column", header, label, group)
         if len(set(header)) < len(header):
             raise DataError(f"{place}: columns repeat in {', '.join(header)}", "Name each column once")
         for number, line in enumerate(lines, 2):
             if len(line) != len(header):
                 what = f"{place}, line {number} has {plural(len(line), 'cell')}, the header has {len(header)}"
                 raise DataError(what, "Give every line a cell for each column; quote cells with commas")
-        table = cls(place, dict(zip(header, zip(*lines, strict=True), strict=True)) if lines else {})
+        cells = dict(zip(header, zip(*lines, strict=True), strict=True)) if lines else {}
+        table = cls(place, cells, label, group)
         table._check()
         return table
 
@@ -90,21 +101,24 @@ class Table:
             raise DataError(what, "Write train, val and test; train and test are needed")
 
     def __len__(self) -> int:
-        return len(self.cells[LABEL])
+        return len(self.cells[self.label])
 
     @property
     def names(self) -> list[str]:
         """Names of the modalities, in their order."""
-        return [name for name in self.cells if name not in FIXED]
+        return [name for name in self.cells if name not in (self.label, PART, ID, self.group)]
 
-    def task(self, told: str = "") -> Task:
-        """Return the task that the column `label` is of; `told` is its name where the cells do not tell.
+    def task(self, told: str = "", ends: Ends | None = None) -> Task:
+        """Return the task that the column of targets is of; `told` is its name where the cells do not tell.
+
+        Args:
+            ends: the range of a number, where it has one.
 
         Raises:
             ConfigError: they are not of that task.
             DataError: a target is none that the task can have.
         """
-        return make_task(self.place, np.array(self.cells[LABEL]), None, told)
+        return make_task(self.place, np.array(self.cells[self.label]), None, told, self.label, ends)
 
     @property
     def ids(self) -> Sequence[str]:
@@ -204,8 +218,8 @@ class Table:
                 cells = self.cells[column.modality.name]
                 lengths = [len(cell) if column.is_text else self._shape(cell)[0] for cell in map(column.shown, cells)]
                 out.lengths(column.modality.name, np.array(lengths))
-        groups = self.cells.get(GROUP) or [""] * len(self)
-        labels = state(self.place, np.array(self.cells[LABEL]), out.dataset.asks())
+        groups = self.cells.get(self.group) or [""] * len(self)
+        labels = state(self.place, np.array(self.cells[self.label]), out.dataset.asks())
         facts = zip(self.ids, self.cells[PART], labels, groups, strict=True)
         width = len(columns)
         out.split(split, [Sample(i, part, label, (k,) * width, g) for k, (i, part, label, g) in enumerate(facts)])
@@ -320,8 +334,8 @@ def written(table: Table, columns: Sequence[Column], task: Task) -> dict[str, st
     return {
         "columns": "\n".join(lines),
         **targets.written(task),
+        **targets.written_names(table.label, table.group, table.group in table.cells),
         "counts": repr(table.counts()),
-        "group": ', group="group"' if GROUP in table.cells else "",
         "samples": plural(len(table), "sample"),
         "source": table.place.name,
     }

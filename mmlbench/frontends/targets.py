@@ -1,12 +1,14 @@
 """Targets of data that somebody has already: which task they are of, and what a written dataset says of it.
 
-Targets are an array `label` (n,), or (n, L) of 0 and 1, or the cells of a column. `mmlbench new dataset --from` makes
+Targets are an array (n,), or (n, L) of 0 and 1, or the cells of a column. `mmlbench new dataset --from` makes
 the task of them, once; `prepare` of the written dataset states them as that task has it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import math
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +18,54 @@ from ..storage.words import plural
 from ..task import Classification, Multilabel, Regression, Task
 from ..task.base import Label
 
+#: What to do about a target that is NaN or infinite.
+NO_NUMBER = "Fill it in, or drop the sample"
 #: Between the labels of a sample, in a cell.
 BETWEEN = ";"
-#: What a number is called where nobody has named it.
-TARGET = "label"
+#: Names of targets and of groups where nobody has named them.
+LABEL, GROUP = "label", "group"
+#: The range of a number: its low and its high end.
+Ends = tuple[float, float]
+
+
+def check_names(label: str, group: str, others: Collection[str]) -> None:
+    """Refuse names of targets and groups that are taken.
+
+    Args:
+        others: names with another meaning.
+
+    Raises:
+        ConfigError: naming the option.
+    """
+    for option, name in (("--label", label), ("--group", group)):
+        if name in others:
+            raise ConfigError(f"{option} {name}: {name!r} means something else", "Name another, or rename it")
+    if label == group:
+        raise ConfigError(f"--label and --group both name {label!r}", "Name two")
+
+
+def check_there(place: Path, noun: str, names: Collection[str], label: str, group: str) -> None:
+    """Refuse data without targets, parts, or the groups that somebody named; `noun` is 'array' or 'column'.
+
+    Raises:
+        DataError: naming what is missing, and the nearest that is there.
+    """
+    named = [name for name, usual in ((label, LABEL), (group, GROUP)) if name != usual]
+    for name in [name for name in (label, "part", *named) if name not in names]:
+        what = f"{place} has no {noun} {name!r}"
+        if name in named:
+            raise DataError(what, nearest(name, names))
+        more = ", or say which one is: --label NAME" if name == LABEL else ""
+        raise DataError(what, f"Add it, one entry a sample{more}; there are: {', '.join(names) or 'none'}")
+
+
+def written_names(label: str, group: str, has_group: bool) -> dict[str, str]:
+    """Return the words with which the templates say how targets and groups are called."""
+    told = [("label", label, LABEL), ("group", group, GROUP)]
+    return {
+        "named": "".join(f", {key}={json.dumps(name)}" for key, name, usual in told if name != usual),
+        "group": f", group={json.dumps(group)}" if has_group else "",
+    }
 
 
 def _texts(label: np.ndarray) -> list[str]:
@@ -53,7 +99,14 @@ def guess(label: np.ndarray) -> str:
     return Regression.name if (known != np.floor(known)).any() else Classification.name
 
 
-def make_task(place: Path, label: np.ndarray, names: Sequence[str] | None, told: str) -> Task:
+def make_task(
+    place: Path,
+    label: np.ndarray,
+    names: Sequence[str] | None,
+    told: str,
+    target: str = LABEL,
+    ends: Ends | None = None,
+) -> Task:
     """Return the task of some targets.
 
     Args:
@@ -61,12 +114,16 @@ def make_task(place: Path, label: np.ndarray, names: Sequence[str] | None, told:
         label: the targets, (n,) or (n, L).
         names: of classes or labels, where the data name them.
         told: the task, '' where the targets are to tell.
+        target: what a number is called. ends: its range; with one the targets are numbers.
 
     Raises:
-        ConfigError: they can't be of the task that was told.
+        ConfigError: they can't be of the task that was told; another task than a number has no range.
         DataError: a target is none that the task can have; names are missing.
     """
-    kind = told or guess(label)
+    if ends is not None and told not in ("", Regression.name):
+        raise ConfigError(f"--range is of a number, and the task is {told}", "Leave out --range, or --task")
+    kind = told or (guess(label) if ends is None else Regression.name)
+    low, high = ends or (-math.inf, math.inf)
     cells = label.ndim == 1 and (kind != Multilabel.name or label.dtype.kind in "US")
     if not cells and not (label.ndim == 2 and kind == Multilabel.name and label.dtype.kind in "biuf"):
         what = f"{place}: label is {label.dtype} {list(label.shape)}, and {kind} takes another shape"
@@ -74,7 +131,9 @@ def make_task(place: Path, label: np.ndarray, names: Sequence[str] | None, told:
     if kind == Regression.name:
         if names is not None:
             raise ConfigError(f"{place}: a number has no class_names", "Leave them out, or name the task by --task")
-        found: Task = Regression(TARGET)
+        if not low < high:
+            raise ConfigError(f"--range {low:g} {high:g} is empty", "Write the low end first")
+        found: Task = Regression(target, low=low, high=high)
     elif kind == Multilabel.name:
         found = Multilabel(_label_names(place, label, names))
     else:
@@ -118,10 +177,9 @@ def _whole(place: Path, label: np.ndarray) -> np.ndarray:
     wrong = ~((numbers >= 0) & (numbers == np.floor(numbers)) & np.isfinite(numbers))
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
+        fix = "Labels are names of classes, or whole numbers from 0; of numbers say --task regression"
         what = f"{place}: the label of row {row} is {label[row]}"
-        raise DataError(
-            what, "Labels are names of classes, or whole numbers from 0; of numbers say --task regression"
-        )
+        raise DataError(what, fix if np.isfinite(numbers[row]) else NO_NUMBER)
     return numbers
 
 
@@ -144,7 +202,10 @@ def state(place: Path, label: np.ndarray, task: Task) -> list[Label]:
         fault = task.label_fault(one)
         if fault:
             fix = "Correct it, or what `task` in the dataset's file says"
-            if one == ():
+            if isinstance(one, float):
+                known = math.isfinite(one)
+                fix = "Correct it, or the range (--range, or `task` in the dataset's file)" if known else NO_NUMBER
+            elif one == ():
                 fix = "Give it one, or let the dataset's file say Multilabel(class_names, may_be_empty=True)"
             raise DataError(f"{place}: the label of row {row} {fault}", fix)
     return found
@@ -187,7 +248,11 @@ def written(task: Task) -> dict[str, str]:
     """Return the words with which the templates of a dataset and of its test say its task."""
     count, names = {"outputs": str(task.outputs)}, f"    class_names = {task.names!r}\n"
     if isinstance(task, Regression):
-        line = f"task = Regression({task.target!r})  # unit=, low= and high= where it has a unit and a range"
+        ends = [
+            f", {end}={value!r}" for end, value in (("low", task.low), ("high", task.high)) if math.isfinite(value)
+        ]
+        hint = "unit= where it has one" if ends else "unit=, low= and high= where it has a unit and a range"
+        line = f"task = Regression({json.dumps(task.target)}{''.join(ends)})  # {hint}"
         return {**count, "task": f"    {line}\n", "task_class": ", Regression", "targets": "a number each"}
     if isinstance(task, Multilabel):
         lines = f"{names}    task = Multilabel(class_names)\n"

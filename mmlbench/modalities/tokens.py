@@ -43,7 +43,11 @@ class Tokens(ModalityType):
         if bad.any():
             row = int(bad.reshape(len(views), -1).any(axis=1).argmax())
             found = int(views[row][bad[row]][0])
-            return row, f"has the id {found}: ids are 1 to {modality.vocabulary - 1}, 0 is padding"
+            known = f"ids are 1 to {modality.vocabulary - 1}"
+            if found == 0:
+                view = int(bad[row].any(axis=1).argmax())
+                return row, f"has the id 0 within its length of {int(lengths[row, view])}: 0 is padding, {known}"
+            return row, f"has the id {found}: {known}, 0 is padding"
         return None
 
     def add_noise(self, modality: Modality, values: Tensor, strength: float, rng: Generator) -> Tensor:

@@ -40,6 +40,7 @@ from ..storage.paths import plugin_files
 from ..task import Classification, Task, task_of
 from . import unfinished
 from .unfinished import JOURNAL
+from .values import check_values
 
 SCHEMA = 1
 #: Larger files are checked by their size and by evenly spaced blocks, to stay at disk speed.
@@ -116,10 +117,7 @@ def _check_values(out: CacheWriter, modality: Modality, rows_in_block: int = 256
     lengths = _lengths(out.folder, modality.name) if "lengths" in facts else None
     for start in range(0, len(stored), rows_in_block):
         rows = slice(start, start + rows_in_block)
-        wrong = modality.type.wrong_value(modality, stored[rows], None if lengths is None else lengths[rows])
-        if wrong is not None:
-            what = f"{name}: row {start + wrong[0]} {wrong[1]}"
-            raise DataError(what, "Check the raw files, or fix the dataset's prepare")
+        check_values(modality, stored[rows], None if lengths is None else lengths[rows], name, start)
 
 
 def _task_facts(dataset: Dataset) -> dict[str, Any]:

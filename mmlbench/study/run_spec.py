@@ -132,15 +132,21 @@ def _check_modalities(method: str, facts: MethodFacts, dataset: str, count: int)
         )
 
 
-def _check_task(method: str, facts: MethodFacts, dataset: str, task: Task) -> None:
+def _check_task(method: str, facts: MethodFacts, dataset: str, asked: DatasetFacts, index: Index) -> None:
     """Refuse a method that does not serve a dataset's task.
 
     Raises:
-        ConfigError: it does not; with the tasks that it serves.
+        ConfigError: it does not; with the tasks that it serves, and the methods that serve this one.
     """
+    task = asked.task
     if task.name not in facts.tasks:
         what = f"{method} serves {', '.join(facts.tasks)}, and {dataset} asks for {task.name}"
-        raise ConfigError(what, "Choose another method or dataset")
+        usable = [entry for entry in index.of("method") if not (entry.error or entry.clash)]
+        others = {entry.name: method_facts(entry) for entry in usable}
+        count = len(asked.modalities)
+        serve = [name for name, other in others.items() if task.name in other.tasks and other.takes(count)]
+        more = f" a method that serves it ({', '.join(serve)}), or" if serve else ""
+        raise ConfigError(what, f"Choose{more} another dataset")
 
 
 def _check_balance(recipe: Recipe, dataset: str, task: Task) -> None:
@@ -302,7 +308,7 @@ def _checked(
     facts = method_facts(index.find("method", request.method))
     split = _split_of(request.dataset, dataset, request.split)
     _check_modalities(request.method, facts, request.dataset, len(dataset.modalities))
-    _check_task(request.method, facts, request.dataset, dataset.task)
+    _check_task(request.method, facts, request.dataset, dataset, index)
     _check_balance(recipe, request.dataset, dataset.task)
     _check_parts(request.method, facts, f"{request.dataset}/{split}", dataset.splits, split)
     params = _method_params(request.method, facts.params, request.params)

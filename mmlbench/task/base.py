@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ..errors import ConfigError, DataError, brief
+from ..errors import ConfigError, DataError, brief, nearest
 from .jackknife import pseudo_values
 
 if TYPE_CHECKING:
@@ -218,7 +218,8 @@ class Task(ABC):
         """
         chosen = name or self.headline
         if chosen not in self.metrics:
-            raise ConfigError(f"{self.name} has no metric {brief(chosen)}", f"It has: {', '.join(self.metrics)}")
+            what = f"{self.name} has no metric {brief(chosen)}"
+            raise ConfigError(what, nearest(chosen, self.metrics, all_too=True))
         return self.metrics[chosen]
 
     def check_outputs(self, outputs: np.ndarray, target: np.ndarray, where: str) -> None:

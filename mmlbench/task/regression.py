@@ -76,7 +76,7 @@ class Regression(Task):
             return f"is {float(label)}"
         if abs(float(label)) > float(np.finfo(np.float32).max):
             return f"is {float(label):g}, which float32 does not hold"
-        return "" if self.low <= label <= self.high else f"lies beyond {self.low:g} to {self.high:g}"
+        return "" if self.low <= label <= self.high else f"is {label:g}, beyond {self.low:g} to {self.high:g}"
 
     def text(self, label: Any) -> str:
         """Return a number in nine digits, which tell any two float32 apart."""

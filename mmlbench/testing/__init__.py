@@ -74,10 +74,21 @@ def run_tiny(method: str, folder: Path, **options: Any) -> RunFolder:
     return RunFolder.open(folder / "results" / spec.path)
 
 
-def arrays_like(name: str, folder: Path, seed: int = 0, plugins: Iterable[str | Path] = ()) -> Path:
+def arrays_like(
+    name: str,
+    folder: Path,
+    seed: int = 0,
+    plugins: Iterable[str | Path] = (),
+    label: str = "label",
+    group: str = "",
+) -> Path:
     """Write an .npz file of random values in the form that a dataset declares, and return its path.
 
     It is what `prepare` of a dataset that `mmlbench new dataset --from` wrote reads.
+
+    Args:
+        label, group: names of the arrays of targets and of groups, as the dataset's `prepare` has them; without a
+            name there are no groups.
 
     Raises:
         ConfigError: there is no such dataset.
@@ -89,8 +100,10 @@ def arrays_like(name: str, folder: Path, seed: int = 0, plugins: Iterable[str | 
     rows = sum(counts.values())
     arrays = {
         "part": np.repeat(list(counts), list(counts.values())),
-        **_targets_like(facts.task, rows, rng),
+        **_targets_like(facts.task, label, rows, rng),
     }
+    if group:
+        arrays[group] = np.array([f"group {k % 7}" for k in range(rows)])
     for modality in facts.modalities:
         shape = (rows, *modality.shape)
         kind = modality.type
@@ -106,14 +119,14 @@ def arrays_like(name: str, folder: Path, seed: int = 0, plugins: Iterable[str | 
     return folder / f"{name}.npz"
 
 
-def _targets_like(task: Task, rows: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+def _targets_like(task: Task, label: str, rows: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Return targets that a task can have, and their names: each class and label comes up."""
     turn = np.arange(rows) % task.outputs
     if isinstance(task, Regression):
         low = task.low if np.isfinite(task.low) else min(task.high, 1.0) - 2
-        return {"label": rng.uniform(low, task.high if np.isfinite(task.high) else low + 2, rows)}
+        return {label: rng.uniform(low, task.high if np.isfinite(task.high) else low + 2, rows)}
     if isinstance(task, Multilabel):
         there = rng.random((rows, task.outputs)) < 0.5
         there[np.arange(rows), turn] = True
-        return {"label": there.astype(np.uint8), "class_names": np.array(task.names)}
-    return {"label": turn, "class_names": np.array(task.names)}
+        return {label: there.astype(np.uint8), "class_names": np.array(task.names)}
+    return {label: turn, "class_names": np.array(task.names)}

@@ -101,6 +101,7 @@ def test_lists_and_descriptions() -> None:
     assert "small_cnn" in set(mb.list_encoders().name) and not mb.list_methods().error.any()
     found = mb.describe("ogm_ge")
     assert found.kind == "method" and {"alpha", "noise"} <= set(found.params.name) and "Peng" in str(found)
+    assert "tasks: classification\n" in str(found) and "regression" in str(mb.describe("joint"))
     with pytest.raises(mb.ConfigError, match="ogm_ge"):
         mb.describe("ogmge")
     with pytest.raises(mb.ConfigError, match="no dataset is named 'ogm_ge'"):

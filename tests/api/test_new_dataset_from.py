@@ -110,7 +110,12 @@ def test_the_written_test_passes(outside: Path) -> None:
         ({"label": np.arange(ROWS) % 3, "class_names": np.array(["a", "b"])}, "3 classes and 2 class_names"),
         ({"id": np.array(["same"] * ROWS)}, "ids repeat"),
         ({"words_length": np.full(ROWS, 10)}, "length 10"), ({"words_length": np.zeros(ROWS, int)}, "length 0"),
-        ({"facts": np.full((ROWS, 5), np.inf)}, "NaN or infinite"),
+        ({"facts": np.full((ROWS, 5), np.inf)}, "row 0 is NaN or infinite"),
+        ({"words_length": None}, "Add words_length"), ({"motion_length": None}, "Add motion_length"),
+        ({"words_len": np.ones(ROWS, int)}, "both words_length and words_len"),
+        ({"words": np.zeros((ROWS, 9), int) + (np.arange(9) != 0)}, "row 0 has the id 0 within its length of"),
+        ({"speaker": np.array(["a"] * ROWS)}, "--group speaker"), ({"age": np.arange(ROWS)}, "shape (n, 1)"),
+        ({"said": np.array([["a", "b"]] * ROWS)}, "said holds text"),
     ],
 )  # fmt: skip
 def test_arrays_that_can_not_be_used_are_one_line(
@@ -122,6 +127,73 @@ def test_arrays_that_can_not_be_used_are_one_line(
         code = typed("prepare", "my_lab", "--raw", "lab.npz", "--plugins", "plugins")
     said = capsys.readouterr().err.splitlines()
     assert code == 2 and word in said[-1], said
+
+
+@pytest.mark.parametrize("name", ["words_length", "facts", "id"])
+def test_values_that_prepare_refuses_are_refused_at_once(name: str, outside: Path) -> None:
+    changed = {
+        "words_length": np.full(ROWS, 10),
+        "facts": np.full((ROWS, 5), np.nan),
+        "id": np.array(["same"] * ROWS),
+    }
+    np.savez(outside / "lab.npz", **lab(**{name: changed[name]}))
+    assert typed("new", "dataset", "my_lab", "--from", "lab.npz") == 2
+    assert not (outside / "plugins").exists()
+
+
+def other_names() -> dict[str, np.ndarray]:
+    """Return the arrays of the laboratory, a number as target, under names of somebody else."""
+    arrays = lab(label=np.linspace(-2.5, 3, ROWS), words_len=lab()["words_length"], words_length=None)
+    return {{"label": "sentiment", "group": "speaker"}.get(name, name): value for name, value in arrays.items()}
+
+
+NAMED = ("--label", "sentiment", "--group", "speaker", "--range", "-3", "3")
+
+
+def test_arrays_of_other_names_need_no_renaming(outside: Path) -> None:
+    np.savez(outside / "lab.npz", **other_names())
+    assert typed("new", "dataset", "my_lab", "--from", "lab.npz", *NAMED) == 0
+    assert 'Arrays.open(raw, label="sentiment", group="speaker")' in (outside / "plugins" / "my_lab.py").read_text()
+    cache = prepare_dataset("my_lab", "lab.npz", plugins=["plugins"])
+    assert cache.task == Regression("sentiment", low=-3.0, high=3.0)
+    lengths = cache.lengths("words")
+    assert lengths is not None and np.array_equal(lengths[:, 0], lab()["words_length"])
+    assert cache.part("given", "test").groups[0] == "speaker 3"
+    written = (outside / "tests" / "test_dataset_my_lab.py").read_text()
+    assert 'label="sentiment", group="speaker"' in written
+    like = arrays_like("my_lab", outside / "plugins", plugins=["plugins"], label="sentiment", group="speaker")
+    assert prepare_dataset("my_lab", like, cache=outside / "other", plugins=["plugins"]).task == cache.task
+
+
+def test_columns_of_other_names_need_no_renaming(outside: Path) -> None:
+    lines = ["mood,part,who,words", "-2,train,a,yes", "2,train,b,no", "1,test,c,well"]
+    (outside / "t.csv").write_text("\n".join(lines) + "\n")
+    words = ("--label", "mood", "--group", "who", "--range", "-3", "3")
+    assert typed("new", "dataset", "my_table", "--from", "t.csv", *words) == 0
+    cache = prepare_dataset("my_table", outside, plugins=["plugins"])
+    assert cache.task == Regression("mood", low=-3.0, high=3.0) and list(cache.modalities) == ["words"]
+    assert list(cache.part("given", "test").groups) == ["c"]
+
+
+@pytest.mark.parametrize(
+    ("words", "word"),
+    [
+        (("--label", "sentimnt", "--group", "speaker"), "Did you mean sentiment?"),
+        (("--label", "sentiment", "--group", "speeker"), "Did you mean speaker?"),
+        (("--label", "part"), "means something else"), (("--label", "speaker", "--group", "speaker"), "Name two"),
+        ((*NAMED, "--task", "classification"), "--range is of a number"),
+        ((*NAMED[:4], "--range", "3", "-3"), "is empty"),
+        ((*NAMED[:4], "--range", "-1", "1"), "row 0 is -2.5, beyond -1 to 1"),
+        (NAMED[2:], "--label NAME"), (NAMED[:2], "--group speaker"),
+    ],
+)  # fmt: skip
+def test_names_and_ranges_that_do_not_fit_are_refused(
+    words: tuple[str, ...], word: str, outside: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez(outside / "lab.npz", **other_names())
+    assert typed("new", "dataset", "my_lab", "--from", "lab.npz", *words) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert word in said[-1] and not (outside / "plugins").exists(), said
 
 
 SEVERAL = np.stack([np.arange(ROWS) % 2, np.arange(ROWS) % 3 == 0, np.ones(ROWS)], axis=1).astype(np.uint8)
@@ -207,6 +279,7 @@ def test_what_an_array_does_not_tell_is_asked_for(outside: Path, capsys: pytest.
     "words",
     [("method", "m", "--from", "lab.npz"), ("dataset", "d", "--kind", "a=signal"),
      ("dataset", "d", "--from", "gone.npz"),
+     ("dataset", "d", "--label", "a"), ("method", "m", "--range", "0", "1"),
      ("dataset", "d", "--from", "gone.csv")],
 )  # fmt: skip
 def test_options_that_do_not_fit_are_refused(words: tuple[str, ...], outside: Path) -> None:

@@ -90,6 +90,13 @@ def test_a_wrong_command_gets_one_line_and_exit_code_2(words, message, capsys):
     assert message in err and err.count("\n") == 1 and err.startswith("mmlbench")
 
 
+def test_the_list_says_which_tasks_a_method_serves(capsys):
+    _, out, _ = run(capsys, "list", "methods")
+    lines = {line.split()[0]: line for line in out.splitlines()[1:]}
+    assert lines["ogm"].endswith("[classification]") and lines["joint"].endswith("[all tasks]")
+    assert "[" not in run(capsys, "list", "encoders")[1]
+
+
 def test_a_fault_of_the_program_is_one_line_and_exit_code_1(capsys, monkeypatch):
     def broken() -> None:
         raise ZeroDivisionError("this is\na fault")

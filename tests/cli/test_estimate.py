@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shlex
 
 import pytest
 import yaml
@@ -43,8 +44,8 @@ def output(capsys, config, folder, measure=0, **profile):
 
 def test_other_seeds_cost_the_same_and_other_methods_as_the_dearest(study, tmp_path, capsys):
     *rows, last, disk = output(capsys, study, tmp_path, **{"submitit-gpus": "a100:1"})
-    assert " ".join(rows[1].split()) == f"tiny speaker {RECIPE} joint 1 60.0 min 60.0 min measured, n = 1"
-    assert " ".join(rows[2].split()) == f"tiny speaker {RECIPE} ogm_ge 2 60.0 min 2.0 h as joint"
+    assert " ".join(rows[1].split()) == f"tiny speaker {RECIPE} small_cnn joint 1 60.0 min 60.0 min measured, n = 1"
+    assert " ".join(rows[2].split()) == f"tiny speaker {RECIPE} small_cnn ogm_ge 2 60.0 min 2.0 h as joint"
     assert last.startswith("3 of 4 runs to make, in 3 SLURM jobs; 3.0 h one after the other, 3.00 GPU h, waiting")
     assert "1 caches to prepare" in disk and "archive" not in disk
     weights = tmp_path / "results" / "runs" / "tiny" / "speaker" / "joint"
@@ -72,7 +73,7 @@ def test_nothing_measured_is_said_with_the_command_that_mends_it(study, tmp_path
 def test_what_was_never_run_is_measured_here(study, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     _, joint, ogm_ge, memory, total, _, caution = output(capsys, study, tmp_path / "empty", measure=0.01)
-    assert memory.startswith(f"a step of tiny / {RECIPE}: activations of 16 samples about 0.2 MB")
+    assert memory.startswith(f"a step of tiny / {RECIPE} / small_cnn: activations of 16 samples about 0.2 MB")
     assert "samples/s on cpu here" in joint and "samples/s on cpu here" in ogm_ge and "on this machine" in caution
     assert "CPU h" in total  # the profile asks for a GPU, but this was measured without one
     assert "4 of 4 runs to make" in total and "not counted:" not in total
@@ -164,6 +165,19 @@ def test_what_has_to_be_prepared_before_is_said_with_its_command(tmp_path, capsy
     command = message.splitlines()[-1].strip()
     assert command.startswith("mmlbench prepare ucf101 --raw FOLDER")
     assert command.endswith(f"--cache '{cache}' --plugins {PLUGINS}")
+
+
+def test_encoders_are_told_apart_and_the_command_can_be_typed(tmp_path, capsys):
+    block = {"dataset": "sentiment_toy", "recipe": "embedded", "seeds": [0], "methods": ["joint"]}
+    encoders = [{"language": "transformer", "voice": "auto"}, "gru"]
+    grid = [block | {"recipe_set": {"encoder": encoder}} for encoder in encoders]
+    config = tmp_path / "two.yaml"
+    config.write_text(yaml.safe_dump({"name": "two", "grid": grid}), encoding="utf-8")
+    *lines, last, _ = output(capsys, config, tmp_path)
+    assert {line.split()[-7] for line in lines[1:3]} == {"language=transformer+voice=gru", "gru"}
+    words = shlex.split(last.partition("ask again: ")[2])
+    (setting,) = [word for word in words if word.startswith("encoder=")]
+    assert json.loads(setting.partition("=")[2]) == encoders[0]
 
 
 def test_what_costs_what():

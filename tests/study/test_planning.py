@@ -250,3 +250,17 @@ def test_a_declaration_is_true(method, tiny, tmp_path, monkeypatch):
     spec = tiny_spec(method, encoder="flat", plugins=[FOLDER])
     with pytest.raises(MmlbenchError, match="was scheduled and never acted"):
         make_run(spec, load_index(), tmp_path, tiny.cache, device="cpu")
+
+
+def test_a_method_that_does_not_serve_the_task_is_refused_with_those_that_do() -> None:
+    with pytest.raises(ConfigError) as refusal:
+        tiny_spec("ogm", "tiny_number")
+    assert "modality_dropout" in refusal.value.fix and "ogm" not in refusal.value.fix
+    tiny_spec("modality_dropout", "tiny_number")
+
+
+def test_a_metric_that_the_task_lacks_is_refused_with_the_nearest_and_all() -> None:
+    tiny_spec("joint", "tiny_number")
+    with pytest.raises(ConfigError) as refusal:
+        resolve(Request("tiny_number", "joint", 0, metric="pearsn"), load_index())
+    assert "did you mean pearson?" in refusal.value.fix and "mae" in refusal.value.fix
