@@ -97,7 +97,8 @@ def new(arguments: argparse.Namespace) -> int:
     works = "prepare reads the files and checks them" if "columns" in found else "it works as it is"
     log(f"{works}; look: mmlbench describe {name}{options}    test: pytest {test}")
     if found:
-        log(f"prepare it: mmlbench prepare {name} --raw {arguments.source}{options}")
+        raw = arguments.source.parent if is_table(arguments.source) else arguments.source
+        log(f"prepare it: mmlbench prepare {name} --raw {raw}{options}")
     return 0
 
 

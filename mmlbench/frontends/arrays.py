@@ -37,7 +37,7 @@ from ..storage.hashing import file_digest
 from ..storage.words import plural
 from ..task import Task
 from . import targets
-from .targets import GROUP, LABEL, Ends, check_names, check_there, make_task, state
+from .targets import GROUP, LABEL, Ends, check_names, check_there, make_task, refuse_names, state
 
 PART, ID, CLASS_NAMES = "part", "id", "class_names"
 #: What may follow the name of a modality in that of its lengths; the first is the one that messages name.
@@ -84,6 +84,8 @@ class Arrays:
 
     def _check(self) -> None:
         check_there(self.place, "array", self.found, self.label, self.group)
+        if self.found[self.label].ndim == 0:
+            raise DataError(f"{self.place}: {self.label} is a single value", "Give one entry a sample")
         if not self.names:
             raise DataError(f"{self.place} holds no modality", "Add an array of one row a sample for each of them")
         for name in [one for one in self.found if one != CLASS_NAMES]:
@@ -101,7 +103,7 @@ class Arrays:
             both = [name + suffix for suffix in LENGTHS if name + suffix in self.found]
             if len(both) > 1:
                 raise DataError(f"{self.place} has both {' and '.join(both)}", "Leave one of them out")
-        parts = {str(part) for part in self.found[PART]}
+        parts = {_text(part) for part in self.found[PART]}
         if not {"train", "test"} <= parts <= set(PARTS):
             what = f"{self.place}: part holds {', '.join(brief(part) for part in sorted(parts))}"
             raise DataError(what, "Write train, val and test; train and test are needed")
@@ -149,7 +151,8 @@ class Arrays:
 
     def counts(self) -> dict[str, int]:
         """Return part -> number of samples."""
-        return {part: int((self.found[PART] == part).sum()) for part in PARTS}
+        texts = [_text(one) for one in self.found[PART]]
+        return {part: texts.count(part) for part in PARTS}
 
     # ---- modalities --------------------------------------------------------------------------------------------
     def modalities(self, kinds: Mapping[str, str]) -> list[Modality]:
@@ -164,6 +167,7 @@ class Arrays:
         for name in kinds:
             if name not in self.names:
                 raise ConfigError(f"{self.place} has no modality {brief(name)}", nearest(name, self.names))
+        refuse_names(self.place, "array", self.names)
         return [self._modality(name, kinds.get(name, "")) for name in self.names]
 
     def _modality(self, name: str, kind: str) -> Modality:
@@ -181,7 +185,10 @@ class Arrays:
             raise ConfigError(what, _fix_of_kind(name, array, has_length))
         found = Modality(name, self._one(name, kind), kind)
         if found.type.ids:
-            found = replace(found, vocabulary=int(array.max(initial=0)) + 1)
+            found = replace(found, vocabulary=self._largest_id(name) + 1)
+            if found.vocabulary > 2**31:
+                what = f"{self.place}: {name} has the id {found.vocabulary - 1}, and ids are stored as int32"
+                raise DataError(what, "Number what occurs from 1")
         fault, fix = next(iter(found.type.faults(found)), ""), "Name another type by --kind"
         if not fault and found.type.has_length and not has_length:
             fault = f"has no {name}{LENGTHS[0]}, and {kind} needs lengths"
@@ -192,6 +199,18 @@ class Arrays:
         if fault:
             raise ConfigError(f"{self.place}: {name} can't be {kind}: it {fault}", fix)
         return found
+
+    def _largest_id(self, name: str) -> int:
+        """Return the largest id within the lengths: what stands in the padding is none."""
+        array, lengths = self.found[name], self.length_of(name)
+        steps = np.arange(array.shape[-1])
+        largest = 0
+        for start in range(0, len(array), BLOCK):
+            block = np.asarray(array[start : start + BLOCK])
+            if lengths is not None:
+                block = block[steps < np.asarray(lengths[start : start + BLOCK]).reshape(-1, 1)]
+            largest = max(largest, int(block.max(initial=0)))
+        return largest
 
     def _one(self, name: str, kind: str) -> tuple[int, ...]:
         """Return the shape of one sample as the cache has it."""
@@ -209,6 +228,8 @@ class Arrays:
             raise DataError(f"{self.place}: ids repeat, such as {first}", "Give each row an id of its own")
         for modality in modalities:
             values, lengths, where = self.found[modality.name], None, f"{self.place}: {modality.name}"
+            if not modality.type.ids:
+                check_exact(values, where)
             if modality.type.has_length:
                 lengths = views_lengths(self._lengths(modality), len(values), modality, where)
             for start in range(0, len(values), BLOCK):
@@ -258,9 +279,14 @@ class Arrays:
                 what, "Correct the shape in the dataset's file, or bring the arrays that it was made from"
             )
         pixels = values.dtype == np.uint8 and not modality.type.ids
+        if not modality.type.ids:
+            check_exact(values, f"{self.place}: {name}")
         stored = out.array(name, len(values), _dtype(values, modality), scale=1 / 255 if pixels else 1.0)
         for start in out.progress(range(0, len(values), BLOCK), f"{name}, blocks of {BLOCK} samples"):
-            stored[start : start + BLOCK, 0] = modality.type.from_array(values[start : start + BLOCK])
+            block = modality.type.from_array(values[start : start + BLOCK])
+            if modality.type.ids and block.max(initial=0) > np.iinfo(stored.dtype).max:
+                self.check([modality])  # an id that the stored type would turn into another one
+            stored[start : start + BLOCK, 0] = block
         stored.flush()
         if modality.type.has_length:
             out.lengths(name, self._lengths(modality))
@@ -302,10 +328,36 @@ def _kind_of(array: np.ndarray, has_length: bool) -> str:
 
 
 def _dtype(values: np.ndarray, modality: Modality) -> str:
-    """Return the type in which an array is stored."""
+    """Return the type in which an array is stored, of this machine's byte order."""
     if modality.type.ids:
         return "int16" if modality.vocabulary <= 2**15 else "int32"
-    return "float32" if values.dtype.kind == "f" and values.dtype.itemsize > 4 else str(values.dtype)
+    kind = values.dtype
+    return "float32" if kind.kind == "f" and kind.itemsize > 4 else str(kind.newbyteorder("="))
+
+
+def check_exact(values: np.ndarray, where: str) -> None:
+    """Refuse numbers whose differences float32, in which encoders get them, can't hold.
+
+    Args:
+        values: (n, ..., d), the last axis are features; some rows are looked at, evenly.
+
+    Raises:
+        DataError: with the feature, where rounding takes more than a hundredth of its standard deviation.
+    """
+    if values.dtype.kind not in "fiu" or values.dtype.itemsize < 4 or values.dtype == np.float32:
+        return
+    rows = np.unique(np.linspace(0, len(values) - 1, min(len(values), 4096)).astype(int))
+    shown = np.asarray(values[rows]).astype(np.float64).reshape(-1, values.shape[-1])
+    with np.errstate(invalid="ignore", over="ignore"):
+        lost = np.abs(shown.astype(np.float32).astype(np.float64) - shown).max(axis=0)
+        spread = shown.std(axis=0)
+    bad = np.flatnonzero(np.isfinite(spread) & (spread > 0) & (lost > 0.01 * spread))
+    if len(bad):
+        k = int(bad[0])
+        what = (
+            f"{where}: feature {k} varies by {spread[k]:.3g} around {shown[:, k].mean():.6g}, too little for float32"
+        )
+        raise DataError(what, "Subtract its mean before you store it")
 
 
 def written(arrays: Arrays, modalities: Sequence[Modality], task: Task) -> dict[str, str]:

@@ -35,7 +35,7 @@ from ..storage.words import plural
 from ..task import Task
 from . import targets
 from .lists import read_rows
-from .targets import GROUP, LABEL, Ends, check_names, check_there, make_task, state
+from .targets import GROUP, LABEL, Ends, check_names, check_there, make_task, refuse_names, state
 
 PART, ID = "part", "id"
 #: What a file is, by its ending.
@@ -132,6 +132,7 @@ class Table:
             ConfigError: files of several kinds in a column, or a type that such files can't be of.
             DataError: an array can't be read, or is of another shape than the others.
         """
+        refuse_names(self.place, "column", self.names)
         for name in kinds:
             if name not in self.names:
                 raise ConfigError(f"{self.place} has no column {brief(name)}", nearest(name, self.names))
@@ -216,7 +217,10 @@ class Table:
         for column in columns:
             if column.modality.type.has_length:
                 cells = self.cells[column.modality.name]
-                lengths = [len(cell) if column.is_text else self._shape(cell)[0] for cell in map(column.shown, cells)]
+                lengths = [
+                    1 if row in out.left_out else len(cell) if column.is_text else self._shape(cell)[0]
+                    for row, cell in enumerate(map(column.shown, cells))
+                ]
                 out.lengths(column.modality.name, np.array(lengths))
         groups = self.cells.get(self.group) or [""] * len(self)
         labels = state(self.place, np.array(self.cells[self.label]), out.dataset.asks())

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import ConfigError, DataError, brief, nearest
+from ..registry.describe import modality_name_faults
 from ..storage.words import plural
 from ..task import Classification, Multilabel, Regression, Task
 from ..task.base import Label
@@ -59,6 +60,16 @@ def check_there(place: Path, noun: str, names: Collection[str], label: str, grou
         raise DataError(what, f"Add it, one entry a sample{more}; there are: {', '.join(names) or 'none'}")
 
 
+def refuse_names(place: Path, noun: str, names: Collection[str]) -> None:
+    """Refuse arrays or columns whose names no modality can have.
+
+    Raises:
+        DataError: with the first.
+    """
+    for fault in modality_name_faults(names):
+        raise DataError(f"{place}: {fault}", f"Rename the {noun}, or leave it out")
+
+
 def written_names(label: str, group: str, has_group: bool) -> dict[str, str]:
     """Return the words with which the templates say how targets and groups are called."""
     told = [("label", label, LABEL), ("group", group, GROUP)]
@@ -99,6 +110,24 @@ def guess(label: np.ndarray) -> str:
     return Regression.name if (known != np.floor(known)).any() else Classification.name
 
 
+def _check_cells(place: Path, label: np.ndarray, told: str) -> None:
+    """Refuse cells that are empty, and cells of which most are numbers and one is none: a typing error, no class.
+
+    Raises:
+        DataError: with the first row of either.
+    """
+    texts = _texts(label)
+    empty = next((row for row, text in enumerate(texts) if not text.strip()), None)
+    if empty is not None and told != Multilabel.name:
+        raise DataError(f"{place}: the label of row {empty} is empty", "Fill it in, or leave the sample out")
+    if told:
+        return
+    odd = [row for row, text in enumerate(texts) if _numbers(np.array([text])) is None]
+    if 0 < len(odd) < len(texts) / 2:
+        what = f"{place}: the label of row {odd[0]} is {brief(texts[odd[0]])}, and most labels are numbers"
+        raise DataError(what, "Correct it; where these are names of classes, say --task classification")
+
+
 def make_task(
     place: Path,
     label: np.ndarray,
@@ -120,6 +149,8 @@ def make_task(
         ConfigError: they can't be of the task that was told; another task than a number has no range.
         DataError: a target is none that the task can have; names are missing.
     """
+    if label.ndim == 1 and label.dtype.kind in "US":
+        _check_cells(place, label, told)
     if ends is not None and told not in ("", Regression.name):
         raise ConfigError(f"--range is of a number, and the task is {told}", "Leave out --range, or --task")
     kind = told or (guess(label) if ends is None else Regression.name)
@@ -150,8 +181,14 @@ def _class_names(place: Path, label: np.ndarray, names: Sequence[str] | None) ->
     """Return the names of the classes: sorted where targets name them."""
     if label.dtype.kind in "US":
         return tuple(sorted(set(_texts(label)))) if names is None else tuple(names)
-    count = int(_whole(place, label).max()) + 1
+    numbers = _whole(place, label)
+    count = int(numbers.max()) + 1
     if names is None:
+        there = set(numbers.tolist())
+        lacking = next((k for k in range(count) if k not in there), None)
+        if lacking is not None:
+            what = f"{place}: no sample has the label {lacking}, and one has {count - 1}"
+            raise DataError(what, "Number classes from 0, name them all by class_names, or say --task regression")
         return tuple(f"class {k}" for k in range(count))
     if len(names) < count:
         raise DataError(f"{place}: there are {count} classes and {len(names)} class_names", "Name them all")

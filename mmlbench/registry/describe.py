@@ -8,6 +8,7 @@ import os
 import re
 import sys
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,17 @@ def _where(error: BaseException, path: str) -> str:
     return f" ({other}line {last.lineno})"
 
 
+def modality_name_faults(names: Iterable[str]) -> list[str]:
+    """Return what names of modalities break; [] where all can be such."""
+    names = list(names)
+    faults = [f"the modality {n!r} is not of small letters, digits and _" for n in names if not _WORD.fullmatch(n)]
+    return faults + [f"{n!r} can't name a modality: the tables use it" for n in names if n in RESERVED]
+
+
 def _faults_of_dataset(facts: dict[str, Any]) -> list[str]:
     """Return what the names and numbers of a dataset break: file names, table columns, workflow paths."""
     names = [modality["name"] for modality in facts["modalities"]]
-    faults = [f"the modality {n!r} is not of small letters, digits and _" for n in names if not _WORD.fullmatch(n)]
-    faults += [f"{n!r} can't name a modality: the tables use it" for n in names if n in RESERVED]
+    faults = modality_name_faults(names)
     faults += [
         f"the split {n!r} is not of letters, digits and _ . -" for n in facts["splits"] if not _PATH.fullmatch(n)
     ]

@@ -382,3 +382,66 @@ def test_a_table_without_what_is_needed_is_refused(text: str, tmp_path: Path) ->
 
 def test_the_command_line_knows_every_task() -> None:
     assert parser.TASKS == ALL_TASKS
+
+
+def test_padding_decides_no_vocabulary(outside: Path) -> None:
+    words = lab()["words"]
+    found = []
+    for padding in (0, -1, 49407):
+        length = np.maximum(lab()["words_length"], 1)
+        filled = np.where(np.arange(9) < length[:, None], np.maximum(words, 1), padding)
+        np.savez(outside / "lab.npz", **lab(words=filled, words_length=length))
+        arrays = Arrays.open(outside / "lab.npz")
+        found.append({m.name: m.vocabulary for m in arrays.modalities({})}["words"])
+    assert len(set(found)) == 1 and found[0] <= 20
+
+
+@pytest.mark.parametrize(
+    ("changed", "word"),
+    [
+        ({"label": np.arange(ROWS) % 3 + 1}, "no sample has the label 0"),
+        ({"label": np.arange(ROWS) % 2 * 1_000_000}, "no sample has the label 1"),
+        ({"label": np.array(["0.5", "1", "", *["2.5"] * (ROWS - 3)])}, "the label of row 2 is empty"),
+        ({"label": np.array(["0.5", "1", "NA", *["2.5"] * (ROWS - 3)])}, "the label of row 2 is 'NA'"),
+        ({"label": np.array(["0.5", "0,5", *["2"] * (ROWS - 2)])}, "the label of row 1 is '0,5'"),
+        ({"label": np.array(["a", " ", *["b"] * (ROWS - 2)])}, "the label of row 1 is empty"),
+        ({"label": np.array("a")}, "single value"),
+        ({"My Mod": np.zeros((ROWS, 2))}, "the modality 'My Mod' is not of small letters"),
+        ({"facts": 1.7e9 + np.random.default_rng(0).normal(0, 1, (ROWS, 5))}, "too little for float32"),
+        ({"facts": 2**40 + np.random.default_rng(0).integers(0, 9, (ROWS, 5))}, ""),
+        ({"words": np.where(np.arange(9) < 1, 2**32 + 5, lab()["words"]).astype(np.int64)}, ""),
+    ],
+)  # fmt: skip
+def test_data_that_would_be_taken_for_others_are_refused(
+    changed: dict[str, Any], word: str, outside: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez(outside / "lab.npz", **lab(**changed))
+    assert typed("new", "dataset", "my_lab", "--from", "lab.npz") == 2
+    said = capsys.readouterr().err.splitlines()
+    assert word in said[-1] and not (outside / "plugins").exists()
+
+
+def test_an_id_that_the_stored_type_would_turn_into_another_is_refused(outside: Path) -> None:
+    np.savez(outside / "lab.npz", **lab())
+    assert typed("new", "dataset", "my_lab", "--from", "lab.npz") == 0
+    words = lab()["words"].astype(np.int64)
+    words[3, 0] = 2**32 + 5
+    np.savez(outside / "lab.npz", **lab(words=words))
+    with pytest.raises(DataError, match=r"row 3 .*4294967301"):
+        prepare_dataset("my_lab", "lab.npz", plugins=["plugins"])
+
+
+def test_bytes_and_the_other_byte_order_are_read(outside: Path) -> None:
+    facts = lab()["facts"].astype(np.float32)
+    np.savez(outside / "lab.npz", **lab(facts=facts.astype(">f4"), part=PART.astype("S5")))
+    assert typed("new", "dataset", "my_lab", "--from", "lab.npz") == 0
+    cache = prepare_dataset("my_lab", "lab.npz", plugins=["plugins"])
+    assert cache.array("facts").dtype == np.float32 and np.array_equal(cache.array("facts")[:, 0], facts)
+    assert cache.manifest["splits"]["given"]["counts"] == {"train": 36, "val": 9, "test": 15}
+
+
+def test_few_different_numbers_in_cells_are_numbers_or_classes_as_told(outside: Path) -> None:
+    cells = np.array(["1", "2", "3"] * (ROWS // 3))
+    np.savez(outside / "lab.npz", **lab(label=cells))
+    arrays = Arrays.open(outside / "lab.npz")
+    assert arrays.task() == Classification(("1", "2", "3")) and arrays.task("regression") == Regression("label")
