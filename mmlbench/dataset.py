@@ -12,9 +12,8 @@ import numpy as np
 
 from .decode.fault import FaultKind
 from .errors import ConfigError, DataError
-from .modality import Modality
+from .modality import Modality, views_lengths
 from .params import DatasetParams, describe
-from .prepare.values import views_lengths
 from .registry import Plugin
 from .storage import mapped
 from .system.progress import Progress

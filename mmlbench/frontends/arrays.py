@@ -27,10 +27,9 @@ import numpy as np
 
 from ..dataset import PARTS, CacheWriter, Sample
 from ..errors import ConfigError, DataError, brief, nearest
-from ..modality import Modality, built_in, type_of
+from ..modality import Modality, built_in, check_values, type_of, views_lengths
 from ..prepare.archives import check_space
 from ..prepare.task import signature
-from ..prepare.values import check_values, views_lengths
 from ..storage import mapped
 from ..storage.atomic import read_arrays
 from ..storage.hashing import file_digest

@@ -31,7 +31,7 @@ import numpy as np
 
 from ..dataset import PARTS, CacheWriter, Dataset, Options, base_split
 from ..errors import DataError, LeaseLost, MmlbenchError, RunError, fault
-from ..modality import Modality, modality_of
+from ..modality import Modality, check_values, modality_of
 from ..storage import mapped
 from ..storage.atomic import plain, read_json, storage_error, write_json
 from ..storage.hashing import digest, file_digest
@@ -40,7 +40,6 @@ from ..storage.paths import plugin_files
 from ..task import Classification, Task, task_of
 from . import unfinished
 from .unfinished import JOURNAL
-from .values import check_values
 
 SCHEMA = 1
 #: Larger files are checked by their size and by evenly spaced blocks, to stay at disk speed.
