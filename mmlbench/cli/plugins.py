@@ -9,8 +9,7 @@ import sys
 
 from ..api.plugins import described, opened_index
 from ..registry.index import Entry
-from ..study.declared import method_facts
-from ..task import ALL_TASKS
+from .parser import TASKS
 
 KINDS = {"methods": "method", "datasets": "dataset", "encoders": "encoder", "modalities": "modality"}
 
@@ -19,8 +18,8 @@ def _line(entry: Entry, width: int) -> str:
     text = f"FAILS: {entry.path}: {entry.error}" if entry.error else entry.summary
     text = f"FAILS: {entry.clash}" if entry.clash else text
     if entry.kind == "method" and not (entry.error or entry.clash):
-        tasks = method_facts(entry).tasks
-        text += f" [{'all tasks' if set(ALL_TASKS) <= set(tasks) else ', '.join(tasks)}]"
+        tasks = entry.facts["tasks"]
+        text += f" [{'all tasks' if set(TASKS) <= set(tasks) else ', '.join(tasks)}]"
     return f"  {entry.name:<{width}}  {text}"
 
 
