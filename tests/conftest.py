@@ -136,6 +136,18 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyWorld:
     return TinyWorld(cache)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def folders_of_a_module() -> Iterator[None]:
+    """Forget the folders with plug-ins that a module named, but for the tiny datasets' (`tiny` names it once).
+
+    Another module's tests would see them, and a plug-in there hide one of theirs.
+    """
+    before, tiny_folder = list(plugins.__path__), str(tiny_tests.PLUGINS.resolve())
+    yield
+    plugins.__path__[:] = [folder for folder in plugins.__path__ if folder in before or folder == tiny_folder]
+    os.environ[plugins.VARIABLE] = os.pathsep.join(plugins.__path__)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def warm_children() -> Iterator[WarmChildren]:
     """Let the children that describe plug-ins and try settings out be forks of a process that has torch."""

@@ -14,7 +14,7 @@ CHANCES = ("p_value", "p_adjusted")
 
 @dataclass(frozen=True)
 class Pair:
-    """The difference first - second of two labels' accuracies, in percentage points.
+    """The difference first - second of what two labels reach, in points or the metric's own unit.
 
     Attributes:
         modality, kind: whose accuracy: 'fused', 'own_head', 'sliced' or 'probe' of a modality. A difference of probes

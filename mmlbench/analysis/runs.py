@@ -1,4 +1,4 @@
-"""runs.csv: one row per run and seed, with the accuracy of every head and probe on test and what the run cost."""
+"""runs.csv: one row per run and seed, with what every head and probe reaches on test and what the run cost."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class RunRow:
         epochs, sample_passes, parameters: as docs/run-folder.md has them, summed over folds (parameters: of one).
         train_flops: of training, without the runs that it reuses. train_seconds, energy_joules, hardware: of the
             machine that made it; None, '' where provenance.json is lost.
-        accuracy: '<rule>/<head>' -> share of the test samples that is right. The rules are `last`, `val`, `test` and,
+        reached: '<metric>:<rule>/<head>' -> the metric on the test samples. The rules are `last`, `val`, `test` and,
             for probes of untrained encoders, `initial`; the heads are 'fused', 'sliced/<modality>',
             'own_head/<modality>' and 'probe/<modality>'.
     """
