@@ -202,7 +202,7 @@ def pareto(group: Group, headline: str) -> dict[str, tuple[float | None, float |
         matrix = entry.matrix(LogitsKey(headline))
         cost = None if own is None or None in others else own + sum(other or 0.0 for other in others)
         found[entry.label] = (None if matrix is None else float(matrix.mean()), cost)
-    sign = 1.0 if group.metric.higher else -1.0
+    sign = group.metric.sign
     there = {label: (sign * v, c, 0.0) for label, (v, c) in found.items() if v is not None and c is not None}
     judged = {e.label: there[e.label] for e in group.entries if e.method != CONTROL and e.label in there}
     front = dict(zip(judged, map(int, on_front(list(judged.values()))), strict=True))

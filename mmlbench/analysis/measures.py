@@ -14,11 +14,11 @@ from ..results.score import adaptive_ece
 from ..stats import MOST_PLAYERS, shapley, subset_name
 from ..storage.words import plural
 from ..task.confusion import balanced_of, f1_of, table_pseudo_values
+from ..task.units import printed_scale, unit_of_differences
 from .accuracy import entry_notes, heads_of, ranked_entries
 from .missing import filled
 from .resolution import Values, between, resolution_row
 from .row_builders import (
-    POINTS,
     What,
     blank,
     common_seeds,
@@ -50,7 +50,7 @@ def measure_rows(group: Group, headline: str, baseline: str) -> Iterator[Row]:
                 notes, values = [absent, *entry_notes(entry, rule)], dict[str, np.ndarray]()
                 for metric, found, row in _metrics(group, entry, key, notes):
                     if not row.no_interval:
-                        values[metric] = (POINTS if row.unit == "fraction" else 1.0) * found
+                        values[metric] = printed_scale(row.unit) * found
                     yield row
                 nll = entry.values("nll", key)
                 if nll is not None:
@@ -63,7 +63,7 @@ def measure_rows(group: Group, headline: str, baseline: str) -> Iterator[Row]:
                         compared.setdefault(metric, []).append((entry, found))
     for metric, several in compared.items():
         of = group.task.metrics.get(metric)
-        unit = "nats" if of is None else "points" if of.unit == "fraction" else of.unit
+        unit = "nats" if of is None else unit_of_differences(of.unit)
         place = ("measures", "fused", f"resolution@{metric}", headline)
         resolved = between(group, place, several, group.baseline(baseline), "difference", unit=unit)
         yield from [resolved] if resolved is not None else []

@@ -19,6 +19,7 @@ from ..results.load import read_plan
 from ..results.logits_key import LogitsKey, LogitsKind
 from ..results.record import Circumstances, RunRecord, read_record
 from ..results.run_folder import RunFolder
+from ..task.units import printed_unit
 from .curves import Series, drawing
 from .measure import measure_of
 from .numbers import figure_of, interval, level_note, named, with_sd
@@ -139,7 +140,7 @@ def _numbers(result_set: ResultSet, group: GroupKey, entry: Row) -> Markup:
     cells = []
     for row in rows:
         what = row.metric.replace("_", " ") + (f", {row.kind.replace('_', ' ')}" if row.kind != row.modality else "")
-        unit = "%" if row.unit == "fraction" else row.unit
+        unit = printed_unit(row.unit)
         minus = f"minus {row.baseline}" if row.baseline and row.metric in ("difference", "fusion_gain") else ""
         cells.append(
             [f"{what} {minus}".strip(), row.modality, with_sd(row), interval(row) + level_note(row), unit, row.row_id]

@@ -17,6 +17,7 @@ from ..storage.atomic import read_text
 from ..storage.temporaries import temporary_folder
 from ..storage.words import be, plural
 from ..study.run_config import RunConfig
+from ..task.units import printed_scale
 from .numbers import figure_of, interval, signed
 
 #: Columns of a row that say what made it, and how they are called.
@@ -181,7 +182,7 @@ def _difference(a: Row, b: Row) -> str:
     """Return b - a with an interval, the two sets taken as independent; then whether it lies apart from zero."""
     if a.value is None or b.value is None:
         return "only one has a value"
-    unit = 100.0 if a.unit == "fraction" else 1.0
+    unit = printed_scale(a.unit)
     value = unit * (b.value - a.value)
     if a.ci_low is None or a.ci_high is None or b.ci_low is None or b.ci_high is None:
         return f"{signed(value, 2)}, no interval"

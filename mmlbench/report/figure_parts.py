@@ -6,6 +6,7 @@ import textwrap
 from typing import Any
 
 from ..analysis.rows import Row
+from ..task.units import printed_scale
 from .colours import ROLES, SERIES
 from .numbers import named
 from .table import RankRange
@@ -25,7 +26,7 @@ def error(row: Row) -> list[list[float]] | None:
     """Return the interval of a row as matplotlib's asymmetric error, in percent or points."""
     if row.value is None or row.ci_low is None or row.ci_high is None:
         return None
-    scale = 100 if row.unit == "fraction" else 1
+    scale = printed_scale(row.unit)
     return [[scale * (row.value - row.ci_low)], [scale * (row.ci_high - row.value)]]
 
 

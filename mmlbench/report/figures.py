@@ -160,7 +160,7 @@ def draw_pareto(plt: Any, result_set: ResultSet, group: GroupKey, results: Path)
     if len(known) < 2:
         return None
     measure = measure_of(result_set, group)
-    sign = 1.0 if measure.higher else -1.0
+    sign = measure.sign
     known.sort(key=lambda point: (point[0], -sign * (point[1].value or 0.0)))
     figure, axes = plt.subplots(figsize=(WIDTH, 2.4))
     judged = [

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from ..analysis.result_set import GroupKey, ResultSet
 from ..task import known_metric
+from ..task.units import FRACTION, printed_scale, printed_unit, unit_of_differences
+from .numbers import MINUS
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,12 @@ class Measure:
     @property
     def scale(self) -> float:
         """What a value is multiplied by where it is drawn."""
-        return 100.0 if self.unit == "fraction" else 1.0
+        return printed_scale(self.unit)
+
+    @property
+    def sign(self) -> float:
+        """1 where more is better, else -1."""
+        return 1.0 if self.higher else -1.0
 
     @property
     def heading(self) -> str:
@@ -35,30 +42,32 @@ class Measure:
     @property
     def in_unit(self) -> str:
         """The title with its unit, 'accuracy in %'."""
-        unit = "%" if self.unit == "fraction" else self.unit
+        unit = printed_unit(self.unit)
         return f"{self.title} in {unit}" if unit else self.title
 
     @property
     def short(self) -> str:
         """The title with its unit for a narrow column, 'accuracy %'."""
-        unit = "%" if self.unit == "fraction" else self.unit
-        return f"{self.title} {unit}".strip()
+        return f"{self.title} {printed_unit(self.unit)}".strip()
 
     @property
     def differences(self) -> str:
         """The unit of differences, 'percentage points'."""
-        return "percentage points" if self.unit == "fraction" else self.unit or "its own unit"
+        return "percentage points" if self.unit == FRACTION else self.unit or "its own unit"
 
     @property
     def points(self) -> str:
         """The same, short: 'points'."""
-        return "points" if self.unit == "fraction" else self.unit
+        return unit_of_differences(self.unit)
 
     def ends(self, low: float, high: float) -> str:
         """Return two values as the ends of an axis, '40 to 80'."""
-        if self.unit == "fraction":
-            return f"{100 * low:.0f} to {100 * high:.0f}"
-        return f"{low:.3g} to {high:.3g}"
+        return self.ends_of_differences(self.scale * low, self.scale * high)
+
+    def ends_of_differences(self, low: float, high: float) -> str:
+        """Return two differences, in `points`, as the ends of an axis, with true minus signs."""
+        form = ".0f" if self.unit == FRACTION else ".3g"
+        return f"{low:{form}} to {high:{form}}".replace("-", MINUS)
 
 
 def measures_in_words(result_set: ResultSet) -> str:
@@ -75,6 +84,6 @@ def units_of_gaps(result_set: ResultSet) -> str:
 def measure_of(result_set: ResultSet, group: GroupKey) -> Measure:
     """Return what a group's tables measure; of one without rows accuracy."""
     name = result_set.metric(group)
-    unit = next((row.unit for row in result_set.of(group, "accuracy", name)), "fraction")
+    unit = next((row.unit for row in result_set.of(group, "accuracy", name)), FRACTION)
     metric = known_metric(name)
     return Measure(name, name if metric is None else metric.title, unit, metric is None or metric.higher)

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..analysis.result_set import GroupKey, ResultSet
 from ..analysis.rows import Row
+from ..task.units import printed_scale
 from .colours import ROLES
 from .figure_parts import MARKERS, PALETTE, WIDTH, error, short, title
 from .measure import measure_of
@@ -91,5 +92,5 @@ def _curve_on(axes: Any, curve: Curve, place: int) -> None:
     known = [(strength, row) for strength, row in sorted(curve.points.items()) if row.value is not None]
     ends = [error(row) or [[0.0], [0.0]] for _, row in known]
     spread = [[end[side][0] for end in ends] for side in (0, 1)]
-    values = [(100 if row.unit == "fraction" else 1) * (row.value or 0.0) for _, row in known]
+    values = [printed_scale(row.unit) * (row.value or 0.0) for _, row in known]
     axes.errorbar([s for s, _ in known], values, yerr=spread, label=short(curve.entry), lw=1, capsize=1.5, **style)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ..analysis.rows import Row
+from ..task.units import FRACTION, POINTS, printed_scale
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -28,17 +29,17 @@ def percent(value: float | None, digits: int = 1) -> str:
 #: Digits after the point of a number that is neither percent nor signed; 3 of any other unit.
 PLAIN_DIGITS = {"nats": 3, "rank": 2, "score": 2}
 #: Units whose numbers have a sign and one digit after the point.
-SIGNED = ("points", "count")
+SIGNED = (POINTS, "count")
 
 
 def _digits(unit: str) -> int:
     """Return the digits after the point of a number of a unit."""
-    return 1 if unit in (*SIGNED, "fraction") else PLAIN_DIGITS.get(unit, 3)
+    return 1 if unit in (*SIGNED, FRACTION) else PLAIN_DIGITS.get(unit, 3)
 
 
 def _number(value: float, unit: str) -> str:
     """Return a number as its unit is printed: '80.8' (percent), '+1.2' (points), '0.512' (nats)."""
-    if unit == "fraction":
+    if unit == FRACTION:
         return percent(value).replace("-", MINUS)
     return signed(value) if unit in SIGNED else f"{value:.{_digits(unit)}f}".replace("-", MINUS)
 
@@ -62,8 +63,7 @@ def with_sd(row: Row | None) -> str:
     far = f" ({far_words(row)})" if row.far_seeds else ""
     if row.sd is None:
         return figure_of(row) + far
-    sd = 100 * row.sd if row.unit == "fraction" else row.sd
-    return f"{figure_of(row)} ± {sd:.{_digits(row.unit)}f}{far}"
+    return f"{figure_of(row)} ± {printed_scale(row.unit) * row.sd:.{_digits(row.unit)}f}{far}"
 
 
 def far_words(row: Row) -> str:

@@ -11,6 +11,7 @@ from ..storage.hashing import digest
 from ..study.recipe import Recipe
 from ..study.selection import NAMES
 from ..task import Classification, Metric, Task
+from ..task.units import printed_scale, unit_of_differences
 from .logits_key import INITIAL, LogitsKey, LogitsKind
 from .plugin_facts import ALONE, CONTROL, ENSEMBLE, LOGIT_MEAN
 from .scored_run import ScoredRun
@@ -110,12 +111,12 @@ class Group:
     @property
     def scale(self) -> float:
         """What differences are multiplied by: those of fractions are percentage points."""
-        return 100.0 if self.metric.unit == "fraction" else 1.0
+        return printed_scale(self.metric.unit)
 
     @property
     def unit(self) -> str:
         """Unit of differences: percentage points, or that of the metric."""
-        return "points" if self.metric.unit == "fraction" else self.metric.unit
+        return unit_of_differences(self.metric.unit)
 
     def better_by(self, ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
         """Return by how much ours are better than theirs, positive where they are, whichever way the metric goes."""

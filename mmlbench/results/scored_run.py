@@ -111,7 +111,7 @@ def _judged(run: RunFolder, scores: Mapping[str, np.ndarray]) -> dict[tuple[str,
     task, metric, found = run.record.task, run.record.metric, dict[tuple[str, str], CrossFit]()
     if metric.name != task.score:
         return found
-    sign = 1.0 if metric.higher else -1.0
+    sign = metric.sign
     for entry in run.record.selected.get("test", ()):
         key = f"{entry.stage}/{entry.select_on}"
         if key in scores and scores[key].shape[1] >= 2:

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..errors import ConfigError, DataError, brief, nearest
 from .jackknife import pseudo_values
+from .units import FRACTION
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,7 +54,7 @@ class Metric:
     left_out: PerSample | None = None
     higher: bool = True
     bits: bool = False
-    unit: str = "fraction"
+    unit: str = FRACTION
     low: float = 0.0
     high: float = 1.0
 
@@ -68,9 +69,14 @@ class Metric:
         assert self.left_out is not None  # one of the two is there
         return pseudo_values(self.value(outputs, target), self.left_out(outputs, target))
 
+    @property
+    def sign(self) -> float:
+        """1 where more is better, else -1."""
+        return 1.0 if self.higher else -1.0
+
     def shown(self, value: float) -> str:
         """Return a value for people: a fraction in %, else three decimals with the unit."""
-        return f"{100 * value:.1f} %" if self.unit == "fraction" else f"{value:.3f} {self.unit}".strip()
+        return f"{100 * value:.1f} %" if self.unit == FRACTION else f"{value:.3f} {self.unit}".strip()
 
     def better(self, value: float, than: float) -> bool:
         """Whether a value beats another; of equal ones neither does."""

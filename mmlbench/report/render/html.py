@@ -13,6 +13,7 @@ from markupsafe import Markup, escape
 
 from ...analysis.audit import AuditText
 from ...analysis.rows import Row, number
+from ...task.units import printed_scale
 from ..colours import Ink
 from ..numbers import p_text
 from ..table import Column, Drawing, Heads, Name, Number, Output, RankRange, Shown, Standing, Table, Value
@@ -79,12 +80,12 @@ class HtmlCell:
 
 def _order(row: Row, shown: Shown) -> str:
     """Return the number by which a cell is sorted, in the unit that is printed."""
-    return number((100 if row.unit == "fraction" else 1) * row.value) if row.value is not None and shown.text else ""
+    return number(printed_scale(row.unit) * row.value) if row.value is not None and shown.text else ""
 
 
 def _row_facts(row: Row, shown: Shown, tested: bool) -> dict[str, str | None]:
     """Return what the script sorts and exports, and the tooltip: note, and p of this comparison alone."""
-    scale = 100 if row.unit == "fraction" else 1
+    scale = printed_scale(row.unit)
     facts: dict[str, str | None] = {"data-order": _order(row, shown)}
     if row.ci_low is not None and row.ci_high is not None:
         facts |= {"data-low": number(scale * row.ci_low), "data-high": number(scale * row.ci_high)}

@@ -11,7 +11,7 @@ from ..colours import Ink
 from ..line import Line, count_columns, heading, key_of, lines_of, selection_column
 from ..measure import measure_of
 from ..notes import TARGET, conditions, far_notes, mixed_notes, resolved
-from ..numbers import MINUS, by_construction, worst_level
+from ..numbers import by_construction, worst_level
 from ..table import (
     CSV_ONLY,
     EVERYWHERE,
@@ -60,8 +60,7 @@ def competition_gap_table(result_set: ResultSet, group: GroupKey, lines: Sequenc
 
 def _columns(result_set: ResultSet, group: GroupKey) -> list[Column[Line]]:
     level, scale = worst_level(len(result_set.modalities(group))), _scale(result_set, group)
-    form = ".0f" if measure_of(result_set, group).unit == "fraction" else ".2g"
-    ends = f"{scale.low:{form}} to {scale.high:{form}}".replace("-", MINUS)
+    ends = measure_of(result_set, group).ends_of_differences(scale.low, scale.high)
     return [
         heading(),
         Column("modality", "modality", lambda line: line.modality, lambda value: _modality(value, level), words=True),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ...analysis.measures import BEST
 from ...analysis.result_set import GroupKey, ResultSet
 from ...task import known_metric
+from ...task.units import printed_unit
 from ..line import Line, heading, key_of, lines_of, selection_column
 from ..measure import measure_of
 from ..notes import TARGET, conditions, mixed_notes, resolved
@@ -49,7 +50,7 @@ def _units(result_set: ResultSet, group: GroupKey, names: list[str]) -> str:
     by_unit: dict[str, list[str]] = {}
     for row in result_set.of(group, "measures"):
         if row.metric in names and not any(row.metric in several for several in by_unit.values()):
-            by_unit.setdefault("%" if row.unit == "fraction" else row.unit, []).append(row.metric)
+            by_unit.setdefault(printed_unit(row.unit), []).append(row.metric)
     said = []
     for unit, several in by_unit.items():
         titles = [_title(name) for name in several]

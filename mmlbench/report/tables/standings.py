@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ...analysis.result_set import GroupKey, ResultSet
 from ...analysis.rows import Row
 from ..line import rank_range
+from ..measure import measure_of
 from ..numbers import far_words, figure_of, interval
 from ..table import Column, Scale, Shown, Standing, Table, Value, name_column
 
@@ -40,7 +41,7 @@ def standings_table(result_set: ResultSet) -> Table[Places]:
         for entry in result_set.entries(group):
             if entry.rank_group is not None:
                 found.setdefault(entry.label, {})[group] = entry
-    sign = {group: 1.0 if result_set.higher(group) else -1.0 for group in result_set.groups()}
+    sign = {group: measure_of(result_set, group).sign for group in result_set.groups()}
     places = sorted((Places(label, rows, sign) for label, rows in found.items()), key=lambda one: one.order)
     columns = [
         name_column(lambda one: one.label),
