@@ -42,21 +42,43 @@ class Probe:
 def fit_logistic(features: Tensor, label: Tensor, classes: int, penalty: float, start: Tensor) -> Tensor:
     """Minimise mean cross-entropy + penalty / 2 * |W|^2 by L-BFGS.
 
-    The search runs in the features' principal axes, scaled by the curvature to be expected there; the penalty does
-    not see the rotation, so the minimum is the same and is reached in a tenth of the steps.
-
     Args:
         features: standardised, float64 (n, d). label: int64 (n,). start: (d + 1, C), the last row is the bias.
 
     Returns:
         The solution in the shape of `start`; the bias is not penalised.
     """
+    target = one_hot(label, classes).double()
+
+    def lost(logits: Tensor) -> tuple[Tensor, Tensor]:
+        log_p = logits.log_softmax(1)
+        return nll_loss(log_p, label), log_p.exp() - target
+
+    return _minimise(features, lambda variances: variances / (2 * classes), penalty, start, lost)
+
+
+def _minimise(
+    features: Tensor,
+    curvature: Callable[[Tensor], Tensor],
+    penalty: float,
+    start: Tensor,
+    lost: Callable[[Tensor], tuple[Tensor, Tensor]],
+) -> Tensor:
+    """Minimise the mean loss of the logits + penalty / 2 * |W|^2 by L-BFGS.
+
+    The search runs in the features' principal axes, scaled by the curvature to be expected there; the penalty does
+    not see the rotation, so the minimum is the same and is reached in a tenth of the steps.
+
+    Args:
+        features: standardised, float64 (n, d). start: (d + 1, L), the last row is the bias, which is not penalised.
+        curvature: variances of the features along these axes (d,) -> curvatures of the loss to be expected there.
+        lost: logits (n, L) -> their mean loss, and n times its derivatives (n, L).
+    """
     count = len(features)
     variances, axes = torch.linalg.eigh(features.T @ features / count)
-    stretch = (variances.clamp(min=0) / (2 * classes) + penalty).rsqrt()
+    stretch = (curvature(variances.clamp(min=0)) + penalty).rsqrt()
     inputs = torch.cat([features @ (axes * stretch), features.new_ones(count, 1)], 1)
     ridge = torch.cat([penalty * stretch.square(), stretch.new_zeros(1)])[:, None]
-    target = one_hot(label, classes).double()
     solution = torch.cat([(axes.T @ start[:-1]) / stretch[:, None], start[-1:]]).requires_grad_(True)
     optimizer = LBFGS(
         [solution],
@@ -69,43 +91,9 @@ def fit_logistic(features: Tensor, label: Tensor, classes: int, penalty: float, 
 
     @torch.no_grad()
     def closure() -> Tensor:
-        log_p = (inputs @ solution).log_softmax(1)
-        solution.grad = inputs.T @ (log_p.exp() - target) / count + ridge * solution
-        return nll_loss(log_p, label) + 0.5 * (ridge * solution.square()).sum()
-
-    optimizer.step(closure)
-    found = solution.detach()
-    return torch.cat([axes @ (found[:-1] * stretch[:, None]), found[-1:]])
-
-
-def _minimise(
-    features: Tensor, curvature: float, penalty: float, start: Tensor, of: Callable[[Tensor], tuple[Tensor, Tensor]]
-) -> Tensor:
-    """Minimise mean over samples of the summed losses of their logits + penalty / 2 * |W|^2, as `fit_logistic` does.
-
-    Args:
-        curvature: of a loss in its logit, to be expected. of: logits (n, L) -> losses and their derivatives (n, L).
-    """
-    count = len(features)
-    variances, axes = torch.linalg.eigh(features.T @ features / count)
-    stretch = (variances.clamp(min=0) * curvature + penalty).rsqrt()
-    inputs = torch.cat([features @ (axes * stretch), features.new_ones(count, 1)], 1)
-    ridge = torch.cat([penalty * stretch.square(), stretch.new_zeros(1)])[:, None]
-    solution = torch.cat([(axes.T @ start[:-1]) / stretch[:, None], start[-1:]]).requires_grad_(True)
-    optimizer = LBFGS(
-        [solution],
-        max_iter=200,
-        tolerance_grad=1e-6,
-        tolerance_change=1e-12,
-        history_size=30,
-        line_search_fn="strong_wolfe",
-    )
-
-    @torch.no_grad()
-    def closure() -> Tensor:
-        lost, slope = of(inputs @ solution)
+        loss, slope = lost(inputs @ solution)
         solution.grad = inputs.T @ slope / count + ridge * solution
-        return lost.sum() / count + 0.5 * (ridge * solution.square()).sum()
+        return loss + 0.5 * (ridge * solution.square()).sum()
 
     optimizer.step(closure)
     found = solution.detach()
@@ -119,12 +107,11 @@ def fit_one_vs_rest(features: Tensor, label: Tensor, penalty: float, start: Tens
         features: standardised, float64 (n, d). label: 0 or 1, float64 (n, L). start: (d + 1, L), the last row is the
             bias, which is not penalised.
     """
-    return _minimise(features, 0.25, penalty, start, lambda z: _binary(z, label))
 
+    def lost(logits: Tensor) -> tuple[Tensor, Tensor]:
+        return (softplus(logits) - label * logits).sum() / len(label), logits.sigmoid() - label
 
-def _binary(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the binary cross-entropy (n, L), and its derivative by the logits."""
-    return softplus(logits) - label * logits, logits.sigmoid() - label
+    return _minimise(features, lambda variances: variances * 0.25, penalty, start, lost)
 
 
 def fit_ridge(features: Tensor, target: Tensor, penalty: float) -> Tensor:
