@@ -21,7 +21,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from .errors import ConfigError, DataError, shorten, visible
 from .storage import paths
@@ -51,30 +51,41 @@ _seen: dict[str, list[str]] = {}
 
 
 @dataclass(frozen=True)
-class File:
-    """A file by its content, as a plug-in gets it.
-
-    Attributes:
-        content: `sha256:` and 64 hex digits.
-    """
+class _Named:
+    """What lies on a disk, by its content: `sha256:` and 64 hex digits."""
 
     content: str
 
     @classmethod
-    def of(cls, value: str | Path | File) -> File:
-        """Return the file of a content, or of a path."""
-        if isinstance(value, File):
+    def of(cls, value: str | Path | Self) -> Self:
+        """Return what has a content, or lies at a path."""
+        if isinstance(value, cls):
             return value
-        return cls(str(value)) if is_content(value) else cls(content_of(value))
+        assert isinstance(value, str | Path)
+        return cls(str(value)) if is_content(value) else cls(cls.content_at(value))
+
+    @staticmethod
+    def content_at(path: str | Path) -> str:
+        """Return the content of what lies at a path."""
+        raise NotImplementedError
 
     @property
     def path(self) -> Path:
-        """Where it lies on this machine; `read` is what makes sure that the bytes are the right ones.
+        """Where it lies on this machine; its bytes may be others by now.
 
         Raises:
             DataError: nobody knows.
         """
         return find(self.content)
+
+
+class File(_Named):
+    """A file by its content, as a plug-in gets it; `read` makes sure that the bytes are the right ones."""
+
+    @staticmethod
+    def content_at(path: str | Path) -> str:
+        """Return the content of a file; see `content_of`."""
+        return content_of(path)
 
     def read(self) -> bytes:
         """Return its bytes, which have this very hash.
@@ -106,31 +117,13 @@ class File:
         return read_tensors(self.read(), self.path)
 
 
-@dataclass(frozen=True)
-class Folder:
-    """A folder by the content of its files (`FOLDER_FILES`), as a plug-in gets it.
+class Folder(_Named):
+    """A folder by the content of its files (`FOLDER_FILES`), as a plug-in gets it."""
 
-    Attributes:
-        content: `sha256:` and 64 hex digits.
-    """
-
-    content: str
-
-    @classmethod
-    def of(cls, value: str | Path | Folder) -> Folder:
-        """Return the folder of a content, or of a path."""
-        if isinstance(value, Folder):
-            return value
-        return cls(str(value)) if is_content(value) else cls(folder_content_of(value))
-
-    @property
-    def path(self) -> Path:
-        """Where it lies on this machine.
-
-        Raises:
-            DataError: nobody knows.
-        """
-        return find(self.content)
+    @staticmethod
+    def content_at(path: str | Path) -> str:
+        """Return the content of a folder; see `folder_content_of`."""
+        return folder_content_of(path)
 
     def check(self, path: Path) -> None:
         """Make sure, after its files were read, that they were the right ones.

@@ -28,13 +28,13 @@ from pathlib import Path
 from typing import Any, dataclass_transform
 
 from .errors import ConfigError, brief, nearest
-from .files import File, Folder, content_of, folder_content_of, is_content
+from .files import File, Folder, is_content
 from .storage.form import CONTROL, LONGEST_TEXT
 
 #: Stands for the whole of an encoder where its parts are named (`freeze` of a recipe).
 ALL = "all"
 #: Types of parameters that name what lies on a disk, by its content.
-FILES = ("file", "folder")
+FILES: Mapping[str, type[File | Folder]] = {"file": File, "folder": Folder}
 #: What a parameter's value may be, as JSON has it.
 Scalar = bool | int | float | str | None
 
@@ -142,10 +142,9 @@ class Params:
         """Turn the contents of files and folders, as a config holds them, into `File`s and `Folder`s."""
         for field in dataclasses.fields(self):  # type: ignore[arg-type]  # every sub-class is a dataclass
             value = getattr(self, field.name)
-            if field.metadata.get("file") and value is not None:
-                object.__setattr__(self, field.name, File.of(value))
-            if field.metadata.get("folder") and value is not None:
-                object.__setattr__(self, field.name, Folder.of(value))
+            for name, kind in FILES.items():
+                if field.metadata.get(name) and value is not None:
+                    object.__setattr__(self, field.name, kind.of(value))
 
 
 class MethodParams(Params):
@@ -173,7 +172,7 @@ def _type_name(annotation: Any, metadata: Mapping[str, Any]) -> tuple[str, bool]
     args = typing.get_args(annotation)
     optional = type(None) in args
     kinds = [arg for arg in args if arg is not type(None)] or [annotation]
-    for name, kind in (("file", File), ("folder", Folder)):
+    for name, kind in FILES.items():
         if metadata.get(name) or kind in kinds:
             if not metadata.get(name) or kinds != [kind] or not optional:
                 raise TypeError(f"a {name} is declared as `{kind.__name__} | None = {name}_field()`")
@@ -278,7 +277,7 @@ def _coerce(field: Field, value: Any) -> Any:
             raise ValueError
         if is_content(value):
             return value
-        return content_of(value) if kind == "file" else folder_content_of(value)
+        return FILES[kind].content_at(value)
     if kind == "str":
         if not isinstance(value, str) or (field.options and value not in field.options):
             raise ValueError
