@@ -22,7 +22,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from mmlbench import CacheWriter, Modality, Sample
+from mmlbench import CacheWriter, Dataset, DatasetParams, Modality, Sample, Split, bounded
 from mmlbench.dataset import PARTS
 from mmlbench.task.base import Label
 
@@ -235,3 +235,28 @@ class Law:
         positive = density * np.array([_normal.cdf(one) for one in q.tolist()])
         hits, ranked = (np.cumsum(mass[::-1])[::-1] - mass / 2 for mass in (positive, density))  # beyond q
         return float((hits / ranked * positive).sum() / positive.sum())
+
+
+# ---- what the sets share beside their law --------------------------------------------------------------------
+SENSORS = (
+    Sensor("language", features=8, shortest=2, longest=16, own_sd=0.4, step_sd=1.0),
+    Sensor("voice", features=6, shortest=3, longest=24, own_sd=0.9, step_sd=1.6),
+)
+COUNTS = {"train": 1600, "val": 400, "test": 1000}
+
+
+class SentimentSet(Dataset):
+    """Base of the sets whose samples are drawn by a law with `SENSORS` and `COUNTS`."""
+
+    class Params(DatasetParams):
+        padding: int = bounded(0, low=0, high=1000, doc="more stored steps behind every sequence; no result changes")
+
+    params: Params
+    modalities: tuple[Modality, ...] = tuple(sensor.modality() for sensor in SENSORS)
+    splits = {"iid": Split("independent draws, one random generator per part", counts=COUNTS)}
+    licence = "MIT, as the project"
+    origin = "generated from fixed seeds; no raw files"
+
+    def __init__(self, params: DatasetParams | None = None) -> None:
+        super().__init__(params)
+        self.modalities = tuple(sensor.modality(self.params.padding) for sensor in SENSORS)
