@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
@@ -35,8 +36,19 @@ class Expects:
 
     @property
     def channels(self) -> int:
-        """How many there are."""
+        """Number of channels."""
         return len(self.mean)
+
+
+@contextmanager
+def modes_kept(module: nn.Module) -> Iterator[None]:
+    """Put a module and all within it back into the mode, training or evaluation, in which each was."""
+    modes = {part: part.training for part in module.modules()}
+    try:
+        yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
 
 
 @dataclass(frozen=True)
@@ -58,7 +70,7 @@ class State:
 
     @property
     def channels(self) -> int:
-        """How many there are."""
+        """Number of channels."""
         return self.values.shape[self.channel_dim]
 
     def positions(self) -> Tensor:
@@ -231,19 +243,14 @@ class Encoder(nn.Module, Plugin):
         Raises:
             ConfigError: it declares no blocks.
         """
-        blocks, modes = self._declared_blocks(), {module: module.training for module in self.modules()}
-        found = []
-        try:
+        blocks, found = self._declared_blocks(), []
+        with modes_kept(self), torch.no_grad():
             self.eval()
-            with torch.no_grad():
-                mask = torch.ones(1, self.shape[0], dtype=torch.bool) if self.takes_mask else None
-                state = self.start(self.example(1), mask)
-                for block in blocks:
-                    state = self.run(block, state)
-                    found.append(state.channels)
-        finally:
-            for module, mode in modes.items():
-                module.training = mode
+            mask = torch.ones(1, self.shape[0], dtype=torch.bool) if self.takes_mask else None
+            state = self.start(self.example(1), mask)
+            for block in blocks:
+                state = self.run(block, state)
+                found.append(state.channels)
         return found
 
     @property

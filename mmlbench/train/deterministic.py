@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ..encoder import Encoder
+from ..encoder import Encoder, modes_kept
 from ..errors import ConfigError
 from ..method import Batch, Method
 from .data import PartData
@@ -59,21 +59,19 @@ def _encoded(method: Method, batch: Batch, modality: str) -> Tensor:
 
 def _without_trace(encoder: Encoder, call: Callable[[], Tensor]) -> None:
     """Call an encoder as training does, go back through it, and put its buffers, modes and gradients back."""
-    modes = {module: module.training for module in encoder.modules()}
     buffers = {name: value.clone() for name, value in encoder.named_buffers()}
     devices = [value.device for value in encoder.parameters() if value.device.type == "cuda"][:1]
-    encoder.train()
-    try:
-        with torch.random.fork_rng(devices):
-            found = call()
-            if found.requires_grad:
-                found.square().mean().backward()
-    finally:
-        encoder.zero_grad(set_to_none=True)
-        for name, value in encoder.named_buffers():
-            value.copy_(buffers[name])
-        for module, mode in modes.items():
-            module.training = mode
+    with modes_kept(encoder):
+        encoder.train()
+        try:
+            with torch.random.fork_rng(devices):
+                found = call()
+                if found.requires_grad:
+                    found.square().mean().backward()
+        finally:
+            encoder.zero_grad(set_to_none=True)
+            for name, value in encoder.named_buffers():
+                value.copy_(buffers[name])
 
 
 def _refusal(encoder: Encoder, modality: str, operation: str, device: torch.device) -> tuple[str, str]:
