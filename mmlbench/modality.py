@@ -207,9 +207,9 @@ class ModalityType(Plugin):
             for start in range(0, len(rows), _BLOCK):
                 chosen = rows[start : start + _BLOCK]
                 block = stored[chosen].astype(np.float64) * scale + offset
-                yield (
-                    block if lengths is None else block[_steps(block.shape[2], lengths[chosen])]
-                )  # real steps of all
+                if lengths is not None:
+                    block = block[real_steps(block.shape[2], lengths[chosen])]  # (steps of all, *rest of the shape)
+                yield block
 
         rounding = float(np.finfo(stored.dtype).eps) if stored.dtype.kind == "f" else 0.0
         return _scalar_moments(blocks()) if how == SCALAR else self._channel_moments(modality, blocks(), rounding)
@@ -222,17 +222,24 @@ class ModalityType(Plugin):
         Args:
             rounding: of a stored value, relative to it; what varies by less does not vary, and gets 1.
         """
-        axis = self.channel_axis % len(modality.shape) - len(modality.shape)
-        count, start, total, squares = 0, np.zeros(()), np.zeros(()), np.zeros(())
+        count = 0
+        start = total = squares = np.zeros(())
         for block in blocks:
-            values = np.moveaxis(block, axis, -1).reshape(-1, modality.shape[axis])
+            values = self.by_channel(block, len(modality.shape))
             if not count:
                 start = values.mean(axis=0)
             away = values - start
-            total, squares, count = total + away.sum(axis=0), squares + np.square(away).sum(axis=0), count + len(away)
+            total = total + away.sum(axis=0)
+            squares = squares + np.square(away).sum(axis=0)
+            count += len(away)
         mean = start + total / count
         std = np.sqrt(np.maximum(squares / count - np.square(total / count), 0.0))
         return {"mean": mean.tolist(), "std": np.where(std > rounding * np.abs(mean), std, 1.0).tolist()}
+
+    def by_channel(self, values: np.ndarray, dims: int) -> np.ndarray:
+        """Return values (..., *shape) of a view of so many dimensions as (n, channels)."""
+        axis = self.channel_axis % dims - dims
+        return np.moveaxis(values, axis, -1).reshape(-1, values.shape[axis])
 
     def affine(
         self, modality: Modality, moments: Mapping[str, Any], scale: float, offset: float
@@ -292,16 +299,14 @@ def _scalar_moments(blocks: Iterable[np.ndarray]) -> dict[str, Any]:
     """Return one mean and standard deviation of all values."""
     total, squares, count = 0.0, 0.0, 0
     for block in blocks:
-        total, squares, count = (
-            total + float(block.sum()),
-            squares + float(np.square(block).sum()),
-            count + block.size,
-        )
+        total += float(block.sum())
+        squares += float(np.square(block).sum())
+        count += block.size
     mean = total / count
     return {"mean": mean, "std": max(squares / count - mean * mean, 1e-12) ** 0.5}
 
 
-def _steps(padded: int, lengths: np.ndarray) -> np.ndarray:
+def real_steps(padded: int, lengths: np.ndarray) -> np.ndarray:
     """Return which steps are real, bool (rows, views, padded), of lengths (rows, views)."""
     return np.arange(padded) < lengths[..., None]
 
@@ -438,12 +443,12 @@ def views_lengths(lengths: np.ndarray, rows: int, modality: Modality, where: str
 
 
 def check_values(
-    modality: Modality, views: np.ndarray, lengths: np.ndarray | None, where: str, first: int = 0
+    modality: Modality, views: np.ndarray, lengths: np.ndarray | None, where: str, numbers: Sequence[int] | np.ndarray
 ) -> None:
     """Refuse rows that can't be used.
 
     Args:
-        views: (rows, views, *shape) as stored. lengths: (rows, views). first: number of the first of these rows.
+        views: (rows, views, *shape) as stored. lengths: (rows, views). numbers: of these rows, (rows,).
 
     Raises:
         DataError: with the row and what is wrong with it.
@@ -451,4 +456,4 @@ def check_values(
     wrong = modality.type.wrong_value(modality, views, lengths)
     if wrong is not None:
         fix = "Correct it in the raw files, or drop the sample; else fix the dataset's prepare"
-        raise DataError(f"{where}: row {first + wrong[0]} {wrong[1]}", fix)
+        raise DataError(f"{where}: row {numbers[wrong[0]]} {wrong[1]}", fix)

@@ -15,6 +15,11 @@ PADDING, UNKNOWN = 0, 1
 CHARACTERS = "characters"
 
 
+def id_dtype(vocabulary: int) -> str:
+    """Return the type in which ids of a vocabulary are stored, the smallest that holds them."""
+    return "int16" if vocabulary <= 2**15 else "int32"
+
+
 @dataclass(frozen=True)
 class Characters:
     """Turns text into ids, one for each character, after Unicode's composition (NFC).
@@ -52,6 +57,6 @@ class Characters:
         if len(letters) > longest:
             raise ValueError(f"has {len(letters)} characters, more than {longest}")
         places = {letter: number for number, letter in enumerate(self.alphabet, UNKNOWN + 1)}
-        found = np.zeros(longest, dtype=np.int16 if self.vocabulary < 2**15 else np.int32)
+        found = np.zeros(longest, dtype=id_dtype(self.vocabulary))
         found[: len(letters)] = [places.get(letter, UNKNOWN) for letter in letters]
         return found, len(letters)

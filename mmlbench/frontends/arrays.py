@@ -25,9 +25,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..dataset import PARTS, CacheWriter, Sample
+from ..dataset import CacheWriter, Sample
+from ..decode.text import id_dtype
 from ..errors import ConfigError, DataError, brief, nearest
-from ..modality import Modality, built_in, check_values, type_of, views_lengths
+from ..modality import Modality, built_in, check_values, real_steps, type_of, views_lengths
 from ..prepare.archives import check_space
 from ..prepare.task import signature
 from ..storage import mapped
@@ -36,9 +37,23 @@ from ..storage.hashing import file_digest
 from ..storage.words import plural
 from ..task import Task
 from . import targets
-from .targets import GROUP, LABEL, Ends, check_names, check_there, make_task, refuse_names, state
+from .targets import (
+    GROUP,
+    ID,
+    LABEL,
+    PART,
+    Ends,
+    check_modality_names,
+    check_names,
+    check_parts,
+    check_there,
+    counts_of,
+    make_task,
+    state,
+    texts,
+)
 
-PART, ID, CLASS_NAMES = "part", "id", "class_names"
+CLASS_NAMES = "class_names"
 #: What may follow the name of a modality in that of its lengths; the first is the one that messages name.
 LENGTHS = ("_length", "_len")
 #: Rows that are copied at once.
@@ -67,7 +82,7 @@ class Arrays:
             label, group: names of the arrays of targets and of groups; a group of the usual name may be missing.
 
         Raises:
-            ConfigError: one array can't be both of them, or is another one's name.
+            ConfigError: both are one array, or one of them is part, id or class_names.
             DataError: it is missing or damaged, holds pickles, or lacks what every dataset needs.
         """
         check_names(label, group, (PART, ID, CLASS_NAMES))
@@ -76,36 +91,46 @@ class Arrays:
         if place.is_dir():
             found = {path.stem: _mapped(path) for path in sorted(place.glob("*.npy"))}
         else:
-            found = read_arrays(place)
+            try:
+                found = read_arrays(place)
+            except DataError as error:  # its fix is for files that mmlbench wrote
+                raise DataError(error.what, "Write it again by numpy.savez, without pickles") from None
         arrays = cls(place, found, label, group)
         arrays._check()
         return arrays
 
     def _check(self) -> None:
+        """Refuse arrays that can't be those of one set of samples; values are not read."""
         check_there(self.place, "array", self.found, self.label, self.group)
         if self.found[self.label].ndim == 0:
             raise DataError(f"{self.place}: {self.label} is a single value", "Give one entry a sample")
-        if not self.names:
+        names = self.names
+        if not names:
             raise DataError(f"{self.place} holds no modality", "Add an array of one row a sample for each of them")
-        for name in [one for one in self.found if one != CLASS_NAMES]:
-            array = self.found[name]
-            if array.ndim == 0 or len(array) != len(self):
-                what = f"{self.place}: {name} has the shape {list(array.shape)}, and there are {len(self)} labels"
-                raise DataError(what, "Give each array one row a sample, in one order")
-            if array.dtype.kind not in "biufUS":
-                raise DataError(f"{self.place}: {name} holds {array.dtype}", "Store numbers or text")
+        for name in self.found:
+            self._check_array(name)
         for name in (name for name in self.found if name.endswith(LENGTHS)):
-            if _measured(name) not in self.names:
-                what = f"{self.place}: {name} belongs to no modality"
-                raise DataError(what, nearest(_measured(name), self.names))
-        for name in self.names:
+            if _modality_of(name) not in names:
+                raise DataError(f"{self.place}: {name} belongs to no modality", nearest(_modality_of(name), names))
+        for name in names:
             both = [name + suffix for suffix in LENGTHS if name + suffix in self.found]
             if len(both) > 1:
                 raise DataError(f"{self.place} has both {' and '.join(both)}", "Leave one of them out")
-        parts = {_text(part) for part in self.found[PART]}
-        if not {"train", "test"} <= parts <= set(PARTS):
-            what = f"{self.place}: part holds {', '.join(brief(part) for part in sorted(parts))}"
-            raise DataError(what, "Write train, val and test; train and test are needed")
+        check_parts(f"{self.place}: part", texts(self.found[PART]))
+
+    def _check_array(self, name: str) -> None:
+        """Refuse an array of another form than its name asks for."""
+        array, where = self.found[name], f"{self.place}: {name}"
+        if name == CLASS_NAMES:
+            if array.ndim != 1:
+                raise DataError(f"{where} has the shape {list(array.shape)}", "Write one name a class or label")
+        elif array.ndim == 0 or len(array) != len(self):
+            what = f"{where} has the shape {list(array.shape)}, and {self.label} has {len(self)} entries"
+            raise DataError(what, "Give each array one row a sample, in one order")
+        if name.endswith(LENGTHS) and array.dtype.kind not in "iu":
+            raise DataError(f"{where} is {array.dtype}", "Lengths are whole numbers")
+        if array.dtype.kind not in "biufUS":
+            raise DataError(f"{where} holds {array.dtype}", "Store numbers or text")
 
     def __len__(self) -> int:
         return len(self.found[self.label])
@@ -131,27 +156,24 @@ class Arrays:
             ConfigError: they are not of that task.
             DataError: a target is none that the task can have, or names are missing.
         """
-        names = self.found.get(CLASS_NAMES)
-        texts = None if names is None else [_text(one) for one in names]
-        return make_task(self.place, self.found[self.label], texts, told, self.label, ends)
+        names = texts(self.found[CLASS_NAMES]) if CLASS_NAMES in self.found else None
+        return make_task(self.place, self.found[self.label], names, told, self.label, ends)
 
-    def samples(self, task: Task, modalities: int) -> list[Sample]:
-        """Return the samples, sample k of row k.
+    def samples(self, task: Task, count: int) -> list[Sample]:
+        """Return the samples, sample k of row k in each of `count` modalities.
 
         Raises:
             DataError: a target is none that the task can have.
         """
-        labels = state(self.place, self.found[self.label], task)
-        ids = [_text(one) for one in self.found[ID]] if ID in self.found else [f"{k:06d}" for k in range(len(self))]
-        groups = [_text(one) for one in self.found[self.group]] if self.group in self.found else [""] * len(self)
-        parts = [_text(one) for one in self.found[PART]]
-        rows = ((k,) * modalities for k in range(len(self)))
-        return [Sample(*facts) for facts in zip(ids, parts, labels, rows, groups, strict=True)]
+        labels = state(self.place, self.found[self.label], task, self.label)
+        ids = texts(self.found[ID]) if ID in self.found else [f"{k:06d}" for k in range(len(self))]
+        groups = texts(self.found[self.group]) if self.group in self.found else [""] * len(self)
+        rows = ((k,) * count for k in range(len(self)))
+        return [Sample(*facts) for facts in zip(ids, texts(self.found[PART]), labels, rows, groups, strict=True)]
 
     def counts(self) -> dict[str, int]:
         """Return part -> number of samples."""
-        texts = [_text(one) for one in self.found[PART]]
-        return {part: texts.count(part) for part in PARTS}
+        return counts_of(texts(self.found[PART]))
 
     # ---- modalities --------------------------------------------------------------------------------------------
     def modalities(self, kinds: Mapping[str, str]) -> list[Modality]:
@@ -166,11 +188,35 @@ class Arrays:
         for name in kinds:
             if name not in self.names:
                 raise ConfigError(f"{self.place} has no modality {brief(name)}", nearest(name, self.names))
-        refuse_names(self.place, "array", self.names)
+        check_modality_names(self.place, "array", self.names)
         return [self._modality(name, kinds.get(name, "")) for name in self.names]
 
     def _modality(self, name: str, kind: str) -> Modality:
-        array, has_length = self.found[name], self.length_of(name) is not None
+        array = self.found[name]
+        self._refuse_no_modality(name)
+        kind = kind or _kind_of(array, self.length_of(name) is not None)
+        if not kind:
+            what = f"{self.place}: {name} is {array.dtype} {list(array.shape)}, which does not tell what it is"
+            raise ConfigError(what, _fix_of_kind(name, array, self.length_of(name) is not None))
+        found = Modality(name, self._sample_shape(name, kind), kind)
+        what = f"{self.place}: {name} can't be {kind}: it"
+        self._refuse_lengths(found, what)
+        if found.type.ids:
+            if array.dtype.kind not in "iu":
+                raise ConfigError(f"{what} is {array.dtype}, and ids are integers", "Name another type by --kind")
+            found = replace(found, vocabulary=self._largest_id(found) + 1)
+        faults = found.type.faults(found)
+        if faults:
+            raise ConfigError(f"{what} {faults[0]}", "Name another type by --kind")
+        return found
+
+    def _refuse_no_modality(self, name: str) -> None:
+        """Refuse an array that holds one value a sample, or text.
+
+        Raises:
+            ConfigError: with what it may be instead.
+        """
+        array = self.found[name]
         if array.ndim == 1:
             fix = f"Name it group where samples have it in common, or say --group {name}; else leave it out"
             more = "" if array.dtype.kind in "US" else "; a feature has the shape (n, 1)"
@@ -178,65 +224,98 @@ class Arrays:
         if array.dtype.kind in "US":
             fix = "Leave it out, or store ids with their lengths"
             raise ConfigError(f"{self.place}: {name} holds text, and a modality is of numbers", fix)
-        kind = kind or _kind_of(array, has_length)
-        if not kind:
-            what = f"{self.place}: {name} is {array.dtype} {list(array.shape)}, which does not tell what it is"
-            raise ConfigError(what, _fix_of_kind(name, array, has_length))
-        found = Modality(name, self._one(name, kind), kind)
-        if found.type.ids:
-            found = replace(found, vocabulary=self._largest_id(name) + 1)
-            if found.vocabulary > 2**31:
-                what = f"{self.place}: {name} has the id {found.vocabulary - 1}, and ids are stored as int32"
-                raise DataError(what, "Number what occurs from 1")
-        fault, fix = next(iter(found.type.faults(found)), ""), "Name another type by --kind"
-        if not fault and found.type.has_length and not has_length:
-            fault = f"has no {name}{LENGTHS[0]}, and {kind} needs lengths"
-            fix = f"Add {name}{LENGTHS[0]}, how many steps of each sample are real; or {fix[0].lower()}{fix[1:]}"
-        elif not fault and has_length and not found.type.has_length:
-            fault = f"has lengths, and {kind} takes none"
-            fix = f"Leave them out, or {fix[0].lower()}{fix[1:]}"
-        if fault:
-            raise ConfigError(f"{self.place}: {name} can't be {kind}: it {fault}", fix)
-        return found
 
-    def _largest_id(self, name: str) -> int:
-        """Return the largest id within the lengths: what stands in the padding is none."""
-        array, lengths = self.found[name], self.length_of(name)
-        steps = np.arange(array.shape[-1])
+    def _refuse_lengths(self, modality: Modality, what: str) -> None:
+        """Refuse a modality whose type needs lengths that are not there, or takes none.
+
+        Raises:
+            ConfigError: `what` begins the message.
+        """
+        there, array = self.length_of(modality.name) is not None, f"{modality.name}{LENGTHS[0]}"
+        if modality.type.has_length and not there:
+            fix = f"Add {array}, how many steps of each sample are real; or name another type by --kind"
+            raise ConfigError(f"{what} has no {array}, and {modality.kind} needs lengths", fix)
+        if there and not modality.type.has_length:
+            fix = "Leave them out, or name another type by --kind"
+            raise ConfigError(f"{what} has lengths, and {modality.kind} takes none", fix)
+
+    def _largest_id(self, modality: Modality) -> int:
+        """Return the largest id within the lengths: what stands in the padding is none.
+
+        Raises:
+            DataError: int32 does not hold it, or a length can't be.
+        """
+        array, lengths = self.found[modality.name], self._views_lengths(modality)
         largest = 0
         for start in range(0, len(array), BLOCK):
-            block = np.asarray(array[start : start + BLOCK])
-            if lengths is not None:
-                block = block[steps < np.asarray(lengths[start : start + BLOCK]).reshape(-1, 1)]
-            largest = max(largest, int(block.max(initial=0)))
+            block = modality.type.from_array(array[start : start + BLOCK])
+            real = real_steps(block.shape[1], lengths[start : start + BLOCK, 0])
+            largest = max(largest, int(block[real].max(initial=0)))
+        if largest >= 2**31:
+            what = f"{self.place}: {modality.name} has the id {largest}, and ids are stored as int32"
+            raise DataError(what, "Number what occurs from 1")
         return largest
 
-    def _one(self, name: str, kind: str) -> tuple[int, ...]:
+    def _sample_shape(self, name: str, kind: str) -> tuple[int, ...]:
         """Return the shape of one sample as the cache has it."""
         return type_of(kind).from_array(self.found[name][:1]).shape[1:]
 
     def check(self, modalities: Sequence[Modality]) -> None:
-        """Refuse the ids, lengths and values that `prepare` would refuse. All values are read, once.
+        """Refuse the ids of samples, and the lengths and values, that `prepare` would refuse.
 
         Raises:
             DataError: one can't be used; with its row.
         """
         ids, counts = np.unique(self.found.get(ID, np.arange(len(self))), return_counts=True)
         if (counts > 1).any():
-            first = brief(_text(ids[counts.argmax()]))
+            first = brief(texts(ids)[counts.argmax()])
             raise DataError(f"{self.place}: ids repeat, such as {first}", "Give each row an id of its own")
         for modality in modalities:
-            values, lengths, where = self.found[modality.name], None, f"{self.place}: {modality.name}"
-            if not modality.type.ids:
-                check_exact(values, where)
-            if modality.type.has_length:
-                lengths = views_lengths(self._lengths(modality), len(values), modality, where)
-            for start in range(0, len(values), BLOCK):
-                rows = slice(start, start + BLOCK)
-                block = modality.type.from_array(values[rows])[:, None]
-                check_values(modality, block, None if lengths is None else lengths[rows], where, start)
+            self._check_exact(modality)
+            self._check_values(modality)
 
-    def _lengths(self, modality: Modality) -> np.ndarray:
+    def _check_values(self, modality: Modality) -> None:
+        """Refuse lengths and values that can't be, before a stored type could make others of them."""
+        values, where = self.found[modality.name], f"{self.place}: {modality.name}"
+        lengths = self._views_lengths(modality) if modality.type.has_length else None
+        for start in range(0, len(values), BLOCK):
+            rows = slice(start, start + BLOCK)
+            block = modality.type.from_array(values[rows])[:, None]
+            numbers = range(start, start + len(block))
+            check_values(modality, block, None if lengths is None else lengths[rows], where, numbers)
+
+    def _check_exact(self, modality: Modality) -> None:
+        """Refuse numbers whose differences float32, in which encoders get them, can't hold; ids are no numbers.
+
+        Some rows are looked at, evenly.
+
+        Raises:
+            DataError: with the channel, where rounding takes more than a hundredth of its standard deviation.
+        """
+        values = self.found[modality.name]
+        if modality.type.ids or values.dtype.itemsize < 4 or values.dtype == np.float32:
+            return
+        rows = np.unique(np.linspace(0, len(values) - 1, min(len(values), 4096)).astype(int))
+        views = modality.type.from_array(values[rows]).astype(np.float64)
+        if modality.type.has_length:
+            views = views[real_steps(views.shape[1], self._views_lengths(modality)[rows, 0])]
+        shown = modality.type.by_channel(views, len(modality.shape))
+        with np.errstate(invalid="ignore", over="ignore"):
+            lost = np.abs(shown.astype(np.float32).astype(np.float64) - shown).max(axis=0)
+            spread = shown.std(axis=0)
+        bad = np.flatnonzero(np.isfinite(spread) & (spread > 0) & (lost > 0.01 * spread))
+        if len(bad):
+            k = int(bad[0])
+            about = f"{spread[k]:.3g} around {shown[:, k].mean():.6g}"
+            what = f"{self.place}: channel {k} of {modality.name} varies by {about}, too little for float32"
+            raise DataError(what, "Subtract its mean before you store it")
+
+    def _views_lengths(self, modality: Modality) -> np.ndarray:
+        """Return lengths as integers (n, 1)."""
+        where = f"{self.place}: {modality.name}"
+        return views_lengths(self._needed_lengths(modality), len(self), modality, where)
+
+    def _needed_lengths(self, modality: Modality) -> np.ndarray:
         lengths = self.length_of(modality.name)
         if lengths is None:
             what = f"{self.place} has no array {modality.name + LENGTHS[0]!r}"
@@ -271,24 +350,22 @@ class Arrays:
         if name not in self.found:
             raise DataError(f"{self.place} has no array {name!r}", nearest(name, self.names))
         values = self.found[name]
-        there = self._one(name, modality.kind)
-        if there != modality.shape:
-            what = f"{self.place}: a sample of {name} is {list(there)}, declared is {list(modality.shape)}"
+        shape = self._sample_shape(name, modality.kind)
+        if shape != modality.shape:
+            what = f"{self.place}: a sample of {name} is {list(shape)}, declared is {list(modality.shape)}"
             raise DataError(
                 what, "Correct the shape in the dataset's file, or bring the arrays that it was made from"
             )
+        self._check_exact(modality)
+        if modality.type.ids:
+            self._check_values(modality)  # the stored type could turn an id into another one
         pixels = values.dtype == np.uint8 and not modality.type.ids
-        if not modality.type.ids:
-            check_exact(values, f"{self.place}: {name}")
         stored = out.array(name, len(values), _dtype(values, modality), scale=1 / 255 if pixels else 1.0)
         for start in out.progress(range(0, len(values), BLOCK), f"{name}, blocks of {BLOCK} samples"):
-            block = modality.type.from_array(values[start : start + BLOCK])
-            if modality.type.ids and block.max(initial=0) > np.iinfo(stored.dtype).max:
-                self.check([modality])  # an id that the stored type would turn into another one
-            stored[start : start + BLOCK, 0] = block
+            stored[start : start + BLOCK, 0] = modality.type.from_array(values[start : start + BLOCK])
         stored.flush()
         if modality.type.has_length:
-            out.lengths(name, self._lengths(modality))
+            out.lengths(name, self._needed_lengths(modality))
 
 
 def _mapped(path: Path) -> np.ndarray:
@@ -299,7 +376,7 @@ def _mapped(path: Path) -> np.ndarray:
         raise DataError(f"{path} can't be read ({why})", "Write it again by numpy.save, without pickles") from None
 
 
-def _measured(name: str) -> str:
+def _modality_of(name: str) -> str:
     """Return the modality of which an array has the lengths, by its name."""
     return next(name.removesuffix(suffix) for suffix in LENGTHS if name.endswith(suffix))
 
@@ -310,10 +387,6 @@ def _fix_of_kind(name: str, array: np.ndarray, has_length: bool) -> str:
     kind = "" if has_length else _kind_of(array, True)
     lengths = f"Add {name}{LENGTHS[0]}, how many steps of each sample are real, where it is {kind}"
     return f"{lengths}; else say {fix}" if kind else f"Say so: {fix}"
-
-
-def _text(value: object) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def _kind_of(array: np.ndarray, has_length: bool) -> str:
@@ -329,34 +402,9 @@ def _kind_of(array: np.ndarray, has_length: bool) -> str:
 def _dtype(values: np.ndarray, modality: Modality) -> str:
     """Return the type in which an array is stored, of this machine's byte order."""
     if modality.type.ids:
-        return "int16" if modality.vocabulary <= 2**15 else "int32"
-    kind = values.dtype
-    return "float32" if kind.kind == "f" and kind.itemsize > 4 else str(kind.newbyteorder("="))
-
-
-def check_exact(values: np.ndarray, where: str) -> None:
-    """Refuse numbers whose differences float32, in which encoders get them, can't hold.
-
-    Args:
-        values: (n, ..., d), the last axis are features; some rows are looked at, evenly.
-
-    Raises:
-        DataError: with the feature, where rounding takes more than a hundredth of its standard deviation.
-    """
-    if values.dtype.kind not in "fiu" or values.dtype.itemsize < 4 or values.dtype == np.float32:
-        return
-    rows = np.unique(np.linspace(0, len(values) - 1, min(len(values), 4096)).astype(int))
-    shown = np.asarray(values[rows]).astype(np.float64).reshape(-1, values.shape[-1])
-    with np.errstate(invalid="ignore", over="ignore"):
-        lost = np.abs(shown.astype(np.float32).astype(np.float64) - shown).max(axis=0)
-        spread = shown.std(axis=0)
-    bad = np.flatnonzero(np.isfinite(spread) & (spread > 0) & (lost > 0.01 * spread))
-    if len(bad):
-        k = int(bad[0])
-        what = (
-            f"{where}: feature {k} varies by {spread[k]:.3g} around {shown[:, k].mean():.6g}, too little for float32"
-        )
-        raise DataError(what, "Subtract its mean before you store it")
+        return id_dtype(modality.vocabulary)
+    dtype = values.dtype
+    return "float32" if dtype.kind == "f" and dtype.itemsize > 4 else str(dtype.newbyteorder("="))
 
 
 def written(arrays: Arrays, modalities: Sequence[Modality], task: Task) -> dict[str, str]:

@@ -21,12 +21,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ..dataset import PARTS, CacheWriter, Sample
+from ..dataset import CacheWriter, Sample
 from ..decode.fault import Fault
 from ..decode.image import read_image, square
 from ..decode.sound import read_sound
 from ..decode.spectrograms import FRONT_ENDS
-from ..decode.text import CHARACTERS, Characters
+from ..decode.text import CHARACTERS, Characters, id_dtype
 from ..errors import ConfigError, DataError, brief, nearest
 from ..modality import Modality
 from ..prepare.items import fill
@@ -35,9 +35,21 @@ from ..storage.words import plural
 from ..task import Task
 from . import targets
 from .lists import read_rows
-from .targets import GROUP, LABEL, Ends, check_names, check_there, make_task, refuse_names, state
+from .targets import (
+    GROUP,
+    ID,
+    LABEL,
+    PART,
+    Ends,
+    check_modality_names,
+    check_names,
+    check_parts,
+    check_there,
+    counts_of,
+    make_task,
+    state,
+)
 
-PART, ID = "part", "id"
 #: What a file is, by its ending.
 PICTURE, SOUND, ARRAY = (".jpg", ".jpeg", ".png"), (".wav", ".flac", ".mp3", ".ogg", ".m4a"), (".npy",)
 #: Pixels of a picture's sides, and what sound becomes, where the dataset's file says nothing else.
@@ -95,10 +107,7 @@ class Table:
             raise DataError(f"{self.place} has no lines below its header", "Add a line a sample")
         if not self.names:
             raise DataError(f"{self.place} holds no modality", "Add a column of file names, or of text")
-        parts = set(self.cells[PART])
-        if not {"train", "test"} <= parts <= set(PARTS):
-            what = f"{self.place}: the column part holds {', '.join(brief(part) for part in sorted(parts))}"
-            raise DataError(what, "Write train, val and test; train and test are needed")
+        check_parts(f"{self.place}: the column part", self.cells[PART])
 
     def __len__(self) -> int:
         return len(self.cells[self.label])
@@ -132,7 +141,7 @@ class Table:
             ConfigError: files of several kinds in a column, or a type that such files can't be of.
             DataError: an array can't be read, or is of another shape than the others.
         """
-        refuse_names(self.place, "column", self.names)
+        check_modality_names(self.place, "column", self.names)
         for name in kinds:
             if name not in self.names:
                 raise ConfigError(f"{self.place} has no column {brief(name)}", nearest(name, self.names))
@@ -223,14 +232,14 @@ class Table:
                 ]
                 out.lengths(column.modality.name, np.array(lengths))
         groups = self.cells.get(self.group) or [""] * len(self)
-        labels = state(self.place, np.array(self.cells[self.label]), out.dataset.asks())
+        labels = state(self.place, np.array(self.cells[self.label]), out.dataset.asks(), self.label)
         facts = zip(self.ids, self.cells[PART], labels, groups, strict=True)
         width = len(columns)
         out.split(split, [Sample(i, part, label, (k,) * width, g) for k, (i, part, label, g) in enumerate(facts)])
 
     def counts(self) -> dict[str, int]:
         """Return part -> number of samples."""
-        return {part: list(self.cells[PART]).count(part) for part in PARTS}
+        return counts_of(list(self.cells[PART]))
 
 
 @dataclass(frozen=True)
@@ -254,8 +263,10 @@ class Column:
     @property
     def stored(self) -> Stored:
         """How its values are kept."""
+        if self.modality.type.ids:
+            return Stored(id_dtype(self.modality.vocabulary))
         dtype = self.modality.type.stored
-        return PIXELS if dtype == PIXELS.dtype else Stored("int32" if self.modality.vocabulary > 2**15 else dtype)
+        return PIXELS if dtype == PIXELS.dtype else Stored(dtype)
 
     def read(self, path: Path) -> np.ndarray:
         """Return a file's one view, (1, *shape).

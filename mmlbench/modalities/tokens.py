@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from ..modality import EMPTY, NONE, Modality, ModalityType
+from ..modality import EMPTY, NONE, Modality, ModalityType, real_steps
 from ..registry import register
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Tokens(ModalityType):
         if views.dtype.kind not in "iu":
             return 0, f"is {views.dtype}: ids are integers"
         assert lengths is not None
-        real = np.arange(views.shape[-1]) < lengths[..., None]
+        real = real_steps(views.shape[-1], lengths)
         bad = real & ((views <= 0) | (views >= modality.vocabulary))
         if bad.any():
             row = int(bad.reshape(len(views), -1).any(axis=1).argmax())

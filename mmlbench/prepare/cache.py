@@ -114,9 +114,10 @@ def _check_values(out: CacheWriter, modality: Modality, rows_in_block: int = 256
         raise DataError(f"{name}: prepare stored no lengths", "Call out.lengths(name, lengths) after the array")
     stored = mapped.read(out.folder / f"{modality.name}.npy")
     lengths = _lengths(out.folder, modality.name) if "lengths" in facts else None
-    for start in range(0, len(stored), rows_in_block):
-        rows = slice(start, start + rows_in_block)
-        check_values(modality, stored[rows], None if lengths is None else lengths[rows], name, start)
+    kept = np.setdiff1d(np.arange(len(stored)), list(out.left_out))  # what was left out on purpose is zero
+    for start in range(0, len(kept), rows_in_block):
+        rows = kept[start : start + rows_in_block]
+        check_values(modality, stored[rows], None if lengths is None else lengths[rows], name, rows)
 
 
 def _task_facts(dataset: Dataset) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""Tasks: what is asked for of a sample. One object owns all that depends on it; no other file asks which task it is.
+"""Tasks: what is asked for of a sample. One object owns all that depends on it; no other file asks which task it is,
+but for those that make a task of somebody's data, or data for a task (`frontends/targets.py`, `testing`).
 
     class Clips(Dataset):
         class_names = ("joy", "anger")                    # classification, where nothing else is said

@@ -21,7 +21,7 @@ from ..results.run_folder import RunFolder
 from ..storage.atomic import write_arrays
 from ..study.declared import dataset_facts, method_facts
 from ..study.run_spec import Request, RunSpec, resolve
-from ..task import Multilabel, Regression, Task
+from ..task import Classification, Multilabel, Regression, Task
 
 #: The folder with the tiny datasets: `mmlbench train --plugins ...`, or `plugins:` in a config.
 PLUGINS = Path(__file__).parent / "plugins"
@@ -129,4 +129,5 @@ def _targets_like(task: Task, label: str, rows: int, rng: np.random.Generator) -
         there = rng.random((rows, task.outputs)) < 0.5
         there[np.arange(rows), turn] = True
         return {label: there.astype(np.uint8), "class_names": np.array(task.names)}
+    assert isinstance(task, Classification), "a new task says here what data of its own look like"
     return {label: turn, "class_names": np.array(task.names)}

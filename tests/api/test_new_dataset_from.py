@@ -410,6 +410,12 @@ def test_padding_decides_no_vocabulary(outside: Path) -> None:
         ({"facts": 1.7e9 + np.random.default_rng(0).normal(0, 1, (ROWS, 5))}, "too little for float32"),
         ({"facts": 2**40 + np.random.default_rng(0).integers(0, 9, (ROWS, 5))}, ""),
         ({"words": np.where(np.arange(9) < 1, 2**32 + 5, lab()["words"]).astype(np.int64)}, ""),
+        ({"words_length": np.ones((ROWS, 2), int)}, "the lengths are int64 (60, 2)"),
+        ({"words_length": np.array(["3"] * ROWS)}, "words_length is <U1"),
+        ({"words_length": np.full(ROWS, 2.0)}, "words_length is float64"),
+        ({"label": np.arange(ROWS) % 2, "class_names": np.array("a")}, "class_names has the shape []"),
+        ({"label": np.arange(ROWS) % 2, "class_names": np.array([["a", "b"]])}, "class_names has the shape [1, 2]"),
+        ({"label": np.array([["a", "b"]] * ROWS)}, "takes another type"),
     ],
 )  # fmt: skip
 def test_data_that_would_be_taken_for_others_are_refused(
@@ -421,13 +427,16 @@ def test_data_that_would_be_taken_for_others_are_refused(
     assert word in said[-1] and not (outside / "plugins").exists()
 
 
-def test_an_id_that_the_stored_type_would_turn_into_another_is_refused(outside: Path) -> None:
+@pytest.mark.parametrize(("number", "shown"), [(2**32 + 5, "4294967301"), (-(2**16) + 1, "-65535")])
+def test_an_id_that_the_stored_type_would_turn_into_another_is_refused(
+    number: int, shown: str, outside: Path
+) -> None:
     np.savez(outside / "lab.npz", **lab())
     assert typed("new", "dataset", "my_lab", "--from", "lab.npz") == 0
     words = lab()["words"].astype(np.int64)
-    words[3, 0] = 2**32 + 5
+    words[3, 0] = number
     np.savez(outside / "lab.npz", **lab(words=words))
-    with pytest.raises(DataError, match=r"row 3 .*4294967301"):
+    with pytest.raises(DataError, match=f"row 3 .*{shown}"):
         prepare_dataset("my_lab", "lab.npz", plugins=["plugins"])
 
 
@@ -445,3 +454,37 @@ def test_few_different_numbers_in_cells_are_numbers_or_classes_as_told(outside: 
     np.savez(outside / "lab.npz", **lab(label=cells))
     arrays = Arrays.open(outside / "lab.npz")
     assert arrays.task() == Classification(("1", "2", "3")) and arrays.task("regression") == Regression("label")
+
+
+@pytest.mark.parametrize(
+    ("values", "word"),
+    [(np.ones((ROWS, 4, 2), int), "not (L,)"), (np.ones((ROWS, 4)), "integers")],
+)
+def test_a_type_that_an_array_can_not_be_of_is_refused(
+    values: np.ndarray, word: str, outside: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez(outside / "lab.npz", **lab(steps=values, steps_length=np.full(ROWS, 3)))
+    assert typed("new", "dataset", "my_lab", "--from", "lab.npz", "--kind", "steps=tokens") == 2
+    said = capsys.readouterr().err.splitlines()
+    assert "steps can't be tokens" in said[-1] and word in said[-1]
+
+
+def test_a_message_calls_the_target_by_its_name(outside: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.savez(outside / "lab.npz", **lab(label=None, mood=np.where(PART == "test", np.nan, 0.5)))
+    assert typed("new", "dataset", "my_lab", "--from", "lab.npz", "--label", "mood") == 2
+    assert "the mood of row 45 is nan" in capsys.readouterr().err
+
+
+def test_a_table_without_all_of_its_texts_is_prepared_with_allow_missing(outside: Path) -> None:
+    cells = [f"sentence {k}" for k in range(ROWS)]
+    with (outside / "samples.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(
+            [["label", "part", "words"], *zip(["a", "b"] * (ROWS // 2), PART, cells, strict=True)]
+        )
+    assert typed("new", "dataset", "my_table", "--from", "samples.csv") == 0
+    text = (outside / "samples.csv").read_text().replace("sentence 7\n", "\n").replace("sentence 7\r\n", "\r\n")
+    (outside / "samples.csv").write_text(text)
+    words = ["prepare", "my_table", "--raw", ".", "--plugins", "plugins"]
+    assert typed(*words) == 2
+    (outside / "left.txt").write_text("line 9\n")
+    assert typed(*words, "--allow-missing", "left.txt") == 0
