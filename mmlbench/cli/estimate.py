@@ -40,7 +40,7 @@ def estimate(arguments: argparse.Namespace) -> int:
     use_plugins(arguments.plugins)
     study = read_study(arguments.config or _default_config())
     seconds, todo = measured(list(study.runs), arguments.results)
-    rates, groups = Rates(arguments.device, arguments.seconds), defaultdict(list)
+    rates, groups, index = Rates(arguments.device, arguments.seconds), defaultdict(list), load_index()
     for spec in todo:
         groups[key_of(spec)].append(spec)
     rows = [("dataset", "split", "recipe", "encoder", "method", "runs", "each", "together", "from")]
@@ -50,7 +50,7 @@ def estimate(arguments: argparse.Namespace) -> int:
         one = rates.cost(runs[0]) if known.seconds is None else known
         each = clock(one.seconds) if one.seconds is not None else "?"
         together = clock(one.seconds * len(runs)) if one.seconds is not None else "?"
-        recipe, encoder = runs[0].config.recipe.name, encoder_label(runs[0].config, load_index())
+        recipe, encoder = runs[0].config.recipe.name, encoder_label(runs[0].config, index)
         rows.append((*key[:2], recipe, encoder, key[3], str(len(runs)), each, together, one.basis))
         total += (one.seconds or 0.0) * len(runs)
         unknown += len(runs) if one.seconds is None else 0
