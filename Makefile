@@ -18,7 +18,7 @@ ALL_TABLES := results/all_tables.csv
 .PHONY: help env results quick leaderboard test test-all test-long test-browser test-tex test-reference test-slurm check-bits slurm-demo docs lint clean
 
 help:
-	@echo 'make results    make the environment, run the default grid, show the leaderboard (about 12 minutes on 2 cores)'
+	@echo 'make results    make the environment, run the default grid, show the leaderboard (about 15 minutes on 2 cores)'
 	@echo 'make quick      the same with a grid of about 2 minutes (config/quick.yaml), to see that it works'
 	@echo 'make leaderboard  open the page of the last study in the browser'
 	@echo 'make test       the tests, without those marked slow'
