@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "tests" / "plugins"
 PAGE = (ROOT / "docs" / "add-a-method.md").read_text(encoding="utf-8")
 #: Methods of the kinds A to G, and those that need more of the engine than any of these.
-KINDS = ["mmcosine", "pmr", "qmf", "mmpareto", "agm", "mslr", "reinit", "alternating", "reconboost"]
+KINDS = ["short_mmcosine", "short_pmr", "short_qmf", "short_mmpareto", "short_agm", "short_mslr", "reinit", "alternating", "short_reconboost"]
 FURTHER = ["mmtm", "cross_attention", "valuation", "data_remixing", "masked_modelling", "look_ahead"]
 INSIDE = ["mmtm", "cross_attention", "masked_modelling"]
 #: Those that look inside encoders, on samples of unequal lengths: a GRU beside a CNN, two GRUs of other lengths
@@ -55,9 +55,9 @@ def test_the_page_names_them_all_with_their_lines(folder: Path):
         assert len(path.read_text(encoding="utf-8").splitlines()) == int(lines) <= LONGEST, name
 
 
-@pytest.mark.parametrize("name", [name for name in (*KINDS, *FURTHER) if name not in ("reconboost", "look_ahead")])
+@pytest.mark.parametrize("name", [name for name in (*KINDS, *FURTHER) if name not in ("short_reconboost", "look_ahead")])
 def test_no_step_waits_for_the_device(name):
-    """`reconboost` trains in turns, which the toy loop has not; `look_ahead` is tested with the page."""
+    """`short_reconboost` trains in turns, which the toy loop has not; `look_ahead` is tested with the page."""
     use_plugins([PLUGINS, FOLDER])
     kind: Any = load_index().load("method", name)
     assert toy.train(toy.make(kind), toy.toy_data())
@@ -65,7 +65,7 @@ def test_no_step_waits_for_the_device(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "dataset"), [*((name, "tiny") for name in (*KINDS, *FURTHER)), *UNEQUAL, ("reconboost", "tiny3")]
+    ("name", "dataset"), [*((name, "tiny") for name in (*KINDS, *FURTHER)), *UNEQUAL, ("short_reconboost", "tiny3")]
 )
 def test_stopped_midway_it_ends_with_the_same_files(name, dataset, folder, tiny, tmp_path):
     spec = tiny_spec(name, dataset, recipe={"epochs": 3}, plugins=[FOLDER, folder])

@@ -7,7 +7,7 @@ from mmlbench.methods.joint import Joint
 
 
 @register
-class MSLR(Joint):
+class ShortMSLR(Joint):
     """Modality-specific learning rates, the dynamic ones (after Yao and Mihalcea, Findings of ACL 2022)."""
 
     class Params(Joint.Params):

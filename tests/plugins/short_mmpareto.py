@@ -15,7 +15,7 @@ def share_of_joint(joint, own):
 
 
 @register
-class MMPareto(JointUnimodalLosses):
+class ShortMMPareto(JointUnimodalLosses):
     """Gradients of two losses, mixed for each encoder (after Wei and Hu, ICML 2024)."""
 
     class Params(JointUnimodalLosses.Params):

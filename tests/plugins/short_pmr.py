@@ -8,7 +8,7 @@ from mmlbench.methods.joint import Joint
 
 
 @register
-class PMR(Joint):
+class ShortPMR(Joint):
     """Prototypical modal rebalance (after Fan et al., CVPR 2023), for any number of modalities."""
 
     class Params(Joint.Params):

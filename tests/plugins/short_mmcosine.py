@@ -7,7 +7,7 @@ from mmlbench import Logits, Method, MethodParams, bounded, register
 
 
 @register
-class MMCosine(Method):
+class ShortMMCosine(Method):
     """z = scale * sum of cos(h_m, W_m) (after Xu et al., ICASSP 2023)."""
 
     class Params(MethodParams):

@@ -10,7 +10,7 @@ from mmlbench import Logits, Mechanism, Method, MethodParams, Stage, Turn, bound
 
 
 @register
-class ReconBoost(Method):
+class ShortReconBoost(Method):
     """Alternating boosting of modalities (after Hua et al., ICML 2024, who fit all together after every turn)."""
 
     class Params(MethodParams):

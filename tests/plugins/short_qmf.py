@@ -7,7 +7,7 @@ from mmlbench import Logits, Mechanism, Method, MethodParams, bounded, own_heads
 
 
 @register
-class QMF(Method):
+class ShortQMF(Method):
     """Quality-aware fusion by energies, ranked by a history of losses (after Zhang et al., ICML 2023).
 
     Of two samples the one with the greater loss so far has to be less sure, by a margin as wide as they differ.

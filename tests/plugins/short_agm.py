@@ -8,7 +8,7 @@ from mmlbench.methods.joint import Joint
 
 
 @register
-class AGM(Joint):
+class ShortAGM(Joint):
     """Adaptive gradient modulation for two modalities (after Li et al., ICCV 2023)."""
 
     class Params(Joint.Params):
