@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import softmax
 
 from mmlbench import (
     DECOMPOSABLE,
@@ -20,13 +19,9 @@ from mmlbench import (
     moment,
     register,
 )
+from mmlbench.formulas.scores import true_class_score
 
 from .joint import Joint
-
-
-def true_class_score(logits: Tensor, label: Tensor) -> Tensor:
-    """Return s = sum over the batch of softmax(z)[y], a scalar; logits (B, C), label (B,)."""
-    return softmax(logits, 1).gather(1, label.unsqueeze(1)).sum()
 
 
 def ogm_coefficients(scores: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:

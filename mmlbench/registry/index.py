@@ -32,8 +32,9 @@ from . import Plugin, registered
 
 #: Folders of the engine that shape a description ('' are the contracts); an edit there makes every description anew.
 SHAPING = ("", "task", "registry", "modalities")
-#: Folders whose files decide what bytes a dataset prepares: they count as the code of a dataset that imports them.
-DECIDING = ("decode", "frontends")
+#: Folders of the engine whose files count as the code of a plug-in that imports them: what decides the bytes that a
+#: dataset prepares, and what several methods compute.
+SHARED = ("decode", "formulas", "frontends")
 #: Folder or entry-point group -> kind of the plug-ins in it; a folder named in a config may hold any kind.
 GROUPS = {
     "methods": "method",
@@ -158,7 +159,7 @@ def sources() -> list[Source]:
 class Neighbours:
     """What counts as a plug-in's code where it imports it.
 
-    These are the other plug-in files, the files of `decode/` and `frontends/` (`DECIDING`), the files beside a
+    These are the other plug-in files, the files of `SHARED` folders, the files beside a
     plug-in that came by an entry point, and the modules of the packages among the plug-ins.
 
     Attributes:
@@ -185,7 +186,7 @@ class Neighbours:
 
 def _neighbours(found: Iterable[Source]) -> Neighbours:
     located = {source.module: source.path for source in found}
-    for package in (*GROUPS, *DECIDING):
+    for package in (*GROUPS, *SHARED):
         for place in importlib.import_module(f"mmlbench.{package}").__path__:
             located |= {f"mmlbench.{package}.{file.stem}": file.resolve() for file in Path(place).glob("*.py")}
     roots = {

@@ -25,7 +25,17 @@ from mmlbench.testing.conformance import OF_TASKS, Outcome, check_method, check_
 ROOT = Path(__file__).resolve().parents[2]
 PLUGGED = ["alternating", "reinit", "missing_history", "middle", "pair", "mmtm", "cross_attention"]
 #: Further ones of tests/methods/test_kinds.py.
-KINDS = ["short_mmcosine", "short_pmr", "short_qmf", "short_mmpareto", "short_agm", "short_mslr", "short_reconboost", "valuation", "data_remixing"]
+KINDS = [
+    "short_mmcosine",
+    "short_pmr",
+    "short_qmf",
+    "short_mmpareto",
+    "short_agm",
+    "short_mslr",
+    "short_reconboost",
+    "valuation",
+    "data_remixing",
+]
 KINDS = [pytest.param(name, marks=pytest.mark.slow) for name in (*KINDS, "masked_modelling")]
 FOLDER = ROOT / "tests" / "plugins"
 PARTS = ("train", "val", "test")

@@ -17,6 +17,11 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy, linear
 
 from mmlbench.errors import ConfigError
+from mmlbench.formulas.divergences import js, kl
+from mmlbench.formulas.gradients import flat, gradients_of, scale_gradients
+from mmlbench.formulas.prototypes import class_means, minus_distances
+from mmlbench.formulas.scores import mean_of_others, true_class_probability, true_class_score
+from mmlbench.formulas.shapley import shapley_values
 from mmlbench.fusion import (
     FUSIONS,
     certainty,
@@ -31,7 +36,7 @@ from mmlbench.fusion import (
 from mmlbench.methods.di_mml import dimension_accuracy, duc_loss, effective_dimensions
 from mmlbench.methods.joint_shuffled_partner import derangement
 from mmlbench.methods.modality_dropout import keep_mask
-from mmlbench.methods.ogm import ogm_coefficients, true_class_score
+from mmlbench.methods.ogm import ogm_coefficients
 from mmlbench.methods.ogm_ge import ge_noise
 
 DIMS = {"audio": 4, "visual": 4, "flow": 4}
@@ -370,6 +375,73 @@ def test_cross_entropy_of_every_head_against_finite_differences():
         assert torch.autograd.gradcheck(
             lambda *h, head=head: cross_entropy(head(dict(zip(DIMS, h))).fused, label), inputs
         )
+
+
+# ---- what several methods compute ------------------------------------------------------------------------
+def test_probabilities_of_the_true_class_add_up_to_the_score():
+    logits, label = normal(5, 3), torch.tensor([0, 1, 2, 1, 0])
+    each = true_class_probability(logits, label)
+    expected = torch.stack([torch.softmax(z, 0)[y] for z, y in zip(logits, label, strict=True)])
+    torch.testing.assert_close(each, expected)
+    torch.testing.assert_close(each.sum(), true_class_score(logits, label))
+
+
+def test_mean_of_others():
+    torch.testing.assert_close(mean_of_others(torch.tensor([1.0, 2.0, 6.0])), torch.tensor([4.0, 3.5, 1.5]))
+    torch.testing.assert_close(mean_of_others(torch.tensor([1.0, 2.0])), torch.tensor([2.0, 1.0]))
+
+
+def test_gradients_are_scaled_where_there_are_any():
+    weights = [torch.nn.Parameter(normal(2, 3)), torch.nn.Parameter(normal(3)), torch.nn.Parameter(normal(2))]
+    weights[0].grad, weights[1].grad = normal(2, 3, seed=1), normal(3, seed=2)
+    before = [g.clone() for g in gradients_of(weights)]
+    assert scale_gradients(weights, 0.5) == 2 and weights[2].grad is None
+    torch.testing.assert_close(flat(gradients_of(weights)), 0.5 * torch.cat([before[0].reshape(-1), before[1]]))
+    assert scale_gradients(weights[2:], 0.5) == 0
+
+
+def test_shapley_values_of_two_and_three_equal_the_definition_and_add_up():
+    worths = {frozenset(): 0.0, frozenset("a"): 1.0, frozenset("v"): 0.0, frozenset("av"): 2.0}
+    found = shapley_values("av", lambda some: torch.tensor(worths[some]))
+    assert (found["a"].item(), found["v"].item()) == (1.5, 0.5)
+    values = {frozenset(s): normal(4, seed=k) for k, s in enumerate(["", "a", "v", "t", "av", "at", "vt", "avt"])}
+    found = shapley_values("avt", values.__getitem__)
+    v = {"".join(sorted(s)): values[s] for s in values}
+    by_hand = (v["a"] - v[""]) / 3 + (v["av"] - v["v"]) / 6 + (v["at"] - v["t"]) / 6 + (v["atv"] - v["tv"]) / 3
+    torch.testing.assert_close(found["a"], by_hand)
+    torch.testing.assert_close(sum(found.values()), v["atv"] - v[""])
+
+
+def test_class_means_count_and_leave_absent_classes_at_zero():
+    features, label = normal(5, 2), torch.tensor([0, 2, 2, 0, 2])
+    means, count = class_means(features, label, 4)
+    assert count.tolist() == [2, 0, 3, 0]
+    torch.testing.assert_close(means[0], features[[0, 3]].mean(0))
+    torch.testing.assert_close(means[2], features[[1, 2, 4]].mean(0))
+    assert not means[[1, 3]].any()
+
+
+def test_minus_distances_are_euclidean_and_smooth_on_a_prototype():
+    features, prototypes = normal(4, 3, grad=True), normal(2, 3, seed=1)
+    torch.testing.assert_close(minus_distances(features, prototypes), -torch.cdist(features, prototypes))
+    assert torch.autograd.gradcheck(lambda h: minus_distances(h, prototypes), (features,))
+    on = prototypes.clone().requires_grad_()
+    minus_distances(on, prototypes).sum().backward()
+    assert on.grad.isfinite().all()
+
+
+def test_divergences_equal_their_definitions():
+    one, other = normal(4, 3), normal(4, 3, seed=1)
+    p, q = one.softmax(1), other.softmax(1)
+    middle = (p + q) / 2
+    torch.testing.assert_close(kl(one, other), (p * (p / q).log()).sum(1).mean())
+    expected = ((p * (p / middle).log()).sum(1) + (q * (q / middle).log()).sum(1)).mean() / 2
+    torch.testing.assert_close(js(one, other), expected)
+    assert kl(torch.tensor([[2.0, 0.0]]), torch.zeros(1, 2)).item() == pytest.approx(0.327813, abs=1e-6)
+    p, q = (one / 3).softmax(1), (other / 3).softmax(1)
+    torch.testing.assert_close(kl(one, other, 3.0), 9 * (p * (p / q).log()).sum(1).mean())
+    assert js(one, one).item() == pytest.approx(0, abs=1e-12) and kl(one, one).item() == pytest.approx(0, abs=1e-12)
+    assert js(torch.tensor([[99.0, 0.0]]), torch.tensor([[0.0, 99.0]])).item() == pytest.approx(math.log(2))
 
 
 # ---- the page --------------------------------------------------------------------------------------------

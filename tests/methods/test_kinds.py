@@ -25,7 +25,17 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "tests" / "plugins"
 PAGE = (ROOT / "docs" / "add-a-method.md").read_text(encoding="utf-8")
 #: Methods of the kinds A to G, and those that need more of the engine than any of these.
-KINDS = ["short_mmcosine", "short_pmr", "short_qmf", "short_mmpareto", "short_agm", "short_mslr", "reinit", "alternating", "short_reconboost"]
+KINDS = [
+    "short_mmcosine",
+    "short_pmr",
+    "short_qmf",
+    "short_mmpareto",
+    "short_agm",
+    "short_mslr",
+    "reinit",
+    "alternating",
+    "short_reconboost",
+]
 FURTHER = ["mmtm", "cross_attention", "valuation", "data_remixing", "masked_modelling", "look_ahead"]
 INSIDE = ["mmtm", "cross_attention", "masked_modelling"]
 #: Those that look inside encoders, on samples of unequal lengths: a GRU beside a CNN, two GRUs of other lengths
@@ -55,7 +65,9 @@ def test_the_page_names_them_all_with_their_lines(folder: Path):
         assert len(path.read_text(encoding="utf-8").splitlines()) == int(lines) <= LONGEST, name
 
 
-@pytest.mark.parametrize("name", [name for name in (*KINDS, *FURTHER) if name not in ("short_reconboost", "look_ahead")])
+@pytest.mark.parametrize(
+    "name", [name for name in (*KINDS, *FURTHER) if name not in ("short_reconboost", "look_ahead")]
+)
 def test_no_step_waits_for_the_device(name):
     """`short_reconboost` trains in turns, which the toy loop has not; `look_ahead` is tested with the page."""
     use_plugins([PLUGINS, FOLDER])
