@@ -48,6 +48,7 @@ from .targets import (
     counts_of,
     make_task,
     state,
+    texts,
 )
 
 #: What a file is, by its ending.
@@ -211,17 +212,17 @@ class Table:
                 raise DataError(
                     f"{self.place} has no column {column.modality.name!r}", nearest(column.modality.name, self.names)
                 )
-        texts = [column for column in columns if column.is_text]
-        files = [column for column in columns if not column.is_text]
+        in_cells = [column for column in columns if column.is_text]
+        in_files = [column for column in columns if not column.is_text]
         items = [
             Item(
                 self.ids[k],
-                tuple(self.cells[column.modality.name][k] for column in files),
-                tuple(self.cells[column.modality.name][k] for column in texts),
+                tuple(self.cells[column.modality.name][k] for column in in_files),
+                tuple(self.cells[column.modality.name][k] for column in in_cells),
             )
             for k in range(len(self))
         ]
-        decoder = Decoder(tuple(files), tuple(texts), self.place.name)
+        decoder = Decoder(tuple(in_files), tuple(in_cells), self.place.name)
         fill(out, self.place.parent, items, decoder.decode, {c.modality.name: c.stored for c in columns})
         for column in columns:
             if column.modality.type.has_length:
@@ -231,7 +232,7 @@ class Table:
                     for row, cell in enumerate(map(column.shown, cells))
                 ]
                 out.lengths(column.modality.name, np.array(lengths))
-        groups = self.cells.get(self.group) or [""] * len(self)
+        groups = texts(np.array(self.cells[self.group])) if self.group in self.cells else [""] * len(self)
         labels = state(self.place, np.array(self.cells[self.label]), out.dataset.asks(), self.label)
         facts = zip(self.ids, self.cells[PART], labels, groups, strict=True)
         width = len(columns)
