@@ -56,6 +56,8 @@ from .targets import (
 CLASS_NAMES = "class_names"
 #: What may follow the name of a modality in that of its lengths; the first is the one that messages name.
 LENGTHS = ("_length", "_len")
+#: Endings of tables, which `tables.py` reads.
+TABLES = (".csv", ".tsv")
 #: Rows that are copied at once.
 BLOCK = 1024
 
@@ -89,6 +91,7 @@ class Arrays:
         if place is None or not place.exists():
             raise DataError(f"the arrays {place} do not exist", "Name the .npz file, or the folder of .npy files")
         if place.is_dir():
+            _refuse_folder_of_a_table(place)
             found = {path.stem: _mapped(path) for path in sorted(place.glob("*.npy"))}
         else:
             try:
@@ -377,6 +380,17 @@ class Arrays:
         stored.flush()
         if modality.type.has_length:
             out.lengths(name, self._needed_lengths(modality))
+
+
+def _refuse_folder_of_a_table(place: Path) -> None:
+    """Refuse a folder without arrays that holds a table, which is named by itself.
+
+    Raises:
+        DataError: naming it.
+    """
+    tables = sorted(path for path in place.iterdir() if path.suffix.lower() in TABLES)
+    if tables and not any(place.glob("*.npy")):
+        raise DataError(f"{place} holds no .npy files, and a table", f"Name the table: --from {tables[0]}")
 
 
 def _mapped(path: Path) -> np.ndarray:

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from ..dataset import CacheWriter, Sample
-from ..decode.fault import Fault
+from ..decode.fault import Fault, FaultKind
 from ..decode.image import read_image, square
 from ..decode.sound import read_sound
 from ..decode.spectrograms import FRONT_ENDS
@@ -34,6 +34,7 @@ from ..prepare.task import PIXELS, Item, Stored
 from ..storage.words import plural
 from ..task import Task
 from . import targets
+from .arrays import TABLES
 from .lists import read_rows
 from .targets import (
     GROUP,
@@ -59,7 +60,7 @@ SIZE, FRONT_END = 64, "fbank_128"
 
 def is_table(place: Path) -> bool:
     """Whether data come as a table."""
-    return place.suffix.lower() in (".csv", ".tsv")
+    return place.suffix.lower() in TABLES
 
 
 @dataclass(frozen=True)
@@ -319,7 +320,7 @@ class Decoder:
             try:
                 ids, _ = Characters(column.alphabet).ids(text, column.modality.shape[0])
             except ValueError as error:
-                raise Fault(self.table, f"{column.modality.name} {error}") from None
+                raise Fault(self.table, f"{column.modality.name} {error}", FaultKind.CELL) from None
             found[column.modality.name] = ids[None]
         return found
 
