@@ -88,9 +88,9 @@ def accuracy_table(result_set: ResultSet, group: GroupKey, lines: Sequence[Line]
     n_test = max((line.entry.n_test or 0 for line in lines), default=0)
     measure = measure_of(result_set, group)
     ceiling = Row("bayes", *group, label=f"Bayes ({'ceiling' if measure.higher else 'floor'})")
-    worse, way = ("high", "") if measure.higher else ("low", "; less is better, so a difference above 0 is worse")
+    worse, way = ("high", "") if measure.higher else ("low", " (less is better: a difference above 0 is worse)")
     notes = [
-        f"{measure.heading}{measure.in_unit.removeprefix(measure.title)} on {plural(n_test, 'test sample')}{way}; "
+        f"{measure.heading}{measure.in_unit.removeprefix(measure.title)} on {plural(n_test, 'test sample')}{way}, "
         f"mean ± standard deviation over seeds, epoch: {result_set.headline}; differences and optimism in "
         f"{measure.differences}. Optimism: by how much {a(measure.title)} is too {worse} whose epoch was picked on "
         "the test set.",
