@@ -13,6 +13,7 @@ class FaultKind(StrEnum):
     OTHER = "other"
     NOT_THERE = "not_there"  # it lies with the user's copy: missing, empty, a folder, a web page
     POINTER = "pointer"  # of Git LFS, in place of the file: with the user's copy, too
+    CELL = "cell"  # of a table, in place of a file: it is to be corrected, not fetched
     NO_AUDIO = "no_audio"
     SILENT = "silent"
 

@@ -6,6 +6,7 @@ import torchvision
 from torch import Tensor, nn
 
 from ..encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder, Expects
+from ..errors import ConfigError
 from ..files import File
 from ..params import EncoderParams, choice, file_field
 from ..registry import register
@@ -36,6 +37,9 @@ class ResNet18(Encoder):
 
     def __init__(self, shape: tuple[int, ...], params: ResNet18.Params) -> None:
         super().__init__(shape, params)
+        if params.weights is not None and params.init != "bn_normal":
+            what = f"{self.title} starts from weights, so init={params.init} would do nothing"
+            raise ConfigError(what, "Leave out init, or weights")
         self.net = torchvision.models.resnet18(weights=None, num_classes=1)
         self.net.conv1 = nn.Conv2d(shape[0], 64, kernel_size=7, stride=2, padding=3, bias=False)
         self.net.fc = nn.Identity()

@@ -138,6 +138,9 @@ class Torchvision(Encoder):
         trained = params.weights is not None
         if trained:
             self.expect(self._expected(network, params))
+        elif params.size or params.mean or params.std:
+            what = f"{self.title} has no weights, and size, mean and std say what weights were trained with"
+            raise ConfigError(what, "Name the file by weights=, or leave them out")
         self.net = build(network, self.shape, trained)
         self.classifier, self.dim = take_classifier(self.net)
         if params.weights is not None:

@@ -56,6 +56,8 @@ from .targets import (
 CLASS_NAMES = "class_names"
 #: What may follow the name of a modality in that of its lengths; the first is the one that messages name.
 LENGTHS = ("_length", "_len")
+#: Endings of tables, which `tables.py` reads.
+TABLES = (".csv", ".tsv")
 #: Rows that are copied at once.
 BLOCK = 1024
 
@@ -89,6 +91,7 @@ class Arrays:
         if place is None or not place.exists():
             raise DataError(f"the arrays {place} do not exist", "Name the .npz file, or the folder of .npy files")
         if place.is_dir():
+            _refuse_folder_of_a_table(place)
             found = {path.stem: _mapped(path) for path in sorted(place.glob("*.npy"))}
         else:
             try:
@@ -245,12 +248,9 @@ class Arrays:
         Raises:
             DataError: int32 does not hold it, or a length can't be.
         """
-        array, lengths = self.found[modality.name], self._views_lengths(modality)
-        largest = 0
-        for start in range(0, len(array), BLOCK):
-            block = modality.type.from_array(array[start : start + BLOCK])
-            real = real_steps(block.shape[1], lengths[start : start + BLOCK, 0])
-            largest = max(largest, int(block[real].max(initial=0)))
+        lengths, largest = self._views_lengths(modality), 0
+        for start in self._starts():
+            largest = max(largest, int(self._block(modality, start, lengths).max(initial=0)))
         if largest >= 2**31:
             what = f"{self.place}: {modality.name} has the id {largest}, and ids are stored as int32"
             raise DataError(what, "Number what occurs from 1")
@@ -276,13 +276,23 @@ class Arrays:
 
     def _check_values(self, modality: Modality) -> None:
         """Refuse lengths and values that can't be, before a stored type could make others of them."""
-        values, where = self.found[modality.name], f"{self.place}: {modality.name}"
-        lengths = self._views_lengths(modality) if modality.type.has_length else None
-        for start in range(0, len(values), BLOCK):
-            rows = slice(start, start + BLOCK)
-            block = modality.type.from_array(values[rows])[:, None]
-            numbers = range(start, start + len(block))
-            check_values(modality, block, None if lengths is None else lengths[rows], where, numbers)
+        where, lengths = f"{self.place}: {modality.name}", self._views_lengths(modality)
+        for start in self._starts():
+            block = self._block(modality, start, lengths)[:, None]
+            rows = range(start, start + len(block))
+            check_values(modality, block, None if lengths is None else lengths[rows], where, rows)
+
+    def _starts(self) -> range:
+        """Return the first rows of the blocks."""
+        return range(0, len(self), BLOCK)
+
+    def _block(self, modality: Modality, start: int, lengths: np.ndarray | None) -> np.ndarray:
+        """Return some samples of a modality as the cache has them, (rows, *shape), with zero in all padding."""
+        block = modality.type.from_array(self.found[modality.name][start : start + BLOCK])
+        if lengths is None:
+            return block
+        real = real_steps(block.shape[1], lengths[start : start + BLOCK, 0])
+        return np.where(real.reshape(*real.shape, *[1] * (block.ndim - 2)), block, np.zeros((), block.dtype))
 
     def _check_exact(self, modality: Modality) -> None:
         """Refuse numbers whose differences float32, in which encoders get them, can't hold; ids are no numbers.
@@ -297,8 +307,9 @@ class Arrays:
             return
         rows = np.unique(np.linspace(0, len(values) - 1, min(len(values), 4096)).astype(int))
         views = modality.type.from_array(values[rows]).astype(np.float64)
-        if modality.type.has_length:
-            views = views[real_steps(views.shape[1], self._views_lengths(modality)[rows, 0])]
+        lengths = self._views_lengths(modality)
+        if lengths is not None:
+            views = views[real_steps(views.shape[1], lengths[rows, 0])]
         shown = modality.type.by_channel(views, len(modality.shape))
         with np.errstate(invalid="ignore", over="ignore"):
             lost = np.abs(shown.astype(np.float32).astype(np.float64) - shown).max(axis=0)
@@ -310,8 +321,10 @@ class Arrays:
             what = f"{self.place}: channel {k} of {modality.name} varies by {about}, too little for float32"
             raise DataError(what, "Subtract its mean before you store it")
 
-    def _views_lengths(self, modality: Modality) -> np.ndarray:
-        """Return lengths as integers (n, 1)."""
+    def _views_lengths(self, modality: Modality) -> np.ndarray | None:
+        """Return lengths as integers (n, 1), None where the type has none."""
+        if not modality.type.has_length:
+            return None
         where = f"{self.place}: {modality.name}"
         return views_lengths(self._needed_lengths(modality), len(self), modality, where)
 
@@ -361,11 +374,23 @@ class Arrays:
             self._check_values(modality)  # the stored type could turn an id into another one
         pixels = values.dtype == np.uint8 and not modality.type.ids
         stored = out.array(name, len(values), _dtype(values, modality), scale=1 / 255 if pixels else 1.0)
-        for start in out.progress(range(0, len(values), BLOCK), f"{name}, blocks of {BLOCK} samples"):
-            stored[start : start + BLOCK, 0] = modality.type.from_array(values[start : start + BLOCK])
+        lengths = self._views_lengths(modality)
+        for start in out.progress(self._starts(), f"{name}, blocks of {BLOCK} samples"):
+            stored[start : start + BLOCK, 0] = self._block(modality, start, lengths)
         stored.flush()
         if modality.type.has_length:
             out.lengths(name, self._needed_lengths(modality))
+
+
+def _refuse_folder_of_a_table(place: Path) -> None:
+    """Refuse a folder without arrays that holds a table, which is named by itself.
+
+    Raises:
+        DataError: naming it.
+    """
+    tables = sorted(path for path in place.iterdir() if path.suffix.lower() in TABLES)
+    if tables and not any(place.glob("*.npy")):
+        raise DataError(f"{place} holds no .npy files, and a table", f"Name the table: --from {tables[0]}")
 
 
 def _mapped(path: Path) -> np.ndarray:

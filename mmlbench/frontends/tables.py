@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from ..dataset import CacheWriter, Sample
-from ..decode.fault import Fault
+from ..decode.fault import Fault, FaultKind
 from ..decode.image import read_image, square
 from ..decode.sound import read_sound
 from ..decode.spectrograms import FRONT_ENDS
@@ -34,6 +34,7 @@ from ..prepare.task import PIXELS, Item, Stored
 from ..storage.words import plural
 from ..task import Task
 from . import targets
+from .arrays import TABLES
 from .lists import read_rows
 from .targets import (
     GROUP,
@@ -48,6 +49,7 @@ from .targets import (
     counts_of,
     make_task,
     state,
+    texts,
 )
 
 #: What a file is, by its ending.
@@ -58,7 +60,7 @@ SIZE, FRONT_END = 64, "fbank_128"
 
 def is_table(place: Path) -> bool:
     """Whether data come as a table."""
-    return place.suffix.lower() in (".csv", ".tsv")
+    return place.suffix.lower() in TABLES
 
 
 @dataclass(frozen=True)
@@ -211,17 +213,17 @@ class Table:
                 raise DataError(
                     f"{self.place} has no column {column.modality.name!r}", nearest(column.modality.name, self.names)
                 )
-        texts = [column for column in columns if column.is_text]
-        files = [column for column in columns if not column.is_text]
+        in_cells = [column for column in columns if column.is_text]
+        in_files = [column for column in columns if not column.is_text]
         items = [
             Item(
                 self.ids[k],
-                tuple(self.cells[column.modality.name][k] for column in files),
-                tuple(self.cells[column.modality.name][k] for column in texts),
+                tuple(self.cells[column.modality.name][k] for column in in_files),
+                tuple(self.cells[column.modality.name][k] for column in in_cells),
             )
             for k in range(len(self))
         ]
-        decoder = Decoder(tuple(files), tuple(texts), self.place.name)
+        decoder = Decoder(tuple(in_files), tuple(in_cells), self.place.name)
         fill(out, self.place.parent, items, decoder.decode, {c.modality.name: c.stored for c in columns})
         for column in columns:
             if column.modality.type.has_length:
@@ -231,7 +233,7 @@ class Table:
                     for row, cell in enumerate(map(column.shown, cells))
                 ]
                 out.lengths(column.modality.name, np.array(lengths))
-        groups = self.cells.get(self.group) or [""] * len(self)
+        groups = texts(np.array(self.cells[self.group])) if self.group in self.cells else [""] * len(self)
         labels = state(self.place, np.array(self.cells[self.label]), out.dataset.asks(), self.label)
         facts = zip(self.ids, self.cells[PART], labels, groups, strict=True)
         width = len(columns)
@@ -318,7 +320,7 @@ class Decoder:
             try:
                 ids, _ = Characters(column.alphabet).ids(text, column.modality.shape[0])
             except ValueError as error:
-                raise Fault(self.table, f"{column.modality.name} {error}") from None
+                raise Fault(self.table, f"{column.modality.name} {error}", FaultKind.CELL) from None
             found[column.modality.name] = ids[None]
         return found
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -101,8 +102,9 @@ def written_names(label: str, group: str, has_group: bool) -> dict[str, str]:
 
 
 def texts(values: np.ndarray) -> list[str]:
-    """Return an array (n,) as texts; bytes are UTF-8."""
-    return [one.decode() if isinstance(one, bytes) else str(one) for one in values.tolist()]
+    """Return an array (n,) as texts, composed (NFC) as Unicode has it: an accent is one letter; bytes are UTF-8."""
+    found = (one.decode() if isinstance(one, bytes) else str(one) for one in values.tolist())
+    return [unicodedata.normalize("NFC", one) for one in found]
 
 
 # ---- from targets to their task ----------------------------------------------------------------------------------

@@ -142,7 +142,8 @@ def _fix(out: CacheWriter, faults: Sequence[Found], known: int, path: Path) -> s
     by_name = {one.id for one in out.dataset.known_faults}
     if known == len(faults) and by_name.issuperset(fault.id for fault in faults):
         return f"To fetch them again is no use: {leave}"
-    return f"Fetch them again, or {leave}"
+    in_table = all(fault.kind is FaultKind.CELL for fault in faults)
+    return f"{'Correct the table' if in_table else 'Fetch them again'}, or {leave}"
 
 
 def settle(out: CacheWriter, faults: Sequence[Found], total: int, count: Callable[[], str] | None = None) -> None:

@@ -149,7 +149,7 @@ def _accuracy_on(axes: Any, result_set: ResultSet, group: GroupKey, rows: list[R
     axes.set_yticks(range(len(rows)), labels)
     axes.set_ylim(max(1, len(rows)) - 0.5, -1.0 if bayes is not None else -0.5)
     axes.grid(axis="y", visible=False)
-    axes.set_xlabel(f"test {measure.in_unit}, 95 % interval")
+    axes.set_xlabel(f"test {measure.in_unit}{measure.way}, 95 % interval")
 
 
 def draw_pareto(plt: Any, result_set: ResultSet, group: GroupKey, results: Path) -> Any:
@@ -187,7 +187,7 @@ def draw_pareto(plt: Any, result_set: ResultSet, group: GroupKey, results: Path)
     axes.autoscale_view()
     _name_points(axes, [(seconds, measure.scale * (row.value or 0.0), short(row)) for seconds, row in known])
     axes.set_xlabel("training seconds of one seed, with the runs that it reuses")
-    axes.set_ylabel(f"test {measure.in_unit}")
+    axes.set_ylabel(f"test {measure.in_unit}{measure.way}")
     title(figure, f"{result_set.title(group)}; on the dotted line, none is clearly cheaper and better")
     return figure
 
@@ -339,7 +339,7 @@ def draw_curves(plt: Any, result_set: ResultSet, group: GroupKey, results: Path)
                 )
         axes.set_title(modality, loc="left", fontweight="bold", fontsize=8)
         axes.set_xlabel("epoch")
-        axes.set_ylabel(f"test {measure.in_unit}" if k == 0 else "")
+        axes.set_ylabel(f"test {measure.in_unit}{measure.way}" if k == 0 else "")
         axes.legend().remove()
     handles = {h.get_label(): h for axes in panels[0] for h in axes.get_lines() if not h.get_label().startswith("_")}
     figure.tight_layout(rect=(0, 0, 1, 1), w_pad=0.6)

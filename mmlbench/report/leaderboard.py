@@ -117,7 +117,7 @@ def show(results: Path, console: Console, measures: bool = False) -> None:
     _show(result_set, console, measures)
     if not measures:
         console.print(
-            Text("Macro-F1, NLL, ECE, fusion gain: mmlbench leaderboard --measures, or tables/measures.md.")
+            Text("Further metrics: mmlbench leaderboard --measures, or tables/measures.md.")
         )
     for name in FILES:
         if (results / name).exists():

@@ -46,6 +46,11 @@ class Measure:
         return f"{self.title} in {unit}" if unit else self.title
 
     @property
+    def way(self) -> str:
+        """What to add where a reader would take more for better: ' (less is better)' of an error, else nothing."""
+        return "" if self.higher else " (less is better)"
+
+    @property
     def short(self) -> str:
         """The title with its unit for a narrow column, 'accuracy %'."""
         return f"{self.title} {printed_unit(self.unit)}".strip()
@@ -72,7 +77,8 @@ class Measure:
 
 def measures_in_words(result_set: ResultSet) -> str:
     """Return what the first tables of a study measure, with units: 'accuracy in %', of several metrics each."""
-    return " or ".join(dict.fromkeys(measure_of(result_set, group).in_unit for group in result_set.groups()))
+    measures = (measure_of(result_set, group) for group in result_set.groups())
+    return " or ".join(dict.fromkeys(measure.in_unit + measure.way for measure in measures))
 
 
 def units_of_gaps(result_set: ResultSet) -> str:

@@ -61,6 +61,7 @@ def draw_robustness(plt: Any, result_set: ResultSet, group: GroupKey, results: P
     curves = curves_of(result_set, group)
     if not curves:
         return None
+    measure = measure_of(result_set, group)
     places = list(dict.fromkeys((curve.when, curve.modality) for curve in curves))
     labels = list(dict.fromkeys(curve.entry.label for curve in curves))
     width = max(WIDTH, 1.7 * len(places))
@@ -71,7 +72,7 @@ def draw_robustness(plt: Any, result_set: ResultSet, group: GroupKey, results: P
                 _curve_on(axes, curve, labels.index(curve.entry.label))
         axes.set_title(place[1], loc="left", fontweight="bold", fontsize=8)
         axes.set_xlabel(f"noise {place[0]}, sd of inputs")
-        axes.set_ylabel(f"test {measure_of(result_set, group).in_unit}" if k == 0 else "")
+        axes.set_ylabel(f"test {measure.in_unit}{measure.way}" if k == 0 else "")
     handles = {line.get_label(): line for axes in panels[0] for line in axes.containers}
     figure.tight_layout(rect=(0, 0, 1, 1), w_pad=0.6)
     title(figure, f"{result_set.title(group)}; additive noise on one modality, 95 % intervals", 18)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,13 +37,9 @@ def read_tensors(content: bytes, name: Path | str) -> dict[str, Tensor]:
         DataError: it is neither safetensors, nor npz, nor a state dict that `torch.load(weights_only=True)` takes.
     """
     try:
-        if content[8:9] == b"{" and int.from_bytes(content[:8], "little") <= len(content) - 8:
-            found: Any = _safetensors(content)
-        elif _is_npz(content):
-            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-                found = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-        else:
-            found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        found = _loaded(content)
+        if not isinstance(found, Mapping):
+            raise ValueError(f"it holds a {type(found).__name__}, not a state dict")
         found = next((found[key] for key in _INNER if isinstance(found.get(key), Mapping)), found)
         tensors = {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
         if not tensors or len(tensors) < len(found):
@@ -53,6 +51,32 @@ def read_tensors(content: bytes, name: Path | str) -> dict[str, Tensor]:
         fix = "Save the state_dict() as safetensors, or by torch.save without anything else in it"
         raise DataError(f"{name} can't be read as weights ({why})", fix) from None
     return tensors
+
+
+def _loaded(content: bytes) -> Any:
+    """Return what a file holds.
+
+    Raises:
+        ValueError: what it is instead; other errors of a damaged file as they come.
+    """
+    if not content:
+        raise ValueError("it is empty")
+    if content[8:9] == b"{" and int.from_bytes(content[:8], "little") <= len(content) - 8:
+        return _safetensors(content)
+    is_zip, is_pickle = content[:2] == b"PK", content[:1] == b"\x80"  # torch.save writes one or the other
+    if not is_zip and not is_pickle:
+        raise ValueError("it is neither safetensors, nor npz, nor made by torch.save")
+    if is_zip and not zipfile.is_zipfile(io.BytesIO(content)):
+        raise ValueError("it is cut off or damaged")
+    if is_zip and _is_npz(content):
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickles that torch.save has not made: they are refused below
+            return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise ValueError("it holds Python objects, not plain tensors") from None
 
 
 def _is_npz(content: bytes) -> bool:

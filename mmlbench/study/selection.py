@@ -60,4 +60,5 @@ def headline_rule(name: str) -> Rule:
     hint = f"It takes {' or '.join(HEADLINES)}"
     if name == TEST.name:
         hint = f"The test set chooses nothing here; it is shown as the optimism it buys. {hint}"
+    hint += "; what is measured is chosen by `metric:`"
     raise ConfigError(f"headline {brief(name)} is not a selection rule", hint)

@@ -488,3 +488,45 @@ def test_a_table_without_all_of_its_texts_is_prepared_with_allow_missing(outside
     assert typed(*words) == 2
     (outside / "left.txt").write_text("line 9\n")
     assert typed(*words, "--allow-missing", "left.txt") == 0
+
+
+def test_an_empty_text_is_to_be_corrected_in_its_table(outside: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = ["label,part,words", *(f"{'ab'[k % 2]},{part},word {k}" for k, part in enumerate(PART))]
+    (outside / "samples.csv").write_text("\n".join(lines))
+    assert typed("new", "dataset", "my_table", "--from", "samples.csv") == 0
+    (outside / "samples.csv").write_text("\n".join(lines).replace("word 7\n", "\n"))
+    assert typed("prepare", "my_table", "--raw", ".", "--plugins", "plugins") == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "line 9" in last and "Correct the table" in last and "Fetch" not in last
+
+
+def test_a_folder_that_holds_a_table_says_which_to_name(outside: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (outside / "clips").mkdir()
+    (outside / "clips" / "samples.csv").write_text("label,part,words\na,train,word\n")
+    assert typed("new", "dataset", "my_table", "--from", "clips") == 2
+    assert "--from clips/samples.csv" in capsys.readouterr().err
+
+
+def test_padding_is_stored_as_zero_whatever_stands_there(outside: Path) -> None:
+    steps, length = np.random.default_rng(0).normal(size=(ROWS, 5, 3)).astype(np.float32), np.full(ROWS, 3)
+    odd = steps.copy()
+    odd[:, 3:] = np.nan
+    stored = []
+    for name, values in (("one", steps), ("other", odd)):
+        np.savez(outside / f"{name}.npz", **lab(steps=values, steps_length=length))
+        assert typed("new", "dataset", f"lab_{name}", "--from", f"{name}.npz") == 0
+        stored.append(prepare_dataset(f"lab_{name}", f"{name}.npz", plugins=["plugins"]).array("steps"))
+    assert np.array_equal(*stored) and not stored[0][:, :, 3:].any()
+    odd[4, 1] = np.nan
+    np.savez(outside / "third.npz", **lab(steps=odd, steps_length=length))
+    assert typed("new", "dataset", "lab_third", "--from", "third.npz") == 2
+
+
+@pytest.mark.parametrize("what", ["label", "group"])
+def test_an_accent_written_as_one_letter_or_two_is_the_same_name(what: str, outside: Path) -> None:
+    names = np.array(["caf\u00e9", "the", "cafe\u0301", "the"] * (ROWS // 4))
+    np.savez(outside / "lab.npz", **lab(**{what: names}))
+    assert typed("new", "dataset", "my_lab", "--from", "lab.npz") == 0
+    cache = prepare_dataset("my_lab", "lab.npz", plugins=["plugins"])
+    groups = cache.part("given", "train").groups
+    assert set(cache.manifest["class_names"] if what == "label" else groups.tolist()) == {"caf\u00e9", "the"}

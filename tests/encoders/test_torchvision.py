@@ -14,8 +14,10 @@ import torchvision
 from torch import nn
 from torchvision.models import get_model
 
+from mmlbench.encoders.resnet18 import ResNet18
 from mmlbench.encoders.torchvision import NETWORKS, VIDEO, Torchvision, own_expects
 from mmlbench.errors import ConfigError, DataError
+from mmlbench.files import File
 from mmlbench.registry.index import load_index, use_plugins
 from mmlbench.storage.form import Item
 from mmlbench.study import config as configs
@@ -193,6 +195,20 @@ def test_a_run_shows_a_video_network_its_frames(tiny, tmp_path: Path):
     assert (tmp_path / "results" / spec.path / "run.json").exists()
 
 
+@pytest.mark.parametrize("option", [{"size": 64}, {"mean": "0.5 0.5 0.5"}, {"std": "0.5 0.5 0.5"}])
+def test_what_is_said_of_weights_is_refused_without_any(option: dict[str, Any]):
+    with pytest.raises(ConfigError, match="has no weights"):
+        made("resnet18", **option)
+
+
+def test_resnet18_refuses_an_init_that_its_weights_would_undo(tmp_path: Path):
+    saved("resnet18", tmp_path / "net.pth")
+    weights = File.of(tmp_path / "net.pth")
+    ResNet18((3, 64, 64), ResNet18.Params(weights=weights))
+    with pytest.raises(ConfigError, match="init=bn_ones"):
+        ResNet18((3, 64, 64), ResNet18.Params(weights=weights, init="bn_ones"))
+
+
 # --- names ------------------------------------------------------------------------------------------------------
 def test_the_network_is_a_part_of_the_name():
     use_plugins([PLUGINS])
@@ -307,8 +323,7 @@ def test_inputs_that_the_weights_were_not_trained_on_are_refused(shape, params, 
     with pytest.raises(ConfigError) as caught:
         made("resnet18", shape, weights=str(tmp_path / "net.pth"), **params)
     assert message in str(caught.value)
-    without = {key: value for key, value in params.items() if key == "size"}
-    assert made("resnet18", shape, **without).expects is None, "from scratch nothing is expected"
+    assert made("resnet18", shape).expects is None, "from scratch nothing is expected"
 
 
 @pytest.mark.slow

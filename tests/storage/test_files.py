@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
+import pickle
 import re
 import shutil
 import time
@@ -103,6 +105,13 @@ def save_weights(path: Path, channels: int, value: float) -> Path:
     bias = torch.tensor([float(zlib.crc32(test.encode()) % 2**20), 0.0, 0.0, 0.0]) / 2**20
     torch.save({"weight": torch.full((4, channels), value), "bias": bias}, path)
     return path
+
+
+def saved_bytes(value: object) -> bytes:
+    """Return what `torch.save` writes of a value."""
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return buffer.getvalue()
 
 
 @pytest.fixture
@@ -299,6 +308,29 @@ def test_the_bytes_that_are_loaded_are_the_ones_that_were_hashed(place: Path, mo
     monkeypatch.setattr(files, "find", lambda content: place / "visual.pt")  # swapped after the look
     with pytest.raises(DataError, match="was changed while it was being read"):
         file.read()
+
+
+class Odd:
+    """Something that a pickle holds and a file of weights must not."""
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [
+        (b"", "it is empty"),
+        (b"<html>not found</html>", "neither safetensors, nor npz, nor made by torch.save"),
+        (saved_bytes([torch.ones(3)]), "it holds a list, not a state dict"),
+        (saved_bytes(torch.ones(3)), "it holds a Tensor, not a state dict"),
+        (saved_bytes({"weight": torch.ones(3)})[:-300], "it is cut off or damaged"),
+        (saved_bytes({"epoch": 3}), "it holds no named tensor"),
+        (saved_bytes({"weight": torch.ones(3), "epoch": 3}), "it holds more than named tensors"),
+        (pickle.dumps(Odd()), "it holds Python objects"),
+    ],
+)
+def test_what_are_no_weights_is_refused_with_what_it_is(content: bytes, word: str) -> None:
+    with pytest.raises(DataError) as caught:
+        read_tensors(content, "weights.pt")
+    assert word in caught.value.what and "\n" not in str(caught.value)
 
 
 def test_a_file_that_a_plugin_does_not_name_stops_the_run(plugin_folder: Path, tmp_path: Path, tiny) -> None:

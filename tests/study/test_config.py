@@ -194,6 +194,7 @@ def test_a_recipe_may_be_a_file(tmp_path):
         ),
         ("gird", [], "unknown key 'gird'. Did you mean grid?"),
         ("headline", "best", "headline 'best' is not a selection rule. It takes last or val"),
+        ("headline", "pearson", "what is measured is chosen by `metric:`"),
         ("headline", ["last"], "headline is ['last'], not a name"),
         ("baseline", "jiont", "baseline 'jiont' is no row of the grid. Did you mean joint?"),
         ("baseline", 3, "baseline is 3, not a name"),

@@ -88,7 +88,7 @@ def accuracy_table(result_set: ResultSet, group: GroupKey, lines: Sequence[Line]
     n_test = max((line.entry.n_test or 0 for line in lines), default=0)
     measure = measure_of(result_set, group)
     ceiling = Row("bayes", *group, label=f"Bayes ({'ceiling' if measure.higher else 'floor'})")
-    worse, way = ("high", "") if measure.higher else ("low", "; less is better")
+    worse, way = ("high", "") if measure.higher else ("low", " (less is better: a difference above 0 is worse)")
     notes = [
         f"{measure.heading}{measure.in_unit.removeprefix(measure.title)} on {plural(n_test, 'test sample')}{way}, "
         f"mean ± standard deviation over seeds, epoch: {result_set.headline}; differences and optimism in "
@@ -126,7 +126,7 @@ def _columns(result_set: ResultSet, group: GroupKey) -> list[Column[Line]]:
         Column("group", "group", lambda line: _shown_row(line).rank_group, outputs=CSV_ONLY),
         rank_column(),
         replace(letters_column(), outputs=NOT_BOARD - {Output.TERMINAL}),
-        Column("accuracy", f"{measure.in_unit}, 95 % interval", accuracy_of, spread, fields=NUMBER),
+        Column("accuracy", f"{measure.in_unit}{measure.way}, 95 % interval", accuracy_of, spread, fields=NUMBER),
         Column(
             "drawn",
             f"drawn, {measure.ends(scale.low, scale.high)}",

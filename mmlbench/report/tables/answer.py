@@ -21,7 +21,14 @@ def answer_table(result_set: ResultSet, group: GroupKey, lines: Sequence[Line]) 
     columns = [
         heading(),
         replace(rank_column(), format=lettered),
-        Column("accuracy", measure.short, accuracy_of, _accuracy_shown, help="with its 95 % interval", fields=NUMBER),
+        Column(
+            "accuracy",
+            measure.short + measure.way,
+            accuracy_of,
+            _accuracy_shown,
+            help="with its 95 % interval",
+            fields=NUMBER,
+        ),
         Column(
             "worst_gap",
             "worst gap",
