@@ -28,6 +28,7 @@ from toy import (
 from mmlbench.errors import RunError
 from mmlbench.fusion import FUSIONS
 from mmlbench.method import Method, Step
+from mmlbench.methods.agm import AGM
 from mmlbench.methods.di_mml import CONTRASTS, DIMML
 from mmlbench.methods.ensemble import Ensemble
 from mmlbench.methods.joint import Joint
@@ -51,6 +52,8 @@ TRAINED: list[tuple[type[Method], dict[str, Any]]] = [
     (JointUnimodalLosses, {"detached": True}),
     (ModalityDropout, {}),
     (ModalityDropout, {"where": "input", "rescale": True}),
+    (AGM, {"fusion": "gated"}),
+    (AGM, {"variant": "paper", "end": 1}),
     (OGM, {"fusion": "sum"}),
     (OGMGE, {}),
     *((DIMML, {"contrast": contrast}) for contrast in CONTRASTS),
