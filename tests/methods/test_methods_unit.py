@@ -34,6 +34,7 @@ from mmlbench.methods.ensemble import Ensemble
 from mmlbench.methods.joint import Joint
 from mmlbench.methods.joint_shuffled_partner import JointShuffledPartner
 from mmlbench.methods.joint_unimodal_losses import JointUnimodalLosses
+from mmlbench.methods.mmpareto import MMPareto
 from mmlbench.methods.modality_dropout import ModalityDropout
 from mmlbench.methods.ogm import OGM
 from mmlbench.methods.ogm_ge import OGMGE
@@ -54,6 +55,8 @@ TRAINED: list[tuple[type[Method], dict[str, Any]]] = [
     (ModalityDropout, {"where": "input", "rescale": True}),
     (AGM, {"fusion": "gated"}),
     (AGM, {"variant": "paper", "end": 1}),
+    (MMPareto, {}),
+    (MMPareto, {"fusion": "film"}),
     (OGM, {"fusion": "sum"}),
     (OGMGE, {}),
     *((DIMML, {"contrast": contrast}) for contrast in CONTRASTS),
