@@ -36,6 +36,7 @@ from mmlbench.methods.joint_shuffled_partner import JointShuffledPartner
 from mmlbench.methods.joint_unimodal_losses import JointUnimodalLosses
 from mmlbench.methods.mmpareto import MMPareto
 from mmlbench.methods.modality_dropout import ModalityDropout
+from mmlbench.methods.mslr import MSLR
 from mmlbench.methods.ogm import OGM
 from mmlbench.methods.ogm_ge import OGMGE
 from mmlbench.methods.unimodal import Unimodal
@@ -57,6 +58,8 @@ TRAINED: list[tuple[type[Method], dict[str, Any]]] = [
     (AGM, {"variant": "paper", "end": 1}),
     (MMPareto, {}),
     (MMPareto, {"fusion": "film"}),
+    (MSLR, {"memory": 1}),
+    (MSLR, {"variant": "agm", "fusion": "sum"}),
     (OGM, {"fusion": "sum"}),
     (OGMGE, {}),
     *((DIMML, {"contrast": contrast}) for contrast in CONTRASTS),
