@@ -39,6 +39,7 @@ from mmlbench.methods.modality_dropout import ModalityDropout
 from mmlbench.methods.mslr import MSLR
 from mmlbench.methods.ogm import OGM
 from mmlbench.methods.ogm_ge import OGMGE
+from mmlbench.methods.opm import OPM
 from mmlbench.methods.unimodal import Unimodal
 
 Alternating = plugin("alternating", "Alternating")
@@ -60,6 +61,8 @@ TRAINED: list[tuple[type[Method], dict[str, Any]]] = [
     (MMPareto, {"fusion": "film"}),
     (MSLR, {"memory": 1}),
     (MSLR, {"variant": "agm", "fusion": "sum"}),
+    (OPM, {}),
+    (OPM, {"variant": "code", "execute": 1.0}),
     (OGM, {"fusion": "sum"}),
     (OGMGE, {}),
     *((DIMML, {"contrast": contrast}) for contrast in CONTRASTS),
