@@ -27,7 +27,7 @@ def flat(tensors: Sequence[Tensor]) -> Tensor:
     return torch.cat([tensor.flatten() for tensor in tensors])
 
 
-def gradients_from(loss: Tensor, parameters: Sequence[nn.Parameter]) -> list[Tensor]:
+def gradients_from(loss: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
     """Return the gradients of a loss, zeros where it does not depend on a weight; its graph is kept."""
     return list(torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True, materialize_grads=True))
 

@@ -29,6 +29,7 @@ from mmlbench.errors import RunError
 from mmlbench.fusion import FUSIONS
 from mmlbench.method import Method, Step
 from mmlbench.methods.agm import AGM
+from mmlbench.methods.cggm import CGGM
 from mmlbench.methods.di_mml import CONTRASTS, DIMML
 from mmlbench.methods.ensemble import Ensemble
 from mmlbench.methods.joint import Joint
@@ -63,6 +64,8 @@ TRAINED: list[tuple[type[Method], dict[str, Any]]] = [
     (MSLR, {"variant": "agm", "fusion": "sum"}),
     (OPM, {}),
     (OPM, {"variant": "code", "execute": 1.0}),
+    (CGGM, {}),
+    (CGGM, {"variant": "paper", "fusion": "sum"}),
     (OGM, {"fusion": "sum"}),
     (OGMGE, {}),
     *((DIMML, {"contrast": contrast}) for contrast in CONTRASTS),
