@@ -35,6 +35,7 @@ from mmlbench.methods.ensemble import Ensemble
 from mmlbench.methods.joint import Joint
 from mmlbench.methods.joint_shuffled_partner import JointShuffledPartner
 from mmlbench.methods.joint_unimodal_losses import JointUnimodalLosses
+from mmlbench.methods.mlb import MLB
 from mmlbench.methods.mmpareto import MMPareto
 from mmlbench.methods.modality_dropout import ModalityDropout
 from mmlbench.methods.mslr import MSLR
@@ -66,6 +67,8 @@ TRAINED: list[tuple[type[Method], dict[str, Any]]] = [
     (OPM, {"variant": "code", "execute": 1.0}),
     (CGGM, {}),
     (CGGM, {"variant": "paper", "fusion": "sum"}),
+    (MLB, {}),
+    (MLB, {"beta": 10.0, "fusion": "sum"}),
     (OGM, {"fusion": "sum"}),
     (OGMGE, {}),
     *((DIMML, {"contrast": contrast}) for contrast in CONTRASTS),
