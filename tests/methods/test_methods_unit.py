@@ -29,6 +29,7 @@ from mmlbench.errors import RunError
 from mmlbench.fusion import FUSIONS
 from mmlbench.method import Method, Step
 from mmlbench.methods.agm import AGM
+from mmlbench.methods.amss import AMSS
 from mmlbench.methods.cggm import CGGM
 from mmlbench.methods.di_mml import CONTRASTS, DIMML
 from mmlbench.methods.ensemble import Ensemble
@@ -69,6 +70,8 @@ TRAINED: list[tuple[type[Method], dict[str, Any]]] = [
     (CGGM, {"variant": "paper", "fusion": "sum"}),
     (MLB, {}),
     (MLB, {"beta": 10.0, "fusion": "sum"}),
+    (AMSS, {}),
+    (AMSS, {"variant": "code", "plus": True, "fusion": "sum"}),
     (OGM, {"fusion": "sum"}),
     (OGMGE, {}),
     *((DIMML, {"contrast": contrast}) for contrast in CONTRASTS),
