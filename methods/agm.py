@@ -69,10 +69,11 @@ class AGM(Joint):
 
     Prediction is f(a, v). `alpha` of 0 is joint training, without clipping.
 
-    Source: Li et al., ICCV 2023 (arXiv 2308.07686), and the authors' code. Deviations: more than two modalities
-    (Shapley values over all sets, rho_m by the mean of the others' losses) are ours, and so are film and gated heads;
-    the paper's text on the window was not at hand. Published: alpha 1.0 by default, 2.5 on AV-MNIST (lr 1e-4,
-    batch 64, 100 epochs); window 0 to 20, in epochs counted from 1, so `end: 19`; SGD, StepLR 70.
+    Source: Li et al., ICCV 2023 (arXiv 2308.07686), and the authors' code. Deviations: of more than two modalities
+    the parts (Shapley values over all sets) are ours, while rho_m by the mean of the others' losses is also that of
+    MLB's authors for three; film and gated heads are ours; the paper's text on the window was not at hand. Published:
+    alpha 1.0 by default, 2.5 on AV-MNIST (lr 1e-4, batch 64, 100 epochs); window 0 to 20, in epochs counted from 1,
+    so `end: 19`; SGD, StepLR 70.
     Measured: nothing yet.
     """
 

@@ -40,18 +40,18 @@ def feature_entropy(features: Tensor) -> Tensor:
 def amss_shares(losses: Tensor, spread: Tensor, entropies: Tensor, temperature: float) -> Tensor:
     """Return kappa_m, the share of its filters that modality m may train, (M,), from 0.1 to 0.9.
 
-    R_m = (HY + 1/2 - loss_m) / H_m says how much of its features' information is about the label; kappa =
-    softmax(-R / T) over modalities, so that the better one trains less. All are 1 / M where a numerator is not
+    R_m = (HY + 1/2 - loss_m) / H_m says how much of its features' information is about the label; kappa_m = 1 -
+    softmax(R / T)_m over modalities, so that the better one trains less. All are 1/2 where a numerator is not
     positive, and so is one that is not a number.
 
     Args:
         losses: CE(z_m, y) of the sliced logits (M,). spread: HY. entropies: H of the features (M,).
     """
     worth = spread + 0.5 - losses
-    even = torch.full_like(worth, 1 / len(worth))
-    shares = torch.softmax(-worth / entropies / temperature, 0)
-    shares = torch.where(shares.isnan(), even, shares).clamp(0.1, 0.9)
-    return torch.where((worth <= 0).any(), even, shares)
+    shares = 1 - torch.softmax(worth / entropies / temperature, 0)
+    half = torch.full_like(shares, 0.5)
+    shares = torch.where(shares.isnan(), half, shares).clamp(0.1, 0.9)
+    return torch.where((worth <= 0).any(), half, shares)
 
 
 def importance_of(gradient: Tensor) -> Tensor:
@@ -93,24 +93,25 @@ class AMSS(Joint):
     """In each step a modality trains some of its filters only, fewer where it is ahead.
 
     L = CE(z, y). R_m = (HY + 1/2 - CE(z_m, y)) / H_m, with the sliced logits z_m, the spread HY of the batch's labels
-    and the mean entropy H_m of softmax(h_m). Modality m keeps the share kappa_m of softmax(-R / T), from 0.1 to 0.9:
-    of each convolution ceil(n kappa_m) of its n filters, drawn without replacement in proportion to their squared
-    gradients. The other filters' gradients are set to zero; momentum and weight decay go on moving them. `plus` is
-    AMSS+: kept gradients are divided by p_i + 1 / n, p_i the normalised importance. `sample: random` draws uniformly,
-    where `plus` has no effect. It masks convolutions other than an encoder's first and those of size 1x1, with
-    `modulate: all` the rows of every matrix. `variant`:
+    and the mean entropy H_m of softmax(h_m). Modality m keeps the share kappa_m = 1 - softmax(R / T)_m, from 0.1 to
+    0.9: of each convolution ceil(n kappa_m) of its n filters, drawn without replacement in proportion to their
+    squared gradients. The other filters' gradients are set to zero; momentum and weight decay go on moving them.
+    `plus` is AMSS+: kept gradients are divided by p_i + 1 / n, p_i the normalised importance. `sample: random` draws
+    uniformly, where `plus` has no effect. It masks convolutions other than an encoder's first and those of size 1x1,
+    with `modulate: all` the rows of every matrix. `variant`:
 
-    - `paper` (default): the head's W_m is masked as well: in each row floor(d_m kappa_m) entries are kept.
-    - `code`: the mask of the head is computed and never applied, so this part is off, as released.
+    - `paper` (default): the head's W_m is masked as well: in each row floor(d_m kappa_m) entries are kept. So it is
+      in the authors' code for three modalities.
+    - `code`: the mask of the head is computed and never applied, so this part is off, as in that for two.
 
     It does not reduce to joint training: a tenth of the filters rests always.
 
-    Source: Yang et al., T-PAMI 2024 (arXiv 2404.08347), and the authors' code. Deviations: shares for more than two
-    modalities are ours (theirs, of three views, was not read); kappa by a softmax, where theirs divides exponentials
-    that overflow; filters without a gradient may be kept, where theirs stops; the head's factors in AMSS+ are by
-    probabilities (their dead code has indices). Published: T 0.2, SGD 1e-2, StepLR 60, 80 epochs, batch 64 on
-    CREMA-D and Kinetics-Sounds; T 0.5, Adam 2e-6 on text and pictures. The command line's defaults are AMSS+ and
-    random; the authors' page says adaptive.
+    Source: Yang et al., T-PAMI 2024 (arXiv 2404.08347), and the authors' code. Deviations: for more than two
+    modalities the rule of kappa is theirs, the constants are those of two (theirs are fitted to one dataset);
+    kappa by a softmax, where theirs divides exponentials that overflow; filters without a gradient may be kept, where
+    theirs stops; the head's factors in AMSS+ are by probabilities (theirs by indices). Published: T 0.2, SGD 1e-2,
+    StepLR 60, 80 epochs, batch 64 on CREMA-D and Kinetics-Sounds; T 0.5, Adam 2e-6 on text and pictures. The command
+    line's defaults are AMSS+ and random; the authors' page says adaptive.
     Measured: nothing yet.
     """
 

@@ -62,10 +62,13 @@ def test_shares_equal_the_vectors():
 
 
 def test_shares_of_three_and_of_what_is_no_number():
-    found = amss_shares(torch.tensor([1.0, 1.1, 1.3]), torch.tensor(1.0), torch.ones(3), 1.0)
-    assert found.sum().item() == pytest.approx(1) and found[0] < found[1] < found[2]
-    bad = amss_shares(torch.tensor([1.0, 1.1, 1.3]), torch.tensor(1.0), torch.tensor([1.0, 1.0, torch.nan]), 1.0)
-    assert bad.tolist() == pytest.approx([1 / 3] * 3)
+    losses, spread = torch.tensor([1.0, 1.1, 1.3]), torch.tensor(1.0)
+    e = [math.exp(worth) for worth in (0.5, 0.4, 0.2)]
+    found = amss_shares(losses, spread, torch.ones(3), 1.0)
+    assert found.tolist() == pytest.approx([1 - one / sum(e) for one in e])
+    bad = amss_shares(losses, spread, torch.tensor([1.0, 1.0, torch.nan]), 1.0)
+    assert bad.tolist() == [0.5, 0.5, 0.5]
+    assert amss_shares(losses + 1, spread, torch.ones(3), 1.0).tolist() == [0.5, 0.5, 0.5]
 
 
 def test_the_spread_of_labels_is_the_authors_and_ends_at_the_greatest_label():
