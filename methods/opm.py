@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -29,10 +27,13 @@ def opm_probabilities(scores: Tensor, base: float, slope: float) -> Tensor:
     return torch.where(lead > 0, (base * (1 + slope * lead)).clamp(0, 1), torch.zeros_like(lead))
 
 
-def opm_share(probabilities: Tensor, sizes: Sequence[int]) -> Tensor:
-    """Return theta = sum of d_m q_m / sum of d_m, the share of all features that is dropped, a scalar."""
-    weights = torch.tensor(sizes, dtype=probabilities.dtype, device=probabilities.device)
-    return (weights * probabilities).sum() / weights.sum()
+def opm_share(probabilities: Tensor, sizes: Tensor) -> Tensor:
+    """Return theta = sum of d_m q_m / sum of d_m, the share of all features that is dropped, a scalar.
+
+    Args:
+        probabilities: q (M,). sizes: d (M,), of the same type.
+    """
+    return (sizes * probabilities).sum() / sizes.sum()
 
 
 def opm_executes(chance: float, rng: torch.Generator) -> Tensor:
@@ -71,6 +72,7 @@ class OPM(Joint):
 
     family = "gradient modulation"
     tasks = ("classification",)  # its scores are softmax probabilities of the true class
+    sizes: Tensor
 
     class Params(Joint.Params):
         base: float = bounded(0.5, low=0, high=1, doc="least probability of dropping what is ahead", tune=(0.1, 0.8))
@@ -79,6 +81,11 @@ class OPM(Joint):
         start: float | int = moment(0.06, doc="first modulated epoch")
         fusion: str = choice("concat", DECOMPOSABLE, doc="fusion head; it must have sliced logits")
         variant: str = choice("clean", ("clean", "code"), doc="theta is a constant, or has the released gradient")
+
+    def build(self) -> None:
+        """Add the head, and the sizes of features where the device has them."""
+        super().build()
+        self.register_buffer("sizes", torch.tensor(list(self.dims.values()), dtype=torch.float32), persistent=False)
 
     def mechanisms(self) -> list[Mechanism]:
         """Features are dropped, unless that never happens."""
@@ -91,7 +98,7 @@ class OPM(Joint):
             return super().loss(batch)
         features = self.encode(batch)
         probabilities = self.probabilities(features, batch.label)
-        theta = opm_share(probabilities, list(self.dims.values()))
+        theta = opm_share(probabilities, self.sizes)
         executed = opm_executes(self.params.execute, self.step.rng)
         keep = opm_keep(probabilities.detach(), len(batch), self.step.rng) | ~executed
         scale = torch.where(executed, 1 / (1 - theta.detach()), torch.ones_like(theta))

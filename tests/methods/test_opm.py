@@ -48,8 +48,8 @@ def test_only_what_is_ahead_is_dropped_and_the_more_the_further():
 
 
 def test_the_share_is_weighed_by_the_sizes_of_features():
-    assert opm_share(torch.tensor([0.6, 0.0]), [512, 512]).item() == pytest.approx(0.3)
-    assert opm_share(torch.tensor([0.6, 0.0]), [100, 300]).item() == pytest.approx(0.15)
+    assert opm_share(torch.tensor([0.6, 0.0]), torch.tensor([512.0, 512.0])).item() == pytest.approx(0.3)
+    assert opm_share(torch.tensor([0.6, 0.0]), torch.tensor([100.0, 300.0])).item() == pytest.approx(0.15)
 
 
 def test_draws_have_their_chances():
