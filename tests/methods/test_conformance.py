@@ -13,6 +13,7 @@ from shipped import DATASETS, METHODS
 
 from mmlbench.api.making import make_run
 from mmlbench.cli import main
+from mmlbench.errors import ConfigError
 from mmlbench.modality import modality_of
 from mmlbench.prepare.cache import Cache
 from mmlbench.registry.index import load_index, use_plugins
@@ -176,9 +177,14 @@ def test_the_command_checks_a_dataset_and_an_encoder(name, capsys):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_method_serves_a_split_without_validation_part(method, tiny, tmp_path):
+def test_a_method_serves_a_split_without_validation_part_or_is_refused_there(method, tiny, tmp_path):
     dataset = "tiny" if takes(method) else "tiny3"
-    spec = resolve(Request(dataset, method, 0, "plain", recipe_params={"epochs": 2, "batch_size": 16}), load_index())
+    request = Request(dataset, method, 0, "plain", recipe_params={"epochs": 2, "batch_size": 16})
+    if load_index().find("method", method).facts["needs"]:
+        with pytest.raises(ConfigError, match="val"):
+            resolve(request, load_index())
+        return
+    spec = resolve(request, load_index())
     make_run(spec, load_index(), tmp_path, tiny.cache, device="cpu")
     run = RunFolder.open(tmp_path / spec.path)
     check_run(run, Cache.open(tiny.cache / spec.cache), 2)

@@ -18,10 +18,18 @@ from torch.nn.functional import cross_entropy, linear
 
 from mmlbench.errors import ConfigError
 from mmlbench.formulas.divergences import js, kl
-from mmlbench.formulas.gradients import flat, gradients_of, scale_gradients
+from mmlbench.formulas.gradients import (
+    clip_gradients,
+    flat,
+    gradients_from,
+    gradients_of,
+    scale_gradients,
+    times_in_backward,
+)
 from mmlbench.formulas.prototypes import class_means, minus_distances
 from mmlbench.formulas.scores import mean_of_others, true_class_probability, true_class_score
 from mmlbench.formulas.shapley import shapley_values
+from mmlbench.formulas.slices import slice_gradients, slice_weights, slices_of_fixed
 from mmlbench.fusion import (
     FUSIONS,
     certainty,
@@ -398,6 +406,67 @@ def test_gradients_are_scaled_where_there_are_any():
     assert scale_gradients(weights, 0.5) == 2 and weights[2].grad is None
     torch.testing.assert_close(flat(gradients_of(weights)), 0.5 * torch.cat([before[0].reshape(-1), before[1]]))
     assert scale_gradients(weights[2:], 0.5) == 0
+
+
+def test_gradients_of_a_loss_are_zero_where_it_does_not_reach():
+    one, other = torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.ones(3))
+    loss = (3 * one).sum()
+    assert [g.tolist() for g in gradients_from(loss, [one, other])] == [[3, 3], [0, 0, 0]]
+    loss.backward()  # the graph is still there
+    assert other.grad is None
+
+
+@pytest.mark.parametrize("greatest", [0.5, 50.0])
+def test_clipping_is_that_of_torch(greatest: float):
+    def weights() -> list[torch.nn.Parameter]:
+        found = [torch.nn.Parameter(torch.zeros(4)), torch.nn.Parameter(torch.zeros(2, 3))]
+        for k, one in enumerate(found):
+            one.grad = normal(*one.shape, seed=k).float()
+        return [*found, torch.nn.Parameter(torch.zeros(1))]
+
+    ours, theirs, untouched = weights(), weights(), weights()
+    norm = clip_gradients(ours, greatest, torch.tensor(True))
+    torch.testing.assert_close(norm, torch.nn.utils.clip_grad_norm_(theirs, greatest))
+    clip_gradients(untouched, greatest, torch.tensor(False))
+    for one, other, same, before in zip(ours, theirs, untouched, weights(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad)
+        assert (same.grad is None) == (before.grad is None) and (
+            same.grad is None or torch.equal(same.grad, before.grad)
+        )
+
+
+def test_gradients_are_multiplied_on_their_way_back_alone():
+    x = normal(3, grad=True)
+    y = times_in_backward(x, torch.tensor(-2.0))
+    assert torch.equal(x, y)
+    (y * torch.arange(3)).sum().backward()
+    assert x.grad.tolist() == [0, -2, -4]
+
+
+@pytest.mark.parametrize("kind", ["concat", "sum"])
+def test_slices_of_a_head_are_views_of_its_weights_and_gradients(kind: str):
+    dims = {"audio": 4, "visual": 3, "flow": 2}
+    head = fusion_head(kind, dims, 5).double()
+    features = {m: normal(6, d, seed=i, grad=True) for i, (m, d) in enumerate(dims.items())}
+    logits = head(features)
+    weights = slice_weights(head, dims)
+    share = {m: head.out[m].bias if kind == "sum" else head.out.bias / 3 for m in dims}
+    for m, d in dims.items():
+        assert weights[m].shape == (5, d)
+        torch.testing.assert_close(linear(features[m], weights[m], share[m]), logits.sliced[m])
+    logits.fused.square().sum().backward()
+    with torch.no_grad():
+        (grad,) = slice_gradients(head, dims, "visual")
+        before = [p.grad.clone() for p in head.parameters()]
+        grad.mul_(0)
+    changed = sum((a != p.grad).sum().item() for a, p in zip(before, head.parameters(), strict=True))
+    assert changed == 5 * 3
+    assert len(slice_gradients(head, dims, "flow", bias=True)) == (2 if kind == "sum" else 1)
+    fixed = slices_of_fixed(head, features)
+    torch.testing.assert_close(fixed["flow"], logits.sliced["flow"])
+    with pytest.raises(RuntimeError):
+        torch.autograd.grad(fixed["flow"].sum(), list(head.parameters()))
+    assert torch.autograd.grad(fixed["flow"].sum(), features["flow"])[0].abs().sum() > 0
 
 
 def test_shapley_values_of_two_and_three_equal_the_definition_and_add_up():

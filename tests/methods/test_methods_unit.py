@@ -28,14 +28,21 @@ from toy import (
 from mmlbench.errors import RunError
 from mmlbench.fusion import FUSIONS
 from mmlbench.method import Method, Step
+from mmlbench.methods.agm import AGM
+from mmlbench.methods.amss import AMSS
+from mmlbench.methods.cggm import CGGM
 from mmlbench.methods.di_mml import CONTRASTS, DIMML
 from mmlbench.methods.ensemble import Ensemble
 from mmlbench.methods.joint import Joint
 from mmlbench.methods.joint_shuffled_partner import JointShuffledPartner
 from mmlbench.methods.joint_unimodal_losses import JointUnimodalLosses
+from mmlbench.methods.mlb import MLB
+from mmlbench.methods.mmpareto import MMPareto
 from mmlbench.methods.modality_dropout import ModalityDropout
+from mmlbench.methods.mslr import MSLR
 from mmlbench.methods.ogm import OGM
 from mmlbench.methods.ogm_ge import OGMGE
+from mmlbench.methods.opm import OPM
 from mmlbench.methods.unimodal import Unimodal
 
 Alternating = plugin("alternating", "Alternating")
@@ -51,6 +58,20 @@ TRAINED: list[tuple[type[Method], dict[str, Any]]] = [
     (JointUnimodalLosses, {"detached": True}),
     (ModalityDropout, {}),
     (ModalityDropout, {"where": "input", "rescale": True}),
+    (AGM, {"fusion": "gated"}),
+    (AGM, {"variant": "paper", "end": 1}),
+    (MMPareto, {}),
+    (MMPareto, {"fusion": "film"}),
+    (MSLR, {"memory": 1}),
+    (MSLR, {"variant": "agm", "fusion": "sum"}),
+    (OPM, {}),
+    (OPM, {"variant": "code", "execute": 1.0}),
+    (CGGM, {}),
+    (CGGM, {"variant": "paper", "fusion": "sum"}),
+    (MLB, {}),
+    (MLB, {"beta": 10.0, "fusion": "sum"}),
+    (AMSS, {}),
+    (AMSS, {"variant": "code", "plus": True, "fusion": "sum"}),
     (OGM, {"fusion": "sum"}),
     (OGMGE, {}),
     *((DIMML, {"contrast": contrast}) for contrast in CONTRASTS),
