@@ -36,6 +36,7 @@ from mmlbench.methods.joint_unimodal_losses import JointUnimodalLosses
 from mmlbench.methods.modality_dropout import ModalityDropout
 from mmlbench.methods.ogm import OGM
 from mmlbench.methods.ogm_ge import OGMGE
+from mmlbench.methods.pmr import PMR
 from mmlbench.methods.unimodal import Unimodal
 
 Alternating = plugin("alternating", "Alternating")
@@ -56,6 +57,8 @@ TRAINED: list[tuple[type[Method], dict[str, Any]]] = [
     *((DIMML, {"contrast": contrast}) for contrast in CONTRASTS),
     *((DIMML, {"weighting": weighting, "fusion": "film"}) for weighting in ("uniform", "fusion_only")),
     (DIMML, {"shared_classifier": False, "similarity": "normalised", "fusion": "gated"}),
+    (PMR, {}),
+    (PMR, {"variant": "code", "fusion": "film"}),
     (Alternating, {}),
     (Reinit, {}),
     (MissingHistory, {}),
