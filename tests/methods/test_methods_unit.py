@@ -28,6 +28,7 @@ from toy import (
 from mmlbench.errors import RunError
 from mmlbench.fusion import FUSIONS
 from mmlbench.method import Method, Step
+from mmlbench.methods.dgl import DGL
 from mmlbench.methods.di_mml import CONTRASTS, DIMML
 from mmlbench.methods.ensemble import Ensemble
 from mmlbench.methods.joint import Joint
@@ -57,6 +58,8 @@ TRAINED: list[tuple[type[Method], dict[str, Any]]] = [
     *((DIMML, {"contrast": contrast}) for contrast in CONTRASTS),
     *((DIMML, {"weighting": weighting, "fusion": "film"}) for weighting in ("uniform", "fusion_only")),
     (DIMML, {"shared_classifier": False, "similarity": "normalised", "fusion": "gated"}),
+    (DGL, {}),
+    (DGL, {"fusion": "gated"}),
     (PMR, {}),
     (PMR, {"variant": "code", "fusion": "film"}),
     (Alternating, {}),
