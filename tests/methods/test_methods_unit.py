@@ -38,6 +38,7 @@ from mmlbench.methods.modality_dropout import ModalityDropout
 from mmlbench.methods.ogm import OGM
 from mmlbench.methods.ogm_ge import OGMGE
 from mmlbench.methods.pmr import PMR
+from mmlbench.methods.tcmax import TCMax
 from mmlbench.methods.unimodal import Unimodal
 
 Alternating = plugin("alternating", "Alternating")
@@ -62,6 +63,8 @@ TRAINED: list[tuple[type[Method], dict[str, Any]]] = [
     (DGL, {"fusion": "gated"}),
     (PMR, {}),
     (PMR, {"variant": "code", "fusion": "film"}),
+    (TCMax, {}),
+    (TCMax, {"fusion": "film", "samples": 40}),
     (Alternating, {}),
     (Reinit, {}),
     (MissingHistory, {}),
