@@ -39,6 +39,7 @@ from mmlbench.methods.ogm import OGM
 from mmlbench.methods.ogm_ge import OGMGE
 from mmlbench.methods.pmr import PMR
 from mmlbench.methods.tcmax import TCMax
+from mmlbench.methods.umt import UMT
 from mmlbench.methods.unimodal import Unimodal
 
 Alternating = plugin("alternating", "Alternating")
@@ -65,6 +66,7 @@ TRAINED: list[tuple[type[Method], dict[str, Any]]] = [
     (PMR, {"variant": "code", "fusion": "film"}),
     (TCMax, {}),
     (TCMax, {"fusion": "film", "samples": 40}),
+    (UMT, {}),
     (Alternating, {}),
     (Reinit, {}),
     (MissingHistory, {}),

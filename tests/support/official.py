@@ -66,7 +66,7 @@ def check_steps(method: Method, plain: Plain, steps: int = 5, epoch: int = 0) ->
         AssertionError: they part.
     """
     other, stage = deepcopy(method), method.stages()[0]
-    set_modes(method, stage), set_modes(other, stage)
+    set_modes(method, stage), set_modes(other, other.stages()[0])
     optimizers = method.optimizers(stage, torch_sgd)
     optimizer = torch_sgd(p for p in other.parameters() if p.requires_grad)
     for index in range(steps):
