@@ -38,6 +38,7 @@ from mmlbench.methods.modality_dropout import ModalityDropout
 from mmlbench.methods.ogm import OGM
 from mmlbench.methods.ogm_ge import OGMGE
 from mmlbench.methods.pmr import PMR
+from mmlbench.methods.qmf import QMF
 from mmlbench.methods.tcmax import TCMax
 from mmlbench.methods.umt import UMT
 from mmlbench.methods.unimodal import Unimodal
@@ -64,6 +65,8 @@ TRAINED: list[tuple[type[Method], dict[str, Any]]] = [
     (DGL, {"fusion": "gated"}),
     (PMR, {}),
     (PMR, {"variant": "code", "fusion": "film"}),
+    (QMF, {}),
+    (QMF, {"form": "rgbd", "variant": "code", "weight": 0.1}),
     (TCMax, {}),
     (TCMax, {"fusion": "film", "samples": 40}),
     (UMT, {}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +44,9 @@ def stand_in(kind: type[Method], modalities: int = 2, epochs: int = 4, **params:
     return toy.make(kind, modalities, epochs, StandIn, **params)
 
 
-def torch_sgd(parameters: Any) -> torch.optim.Optimizer:
+def torch_sgd(parameters: Any, rate: float = 0.05) -> torch.optim.Optimizer:
     """Return SGD with momentum and weight decay, which move weights of gradient zero, but not those without any."""
-    return torch.optim.SGD(list(parameters), lr=0.05, momentum=0.9, weight_decay=1e-2)
+    return torch.optim.SGD(list(parameters), lr=rate, momentum=0.9, weight_decay=1e-2)
 
 
 def step_of(method: Method, epoch: int = 0, index: int = 0) -> Step:
@@ -59,7 +60,7 @@ def batch_of(method: Method, index: int) -> Batch:
     return take(toy_data(len(method.modalities)), order.split(BATCH)[index % (SAMPLES // BATCH)])
 
 
-def check_steps(method: Method, plain: Plain, steps: int = 5, epoch: int = 0) -> None:
+def check_steps(method: Method, plain: Plain, steps: int = 5, epoch: int = 0, rate: float = 0.05) -> None:
     """Train a method beside the plain telling of its step, on a copy: losses, gradients, weights and buffers agree.
 
     Raises:
@@ -67,8 +68,8 @@ def check_steps(method: Method, plain: Plain, steps: int = 5, epoch: int = 0) ->
     """
     other, stage = deepcopy(method), method.stages()[0]
     set_modes(method, stage), set_modes(other, other.stages()[0])
-    optimizers = method.optimizers(stage, torch_sgd)
-    optimizer = torch_sgd(p for p in other.parameters() if p.requires_grad)
+    optimizers = method.optimizers(stage, partial(torch_sgd, rate=rate))
+    optimizer = torch_sgd((p for p in other.parameters() if p.requires_grad), rate)
     for index in range(steps):
         batch = batch_of(method, index)
         loss, _ = method.train_step(batch, step_of(method, epoch, index), optimizers)
@@ -78,10 +79,16 @@ def check_steps(method: Method, plain: Plain, steps: int = 5, epoch: int = 0) ->
         for (name, ours), theirs in zip(method.named_parameters(), other.parameters(), strict=True):
             assert (ours.grad is None) == (theirs.grad is None), name
             if ours.grad is not None:
-                assert_close(ours.grad, theirs.grad, rtol=1e-5, atol=1e-6, msg=lambda text, n=name: f"{n}: {text}")
+                _check_close(f"gradient of {name}", ours.grad, theirs.grad)
         optimizer.step()
         for (name, ours), theirs in zip(method.state_dict().items(), other.state_dict().values(), strict=True):
-            assert_close(ours, theirs, rtol=1e-5, atol=1e-6, msg=lambda text, n=name: f"{n}: {text}")
+            _check_close(name, ours, theirs)
+
+
+def _check_close(name: str, ours: Tensor, theirs: Tensor) -> None:
+    """Compare two tensors to a millionth of the greatest entry, or of 1."""
+    greatest = max(1.0, float(theirs.abs().max()))
+    assert_close(ours, theirs, rtol=0, atol=1e-6 * greatest, msg=lambda text: f"{name}: {text}")
 
 
 def gradients_at(method: Method, epoch: int = 0) -> dict[str, Tensor]:
