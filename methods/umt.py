@@ -68,13 +68,24 @@ class UMT(Joint):
         return [Mechanism("teachers", off=self.params.weight == 0)]
 
     def loss(self, batch: Batch) -> tuple[Tensor, Logits]:
-        """Return the fused loss and the distance to the teachers."""
+        """Return the fused loss, and what the teachers add to it."""
         features = self.encode(batch)
         logits = self.predict(features)
         total = self.task_loss(logits.fused, batch.label)
-        if self.params.weight == 0:
-            return total, logits
-        distance = feature_distance(features, self.teachers.features(self, batch))
+        if self.asks_teachers():
+            total = total + self.distillation(features, logits, self.teachers.features(self, batch), batch)
+        return total, logits
+
+    def asks_teachers(self) -> bool:
+        """Return whether teachers have any part in a step."""
+        return self.params.weight > 0
+
+    def distillation(
+        self, features: dict[str, Tensor], logits: Logits, aims: dict[str, Tensor], batch: Batch
+    ) -> Tensor:
+        """Return the weighted distance to the teachers' features, a scalar; features and aims: modality -> (B, d)."""
+        distance = feature_distance(features, aims)
         self.record(distance=distance)
-        self.count_mechanism("teachers", distance)
-        return total + self.params.weight * distance, logits
+        if self.params.weight > 0:
+            self.count_mechanism("teachers", distance)
+        return self.params.weight * distance

@@ -31,6 +31,7 @@ from mmlbench.method import Method, Step
 from mmlbench.methods.dgl import DGL
 from mmlbench.methods.di_mml import CONTRASTS, DIMML
 from mmlbench.methods.ensemble import Ensemble
+from mmlbench.methods.g2d import G2D
 from mmlbench.methods.joint import Joint
 from mmlbench.methods.joint_shuffled_partner import JointShuffledPartner
 from mmlbench.methods.joint_unimodal_losses import JointUnimodalLosses
@@ -63,6 +64,8 @@ TRAINED: list[tuple[type[Method], dict[str, Any]]] = [
     (DIMML, {"shared_classifier": False, "similarity": "normalised", "fusion": "gated"}),
     (DGL, {}),
     (DGL, {"fusion": "gated"}),
+    (G2D, {}),
+    (G2D, {"fusion": "gated", "modulate": "all", "end": 1}),
     (PMR, {}),
     (PMR, {"variant": "code", "fusion": "film"}),
     (QMF, {}),
