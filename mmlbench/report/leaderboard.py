@@ -116,9 +116,7 @@ def show(results: Path, console: Console, measures: bool = False) -> None:
         console.print(Text(outdated(results), style="yellow"))
     _show(result_set, console, measures)
     if not measures:
-        console.print(
-            Text("Further metrics: mmlbench leaderboard --measures, or tables/measures.md.")
-        )
+        console.print(Text("Further metrics: mmlbench leaderboard --measures, or tables/measures.md."))
     for name in FILES:
         if (results / name).exists():
             console.print(Text(str(results / name)))

@@ -31,18 +31,27 @@ from mmlbench.method import Method, Step
 from mmlbench.methods.agm import AGM
 from mmlbench.methods.amss import AMSS
 from mmlbench.methods.cggm import CGGM
+from mmlbench.methods.dgl import DGL
 from mmlbench.methods.di_mml import CONTRASTS, DIMML
 from mmlbench.methods.ensemble import Ensemble
+from mmlbench.methods.g2d import G2D
 from mmlbench.methods.joint import Joint
 from mmlbench.methods.joint_shuffled_partner import JointShuffledPartner
 from mmlbench.methods.joint_unimodal_losses import JointUnimodalLosses
+from mmlbench.methods.lfm import LFM
+from mmlbench.methods.mcr import MCR
 from mmlbench.methods.mlb import MLB
+from mmlbench.methods.mmcosine import MMCosine
 from mmlbench.methods.mmpareto import MMPareto
 from mmlbench.methods.modality_dropout import ModalityDropout
 from mmlbench.methods.mslr import MSLR
 from mmlbench.methods.ogm import OGM
 from mmlbench.methods.ogm_ge import OGMGE
 from mmlbench.methods.opm import OPM
+from mmlbench.methods.pmr import PMR
+from mmlbench.methods.qmf import QMF
+from mmlbench.methods.tcmax import TCMax
+from mmlbench.methods.umt import UMT
 from mmlbench.methods.unimodal import Unimodal
 
 Alternating = plugin("alternating", "Alternating")
@@ -77,6 +86,24 @@ TRAINED: list[tuple[type[Method], dict[str, Any]]] = [
     *((DIMML, {"contrast": contrast}) for contrast in CONTRASTS),
     *((DIMML, {"weighting": weighting, "fusion": "film"}) for weighting in ("uniform", "fusion_only")),
     (DIMML, {"shared_classifier": False, "similarity": "normalised", "fusion": "gated"}),
+    (DGL, {}),
+    (DGL, {"fusion": "gated"}),
+    (G2D, {}),
+    (G2D, {"fusion": "gated", "modulate": "all", "end": 1}),
+    (LFM, {}),
+    (LFM, {"variant": "code"}),
+    (MCR, {}),
+    (MCR, {"variant": "code"}),
+    (MCR, {"rule": "colab", "reconstruction": 1.0, "own_attached": False}),
+    (MMCosine, {}),
+    (MMCosine, {"variant": "code"}),
+    (PMR, {}),
+    (PMR, {"variant": "code", "fusion": "film"}),
+    (QMF, {}),
+    (QMF, {"form": "rgbd", "variant": "code", "weight": 0.1}),
+    (TCMax, {}),
+    (TCMax, {"fusion": "film", "samples": 40}),
+    (UMT, {}),
     (Alternating, {}),
     (Reinit, {}),
     (MissingHistory, {}),
