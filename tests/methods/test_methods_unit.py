@@ -33,6 +33,7 @@ from mmlbench.methods.ensemble import Ensemble
 from mmlbench.methods.joint import Joint
 from mmlbench.methods.joint_shuffled_partner import JointShuffledPartner
 from mmlbench.methods.joint_unimodal_losses import JointUnimodalLosses
+from mmlbench.methods.mla import MLA
 from mmlbench.methods.modality_dropout import ModalityDropout
 from mmlbench.methods.ogm import OGM
 from mmlbench.methods.ogm_ge import OGMGE
@@ -49,6 +50,8 @@ TRAINED: list[tuple[type[Method], dict[str, Any]]] = [
     (JointShuffledPartner, {"fusion": "sum"}),
     (JointUnimodalLosses, {}),
     (JointUnimodalLosses, {"detached": True}),
+    *((MLA, {"variant": variant}) for variant in ("paper", "code", "forced")),
+    (MLA, {"weighting": "fixed", "resting": "moves"}),
     (ModalityDropout, {}),
     (ModalityDropout, {"where": "input", "rescale": True}),
     (OGM, {"fusion": "sum"}),
