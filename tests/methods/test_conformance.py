@@ -13,11 +13,13 @@ from shipped import DATASETS, METHODS
 
 from mmlbench.api.making import make_run
 from mmlbench.cli import main
+from mmlbench.errors import ConfigError
 from mmlbench.modality import modality_of
 from mmlbench.prepare.cache import Cache
 from mmlbench.registry.index import load_index, use_plugins
 from mmlbench.results.run_folder import RunFolder
 from mmlbench.storage.atomic import read_json
+from mmlbench.study.declared import method_facts
 from mmlbench.study.run_spec import Request, resolve
 from mmlbench.testing import PLUGINS, takes
 from mmlbench.testing.conformance import OF_TASKS, Outcome, check_method, check_run, small_encoder, what_is_lacking
@@ -176,10 +178,15 @@ def test_the_command_checks_a_dataset_and_an_encoder(name, capsys):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_method_serves_a_split_without_validation_part(method, tiny, tmp_path):
-    dataset = "tiny" if takes(method) else "tiny3"
-    spec = resolve(Request(dataset, method, 0, "plain", recipe_params={"epochs": 2, "batch_size": 16}), load_index())
-    make_run(spec, load_index(), tmp_path, tiny.cache, device="cpu")
+def test_a_method_serves_a_split_without_validation_part_or_says_that_it_does_not(method, tiny, tmp_path):
+    dataset, index = "tiny" if takes(method) else "tiny3", load_index()
+    request = Request(dataset, method, 0, "plain", recipe_params={"epochs": 2, "batch_size": 16})
+    if method_facts(index.find("method", method)).needs:
+        with pytest.raises(ConfigError, match="val"):
+            resolve(request, index)
+        return
+    spec = resolve(request, index)
+    make_run(spec, index, tmp_path, tiny.cache, device="cpu")
     run = RunFolder.open(tmp_path / spec.path)
     check_run(run, Cache.open(tiny.cache / spec.cache), 2)
     assert len(run.predictions["val/id"]) == 0

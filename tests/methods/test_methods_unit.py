@@ -37,6 +37,7 @@ from mmlbench.methods.mla import MLA
 from mmlbench.methods.modality_dropout import ModalityDropout
 from mmlbench.methods.ogm import OGM
 from mmlbench.methods.ogm_ge import OGMGE
+from mmlbench.methods.relearning import Relearning
 from mmlbench.methods.unimodal import Unimodal
 
 Alternating = plugin("alternating", "Alternating")
@@ -59,6 +60,7 @@ TRAINED: list[tuple[type[Method], dict[str, Any]]] = [
     *((DIMML, {"contrast": contrast}) for contrast in CONTRASTS),
     *((DIMML, {"weighting": weighting, "fusion": "film"}) for weighting in ("uniform", "fusion_only")),
     (DIMML, {"shared_classifier": False, "similarity": "normalised", "fusion": "gated"}),
+    (Relearning, {}),
     (Alternating, {}),
     (Reinit, {}),
     (MissingHistory, {}),

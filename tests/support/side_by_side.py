@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from toy import NAMES, SAMPLES, set_modes, take, toy_data
 
-from mmlbench.method import Batch, Method, Step
+from mmlbench.method import Batch, Method, Stage, Step
 
 #: What plain and own steps may differ by.
 TOLERANCE = 1e-6
@@ -30,15 +30,24 @@ def batches(count: int = 6, modalities: int = 2) -> list[Batch]:
     return found[:count]
 
 
-def own_steps(method: Method, given: Sequence[Batch], stage: int = 0, first_epoch: int = 0) -> list[float]:
-    """Train a stage of a method on batches, three to an epoch; return the losses."""
+def own_steps(
+    method: Method,
+    given: Sequence[Batch],
+    stage: int = 0,
+    first_epoch: int = 0,
+    hook: Callable[[Stage, int], None] = lambda stage, epoch: None,
+) -> list[float]:
+    """Train a stage of a method on batches, three to an epoch, `hook` called before each; return the losses."""
     chosen = method.stages()[stage]
     set_modes(method, chosen)
     optimizers, losses = method.optimizers(chosen, optimizer_of), []
     for k, batch in enumerate(given):
         epoch, index = first_epoch + k * SIZE // SAMPLES, k % (SAMPLES // SIZE)
+        if index == 0:
+            hook(chosen, epoch)
+            set_modes(method, chosen)
         step = Step(chosen, epoch, index, torch.Generator().manual_seed(k), turn=chosen.turn_at(epoch))
-        losses.append(float(method.train_step(batch, step, optimizers)[0]))
+        losses.append(float(method.train_step(batch, step, optimizers)[0].detach()))
     return losses
 
 
