@@ -15,6 +15,8 @@ from mmlbench import plugins
 from mmlbench.encoder import Encoder
 from mmlbench.encoders.small_cnn import SmallCNN
 from mmlbench.method import Batch, EpochContext, Features, Method, Stage, Step
+from mmlbench.train.data import batch_bounds
+from mmlbench.train.sampling import masked
 
 CLASSES, SAMPLES, BATCH = 3, 24, 8
 NAMES = ("audio", "visual", "flow")
@@ -113,12 +115,16 @@ def train(
                 return losses
             context = context_of(method, stage, epoch, data)
             (stage.before_epoch or method.before_epoch)(context)
+            chosen = method.sample(context)
             set_modes(method, stage)
             order = torch.randperm(SAMPLES, generator=torch.Generator().manual_seed(epoch))
-            for index, rows in enumerate(order.split(BATCH)):
+            order = order if chosen is None else chosen.order
+            for index, (start, stop) in enumerate(batch_bounds(len(order), BATCH)):
                 rng = torch.Generator().manual_seed(1000 * seed + 10 * epoch + index)
+                batch = take(data, order[start:stop])
+                batch = batch if chosen is None else masked(batch, chosen, start, stop)
                 with NoSync():
-                    outcome = method.train_step(take(data, rows), Step(stage, epoch, index, rng), optimizers)
+                    outcome = method.train_step(batch, Step(stage, epoch, index, rng), optimizers)
                 losses.append(outcome[0].detach())
             method.after_epoch(context)
     return [loss.item() for loss in losses]
