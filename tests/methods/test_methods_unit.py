@@ -38,6 +38,7 @@ from mmlbench.methods.modality_dropout import ModalityDropout
 from mmlbench.methods.modality_valuation import ModalityValuation
 from mmlbench.methods.ogm import OGM
 from mmlbench.methods.ogm_ge import OGMGE
+from mmlbench.methods.reconboost import ReconBoost
 from mmlbench.methods.relearning import Relearning
 from mmlbench.methods.sample_valuation import SampleValuation
 from mmlbench.methods.unimodal import Unimodal
@@ -64,6 +65,8 @@ TRAINED: list[tuple[type[Method], dict[str, Any]]] = [
     *((DIMML, {"weighting": weighting, "fusion": "film"}) for weighting in ("uniform", "fusion_only")),
     (DIMML, {"shared_classifier": False, "similarity": "normalised", "fusion": "gated"}),
     (ModalityValuation, {}),
+    *((ReconBoost, {"variant": variant, "epochs": 6}) for variant in ("paper", "code")),
+    (ReconBoost, {"pretrain": 1, "epochs": 6}),
     (Relearning, {}),
     (SampleValuation, {}),
     (SampleValuation, {"variant": "code"}),

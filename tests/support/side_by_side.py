@@ -18,7 +18,7 @@ SIZE = 8
 
 def optimizer_of(parameters: object) -> torch.optim.Optimizer:
     """Return SGD with all that moves weights: momentum and decay."""
-    return torch.optim.SGD(parameters, lr=0.05, momentum=0.9, weight_decay=0.01)  # type: ignore[arg-type]
+    return torch.optim.SGD(parameters, lr=0.01, momentum=0.9, weight_decay=0.01)  # type: ignore[arg-type]
 
 
 def batches(count: int = 6, modalities: int = 2) -> list[Batch]:
@@ -45,7 +45,7 @@ def own_steps(
         epoch, index = first_epoch + k * SIZE // SAMPLES, k % (SAMPLES // SIZE)
         if index == 0:
             hook(chosen, epoch)
-            set_modes(method, chosen)
+            set_modes(method, chosen, epoch)
         step = Step(chosen, epoch, index, torch.Generator().manual_seed(k), turn=chosen.turn_at(epoch))
         losses.append(float(method.train_step(batch, step, optimizers)[0].detach()))
     return losses
