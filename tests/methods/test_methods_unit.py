@@ -30,6 +30,7 @@ from mmlbench.fusion import FUSIONS
 from mmlbench.method import Method, Step
 from mmlbench.methods.di_mml import CONTRASTS, DIMML
 from mmlbench.methods.ensemble import Ensemble
+from mmlbench.methods.gblend import GBlend
 from mmlbench.methods.joint import Joint
 from mmlbench.methods.joint_shuffled_partner import JointShuffledPartner
 from mmlbench.methods.joint_unimodal_losses import JointUnimodalLosses
@@ -55,6 +56,8 @@ TRAINED: list[tuple[type[Method], dict[str, Any]]] = [
     (JointShuffledPartner, {"fusion": "sum"}),
     (JointUnimodalLosses, {}),
     (JointUnimodalLosses, {"detached": True}),
+    (GBlend, {}),
+    (GBlend, {"variant": "code", "when": "online", "fusion": "gated"}),
     *((MLA, {"variant": variant}) for variant in ("paper", "code", "forced")),
     (MLA, {"weighting": "fixed", "resting": "moves"}),
     (ModalityDropout, {}),
