@@ -10,6 +10,7 @@ from torch import Tensor
 from mmlbench import Batch, EpochContext, Logits, Mechanism, Sampling, choice, moment
 from mmlbench.formulas.shapley import shapley_values
 
+from ._shown_alone import ShownAlone, only_shown
 from .joint import Joint
 
 
@@ -28,18 +29,8 @@ def contributions(names: Sequence[str], right: Callable[[frozenset[str]], Tensor
     return shapley_values(names, lambda some: len(some) * right(some).double())
 
 
-def only_shown(features: Mapping[str, Tensor], alone: Tensor) -> dict[str, Tensor]:
-    """Return features (B, d_m) with zeros where another modality is shown alone.
-
-    Args:
-        alone: (B,), 0 where all are shown, k where the k-th alone is.
-    """
-    shown = [(alone == 0) | (alone == k) for k in range(1, len(features) + 1)]
-    return {m: h * seen.unsqueeze(1) for (m, h), seen in zip(features.items(), shown, strict=True)}
-
-
 # ---- the base --------------------------------------------------------------------------------------------
-class Valuation(Joint):
+class Valuation(ShownAlone, Joint):
     """Joint training in which samples come again by one modality, by what the modalities contribute to them.
 
     From epoch `start` on a pass over the train part values each modality of each sample (`contributions`); a
@@ -57,19 +48,10 @@ class Valuation(Joint):
         variant: str = choice("paper", ("paper", "code"), doc="samples that are valued: as they are, or augmented")
         start: float | int = moment(5 / 60, doc="first epoch with further samples, 1 at least", tune=(0.05, 0.5))
 
-    alone: Tensor
-    place: Tensor
-
     def build(self) -> None:
-        """Add the fusion head, and room for what is shown at each place of an epoch.
-
-        `alone` is 0 where all modalities are shown, else one more than the place of the one that is shown; `place` is
-        that of the next batch. An epoch that is interrupted goes on with both.
-        """
+        """Add the fusion head, and room for what is shown at each place of an epoch."""
         super().build()
-        most = self.train_size * (1 + 3 * len(self.modalities))
-        self.register_buffer("alone", torch.zeros(most, dtype=torch.uint8))
-        self.register_buffer("place", torch.zeros((), dtype=torch.int64))
+        self.make_room(self.train_size * (1 + 3 * len(self.modalities)))
 
     def mechanisms(self) -> list[Mechanism]:
         """Samples are valued."""
@@ -96,9 +78,7 @@ class Valuation(Joint):
         marks = [torch.full_like(found, k) for k, found in enumerate(again.values(), 1)]
         alone = torch.cat([torch.zeros_like(label), *marks])
         mixed = torch.randperm(len(rows), generator=context.rng, device=rows.device)
-        self.alone.zero_()
-        self.alone[: len(rows)] = alone[mixed].to(self.alone.dtype)
-        self.place.zero_()
+        self.lay_out(alone[mixed])
         for m, value in values.items():
             self.record(**{f"value/{m}": value.mean(), f"copies/{m}": len(again[m]) / len(label)})
         self.count_mechanism("valuation", len(label))
@@ -122,7 +102,5 @@ class Valuation(Joint):
         """Return the cross-entropy of the fused logits, of a copy by one modality with zeros for the others."""
         if not self.acts() or self.step.epoch < self.first():
             return super().loss(batch)
-        alone = self.alone[self.place + torch.arange(len(batch), device=self.place.device)]
-        self.place += len(batch)
-        logits = self.predict(only_shown(self.encode(batch), alone))
+        logits = self.predict(only_shown(self.encode(batch), self.next_alone(len(batch))))
         return self.task_loss(logits.fused, batch.label), logits

@@ -41,6 +41,7 @@ from mmlbench.methods.ogm import OGM
 from mmlbench.methods.ogm_ge import OGMGE
 from mmlbench.methods.reconboost import ReconBoost
 from mmlbench.methods.relearning import Relearning
+from mmlbench.methods.remix import Remix
 from mmlbench.methods.sample_valuation import SampleValuation
 from mmlbench.methods.unimodal import Unimodal
 from mmlbench.train.sampling import samples_itself
@@ -71,6 +72,7 @@ TRAINED: list[tuple[type[Method], dict[str, Any]]] = [
     *((ReconBoost, {"variant": variant, "epochs": 6}) for variant in ("paper", "code")),
     (ReconBoost, {"pretrain": 1, "epochs": 6}),
     (Relearning, {}),
+    (Remix, {}),
     (SampleValuation, {}),
     (SampleValuation, {"variant": "code"}),
     (Alternating, {}),

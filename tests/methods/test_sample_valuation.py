@@ -20,7 +20,8 @@ from toy import BATCH, SAMPLES, context_of, make, mechanism_counts, scheduled, s
 import mmlbench.methods._valuation as base
 import mmlbench.methods.sample_valuation as module
 from mmlbench.method import Logits
-from mmlbench.methods._valuation import contributions, only_shown
+from mmlbench.methods._shown_alone import only_shown
+from mmlbench.methods._valuation import contributions
 from mmlbench.methods.joint import Joint
 from mmlbench.methods.sample_valuation import SampleValuation, further_copies
 from mmlbench.testing import tiny_spec
