@@ -8,7 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from mmlbench import Batch, ConfigError, Logits, Mechanism, Method, MethodParams, Step, bounded, choice, register
+from mmlbench import Batch, Logits, Mechanism, MethodParams, Step, bounded, choice, register
+from mmlbench.formulas.shares import by_first_share
+
+from ._in_turns import InTurns
+from ._one_width import one_width
 
 
 # ---- formulas --------------------------------------------------------------------------------------------
@@ -58,7 +62,7 @@ PROJECTIONS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
 
 
 @register
-class MLA(Method):
+class MLA(InTurns):
     """Modalities learn one after the other in every step, all through one shared head.
 
     In a step, for m in order: L_m = CE(g(h_m), y), backward, step of the optimiser over all weights. Features come
@@ -88,7 +92,6 @@ class MLA(Method):
     """
 
     family = "alternation"
-    min_modalities = 2
 
     class Params(MethodParams):
         variant: str = choice("paper", ("paper", "code", "forced"), doc="projection of the shared head's gradient")
@@ -106,13 +109,11 @@ class MLA(Method):
         Raises:
             ConfigError: the modalities' features differ in size.
         """
-        width = max(self.dims.values())
-        if set(self.dims.values()) != {width}:
-            sizes = ", ".join(f"{m} {dim}" for m, dim in self.dims.items())
-            raise ConfigError(f"mla needs features of one size, it got {sizes}", "Use encoders of one width")
+        width = one_width(self.name, self.dims)
         self.head = nn.Linear(width, self.classes)
         self.register_buffer("projection", torch.eye(width))
         self.register_buffer("seen", torch.zeros(()))
+        self.resting_moves = self.params.resting == "moves"
 
     def mechanisms(self) -> list[Mechanism]:
         """Modalities take turns, and the head's gradient is projected unless `variant` is `code`."""
@@ -120,26 +121,22 @@ class MLA(Method):
 
     def train_step(self, batch: Batch, step: Step, optimizers: Sequence[Optimizer]) -> tuple[Tensor, Logits]:
         """Train each modality on the batch, one after the other; return the sum of their losses."""
-        self.step = step
         if step.index == 0:
             self.seen.zero_()
-        _zero(optimizers, drop=True)
-        features = self.encode(batch)
-        losses, own = [], dict[str, Tensor]()
-        for m in self.modalities:
-            own[m] = self.head(features[m])
-            losses.append(self.task_loss(own[m], batch.label))
-            losses[-1].backward()
-            first = step.epoch == 0 and step.index == 0 and m == self.modalities[0]
-            if self.params.variant != "code" and not first:
-                self.project(features[m].detach().mean(0))
-            for optimizer in optimizers:
-                optimizer.step()
-            _zero(optimizers, drop=self.params.resting == "still")
-            self.record(**{f"loss/{m}": losses[-1]})
-            self.count_mechanism("turns")
+        found = super().train_step(batch, step, optimizers)
         self.seen += len(batch)
-        return torch.stack(losses).sum().detach(), Logits(own_head=own)
+        return found
+
+    def turn(self, modality: str, feature: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the cross-entropy of the shared head's logits for a modality, and these."""
+        logits = self.head(feature)
+        return self.task_loss(logits, batch.label), logits
+
+    def before_step(self, modality: str, feature: Tensor) -> None:
+        """Project the gradient of the head's weight, but in the first turn of all."""
+        first = self.step.epoch == 0 and self.step.index == 0 and modality == self.modalities[0]
+        if self.params.variant != "code" and not first:
+            self.project(feature.mean(0))
 
     @torch.no_grad()
     def project(self, mean: Tensor) -> None:
@@ -160,14 +157,6 @@ class MLA(Method):
         own = {m: self.head(features[m]) for m in self.modalities}
         if self.params.weighting == "fixed":
             first = 1 / len(own) if self.params.share is None else self.params.share
-            weights = [first, *[(1 - first) / (len(own) - 1)] * (len(own) - 1)]
-            return Logits(
-                torch.stack([w * z for w, z in zip(weights, own.values(), strict=True)]).sum(0), own_head=own
-            )
+            return Logits(by_first_share(list(own.values()), first), own_head=own)
         stacked = torch.stack(list(own.values()))
         return Logits((entropy_weights(stacked).unsqueeze(-1) * stacked).sum(0), own_head=own)
-
-
-def _zero(optimizers: Sequence[Optimizer], drop: bool) -> None:
-    for optimizer in optimizers:
-        optimizer.zero_grad(set_to_none=drop)

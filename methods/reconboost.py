@@ -29,6 +29,8 @@ from mmlbench import (
 )
 from mmlbench.formulas.scores import true_class_probability
 
+from ._one_width import one_width
+
 
 def boosting_weight(known: Tensor, own: float, others: float, classes: int) -> Tensor:
     """Return (own - others q) / C of each sample, (B,): what a learner is to learn of it.
@@ -98,10 +100,7 @@ class ReconBoost(Method):
         Raises:
             ConfigError: the modalities' features differ in size, or w2 is greater than w1.
         """
-        width, p = max(self.dims.values()), self.params
-        if set(self.dims.values()) != {width}:
-            sizes = ", ".join(f"{m} {dim}" for m, dim in self.dims.items())
-            raise ConfigError(f"reconboost needs features of one size, it got {sizes}", "Use encoders of one width")
+        width, p = one_width(self.name, self.dims), self.params
         if p.others > p.own:
             what = f"reconboost: others = {p.others:g} is greater than own = {p.own:g}, so a loss could be negative"
             raise ConfigError(what, "Lower `others`, or raise `own`")
