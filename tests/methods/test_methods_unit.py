@@ -28,6 +28,7 @@ from toy import (
 from mmlbench.errors import RunError
 from mmlbench.fusion import FUSIONS
 from mmlbench.method import Method, Step
+from mmlbench.methods.aug import AUG
 from mmlbench.methods.di_mml import CONTRASTS, DIMML
 from mmlbench.methods.ensemble import Ensemble
 from mmlbench.methods.gblend import GBlend
@@ -57,6 +58,7 @@ TRAINED: list[tuple[type[Method], dict[str, Any]]] = [
     (JointShuffledPartner, {"fusion": "sum"}),
     (JointUnimodalLosses, {}),
     (JointUnimodalLosses, {"detached": True}),
+    *((AUG, {"variant": variant}) for variant in ("paper", "code")),
     (GBlend, {}),
     (GBlend, {"variant": "code", "when": "online", "fusion": "gated"}),
     *((MLA, {"variant": variant}) for variant in ("paper", "code", "forced")),
