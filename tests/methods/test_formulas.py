@@ -29,6 +29,7 @@ from mmlbench.formulas.gradients import (
 from mmlbench.formulas.prototypes import class_means, minus_distances
 from mmlbench.formulas.scores import mean_of_others, true_class_probability, true_class_score
 from mmlbench.formulas.shapley import shapley_values
+from mmlbench.formulas.shares import by_first_share
 from mmlbench.formulas.slices import slice_gradients, slice_weights, slices_of_fixed
 from mmlbench.fusion import (
     FUSIONS,
@@ -397,6 +398,13 @@ def test_probabilities_of_the_true_class_add_up_to_the_score():
 def test_mean_of_others():
     torch.testing.assert_close(mean_of_others(torch.tensor([1.0, 2.0, 6.0])), torch.tensor([4.0, 3.5, 1.5]))
     torch.testing.assert_close(mean_of_others(torch.tensor([1.0, 2.0])), torch.tensor([2.0, 1.0]))
+
+
+def test_the_first_branch_has_its_share_and_the_others_the_rest():
+    one, two, three = (normal(4, 3, seed=k) for k in range(3))
+    torch.testing.assert_close(by_first_share([one, two], 0.4), 0.4 * one + 0.6 * two)
+    torch.testing.assert_close(by_first_share([one, two, three], 0.4), 0.4 * one + 0.3 * two + 0.3 * three)
+    torch.testing.assert_close(by_first_share([one, two, three], 1 / 3), (one + two + three) / 3)
 
 
 def test_gradients_are_scaled_where_there_are_any():

@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmlbench import plugins
 from mmlbench.encoder import Encoder
 from mmlbench.encoders.small_cnn import SmallCNN
 from mmlbench.method import Batch, EpochContext, Features, Method, Stage, Step
+from mmlbench.train.data import batch_bounds
+from mmlbench.train.modes import set_modes
+from mmlbench.train.sampling import masked
 
 CLASSES, SAMPLES, BATCH = 3, 24, 8
 NAMES = ("audio", "visual", "flow")
@@ -76,14 +79,6 @@ def sgd(parameters: Any) -> torch.optim.Optimizer:
     return torch.optim.SGD(parameters, lr=0.05, momentum=0.9)
 
 
-def set_modes(method: Method, stage: Stage) -> None:
-    """Let the stage's modules train and freeze the rest, as the engine does."""
-    method.requires_grad_(False).eval()
-    trained: list[nn.Module] = [method] if stage.train is None else list(stage.train)
-    for module in trained:
-        module.requires_grad_(True).train()
-
-
 def context_of(method: Method, stage: Stage, epoch: int, data: Batch) -> EpochContext:
     """Return the epoch hooks' context over the toy data."""
 
@@ -91,7 +86,7 @@ def context_of(method: Method, stage: Stage, epoch: int, data: Batch) -> EpochCo
     def features(part: str = "train", augment: bool = False) -> Features:
         method.eval()
         found = method.encode(data)
-        set_modes(method, stage)
+        set_modes(method, stage, epoch)
         return found, data.label, data.index
 
     def batches(part: str = "train", augment: bool = False) -> Iterator[Batch]:
@@ -113,12 +108,18 @@ def train(
                 return losses
             context = context_of(method, stage, epoch, data)
             (stage.before_epoch or method.before_epoch)(context)
-            set_modes(method, stage)
+            chosen = method.sample(context)
+            set_modes(method, stage, epoch)
+            turn = stage.turn_at(epoch)
             order = torch.randperm(SAMPLES, generator=torch.Generator().manual_seed(epoch))
-            for index, rows in enumerate(order.split(BATCH)):
+            order = order if chosen is None else chosen.order
+            for index, (start, stop) in enumerate(batch_bounds(len(order), BATCH)):
                 rng = torch.Generator().manual_seed(1000 * seed + 10 * epoch + index)
+                batch = take(data, order[start:stop])
+                batch = batch if chosen is None else masked(batch, chosen, start, stop)
                 with NoSync():
-                    outcome = method.train_step(take(data, rows), Step(stage, epoch, index, rng), optimizers)
+                    step = Step(stage, epoch, index, rng, turn=turn)
+                    outcome = method.train_step(batch, step, optimizers)
                 losses.append(outcome[0].detach())
             method.after_epoch(context)
     return [loss.item() for loss in losses]
