@@ -164,6 +164,22 @@ def test_encoders_of_a_recipe_as_printed(index):
         assert set(found) == (set(encoder) if isinstance(encoder, dict) else {m.name for m in modalities})
 
 
+def listed_methods(page: str) -> dict[str, str]:
+    """Return method -> family, as the page on methods lists them."""
+    return dict(re.findall(r"^\| `(\w+)` \| ([\w ]+) \|", page, re.MULTILINE))
+
+
+def test_the_page_on_methods_lists_each_of_them_with_its_family(index):
+    page = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    there = {entry.name: entry.facts["family"] for entry in index.of("method") if ".methods." in entry.module}
+    assert listed_methods(page) == there
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"a file a method, {len(there)} of them" in readme
+    missing = page.partition("## Not here yet")[2]
+    assert not set(re.findall(r"`(\w+)`", missing)) & set(there)
+    assert listed_methods(page.replace("| `agm` |", "| agm |")) != there
+
+
 def test_the_checks_see_what_is_not_there():
     assert OWN.search("methods/my_idea.py") and not OWN.search("config/quick.yaml")
     with pytest.raises(SystemExit):
