@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from stepped import check_same, differs, features_of, of_method, of_plain, some_batches, without
+from stepped import Trail, check_same, differs, features_of, of_method, of_plain, some_batches, without
 from stopped import differing
 from stopped import make as make_run
 from torch import Tensor
@@ -215,14 +215,18 @@ SLIPS: dict[str, dict[str, Callable[..., Any]]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def wanted() -> Trail:
+    found = of_plain(steep(make(AGM)), Official(), some_batches(3))
+    check_same(of_method(steep(make(AGM)), some_batches(3)), found, OWN)
+    return found
+
+
 @pytest.mark.parametrize("slip", SLIPS)
-def test_a_slip_is_seen(slip: str, monkeypatch: pytest.MonkeyPatch):
-    batches = some_batches(3)
-    wanted = of_plain(steep(make(AGM)), Official(), batches)
-    check_same(of_method(steep(make(AGM)), batches), wanted, OWN)
+def test_a_slip_is_seen(slip: str, wanted: Trail, monkeypatch: pytest.MonkeyPatch):
     for name, wrong in SLIPS[slip].items():
         monkeypatch.setattr(MODULE, name, wrong)
-    assert differs(of_method(steep(make(AGM)), batches), wanted, OWN)
+    assert differs(of_method(steep(make(AGM)), some_batches(3)), wanted, OWN)
 
 
 # ---- resume ------------------------------------------------------------------------------------------------
