@@ -35,6 +35,7 @@ from mmlbench.methods.g2d import G2D
 from mmlbench.methods.joint import Joint
 from mmlbench.methods.joint_shuffled_partner import JointShuffledPartner
 from mmlbench.methods.joint_unimodal_losses import JointUnimodalLosses
+from mmlbench.methods.lfm import LFM
 from mmlbench.methods.mmcosine import MMCosine
 from mmlbench.methods.modality_dropout import ModalityDropout
 from mmlbench.methods.ogm import OGM
@@ -67,6 +68,8 @@ TRAINED: list[tuple[type[Method], dict[str, Any]]] = [
     (DGL, {"fusion": "gated"}),
     (G2D, {}),
     (G2D, {"fusion": "gated", "modulate": "all", "end": 1}),
+    (LFM, {}),
+    (LFM, {"variant": "paper"}),
     (MMCosine, {}),
     (MMCosine, {"variant": "code"}),
     (PMR, {}),
