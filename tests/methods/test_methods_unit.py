@@ -36,6 +36,7 @@ from mmlbench.methods.joint import Joint
 from mmlbench.methods.joint_shuffled_partner import JointShuffledPartner
 from mmlbench.methods.joint_unimodal_losses import JointUnimodalLosses
 from mmlbench.methods.lfm import LFM
+from mmlbench.methods.mcr import MCR
 from mmlbench.methods.mmcosine import MMCosine
 from mmlbench.methods.modality_dropout import ModalityDropout
 from mmlbench.methods.ogm import OGM
@@ -70,6 +71,9 @@ TRAINED: list[tuple[type[Method], dict[str, Any]]] = [
     (G2D, {"fusion": "gated", "modulate": "all", "end": 1}),
     (LFM, {}),
     (LFM, {"variant": "paper"}),
+    (MCR, {}),
+    (MCR, {"variant": "code"}),
+    (MCR, {"rule": "colab", "reconstruction": 1.0, "own_attached": False}),
     (MMCosine, {}),
     (MMCosine, {"variant": "code"}),
     (PMR, {}),
