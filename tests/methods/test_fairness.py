@@ -99,8 +99,13 @@ def check_equal(one: Seen, other: Seen) -> None:
             assert left == {where: reference[where] for where in left}, (what, stage)
 
 
-def test_only_a_method_that_samples_chooses_its_epochs(joint, tiny):
-    assert watch("lfm", tiny).chosen == {("train", epoch) for epoch in range(EPOCHS)} and not joint.chosen
+def test_only_the_epochs_that_a_method_samples_are_its_own(joint, tiny):
+    remixing = watch("remixing", tiny)
+    assert remixing.chosen == {("train", 1)} and not joint.chosen
+    check_equal(remixing, joint)
+    remixing.chosen.clear()
+    with pytest.raises((AssertionError, KeyError)):
+        check_equal(remixing, joint)
 
 
 @pytest.mark.parametrize("name", [*METHODS, *PLUGGED])

@@ -74,6 +74,12 @@ def test_the_released_polynomial():
     assert all(0.2 < fitted_class_weight(epoch) < 1.011 for epoch in range(400))
 
 
+def test_the_released_curve_spans_the_recipe_or_goes_epoch_by_epoch():
+    for epochs, stretch, at in ((4, True, 150), (4, False, 3), (200, True, 3), (200, False, 3)):
+        method = stand_in(LFM, epochs=epochs, stretch=stretch)
+        assert method.alignment_weight(3) == pytest.approx(1 - fitted_class_weight(at))
+
+
 def check_hyper_gradient(rule: Callable[..., Tensor]) -> None:
     """H v of a cubic, by finite differences of its gradient."""
     w = [torch.nn.Parameter(torch.tensor([[1.0, -2.0], [0.5, 3.0]], dtype=torch.float64))]
@@ -110,10 +116,8 @@ def test_the_hyper_gradient_equals_finite_differences():
 # ---- the step --------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("count", [2, 3])
 def test_steps_equal_the_plain_telling(count: int):
-    check_steps(
-        stand_in(LFM, count, variant="code"), told_again(lambda e: 1 - fitted_class_weight(e), count), epoch=3
-    )
-    method = stand_in(LFM, count)
+    check_steps(stand_in(LFM, count, stretch=False), told_again(lambda e: 1 - fitted_class_weight(e), count), epoch=3)
+    method = stand_in(LFM, count, variant="paper")
     method.weight.fill_(0.625)
     check_steps(method, told_again(lambda e: 0.625, count))
 
@@ -133,19 +137,19 @@ SLIPS: dict[str, Callable[[list[Tensor]], Tensor]] = {
 def test_a_slip_is_found(slip: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(lfm, "alignment", SLIPS[slip])
     with pytest.raises(AssertionError):
-        check_steps(stand_in(LFM, variant="code"), told_again(lambda e: 1 - fitted_class_weight(e)))
+        check_steps(stand_in(LFM), told_again(lambda e: 1 - fitted_class_weight(e)))
 
 
 def test_weights_taken_for_each_other_are_found(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(lfm, "fitted_class_weight", lambda e: 1 - fitted_class_weight(e))
     with pytest.raises(AssertionError):
-        check_steps(stand_in(LFM, variant="code"), told_again(lambda e: 1 - fitted_class_weight(e)))
+        check_steps(stand_in(LFM), told_again(lambda e: 1 - fitted_class_weight(e)))
 
 
 # ---- the learned weight ------------------------------------------------------------------------------------
 def learned_again(method: LFM, used: Tensor, epoch: int, before: float) -> float:
     """Return the weight after an epoch's update: H v by finite differences along the gradient, in float64."""
-    other = stand_in(LFM)
+    other = stand_in(LFM, variant="paper")
     other.load_state_dict(method.state_dict())
     other.double().train(epoch == 0)
     data = toy_data()
@@ -171,14 +175,14 @@ def learned_again(method: LFM, used: Tensor, epoch: int, before: float) -> float
 
 @pytest.mark.parametrize("epoch", [0, 3])
 def test_the_weight_is_learned_as_told_again(epoch: int):
-    method = stand_in(LFM, rate=2.0, halve_every=2)
+    method = stand_in(LFM, variant="paper", rate=2.0, halve_every=2)
     method.weight.fill_(0.5)
     method.held.copy_(torch.arange(3, 3 + len(method.held)))
     set_modes(method, method.stages()[0])
     if epoch == 0:  # what is held out is chosen then
         method.before_epoch(context_of(method, method.stages()[0], 0, toy_data()))
         used, after = method.held[: len(method.held) // 2], float(method.weight)
-        again = stand_in(LFM, rate=2.0, halve_every=2)
+        again = stand_in(LFM, variant="paper", rate=2.0, halve_every=2)
         assert after == pytest.approx(learned_again(again, used, 0, 0.5), abs=1e-5) and after != 0.5
         return
     expected = learned_again(method, method.held[: len(method.held) // 2], epoch, 0.5)
@@ -189,31 +193,31 @@ def test_the_weight_is_learned_as_told_again(epoch: int):
 
 def test_the_weight_keeps_its_bounds():
     for rate, sign, bound in ((1e6, 1.0, 0.05), (1e6, -1.0, 0.95)):
-        method: Any = stand_in(LFM, rate=rate)
+        method: Any = stand_in(LFM, variant="paper", rate=rate)
         method.held_out_gradient = lambda context, sign=sign: torch.tensor(sign, dtype=torch.float64)
         method.before_epoch(context_of(method, method.stages()[0], 1, toy_data()))
         assert float(method.weight) == bound
 
 
 def test_what_is_held_out_is_not_trained_on():
-    method, data = stand_in(LFM, held_out=6), toy_data()
+    method, data = stand_in(LFM, variant="paper", held_out=6), toy_data()
     context = context_of(method, method.stages()[0], 0, data)
     method.before_epoch(context)
     shown = method.sample(context).order
     assert len(set(method.held.tolist())) == 6
     assert sorted(shown.tolist() + method.held.tolist()) == list(range(SAMPLES))
-    assert stand_in(LFM, variant="code").sample(context) is None
+    assert stand_in(LFM).sample(context) is None
 
 
 def test_variants_differ_and_mechanisms_act_as_declared():
-    paper, code = make(LFM), make(LFM, variant="code")
-    assert not same_gradients(gradients_at(stand_in(LFM)), gradients_at(stand_in(LFM, variant="code")))
+    paper, code = make(LFM, variant="paper"), make(LFM)
+    assert not same_gradients(gradients_at(stand_in(LFM, variant="paper")), gradients_at(stand_in(LFM)))
     for method in (paper, code):
         train(method, toy_data())
     assert mechanism_counts(paper)["alignment"] > 0 and mechanism_counts(paper)["learned"] > 0
     assert set(mechanism_counts(code)) == {"alignment"}
     assert [m.off for m in code.mechanisms()] == [False, True]
-    assert make(LFM, rate=0.0).mechanisms()[1].off
+    assert make(LFM, variant="paper", rate=0.0).mechanisms()[1].off
 
 
 # ---- samples of a part ---------------------------------------------------------------------------------------
@@ -244,6 +248,6 @@ def test_a_first_loss_is_finite():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("params", [{"rate": 1.0}, {"variant": "code"}])
+@pytest.mark.parametrize("params", [{"variant": "paper", "rate": 1.0}, {}])
 def test_stopped_midway_it_ends_with_the_same_files(params: dict[str, Any], tiny, tmp_path):
     assert files_differing("lfm", tiny.cache, tmp_path, every=1, **params) == []

@@ -105,7 +105,7 @@ TRAINED: list[tuple[type[Method], dict[str, Any]]] = [
     (G2D, {}),
     (G2D, {"fusion": "gated", "modulate": "all", "end": 1}),
     (LFM, {}),
-    (LFM, {"variant": "code"}),
+    (LFM, {"variant": "paper"}),
     (MCR, {}),
     (MCR, {"variant": "code"}),
     (MCR, {"rule": "colab", "reconstruction": 1.0, "own_attached": False}),
