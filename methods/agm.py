@@ -67,7 +67,8 @@ class AGM(Joint):
       default window, the whole training, nothing is after it.
     - `paper`: after `end` it is joint training, as the word window lets one expect.
 
-    Prediction is f(a, v). `alpha` of 0 is joint training, without clipping.
+    Where modalities are alike, now and on average, kappa is 1. Prediction is f(a, v). `alpha` of 0 is joint training,
+    without clipping.
 
     Source: Li et al., ICCV 2023 (arXiv 2308.07686), and the authors' code. Deviations: of more than two modalities
     the parts (Shapley values over all sets) are ours, while rho_m by the mean of the others' losses is also that of

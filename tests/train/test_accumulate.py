@@ -91,6 +91,7 @@ def test_without_it_batches_are_what_they_were():
     ("method", "params", "fields"),
     [
         ("joint", {}, {}),
+        ("mslr", {"memory": 1}, {}),
         ("joint", {}, {"schedule": "cosine", "warmup": 0.5, "clip_grad": 0.02}),
         ("ogm", {"end": 1.0}, {}),
         ("unimodal", {}, {"optimizer": "adamw", "lr": 1e-3}),
