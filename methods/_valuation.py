@@ -80,7 +80,8 @@ class Valuation(ShownAlone, Joint):
         mixed = torch.randperm(len(rows), generator=context.rng, device=rows.device)
         self.lay_out(alone[mixed])
         for m, value in values.items():
-            self.record(**{f"value/{m}": value.mean(), f"copies/{m}": len(again[m]) / len(label)})
+            self.record(**{f"value/{m}": value.mean()})
+            self.record(**{f"copies/{m}": len(again[m]) / len(label)})
         self.count_mechanism("valuation", len(label))
         return Sampling(places[rows[mixed]])
 
