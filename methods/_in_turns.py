@@ -36,8 +36,9 @@ class InTurns(Method):
         features = self.encode(batch)
         losses, own = [], dict[str, Tensor]()
         for m in self.modalities:
-            loss, own[m] = self.turn(m, features[m], batch)
+            loss, logits = self.turn(m, features[m], batch)
             loss.backward()
+            own[m] = logits.detach()
             self.before_step(m, features[m].detach())
             for optimizer in optimizers:
                 optimizer.step()

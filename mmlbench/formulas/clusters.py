@@ -63,9 +63,9 @@ def _spread_centres(values: Tensor, clusters: int, rng: np.random.RandomState) -
     chosen = [int(rng.choice(count, p=np.full(count, 1 / count)))]
     nearest = _squared(values, values[chosen]).squeeze(1)
     for _ in range(1, clusters):
-        summed = nearest.cumsum(0)
-        draws = torch.from_numpy(rng.uniform(size=trials)).to(values) * nearest.sum()
-        tried = torch.searchsorted(summed, draws).clamp_max(count - 1)
+        summed = np.cumsum(nearest.cpu().numpy())  # on the host: a GPU has no deterministic sum of this kind
+        found = np.searchsorted(summed, rng.uniform(size=trials) * summed[-1]).clip(max=count - 1)
+        tried = torch.from_numpy(found).to(values.device)
         left = torch.minimum(_squared(values, values[tried]), nearest.unsqueeze(1))
         best = int(left.sum(0).argmin())
         chosen.append(int(tried[best]))

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from side_by_side import SIZE, close, differing, encoders_of
-from stopped import differing as files_differing
-from stopped import make as make_run
+from stopped import check_resumed
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from toy import SAMPLES, make, mechanism_counts, scheduled, set_modes, take, toy_data
@@ -225,6 +224,4 @@ def test_each_super_epoch_follows_its_probes(when: str, expected: list[int]):
 def test_stopped_between_and_inside_probes_it_ends_with_the_same_files(variant, when, tiny, tmp_path: Path):
     params = {"variant": variant, "when": when, "super_epoch": 2, "probe": 1}
     spec = tiny_spec("gblend", params=params, recipe={"epochs": 3})
-    make_run(spec, tiny.cache, tmp_path / "whole")
-    assert make_run(spec, tiny.cache, tmp_path / "pieces", every=4) >= 2
-    assert files_differing(tmp_path / "whole" / spec.path, tmp_path / "pieces" / spec.path) == []
+    check_resumed(spec, tiny.cache, tmp_path, 4)

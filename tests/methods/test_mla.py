@@ -9,8 +9,7 @@ import pytest
 import side_by_side
 import torch
 from side_by_side import SIZE, batches, differing, encoders_of, optimizer_of, own_steps
-from stopped import differing as files_differing
-from stopped import make as make_run
+from stopped import check_resumed
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from toy import NAMES, SAMPLES, make, mechanism_counts, scheduled
@@ -197,6 +196,4 @@ def test_encoders_of_unequal_width_are_refused():
 @pytest.mark.parametrize("variant", ["paper", "code"])
 def test_stopped_between_projections_it_ends_with_the_same_files(variant: str, tiny, tmp_path: Path):
     spec = tiny_spec("mla", params={"variant": variant}, recipe={"epochs": 3})
-    make_run(spec, tiny.cache, tmp_path / "whole")
-    assert make_run(spec, tiny.cache, tmp_path / "pieces", every=4) >= 2
-    assert files_differing(tmp_path / "whole" / spec.path, tmp_path / "pieces" / spec.path) == []
+    check_resumed(spec, tiny.cache, tmp_path, 4)

@@ -8,18 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from side_by_side import differing, encoders_of
-from stopped import differing as files_differing
-from stopped import make as make_run
+from side_by_side import check_same_training, differing, encoders_of, plain_epoch, plain_order, toy_sgd
+from stopped import check_resumed
 from torch import Tensor
-from torch.nn.functional import cross_entropy
-from toy import BATCH, SAMPLES, make, mechanism_counts, scheduled, sgd, take, toy_data, train
+from toy import BATCH, SAMPLES, make, mechanism_counts, scheduled, toy_data, train
 
 import mmlbench.methods.modality_valuation as module
 from mmlbench.methods.joint import Joint
 from mmlbench.methods.modality_valuation import ModalityValuation, share_again
 from mmlbench.testing import tiny_spec
-from mmlbench.train.data import batch_bounds
 
 
 @pytest.mark.parametrize(
@@ -68,23 +65,9 @@ def check_training() -> None:
     method = make(Spy, epochs=4, alpha=3.0, part=0.5)
     encoders, head, data = encoders_of(method), copy.deepcopy(method.head.out), toy_data()
     losses = train(method, data)
-    optimizer = sgd([*head.parameters(), *(p for e in encoders.values() for p in e.parameters())])
-    plain = []
+    optimizer, plain = toy_sgd(head, *encoders.values()), []
     for epoch, chosen in enumerate(method.lists):
-        order = torch.randperm(SAMPLES, generator=torch.Generator().manual_seed(epoch)).tolist()
-        rows = chosen or [(row, 0) for row in order]
-        for start, stop in batch_bounds(len(rows), BATCH):
-            part = rows[start:stop]
-            batch = take(data, torch.tensor([row for row, _ in part]))
-            features = {m: encoder(batch.inputs[m]).clone() for m, encoder in encoders.items()}
-            for place, (_, alone) in enumerate(part):
-                if alone:
-                    features["visual" if alone == 1 else "audio"][place, :] = 0.0
-            optimizer.zero_grad()
-            loss = cross_entropy(head(torch.cat(list(features.values()), 1)), batch.label)
-            loss.backward()
-            optimizer.step()
-            plain.append(float(loss.detach()))
+        plain += plain_epoch(encoders, head, optimizer, chosen or plain_order(epoch))
     assert losses == pytest.approx(plain, abs=1e-6)
     assert differing(method, {"head.out": head, **{f"encoders.{m}": e for m, e in encoders.items()}}) == []
     assert max(method.extra) > 0 and len(losses) > 4 * SAMPLES // BATCH
@@ -117,15 +100,11 @@ def test_a_slip_is_found(slip: str, monkeypatch: pytest.MonkeyPatch):
 
 def test_alpha_nothing_is_joint_training_to_the_bit():
     data, joint, method = toy_data(), make(Joint), make(ModalityValuation, alpha=0.0)
-    assert train(method, data) == train(joint, data)
-    own = method.state_dict()
-    assert all(torch.equal(value, own[name]) for name, value in joint.state_dict().items())
+    check_same_training(method, joint, data)
     assert not scheduled(method)
 
 
 @pytest.mark.slow
 def test_stopped_within_an_enlarged_epoch_it_ends_with_the_same_files(tiny, tmp_path: Path):
     spec = tiny_spec("modality_valuation", params={"alpha": 3.0}, recipe={"epochs": 4})
-    make_run(spec, tiny.cache, tmp_path / "whole")
-    assert make_run(spec, tiny.cache, tmp_path / "pieces", every=4) >= 2
-    assert files_differing(tmp_path / "whole" / spec.path, tmp_path / "pieces" / spec.path) == []
+    check_resumed(spec, tiny.cache, tmp_path, 4)

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from side_by_side import batches, close, differing, encoders_of, optimizer_of, own_steps
-from stopped import differing as files_differing
-from stopped import make as make_run
+from stopped import check_resumed
 from torch import nn
 from torch.nn.functional import cross_entropy, mse_loss, softmax
 from toy import CLASSES, NAMES, SAMPLES, context_of, make, mechanism_counts, scheduled, toy_data
@@ -182,6 +181,4 @@ def test_settings_that_cannot_be_meant_are_refused():
 def test_stopped_inside_turns_it_ends_with_the_same_files(variant: str, pretrain: int, tiny, tmp_path: Path):
     params = {"variant": variant, "pretrain": pretrain}
     spec = tiny_spec("reconboost", params=params, recipe={"epochs": 6})
-    make_run(spec, tiny.cache, tmp_path / "whole")
-    assert make_run(spec, tiny.cache, tmp_path / "pieces", every=4) >= 2
-    assert files_differing(tmp_path / "whole" / spec.path, tmp_path / "pieces" / spec.path) == []
+    check_resumed(spec, tiny.cache, tmp_path, 4)

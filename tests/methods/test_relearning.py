@@ -12,8 +12,7 @@ import torch
 from side_by_side import batches, close, differing, encoders_of, optimizer_of, own_steps
 from sklearn.cluster import KMeans
 from sklearn.preprocessing import MinMaxScaler
-from stopped import differing as files_differing
-from stopped import make as make_run
+from stopped import check_resumed
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from toy import CLASSES, make, mechanism_counts, scheduled, set_modes, take, toy_data, train
@@ -210,6 +209,4 @@ def test_separability_of_features_that_are_the_classes_is_one():
 @pytest.mark.parametrize("every", [3, 4])
 def test_stopped_just_before_and_just_after_a_reset_it_ends_with_the_same_files(every: int, tiny, tmp_path: Path):
     spec = tiny_spec("relearning", recipe={"epochs": 4})
-    make_run(spec, tiny.cache, tmp_path / "whole")
-    assert make_run(spec, tiny.cache, tmp_path / "pieces", every=every) >= 2
-    assert files_differing(tmp_path / "whole" / spec.path, tmp_path / "pieces" / spec.path) == []
+    check_resumed(spec, tiny.cache, tmp_path, every)

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from side_by_side import differing, encoders_of
-from stopped import differing as files_differing
-from stopped import make as make_run
+from side_by_side import check_same_training, differing, encoders_of
+from stopped import check_resumed
 from torch import Tensor
 from torch.nn.functional import cross_entropy, softmax
 from toy import BATCH, SAMPLES, context_of, make, mechanism_counts, scheduled, sgd, take, toy_data, train
@@ -153,9 +152,7 @@ def test_a_slip_is_found(slip: str, monkeypatch: pytest.MonkeyPatch):
 # ---- warm-up, state, stop --------------------------------------------------------------------------------
 def test_a_warm_up_of_whole_own_losses_is_joint_with_unimodal_losses_to_the_bit():
     data, reference, method = toy_data(), make(JointUnimodalLosses), make(Remix, own=1.0, warm_up=4)
-    assert train(method, data) == train(reference, data)
-    own = method.state_dict()
-    assert all(torch.equal(value, own[name]) for name, value in reference.state_dict().items())
+    check_same_training(method, reference, data)
     assert scheduled(make(Remix)) == ["remixed"] and make(Remix, epochs=60).first() == 10
 
 
@@ -175,6 +172,4 @@ def test_where_the_subsets_lie_is_known_again_where_a_run_goes_on():
 @pytest.mark.parametrize("dataset", ["tiny", "tiny3"])
 def test_stopped_in_the_middle_of_an_epoch_it_ends_with_the_same_files(dataset: str, tiny, tmp_path: Path):
     spec = tiny_spec("remix", dataset, recipe={"epochs": 4, "batch_size": 8})
-    make_run(spec, tiny.cache, tmp_path / "whole")
-    assert make_run(spec, tiny.cache, tmp_path / "pieces", every=4) >= 2
-    assert files_differing(tmp_path / "whole" / spec.path, tmp_path / "pieces" / spec.path) == []
+    check_resumed(spec, tiny.cache, tmp_path, 4)

@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from side_by_side import close, differing, encoders_of
-from stopped import differing as files_differing
-from stopped import make as make_run
+from side_by_side import check_same_training, close, differing, encoders_of, plain_epoch, plain_order, toy_sgd
+from stopped import check_resumed
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from toy import BATCH, SAMPLES, context_of, make, mechanism_counts, scheduled, sgd, take, toy_data, train
+from toy import SAMPLES, context_of, make, mechanism_counts, scheduled, toy_data, train
 
 import mmlbench.methods._valuation as base
 import mmlbench.methods.sample_valuation as module
@@ -25,7 +24,6 @@ from mmlbench.methods._valuation import contributions
 from mmlbench.methods.joint import Joint
 from mmlbench.methods.sample_valuation import SampleValuation, further_copies
 from mmlbench.testing import tiny_spec
-from mmlbench.train.data import batch_bounds
 
 
 # ---- formulas --------------------------------------------------------------------------------------------
@@ -93,25 +91,11 @@ def check_training(epochs: int = 3) -> None:
     method = make(Spy, epochs=epochs)
     encoders, head, data = encoders_of(method), copy.deepcopy(method.head.out), toy_data()
     losses = train(method, data)
-    optimizer = sgd([*head.parameters(), *(p for e in encoders.values() for p in e.parameters())])
-    plain = []
+    optimizer, plain = toy_sgd(head, *encoders.values()), []
     for epoch, chosen in enumerate(method.lists):
-        rows = [(r, 0) for r in torch.randperm(SAMPLES, generator=torch.Generator().manual_seed(epoch)).tolist()]
         if epoch:
-            rows = chosen
-            assert Counter(rows) == wanted_list(encoders, head) and len(rows) > SAMPLES
-        for start, stop in batch_bounds(len(rows), BATCH):
-            part = rows[start:stop]
-            batch = take(data, torch.tensor([row for row, _ in part]))
-            features = {m: encoder(batch.inputs[m]).clone() for m, encoder in encoders.items()}
-            for place, (_, alone) in enumerate(part):
-                if alone:
-                    features["visual" if alone == 1 else "audio"][place, :] = 0.0
-            optimizer.zero_grad()
-            loss = cross_entropy(head(torch.cat(list(features.values()), 1)), batch.label)
-            loss.backward()
-            optimizer.step()
-            plain.append(float(loss.detach()))
+            assert Counter(chosen) == wanted_list(encoders, head) and len(chosen) > SAMPLES
+        plain += plain_epoch(encoders, head, optimizer, chosen or plain_order(epoch))
     assert losses == pytest.approx(plain, abs=1e-6)
     assert differing(method, {"head.out": head, **{f"encoders.{m}": e for m, e in encoders.items()}}) == []
     assert mechanism_counts(method) == {"valuation": float((epochs - 1) * SAMPLES)}
@@ -160,9 +144,7 @@ def test_a_slip_is_found(slip: str, monkeypatch: pytest.MonkeyPatch):
 # ---- strength, variants, stop ----------------------------------------------------------------------------
 def test_no_copies_are_joint_training_to_the_bit():
     data, joint, method = toy_data(), make(Joint), make(SampleValuation, most=0)
-    assert train(method, data) == train(joint, data)
-    own = method.state_dict()
-    assert all(torch.equal(value, own[name]) for name, value in joint.state_dict().items())
+    check_same_training(method, joint, data)
     assert not scheduled(method) and scheduled(make(SampleValuation)) == ["valuation"]
 
 
@@ -204,6 +186,4 @@ def test_the_list_begins_anew_in_every_epoch():
 @pytest.mark.parametrize("dataset", ["tiny", "tiny3"])
 def test_stopped_within_an_enlarged_epoch_it_ends_with_the_same_files(dataset: str, tiny, tmp_path: Path):
     spec = tiny_spec("sample_valuation", dataset, recipe={"epochs": 3})
-    make_run(spec, tiny.cache, tmp_path / "whole")
-    assert make_run(spec, tiny.cache, tmp_path / "pieces", every=5) >= 2
-    assert files_differing(tmp_path / "whole" / spec.path, tmp_path / "pieces" / spec.path) == []
+    check_resumed(spec, tiny.cache, tmp_path, 5)

@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from toy import NAMES, SAMPLES, set_modes, take, toy_data
+from torch.nn.functional import cross_entropy
+from toy import BATCH, NAMES, SAMPLES, set_modes, sgd, take, toy_data, train
 
 from mmlbench.method import Batch, Method, Stage, Step
+from mmlbench.train.data import batch_bounds
 
 #: What plain and own steps may differ by.
 TOLERANCE = 1e-6
@@ -68,3 +70,45 @@ def differing(method: Method, plain: Mapping[str, nn.Module]) -> list[str]:
 def close(one: Tensor, other: Tensor) -> bool:
     """Tell whether two tensors agree to the tolerance."""
     return bool(torch.allclose(one.double(), other.double(), rtol=TOLERANCE, atol=TOLERANCE))
+
+
+def check_same_training(method: Method, reference: Method, data: Batch) -> None:
+    """Train both in the toy loop: the same losses and the same weights, to the bit."""
+    assert train(method, data) == train(reference, data)
+    own = method.state_dict()
+    assert all(torch.equal(value, own[name]) for name, value in reference.state_dict().items())
+
+
+#: What an epoch shows: at each place the row, and 0, or one more than the place of the one modality that is shown.
+Shown = list[tuple[int, int]]
+
+
+def plain_epoch(
+    encoders: Mapping[str, nn.Module], head: nn.Module, optimizer: torch.optim.Optimizer, shown: Shown
+) -> list[float]:
+    """Train two encoders under a head over both features on an epoch; what is left out is a feature of zeros."""
+    losses = []
+    for start, stop in batch_bounds(len(shown), BATCH):
+        part = shown[start:stop]
+        batch = take(toy_data(), torch.tensor([row for row, _ in part]))
+        features = [encoder(batch.inputs[m]).clone() for m, encoder in encoders.items()]
+        for place, (_, alone) in enumerate(part):
+            if alone:
+                features[2 - alone][place, :] = 0.0
+        optimizer.zero_grad()
+        loss = cross_entropy(head(torch.cat(features, 1)), batch.label)
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    return losses
+
+
+def plain_order(epoch: int) -> Shown:
+    """Return the order in which the toy loop shows an epoch, all of each sample."""
+    order = torch.randperm(SAMPLES, generator=torch.Generator().manual_seed(epoch))
+    return [(row, 0) for row in order.tolist()]
+
+
+def toy_sgd(*modules: nn.Module) -> torch.optim.Optimizer:
+    """Return the toy loop's optimiser over some modules."""
+    return sgd([p for module in modules for p in module.parameters()])

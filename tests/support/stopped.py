@@ -44,3 +44,10 @@ def make(spec: RunSpec, cache: Path, results: Path, every: int = 0, times: int =
             return stops
         except Stopped:
             stops += 1
+
+
+def check_resumed(spec: RunSpec, cache: Path, folder: Path, every: int) -> None:
+    """Make a run at once and in pieces, stopped after every so many steps; both leave the same files."""
+    make(spec, cache, folder / "whole")
+    assert make(spec, cache, folder / "pieces", every=every) >= 2
+    assert differing(folder / "whole" / spec.path, folder / "pieces" / spec.path) == []
