@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -157,6 +158,7 @@ class ReconBoost(Method):
     def train_step(self, batch: Batch, step: Step, optimizers: Sequence[Optimizer]) -> tuple[Tensor, Logits]:
         """Train on a batch; the first of a phase begins with a fresh optimiser."""
         boost, fit = self.lengths()
+        step = replace(step, turn=step.stage.turn_at(step.epoch))  # the epoch decides, whoever makes the step
         if step.turn is not None and step.index == 0 and step.epoch % (boost + fit) in (0, boost):
             for optimizer in optimizers:
                 optimizer.state.clear()

@@ -16,7 +16,7 @@ from toy import CLASSES, NAMES, SAMPLES, context_of, make, mechanism_counts, sch
 import mmlbench.methods.reconboost as module
 from mmlbench.encoders.small_cnn import SmallCNN
 from mmlbench.errors import ConfigError
-from mmlbench.method import Method
+from mmlbench.method import Method, Step
 from mmlbench.methods.reconboost import ReconBoost, boosting_weight
 from mmlbench.testing import tiny_spec
 
@@ -144,6 +144,19 @@ def test_variants_differ_and_the_released_one_says_that_agreement_is_inert():
     assert scheduled(make(ReconBoost, epochs=6, variant="code")) == ["boosting"]
     assert scheduled(make(ReconBoost, epochs=6, others=0.0, agreement=0.0)) == []
     assert scheduled(make(ReconBoost, epochs=2)) == ["boosting"]
+
+
+def test_a_step_that_does_not_say_its_turn_has_that_of_its_epoch():
+    weights = []
+    for known in (True, False):
+        method = make(ReconBoost, epochs=6)
+        (stage,) = method.stages()
+        optimizer = optimizer_of(method.parameters())
+        for epoch, batch in enumerate(batches(6)):
+            turn = stage.turn_at(epoch) if known else None
+            method.train_step(batch, Step(stage, epoch, 0, torch.Generator(), turn=turn), [optimizer])
+        weights.append(method.head[0].weight.detach())
+    assert torch.equal(*weights)
 
 
 @pytest.mark.parametrize("pretrain", [0, 2])
