@@ -180,6 +180,15 @@ def test_the_page_on_methods_lists_each_of_them_with_its_family(index):
     assert listed_methods(page.replace("| `agm` |", "| agm |")) != there
 
 
+@pytest.mark.parametrize("name", ["zoo", "zoo_tuned"])
+def test_a_study_of_all_methods_leaves_none_out(name: str, index):
+    study = yaml.safe_load((ROOT / "config" / f"{name}.yaml").read_text(encoding="utf-8"))
+    there = sorted(entry.name for entry in index.of("method") if ".methods." in entry.module)
+    for block in study["grid"]:
+        named = [one if isinstance(one, str) else one["method"] for one in block["methods"]]
+        assert sorted(named) == there, block["dataset"]
+
+
 def test_the_checks_see_what_is_not_there():
     assert OWN.search("methods/my_idea.py") and not OWN.search("config/quick.yaml")
     with pytest.raises(SystemExit):
