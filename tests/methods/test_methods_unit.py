@@ -32,6 +32,7 @@ from mmlbench.methods.agm import AGM
 from mmlbench.methods.amss import AMSS
 from mmlbench.methods.aug import AUG
 from mmlbench.methods.cggm import CGGM
+from mmlbench.methods.cml import CML
 from mmlbench.methods.dgl import DGL
 from mmlbench.methods.di_mml import CONTRASTS, DIMML
 from mmlbench.methods.ensemble import Ensemble
@@ -100,6 +101,9 @@ TRAINED: list[tuple[type[Method], dict[str, Any]]] = [
     *((DIMML, {"contrast": contrast}) for contrast in CONTRASTS),
     *((DIMML, {"weighting": weighting, "fusion": "film"}) for weighting in ("uniform", "fusion_only")),
     (DIMML, {"shared_classifier": False, "similarity": "normalised", "fusion": "gated"}),
+    (CML, {}),
+    (CML, {"variant": "cpm", "fusion": "gated"}),
+    (CML, {"variant": "balance", "fusion": "sum"}),
     (DGL, {}),
     (DGL, {"fusion": "gated"}),
     (G2D, {}),
