@@ -42,6 +42,7 @@ from mmlbench.methods.joint import Joint
 from mmlbench.methods.joint_shuffled_partner import JointShuffledPartner
 from mmlbench.methods.joint_unimodal_losses import JointUnimodalLosses
 from mmlbench.methods.lfm import LFM
+from mmlbench.methods.mbsd import MBSD
 from mmlbench.methods.mcr import MCR
 from mmlbench.methods.mla import MLA
 from mmlbench.methods.mlb import MLB
@@ -110,6 +111,8 @@ TRAINED: list[tuple[type[Method], dict[str, Any]]] = [
     (G2D, {"fusion": "gated", "modulate": "all", "end": 1}),
     (LFM, {}),
     (LFM, {"variant": "paper"}),
+    (MBSD, {}),
+    (MBSD, {"variant": "paper", "fusion": "sum"}),
     (MCR, {}),
     (MCR, {"variant": "code"}),
     (MCR, {"rule": "colab", "reconstruction": 1.0, "own_attached": False}),
