@@ -38,6 +38,7 @@ from mmlbench.methods.di_mml import CONTRASTS, DIMML
 from mmlbench.methods.ensemble import Ensemble
 from mmlbench.methods.g2d import G2D
 from mmlbench.methods.gblend import GBlend
+from mmlbench.methods.iprm import IPRM
 from mmlbench.methods.joint import Joint
 from mmlbench.methods.joint_shuffled_partner import JointShuffledPartner
 from mmlbench.methods.joint_unimodal_losses import JointUnimodalLosses
@@ -109,6 +110,7 @@ TRAINED: list[tuple[type[Method], dict[str, Any]]] = [
     (DGL, {"fusion": "gated"}),
     (G2D, {}),
     (G2D, {"fusion": "gated", "modulate": "all", "end": 1}),
+    (IPRM, {}),
     (LFM, {}),
     (LFM, {"variant": "paper"}),
     (MBSD, {}),
