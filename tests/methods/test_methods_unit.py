@@ -64,6 +64,7 @@ from mmlbench.methods.sample_valuation import SampleValuation
 from mmlbench.methods.tcmax import TCMax
 from mmlbench.methods.umt import UMT
 from mmlbench.methods.unimodal import Unimodal
+from mmlbench.methods.unis_mmc import UniSMMC
 from mmlbench.train.sampling import samples_itself
 
 Alternating = plugin("alternating", "Alternating")
@@ -127,6 +128,8 @@ TRAINED: list[tuple[type[Method], dict[str, Any]]] = [
     (TCMax, {}),
     (TCMax, {"fusion": "film", "samples": 40}),
     (UMT, {}),
+    (UniSMMC, {}),
+    (UniSMMC, {"variant": "code", "fusion": "gated"}),
     (ModalityValuation, {}),
     *((ReconBoost, {"variant": variant, "epochs": 6}) for variant in ("paper", "code")),
     (ReconBoost, {"pretrain": 1, "epochs": 6}),
