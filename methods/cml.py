@@ -67,7 +67,8 @@ class CML(Joint):
     a head over features has nothing to impute, so that term is left out and the feature is zero, as BalanceBenchmark
     has it for concat. The paper's text was not at hand. Any number of modalities by the same rule.
     Hyper-parameters: weight 0.1 (beta 10 of 100; the released command line says 0), slack 0; Adam 1e-2, from epoch 20
-    on 1e-3, batch 200, 60 epochs, small multi-view data. BalanceBenchmark: weight 0.1 on all data.
+    on 1e-3, batch 200, each shown five times over, 60 epochs, small multi-view data.
+    BalanceBenchmark: weight 0.1 on all data.
     Measured: nothing yet.
     """
 
