@@ -32,15 +32,18 @@ from mmlbench.methods.agm import AGM
 from mmlbench.methods.amss import AMSS
 from mmlbench.methods.aug import AUG
 from mmlbench.methods.cggm import CGGM
+from mmlbench.methods.cml import CML
 from mmlbench.methods.dgl import DGL
 from mmlbench.methods.di_mml import CONTRASTS, DIMML
 from mmlbench.methods.ensemble import Ensemble
 from mmlbench.methods.g2d import G2D
 from mmlbench.methods.gblend import GBlend
+from mmlbench.methods.iprm import IPRM
 from mmlbench.methods.joint import Joint
 from mmlbench.methods.joint_shuffled_partner import JointShuffledPartner
 from mmlbench.methods.joint_unimodal_losses import JointUnimodalLosses
 from mmlbench.methods.lfm import LFM
+from mmlbench.methods.mbsd import MBSD
 from mmlbench.methods.mcr import MCR
 from mmlbench.methods.mla import MLA
 from mmlbench.methods.mlb import MLB
@@ -61,6 +64,7 @@ from mmlbench.methods.sample_valuation import SampleValuation
 from mmlbench.methods.tcmax import TCMax
 from mmlbench.methods.umt import UMT
 from mmlbench.methods.unimodal import Unimodal
+from mmlbench.methods.unis_mmc import UniSMMC
 from mmlbench.train.sampling import samples_itself
 
 Alternating = plugin("alternating", "Alternating")
@@ -100,12 +104,18 @@ TRAINED: list[tuple[type[Method], dict[str, Any]]] = [
     *((DIMML, {"contrast": contrast}) for contrast in CONTRASTS),
     *((DIMML, {"weighting": weighting, "fusion": "film"}) for weighting in ("uniform", "fusion_only")),
     (DIMML, {"shared_classifier": False, "similarity": "normalised", "fusion": "gated"}),
+    (CML, {}),
+    (CML, {"variant": "cpm", "fusion": "gated"}),
+    (CML, {"variant": "balance", "fusion": "sum"}),
     (DGL, {}),
     (DGL, {"fusion": "gated"}),
     (G2D, {}),
     (G2D, {"fusion": "gated", "modulate": "all", "end": 1}),
+    (IPRM, {}),
     (LFM, {}),
     (LFM, {"variant": "paper"}),
+    (MBSD, {}),
+    (MBSD, {"variant": "paper", "fusion": "sum"}),
     (MCR, {}),
     (MCR, {"variant": "code"}),
     (MCR, {"rule": "colab", "reconstruction": 1.0, "own_attached": False}),
@@ -118,6 +128,8 @@ TRAINED: list[tuple[type[Method], dict[str, Any]]] = [
     (TCMax, {}),
     (TCMax, {"fusion": "film", "samples": 40}),
     (UMT, {}),
+    (UniSMMC, {}),
+    (UniSMMC, {"variant": "code", "fusion": "gated"}),
     (ModalityValuation, {}),
     *((ReconBoost, {"variant": variant, "epochs": 6}) for variant in ("paper", "code")),
     (ReconBoost, {"pretrain": 1, "epochs": 6}),
