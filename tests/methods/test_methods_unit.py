@@ -37,6 +37,7 @@ from mmlbench.methods.di_mml import CONTRASTS, DIMML
 from mmlbench.methods.ensemble import Ensemble
 from mmlbench.methods.g2d import G2D
 from mmlbench.methods.gblend import GBlend
+from mmlbench.methods.inforeg import InfoReg
 from mmlbench.methods.joint import Joint
 from mmlbench.methods.joint_shuffled_partner import JointShuffledPartner
 from mmlbench.methods.joint_unimodal_losses import JointUnimodalLosses
@@ -75,6 +76,7 @@ TRAINED: list[tuple[type[Method], dict[str, Any]]] = [
     (JointUnimodalLosses, {}),
     (JointUnimodalLosses, {"detached": True}),
     *((AUG, {"variant": variant}) for variant in ("paper", "code")),
+    *((InfoReg, {"variant": variant}) for variant in ("paper", "code")),
     (GBlend, {}),
     (GBlend, {"variant": "code", "when": "online", "fusion": "gated"}),
     *((MLA, {"variant": variant}) for variant in ("paper", "code", "forced")),
