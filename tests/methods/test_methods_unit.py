@@ -43,6 +43,7 @@ from mmlbench.methods.joint_shuffled_partner import JointShuffledPartner
 from mmlbench.methods.joint_unimodal_losses import JointUnimodalLosses
 from mmlbench.methods.lfm import LFM
 from mmlbench.methods.mcr import MCR
+from mmlbench.methods.miles import MILES
 from mmlbench.methods.mla import MLA
 from mmlbench.methods.mlb import MLB
 from mmlbench.methods.mmcosine import MMCosine
@@ -77,6 +78,7 @@ TRAINED: list[tuple[type[Method], dict[str, Any]]] = [
     (JointUnimodalLosses, {"detached": True}),
     *((AUG, {"variant": variant}) for variant in ("paper", "code")),
     *((InfoReg, {"variant": variant}) for variant in ("paper", "code")),
+    (MILES, {"threshold": 0.0}),
     (GBlend, {}),
     (GBlend, {"variant": "code", "when": "online", "fusion": "gated"}),
     *((MLA, {"variant": variant}) for variant in ("paper", "code", "forced")),
