@@ -50,6 +50,7 @@ from mmlbench.methods.mmcosine import MMCosine
 from mmlbench.methods.mmpareto import MMPareto
 from mmlbench.methods.modality_dropout import ModalityDropout
 from mmlbench.methods.modality_valuation import ModalityValuation
+from mmlbench.methods.mses import MSES
 from mmlbench.methods.mslr import MSLR
 from mmlbench.methods.ogm import OGM
 from mmlbench.methods.ogm_ge import OGMGE
@@ -79,6 +80,7 @@ TRAINED: list[tuple[type[Method], dict[str, Any]]] = [
     *((AUG, {"variant": variant}) for variant in ("paper", "code")),
     *((InfoReg, {"variant": variant}) for variant in ("paper", "code")),
     (MILES, {"threshold": 0.0}),
+    *((MSES, {"variant": variant, "patience": 1}) for variant in ("paper", "agm")),
     (GBlend, {}),
     (GBlend, {"variant": "code", "when": "online", "fusion": "gated"}),
     *((MLA, {"variant": variant}) for variant in ("paper", "code", "forced")),
