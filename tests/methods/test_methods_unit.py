@@ -30,6 +30,7 @@ from mmlbench.fusion import FUSIONS
 from mmlbench.method import Method, Step
 from mmlbench.methods.agm import AGM
 from mmlbench.methods.amss import AMSS
+from mmlbench.methods.arl import ARL
 from mmlbench.methods.aug import AUG
 from mmlbench.methods.cggm import CGGM
 from mmlbench.methods.dgl import DGL
@@ -78,6 +79,8 @@ TRAINED: list[tuple[type[Method], dict[str, Any]]] = [
     (JointUnimodalLosses, {}),
     (JointUnimodalLosses, {"detached": True}),
     *((AUG, {"variant": variant}) for variant in ("paper", "code")),
+    (ARL, {"start": 1}),
+    (ARL, {"variant": "code", "fusion": "sum"}),
     *((InfoReg, {"variant": variant}) for variant in ("paper", "code")),
     (MILES, {"threshold": 0.0}),
     *((MSES, {"variant": variant, "patience": 1}) for variant in ("paper", "agm")),
