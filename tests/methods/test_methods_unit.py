@@ -30,6 +30,7 @@ from mmlbench.fusion import FUSIONS
 from mmlbench.method import Method, Step
 from mmlbench.methods.agm import AGM
 from mmlbench.methods.amss import AMSS
+from mmlbench.methods.arl import ARL
 from mmlbench.methods.aug import AUG
 from mmlbench.methods.cggm import CGGM
 from mmlbench.methods.cml import CML
@@ -38,6 +39,7 @@ from mmlbench.methods.di_mml import CONTRASTS, DIMML
 from mmlbench.methods.ensemble import Ensemble
 from mmlbench.methods.g2d import G2D
 from mmlbench.methods.gblend import GBlend
+from mmlbench.methods.inforeg import InfoReg
 from mmlbench.methods.iprm import IPRM
 from mmlbench.methods.joint import Joint
 from mmlbench.methods.joint_shuffled_partner import JointShuffledPartner
@@ -45,12 +47,14 @@ from mmlbench.methods.joint_unimodal_losses import JointUnimodalLosses
 from mmlbench.methods.lfm import LFM
 from mmlbench.methods.mbsd import MBSD
 from mmlbench.methods.mcr import MCR
+from mmlbench.methods.miles import MILES
 from mmlbench.methods.mla import MLA
 from mmlbench.methods.mlb import MLB
 from mmlbench.methods.mmcosine import MMCosine
 from mmlbench.methods.mmpareto import MMPareto
 from mmlbench.methods.modality_dropout import ModalityDropout
 from mmlbench.methods.modality_valuation import ModalityValuation
+from mmlbench.methods.mses import MSES
 from mmlbench.methods.mslr import MSLR
 from mmlbench.methods.ogm import OGM
 from mmlbench.methods.ogm_ge import OGMGE
@@ -79,6 +83,11 @@ TRAINED: list[tuple[type[Method], dict[str, Any]]] = [
     (JointUnimodalLosses, {}),
     (JointUnimodalLosses, {"detached": True}),
     *((AUG, {"variant": variant}) for variant in ("paper", "code")),
+    (ARL, {"start": 1}),
+    (ARL, {"variant": "code", "fusion": "sum"}),
+    *((InfoReg, {"variant": variant}) for variant in ("paper", "code")),
+    (MILES, {"threshold": 0.0}),
+    *((MSES, {"variant": variant, "patience": 1}) for variant in ("paper", "agm")),
     (GBlend, {}),
     (GBlend, {"variant": "code", "when": "online", "fusion": "gated"}),
     *((MLA, {"variant": variant}) for variant in ("paper", "code", "forced")),
