@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from mmlbench import ConfigError
 
 
-def one_width(name: str, dims: Mapping[str, int]) -> int:
+def one_width(name: str, dims: Mapping[str, int], fix: str = "Use encoders of one width") -> int:
     """Return the size of all modalities' features.
 
     Args:
-        name: of the method. dims: modality -> size.
+        name: of the method. dims: modality -> size. fix: what to do where they differ.
 
     Raises:
         ConfigError: they differ.
@@ -19,5 +19,5 @@ def one_width(name: str, dims: Mapping[str, int]) -> int:
     width = max(dims.values())
     if set(dims.values()) != {width}:
         sizes = ", ".join(f"{m} {dim}" for m, dim in dims.items())
-        raise ConfigError(f"{name} needs features of one size, it got {sizes}", "Use encoders of one width")
+        raise ConfigError(f"{name} needs features of one size, it got {sizes}", fix)
     return width

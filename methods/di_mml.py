@@ -11,7 +11,6 @@ from torch.nn.functional import cross_entropy, normalize
 from mmlbench import (
     FUSIONS,
     Batch,
-    ConfigError,
     EpochContext,
     Logits,
     Mechanism,
@@ -26,6 +25,8 @@ from mmlbench import (
     own_heads,
     register,
 )
+
+from ._one_width import one_width
 
 
 # ---- formulas --------------------------------------------------------------------------------------------
@@ -124,9 +125,8 @@ class DIMML(Method):
             ConfigError: the modalities' features differ in size, and something compares their dimensions.
         """
         p, width = self.params, max(self.dims.values())
-        if set(self.dims.values()) != {width} and (p.shared_classifier or p.contrast != "none"):
-            sizes = ", ".join(f"{m} {dim}" for m, dim in self.dims.items())
-            raise ConfigError(f"di_mml needs features of one size, it got {sizes}", "Use encoders of one width")
+        if p.shared_classifier or p.contrast != "none":
+            one_width("di_mml", self.dims)
         self.own = own_heads(self.dims, self.classes)
         self.shared = nn.Linear(width, self.classes) if p.shared_classifier else None
         self.fusion = fusion_head(p.fusion, self.dims, self.classes)

@@ -24,7 +24,7 @@ from mmlbench import (
 )
 from mmlbench.fusion import FUSIONS
 
-from .joint_unimodal_losses import JointUnimodalLosses
+from ._own_heads import OwnHeads
 
 #: No change of the overfitting counts as smaller: a weight goes by its inverse square.
 LEAST = 1e-4
@@ -65,7 +65,7 @@ def released_weights(after: Tensor) -> Tensor:
 
 # ---- the method ------------------------------------------------------------------------------------------
 @register
-class GBlend(JointUnimodalLosses):
+class GBlend(OwnHeads):
     """Joint training with a weighted loss for each modality, the weights from how each branch generalises.
 
     L = sum over modalities w_m CE(z_m, y) + w_f CE(z, y), z_m from a head of m's own, all weights together 1. Before
@@ -222,7 +222,3 @@ class GBlend(JointUnimodalLosses):
         each = [*(logits.own_head[m] for m in self.modalities), logits.fused]
         losses = torch.stack([self.task_loss(one, batch.label) for one in each])
         return (self.weights * losses).sum(), logits
-
-    def predict(self, features: dict[str, Tensor]) -> Logits:
-        """Return fused and own-head logits, and sliced ones of concat and sum."""
-        return self.head(features).with_own_head({m: self.own[m](features[m]) for m in self.modalities})

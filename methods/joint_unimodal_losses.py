@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from mmlbench import ALL_TASKS, FUSIONS, Batch, Logits, Method, MethodParams, choice, fusion_head, own_heads, register
+from mmlbench import ALL_TASKS, FUSIONS, Logits, MethodParams, choice, register
+
+from ._own_heads import OwnHeads
 
 
 @register
-class JointUnimodalLosses(Method):
+class JointUnimodalLosses(OwnHeads):
     """Joint training with a loss per modality as well, L = CE(z, y) + sum of CE(z_m, y).
 
     z_m comes from a linear head of m's own; the losses have no weights.
@@ -27,23 +29,10 @@ class JointUnimodalLosses(Method):
         fusion: str = choice("concat", FUSIONS, "fusion head; film and gated have no sliced logits", FUSIONS)
         detached: bool = False
 
-    min_modalities = 2
-
-    def build(self) -> None:
-        """Add the fusion head and a linear head per modality."""
-        self.head = fusion_head(self.params.fusion, self.dims, self.classes)
-        self.own = own_heads(self.dims, self.classes)
-
-    def loss(self, batch: Batch) -> tuple[Tensor, Logits]:
-        """Return the sum of M + 1 cross-entropies."""
-        logits = self.predict(self.encode(batch))
-        total = self.task_loss(logits.fused, batch.label)
-        for own in logits.own_head.values():
-            total = total + self.task_loss(own, batch.label)
-        return total, logits
-
     def predict(self, features: dict[str, Tensor]) -> Logits:
         """Return fused and own-head logits, and sliced ones of concat and sum."""
-        own = {m: self.own[m](features[m]) for m in self.modalities}
-        shown = {m: h.detach() for m, h in features.items()} if self.params.detached else features
-        return self.head(shown).with_own_head(own)
+        logits = super().predict(features)
+        if not self.params.detached:
+            return logits
+        shown = {m: h.detach() for m, h in features.items()}
+        return self.head(shown).with_own_head(logits.own_head)

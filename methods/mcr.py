@@ -11,7 +11,6 @@ from torch.nn.functional import linear, mse_loss, normalize
 from mmlbench import (
     Batch,
     Concat,
-    ConfigError,
     Logits,
     Mechanism,
     Method,
@@ -23,6 +22,8 @@ from mmlbench import (
 )
 from mmlbench.encoder import modes_kept
 from mmlbench.formulas.divergences import js
+
+from ._one_width import one_width
 
 RULES = ("greedy", "ind", "colab")
 
@@ -130,12 +131,8 @@ class MCR(Method):
         Raises:
             ConfigError: the modalities' features differ in size, and the contrast compares them.
         """
-        if len(set(self.dims.values())) > 1 and self.contrasts():
-            sizes = ", ".join(f"{m} {dim}" for m, dim in self.dims.items())
-            raise ConfigError(
-                f"mcr needs features of one size, it got {sizes}",
-                "Use encoders of one width, or contrast_weight 0",
-            )
+        if self.contrasts():
+            one_width("mcr", self.dims, "Use encoders of one width, or contrast_weight 0")
         self.head = Concat(self.dims, self.classes)
         self.own = own_heads(self.dims, self.classes)
         if self.params.reconstruction > 0:
@@ -163,9 +160,7 @@ class MCR(Method):
         """Return the losses of z and the own heads, with what else the parameters ask for."""
         p, features = self.params, self.encode(batch)
         logits = self.predict(features)
-        total = self.task_loss(logits.fused, batch.label)
-        for own in logits.own_head.values():
-            total = total + p.own_weight * self.task_loss(own, batch.label)
+        total = self.summed_loss(logits, batch.label, p.own_weight)
         if self.regularises():
             total = total + p.weight * self.regulariser(batch, logits.fused)
         if self.contrasts():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ from mmlbench import (
     register,
 )
 
-from .joint_unimodal_losses import JointUnimodalLosses
+from ._own_heads import OwnHeads
 
 
 # ---- formulas --------------------------------------------------------------------------------------------
@@ -55,7 +55,7 @@ def miles_rates(utilisation: Tensor, threshold: float, reduction: float) -> Tens
 
 # ---- method ----------------------------------------------------------------------------------------------
 @register
-class MILES(JointUnimodalLosses):
+class MILES(OwnHeads):
     """The modality that is used most learns at a lower rate in the next epoch.
 
     L = CE(z, y) + gamma sum of CE(z_m, y), z_m by own heads. After each epoch, on the validation part, A is the
@@ -81,7 +81,6 @@ class MILES(JointUnimodalLosses):
     factors: list[float]
 
     class Params(MethodParams):
-        detached: ClassVar[bool] = False  # the joint loss has to reach the encoders
         fusion: str = choice("concat", FUSIONS, "fusion head; film and gated have no sliced logits", FUSIONS)
         gamma: float = bounded(1.0, low=0, doc="weight of the unimodal losses", tune=(0.1, 3.0, "log"))
         threshold: float = bounded(0.2, low=0, doc="tau: how far apart u may be", tune=(0.05, 0.6))
@@ -105,10 +104,7 @@ class MILES(JointUnimodalLosses):
     def loss(self, batch: Batch) -> tuple[Tensor, Logits]:
         """Return the fused loss plus gamma times those of the own heads."""
         logits = self.predict(self.encode(batch))
-        total = self.task_loss(logits.fused, batch.label)
-        for own in logits.own_head.values():
-            total = total + self.params.gamma * self.task_loss(own, batch.label)
-        return total, logits
+        return self.summed_loss(logits, batch.label, self.params.gamma), logits
 
     def optimizers(self, stage: Stage, make: Callable[[Iterable[nn.Parameter]], Optimizer]) -> list[Optimizer]:
         """Return one optimiser, in which no group holds the weights of two encoders."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss
@@ -13,7 +11,7 @@ from mmlbench.formulas.gradients import scale_gradients
 from mmlbench.formulas.scores import mean_of_others, true_class_probability
 from mmlbench.formulas.slices import slice_gradients
 
-from .joint_unimodal_losses import JointUnimodalLosses
+from ._own_heads import OwnHeads
 
 #: Least score that something is divided by.
 TINY = torch.finfo(torch.float32).tiny
@@ -50,7 +48,7 @@ def mlb_coefficients(ratios: Tensor, alpha: float, beta: float | None = None) ->
 
 # ---- method ----------------------------------------------------------------------------------------------
 @register
-class MLB(JointUnimodalLosses):
+class MLB(OwnHeads):
     """Joint and unimodal losses; a modality that is ahead is slowed down and one that is behind is sped up.
 
     L = CE(z, y) + sum of CE(z_m, y), z_m by own heads. s_m is the batch mean of softmax(z_m)[y], r_m the mean of the
@@ -73,7 +71,6 @@ class MLB(JointUnimodalLosses):
     ratios: Tensor
 
     class Params(MethodParams):
-        detached: ClassVar[bool] = False  # the joint loss has to reach the encoders
         alpha: float = bounded(0.8, low=0, doc="strength of the modulation; 0 switches it off", tune=(0.1, 3.0))
         beta: float | None = bounded(None, low=0, doc="greatest factor of what is behind; null: 2, the plain rule")
         start: float | int = moment(0.0, doc="first modulated epoch")

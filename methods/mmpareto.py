@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor, nn
 
 from mmlbench import ALL_TASKS, FUSIONS, Batch, Logits, Mechanism, MethodParams, Step, bounded, choice, register
 from mmlbench.formulas.gradients import flat, gradients_from
 
-from .joint_unimodal_losses import JointUnimodalLosses
+from ._own_heads import OwnHeads
 
 #: Least squared length that something is divided by; the authors' code divides by zero there.
 TINY = 1e-30
@@ -46,7 +44,7 @@ def pareto_gradient(joint: Tensor, own: Tensor, share: Tensor, gamma: float) -> 
 
 # ---- method ----------------------------------------------------------------------------------------------
 @register
-class MMPareto(JointUnimodalLosses):
+class MMPareto(OwnHeads):
     """Each encoder goes where neither the joint loss nor its own one grows.
 
     L = CE(z, y) + sum of CE(z_m, y), z_m by own heads. Encoder m has two gradients, g of the joint loss and g_m of
@@ -66,7 +64,6 @@ class MMPareto(JointUnimodalLosses):
     tasks = ALL_TASKS
 
     class Params(MethodParams):
-        detached: ClassVar[bool] = False  # the joint loss has to reach the encoders
         fusion: str = choice("concat", FUSIONS, "fusion head; film and gated have no sliced logits", FUSIONS)
         gamma: float = bounded(1.5, low=0, high=100, doc="factor of encoders' gradients", tune=(1.0, 3.0))
 

@@ -119,10 +119,7 @@ class MSES(Joint):
     def loss(self, batch: Batch) -> tuple[Tensor, Logits]:
         """Return the fused loss, plus those of the own heads where there are any."""
         logits = self.predict(self.encode(batch))
-        total = self.task_loss(logits.fused, batch.label)
-        for own in logits.own_head.values():
-            total = total + self.task_loss(own, batch.label)
-        return total, logits
+        return self.summed_loss(logits, batch.label), logits
 
     def train_step(self, batch: Batch, step: Step, optimizers: Sequence[Optimizer]) -> tuple[Tensor, Logits]:
         """Train on one batch, what has stopped in evaluation mode."""

@@ -132,7 +132,7 @@ class ReconBoost(Method):
             fit = Turn(f"fit-{m}", together, loss=self.fit)
             for turn, length in zip((boost, fit), self.lengths(), strict=True):
                 if start < self.epochs:  # a short run ends within the first round
-                    turns.append(Turn(turn.name, turn.train, length, turn.loss, turn.frozen))
+                    turns.append(replace(turn, epochs=length))
                 start += length
         stages = [Stage("train", self.epochs, turns=turns)]
         if self.pretrained():

@@ -10,8 +10,8 @@ from torch import Tensor
 from mmlbench import Batch, EpochContext, Logits, Mechanism, MethodParams, Sampling, bounded, choice, moment, register
 from mmlbench.fusion import FUSIONS
 
+from ._own_heads import OwnHeads
 from ._shown_alone import ShownAlone, only_shown
-from .joint_unimodal_losses import JointUnimodalLosses
 
 
 # ---- formulas --------------------------------------------------------------------------------------------
@@ -36,7 +36,7 @@ def least_sure(known: Tensor) -> Tensor:
 
 # ---- the method ------------------------------------------------------------------------------------------
 @register
-class Remix(ShownAlone, JointUnimodalLosses):
+class Remix(ShownAlone, OwnHeads):
     """After a warm-up each sample is shown by one modality, the one that is least sure of it.
 
     Warm-up: L = CE(z, y) + `own` sum of CE(z_m, y), z_m from a head of m's own. Then before every epoch a pass over
@@ -121,10 +121,7 @@ class Remix(ShownAlone, JointUnimodalLosses):
         """Return the fused loss, and in the warm-up all own losses, after it those of the modality that is shown."""
         if self.step.epoch < self.first():
             logits = self.predict(self.encode(batch))
-            total = self.task_loss(logits.fused, batch.label)
-            for own in logits.own_head.values():
-                total = total + self.params.own * self.task_loss(own, batch.label)
-            return total, logits
+            return self.summed_loss(logits, batch.label, self.params.own), logits
         subsets, alone = self.subsets_of(len(batch)), self.next_alone(len(batch))
         shown = only_shown(self.encode(batch), alone)
         logits = self.head(shown)
@@ -134,7 +131,3 @@ class Remix(ShownAlone, JointUnimodalLosses):
             losses = self.task_loss(self.own[m](shown[m]), batch.label, reduction="none")
             total = total + self.params.later * (losses * (alone == k + 1)).mean()
         return total, logits
-
-    def predict(self, features: dict[str, Tensor]) -> Logits:
-        """Return fused and own-head logits, and sliced ones of concat and sum."""
-        return self.head(features).with_own_head({m: self.own[m](features[m]) for m in self.modalities})

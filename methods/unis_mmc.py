@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import combinations
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -12,7 +11,7 @@ from torch.nn.functional import normalize
 from mmlbench import FUSIONS, Batch, Logits, Mechanism, MethodParams, bounded, choice, register
 
 from ._one_width import one_width
-from .joint_unimodal_losses import JointUnimodalLosses
+from ._own_heads import OwnHeads
 
 
 def held_by_the_right(one: Tensor, other: Tensor, right: Tensor, right_other: Tensor) -> tuple[Tensor, Tensor]:
@@ -46,7 +45,7 @@ def contrast(similar: Tensor, positive: Tensor) -> Tensor:
 
 
 @register
-class UniSMMC(JointUnimodalLosses):
+class UniSMMC(OwnHeads):
     """Joint and unimodal losses; features of one sample are drawn together where one of them at least predicts right.
 
     L = CE(z, y) + sum of CE(o_m, y) + weight sum over pairs of modalities of `contrast`, o_m the own heads' logits.
@@ -70,7 +69,6 @@ class UniSMMC(JointUnimodalLosses):
     family = "loss"
 
     class Params(MethodParams):
-        detached: ClassVar[bool] = False  # the joint loss reaches the encoders
         fusion: str = choice("concat", FUSIONS, "fusion head; film and gated have no sliced logits", FUSIONS)
         variant: str = choice(
             "paper", ("paper", "code"), doc="pairs: each sample's own, or those of the first sample"
@@ -95,9 +93,7 @@ class UniSMMC(JointUnimodalLosses):
         """Return the joint and the unimodal losses, with the contrast."""
         features = self.encode(batch)
         logits = self.predict(features)
-        total = self.task_loss(logits.fused, batch.label)
-        for own in logits.own_head.values():
-            total = total + self.task_loss(own, batch.label)
+        total = self.summed_loss(logits, batch.label)
         if self.params.weight == 0:
             return total, logits
         unit = {m: normalize(features[m], dim=1) for m in self.modalities}

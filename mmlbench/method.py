@@ -493,6 +493,13 @@ class Method(nn.Module, Plugin):
         self._weighed = True
         return self.task.loss(outputs, label, self.loss_weights, reduction)
 
+    def summed_loss(self, logits: Logits, label: Tensor, weight: float = 1.0) -> Tensor:
+        """Return the task's loss of the fused logits plus `weight` times those of all own heads, a scalar."""
+        total = self.task_loss(logits.fused, label)
+        for own in logits.own_head.values():
+            total = total + weight * self.task_loss(own, label)
+        return total
+
     def check_weighed(self) -> None:
         """Refuse class weights that nothing has read.
 
