@@ -8,17 +8,14 @@ from typing import Any
 import pytest
 import torch
 from stepped import Trail, check_same, differs, features_of, of_method, of_plain, some_batches, without
-from stopped import differing
-from stopped import make as make_run
+from stopped import check_resumed
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from toy import gradients, make, mechanism_counts, scheduled
 
-from mmlbench.api.making import ensure_cache
 from mmlbench.method import Batch, Step
 from mmlbench.methods.agm import AGM, agm_coefficients, agm_contributions, agm_losses
 from mmlbench.methods.joint import Joint
-from mmlbench.registry.index import load_index
 from mmlbench.testing import tiny_spec
 
 MODULE = importlib.import_module(AGM.__module__)
@@ -234,7 +231,4 @@ def test_a_slip_is_seen(slip: str, wanted: Trail, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("dataset", ["tiny", "tiny3"])
 def test_stopped_after_the_coefficients_froze_it_ends_with_the_same_files(dataset, tiny, tmp_path):
     spec = tiny_spec("agm", dataset, params={"end": 0}, recipe={"epochs": 2})
-    ensure_cache(dataset, {}, tiny.cache, load_index())
-    make_run(spec, tiny.cache, tmp_path / "whole")
-    assert make_run(spec, tiny.cache, tmp_path / "pieces", every=2) >= 2
-    assert differing(tmp_path / "whole" / spec.path, tmp_path / "pieces" / spec.path) == []
+    check_resumed(spec, tiny.cache, tmp_path, 2)

@@ -8,13 +8,11 @@ from typing import Any
 import pytest
 import torch
 from stepped import check_same, differs, features_of, of_method, of_plain, smooth, some_batches
-from stopped import differing
-from stopped import make as make_run
+from stopped import check_resumed
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from toy import NAMES, gradients, make, mechanism_counts, scheduled
 
-from mmlbench.api.making import ensure_cache
 from mmlbench.encoders.resnet18 import ResNet18
 from mmlbench.encoders.small_cnn import SmallCNN
 from mmlbench.method import Batch, Step
@@ -28,7 +26,6 @@ from mmlbench.methods.amss import (
     label_spread,
 )
 from mmlbench.methods.joint import Joint
-from mmlbench.registry.index import load_index
 from mmlbench.testing import tiny_spec
 from mmlbench.train.build import check_encoders
 
@@ -225,7 +222,4 @@ def test_a_slip_is_seen(slip: str, monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.parametrize("dataset", ["tiny", "tiny3"])
 def test_stopped_between_masks_it_ends_with_the_same_files(dataset, tiny, tmp_path):
     spec = tiny_spec("amss", dataset)
-    ensure_cache(dataset, {}, tiny.cache, load_index())
-    make_run(spec, tiny.cache, tmp_path / "whole")
-    assert make_run(spec, tiny.cache, tmp_path / "pieces", every=2) >= 2
-    assert differing(tmp_path / "whole" / spec.path, tmp_path / "pieces" / spec.path) == []
+    check_resumed(spec, tiny.cache, tmp_path, 2)

@@ -8,16 +8,13 @@ from typing import Any
 import pytest
 import torch
 from stepped import Trail, check_same, differs, features_of, of_method, smooth, some_batches
-from stopped import differing
-from stopped import make as make_run
+from stopped import check_resumed
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, cross_entropy
 from toy import gradients, make, mechanism_counts, scheduled, sgd, take, toy_data
 
-from mmlbench.api.making import ensure_cache
 from mmlbench.method import Batch, Method
 from mmlbench.methods.cggm import CGGM, cggm_balance, cggm_direction
-from mmlbench.registry.index import load_index
 from mmlbench.testing import tiny_spec
 
 MODULE = importlib.import_module(CGGM.__module__)
@@ -188,7 +185,4 @@ def test_a_slip_is_seen(slip: str, variant: str, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("variant", ["code", "paper"])
 def test_stopped_between_a_direction_and_its_step_it_ends_with_the_same_files(variant, tiny, tmp_path):
     spec = tiny_spec("cggm", params={"variant": variant})
-    ensure_cache("tiny", {}, tiny.cache, load_index())
-    make_run(spec, tiny.cache, tmp_path / "whole")
-    assert make_run(spec, tiny.cache, tmp_path / "pieces", every=1, times=4) >= 2
-    assert differing(tmp_path / "whole" / spec.path, tmp_path / "pieces" / spec.path) == []
+    check_resumed(spec, tiny.cache, tmp_path, 1, times=4)

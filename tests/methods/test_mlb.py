@@ -9,17 +9,14 @@ from typing import Any
 import pytest
 import torch
 from stepped import Smooth, check_same, differs, features_of, of_method, of_plain, smooth, some_batches
-from stopped import differing
-from stopped import make as make_run
+from stopped import check_resumed
 from torch import Tensor
 from torch.nn.functional import cross_entropy, mse_loss
 from toy import gradients, make, mechanism_counts, scheduled
 
-from mmlbench.api.making import ensure_cache
 from mmlbench.method import Batch, Method, Step
 from mmlbench.methods.joint_unimodal_losses import JointUnimodalLosses
 from mmlbench.methods.mlb import MLB, mlb_coefficients, mlb_error_ratios, mlb_ratios
-from mmlbench.registry.index import load_index
 from mmlbench.task import Regression
 from mmlbench.testing import tiny_spec
 
@@ -159,7 +156,4 @@ def test_a_slip_is_seen(slip: str, monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.parametrize("dataset", ["tiny", "tiny3"])
 def test_stopped_within_its_window_it_ends_with_the_same_files(dataset, tiny, tmp_path):
     spec = tiny_spec("mlb", dataset, params={"start": 1})
-    ensure_cache(dataset, {}, tiny.cache, load_index())
-    make_run(spec, tiny.cache, tmp_path / "whole")
-    assert make_run(spec, tiny.cache, tmp_path / "pieces", every=2) >= 2
-    assert differing(tmp_path / "whole" / spec.path, tmp_path / "pieces" / spec.path) == []
+    check_resumed(spec, tiny.cache, tmp_path, 2)

@@ -8,18 +8,15 @@ from typing import Any
 import pytest
 import torch
 from stepped import Trail, check_same, differs, features_of, of_method, of_plain, smooth, some_batches
-from stopped import differing
-from stopped import make as make_run
+from stopped import check_resumed
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from toy import context_of, gradients, make, mechanism_counts, scheduled, toy_data
 
-from mmlbench.api.making import ensure_cache
 from mmlbench.errors import ConfigError
 from mmlbench.method import Batch, Method, Step
 from mmlbench.methods.joint import Joint
 from mmlbench.methods.mslr import MSLR, mslr_ratios, mslr_start_rates
-from mmlbench.registry.index import load_index
 from mmlbench.testing import tiny_spec
 from mmlbench.train.loop import check_schedule
 
@@ -218,7 +215,4 @@ def test_it_says_that_it_looks_at_the_validation_part():
 @pytest.mark.parametrize("variant", ["clean", "agm"])
 def test_stopped_where_rates_change_it_ends_with_the_same_files(variant, tiny, tmp_path):
     spec = tiny_spec("mslr", params={"memory": 1, "variant": variant}, recipe={"epochs": 4})
-    ensure_cache("tiny", {}, tiny.cache, load_index())
-    make_run(spec, tiny.cache, tmp_path / "whole")
-    assert make_run(spec, tiny.cache, tmp_path / "pieces", every=3) >= 3
-    assert differing(tmp_path / "whole" / spec.path, tmp_path / "pieces" / spec.path) == []
+    check_resumed(spec, tiny.cache, tmp_path, 3, least=3)

@@ -8,17 +8,14 @@ from typing import Any
 import pytest
 import torch
 from stepped import check_same, differs, features_of, of_method, of_plain, smooth, some_batches
-from stopped import differing
-from stopped import make as make_run
+from stopped import check_resumed
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from toy import gradients, make, mechanism_counts, scheduled
 
-from mmlbench.api.making import ensure_cache
 from mmlbench.method import Batch, Step
 from mmlbench.methods.joint import Joint
 from mmlbench.methods.opm import OPM, opm_executes, opm_keep, opm_probabilities, opm_share
-from mmlbench.registry.index import load_index
 from mmlbench.testing import tiny_spec
 
 MODULE = importlib.import_module(OPM.__module__)
@@ -177,7 +174,4 @@ def test_a_slip_is_seen(slip: str, monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.parametrize("dataset", ["tiny", "tiny3"])
 def test_stopped_while_features_are_dropped_it_ends_with_the_same_files(dataset, tiny, tmp_path):
     spec = tiny_spec("opm", dataset, params={"variant": "code"})
-    ensure_cache(dataset, {}, tiny.cache, load_index())
-    make_run(spec, tiny.cache, tmp_path / "whole")
-    assert make_run(spec, tiny.cache, tmp_path / "pieces", every=2) >= 2
-    assert differing(tmp_path / "whole" / spec.path, tmp_path / "pieces" / spec.path) == []
+    check_resumed(spec, tiny.cache, tmp_path, 2)

@@ -16,11 +16,9 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 from toy import BATCH, SAMPLES, set_modes, take, toy_data
 
-from mmlbench.api.making import ensure_cache
 from mmlbench.encoder import Encoder
 from mmlbench.method import Batch, Method, Step
 from mmlbench.params import EncoderParams
-from mmlbench.registry.index import load_index
 from mmlbench.testing import tiny_spec
 
 #: A copy of the method, a batch and the step: leaves gradients and returns the loss. It must not call the method.
@@ -124,7 +122,4 @@ def files_differing(
 ) -> list[str]:
     """Make a run whole, and another that stops after every few steps; return the files that they do not share."""
     spec = tiny_spec(name, dataset, params=params, recipe={"epochs": epochs})
-    ensure_cache(dataset, {}, cache, load_index())
-    stopped.make(spec, cache, folder / "whole")
-    assert stopped.make(spec, cache, folder / "pieces", every=every) >= 2
-    return stopped.differing(folder / "whole" / spec.path, folder / "pieces" / spec.path)
+    return stopped.differing_after_stops(spec, cache, folder, every)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from mmlbench.api.making import ensure_cache
 from mmlbench.prepare.cache import Cache
 from mmlbench.registry.index import load_index
 from mmlbench.study.run_spec import RunSpec
@@ -46,8 +47,20 @@ def make(spec: RunSpec, cache: Path, results: Path, every: int = 0, times: int =
             stops += 1
 
 
-def check_resumed(spec: RunSpec, cache: Path, folder: Path, every: int) -> None:
-    """Make a run at once and in pieces, stopped after every so many steps; both leave the same files."""
+def differing_after_stops(
+    spec: RunSpec, cache: Path, folder: Path, every: int, times: int = 999, least: int = 2
+) -> list[str]:
+    """Make a run whole, and in pieces that stop after every so many steps; return the files that they don't share.
+
+    Args:
+        times: stops at the most. least: stops that there have to be.
+    """
+    ensure_cache(spec.config.dataset, {}, cache, load_index())
     make(spec, cache, folder / "whole")
-    assert make(spec, cache, folder / "pieces", every=every) >= 2
-    assert differing(folder / "whole" / spec.path, folder / "pieces" / spec.path) == []
+    assert make(spec, cache, folder / "pieces", every=every, times=times) >= least
+    return differing(folder / "whole" / spec.path, folder / "pieces" / spec.path)
+
+
+def check_resumed(spec: RunSpec, cache: Path, folder: Path, every: int, times: int = 999, least: int = 2) -> None:
+    """Make a run at once and in pieces, stopped after every so many steps; both leave the same files."""
+    assert differing_after_stops(spec, cache, folder, every, times, least) == []
