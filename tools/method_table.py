@@ -1,0 +1,134 @@
+"""What a study of many methods says, as Markdown for docs/results.md.
+
+    python tools/method_table.py facts RESULTS          # a row a method: lines, tests, counts, costs, all datasets
+    python tools/method_table.py board RESULTS DATASET  # a row a method: rank, accuracy, differences, gaps
+
+Everything is read from the tables and the records of the runs; nothing is computed that the page does not show.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import sys
+from pathlib import Path
+from statistics import mean
+
+from mmlbench.analysis.result_set import GroupKey, ResultSet
+from mmlbench.analysis.rows import Row
+from mmlbench.registry.index import load_index
+from mmlbench.results.load import read_made_plan
+from mmlbench.results.run_folder import RunFolder
+
+ROOT = Path(__file__).resolve().parents[1]
+MINUS = "−"
+
+
+def signed(value: float, digits: int = 1) -> str:
+    """Return a number with its sign; -0.0 is 0.0."""
+    text = f"{value:+.{digits}f}"
+    return text.replace("-", MINUS) if float(text) else text[1:]
+
+
+def percent(value: float) -> str:
+    """Return a fraction in percent."""
+    return f"{100 * value:.1f}"
+
+
+def interval(row: Row | None) -> str:
+    """Return a value with its interval: fractions in percent, differences in points with a sign; '' without one."""
+    if row is None or row.value is None:
+        return ""
+    show = percent if row.unit == "fraction" else signed
+    bounds = "" if row.ci_low is None or row.ci_high is None else f" [{show(row.ci_low)}, {show(row.ci_high)}]"
+    return show(row.value) + bounds
+
+
+def tests_of(method: str) -> tuple[int, int]:
+    """Return the test functions of a method's own file, and how many of them train whole runs (are slow)."""
+    path = ROOT / "tests" / "methods" / f"test_{method}.py"
+    if not path.exists():
+        return 0, 0
+    functions = [
+        node for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.FunctionDef)
+    ]
+    tests = [node for node in functions if node.name.startswith("test_")]
+    return len(tests), sum(any("slow" in ast.unparse(one) for one in node.decorator_list) for node in tests)
+
+
+def gap_of(found: ResultSet, group: GroupKey, label: str, modality: str) -> Row | None:
+    """Return the row of a method's competition gap, of a modality or the worst."""
+    return found.find(group, label, "gap", modality, "probe", found.alone(group), "competition_gap")
+
+
+def board(found: ResultSet, group: GroupKey) -> list[str]:
+    """Return the lines of a board: a row a method, the best first."""
+    ranks, modalities = found.ranks(group), found.modalities(group)
+    heads = ["method", "rank", "accuracy", "minus joint", "minus ensemble", *(f"{m} gap" for m in modalities)]
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    for label in (row.label for row in found.entries(group)):
+        accuracy, place = found.find(group, label, found.metric(group)), ranks.get(label)
+        differences = [found.find(group, label, "difference", baseline=other) for other in ("joint", "ensemble")]
+        gaps = [gap_of(found, group, label, m) for m in modalities]
+        if accuracy is None and not any(gaps):
+            continue
+        low, high = (place.interval.low, place.interval.high) if place else (0, 0)
+        rank = "" if place is None else f"{low}" if low == high else f"{low}–{high}"
+        lines.append("| " + " | ".join([label, rank, *map(interval, (accuracy, *differences, *gaps))]) + " |")
+    return lines
+
+
+def facts(found: ResultSet, results: Path) -> list[str]:
+    """Return the lines of the table of facts: a row a method, in alphabetical order."""
+    index, plan, groups = load_index(), read_made_plan(results), found.groups()
+    records = [(cell.label, RunFolder.open(results / cell.run).record) for cell in plan.cells]
+    groups = [group for group in groups if group[0]]
+    heads = ["method", "family", "lines", "tests (whole runs)", "mechanism counts in a run", "FLOPs", "seconds"]
+    heads += [f"`{group[0]}`: accuracy, worst gap" for group in groups]
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    for label in sorted({label for label, _ in records}):
+        own = [record for other, record in records if other == label]
+        method, entry = own[0].config.method, index.find("method", own[0].config.method)
+        first = [record for record in own if record.config.dataset == own[0].config.dataset]
+        counts = [f"{name} {mean(record.mechanisms[name] for record in first):.0f}" for name in first[0].mechanisms]
+        tests, slow = tests_of(method)
+        size = len(Path(entry.path).read_text(encoding="utf-8").splitlines())
+        cells = [f"`{label}`", entry.facts["family"], str(size), f"{tests} ({slow})", ", ".join(counts)]
+        cells += [beside_joint(found, groups, label, key) for key in ("train_flops_with_reused", "train_seconds")]
+        for group in groups:
+            accuracy, gap = found.find(group, label, found.metric(group)), gap_of(found, group, label, "worst")
+            cells.append(", ".join(interval(row).partition(" ")[0] for row in (accuracy, gap) if row))
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def beside_joint(found: ResultSet, groups: list[GroupKey], label: str, key: str) -> str:
+    """Return a cost as a multiple of joint training's, in the first group that has both."""
+    for group in groups:
+        own, joint = (found.cost_of(group, name).get(key, "") for name in (label, found.baseline))
+        if own and joint:
+            return f"{float(own) / float(joint):.2f}"
+    return ""
+
+
+def main() -> int:
+    """Print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=("facts", "board"))
+    parser.add_argument("results", type=Path)
+    parser.add_argument("dataset", nargs="?")
+    asked = parser.parse_args()
+    found = ResultSet.open(asked.results)
+    if asked.what == "facts":
+        lines = facts(found, asked.results)
+    else:
+        groups = [group for group in found.groups() if group[0] == asked.dataset]
+        if not groups:
+            parser.error(f"the tables of {asked.results} have no dataset {asked.dataset!r}")
+        lines = [line for group in groups for line in board(found, group)]
+    sys.stdout.write("\n".join(lines) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
