@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
+import shipped
 import yaml
+from shipped import not_the_same, of_the_project
 
 from mmlbench.cli.parser import make_parser, settings
 from mmlbench.errors import ConfigError
@@ -171,22 +174,50 @@ def listed_methods(page: str) -> dict[str, str]:
 
 def test_the_page_on_methods_lists_each_of_them_with_its_family(index):
     page = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
-    there = {entry.name: entry.facts["family"] for entry in index.of("method") if ".methods." in entry.module}
-    assert listed_methods(page) == there
+    there = {name: index.find("method", name).facts["family"] for name in of_the_project("methods")}
+    fault = not_the_same(there, listed_methods(page), "docs/methods.md")
+    assert not fault, fault
+    assert listed_methods(page) == there, "a family in docs/methods.md is not that of the class"
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert f"a file a method, {len(there)} of them" in readme
+    assert f"a file a method, {len(there)} of them" in readme, "README.md says another number of methods"
     missing = page.partition("## Not here yet")[2]
     assert not set(re.findall(r"`(\w+)`", missing)) & set(there)
     assert listed_methods(page.replace("| `agm` |", "| agm |")) != there
 
 
 @pytest.mark.parametrize("name", ["zoo", "zoo_tuned"])
-def test_a_study_of_all_methods_leaves_none_out(name: str, index):
+def test_a_study_of_all_methods_leaves_none_out(name: str):
     study = yaml.safe_load((ROOT / "config" / f"{name}.yaml").read_text(encoding="utf-8"))
-    there = sorted(entry.name for entry in index.of("method") if ".methods." in entry.module)
+    there = of_the_project("methods")
     for block in study["grid"]:
         named = [one if isinstance(one, str) else one["method"] for one in block["methods"]]
-        assert sorted(named) == there, block["dataset"]
+        assert len(named) == len(set(named)), f"config/{name}.yaml names a method twice for {block['dataset']}"
+        fault = not_the_same(there, named, f"config/{name}.yaml ({block['dataset']})")
+        assert not fault, fault
+
+
+def test_the_page_on_methods_says_how_many_runs_the_study_of_all_has():
+    page = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    study = yaml.safe_load((ROOT / "config" / "zoo.yaml").read_text(encoding="utf-8"))
+    runs = sum(len(block["seeds"]) * len(block["methods"]) for block in study["grid"])
+    assert re.search(rf"\b{runs}\s+runs", page), f"docs/methods.md does not say that config/zoo.yaml has {runs} runs"
+
+
+def test_what_is_missing_or_strange_in_a_list_is_named():
+    assert not not_the_same(["joint", "mine"], ["mine", "joint"], "a page")
+    fault = not_the_same(["joint", "mine"], ["joint", "theirs"], "a page")
+    assert "a page" in fault and "mine" in fault and "theirs" in fault and "joint" not in fault.replace("joints", "")
+
+
+def test_a_method_that_git_does_not_know_is_its_authors_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    for name in ("kept", "own"):
+        (tmp_path / "methods").mkdir(exist_ok=True)
+        (tmp_path / "methods" / f"{name}.py").touch()
+    monkeypatch.setattr(shipped, "ROOT", tmp_path)
+    assert shipped.of_the_project("methods") == ["kept", "own"]  # no checkout
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    subprocess.run(["git", "-C", tmp_path, "add", "methods/kept.py"], check=True)
+    assert shipped.of_the_project("methods") == ["kept"]
 
 
 def test_the_checks_see_what_is_not_there():
