@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from mmlbench.analysis.literature import UNNAMED, PublishedResult, read_published, read_source
+from mmlbench.analysis.literature import UNNAMED, PublishedResult, cells, read_published, read_source
 from mmlbench.errors import DataError
 from mmlbench.registry.index import Index, load_index
 from mmlbench.storage.paths import published_folder
@@ -145,6 +146,22 @@ def test_the_protocol_is_typed() -> None:
     assert midas.facts() == "epoch by validation, parts of 70/10/20 %, 3 seeds"
     assert {figure.method: figure.seeds or figure.source.seeds for figure in of("asgml")}["arl"] == 1
     assert "5 seeds" in of("asgml")[0].facts() and of("asgml")[0].sd == 1.27
+
+
+def rows_of(page: str, heading: str) -> list[tuple[str, str, str]]:
+    """Return (value with sd, file, trust) of each line of a table of docs/leaderboard.md."""
+    table = page.partition(f"| {heading} % |")[2].partition("\n\n")[0]
+    return re.findall(r"^\| ([\d.]+(?: ± [\d.]+)?) \| `(\w+)` \| (\w+) \|", table, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("heading", "method"), [("joint training", "joint"), ("OGM-GE", "ogm_ge")])
+def test_the_documentation_has_the_spread_of_the_files(heading: str, method: str) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "leaderboard.md").read_text(encoding="utf-8")
+    found = cells(FIGURES)["cremad", method]
+    shown = [f"{one.value:.1f}" + ("" if one.sd is None else f" ± {one.sd:.1f}") for one in found]
+    keys, trusts = [one.source.key for one in found], [one.source.trust for one in found]
+    assert rows_of(page, heading) == list(zip(shown, keys, trusts, strict=True))
+    assert f"{found[-1].value - found[0].value:.0f}" in page.partition("So the same baseline")[2][:80]
 
 
 Change = Callable[[dict[str, Any]], object]
