@@ -4,37 +4,48 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .literature import Ours, PublishedResult, compare, head_of
+from .literature import Ours, PublishedResult, compare, head_of, others_of
 from .result_set import GroupKey, ResultSet
 from .rows import Row
 
 
 def ours_of(result_set: ResultSet, group: GroupKey, figure: PublishedResult) -> tuple[Row, Ours] | None:
     """Return our row for a published number, under the source's selection rule where it is known and there."""
-    if figure.dataset != group[0]:
+    measure, _, modality = figure.metric.partition("/")
+    if figure.dataset != group[0] or measure != "accuracy":
         return None
-    modality = figure.metric.partition("/")[2]
     where = (modality, "own_head") if modality else ("fused", "fused")
     rules = [rule for rule in (figure.source.selection, result_set.headline) if rule != "unknown"]
     entries = [row for row in result_set.entries(group) if row.method == figure.method]
-    # The same head first, then the method as it comes: never the variant of ours that happens to be best.
-    entries.sort(key=lambda row: (not modality and head(row) != head_of(figure), bool(row.params)))
+    # The same head and parameters first, then the method as it comes: never the variant that happens to be best.
+    entries.sort(
+        key=lambda row: (
+            not modality and head(row) != head_of(figure),
+            len(others_of(figure, _params(row))),
+            bool(row.params),
+        )
+    )
     for rule in rules:
         for entry in entries:
             row = result_set.find(group, entry.label, "accuracy", *where, selection=rule)
             if row is not None and row.value is not None:
                 se, sd = (None if value is None else 100 * value for value in (row.se, row.sd))
-                own = "" if modality else head(row)
+                value, count = 100 * row.value, row.n_test or 1
+                own, set_ = "" if modality else head(row), _params(row)
                 seeds = row.n_seeds or 1
-                made = Ours(*group[:3], rule, 100 * row.value, se, sd, row.n_test or 1, seeds, figure.metric, own)
+                made = Ours(*group[:3], rule, value, se, sd, count, seeds, figure.metric, own, set_)
                 return row, made
     return None
 
 
 def head(row: Row) -> str:
     """Return the fusion head of a row: its parameter `fusion`, concatenation where it is not set otherwise."""
-    params = dict(part.partition("=")[::2] for part in row.params.split(";"))
-    return params.get("fusion", "concat")
+    return _params(row).get("fusion", "concat")
+
+
+def _params(row: Row) -> dict[str, str]:
+    """Return the parameters of a row that differ from its method's defaults, as text."""
+    return dict(part.partition("=")[::2] for part in row.params.split(";") if part)
 
 
 def fill_published(result_set: ResultSet, figures: Sequence[PublishedResult]) -> None:

@@ -90,10 +90,11 @@ def _plot(result_set: ResultSet, dataset: str, methods: Mapping[str, Sequence[Pu
     for method, found in methods.items():
         values = [figure.value for figure in found]
         spread = f"{min(values):.1f} to {max(values):.1f} %"
+        count = len({figure.source.key for figure in found})  # one may print several, of variants
         ends = " ".join(percent(row.value) for row in ours[method])
         drawing = dots_svg(theirs[method], ours[method], scale)
-        lines.append(PlotLine(method, f"{spread} in {len(values)} sources", ends, drawing))
-        title = f"{method} on {dataset}: {spread} in {len(values)} sources"
+        lines.append(PlotLine(method, f"{spread} in {count} sources", ends, drawing))
+        title = f"{method} on {dataset}: {spread} in {count} sources"
         sources.append(folded(title, _cell(result_set, dataset, method, found)))
     return Plot(dataset, 100 * scale.low, 100 * scale.high, lines, sources)
 
@@ -133,7 +134,8 @@ def _cell(result_set: ResultSet, dataset: str, method: str, found: Sequence[Publ
     for figure, row in zip(found, theirs, strict=True):
         source = figure.source
         hand = " (second hand)" if source.second_hand else ""
-        small = f"{figure.place}{hand}; {source.venue}; measured by {source.measured_by}"
+        facts = figure.facts()
+        small = f"{figure.place}{hand}; {source.venue}; measured by {source.measured_by}" + (facts and f"; {facts}")
         drawing = interval_svg(Drawing(row, scale, Ink.SOFT))
         lines.append(Source(source.title, f"{figure.value:.1f}", drawing, small, source.address))
     for row in ours:

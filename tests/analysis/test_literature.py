@@ -20,8 +20,8 @@ from mmlbench.results.load import read_plan
 from mmlbench.storage.paths import published_folder
 
 SOURCE = Source(
-    "some", "A paper", "CONF 2020", "https://example.org/paper", "its authors", "the paper", {"cremad": "official"},
-    "last", ("field",), "",
+    "some", "A paper", "CONF 2020", "https://example.org/paper", "its authors", "full_text", "high",
+    {"cremad": "official"}, "last", ("field",),
 )  # fmt: skip
 FIGURE = PublishedResult(SOURCE, "cremad", "joint", "accuracy", 60.0, "Table 1, row Joint")
 BARE = {"dataset": "cremad", "method": "joint", "metric": "accuracy", "value": 61.2}
@@ -107,6 +107,12 @@ def test_the_interval_to_a_published_number_holds_the_truth(seeds: int) -> None:
         ),
         (replace(FIGURE, source=replace(SOURCE, selection="unknown")), OURS, "not said"),
         (replace(FIGURE, metric="accuracy/audio"), OURS, "no counterpart"),
+        (replace(FIGURE, source=replace(SOURCE, n_test={"cremad": 704})), OURS, "of 704 test samples, ours of 744"),
+        (replace(FIGURE, source=replace(SOURCE, drop_last=True)), OURS, "of fewer test samples, ours of 744"),
+        (replace(FIGURE, source=replace(SOURCE, test_set={}, parts=(70, 10, 20))), OURS, "own parts of 70/10/20 %"),
+        (replace(FIGURE, params={"alpha": 4}), OURS, "theirs has alpha 4"),
+        (replace(FIGURE, params={"alpha": 4}), replace(OURS, params={"alpha": "5.0"}), "theirs has alpha 4"),
+        (replace(FIGURE, params={"unimodal": False}), replace(OURS, params={"unimodal": "no"}), "unimodal False"),
     ],
 )
 def test_what_does_not_match_gets_a_reason_and_no_verdict(figure: PublishedResult, ours: Ours, why: str) -> None:
@@ -115,9 +121,24 @@ def test_what_does_not_match_gets_a_reason_and_no_verdict(figure: PublishedResul
     assert made.ci_low is None and made.difference == pytest.approx(6.0)
 
 
+@pytest.mark.parametrize(
+    ("source", "params", "own"),
+    [
+        ({"n_test": {"cremad": 744, "ave": 402}, "drop_last": False}, {}, {}),
+        ({}, {"alpha": 4}, {"alpha": "4.0", "beta": "1"}),
+        ({}, {"unimodal": False, "variant": "code"}, {"unimodal": "False", "variant": "code"}),
+    ],
+)  # fmt: skip
+def test_what_matches_gets_a_verdict(
+    source: dict[str, object], params: dict[str, object], own: dict[str, str]
+) -> None:
+    figure = replace(FIGURE, source=replace(SOURCE, **source), params=params)
+    assert compare(figure, replace(OURS, params=own)).verdict == "higher"
+
+
 def test_the_spread_of_joint_on_cremad_is_that_of_the_sources() -> None:
     found = cells(read_published())["cremad", "joint"]
-    assert [figure.value for figure in found][:1] == [53.2] and found[-1].value == 67.47
+    assert [figure.value for figure in found][:1] == [51.7] and found[-1].value == 75.8
     assert all(len({one.source.key for one in figures}) > 1 for figures in cells(read_published()).values())
 
 
@@ -151,6 +172,10 @@ def test_the_standard_error_counts_not_the_width_of_few_seeds(tmp_path: Path) ->
     assert ours.se == pytest.approx(100 * row.se) and ours.se < 100 * (row.ci_high - row.ci_low) / 2 / 1.96
 
 
+def other_source(figure: PublishedResult) -> PublishedResult:
+    return replace(figure, source=replace(figure.source, key="other"))
+
+
 def test_another_head_or_another_modality_is_no_counterpart(tmp_path: Path) -> None:
     methods = fake_runs.default_methods()
     methods.append(fake_runs.FakeMethod("best", "joint", {"fused": 0.95}, params={"fusion": "film"}))
@@ -167,4 +192,17 @@ def test_another_head_or_another_modality_is_no_counterpart(tmp_path: Path) -> N
     row, ours = literature.ours_of(result_set, group, alone)
     assert (row.modality, row.kind, ours.value) == ("audio", "own_head", 100 * row.value)
     assert compare(alone, ours).verdict in ("agrees", "higher", "lower")
+    text = literature.section(result_set, [fair, replace(fair, value=61), replace(other_source(fair), value=62)])
+    assert "joint on cremad: 60.0 to 62.0 % in 2 sources" in text, "of which one prints two"
+    methods.append(fake_runs.FakeMethod("half", "joint", {"fused": 0.5}, params={"alpha": 0.5}))
+    fake_runs.write_study(tmp_path / "p", [fake_runs.small(dataset="cremad", split="official", methods=methods)])
+    result_set = ResultSet.parse(read_plan(tmp_path / "p"), *make_frame(tmp_path / "p", tmp_path / "p"))
+    half = replace(fair, params={"alpha": 0.5})
+    row, ours = literature.ours_of(result_set, result_set.groups()[0], half)
+    assert row.label == "half" and "not comparable" not in compare(half, ours).verdict
+    row, ours = literature.ours_of(result_set, result_set.groups()[0], replace(fair, params={"alpha": 0.1}))
+    assert (
+        row.label == "joint" and "theirs has alpha 0.1" in compare(replace(fair, params={"alpha": 0.1}), ours).verdict
+    )
     assert "unimodal, audio alone" in literature.beside(result_set, group, [alone])
+    assert literature.ours_of(result_set, group, replace(fair, metric="f1")) is None, "which mean it is is not said"

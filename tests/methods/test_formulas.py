@@ -112,6 +112,69 @@ def test_ogm_of_three_penalises_every_modality_ahead_of_the_mean_of_the_others()
     assert all(k.item() == 1 for k in ogm_coefficients(scores(a=2.0, b=2.0, c=2.0), 0.5).values())
 
 
+def plain_min_rule(values: dict[str, float], alpha: float) -> dict[str, float]:
+    """Return the three-modality rule of Ada2I's and TCMax's codes, told again without tensors."""
+    least = min(values.values())
+    return {m: 1 - math.tanh(alpha * s / least) if s / least > 1 else 1.0 for m, s in values.items()}
+
+
+def check_min(coefficients: Callable) -> None:
+    vectors = [
+        ({"a": 4.0, "b": 3.0, "c": 1.0}, 0.5, (0.0359724199, 0.0948517464, 1.0)),
+        ({"a": 1.0, "b": 1.0, "c": 1.25}, 0.8, (1.0, 1.0, 0.2384058440)),
+        ({"a": 2.0, "b": 2.0, "c": 2.0}, 0.8, (1.0, 1.0, 1.0)),
+    ]
+    for values, alpha, expected in vectors:
+        found = coefficients(scores(**values), alpha)
+        assert [k.item() for k in found.values()] == pytest.approx(expected, abs=1e-9)
+    for seed in range(20):
+        drawn = torch.rand(3 + seed % 3, generator=rng(seed), dtype=torch.float64) * 16
+        values = {f"m{i}": value.item() for i, value in enumerate(drawn)}
+        found = coefficients(scores(**values), 0.3)
+        assert {m: k.item() for m, k in found.items()} == pytest.approx(plain_min_rule(values, 0.3), abs=1e-12)
+
+
+def by_min(s: dict[str, Tensor], alpha: float) -> dict[str, Tensor]:
+    return ogm_coefficients(s, alpha, "min")
+
+
+def test_ogm_by_the_least_score_penalises_all_but_the_weakest():
+    check_min(by_min)
+
+
+def test_other_rules_for_three_do_not():
+    def the_first_alone(s: dict[str, Tensor], alpha: float) -> dict[str, Tensor]:
+        found, first = by_min(s, alpha), True
+        for m, k in found.items():
+            found[m] = k if first else torch.ones_like(k)
+            first = first and k.item() == 1
+        return found
+
+    def ties_too(s: dict[str, Tensor], alpha: float) -> dict[str, Tensor]:
+        return {m: torch.minimum(k, 1 - torch.tanh(torch.tensor(alpha))) for m, k in by_min(s, alpha).items()}
+
+    def by_max(s: dict[str, Tensor], alpha: float) -> dict[str, Tensor]:
+        return {m: 1 - torch.tanh(alpha * x / max(s.values())) for m, x in s.items()}
+
+    for wrong in (the_first_alone, ties_too, by_max, ogm_coefficients):
+        fails(check_min, wrong)
+    fails(check_min, lambda s, alpha: dict(zip(s, reversed(by_min(s, alpha).values()), strict=True)))
+
+
+def test_for_two_modalities_both_references_are_one_rule_to_the_bit():
+    check_ogm(by_min)
+    for seed in range(50):
+        for dtype in (torch.float32, torch.float64):
+            drawn = torch.rand(2, generator=rng(seed), dtype=torch.float64).to(dtype) * 16
+            drawn[1] = drawn[0] if seed % 10 == 0 else drawn[1]
+            pair = dict(zip("ab", drawn, strict=True))
+            found, plain = by_min(pair, 0.8), ogm_coefficients(pair, 0.8)
+            assert all(torch.equal(found[m], plain[m]) for m in pair)
+            if seed % 10:  # on a tie the codes for three penalise neither; for two the paper's code the first
+                values = {m: value.item() for m, value in pair.items()}
+                assert {m: k.item() for m, k in found.items()} == pytest.approx(plain_min_rule(values, 0.8), abs=1e-5)
+
+
 def test_ogm_coefficients_stay_finite_at_the_ends():
     found = ogm_coefficients(scores(audio=0.0, visual=5.0), 0.8)
     assert found["visual"].item() == pytest.approx(0)
