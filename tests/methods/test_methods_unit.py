@@ -39,6 +39,7 @@ from mmlbench.methods.di_mml import CONTRASTS, DIMML
 from mmlbench.methods.ensemble import Ensemble
 from mmlbench.methods.g2d import G2D
 from mmlbench.methods.gblend import GBlend
+from mmlbench.methods.greedy import Greedy
 from mmlbench.methods.inforeg import InfoReg
 from mmlbench.methods.iprm import IPRM
 from mmlbench.methods.joint import Joint
@@ -120,6 +121,8 @@ TRAINED: list[tuple[type[Method], dict[str, Any]]] = [
     (DGL, {"fusion": "gated"}),
     (G2D, {}),
     (G2D, {"fusion": "gated", "modulate": "all", "end": 1}),
+    (Greedy, {}),
+    (Greedy, {"variant": "code", "rule": "random", "places": 2}),
     (IPRM, {}),
     (LFM, {}),
     (LFM, {"variant": "paper"}),
