@@ -34,6 +34,7 @@ from mmlbench.methods.arl import ARL
 from mmlbench.methods.aug import AUG
 from mmlbench.methods.cggm import CGGM
 from mmlbench.methods.cml import CML
+from mmlbench.methods.crmt import CRMT
 from mmlbench.methods.dgl import DGL
 from mmlbench.methods.di_mml import CONTRASTS, DIMML
 from mmlbench.methods.ensemble import Ensemble
@@ -117,6 +118,9 @@ TRAINED: list[tuple[type[Method], dict[str, Any]]] = [
     (CML, {}),
     (CML, {"variant": "cpm", "fusion": "gated"}),
     (CML, {"variant": "balance", "fusion": "sum"}),
+    (CRMT, {"certify": 2}),
+    (CRMT, {"variant": "code", "training": "attack"}),
+    (CRMT, {"training": "mixup", "certify": 0}),
     (DGL, {}),
     (DGL, {"fusion": "gated"}),
     (G2D, {}),
