@@ -32,6 +32,7 @@ from mmlbench.methods.agm import AGM
 from mmlbench.methods.amss import AMSS
 from mmlbench.methods.arl import ARL
 from mmlbench.methods.aug import AUG
+from mmlbench.methods.bss import BSS
 from mmlbench.methods.cggm import CGGM
 from mmlbench.methods.cml import CML
 from mmlbench.methods.crmt import CRMT
@@ -118,6 +119,7 @@ TRAINED: list[tuple[type[Method], dict[str, Any]]] = [
     (CML, {}),
     (CML, {"variant": "cpm", "fusion": "gated"}),
     (CML, {"variant": "balance", "fusion": "sum"}),
+    *((BSS, {"order": order}) for order in ("curriculum", "self_paced", "random")),
     (CRMT, {"certify": 2}),
     (CRMT, {"variant": "code", "training": "attack"}),
     (CRMT, {"training": "mixup", "certify": 0}),
