@@ -33,13 +33,16 @@ from mmlbench.methods.agm import AGM
 from mmlbench.methods.amss import AMSS
 from mmlbench.methods.arl import ARL
 from mmlbench.methods.aug import AUG
+from mmlbench.methods.bss import BSS
 from mmlbench.methods.cggm import CGGM
 from mmlbench.methods.cml import CML
+from mmlbench.methods.crmt import CRMT
 from mmlbench.methods.dgl import DGL
 from mmlbench.methods.di_mml import CONTRASTS, DIMML
 from mmlbench.methods.ensemble import Ensemble
 from mmlbench.methods.g2d import G2D
 from mmlbench.methods.gblend import GBlend
+from mmlbench.methods.greedy import Greedy
 from mmlbench.methods.inforeg import InfoReg
 from mmlbench.methods.iprm import IPRM
 from mmlbench.methods.joint import Joint
@@ -118,10 +121,16 @@ TRAINED: list[tuple[type[Method], dict[str, Any]]] = [
     (CML, {}),
     (CML, {"variant": "cpm", "fusion": "gated"}),
     (CML, {"variant": "balance", "fusion": "sum"}),
+    *((BSS, {"order": order}) for order in ("curriculum", "self_paced", "random")),
+    (CRMT, {"certify": 2}),
+    (CRMT, {"variant": "code", "training": "attack"}),
+    (CRMT, {"training": "mixup", "certify": 0}),
     (DGL, {}),
     (DGL, {"fusion": "gated"}),
     (G2D, {}),
     (G2D, {"fusion": "gated", "modulate": "all", "end": 1}),
+    (Greedy, {}),
+    (Greedy, {"variant": "code", "rule": "random", "places": 2}),
     (IPRM, {}),
     (LFM, {}),
     (LFM, {"variant": "paper"}),
