@@ -29,7 +29,17 @@ from .line import one_seed
 from .measure import Measure, measure_of, measures_in_words, units_of_gaps
 from .notes import LETTER_WORDS, ONE_OF_ALL, RANK_WORDS, TARGET, far_notes, source_words
 from .numbers import named
-from .page_tables import RULES, FamilyOf, accuracy_board, anchor, answer_board, gap_board, rules_of, standings_board
+from .page_tables import (
+    RULES,
+    FamilyOf,
+    accuracy_board,
+    anchor,
+    answer_board,
+    folds,
+    gap_board,
+    rules_of,
+    standings_board,
+)
 from .render.html import findings, folded, notes_html, render, table_html
 from .table import Table
 from .tables.accuracy import accuracy_table
@@ -50,6 +60,8 @@ Figures = dict[GroupKey, dict[str, Path]]
 Details = Mapping[tuple[GroupKey, str], Detail]
 #: The page stays below 2 MB: pictures, details and tables to unfold go into it up to these sizes, the rest is named.
 PICTURE_BYTES, DETAIL_BYTES, FOLD_BYTES, PAIR_BYTES = 600_000, 500_000, 300_000, 200_000
+#: How the rows of a large board stand: the families folded, open, or no families.
+ROWS = [("", "best of each family"), ("family", "all, by family"), ("rank", "all, by rank")]
 #: A long table, such as accuracy per scene, is shown up to so many lines; all_tables.csv has them all.
 LINES = 300
 CAPTIONS = {
@@ -180,6 +192,7 @@ def write_page(result_set: ResultSet, path: Path, figures: Figures, details: Det
         target=TARGET,
         source=source_words(result_set),
         filters=_filters(result_set, family_of),
+        folds=folds(result_set),
         ranked=any(result_set.ranks(group) and not one_seed(result_set, group) for group in result_set.groups()),
         overall_summary=notes_html(summary.overall(result_set)),
         standings=standings_board(result_set, family_of),
@@ -213,6 +226,7 @@ def _filters(result_set: ResultSet, family_of: FamilyOf) -> list[Filter]:
         Filter("split", "split", all_or([group[1] for group in groups])),
         Filter("family", "method family", all_or(families)),
         Filter("rule", "epoch (selection rule)", [(rule, RULES[rule]) for rule in rules]),
+        *([Filter("rows", "rows", ROWS)] if folds(result_set) else []),
     ]
 
 
