@@ -138,9 +138,7 @@ def _checked(choice: Choice, results: Path, result_sets: list[ResultSet]) -> Cho
     return choice
 
 
-def show_so_far(
-    results: Path, cache: Path, console: Console, measures: bool = False, choice: Choice = ALL
-) -> None:
+def show_so_far(results: Path, cache: Path, console: Console, measures: bool = False, choice: Choice = ALL) -> None:
     """Print the leaderboard of the datasets whose runs are all made, then that of complete seeds of others.
 
     Seeds of a dataset that is not complete are tables of their own, each below a line that says how many they are;

@@ -111,13 +111,13 @@ def accuracy_board(result_set: ResultSet, group: GroupKey, family_of: FamilyOf) 
 
 def _describe(result_set: ResultSet, group: GroupKey, family_of: FamilyOf) -> Callable[[Line], BoardLine]:
     """Return what describes the lines of a group's ranking to the script."""
-    shade = shades(result_set, group)
+    shade, bare = shades(result_set, group), folds(result_set)
 
     def describe(line: Line) -> BoardLine:
         entry, headline = line.entry, line.selection == result_set.headline
         css = "apart" if line.is_control else shade.get(entry.label, "") if headline else ""
         facts = _facts(result_set, entry, line.selection, family_of(entry.method))
-        return BoardLine(css, facts, anchor(entry), APART.get(entry.method, ""), not headline)
+        return BoardLine(css, facts, anchor(entry), APART.get(entry.method, ""), not headline, bare and not headline)
 
     return describe
 
@@ -129,7 +129,7 @@ def gap_board(result_set: ResultSet, group: GroupKey, family_of: FamilyOf) -> Ma
     )
     lines.sort(key=lambda line: by_construction(line.gap(MEAN)))
     table = competition_gap_table(result_set, group, lines)
-    first = next(iter(result_set.modalities(group)), "")
+    first, bare = next(iter(result_set.modalities(group)), ""), folds(result_set)
 
     def describe(line: Line) -> BoardLine:
         css = ["apart"] if line.is_control else []
@@ -138,7 +138,8 @@ def gap_board(result_set: ResultSet, group: GroupKey, family_of: FamilyOf) -> Ma
         facts |= {"modality": line.modality}
         mean = line.gap(MEAN)
         extra = f"mean {plain(mean)}" if line.modality == first and not by_construction(line.gap()) else ""
-        return BoardLine(" ".join(css), facts, anchor(line.entry), extra, line.selection != result_set.headline)
+        other = line.selection != result_set.headline
+        return BoardLine(" ".join(css), facts, anchor(line.entry), extra, other, bare and other)
 
     if not table.lines:
         return Markup()

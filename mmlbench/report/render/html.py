@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -144,6 +144,7 @@ class BoardLine:
 
     Attributes:
         facts: name -> value of `data-` attributes. extra: small words under the name. hidden: without the script.
+        bare: its cells have no tooltips.
     """
 
     css: str
@@ -151,6 +152,7 @@ class BoardLine:
     anchor: str
     extra: str = ""
     hidden: bool = False
+    bare: bool = False
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,13 @@ class _Line:
 
 def _lines(columns: Sequence[Column[Any]], rows: Sequence[Any], board: Callable[[Any], BoardLine]) -> list[_Line]:
     first, *rest = columns
-    return [_Line(str(first.shown(row)), [html_cell(column, row) for column in rest], board(row)) for row in rows]
+    lines = []
+    for row in rows:
+        about, cells = board(row), [html_cell(column, row) for column in rest]
+        if about.bare:
+            cells = [replace(cell, attributes={**cell.attributes, "title": None}) for cell in cells]
+        lines.append(_Line(str(first.shown(row)), cells, about))
+    return lines
 
 
 def board_html(table: Table[Any], caption: str, describe: Callable[[Any], BoardLine], foot: str = "") -> Markup:

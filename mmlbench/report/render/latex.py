@@ -16,8 +16,8 @@ _LATEX = {
     "±": r"$\pm$", "\N{MINUS SIGN}": "$-$", "\N{EN DASH}": "--", "\N{NARROW NO-BREAK SPACE}": r"\,",
 }  # fmt: skip
 _MARK = r"$^{\bullet}$"
-#: Points: a row of one line, one with small print under it, and the rows that a float of one page holds with its notes.
-ONE_LINE, TWO_LINES, PAGE = 12, 19, 460
+#: Points: a row of one line, one with small print under it, and the rows that a page holds beside a table's notes.
+ONE_LINE, TWO_LINES, PAGE = 11, 19, 460
 
 
 def latex_text(text: str) -> str:

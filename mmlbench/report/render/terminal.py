@@ -90,7 +90,10 @@ def _places(column: Column[Any], rows: Sequence[Any], narrow: bool) -> int:
     """Return the places that a column needs; longer names are folded."""
     from rich.cells import cell_len
 
-    lines = [*_heading(column, rows, narrow), *(line for row in rows for line in _cell(column, row, narrow).split("\n"))]
+    lines = [
+        *_heading(column, rows, narrow),
+        *(line for row in rows for line in _cell(column, row, narrow).split("\n")),
+    ]
     longest = max(map(cell_len, lines), default=0)
     return min(longest, LONG_NAME) if column.words else longest
 
