@@ -204,7 +204,7 @@ def write_page(result_set: ResultSet, path: Path, figures: Figures, details: Det
     standings = standings_board(result_set, family_of)
     texts = [*sources, style, printed, standings]
     texts += [text for one in boards.values() for text in (one.answer, one.accuracy, one.gaps)]
-    room = Room.beside(sum(map(len, texts)))
+    room = Room.beside(sum(len(text.encode()) for text in texts))
     return render(
         "leaderboard.html.j2",
         name=result_set.name,
