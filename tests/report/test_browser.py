@@ -50,6 +50,7 @@ class Visit:
 
     def __init__(self, browser: Any, results: Path, **options: Any) -> None:
         self.context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
+        self.context.set_default_timeout(120_000)  # of a machine with much other work
         self.context.grant_permissions(["clipboard-read", "clipboard-write"])
         self.page = self.context.new_page()
         self.address = (results / "leaderboard.html").as_uri()
