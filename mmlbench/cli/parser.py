@@ -351,6 +351,12 @@ def _report_commands(commands: Any) -> None:
     text = "of the datasets whose runs are all made and, apart, of those with two complete seeds; writes nothing"
     board.add_argument("--so-far", action="store_true", help=text)
     board.add_argument("--measures", action="store_true", help="print macro-F1, NLL, ECE and fusion gain too")
+    text = "only this family of methods, and those that all are measured by; may be given several times"
+    board.add_argument("--family", action="append", default=[], metavar="NAME", help=text)
+    text = "only rows of this label or method; may be given several times"
+    board.add_argument("--only", action="append", default=[], metavar="NAME", help=text)
+    text = "only the first N of the ranking, and those that all are measured by"
+    board.add_argument("--top", type=count, metavar="N", help=text)
     _places(board)
     _trust_commands(commands)
     stale = _add(

@@ -38,14 +38,16 @@ def leaderboard(arguments: argparse.Namespace) -> int:
     """Show the leaderboard in the terminal, then the paths of the files; or open its page in the browser."""
     from rich.console import Console
 
+    from ..report.choice import Choice
     from ..report.leaderboard import show, show_so_far
 
     if arguments.open:
         return _open_page(arguments.results / "leaderboard.html")
+    choice = Choice(tuple(arguments.family), tuple(arguments.only), arguments.top)
     if arguments.so_far:
-        show_so_far(arguments.results, arguments.cache, Console(), arguments.measures)
+        show_so_far(arguments.results, arguments.cache, Console(), arguments.measures, choice)
     else:
-        show(arguments.results, Console(), arguments.measures)
+        show(arguments.results, Console(), arguments.measures, choice)
     return 0
 
 

@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ from .noise_figure import draw_robustness
 from .numbers import DASH
 
 FORMS = ("png", "pdf", "svg")
+#: From more points on, a plot of costs is twice as wide, and names only what has room.
+CROWD = 12
 NAMES = ("accuracy-", "gap-", "pareto-", "curves-", "robustness-")
 STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
@@ -162,16 +165,16 @@ def draw_pareto(plt: Any, result_set: ResultSet, group: GroupKey, results: Path)
     measure = measure_of(result_set, group)
     sign = measure.sign
     known.sort(key=lambda point: (point[0], -sign * (point[1].value or 0.0)))
-    figure, axes = plt.subplots(figsize=(WIDTH, 2.4))
+    many = len(known) > CROWD
+    figure, axes = plt.subplots(figsize=(2 * WIDTH, 4.2) if many else (WIDTH, 2.4))
     judged = [
         (sign * (row.value or 0.0), seconds, _seconds_sd(result_set, group, row.label)) for seconds, row in known
     ]
     front = [(x, sign * measure.scale * y) for (y, x, _), kept in zip(judged, on_front(judged), strict=True) if kept]
     for seconds, row in known:
         style = marks(rank_range(result_set, group, row.label))
-        axes.errorbar(
-            seconds, measure.scale * (row.value or 0.0), yerr=error(row), capsize=2, lw=1, alpha=0.95, **style
-        )
+        faint = {"capsize": 0, "lw": 0.6, "alpha": 0.6} if many else {"capsize": 2, "lw": 1, "alpha": 0.95}
+        axes.errorbar(seconds, measure.scale * (row.value or 0.0), yerr=error(row), **faint, **style)
     last, best = 1.05 * known[-1][0], front[-1][1]
     axes.plot(
         [*(x for x, _ in front), last],
@@ -185,10 +188,16 @@ def draw_pareto(plt: Any, result_set: ResultSet, group: GroupKey, results: Path)
         axes.set_xscale("log")
     axes.margins(x=0.12)
     axes.autoscale_view()
-    _name_points(axes, [(seconds, measure.scale * (row.value or 0.0), short(row)) for seconds, row in known])
+    fronted = {x for x, _ in front}
+    points = [
+        Point(seconds, measure.scale * (row.value or 0.0), short(row), not many or seconds in fronted)
+        for seconds, row in known
+    ]
+    nameless = _name_points(axes, points)
     axes.set_xlabel("training seconds of one seed, with the runs that it reuses")
     axes.set_ylabel(f"test {measure.in_unit}{measure.way}")
-    title(figure, f"{result_set.title(group)}; on the dotted line, none is clearly cheaper and better")
+    unnamed = f"; {nameless} points without room for a name: see the table of costs" if nameless else ""
+    title(figure, f"{result_set.title(group)}; on the dotted line, none is clearly cheaper and better{unnamed}")
     return figure
 
 
@@ -201,13 +210,28 @@ def _seconds_sd(result_set: ResultSet, group: GroupKey, label: str) -> float:
     return math.hypot(*(float(part) for part in parts if part))
 
 
-def _name_points(axes: Any, points: list[tuple[float, float, str]]) -> None:
-    """Write each name beside its point, in the first of six places where it covers no other name."""
+@dataclass(frozen=True)
+class Point:
+    """A point of a plot in its own units; `must` is whether it has its name even where that covers another."""
+
+    x: float
+    y: float
+    name: str
+    must: bool = True
+
+
+def _name_points(axes: Any, points: list[Point]) -> int:
+    """Write each name beside its point, in the first of eight places where it covers no other name.
+
+    Returns:
+        How many points have no name, for it would cover another's; those that must have one are named first.
+    """
     unit = axes.figure.dpi / 72  # pixels a point of type
     taken: list[tuple[float, float, float, float]] = []
-    for x, y, name in points:
-        left, bottom = axes.transData.transform((x, y))
-        width, height = 4.0 * len(name) * unit, 7.5 * unit
+    nameless = 0
+    for point in sorted(points, key=lambda one: not one.must):
+        left, bottom = axes.transData.transform((point.x, point.y))
+        width, height = 4.0 * len(point.name) * unit, 7.5 * unit
         places = [(dx, dy) for dy in (3, -9, 11, -17) for dx in (5, -5)]
         boxes = []
         for dx, dy in places:
@@ -221,10 +245,15 @@ def _name_points(axes: Any, points: list[tuple[float, float, str]]) -> None:
             and b <= inside[1]
             and not any(a < f and b > e and c < h and d > g for e, f, g, h in taken)
         ]
+        if not free and not point.must:
+            nameless += 1
+            continue
         best = free[0] if free else 0
         taken.append(boxes[best])
         side = "right" if places[best][0] < 0 else "left"
-        axes.annotate(name, (x, y), xytext=places[best], textcoords="offset points", fontsize=6.5, ha=side)
+        style = {"textcoords": "offset points", "fontsize": 6.5, "ha": side}
+        axes.annotate(point.name, (point.x, point.y), xytext=places[best], **style)
+    return nameless
 
 
 def _measured(result_set: ResultSet, group: GroupKey) -> list[Row]:

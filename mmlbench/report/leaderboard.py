@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from ..storage.atomic import write_text
 from ..storage.words import plural
 from ..study.plan import Plan
 from . import summary
+from .choice import FEWER, Choice
 from .details import gather
 from .line import lines_of
 from .measure import measure_of
@@ -20,6 +22,7 @@ from .notes import ONE_OF_ALL, TARGET, far_notes
 from .numbers import by_construction, named
 from .opening import opening_html
 from .page import Figures, write_page
+from .page_tables import folds
 from .render.markdown import markdown_table, markdown_text
 from .render.terminal import terminal_table
 from .table import Table
@@ -100,21 +103,27 @@ def _made(result_set: ResultSet, group: GroupKey) -> str:
     return f"Made by mmlbench {versions} from data {data} on {hardware}. {ABOUT_CODE} {codes}."
 
 
-def show(results: Path, console: Console, measures: bool = False) -> None:
+#: Every row is shown.
+ALL = Choice()
+
+
+def show(results: Path, console: Console, measures: bool = False, choice: Choice = ALL) -> None:
     """Print the leaderboard of a results folder, and the paths of its files.
 
     Args:
-        measures: print macro-F1, balanced accuracy, NLL, ECE and fusion gain too.
+        measures: print macro-F1, balanced accuracy, NLL, ECE and fusion gain too. choice: which rows to print.
 
     Raises:
         DataError: the tables have not been made.
+        ConfigError: the choice names a family or a row that is not there.
     """
     from rich.text import Text
 
     result_set = ResultSet.open(results)
+    choice = _checked(choice, results, [result_set])
     if outdated(results):
         console.print(Text(outdated(results), style="yellow"))
-    _show(result_set, console, measures)
+    _show(result_set, console, measures, choice)
     if not measures:
         console.print(Text("Further metrics: mmlbench leaderboard --measures, or tables/measures.md."))
     for name in FILES:
@@ -122,7 +131,14 @@ def show(results: Path, console: Console, measures: bool = False) -> None:
             console.print(Text(str(results / name)))
 
 
-def show_so_far(results: Path, cache: Path, console: Console, measures: bool = False) -> None:
+def _checked(choice: Choice, results: Path, result_sets: list[ResultSet]) -> Choice:
+    """Return a choice that knows the families of a study's methods; what it names is there."""
+    choice = replace(choice, family_of=Facts.of_plan(read_plan(results)).family)
+    choice.check(result_sets)
+    return choice
+
+
+def show_so_far(results: Path, cache: Path, console: Console, measures: bool = False, choice: Choice = ALL) -> None:
     """Print the leaderboard of the datasets whose runs are all made, then that of complete seeds of others.
 
     Seeds of a dataset that is not complete are tables of their own, each below a line that says how many they are;
@@ -130,6 +146,7 @@ def show_so_far(results: Path, cache: Path, console: Console, measures: bool = F
 
     Raises:
         DataError: there is nothing to show, or a run that it takes can't be used.
+        ConfigError: the choice names a family or a row that is not there.
     """
     from rich.text import Text
 
@@ -142,31 +159,34 @@ def show_so_far(results: Path, cache: Path, console: Console, measures: bool = F
     complete = result_set(found.complete) if found.complete else None
     partial = [(one, result_set(one.plan)) for one in found.partial]
     shown = [*([complete] if complete else []), *(few for _, few in partial)]
+    choice = _checked(choice, results, shown)
     console.print(Text(f"mmlbench leaderboard: {shown[0].name}", style="bold"))
     if complete:
-        _show_all_groups(complete, console, measures)
+        _show_all_groups(complete, console, measures, choice)
     for one, few in partial:
         for group in few.groups():
             made, planned = one.seeds(group)
             line = f"{'/'.join(group[:2])}: {made} of {plural(planned, 'seed')} so far; the numbers will change"
             console.print()
             console.print(Text(line, style="yellow"))
-            _show_group(few, group, console, measures)
+            _show_group(few, group, console, measures, choice)
     _show_end(console)
     for line in found.lines:
         console.print(Text(f"not shown yet: {line}", style="yellow"))
 
 
-def _show(result_set: ResultSet, console: Console, measures: bool) -> None:
+def _show(result_set: ResultSet, console: Console, measures: bool, choice: Choice) -> None:
     """Print a study: its groups, each with its tables."""
     from rich.text import Text
 
     console.print(Text(f"mmlbench leaderboard: {result_set.name}", style="bold"))
-    _show_all_groups(result_set, console, measures)
+    _show_all_groups(result_set, console, measures, choice)
     _show_end(console)
+    if choice.everything and folds(result_set):
+        console.print(Text(FEWER, style="dim"))
 
 
-def _show_all_groups(result_set: ResultSet, console: Console, measures: bool) -> None:
+def _show_all_groups(result_set: ResultSet, console: Console, measures: bool, choice: Choice) -> None:
     """Print what holds over all groups, then the groups, each with its tables."""
     from rich.text import Text
 
@@ -174,21 +194,24 @@ def _show_all_groups(result_set: ResultSet, console: Console, measures: bool) ->
         console.print(Text(line))
     for group in result_set.groups():
         console.print()
-        _show_group(result_set, group, console, measures)
+        _show_group(result_set, group, console, measures, choice)
 
 
-def _show_group(result_set: ResultSet, group: GroupKey, console: Console, measures: bool) -> None:
+def _show_group(result_set: ResultSet, group: GroupKey, console: Console, measures: bool, choice: Choice) -> None:
     """Print the tables of a group, and its findings in words."""
     from rich.text import Text
 
-    console.print(terminal_table(accuracy_table(result_set, group), result_set.title(group), console.width))
+    accuracy = choice.table(result_set, group, accuracy_table(result_set, group))
+    console.print(terminal_table(accuracy, result_set.title(group), console.width))
+    if choice.hidden(result_set, group):
+        console.print(Text(choice.hidden(result_set, group), style="yellow"))
     trained = [line for line in lines_of(result_set, group) if not by_construction(line.gap(MEAN))]
-    gaps = competition_gap_table(result_set, group, trained)
+    gaps = choice.table(result_set, group, competition_gap_table(result_set, group, trained))
     if gaps.lines:
         unit = measure_of(result_set, group).points
         title = f"competition gap, {f'{unit}, ' if unit else ''}95 % intervals"
         console.print(terminal_table(gaps, title, console.width))
-    more = measures_table(result_set, group)
+    more = choice.table(result_set, group, measures_table(result_set, group))
     if measures and more.lines:
         console.print(terminal_table(more, "further measures", console.width))
         console.print(*(Text(f"  {note}") for note in more.notes[:1]))

@@ -17,6 +17,8 @@ from .measure import measure_of
 #: How the noise was given, as the metrics call it -> in words.
 WHEN = {"noise": "at test", "noise_in_training": "in training and test"}
 _METRIC = re.compile(r"(\w+)@(noise|noise_in_training)(?:=(.+))?")
+#: A figure draws so many rows and the baseline: each has a colour, a marker and a dash of its own.
+CURVES = 12
 DASHES = ("-", "--", ":")
 
 
@@ -61,6 +63,9 @@ def draw_robustness(plt: Any, result_set: ResultSet, group: GroupKey, results: P
     curves = curves_of(result_set, group)
     if not curves:
         return None
+    every = list(dict.fromkeys(curve.entry.label for curve in curves))
+    shown = set(every[:CURVES]) | {curve.entry.label for curve in curves if curve.entry.label == result_set.baseline}
+    curves = [curve for curve in curves if curve.entry.label in shown]
     measure = measure_of(result_set, group)
     places = list(dict.fromkeys((curve.when, curve.modality) for curve in curves))
     labels = list(dict.fromkeys(curve.entry.label for curve in curves))
@@ -75,7 +80,8 @@ def draw_robustness(plt: Any, result_set: ResultSet, group: GroupKey, results: P
         axes.set_ylabel(f"test {measure.in_unit}{measure.way}" if k == 0 else "")
     handles = {line.get_label(): line for axes in panels[0] for line in axes.containers}
     figure.tight_layout(rect=(0, 0, 1, 1), w_pad=0.6)
-    title(figure, f"{result_set.title(group)}; additive noise on one modality, 95 % intervals", 18)
+    left = f"; the first {CURVES} of {len(every)} rows and {result_set.baseline}" if len(every) > len(shown) else ""
+    title(figure, f"{result_set.title(group)}; additive noise on one modality, 95 % intervals{left}", 18)
     columns = 2 if width <= WIDTH else 3
     below = {"loc": "upper center", "bbox_to_anchor": (0.5, 0.03), "ncols": columns, "frameon": False}
     figure.legend(handles.values(), handles.keys(), **below)

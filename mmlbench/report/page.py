@@ -29,7 +29,17 @@ from .line import one_seed
 from .measure import Measure, measure_of, measures_in_words, units_of_gaps
 from .notes import LETTER_WORDS, ONE_OF_ALL, RANK_WORDS, TARGET, far_notes, source_words
 from .numbers import named
-from .page_tables import RULES, FamilyOf, accuracy_board, anchor, answer_board, gap_board, rules_of, standings_board
+from .page_tables import (
+    RULES,
+    FamilyOf,
+    accuracy_board,
+    anchor,
+    answer_board,
+    folds,
+    gap_board,
+    rules_of,
+    standings_board,
+)
 from .render.html import findings, folded, notes_html, render, table_html
 from .table import Table
 from .tables.accuracy import accuracy_table
@@ -49,7 +59,11 @@ from .tables.subsets import subsets_table
 Figures = dict[GroupKey, dict[str, Path]]
 Details = Mapping[tuple[GroupKey, str], Detail]
 #: The page stays below 2 MB: pictures, details and tables to unfold go into it up to these sizes, the rest is named.
+#: Where the boards are large, these get less: together what the boards leave of `PAGE_BYTES`.
 PICTURE_BYTES, DETAIL_BYTES, FOLD_BYTES, PAIR_BYTES = 600_000, 500_000, 300_000, 200_000
+PAGE_BYTES = 1_900_000
+#: How the rows of a large board stand: the families folded, open, or no families.
+ROWS = [("", "best of each family"), ("family", "all, by family"), ("rank", "all, by rank")]
 #: A long table, such as accuracy per scene, is shown up to so many lines; all_tables.csv has them all.
 LINES = 300
 CAPTIONS = {
@@ -146,13 +160,31 @@ class Section:
     folds: Sequence[Markup]
 
 
+@dataclass(frozen=True)
+class Boards:
+    """The tables of a group that sort and filter; a page always has them."""
+
+    answer: Markup
+    accuracy: Markup
+    gaps: Markup
+
+
 @dataclass
 class Room:
-    """How many bytes of pictures, of details and of paired differences still fit on the page."""
+    """How many bytes of pictures, details, tables to unfold and paired differences still fit on the page."""
 
     pictures: int
     details: int
+    folds: int
     pairs: int
+
+    @classmethod
+    def beside(cls, taken: int) -> Room:
+        """Return the room that so many bytes leave; what compares ticked methods comes first."""
+        left = max(0, PAGE_BYTES - taken - PAIR_BYTES)
+        share = min(1.0, left / max(1, PICTURE_BYTES + DETAIL_BYTES + FOLD_BYTES))
+        pictures, details, folds_ = (int(share * most) for most in (PICTURE_BYTES, DETAIL_BYTES, FOLD_BYTES))
+        return cls(pictures, details, folds_, PAIR_BYTES)
 
 
 def write_page(result_set: ResultSet, path: Path, figures: Figures, details: Details, family_of: FamilyOf) -> str:
@@ -166,8 +198,13 @@ def write_page(result_set: ResultSet, path: Path, figures: Figures, details: Det
     scripts = [folder / "vendor" / "dataTables.min.js", folder / "templates" / "leaderboard.js"]
     sources = [script.read_text(encoding="utf-8").strip() for script in scripts]
     style = (folder / "templates" / "leaderboard.css").read_text(encoding="utf-8").strip()
-    published, room = read_published(), Room(PICTURE_BYTES, DETAIL_BYTES, PAIR_BYTES)
-    overall = overall_table(result_set)
+    published = read_published()
+    overall, printed = overall_table(result_set), literature.section(result_set, published)
+    boards = {group: _boards(result_set, group, family_of) for group in result_set.groups()}
+    standings = standings_board(result_set, family_of)
+    texts = [*sources, style, printed, standings]
+    texts += [text for one in boards.values() for text in (one.answer, one.accuracy, one.gaps)]
+    room = Room.beside(sum(len(text.encode()) for text in texts))
     return render(
         "leaderboard.html.j2",
         name=result_set.name,
@@ -180,15 +217,16 @@ def write_page(result_set: ResultSet, path: Path, figures: Figures, details: Det
         target=TARGET,
         source=source_words(result_set),
         filters=_filters(result_set, family_of),
+        folds=folds(result_set),
         ranked=any(result_set.ranks(group) and not one_seed(result_set, group) for group in result_set.groups()),
         overall_summary=notes_html(summary.overall(result_set)),
-        standings=standings_board(result_set, family_of),
+        standings=standings,
         overall=folded("Mean rank over datasets", _with_notes(overall)) if overall.rows else Markup(),
         sections=[
-            _section(result_set, group, figures.get(group, {}), details, room, path, family_of, published)
+            _section(result_set, group, figures.get(group, {}), details, room, path, boards, published)
             for group in result_set.groups()
         ],
-        literature=literature.section(result_set, published),
+        literature=printed,
         reading=notes_html(READING),
     )
 
@@ -213,7 +251,16 @@ def _filters(result_set: ResultSet, family_of: FamilyOf) -> list[Filter]:
         Filter("split", "split", all_or([group[1] for group in groups])),
         Filter("family", "method family", all_or(families)),
         Filter("rule", "epoch (selection rule)", [(rule, RULES[rule]) for rule in rules]),
+        *([Filter("rows", "rows", ROWS)] if folds(result_set) else []),
     ]
+
+
+def _boards(result_set: ResultSet, group: GroupKey, family_of: FamilyOf) -> Boards:
+    return Boards(
+        answer_board(result_set, group, family_of),
+        accuracy_board(result_set, group, family_of),
+        gap_board(result_set, group, family_of),
+    )
 
 
 def _section(
@@ -223,9 +270,10 @@ def _section(
     details: Details,
     room: Room,
     path: Path,
-    family_of: FamilyOf,
+    boards: Mapping[GroupKey, Boards],
     published: list[PublishedResult],
 ) -> Section:
+    later = len(boards) - result_set.groups().index(group)  # this group and those after it
     entries, audit = result_set.entries(group), result_set.audited(group)
     n_test = max((row.n_test or 0 for row in entries), default=0)
     seeds = sorted({row.n_seeds or 0 for row in entries})
@@ -246,20 +294,20 @@ def _section(
         title=result_set.title(group),
         counts=counts,
         facts=facts,
-        answer=answer_board(result_set, group, family_of),
+        answer=boards[group].answer,
         pairs=pairs if comparable else "",
         comparable=comparable,
         summary=notes_html(summary.headline_of(result_set, group)),
         audit=findings(audit),
         measure=measure_of(result_set, group),
-        accuracy=accuracy_board(result_set, group, family_of),
+        accuracy=boards[group].accuracy,
         notes=notes_html([*notes, *far_notes(result_set, group)], "soft"),
-        gaps=gap_board(result_set, group, family_of),
+        gaps=boards[group].gaps,
         figures=[_picture(result_set, group, name, file, room, path) for name, file in figures.items()],
-        details=_details(result_set, group, details, audit, room),
+        details=_details(result_set, group, details, audit, room, later),
         folds=[
             literature.beside(result_set, group, published),
-            *_folds(result_set, group, FOLD_BYTES // len(result_set.groups())),
+            *_folds(result_set, group, room.folds // len(boards)),
         ],
     )
 
@@ -274,15 +322,22 @@ def _picture(result_set: ResultSet, group: GroupKey, name: str, file: Path, room
     return Picture(caption, f"{caption} {result_set.title(group)}", f"data:image/svg+xml;base64,{data}", shown)
 
 
-def _details(result_set: ResultSet, group: GroupKey, details: Details, audit: AuditText, room: Room) -> list[Markup]:
-    """Return each label's details; where the page is full, only how to get them."""
-    parts = []
+def _details(
+    result_set: ResultSet, group: GroupKey, details: Details, audit: AuditText, room: Room, later: int
+) -> list[Markup]:
+    """Return each label's details; where the page is full, only how to get them.
+
+    Args:
+        later: how many groups, this one included, share the room that is left.
+    """
+    parts, mine = [], room.details // later
     for entry in result_set.entries(group):
         body = detail_html(result_set, group, entry, details.get((group, entry.label), Detail()), audit)
-        if len(body) > room.details:
+        if len(body) > mine:
             body = render(
                 "no_room.html.j2", anchor=anchor(entry), label=entry.label, name=named(entry), row_id=entry.row_id
             )
+        mine -= len(body)
         room.details -= len(body)
         parts.append(body)
     return parts

@@ -1,7 +1,8 @@
 """The tables of the page that sort and filter: the answer, accuracy and gap of a group, and the standings.
 
-A line carries what the script filters by (`data-rule`, `data-family`, `data-find`), a cell the number it sorts by
-(`data-order`) and its interval (`data-low`, `data-high`). Without the script the headline's lines are shown.
+A line carries what the script filters by (`data-rule`, `data-family`, `data-find`), and `data-always` where it is
+never folded into its family; a cell the number it sorts by (`data-order`) and its interval (`data-low`, `data-high`).
+Without the script the headline's lines are shown, all of them.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from markupsafe import Markup
 
 from ..analysis.result_set import GroupKey, ResultSet
 from ..analysis.rows import Row
-from ..results.plugin_facts import CONTROL, LOGIT_MEAN
+from ..results.plugin_facts import ALONE, CONTROL, ENSEMBLE, JOINT, LOGIT_MEAN
 from ..study import selection
 from .line import Line, one_seed
 from .measure import measure_of
@@ -27,6 +28,10 @@ from .tables.standings import Places, standings_table
 FamilyOf = Callable[[str], str]
 #: Selection rules in the words of the page.
 RULES = {rule.name: rule.words for rule in selection.RULES}
+#: From so many rows of a group on, the page folds each family to its best row.
+MANY = 16
+#: Methods that others are measured by: their rows are never folded into a family.
+BASELINES = frozenset({ALONE, CONTROL, ENSEMBLE, JOINT, LOGIT_MEAN})
 #: Methods that are not ranked, and why.
 APART = {CONTROL: "control, not ranked", LOGIT_MEAN: "a reference, not ranked"}
 
@@ -57,9 +62,20 @@ def shades(result_set: ResultSet, group: GroupKey) -> dict[str, str]:
     return found
 
 
-def _facts(entry: Row, rule: str, family: str) -> dict[str, str]:
+def folds(result_set: ResultSet) -> bool:
+    """Whether a group has so many rows that the page folds families."""
+    return any(len(result_set.entries(group)) >= MANY for group in result_set.groups())
+
+
+def is_baseline(result_set: ResultSet, entry: Row) -> bool:
+    """Whether a row is one that others are measured by, of the study or of the field."""
+    return entry.method in BASELINES or entry.label == result_set.baseline
+
+
+def _facts(result_set: ResultSet, entry: Row, rule: str, family: str) -> dict[str, str]:
     find = f"{entry.label} {entry.method} {entry.params} {family}".lower()
-    return {"rule": rule, "family": family, "find": find, "label": entry.label, "row": entry.row_id}
+    facts = {"rule": rule, "family": family, "find": find, "label": entry.label, "row": entry.row_id}
+    return facts | ({"always": "1"} if is_baseline(result_set, entry) else {})
 
 
 def _lines(result_set: ResultSet, group: GroupKey) -> list[Line]:
@@ -95,13 +111,13 @@ def accuracy_board(result_set: ResultSet, group: GroupKey, family_of: FamilyOf) 
 
 def _describe(result_set: ResultSet, group: GroupKey, family_of: FamilyOf) -> Callable[[Line], BoardLine]:
     """Return what describes the lines of a group's ranking to the script."""
-    shade = shades(result_set, group)
+    shade, bare = shades(result_set, group), folds(result_set)
 
     def describe(line: Line) -> BoardLine:
         entry, headline = line.entry, line.selection == result_set.headline
         css = "apart" if line.is_control else shade.get(entry.label, "") if headline else ""
-        facts = _facts(entry, line.selection, family_of(entry.method))
-        return BoardLine(css, facts, anchor(entry), APART.get(entry.method, ""), not headline)
+        facts = _facts(result_set, entry, line.selection, family_of(entry.method))
+        return BoardLine(css, facts, anchor(entry), APART.get(entry.method, ""), not headline, bare and not headline)
 
     return describe
 
@@ -113,15 +129,17 @@ def gap_board(result_set: ResultSet, group: GroupKey, family_of: FamilyOf) -> Ma
     )
     lines.sort(key=lambda line: by_construction(line.gap(MEAN)))
     table = competition_gap_table(result_set, group, lines)
-    first = next(iter(result_set.modalities(group)), "")
+    first, bare = next(iter(result_set.modalities(group)), ""), folds(result_set)
 
     def describe(line: Line) -> BoardLine:
         css = ["apart"] if line.is_control else []
         css += ["rule"] if line.modality == first else []
-        facts = _facts(line.entry, line.selection, family_of(line.entry.method)) | {"modality": line.modality}
+        facts = _facts(result_set, line.entry, line.selection, family_of(line.entry.method))
+        facts |= {"modality": line.modality}
         mean = line.gap(MEAN)
         extra = f"mean {plain(mean)}" if line.modality == first and not by_construction(line.gap()) else ""
-        return BoardLine(" ".join(css), facts, anchor(line.entry), extra, line.selection != result_set.headline)
+        other = line.selection != result_set.headline
+        return BoardLine(" ".join(css), facts, anchor(line.entry), extra, other, bare and other)
 
     if not table.lines:
         return Markup()
@@ -132,6 +150,7 @@ def standings_board(result_set: ResultSet, family_of: FamilyOf) -> Markup:
     """Return ranks and accuracy of each method on each dataset; columns are not averaged."""
 
     def describe(one: Places) -> BoardLine:
-        return BoardLine("", _facts(one.entry, result_set.headline, family_of(one.entry.method)), anchor(one.entry))
+        facts = _facts(result_set, one.entry, result_set.headline, family_of(one.entry.method))
+        return BoardLine("", facts, anchor(one.entry))
 
     return board_html(standings_table(result_set), "ranks and accuracy of each method on each dataset", describe)

@@ -19,6 +19,9 @@ from fake_runs import gabor, small
 from mmlbench.analysis.result_set import ResultSet
 from mmlbench.report import make_all
 from mmlbench.report.numbers import p_text, signed
+from mmlbench.report.page_tables import is_baseline
+from mmlbench.results.load import read_plan
+from mmlbench.results.plugin_facts import Facts
 from mmlbench.stats import holm, rank_intervals, separated_pairs
 
 pytestmark = pytest.mark.browser
@@ -47,6 +50,7 @@ class Visit:
 
     def __init__(self, browser: Any, results: Path, **options: Any) -> None:
         self.context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
+        self.context.set_default_timeout(120_000)  # of a machine with much other work
         self.context.grant_permissions(["clipboard-read", "clipboard-write"])
         self.page = self.context.new_page()
         self.address = (results / "leaderboard.html").as_uri()
@@ -470,3 +474,214 @@ def test_it_prints(visit: Visit) -> None:
     assert not page.locator("#filters").is_visible() and page.locator(ACCURACY).is_visible()
     assert page.locator(".answer table.board").first.is_visible() and page.locator("#reading").is_visible()
     assert page.locator("footer .source").is_visible() and page.locator(".screen:visible").count() == 0
+
+
+# ---- a board of forty rows --------------------------------------------------------------------------------------
+ANSWER = 'table.board[data-name="answer"]'
+BOARDS = ("answer", "all", "accuracy", "competition_gap")
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("large") / "results"
+    fake_runs.write_study(made, [gabor(methods=fake_runs.many_methods(), seeds=(0, 1))])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mmlbench.report.figures.write_figures", lambda result_set, results: {})
+        make_all(made, made.parent / "cache", lambda line: None)
+    return made
+
+
+@pytest.fixture
+def wide(browser: Any, large: Path) -> Iterator[Visit]:
+    one = Visit(browser, large)
+    yield one
+    one.context.close()
+    assert one.faults == [], "the console must stay empty, and no request may leave the page"
+
+
+def seen(page: Any, board: str = ANSWER) -> list[str]:
+    """Return the labels that a board shows, in order, each once."""
+    rows = page.locator(f"{board} > tbody > tr[data-row]")
+    shown = rows.evaluate_all("rows => rows.filter(r => r.checkVisibility()).map(r => r.dataset.label)")
+    return list(dict.fromkeys(shown))
+
+
+def named(name: str) -> str:
+    """Return where a board of that name lies."""
+    return f'table.board[data-name="{name}"]'
+
+
+def folded(results: Path) -> tuple[list[str], dict[str, list[str]]]:
+    """Return what a folded board shows, and family -> labels below its best; both by the ranking."""
+    result_set, family_of = ResultSet.open(results), Facts.of_plan(read_plan(results)).family
+    shown: list[str] = []
+    families: dict[str, list[str]] = {}
+    for entry in result_set.entries(result_set.groups()[0]):
+        if is_baseline(result_set, entry):
+            shown.append(entry.label)
+            continue
+        family = family_of(entry.method)
+        if family not in families:
+            shown.append(entry.label)
+        families.setdefault(family, []).append(entry.label)
+    return shown, {family: labels[1:] for family, labels in families.items()}
+
+
+def count(best: list[str], rest: dict[str, list[str]]) -> int:
+    """Return how many rows there are."""
+    return len(best) + sum(map(len, rest.values()))
+
+
+def test_families_fold_to_their_best_row_and_open_by_key(wide: Visit, large: Path) -> None:
+    page, (best, rest) = wide.go(), folded(large)
+    assert len(best) < 20 and count(best, rest) > 40
+    assert {"joint", "unimodal", "ensemble"} <= set(best)
+    assert sorted(seen(page)) == sorted(best)
+    assert all(set(seen(page, named(name))) <= set(best) for name in BOARDS)
+    button = page.locator(f"{ANSWER} tr.more button", has_text="gradient modulation")
+    assert button.get_attribute("aria-expanded") == "false"
+    button.focus()
+    page.keyboard.press("Enter")
+    assert button.get_attribute("aria-expanded") == "true"
+    assert page.evaluate("document.activeElement.textContent") == button.inner_text()
+    opened = [*best, *rest["gradient modulation"]]
+    for name in BOARDS:  # on all tables at once, below the best of the family
+        labels = seen(page, named(name))
+        assert set(labels) <= set(opened) and set(rest["gradient modulation"]) <= set(labels)
+    labels = seen(page)
+    at = [labels.index(label) for label in rest["gradient modulation"]]
+    assert at == list(range(at[0], at[0] + len(at)))
+    numbers = [int(word) for word in re.findall(r"\d+", page.locator("#said").inner_text())]
+    assert len(numbers) == 2 and sum(numbers) == count(best, rest)
+    wide.go("#" + page.url.split("#", 1)[1])
+    assert sorted(seen(page)) == sorted(opened), "the address brings it back"
+    page.locator("#filters [name=rows]").select_option("rank")
+    assert len(seen(page)) == count(best, rest) and page.locator("tr.more").count() == 0
+    page.locator("button[type=reset]").click()
+    page.wait_for_function("() => document.querySelectorAll('tr.more').length > 0", timeout=20000)
+    assert sorted(seen(page)) == sorted(best)
+    page.add_style_tag(content="tr.folded { display: table-row !important; }")
+    assert sorted(seen(page)) != sorted(best), "rows that do not fold would be seen"
+
+
+def test_sorting_keeps_a_family_below_its_best(wide: Visit, large: Path) -> None:
+    page, (best, rest) = wide.go("#?rows=family"), folded(large)
+    page.locator(f"{ANSWER} thead th").nth(2).click()
+    page.locator(f"{ANSWER} thead th").nth(2).click()
+    page.wait_for_function("() => location.hash.includes('asc')", timeout=20000)
+    labels = seen(page)
+    assert len(labels) == count(best, rest)
+    for family in filter(None, rest.values()):
+        places = sorted(labels.index(label) for label in family)
+        assert places == list(range(places[0], places[0] + len(places)))
+        assert labels[places[0] - 1] in best and labels[places[0]] == family[-1], "the worst of the others first"
+
+
+def test_a_search_finds_folded_rows_in_every_table(wide: Visit, large: Path) -> None:
+    page, (_, rest) = wide.go(), folded(large)
+    hidden = [family[-1] for family in rest.values() if len(family) > 1][:2]
+    page.keyboard.press("/")
+    assert page.evaluate("document.activeElement.name") == "find"
+    page.keyboard.type(f"{hidden[0]}, {hidden[1]}")
+    for name in BOARDS:
+        assert set(hidden) <= set(seen(page, named(name)))
+        assert all(any(word in label for word in hidden) for label in seen(page, named(name)))
+    page.locator("#filters [name=find]").fill("joint")
+    shown = page.locator("#literature tr[data-words]:visible").evaluate_all("rows => rows.map(r => r.dataset.words)")
+    assert shown and all("joint" in words for words in shown)
+    page.locator("#filters [name=find]").fill("no such method")
+    assert [seen(page, named(name)) for name in BOARDS] == [[]] * 4
+    assert page.locator("#literature tr[data-words]:visible").count() == 0
+
+
+def test_ticked_methods_stand_side_by_side_on_all_data(visit: Visit, results: Path) -> None:
+    page, result_set = visit.go(), ResultSet.open(results)
+    tray, beside = page.locator("#tray"), page.locator("#beside")
+    assert not tray.is_visible()
+    page.locator("#answer-1").get_by_label("Compare joint", exact=True).check()
+    assert page.locator("#answer-2").get_by_label("Compare joint", exact=True).is_checked()
+    assert tray.is_visible() and page.locator("#side-by-side").count() == 0, "one method is no comparison"
+    page.locator("#answer-2").get_by_label("Compare di_mml", exact=True).check()
+    page.locator("#side-by-side").press("Enter")
+    assert beside.is_visible() and beside.locator("h3").count() == 2
+    for place, group in enumerate(result_set.groups()):
+        facts, differences = beside.locator("table").nth(2 * place), beside.locator("table").nth(2 * place + 1)
+        assert set(facts.locator("thead th").all_inner_texts()[1:]) == {"joint", "di_mml"}
+        heads = facts.locator("tbody th").all_inner_texts()
+        assert [head for head in heads if head.startswith("visual: gap,")] and heads[0] == "rank"
+        pairs = result_set.ranked_pairs(group)
+        pair = pairs.get(("joint", "di_mml")) or pairs["di_mml", "joint"]
+        assert f"[{signed(pair.ci_low)}, {signed(pair.ci_high)}]" in differences.inner_text()
+    page.keyboard.press("Escape")
+    page.wait_for_function("() => document.activeElement.id === 'side-by-side'", timeout=20000)
+    tray.get_by_label("Untick joint").click()
+    assert page.locator("#side-by-side").count() == 0
+    assert not page.locator("#answer-1").get_by_label("Compare joint", exact=True).is_checked()
+
+
+def test_a_ticked_row_stays_when_its_family_folds(wide: Visit, large: Path) -> None:
+    page, (best, rest) = wide.go("#?rows=family"), folded(large)
+    hidden = rest["loss"][-1]
+    page.locator("#answer-1").get_by_label(f"Compare {hidden}", exact=True).check()
+    page.locator("#filters [name=rows]").select_option("")
+    assert sorted(seen(page)) == sorted([*best, hidden])
+
+
+def test_a_small_board_folds_nothing(visit: Visit) -> None:
+    page = visit.go()
+    assert page.locator("#filters [name=rows], tr.more, tr.folded, #answers .tall").count() == 0
+
+
+def test_every_row_is_there_without_a_script_and_in_print(browser: Any, large: Path) -> None:
+    best, rest = folded(large)
+    one = Visit(browser, large, java_script_enabled=False)
+    assert one.go().locator(f"{ANSWER} > tbody > tr[data-row]:visible").count() == count(best, rest)
+    one.context.close()
+    one = Visit(browser, large)
+    page = one.go()
+    assert len(seen(page)) == len(best)
+    page.emulate_media(media="print")
+    assert len(seen(page)) == count(best, rest)
+    assert page.locator("tr.more:visible, #tray:visible").count() == 0
+    one.context.close()
+    assert one.faults == []
+
+
+HEADING = """(board) => {
+  const head = document.querySelector(board + " thead"), rows = document.querySelector(board).tBodies[0].rows;
+  rows[rows.length - 3].scrollIntoView({ block: "center", behavior: "instant" });
+  const box = head.rows[0].cells[1].getBoundingClientRect();
+  const there = document.elementFromPoint(box.left + 5, box.bottom - 5);
+  return box.top >= 0 && box.bottom <= innerHeight && there?.closest("thead") === head;
+}"""
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_headings_stay_in_sight_and_no_page_is_too_wide(browser: Any, large: Path, width: int) -> None:
+    one = Visit(browser, large, viewport={"width": width, "height": 500})
+    page = one.go("#?rows=rank")
+    page.wait_for_function("() => document.querySelector('.tall.fits')", timeout=20000)
+    assert page.evaluate(HEADING, ANSWER)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.add_style_tag(content="thead th { position: static !important; }")
+    assert not page.evaluate(HEADING, ANSWER)
+    one.context.close()
+    assert one.faults == []
+
+
+def test_axe_finds_no_serious_fault_on_a_large_board(wide: Visit) -> None:
+    axe = pytest.importorskip(
+        "axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed"
+    )
+    page = wide.go()
+    for label in ("joint", "ensemble"):
+        page.locator("#answer-1").get_by_label(f"Compare {label}", exact=True).check()
+    for opened in (False, True):
+        if opened:
+            page.locator("#side-by-side").click()
+        found = axe.Axe().run(page).response["violations"]
+        assert [fault["id"] for fault in found if fault["impact"] in ("serious", "critical")] == []
+
+
+def test_a_large_page_stays_below_its_size(large: Path) -> None:
+    assert (large / "leaderboard.html").stat().st_size < 2_000_000

@@ -21,6 +21,7 @@ from mmlbench.analysis.all_tables import make_frame
 from mmlbench.analysis.result_set import ResultSet
 from mmlbench.analysis.rows import Row
 from mmlbench.report.page import write_page
+from mmlbench.report.render import latex as latex_module
 from mmlbench.report.render.csv import csv_text
 from mmlbench.report.render.html import BoardLine, board_html, environment, table_html
 from mmlbench.report.render.latex import latex, latex_text
@@ -188,3 +189,19 @@ def test_single_trained_models_are_not_ranked(seeds: tuple[int, ...], tmp_path: 
     assert {row["label"]: row["group"] for row in lines if row["group"]} == {
         row.label: str(row.rank_group) for row in found.entries(found.groups()[0]) if row.rank_group
     }
+
+
+def test_a_long_table_goes_on_in_further_floats() -> None:
+    rows = [[f"m{k // 3}", f"part {k % 3}"] for k in range(120)]
+    table = replace(text_table("gap", "a set", ["method", "part"], rows), notes=["One note."])
+    made = latex([table])
+    count = made.count(r"\begin{table}")
+    assert count == made.count(r"\end{table}") == -(-120 * latex_module.ONE_LINE // latex_module.PAGE) > 2
+    assert made.count("One note.") == 1 and made.index("One note.") > made.rindex(r"\end{tabular}")
+    assert [tuple(one) for one in re.findall(r"^(m\d+) & (part \d) ", made, re.M)] == [tuple(row) for row in rows]
+    floats = [set(re.findall(r"^(m\d+) &", one, re.M)) for one in made.split(r"\end{table}")[:-1]]
+    assert sum(map(len, floats)) == 40, "lines of one name stand in one float"
+    labels, links = re.findall(r"label{(.*?)}", made), re.findall(r"ref{(.*?)}", made)
+    assert labels[0] == "tab:gap-a-set" and links == labels[1:]
+    short = latex([replace(table, rows=rows[:12])])
+    assert short.count(r"\begin{table}[tb]") == 1 and "part 1 of" not in short

@@ -41,7 +41,7 @@ def faults(table: Table[Line], width: int) -> list[str]:
     found = [f"{len(line)} letters: {line}" for line in text.splitlines() if len(line) > width]
     for column in there:
         cells = [line for row in printed.lines for line in terminal._cell(column, row, narrow).split("\n")]
-        found += [cell for cell in (*terminal._heading(column), *cells) if cell not in text]
+        found += [cell for cell in (*terminal._heading(column, printed.lines, narrow), *cells) if cell not in text]
     told = " ".join(text.split())
     missing = [terminal._short_title(column) for column in printed.columns if column not in there]
     return [*found, *(title for title in missing if " ".join(title.split()) not in told)]

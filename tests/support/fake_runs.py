@@ -66,6 +66,20 @@ def default_methods(modalities: tuple[str, ...] = ("audio", "visual")) -> list[F
     ]
 
 
+def many_methods() -> list[FakeMethod]:
+    """Return every shipped method as a row: the default ones as they are, the others like joint, each by its draw."""
+    known = {method.label: method for method in default_methods()}
+    joint = known["joint"]
+    for entry in _index().of("method"):
+        if entry.module.startswith("methods.") and entry.name not in known:
+            rng = rng_of("many", entry.name)
+            up, probed = rng.uniform(-0.08, 0.14), rng.uniform(-0.05, 0.2)
+            accuracy = {name: value + up for name, value in joint.accuracy.items()}
+            probe = {name: value + probed for name, value in joint.probe.items()}
+            known[entry.name] = FakeMethod(entry.name, accuracy=accuracy, probe=probe)
+    return list(known.values())
+
+
 @dataclass
 class FakeGroup:
     """The runs of one dataset, split, recipe and encoder."""

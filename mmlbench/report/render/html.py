@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -22,6 +22,8 @@ from .svg import interval_svg
 
 #: Letters from which on a cell of words is broken over lines.
 LONG = 40
+#: Lines from which on a table's heading stays in sight.
+TALL = 20
 
 
 @cache
@@ -69,12 +71,14 @@ class HtmlCell:
     """A cell as the template prints it.
 
     Attributes:
-        attributes: of the element. shown: its text. place: its ranks, as a badge. drawing: a picture in it.
+        attributes: of the element. shown: its text. place: its ranks, as a badge. among: of how many they are, in it.
+        drawing: a picture in the cell.
     """
 
     attributes: Mapping[str, str | None]
     shown: Shown
     place: str = ""
+    among: str = ""
     drawing: Markup | None = None
 
 
@@ -99,8 +103,9 @@ def _row_facts(row: Row, shown: Shown, tested: bool) -> dict[str, str | None]:
     return facts
 
 
-def _place(rank: RankRange) -> str:
-    return rank.text if rank.ranked else ""
+def _badge(rank: RankRange) -> tuple[str, str]:
+    """Return the ranks of a cell and of how many they are, '' where none is shown."""
+    return (rank.ends, f"of {rank.of}") if rank.ranked else ("", "")
 
 
 def html_cell(column: Column[Any], row: Any) -> HtmlCell:
@@ -113,7 +118,7 @@ def html_cell(column: Column[Any], row: Any) -> HtmlCell:
         case RankRange():
             ends = {"data-low": str(value.low), "data-high": str(value.high)} if value.ranked else {}
             facts = {"data-order": number(value.low + value.high / 1000), **ends}
-            return HtmlCell(facts, Shown("", shown.small if value.ranked else (shown.text,)), _place(value))
+            return HtmlCell(facts, Shown("", shown.small if value.ranked else (shown.text,)), *_badge(value))
         case Number():
             return HtmlCell({"data-order": number(value.value)}, shown)
         case Drawing():
@@ -123,7 +128,7 @@ def html_cell(column: Column[Any], row: Any) -> HtmlCell:
             first = value.rank.first
             drawing = interval_svg(Drawing(value.row, value.scale, Ink.BEST if first else Ink.TEXT))
             facts = {"class": "wide best" if first else "wide", "data-order": _order(value.row, shown)}
-            return HtmlCell(facts, shown, _place(value.rank), drawing)
+            return HtmlCell(facts, shown, *_badge(value.rank), drawing)
         case Heads():
             return HtmlCell({"data-order": ""}, shown)
         case None:
@@ -139,6 +144,7 @@ class BoardLine:
 
     Attributes:
         facts: name -> value of `data-` attributes. extra: small words under the name. hidden: without the script.
+        bare: its cells have no tooltips.
     """
 
     css: str
@@ -146,6 +152,7 @@ class BoardLine:
     anchor: str
     extra: str = ""
     hidden: bool = False
+    bare: bool = False
 
 
 @dataclass(frozen=True)
@@ -158,7 +165,13 @@ class _Line:
 
 def _lines(columns: Sequence[Column[Any]], rows: Sequence[Any], board: Callable[[Any], BoardLine]) -> list[_Line]:
     first, *rest = columns
-    return [_Line(str(first.shown(row)), [html_cell(column, row) for column in rest], board(row)) for row in rows]
+    lines = []
+    for row in rows:
+        about, cells = board(row), [html_cell(column, row) for column in rest]
+        if about.bare:
+            cells = [replace(cell, attributes={**cell.attributes, "title": None}) for cell in cells]
+        lines.append(_Line(str(first.shown(row)), cells, about))
+    return lines
 
 
 def board_html(table: Table[Any], caption: str, describe: Callable[[Any], BoardLine], foot: str = "") -> Markup:
@@ -177,6 +190,7 @@ def board_html(table: Table[Any], caption: str, describe: Callable[[Any], BoardL
         caption=caption,
         columns=list(zip(columns, drawn, strict=True)),
         lines=_lines(columns, rows, describe),
+        tall=sum(not describe(row).hidden for row in rows) >= TALL,
         foot=_lines(columns, table.foot, lambda row: BoardLine("", {}, "", foot)),
     )
 
@@ -201,6 +215,7 @@ def table_html(table: Table[Any], caption: str = "") -> Markup:
         caption=caption or f"{table.name.replace('_', ' ')} of {table.title}",
         columns=table.columns,
         lines=lines,
+        tall=len(lines) >= TALL,
     )
 
 

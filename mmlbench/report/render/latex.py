@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 from unicodedata import normalize
 
@@ -15,6 +16,8 @@ _LATEX = {
     "±": r"$\pm$", "\N{MINUS SIGN}": "$-$", "\N{EN DASH}": "--", "\N{NARROW NO-BREAK SPACE}": r"\,",
 }  # fmt: skip
 _MARK = r"$^{\bullet}$"
+#: Points: a row of one line, one with small print under it, and the rows that a page holds beside a table's notes.
+ONE_LINE, TWO_LINES, PAGE = 11, 19, 460
 
 
 def latex_text(text: str) -> str:
@@ -29,38 +32,89 @@ def _accented(c: str) -> bool:
 
 
 def latex(tables: Sequence[Table[Any]]) -> str:
-    """Return one table float each; needs \\usepackage{booktabs,graphicx}."""
+    """Return one table float each, of a long table several; needs \\usepackage{booktabs,graphicx}.
+
+    A float is scaled to the width of its line, in one column or two. What is longer than a page goes on in the next
+    float, between the lines of two rows' names. Ranks and marks are those of the whole table.
+    """
     lines = [r"% needs \usepackage{booktabs,graphicx}"]
     for whole in tables:
         table = whole.printed(Output.LATEX)
-        label = "-".join(re.findall(r"[a-z0-9]+", table.title.lower()))
-        aligned = "".join("l" if column.words else "r" for column in table.columns)
-        marked = any(_place(table.columns, row) for row in table.rows)
-        lines += [
-            r"\begin{table}[tb]",
-            r"\centering\footnotesize\setlength{\tabcolsep}{4pt}",
-            rf"\caption{{{latex_text(table.name.replace('_', ' '))}: {latex_text(table.title)}.}}",
-            rf"\label{{tab:{table.name}-{label}}}",
-            r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
-            rf"\begin{{tabular}}{{{aligned}}}",
-            r"\toprule",
-            " & ".join(_heading(column) for column in table.columns) + r" \\",
-            r"\midrule",
-            *_rows(table.columns, table.rows),
-        ]
-        if apart := [*table.apart, *table.foot]:
-            lines += [r"\midrule", *_rows(table.columns, apart)]
-        notes = " ".join(map(latex_text, table.notes)) + (
-            f" {_MARK} no better method is separated." if marked else ""
-        )
-        lines += [
-            r"\bottomrule",
-            r"\end{tabular}}",
-            rf"\par\smallskip\raggedright\scriptsize {notes}",
-            r"\end{table}",
-            "",
-        ]
+        label = f"{table.name}-{'-'.join(re.findall(r'[a-z0-9]+', table.title.lower()))}"
+        parts = _parts(table)
+        for number, part in enumerate(parts, 1):
+            lines += _float(part, label, number, len(parts))
     return "\n".join(lines)
+
+
+def _float(table: Table[Any], label: str, number: int, parts: int) -> list[str]:
+    """Return the lines of one float: all of a table, or one of its parts."""
+    aligned = "".join("l" if column.words else "r" for column in table.columns)
+    marked = any(_place(table.columns, row) for row in table.rows)
+    notes = [latex_text(note) for note in table.notes]
+    notes += [f"{_MARK} no better method is separated."] if marked else []
+    notes += [rf"It goes on in Table~\ref{{tab:{label}-{number + 1}}}."] if number < parts else []
+    caption = latex_text(f"{table.name.replace('_', ' ')}: {table.title}")
+    apart = [*table.apart, *table.foot]
+    rule = [r"\midrule"] if table.rows and apart else []
+    return [
+        r"\begin{table}[tb]" if parts == 1 else r"\begin{table}[tbp]",
+        r"\centering\footnotesize\setlength{\tabcolsep}{4pt}",
+        rf"\caption{{{caption}{f', part {number} of {parts}' if parts > 1 else ''}.}}",
+        rf"\label{{tab:{label}{f'-{number}' if number > 1 else ''}}}",
+        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+        rf"\begin{{tabular}}{{{aligned}}}",
+        r"\toprule",
+        " & ".join(_heading(column) for column in table.columns) + r" \\",
+        r"\midrule",
+        *_rows(table.columns, table.rows),
+        *rule,
+        *(_rows(table.columns, apart)),
+        r"\bottomrule",
+        r"\end{tabular}}",
+        rf"\par\smallskip\raggedright\scriptsize {' '.join(notes)}",
+        r"\end{table}",
+        "",
+    ]
+
+
+def _height(columns: Sequence[Column[Any]], row: Any) -> int:
+    """Return about how many points high a row is: of one line, or of two where something small stands under."""
+    return TWO_LINES if any(shown.small and shown.text for c in columns[1:] if (shown := c.shown(row))) else ONE_LINE
+
+
+def _parts(table: Table[Any]) -> list[Table[Any]]:
+    """Return the table in parts of about equal height that a page holds; the last one has the notes."""
+    first = table.columns[0] if table.columns else None
+    blocks: list[list[Any]] = []  # rows of one name, such as the modalities of a method, stay together
+    for row in table.lines:
+        if blocks and first is not None and str(first.shown(blocks[-1][0])) == str(first.shown(row)):
+            blocks[-1].append(row)
+        else:
+            blocks.append([row])
+    heights = [sum(_height(table.columns, row) for row in block) for block in blocks]
+    count = -(-sum(heights) // PAGE)
+    if count < 2:
+        return [table]
+    share, reached, parts = sum(heights) / count, 0.0, [list[Any]() for _ in range(count)]
+    for block, height in zip(blocks, heights, strict=True):
+        parts[min(int((reached + height / 2) / share), count - 1)].extend(block)
+        reached += height
+    parts = [part for part in parts if part]
+
+    def of(rows: Sequence[Any], part: Sequence[Any]) -> list[Any]:
+        return [row for row in rows if any(row is one for one in part)]
+
+    return [
+        replace(
+            table,
+            rows=of(table.rows, part),
+            apart=of(table.apart, part),
+            foot=of(table.foot, part),
+            notes=table.notes if part is parts[-1] else [],
+        )
+        for part in parts
+    ]
 
 
 def _heading(column: Column[Any]) -> str:

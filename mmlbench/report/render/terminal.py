@@ -22,8 +22,9 @@ def terminal_table(table: Table[Any], title: str, width: int) -> RichTable:
     """Return a table for a terminal of so many places.
 
     Where it has no room for all, the columns that can be spared go, the last one first. If that is not enough, all
-    are tried with narrow cells, which have only the first of what is small, their interval. Then the spare ones go
-    again, and then further ones from the right. A line below says which are left out.
+    are tried with narrow cells, which have only the first of what is small, their interval, and ranks whose number
+    of rows stands in the heading. Then the spare ones go again, and then further ones from the right. A line below
+    says which are left out.
     """
     from rich.table import Table as RichTable
     from rich.text import Text
@@ -44,7 +45,7 @@ def terminal_table(table: Table[Any], title: str, width: int) -> RichTable:
     )
     for column in columns:
         made.add_column(
-            Text("\n".join(_heading(column))),
+            Text("\n".join(_heading(column, table.lines, layout.narrow))),
             justify="left" if column.words else "right",
             no_wrap=not column.words,
             min_width=_places(column, table.lines, layout.narrow) if column.words else None,
@@ -89,13 +90,19 @@ def _places(column: Column[Any], rows: Sequence[Any], narrow: bool) -> int:
     """Return the places that a column needs; longer names are folded."""
     from rich.cells import cell_len
 
-    lines = [*_heading(column), *(line for row in rows for line in _cell(column, row, narrow).split("\n"))]
+    lines = [
+        *_heading(column, rows, narrow),
+        *(line for row in rows for line in _cell(column, row, narrow).split("\n")),
+    ]
     longest = max(map(cell_len, lines), default=0)
     return min(longest, LONG_NAME) if column.words else longest
 
 
-def _heading(column: Column[Any]) -> tuple[str, ...]:
-    """Return the lines of a column's heading."""
+def _heading(column: Column[Any], rows: Sequence[Any], narrow: bool) -> tuple[str, ...]:
+    """Return the lines of a column's heading; narrow ranks have their number there."""
+    of = {value.of for row in rows if isinstance(value := column.value(row), RankRange) and value.ranked}
+    if narrow and len(of) == 1:
+        return clean(column.title), f"of {of.pop()}"
     lines = column.heading if len(column.title) > LONG_HEADING else (column.title,)
     return tuple(map(clean, lines))
 
@@ -110,5 +117,7 @@ def _cell(column: Column[Any], row: Any, narrow: bool) -> str:
     value = column.value(row)
     if isinstance(value, Heads):
         return "\n".join(clean(plain(Heads((one,))).text) for one in value.rows)
+    if narrow and isinstance(value, RankRange) and value.ranked:
+        return value.ends
     shown = column.format(value)
     return clean(str(replace(shown, small=shown.small[:1]) if narrow else shown))
