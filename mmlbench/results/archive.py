@@ -15,6 +15,7 @@ weights (`stored_scores`), no logits under noise, and of the tables only the two
 
 from __future__ import annotations
 
+import graphlib
 import gzip
 import hashlib
 import io
@@ -335,7 +336,7 @@ def _merge(
         check_comparable(archive, plan, folder, results, cache)
     new = [run for run in runs if run not in kept]
     completed = [run for run in kept if is_scores_only(results / run)] if kind != SCORES else []
-    for run in [*new, *completed]:
+    for run in _reused_first([*new, *completed], folder):
         _put(folder / run, results / run)
     for name in curves.values():
         (results / name).parent.mkdir(parents=True, exist_ok=True)
@@ -343,6 +344,12 @@ def _merge(
     write_json(results / "plan.json", merged.plain())
     full = [run for run in kept if not is_scores_only(results / run)] if kind == SCORES else []
     return Imported(len(new), len(kept), len(completed), kind == SCORES, len(full))
+
+
+def _reused_first(runs: list[str], folder: Path) -> list[str]:
+    """Return runs in an order in which each comes after those that it reuses: Snakemake looks at times of stamps."""
+    used = {run: {one.run for one in read_record(folder / run).requires.values()} & set(runs) for run in runs}
+    return list(graphlib.TopologicalSorter(used).static_order())
 
 
 def _check_same(archive: Path, packed: Path, here: Path) -> None:
