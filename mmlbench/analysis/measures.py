@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -16,7 +16,7 @@ from ..storage.words import plural
 from ..task.confusion import balanced_of, f1_of, table_pseudo_values
 from ..task.units import printed_scale, unit_of_differences
 from .accuracy import entry_notes, heads_of, ranked_entries
-from .missing import filled
+from .missing import filled, without_logits
 from .resolution import Values, between, resolution_row
 from .row_builders import (
     What,
@@ -58,6 +58,10 @@ def measure_rows(group: Group, headline: str, baseline: str) -> Iterator[Row]:
                     what = What("measures", key.of, "nll", str(key.kind), rule, unit="nats")
                     yield mean_row(group, entry, what, values["nll"], notes)
                     yield _calibration(group, entry, key, notes)
+                elif entry.scores_only and group.task.softmax and entry.matrix(key) is not None:
+                    for metric, unit in (("nll", "nats"), ("ece", "fraction")):
+                        what = What("measures", key.of, metric, str(key.kind), rule, unit=unit)
+                        yield without_logits(group, entry, what)
                 if key == LogitsKey(headline) and entry in ranked:
                     for metric, found in values.items():
                         compared.setdefault(metric, []).append((entry, found))
@@ -249,29 +253,35 @@ def _reliance(group: Group, entry: Entry, rule: str, filling: str) -> Iterator[t
     for metric, unit in ((HEADLINE, group.unit), ("nll", "nats")):
         found = {name: _value(group, entry, metric, key) for name, key in keys.items()}
         value = {name: matrix for name, matrix in found.items() if matrix is not None}
-        if len(value) < len(keys):
-            continue
         suffix = f"@{filling}" if metric == HEADLINE else f"_nll@{filling}"
-        for player, matrix in shapley(value, players).items():
-            what = What("reliance", player, f"shapley{suffix}", "subset", rule, "", unit)
-            yield _reliance_row(group, entry, what, matrix, notes)
-        if len(players) == 2:
-            one, other = players
-            for player, rest in ((one, other), (other, one)):
-                what = What("reliance", player, f"added{suffix}", "subset", rule, rest, unit)
-                yield _reliance_row(group, entry, what, value[full] - value[rest], notes)
-            mixed = value[full] - value[one] - value[other] + value["none"]
-            what = What("reliance", "fused", f"interaction{suffix}", "subset", rule, "", unit)
-            yield _reliance_row(group, entry, what, mixed, notes)
+        if len(value) == len(keys):
+            for (player, name, rest), matrix in _shares(value, players, full).items():
+                what = What("reliance", player, f"{name}{suffix}", "subset", rule, rest, unit)
+                row = mean_row(group, entry, what, matrix, notes)
+                row.p_value = None  # how much a head leans on something is no hypothesis
+                row.head = head_of(entry.runs[0].record)
+                yield what.metric, matrix, row
+        elif entry.scores_only and group.task.softmax:
+            scores = {name: entry.matrix(key) for name, key in keys.items()}
+            there = {name: matrix for name, matrix in scores.items() if matrix is not None}
+            shares = _shares(there, players, full) if len(there) == len(keys) else {}
+            for (player, name, rest), matrix in shares.items():
+                what = What("reliance", player, f"{name}{suffix}", "subset", rule, rest, unit)
+                row = without_logits(group, entry, what)
+                row.head = head_of(entry.runs[0].record)
+                yield row.metric, matrix, row
 
 
-def _reliance_row(
-    group: Group, entry: Entry, what: What, matrix: np.ndarray, notes: list[str]
-) -> tuple[str, np.ndarray, Row]:
-    row = mean_row(group, entry, what, matrix, notes)
-    row.p_value = None  # how much a head leans on something is no hypothesis
-    row.head = head_of(entry.runs[0].record)
-    return what.metric, matrix, row
+def _shares(
+    value: dict[str, np.ndarray], players: Sequence[str], full: str
+) -> dict[tuple[str, str, str], np.ndarray]:
+    """Return (modality, what, what it is compared with) -> values (seeds, n), from those of each subset."""
+    found = {(player, "shapley", ""): matrix for player, matrix in shapley(value, players).items()}
+    if len(players) == 2:
+        one, other = players
+        found |= {(p, "added", rest): value[full] - value[rest] for p, rest in ((one, other), (other, one))}
+        found["fused", "interaction", ""] = value[full] - value[one] - value[other] + value["none"]
+    return found
 
 
 def _value(group: Group, entry: Entry, metric: str, key: LogitsKey) -> np.ndarray | None:

@@ -1,4 +1,4 @@
-"""What a row of missing modalities, or of a probe, is measured on; or why there is none."""
+"""What a row of missing modalities, or of a probe, is measured on; or why there is none. Rows without logits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ..results.evaluation import INPUTS, NOTHING, Evaluation
 from ..results.groups import Entry, Group
 from ..results.logits_key import LogitsKey
-from .row_builders import What, blank
+from .row_builders import What, blank, join
 from .rows import NoValue, Row
 
 _FILLED = {
@@ -52,6 +52,14 @@ def no_gap(group: Group, entry: Entry, alone: Entry, rule: str) -> Iterator[Row]
     for modality in (*group.modalities, "mean", "worst"):
         what = What("competition_gap", modality, "gap", "probe", rule, alone.label, group.unit)
         yield _unanswered(blank(group, entry, what, also=[alone]), entry)
+
+
+def without_logits(group: Group, entry: Entry, what: What) -> Row:
+    """Return a blank row with the reason, of a number that comes from logits where only scores were imported."""
+    row = blank(group, entry, what)
+    row.n_seeds, row.no_value = len(entry.runs), NoValue.SCORES_ONLY
+    row.note = join(["no value: of imported runs the scores alone are here", row.note])
+    return row
 
 
 def _unanswered(row: Row, entry: Entry) -> Row:

@@ -13,6 +13,7 @@ from ..results.logits_key import LogitsKey
 from ..results.plugin_facts import LOGIT_MEAN
 from ..results.scored_run import ScoredRun, sample_scores
 from .accuracy import entry_notes
+from .missing import without_logits
 from .resolution import Values, between
 from .row_builders import What, mean_row, over_common_seeds
 from .rows import Row
@@ -80,6 +81,12 @@ def robustness_rows(loaded: Loaded, results: Path) -> Iterator[Row]:
 def _at_test(group: Group, entry: Entry, results: Path, strengths: Sequence[float]) -> Iterator[Point]:
     clean = entry.matrix(LogitsKey("last"))
     if clean is None or not _planned(entry, results):
+        return
+    if entry.scores_only:
+        metrics = [*(f"{group.metric.name}@noise={s:g}" for s in (0.0, *strengths)), "area@noise"]
+        for modality, metric in ((modality, metric) for modality in group.modalities for metric in metrics):
+            what = What("robustness", modality, metric, "fused", "last", unit=group.metric.unit)
+            yield modality, None, without_logits(group, entry, what)
         return
     curves = [read_curve(results, run, group.label, strengths) for run in entry.runs]
     common = [key for key in curves[0] if all(key in curve for curve in curves)]

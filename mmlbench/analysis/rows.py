@@ -31,6 +31,7 @@ class NoValue(StrEnum):
 
     NOTHING = ""
     NO_ANSWER = "no_answer"  # the method has no answer for a modality alone
+    SCORES_ONLY = "scores_only"  # it comes from logits or weights, and an archive brought the samples' scores alone
     NOTHING_TO_RETAIN = "nothing_to_retain"  # training alone is not shown to improve on the untrained encoder
 
 

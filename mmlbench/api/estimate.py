@@ -45,11 +45,13 @@ def measured(runs: list[RunSpec], results: Path) -> tuple[dict[Key, list[float]]
     for spec in runs:
         folder = results / spec.path
         try:
-            took = RunFolder.open(folder).provenance.seconds["total"]
+            run = RunFolder.open(folder)
+            took = run.provenance.seconds["total"]
         except (MmlbenchError, KeyError):
             todo.append(spec)
             continue
-        seconds[key_of(spec)].append(took)
+        if not run.scores_only:  # the seconds of an imported one are those of another machine
+            seconds[key_of(spec)].append(took)
     return seconds, todo
 
 

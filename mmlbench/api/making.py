@@ -29,8 +29,9 @@ from ..system.device import choose_device
 from ..system.kernels import numpy_kernels, refuse_others
 from ..system.progress import log
 from ..train import Stopped
-from ..train.complete import completeness, stamp
+from ..train.complete import stamp
 from . import other_process
+from .freshness import check_scores, check_weights, freshness
 
 
 def ensure_cache(
@@ -137,10 +138,13 @@ def make_run(
     """
     config = spec.config
     opened = ensure_cache(config.dataset, config.dataset_params, cache, index)
-    if completeness(results / spec.path, spec, opened.manifest["fingerprint"]).up_to_date:
+    found = freshness(results / spec.path, spec, opened.manifest["fingerprint"])
+    if found.up_to_date:
         stamp(results, spec)
         return False
+    check_scores(results / spec.path, found)
     files.require(config.contents, read_circumstances(results / spec.path).files)
+    check_weights(spec, results)
     if not arithmetic.enter(config.recipe.arithmetic):
         return other_process.make_run(spec, results, cache, device, save_every, asked_to_stop)
     from ..train.runner import Runner  # from here on torch is needed

@@ -31,6 +31,8 @@ def measure(runs: Sequence[Path], results: Path, cache: Path, noise: Sequence[fl
         if config.recipe.noise_std:
             log(f"{path} has noise in training and test already: left out")
             continue
+        if run.scores_only:
+            raise run.without_logits()
         if measured(run, results, noise):
             log(f"{path} is measured already")
             continue

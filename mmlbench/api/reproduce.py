@@ -14,9 +14,11 @@ from ..analysis.all_tables import make_frame
 from ..analysis.rows import Row, number, parse_rows
 from ..errors import ConfigError, DataError
 from ..registry.index import Index
+from ..results.comparable import made_otherwise
 from ..results.load import read_made_plan, regroup_of, studies_of_rows
 from ..results.record import read_circumstances, read_record
 from ..results.run_folder import RunFolder, verify
+from ..results.stored_scores import is_scores_only
 from ..storage.atomic import read_text, write_json
 from ..storage.hashing import file_digest
 from ..study.plan import Plan, PlannedCell
@@ -100,6 +102,8 @@ def differing(before: Path, after: Path) -> list[str]:
     """Return the determined files that are not the same, byte by byte, in two run folders."""
     if not (before / "run.json").exists():
         return [GONE]
+    if is_scores_only(before):
+        return _unlike_listed(before, after)
     names = _listed(before) | _listed(after)
     pairs = {name: (before / name, after / name) for name in sorted(names | {"run.json"})}
     return [
@@ -109,6 +113,16 @@ def differing(before: Path, after: Path) -> list[str]:
     ]
 
 
+def _unlike_listed(before: Path, after: Path) -> list[str]:
+    """Return the files of a run that do not have the hashes that the record of a scores-only run has of them."""
+    wanted = read_record(before).files
+    found = [name for name in _listed(after) if name not in wanted]
+    found += [n for n, one in wanted.items() if not (after / n).exists() or file_digest(after / n) != one]
+    if file_digest(before / "run.json") != file_digest(after / "run.json"):
+        found.append("run.json")
+    return sorted(found)
+
+
 def changes(before: Path, after: Path) -> str:
     """Return what was not the same when two runs were made, in words."""
     damage = verify(before) if (before / "run.json").exists() else []
@@ -116,12 +130,7 @@ def changes(before: Path, after: Path) -> str:
         return f" (the stored run is damaged: {damage[0]})"
     with contextlib.suppress(DataError):
         old, new = RunFolder(before, read_record(before)), RunFolder(after, read_record(after))
-        one, other = old.record, new.record
-        found = ["code of the method"] if one.code.method != other.code.method else []
-        found += ["code of the engine"] if one.code.engine != other.code.engine else []
-        found += ["data"] if one.data_fingerprint != other.data_fingerprint else []
-        versions = {**one.packages, **other.packages}
-        found += [name for name in versions if one.packages.get(name) != other.packages.get(name)]
+        found = made_otherwise(old.record, new.record)
         found += ["hardware"] if old.provenance.hardware != new.provenance.hardware else []
         return f" (changed since: {', '.join(found)})" if found else " (nothing else is known to have changed)"
     return ""

@@ -25,6 +25,7 @@ from ..study.tuning import Tune
 from ..system import arithmetic
 from ..system.device import cores
 from ..system.progress import log
+from .freshness import forget_scores
 from .making import ensure_cache, make_tuned
 from .place import Place, opened_at
 from .plugins import Folders
@@ -177,6 +178,7 @@ def train_run(
     expect: str | None = None,
     tune: Tune | None = None,
     tune_rule: str = "last",
+    whole: bool = False,
 ) -> Run:
     """Make one run, and first what it needs: the prepared data, and the runs that it reuses. Open it.
 
@@ -204,6 +206,7 @@ def train_run(
         tune: draw values for the parameters that are not set, make a run of each (the trials), and take what is
             best on the validation part: `Tune(draws=8, seed=1000)`.
         tune_rule: the selection rule under which the trials are compared: 'last' or 'val'.
+        whole: train it even where an archive has brought its scores, whose place it takes.
 
     Raises:
         ConfigError: anything unknown, ill-typed or out of range. DataError: raw files or the cache.
@@ -230,7 +233,7 @@ def train_run(
         log(arithmetic.left_native())
     if tune is None:
         spec = terms.setting(method, split, request.params).run(seed)
-        return _made(place, spec, index, expect)
+        return _made(place, spec, index, expect, whole)
     make = functools.partial(place.make, index=index)
     spec = make_tuned(request, tune, tune_rule, index, place.results, make, expect)
     log(f"{place.results / spec.path} is complete")
@@ -248,6 +251,7 @@ def train_stored(
     save_every: float | None = None,
     asked_to_stop: Callable[[], bool] = lambda: False,
     expect: str | None = None,
+    whole: bool = False,
 ) -> Run:
     """Make the run that a stored run.json describes, with the present code; the rest is as in `train_run`.
 
@@ -267,16 +271,18 @@ def train_stored(
     facts = read_json(path)
     top = Item(facts, path, fix="Take the run.json of a run")
     config = parse_config(top.at("config", facts["config"]) if isinstance(facts, dict) and "config" in facts else top)
-    return _made(place, from_config(config, index), index, expect)
+    return _made(place, from_config(config, index), index, expect, whole)
 
 
-def _made(place: Place, spec: RunSpec, index: Index, expect: str | None) -> Run:
+def _made(place: Place, spec: RunSpec, index: Index, expect: str | None, whole: bool) -> Run:
     """Make a run that a plan may expect, and open it."""
     if expect and spec.key != expect:
         raise ConfigError(
             f"{spec.path} is not the run that was planned",
             "The config, a file that it names or code was edited meanwhile: start again",
         )
+    if whole:
+        forget_scores(place.results / spec.path)
     fresh = place.make(spec, index)
     log(f"{place.results / spec.path} is {'complete' if fresh else 'complete already'}")
     return Run.open(place.results / spec.path)

@@ -11,7 +11,7 @@ from ..prepare.cache import fingerprint_of
 from ..registry.index import Index
 from ..results.record import read_record
 from ..study.run_spec import from_config
-from ..train.complete import completeness
+from .freshness import freshness
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def why_stale(folder: Path, cache: Path, index: Index) -> StaleRun | None:
             reason = f"its prepared data {spec.cache} is not there: the dataset's code changed, or the cache is gone"
             return StaleRun(folder, reason)
         fingerprint = fingerprint_of(manifest)
-        why = completeness(folder, spec, fingerprint)
+        why = freshness(folder, spec, fingerprint)
         if not why.up_to_date:
             return StaleRun(folder, str(why))
         change = files.changed(spec.config.contents)

@@ -200,14 +200,15 @@ def folder_findings(name: str, folder: Path) -> Iterator[Finding]:
 
 def _state(study: Study, results: Path, cache: Path) -> dict[Freshness, list[str]]:
     """Return how runs of the study are -> these runs."""
-    from ..train.complete import Freshness, State, completeness
+    from ..api.freshness import freshness
+    from ..train.complete import Freshness, State
 
     found: dict[Freshness, list[str]] = {}
     for run in study.runs:
         manifest = cache / run.cache / "manifest.json"
         try:
             fingerprint = fingerprint_of(manifest) if manifest.exists() else ""
-            why = completeness(results / run.path, run, fingerprint)
+            why = freshness(results / run.path, run, fingerprint)
         except MmlbenchError as error:
             why = Freshness(State.UNREADABLE, error.what)
         if why.state is State.OTHER_DATA and not manifest.exists():

@@ -154,6 +154,8 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tune-seed", type=int, default=1000, metavar="N", help="of the trials (default: 1000)")
     parser.add_argument("--tune-rule", default="last", choices=["last", "val"], help="epoch that they are judged by")
     parser.add_argument("--spec", type=Path, metavar="FILE", help="a run.json: make that very run")
+    text = "train it even where an archive has brought its scores, whose place it takes"
+    parser.add_argument("--whole", action="store_true", help=text)
     parser.add_argument("--expect", help=argparse.SUPPRESS)
     _files(parser)
 
@@ -293,11 +295,18 @@ def _trust_commands(commands: Any) -> None:
     differ.add_argument("--everything", action="store_true", help="show the cells that are equal, too")
     export = _add(commands, "export", "pack a study into one archive", "trust", "mmlbench export --to study.tar.gz")
     export.add_argument("--to", type=Path, default=Path("study.tar.gz"), help="default: study.tar.gz")
+    text = "the samples' scores alone, without logits and weights: enough for most tables, about 20 KB a run"
+    export.add_argument("--scores", action="store_true", help=text)
+    text = "with --scores: of this dataset alone; may be given several times"
+    export.add_argument("--dataset", action="append", default=[], metavar="NAME", help=text)
+    text = "with --scores: of the planned runs that are made; else all have to be"
+    export.add_argument("--so-far", action="store_true", help=text)
     merge = _add(
         commands, "import", "merge the runs of an archive, if they verify", "trust", "mmlbench import study.tar.gz"
     )
     merge.set_defaults(command=_call("trust", "import_"))
-    merge.add_argument("archive", type=Path)
+    text = "a file, or the name of archives that are shipped: zoo"
+    merge.add_argument("archive", type=Path, metavar="ARCHIVE", help=text)
     for parser in (verify, export, merge):
         _places(parser)
     _power_command(commands)

@@ -97,7 +97,10 @@ def _trained(arguments: argparse.Namespace) -> Run:
         "save_every": arguments.save_every,
         "asked_to_stop": _asked_to_stop,
         "expect": arguments.expect,
+        "whole": arguments.whole,
     }
+    if arguments.whole and arguments.tune is not None:
+        raise ConfigError("--whole trains one run, --tune several", "Name the run by --spec, without --tune")
     if arguments.spec is not None and arguments.tune is None:
         return train_stored(arguments.spec, **common)
     if not arguments.dataset or not arguments.method:

@@ -7,7 +7,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from ..errors import DataError
+from ..errors import ConfigError, DataError
 from ..files import Change, changed
 from ..results.chosen import planned_runs
 from ..results.record import read_record
@@ -70,20 +70,31 @@ def diff(arguments: argparse.Namespace) -> int:
 
 
 def export(arguments: argparse.Namespace) -> int:
-    """Pack a study into one archive."""
-    from ..results.archive import pack
+    """Pack a study into one archive: its runs in full, or their scores."""
+    from ..results.archive import pack, pack_scores
 
-    count = pack(arguments.results, arguments.to)
-    log(f"{plural(count, 'run')} packed into {arguments.to} ({arguments.to.stat().st_size / 1e6:.1f} MB)")
+    if not arguments.scores and (arguments.dataset or arguments.so_far):
+        raise ConfigError("--dataset and --so-far choose which scores are packed", "Add --scores, or leave them out")
+    if arguments.scores:
+        count = pack_scores(arguments.results, arguments.to, arguments.dataset, arguments.so_far)
+    else:
+        count = pack(arguments.results, arguments.to)
+    what = f"the scores of {plural(count, 'run')}" if arguments.scores else plural(count, "run")
+    log(f"{what} packed into {arguments.to} ({arguments.to.stat().st_size / 1e6:.1f} MB)")
     return 0
 
 
 def import_(arguments: argparse.Namespace) -> int:
-    """Merge the runs of an archive into a results folder."""
+    """Merge the runs of an archive, or of the shipped archives of a name, into a results folder."""
     from ..results.archive import unpack
+    from ..results.shipped import archives_of
 
-    new, known = unpack(arguments.archive, arguments.results, log)
     where = f" --results {shlex.quote(str(arguments.results))}" if arguments.results != Path("results") else ""
-    there = f"{known} {'was' if known == 1 else 'were'} there already"
-    log(f"{plural(new, 'run')} imported into {arguments.results}, {there}. Next: mmlbench tables{where}")
+    for archive in archives_of(arguments.archive):
+        found = unpack(archive, arguments.results, log, arguments.cache)
+        what = f"the scores of {plural(found.new, 'run')}" if found.scores_only else plural(found.new, "run")
+        there = f"{found.known} {'was' if found.known == 1 else 'were'} there already"
+        there += f", {found.kept_full} of them in full, with equal scores: they stay" if found.kept_full else ""
+        there += f", {found.completed} of them as scores alone: now in full" if found.completed else ""
+        log(f"{what} of {archive.name} imported into {arguments.results}, {there}. Next: mmlbench tables{where}")
     return 0

@@ -84,19 +84,29 @@ def _add_curves(detail: Detail, run: RunFolder) -> None:
 
 def _heads(run: RunFolder, rule: str) -> list[LogitsKey]:
     """Return the logits whose accuracy a rule gives: the fused ones, or else each modality's own head."""
-    keys = [key for part, key, _ in run.logits() if part == "test" and key.rule == rule]
+    if run.scores_only:
+        keys = [key for key in run.scores.own.scores if key.rule == rule]
+    else:
+        keys = [key for part, key, _ in run.logits() if part == "test" and key.rule == rule]
     return [key for key in keys if key == LogitsKey(rule)] or [k for k in keys if k.kind is LogitsKind.OWN_HEAD]
+
+
+def _reached(run: RunFolder, key: LogitsKey) -> float:
+    """Return the metric of some logits on test."""
+    if run.scores_only:
+        return float(run.scores.own.scores[key].mean())
+    label, outputs = run.predictions["test/label"], run.predictions[key.array("test")]
+    run.record.task.check_outputs(outputs, label, f"{run.name}: {key}")
+    return run.record.metric.value(outputs, label)
 
 
 def _scores(run: RunFolder) -> dict[str, str]:
     """Return rule -> what a run reaches on test, with the epoch that the rule picked."""
-    label, scores = run.predictions["test/label"], {}
+    scores = {}
     for rule in RULES:
         heads = []
         for key in _heads(run, rule):
-            outputs = run.predictions[key.array("test")]
-            run.record.task.check_outputs(outputs, label, f"{run.name}: {key}")
-            reached = run.record.metric.shown(run.record.metric.value(outputs, label)).removesuffix(" %")
+            reached = run.record.metric.shown(_reached(run, key)).removesuffix(" %")
             heads.append(f"{key.modality} {reached}".strip())
         epochs = [str(one.epoch + 1) for one in run.record.selected.get(rule, ())]
         at = f" (epoch {', '.join(epochs)})" if epochs else ""

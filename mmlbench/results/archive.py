@@ -8,36 +8,47 @@ The archive is a gzipped tar with equal bytes for equal content::
     runs/...          the run folders of the plan and those that they reuse
     robustness/...    their logits under noise, where the plan asks for them
     all_tables.csv  cost.csv  tables/...     as they were made; only for readers, importing makes them anew
+
+An archive of scores (`kind: scores` in archive.json) has `scores.npz` in the place of a run's predictions, probes and
+weights (`stored_scores`), no logits under noise, and of the tables only the two files.
 """
 
 from __future__ import annotations
 
+import graphlib
 import gzip
 import hashlib
 import io
 import tarfile
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import BinaryIO
 
-from ..errors import DataError, brief
+from ..errors import DataError, brief, nearest
 from ..prepare.archives import check_space
 from ..storage.atomic import json_text, read_json, storage_error, whole, write_json
 from ..storage.form import SHA256, Item
 from ..storage.hashing import file_digest
 from ..storage.lease import Lease
 from ..storage.temporaries import temporary_folder
-from ..study.plan import Plan
+from ..study.plan import Plan, PlannedCell
 from ..version import __version__
+from .comparable import check_comparable, what_differs
 from .curve import check_curve, curve_file
 from .load import MADE, read_made_plan, read_plan
 from .packed import FIX, extract, listed, most_bytes
 from .record import read_record
+from .run_folder import RunFolder, scores_only_error
+from .scores_only import same_scores, stored_of, write_scores
+from .stored_scores import FILE as SCORES_FILE
+from .stored_scores import LOGITS, is_scores_only
 from .verify import verify_run
 
 SCHEMA = 2
+#: What archive.json calls an archive of scores; one of full runs says nothing.
+SCORES = "scores"
 
 
 # ---- packing ---------------------------------------------------------------------------------------------------
@@ -92,6 +103,71 @@ def pack(results: Path, to: Path) -> int:
         DataError: a planned run is missing or does not verify; logits under noise are of other weights; a full disk.
     """
     plan = read_made_plan(results)
+    runs = _verified(results, plan)
+    for run in runs:
+        if is_scores_only(results / run):
+            error = scores_only_error(results / run)
+            raise DataError(error.what, f"{error.fix}. Or pack the scores alone: mmlbench export --scores")
+    for run in _curves(plan, results, runs):
+        check_curve(results, run, plan.robustness)
+    _pack(to, dict(_files(results, plan, runs)), {})
+    return len(runs)
+
+
+def pack_scores(results: Path, to: Path, datasets: Sequence[str] = (), made_alone: bool = False) -> int:
+    """Pack the scores of a study's runs, full ones and those that were imported as scores; return their number.
+
+    Args:
+        datasets: these alone, all by default. made_alone: only the planned runs that are made; else all have to be.
+
+    Raises:
+        DataError: as `pack`; a dataset that the plan lacks; nothing is made.
+    """
+    chosen = bool(datasets) or made_alone
+    plan = _part_of(read_plan(results) if chosen else read_made_plan(results), results, datasets, made_alone)
+    runs = _verified(results, plan)
+    to.parent.mkdir(parents=True, exist_ok=True)
+    with temporary_folder(to.parent, "export") as held:
+        write_json(held / "plan.json", plan.plain())
+        scores = write_scores(results, runs, held)
+        files = {"plan.json": held / "plan.json"}
+        for name in ("all_tables.csv", "cost.csv"):
+            if not chosen and (results / name).exists():
+                files[name] = results / name
+        for run in runs:
+            for file in sorted((results / run).iterdir()):
+                hidden = file.name.startswith(".") or LOGITS.fullmatch(file.name) or file.name == SCORES_FILE
+                if file.is_file() and not hidden:
+                    files[f"{run}/{file.name}"] = file
+            files[f"{run}/{SCORES_FILE}"] = scores[run]
+        _pack(to, files, {"kind": SCORES}, level=9)
+    return len(runs)
+
+
+def _part_of(plan: Plan, results: Path, datasets: Sequence[str], made_alone: bool) -> Plan:
+    """Return a plan of some datasets alone, of the runs that are made alone."""
+    planned = list(dict.fromkeys(cell.config.dataset for cell in plan.cells))
+    for name in datasets:
+        if name not in planned:
+            raise DataError(f"the study {brief(plan.name)} has no dataset {brief(name)}", nearest(name, planned))
+    cells = [cell for cell in plan.cells if not datasets or cell.config.dataset in datasets]
+    if made_alone:
+        cells = [cell for cell in cells if all((results / run / "run.json").exists() for run in _needed(cell))]
+    if not cells:
+        raise DataError(f"no run of the study {brief(plan.name)} is made", "Wait, or type snakemake again")
+    return replace(plan, cells=tuple(cells))
+
+
+def _needed(cell: PlannedCell) -> tuple[str, ...]:
+    return (cell.run, *cell.trials)
+
+
+def _verified(results: Path, plan: Plan) -> list[str]:
+    """Return the runs that a plan needs.
+
+    Raises:
+        DataError: one does not verify.
+    """
     runs = runs_of(results, plan)
     faults = [fault for run in runs for fault in verify_run(results / run, results)]
     if faults:
@@ -99,21 +175,22 @@ def pack(results: Path, to: Path) -> int:
         raise DataError(
             f"the study does not verify: {faults[0]}{more}", "Make the runs again; mmlbench verify lists all"
         )
-    for run in _curves(plan, results, runs):
-        check_curve(results, run, plan.robustness)
-    files = dict(_files(results, plan, runs))
+    return runs
+
+
+def _pack(to: Path, files: dict[str, Path], kind: dict[str, str], level: int = 6) -> None:
+    """Write an archive whole: what it holds, with the hashes of all of it."""
     environment = json_text(_environment()).encode()
     hashes = {name: file_digest(path) for name, path in files.items()}
     hashes["environment.json"] = hashlib.sha256(environment).hexdigest()
-    head = {"schema": SCHEMA, "version": __version__, "files": hashes}
+    head = {"schema": SCHEMA, **kind, "version": __version__, "files": hashes}
     with whole(to) as temporary, temporary.open("wb") as raw:
-        _write(raw, {"archive.json": json_text(head).encode(), "environment.json": environment}, files)
-    return len(runs)
+        _write(raw, {"archive.json": json_text(head).encode(), "environment.json": environment}, files, level)
 
 
-def _write(raw: BinaryIO, texts: dict[str, bytes], files: dict[str, Path]) -> None:
+def _write(raw: BinaryIO, texts: dict[str, bytes], files: dict[str, Path], level: int) -> None:
     with (
-        gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0, compresslevel=6) as zipped,
+        gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0, compresslevel=level) as zipped,
         tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as tar,
     ):
         for name, text in texts.items():
@@ -131,16 +208,38 @@ def _member(name: str, size: int) -> tarfile.TarInfo:
 
 
 # ---- unpacking -------------------------------------------------------------------------------------------------
-def unpack(archive: Path, results: Path, log: Callable[[str], None] = lambda line: None) -> tuple[int, int]:
-    """Merge an archive into a results folder; return how many runs are new, and how many were there already.
+@dataclass(frozen=True)
+class Imported:
+    """What an import has done.
+
+    Attributes:
+        new: runs that were not there. known: runs that were. completed: of these, scores-only ones that are full now.
+        scores_only: whether the archive holds scores in the place of logits. kept_full: runs that it has the scores
+            of, that are here in full and agree: they stay.
+    """
+
+    new: int
+    known: int
+    completed: int = 0
+    scores_only: bool = False
+    kept_full: int = 0
+
+
+def unpack(
+    archive: Path, results: Path, log: Callable[[str], None] = lambda line: None, cache: Path | None = None
+) -> Imported:
+    """Merge an archive into a results folder.
 
     Nothing is written before all has been listed, and nothing taken over before everything has been checked. Folders
     of plug-ins that its plan names are left out: what is imported is for the user alone to say.
 
+    Args:
+        cache: prepared caches: runs of an archive of scores that were made from other data are refused.
+
     Raises:
         DataError: no archive of a study; a name that no study has; a file that is not the one that was packed; a plan
             or record of another form; a run that does not verify, or that is there with other content; a plan that
-            speaks of other terms; a disk without room for it.
+            speaks of other terms; scores that can't be compared with what is here; a disk without room for it.
     """
     sizes = listed(archive)
     try:
@@ -148,8 +247,8 @@ def unpack(archive: Path, results: Path, log: Callable[[str], None] = lambda lin
         check_space(results, sum(sizes.values()), f"to unpack {archive}", "Free some space, or name another folder")
         with temporary_folder(results, "import") as held:
             try:
-                _open(archive, sizes, held)
-                return _merge(archive, held, results, log)
+                kind = _open(archive, sizes, held)
+                return _merge(archive, held, results, log, kind, cache)
             except DataError as error:  # of a file that is gone when the message is read
                 if f"{held}/" not in error.what:
                     raise
@@ -169,16 +268,17 @@ def open_archive(archive: Path, folder: Path) -> None:
     _open(archive, sizes, folder)
 
 
-def _open(archive: Path, sizes: dict[str, int], folder: Path) -> None:
+def _open(archive: Path, sizes: dict[str, int], folder: Path) -> str:
+    """Unpack an archive and check its hashes; return its kind."""
     extract(archive, sizes, folder)
-    _check_hashes(archive, folder)
+    return _check_hashes(archive, folder)
 
 
-def _check_hashes(archive: Path, folder: Path) -> None:
-    """Compare every file with the hash that was packed with it."""
+def _check_hashes(archive: Path, folder: Path) -> str:
+    """Compare every file with the hash that was packed with it; return the kind of the archive."""
     if not (folder / "archive.json").exists():
         raise DataError(f"{archive} has no archive.json", "Name an archive that mmlbench export has written")
-    head = _head(archive, read_json(folder / "archive.json"))
+    head, kind = _head(archive, read_json(folder / "archive.json"))
     there = {str(p.relative_to(folder).as_posix()) for p in folder.rglob("*") if p.is_file()} - {"archive.json"}
     for name in sorted(there ^ set(head)):
         message = "is in no list of the archive" if name in there else "is missing from the archive"
@@ -186,16 +286,26 @@ def _check_hashes(archive: Path, folder: Path) -> None:
     for name, wanted in head.items():
         if file_digest(folder / name) != wanted:
             raise DataError(f"{archive}: {name} was changed after it was packed", FIX)
+    for name in sorted(there):
+        file = Path(name).name
+        if (file == SCORES_FILE) if kind != SCORES else (LOGITS.fullmatch(file) or name.startswith("robustness/")):
+            raise DataError(f"{archive}: {name} has no place in an archive of {kind or 'full runs'}", FIX)
+    return kind
 
 
-def _head(archive: Path, value: object) -> dict[str, str]:
-    """Return file -> sha256 of what archive.json lists."""
+def _head(archive: Path, value: object) -> tuple[dict[str, str], str]:
+    """Return file -> sha256 of what archive.json lists, and the kind of the archive."""
     Item(value, archive, fix=FIX).check_schema(SCHEMA)
-    found = Item(value, f"{archive}: archive.json", fix=FIX).fields(("schema", "version", "files"))
-    return {name: one.text("a sha256", SHA256) for name, one in found["files"].named(r"[^\0]+", "a name").items()}
+    found = Item(value, f"{archive}: archive.json", fix=FIX).fields(("schema", "version", "files"), ("kind",))
+    kind = found["kind"].one_of((SCORES,)) if "kind" in found else ""
+    return {
+        name: one.text("a sha256", SHA256) for name, one in found["files"].named(r"[^\0]+", "a name").items()
+    }, kind
 
 
-def _merge(archive: Path, folder: Path, results: Path, log: Callable[[str], None]) -> tuple[int, int]:
+def _merge(
+    archive: Path, folder: Path, results: Path, log: Callable[[str], None], kind: str, cache: Path | None
+) -> Imported:
     plan = read_plan(folder)
     if plan.plugins:
         named = ", ".join(brief(name) for name in plan.plugins[:5])
@@ -214,26 +324,48 @@ def _merge(archive: Path, folder: Path, results: Path, log: Callable[[str], None
         for fault in verify_run(folder / run, folder):
             raise DataError(f"{archive} does not verify: {fault.replace(f'{folder}/', '')}", FIX)
     curves = _checked_curves(archive, plan, folder, runs)
-    new = []
-    for run in runs:
-        there = results / run / "run.json"
-        if not there.exists():
-            new.append(run)
-        elif file_digest(there) != file_digest(folder / run / "run.json"):
-            fix = f"Import it into another folder by --results, or remove {results / run}"
-            raise DataError(f"{there.parent} is there with another outcome than in {archive}", fix)
+    kept = [run for run in runs if (results / run / "run.json").exists()]
+    for run in kept:
+        _check_same(archive, folder / run, results / run)
     for name in curves.values():
         if (results / name).exists() and file_digest(results / name) != file_digest(folder / name):
             fix = f"Import it into another folder by --results, or remove {results / name}"
             raise DataError(f"{results / name} is there with another measurement than in {archive}", fix)
     merged = _merged_plan(replace(plan, plugins=(), groups=""), results, archive)
-    for run in new:
+    if kind == SCORES:
+        check_comparable(archive, plan, folder, results, cache)
+    new = [run for run in runs if run not in kept]
+    completed = [run for run in kept if is_scores_only(results / run)] if kind != SCORES else []
+    for run in _reused_first([*new, *completed], folder):
         _put(folder / run, results / run)
     for name in curves.values():
         (results / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).replace(results / name)
     write_json(results / "plan.json", merged.plain())
-    return len(new), len(runs) - len(new)
+    full = [run for run in kept if not is_scores_only(results / run)] if kind == SCORES else []
+    return Imported(len(new), len(kept), len(completed), kind == SCORES, len(full))
+
+
+def _reused_first(runs: list[str], folder: Path) -> list[str]:
+    """Return runs in an order in which each comes after those that it reuses: Snakemake looks at times of stamps."""
+    used = {run: {one.run for one in read_record(folder / run).requires.values()} & set(runs) for run in runs}
+    return list(graphlib.TopologicalSorter(used).static_order())
+
+
+def _check_same(archive: Path, packed: Path, here: Path) -> None:
+    """Refuse a run that is here with another outcome than in an archive; scores that the full run here does not have.
+
+    A record holds a hash of each file of its run, so equal records are of equal runs, whichever of the two is here in
+    full and whichever as scores.
+    """
+    fix = f"Import it into another folder by --results, or remove {here}"
+    if file_digest(here / "run.json") != file_digest(packed / "run.json"):
+        found = what_differs(read_record(here), read_record(packed))
+        raise DataError(f"{here} is there with another outcome than in {archive}: {found}", fix)
+    if is_scores_only(packed):
+        mine, theirs = (RunFolder.open(folder) for folder in (here, packed))
+        if not same_scores(stored_of(mine), theirs.scores):
+            raise DataError(f"{here} has other scores than {archive}, for one and the same record", fix)
 
 
 def _checked_curves(archive: Path, plan: Plan, folder: Path, runs: list[str]) -> dict[str, str]:
@@ -281,12 +413,16 @@ def _merged_plan(plan: Plan, results: Path, archive: Path) -> Plan:
 def _put(run: Path, place: Path) -> None:
     """Put a complete run where it belongs, under the lease on that folder; what an unfinished run left goes.
 
+    A scores-only run that is there goes too, since what comes is the same run in full.
+
     Raises:
         RunError: a process works on that very run.
     """
     with Lease(place, lambda line: None, wait=0) as lease:
-        if (place / "run.json").exists():  # whoever worked on it has completed it since
-            return
+        if (place / "run.json").exists():
+            if not is_scores_only(place):  # whoever worked on it has completed it since
+                return
+            lease.remove(place / "run.json")  # first: what is half replaced is no run
         for left in sorted(place.iterdir()):
             if left.name != "lease.json" and not left.name.startswith(".lease."):
                 lease.remove(left)

@@ -23,8 +23,13 @@ def choose(results: Path, trials: Sequence[str], rule: str) -> tuple[int, list[f
     scores = []
     for trial in trials:
         run = RunFolder.open(results / trial)
-        outputs, label = run.predictions[LogitsKey(rule).array("val")], run.predictions["val/label"]
         metric = run.record.metric
+        if run.scores_only:
+            if rule not in run.scores.on_val:
+                raise DataError(f"{trial} holds no {metric.title} on the validation part", "Import its archive again")
+            scores.append(run.scores.on_val[rule])
+            continue
+        outputs, label = run.predictions[LogitsKey(rule).array("val")], run.predictions["val/label"]
         scores.append(metric.value(outputs, label))
     best = 0
     for k, score in enumerate(scores):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -13,7 +14,9 @@ from ..storage.hashing import digest
 from ..study.selection import NAMES
 from .logits_key import LogitsKey, LogitsKind
 from .plugin_facts import ALONE, JOINT, LOGIT_MEAN
+from .record import RunRecord
 from .scored_run import ScoredRun
+from .stored_scores import Scored, as_bits
 
 if TYPE_CHECKING:
     from .groups import Entry, Group
@@ -86,15 +89,20 @@ def _joined_run(parts: list[ScoredRun]) -> ScoredRun:
                 for name in ("naive", "cross_fit", "optimism")
             )
             optimism[key] = CrossFit(naive, honest, gain, -1)
+    # the mean of folds put together has jackknife values of its own; a share of right answers is that of its folds
+    bits = as_bits(parts[0].record)
+    together = [part.together for part in parts if part.together is not None and bits]
     return ScoredRun(
         parts[0].seed,
         tuple(source for part in parts for source in part.sources),
         joined([part.scores for part in parts]),
         optimism,
-        *(
-            joined([getattr(part, name) for part in parts])
-            for name in ("nll", "predicted", "confidence", "logits", "further")
-        ),
+        nll=joined([part.nll for part in parts]),
+        predicted=joined([part.predicted for part in parts]),
+        confidence=joined([part.confidence for part in parts]),
+        logits=joined([part.logits for part in parts]),
+        further=joined([part.further for part in parts]),
+        together=_joined_run(together) if len(together) == len(parts) else None,
     )
 
 
@@ -103,7 +111,7 @@ def logit_mean(group: Group) -> Entry | None:
     """Return the mean of the logits of joint and of the M unimodal models, seed by seed, as an entry.
 
     z = (z_joint + sum of z_m) / (M + 1): as many models as a detached method with a fusion branch combines, none of
-    them trained by it. None where a seed has not both.
+    them trained by it. None where a seed has not both, or has only the scores of one and none of their mean.
     """
     joint, alone = group.entry(JOINT), group.entry(ALONE)
     if joint is None or alone is None or len(group.modalities) < 2 or joint.params:
@@ -119,14 +127,48 @@ def logit_mean(group: Group) -> Entry | None:
     return type(joint)(label, LOGIT_MEAN, "", False, runs)
 
 
+def take_stored_means(group: Group) -> None:
+    """Give each joint run the scores of its mean with the models trained alone, where logits of either are not there.
+
+    Whose mean is stored is told by record hashes, so a run that was made anew with another outcome has none.
+    """
+    joint, alone = group.entry(JOINT), group.entry(ALONE)
+    for run in joint.runs if joint is not None and alone is not None else ():
+        for other in (one for one in alone.runs if one.seed == run.seed) if alone is not None else ():
+            if run.scores_only or other.scores_only:
+                found = stored_mean(run.means, run.record, other.means, other.record)
+                sources = (*run.sources, *other.sources)
+                run.together = None if found is None else ScoredRun(run.seed, sources, **vars(found))
+
+
+def stored_mean(
+    means: Mapping[str, Scored], record: RunRecord, others: Mapping[str, Scored], other: RunRecord
+) -> Scored | None:
+    """Return the scores of the mean of two runs' logits, as either has them stored; None where neither has."""
+    return means.get(other.record_hash) or others.get(record.record_hash)
+
+
 def _averaged(joint: ScoredRun, alone: ScoredRun, group: Group) -> ScoredRun:
+    if joint.scores_only or alone.scores_only:
+        sources = (*joint.sources, *alone.sources)
+        stored = joint.together
+        return ScoredRun(joint.seed, sources, {}) if stored is None else replace(stored, sources=sources)
+    return averaged(joint, alone, group.modalities, group.label)
+
+
+def averaged(joint: ScoredRun, alone: ScoredRun, modalities: Sequence[str], label: np.ndarray) -> ScoredRun:
+    """Return the scores of the mean of the logits of a joint run and of the models trained alone.
+
+    Raises:
+        DataError: a mean that is not finite.
+    """
     run = ScoredRun(joint.seed, (*joint.sources, *alone.sources), {})
     where = f"the mean of {joint.record.run} and {alone.record.run}"
     for rule in NAMES:
         parts = [joint.logits.get(LogitsKey(rule))]
-        parts += [alone.logits.get(LogitsKey(rule, LogitsKind.OWN_HEAD, m)) for m in group.modalities]
+        parts += [alone.logits.get(LogitsKey(rule, LogitsKind.OWN_HEAD, m)) for m in modalities]
         known = [part for part in parts if part is not None]
         if len(known) == len(parts):
             mean = np.mean([part.astype(np.float64) for part in known], axis=0)
-            run.add(LogitsKey(rule), mean, group.label, where)
+            run.add(LogitsKey(rule), mean, label, where)
     return run

@@ -33,6 +33,11 @@ class Entry:
         """Its seeds, in order."""
         return tuple(run.seed for run in self.runs)
 
+    @property
+    def scores_only(self) -> bool:
+        """Whether a run folder behind it holds scores in the place of logits."""
+        return any(run.scores_only for run in self.runs)
+
     @cached_property
     def rules(self) -> tuple[str, ...]:
         """Selection rules that every run has."""

@@ -19,7 +19,7 @@ from ..storage.words import plural
 from ..study.plan import Plan, PlannedCell, parse_plan
 from ..study.regroup import REGROUPED, Regroup, read_groups
 from .chosen import resolved
-from .folds import join_folds, logit_mean
+from .folds import join_folds, logit_mean, take_stored_means
 from .groups import Entry, Group, Loaded, TrainingNoise, base_recipe
 from .plugin_facts import Facts
 from .run_folder import RunFolder
@@ -188,7 +188,7 @@ def _fail(faults: list[tuple[PlannedCell, Trouble]], total: int, options: list[s
 
 def _terms(run: RunFolder) -> tuple[list[np.ndarray], dict[str, str]]:
     """Return id, label and group of the test samples, and hashes of what must be equal within a comparison."""
-    facts = [run.predictions[f"test/{name}"] for name in ("id", "label", "group")]
+    facts = [run.samples[name] for name in ("id", "label", "group")]
     config = run.record.config
     return facts, {
         "different test samples or labels": digest([values.tolist() for values in facts]),
@@ -305,6 +305,8 @@ def load(results: Path, cache: Path, plan: Plan | None = None, regroup: Regroup 
         assert folder is not None
         collector.add(cell, folder)
         opened[cell.run] = (None, RunFolder(folder.path, folder.record))  # lets the arrays go
+    for group in collector.groups.values():
+        take_stored_means(group)
     groups = join_folds(list(collector.groups.values()))
     for group in groups:
         for entry in group.entries:

@@ -31,7 +31,7 @@ KINDS: tuple[tuple[re.Pattern[str], int], ...] = tuple(
         (rf"{RUN}/(run|provenance)\.json", 4 * 2**20),
         (rf"{RUN}/done-[0-9a-f]{{10}}", 200),
         (rf"{RUN}/history\.csv", 64 * 2**20),
-        (rf"{RUN}/(predictions|epochs|probe|weights-({'|'.join(NAMES)}))\.npz", MOST_BYTES),
+        (rf"{RUN}/(predictions|epochs|probe|scores|weights-({'|'.join(NAMES)}))\.npz", MOST_BYTES),
         (rf"robustness{RUN[4:]}\.npz", MOST_BYTES),
     )
 )

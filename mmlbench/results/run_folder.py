@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -27,6 +28,8 @@ from .record import (
     parse_record,
     read_circumstances,
 )
+from .stored_scores import FACTS, LOGITS, StoredScores, is_scores_only, read_scores
+from .stored_scores import FILE as SCORES
 
 #: Files that no table reads are hashed on opening only up to this size; `verify` hashes all.
 OPEN_CHECK_BYTES = 64 * 2**20
@@ -62,14 +65,43 @@ class RunFolder:
         """How messages name the run."""
         return self.record.run
 
+    @property
+    def scores_only(self) -> bool:
+        """Whether it holds the samples' scores in the place of logits and weights (`stored_scores`)."""
+        return is_scores_only(self.path)
+
+    def without_logits(self) -> DataError:
+        """Return what says that a scores-only run has no logits, and how to train it."""
+        return scores_only_error(self.path)
+
+    @cached_property
+    def scores(self) -> StoredScores:
+        """The scores of a scores-only run."""
+        return read_scores(self.path, self.record)
+
+    @property
+    def samples(self) -> Mapping[str, np.ndarray]:
+        """What is known of the test samples: 'id', 'label', 'group', each (n,)."""
+        if self.scores_only:
+            return self.scores.samples
+        return {name: self.predictions[f"test/{name}"] for name in FACTS}
+
     @cached_property
     def predictions(self) -> dict[str, np.ndarray]:
-        """The arrays of predictions.npz."""
+        """The arrays of predictions.npz.
+
+        Raises:
+            DataError: it is a scores-only run.
+        """
+        if self.scores_only:
+            raise self.without_logits()
         return arrays.predictions(self.path / "predictions.npz", self.record)
 
     @cached_property
     def probe(self) -> dict[str, np.ndarray]:
-        """The arrays of probe.npz."""
+        """The arrays of probe.npz; raises as `predictions`."""
+        if self.scores_only:
+            raise self.without_logits()
         return arrays.probes(self.path / "probe.npz", self.record)
 
     def logits(self) -> Iterator[tuple[str, LogitsKey, np.ndarray]]:
@@ -99,6 +131,15 @@ class RunFolder:
             raise DataError(f"{self.path}/history.csv is corrupt ({error})", "Make the run again") from None
 
 
+def scores_only_error(path: Path) -> DataError:
+    """Return what says that a run folder holds no logits and no weights, and how to train it."""
+    what = f"{path} is a scores-only run: an archive brought its scores, and neither logits nor weights"
+    words = ["mmlbench", "train", "--spec", str(path / "run.json"), "--whole"]
+    results = path.parents[4] if len(path.parents) > 4 else Path("results")
+    words += ["--results", str(results)] if results != Path("results") else []
+    return DataError(what, f"Train it: {shlex.join(words)}")
+
+
 def _there(file: Path) -> bool:
     """Whether anything lies under a name, a link that leads nowhere among it."""
     return file.exists() or file.is_symlink()
@@ -120,10 +161,17 @@ def _record_faults(path: Path) -> tuple[RunRecord | None, list[str]]:
 
 def _file_faults(path: Path, record: RunRecord, everything: bool) -> list[str]:
     """Compare the files of a run with their hashes; those that no table reads only up to a size, or `everything`."""
-    faults = []
+    faults, scores_only = [], is_scores_only(path)
+    if scores_only:
+        try:
+            read_scores(path, record)
+        except DataError as error:
+            faults.append(error.what)
     for name, wanted in sorted(record.files.items()):
         file = path / name
         if not _there(file):
+            if scores_only and LOGITS.fullmatch(name):
+                continue
             faults.append(f"{file} is missing")
             continue
         try:
@@ -174,6 +222,8 @@ def _circumstance_faults(path: Path, record: RunRecord) -> list[str]:
         faults += _form_faults(path, own.name) or _provenance_faults(own, record)
     for file in sorted(path.iterdir()):
         if file.name in (*record.files, "run.json", own.name) or WORKING.fullmatch(file.name):
+            continue
+        if file.name == SCORES and is_scores_only(path):
             continue
         if not STAMP.fullmatch(file.name):
             faults.append(f"{file} does not belong to the run")

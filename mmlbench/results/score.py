@@ -69,13 +69,16 @@ class Score:
 
 
 def score_run(folder: RunFolder) -> list[Score]:
-    """Return the metrics of a run.
+    """Return the metrics of a run; of a scores-only run the metric that picked its epochs, on the test part.
 
     Raises:
         DataError: logits that are not finite.
     """
     task = folder.record.task
     rows: list[Score] = []
+    if folder.scores_only:
+        name, n = folder.record.metric.name, folder.record.counts["test"]
+        return [Score("test", key, name, float(v.mean()), n) for key, v in folder.scores.own.scores.items()]
     for part, key, outputs in folder.logits():
         label = folder.predictions[f"{part}/label"]
         task.check_outputs(outputs, label, f"{folder.name}: {key.array(part)}")

@@ -13,6 +13,7 @@ from .logits_key import LogitsKey, LogitsKind, parse_logits
 from .record import Circumstances, RunRecord
 from .run_folder import RunFolder
 from .score import confidence, item_nll
+from .stored_scores import Scored
 
 #: Methods whose logits are kept, because the mean of their logits is a row of its own.
 KEPT = ("joint", "unimodal")
@@ -21,11 +22,16 @@ Values = dict[LogitsKey, np.ndarray]
 
 @dataclass(frozen=True)
 class Source:
-    """A run folder behind a row: its record, its circumstances, and stage -> epochs trained."""
+    """A run folder behind a row: its record, its circumstances, and stage -> epochs trained.
+
+    Attributes:
+        scores_only: an archive has brought its scores alone, so that what comes from logits is not there.
+    """
 
     record: RunRecord
     provenance: Circumstances
     stage_epochs: dict[str, int]
+    scores_only: bool = False
 
 
 def sample_scores(record: RunRecord, outputs: np.ndarray, label: np.ndarray, where: str) -> np.ndarray:
@@ -57,6 +63,8 @@ class ScoredRun:
         logits: of the methods in `KEPT`: fused and own-head logits (n, outputs).
         further: of a task without classes: (metric, key) of fused and own-head logits -> the samples' values of each
             metric but the headline (n,).
+        means: of a scores-only run: record hash of a run -> the scores of the mean of both runs' logits.
+        together: of a joint run whose logits or whose partner's are not there: the scores of their mean.
         optimism: (modality, kind) that judged a stage -> cross-fit of its best epoch on test.
     """
 
@@ -69,11 +77,18 @@ class ScoredRun:
     confidence: Values = field(default_factory=dict)
     logits: Values = field(default_factory=dict)
     further: dict[tuple[str, LogitsKey], np.ndarray] = field(default_factory=dict)
+    means: Mapping[str, Scored] = field(default_factory=dict)
+    together: ScoredRun | None = None
 
     @property
     def record(self) -> RunRecord:
         """run.json of the first of its run folders."""
         return self.sources[0].record
+
+    @property
+    def scores_only(self) -> bool:
+        """Whether the logits of a run folder behind it are not there."""
+        return any(source.scores_only for source in self.sources)
 
     def add(self, key: LogitsKey, logits: np.ndarray, label: np.ndarray, where: str) -> None:
         """Score named logits (n, outputs) of the test part.
@@ -126,17 +141,18 @@ def _signed(fit: CrossFit, sign: float) -> CrossFit:
 
 
 def score_test_part(folder: RunFolder) -> ScoredRun:
-    """Score a run's test part.
+    """Score a run's test part; of a scores-only run take the scores that it holds.
 
     Raises:
-        DataError: logits that are not finite, or of another length than the labels.
+        DataError: logits that are not finite, or of another length than the labels; scores that are not as written.
     """
-    label = folder.predictions["test/label"]
     epochs = folder.epoch_scores()
     lengths = {key.split("/", 1)[0]: len(rows) for key, rows in epochs.items()}
-    source = Source(folder.record, folder.provenance, lengths)
+    source = Source(folder.record, folder.provenance, lengths, folder.scores_only)
     run = ScoredRun(folder.record.config.seed, (source,), {}, _judged(folder, epochs))
-    kept = folder.record.config.method in KEPT
+    if folder.scores_only:
+        return replace(run, **vars(folder.scores.own), means=folder.scores.means)
+    label, kept = folder.predictions["test/label"], folder.record.config.method in KEPT
     for part, key, logits in folder.logits():
         if part == "test":
             file = "probe " if key.kind is LogitsKind.PROBE else ""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from .curve import check_curve, curve_file
 from .logits_key import LogitsKey, LogitsKind, parse_logits
 from .record import Pick, read_record
 from .run_folder import RunFolder, verify
+from .stored_scores import FACTS, FILE
 
 PARTS = ("val", "test")
 #: A stored accuracy may differ by one sample: it was taken from logits before they were rounded to float32.
@@ -39,7 +40,10 @@ def verify_run(path: Path, results: Path | None = None, cache: Path | None = Non
         return faults
     run = RunFolder(path, read_record(path))
     try:
-        found = [*_counts(run), *_shapes(run)] or [*_measured(run), *_probes(run)]
+        if run.scores_only:
+            found = [*_samples(run, "test", run.samples)] or [*_measured(run), *_scored_probes(run)]
+        else:
+            found = [*_counts(run), *_shapes(run)] or [*_measured(run), *_probes(run)]
         faults = [f"{path}: {fault}" for fault in found]
     except (DataError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         return [f"{path} can't be checked against its own numbers ({type(error).__name__}: {error})"]
@@ -49,17 +53,20 @@ def verify_run(path: Path, results: Path | None = None, cache: Path | None = Non
 
 def _counts(run: RunFolder) -> Iterator[str]:
     for part in PARTS:
-        label, ids = run.predictions[f"{part}/label"], run.predictions[f"{part}/id"]
-        wanted = run.record.counts[part]
-        for name in ("id", "label", "group"):
-            found = len(run.predictions[f"{part}/{name}"])
-            if found != wanted:
-                yield f"predictions.npz has {found} {part} {name}s, run.json says {wanted}"
-        if len(np.unique(ids)) != len(ids):
-            yield f"predictions.npz has {part} ids twice"
-        fault = run.record.task.target_fault(label)
-        if fault:
-            yield f"predictions.npz has {part} {fault}"
+        yield from _samples(run, part, {name: run.predictions[f"{part}/{name}"] for name in FACTS})
+
+
+def _samples(run: RunFolder, part: str, samples: Mapping[str, np.ndarray]) -> Iterator[str]:
+    """Compare what is known of a part's samples with what run.json says."""
+    wanted, file = run.record.counts[part], FILE if run.scores_only else "predictions.npz"
+    for name in FACTS:
+        if len(samples[name]) != wanted:
+            yield f"{file} has {len(samples[name])} {part} {name}s, run.json says {wanted}"
+    if len(np.unique(samples["id"])) != len(samples["id"]):
+        yield f"{file} has {part} ids twice"
+    fault = run.record.task.target_fault(samples["label"])
+    if fault:
+        yield f"{file} has {part} {fault}"
 
 
 def _shapes(run: RunFolder) -> Iterator[str]:
@@ -106,7 +113,8 @@ def _measured(run: RunFolder) -> Iterator[str]:
             of_epoch = recorded.get((metric, pick.stage, part, pick.select_on), {}).get(pick.epoch)
             if of_epoch is None or not _near(of_epoch, pick.reached):
                 yield f"run.json says that rule {rule} picked {metric} {pick.reached}, history.csv {of_epoch}"
-        fault = _predicted(run, rule, part, picks[-1]) if picks else ""
+        judge = _scored if run.scores_only else _predicted
+        fault = judge(run, rule, part, picks[-1]) if picks else ""
         if fault:
             yield fault
 
@@ -133,6 +141,46 @@ def _predicted(run: RunFolder, rule: str, part: str, pick: Pick) -> str:
     if differing > max(SLACK, 0.01 * len(label)):
         return f"epochs.npz and predictions.npz disagree about {differing} samples of {key}"
     return ""
+
+
+def _scored(run: RunFolder, rule: str, part: str, pick: Pick) -> str:
+    """Return '' where the stored scores of a rule reach what its last stage's pick did."""
+    key = LogitsKey(rule, *parse_logits(pick.select_on))
+    metric, task = run.record.metric, run.record.task
+    if part == "val":
+        reached = run.scores.on_val.get(rule) if key == LogitsKey(rule) else pick.reached
+        n = run.record.counts["val"]
+    else:
+        scores = run.scores.own.scores.get(key)
+        reached, n = None if scores is None else float(scores.mean()), run.record.counts["test"]
+    if reached is None:
+        return f"{FILE} lacks {key} on {part}, by which run.json says that an epoch was picked"
+    if not abs(reached - pick.reached) <= _slack(run, n) * max(1.0, abs(pick.reached)):
+        return f"{FILE} reaches {reached:.4f} with {key} on {part}, run.json says {pick.reached:.4f}"
+    epochs = run.epoch_scores(part).get(f"{pick.stage}/{pick.select_on}")
+    if epochs is None:
+        return f"epochs.npz lacks {pick.stage}/{part}/{pick.select_on}, by which an epoch was picked"
+    if part == "test" and metric.name == task.score:
+        again = run.scores.own.scores[key].astype(np.float64)
+        differing = int((~(np.abs(epochs[pick.epoch] - again) <= 1e-3 * (1 + np.abs(again)))).sum())
+        if differing > max(SLACK, 0.01 * n):
+            return f"epochs.npz and {FILE} disagree about {differing} samples of {key}"
+    return ""
+
+
+def _scored_probes(run: RunFolder) -> Iterator[str]:
+    """Compare the stored scores of probes with what run.json says that they reach on test."""
+    n = run.record.counts["test"]
+    for rule, modalities in run.record.probe.items():
+        for modality, facts in modalities.items():
+            scores = run.scores.own.scores.get(LogitsKey(rule, LogitsKind.PROBE, modality))
+            recorded = facts.reached["test"]
+            if scores is None:
+                yield f"{FILE} lacks the probe {rule}/{modality}, of which run.json speaks"
+                continue
+            reached = float(scores.mean())
+            if not abs(reached - recorded) <= _slack(run, n) * max(1.0, abs(recorded)):
+                yield f"{FILE} reaches {reached:.4f} for the probe {rule}/{modality}, run.json says {recorded:.4f}"
 
 
 def _probes(run: RunFolder) -> Iterator[str]:
@@ -207,7 +255,7 @@ def label_faults(run: RunFolder, cache: Path) -> list[str]:
         for name, column in (("id", "ids"), ("label", "labels"), ("group", "groups")):
             wanted = [row[name] for row in rows]
             text = run.record.task.text if name == "label" else str
-            if list(map(text, run.predictions[f"test/{name}"])) != wanted:
+            if list(map(text, run.samples[name])) != wanted:
                 faults.append(f"its test {column} are not those of the dataset ({table})")
         return faults
     return []

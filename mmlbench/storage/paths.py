@@ -66,6 +66,11 @@ def published_folder() -> Path:
     return root / "published" if root is not None else PACKAGE / "published"
 
 
+def baselines_folder() -> Path:
+    """Return the folder with the archives of scores that a checkout has; a wheel has none, for their size."""
+    return published_folder() / "baselines"
+
+
 def index_folder() -> Path:
     """Return the folder of the plug-in index, a cache that may be deleted at any time."""
     base = os.environ.get("MMLBENCH_INDEX") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -91,7 +96,8 @@ def set_data_folders(folders: Iterable[str | Path]) -> None:
 
 def _marks(place: Path) -> Iterator[bool]:
     """Yield whether a folder looks like a results folder, an archive's, a run or a prepared cache."""
-    yield (place / "run.json").is_file() and (place / "predictions.npz").is_file()  # one alone may be a --spec
+    beside = (place / "predictions.npz").is_file() or (place / "scores.npz").is_file()
+    yield (place / "run.json").is_file() and beside  # one alone may be a --spec
     yield (place / "plan.json").is_file() and ((place / "runs").is_dir() or (place / "archive.json").is_file())
     yield bool(_CACHE_NAME.fullmatch(place.name)) and (place / "manifest.json").is_file()
 

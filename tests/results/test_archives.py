@@ -138,7 +138,7 @@ def test_an_archive_in_an_older_format_is_read(study: Path, tmp_path: Path) -> N
                 member.size = len(text)
                 tar.addfile(member, io.BytesIO(text))
         results = tmp_path / str(kind)
-        assert archive.unpack(tmp_path / "again.tar.gz", results) == (2, 0)
+        assert archive.unpack(tmp_path / "again.tar.gz", results) == archive.Imported(2, 0)
 
 
 def test_names_longer_than_a_tar_header_are_taken() -> None:

@@ -271,8 +271,8 @@ def test_import_merges_studies(study: Path, tmp_path: Path) -> None:
     other = fake_runs.write_study(tmp_path / "other", [small(split="index", seeds=(0,), groups=tuple("abcdef"))])
     archive.pack(other, tmp_path / "o.tar.gz")
     before = len(read_json(study / "plan.json")["cells"])
-    assert archive.unpack(tmp_path / "o.tar.gz", study) == (6, 0)
-    assert archive.unpack(tmp_path / "o.tar.gz", study) == (0, 6)
+    assert archive.unpack(tmp_path / "o.tar.gz", study) == archive.Imported(6, 0)
+    assert archive.unpack(tmp_path / "o.tar.gz", study) == archive.Imported(0, 6)
     assert len(read_json(study / "plan.json")["cells"]) == before + 6
     make_all(study, study / "cache", lambda line: None)
 
