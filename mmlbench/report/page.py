@@ -27,7 +27,16 @@ from .comparison import comparison_data
 from .details import Detail, detail_html
 from .line import one_seed
 from .measure import Measure, measure_of, measures_in_words, units_of_gaps
-from .notes import LETTER_WORDS, ONE_OF_ALL, RANK_WORDS, TARGET, far_notes, source_words
+from .notes import (
+    LETTER_WORDS,
+    ONE_OF_ALL,
+    RANK_WORDS,
+    TARGET,
+    best_words,
+    board_notes,
+    far_notes,
+    source_words,
+)
 from .numbers import named
 from .page_tables import RULES, FamilyOf, accuracy_board, anchor, answer_board, gap_board, rules_of, standings_board
 from .render.html import findings, folded, notes_html, render, table_html
@@ -123,7 +132,7 @@ class Section:
 
     Attributes:
         pairs: what ticked methods are compared by, as JSON; '' where nothing is ranked, or the page has no room.
-        comparable: False where it has no room, which the page says.
+        comparable: False where it has no room, which the page says. bests: what may be the best, '' of a small board.
     """
 
     anchor: str
@@ -131,6 +140,7 @@ class Section:
     split: str
     title: str
     counts: str
+    bests: str
     facts: str
     answer: Markup
     pairs: str
@@ -245,6 +255,7 @@ def _section(
         split=group[1],
         title=result_set.title(group),
         counts=counts,
+        bests=best_words(result_set, group),
         facts=facts,
         answer=answer_board(result_set, group, family_of),
         pairs=pairs if comparable else "",
@@ -253,7 +264,7 @@ def _section(
         audit=findings(audit),
         measure=measure_of(result_set, group),
         accuracy=accuracy_board(result_set, group, family_of),
-        notes=notes_html([*notes, *far_notes(result_set, group)], "soft"),
+        notes=notes_html([*notes, *board_notes(result_set, group), *far_notes(result_set, group)], "soft"),
         gaps=gap_board(result_set, group, family_of),
         figures=[_picture(result_set, group, name, file, room, path) for name, file in figures.items()],
         details=_details(result_set, group, details, audit, room),
