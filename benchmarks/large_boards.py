@@ -23,7 +23,10 @@ Measured of equal rows, in percent: boards with any false separation, by Holm wi
 variances and by Benjamini-Hochberg with moderated ones; rows that the set of possible bests leaves out, though all
 are equal; pairs whose 95 % interval holds the truth; rows that are named as outlying. Then power: one row is better
 by 6 or 10 points; the share of its pairs that is found, and of the other rows that are left out of the set of
-possible bests.
+possible bests. At last rows that differ: a quarter each at 60, 65, 68 and 71 %. False is then a board on which two
+rows of one level are separated, or two others the wrong way round; found is the share of pairs of different levels.
+
+`--only` measures one of the three parts, `--tables FILE ...` none: it makes boards.md from earlier files boards.csv.
 """
 
 from __future__ import annotations
@@ -32,13 +35,13 @@ import argparse
 import csv
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from mmlbench.stats import benjamini_hochberg, holm
@@ -54,6 +57,8 @@ ITEM, METHOD_ITEM, NOISE = 2.0, 0.5, 1.0
 TOTAL = ITEM + METHOD_ITEM + NOISE
 MEDIAN_SD = 0.015
 ALPHA = 0.05
+LEVELS = (-0.05, 0.0, 0.03, 0.06)
+PARTS, FOUR = ("equal", "power", "differ"), "four levels"
 
 Effects = Callable[[np.random.Generator, tuple[int, ...]], NDArray]
 
@@ -121,9 +126,9 @@ KINDS = (
 
 
 def draw(
-    rng: np.random.Generator, kind: Kind, rows: int, seeds: int, better: float = 0.0, items: int = ITEMS
+    rng: np.random.Generator, kind: Kind, rows: int, seeds: int, better: ArrayLike = 0.0, items: int = ITEMS
 ) -> NDArray[np.float64]:
-    """Correctness (rows, seeds, items) of rows that are equally good, but for the last, which is `better`.
+    """Correctness (rows, seeds, items) of rows that are equally good, but for what some or all are `better`.
 
     A row's accuracy, averaged over seeds and items, is `ACCURACY` whatever its seeds do: their effects have mean 0
     and are added to it before the probit.
@@ -144,8 +149,7 @@ def draw(
     sd[: kind.ignoring] = 0
     effects = math.sqrt(kind.shared) * kind.effects(rng, (1, seeds))
     effects = effects + math.sqrt(1 - kind.shared) * related(kind.effects, seeds)
-    level = np.full((rows, 1), ACCURACY)
-    level[-1] += better
+    level = (ACCURACY + np.broadcast_to(better, rows))[:, None]
     accuracy = np.clip(level + sd[:, None] * effects, CHANCE, 0.98)
     if kind.now_and_then:
         fallen = rng.random(seeds) < kind.now_and_then
@@ -254,6 +258,31 @@ def find(board: NDArray[np.float64]) -> Found:
 
 
 @dataclass(frozen=True)
+class Ordered:
+    """What a board of rows that differ shows: whether any order is wrong, and shares of the pairs that differ."""
+
+    own_false: float
+    false: float
+    hochberg_false: float
+    own: float
+    moderated: float
+    hochberg: float
+
+
+def order(board: NDArray[np.float64], level: NDArray[np.float64]) -> Ordered:
+    """What a board shows whose rows have these true levels."""
+    tests = moderated_pairs(list(board))
+    p = np.where(np.isfinite(tests.p_value), tests.p_value, 1.0)
+    a, b = np.triu_indices(len(board), 1)
+    truth, seen = np.sign(level[a] - level[b]), np.sign(tests.value[a, b])
+    cases = ((own_p_values(tests, board), holm), (p, holm), (p, benjamini_hochberg))
+    separated = [(adjust(raw[a, b]) < ALPHA) & (seen != 0) for raw, adjust in cases]
+    wrong = [float((one & (seen != truth)).any()) for one in separated]
+    right = [float((one & (seen == truth))[truth != 0].mean()) for one in separated]
+    return Ordered(*wrong, *right)
+
+
+@dataclass(frozen=True)
 class Cell:
     """A measured share in percent, with its standard error over boards."""
 
@@ -266,7 +295,7 @@ class Cell:
     standard_error: float
 
 
-def cells(kind: str, rows: int, seeds: int, judged: list[Judged] | list[Found]) -> Iterator[Cell]:
+def cells(kind: str, rows: int, seeds: int, judged: Sequence[Judged | Found | Ordered]) -> Iterator[Cell]:
     """The mean of each measure over boards; none of what no board has."""
     for name in vars(judged[0]):
         values = 100 * np.array([getattr(one, name) for one in judged])
@@ -276,18 +305,28 @@ def cells(kind: str, rows: int, seeds: int, judged: list[Judged] | list[Found]) 
 
 
 def measure(
-    replicates: int, seed: int, rows: tuple[int, ...] = ROWS, seeds: tuple[int, ...] = SEEDS
+    replicates: int,
+    seed: int,
+    rows: tuple[int, ...] = ROWS,
+    seeds: tuple[int, ...] = SEEDS,
+    parts: tuple[str, ...] = PARTS,
 ) -> Iterator[Cell]:
-    """All cells: equal rows of each kind, then one that is better by 6 or 10 points among uneven ones."""
-    for place, kind in enumerate(KINDS):
+    """All cells: equal rows of each kind; one that is better by 6 or 10 points among uneven ones; four levels."""
+    for place, kind in enumerate(KINDS if "equal" in parts else ()):
         for K, S in product(rows, seeds):
             rng = np.random.default_rng([seed, place, K, S])
             skip = int(kind.collapsed)
             yield from cells(kind.name, K, S, [judge(draw(rng, kind, K, S), skip) for _ in range(replicates)])
-    for better, K, S in product((6, 10), rows, seeds):
+    uneven = KINDS[1]
+    for better, K, S in product((6, 10) if "power" in parts else (), rows, seeds):
         rng = np.random.default_rng([seed, 100 + better, K, S])
-        boards = [find(draw(rng, KINDS[1], K, S, better / 100)) for _ in range(replicates)]
+        one = np.where(np.arange(K) == K - 1, better / 100, 0.0)
+        boards = [find(draw(rng, uneven, K, S, one)) for _ in range(replicates)]
         yield from cells(f"one better by {better} points", K, S, boards)
+    for K, S in product(rows if "differ" in parts else (), seeds):
+        rng = np.random.default_rng([seed, 200, K, S])
+        level = np.resize(LEVELS, K)
+        yield from cells(FOUR, K, S, [order(draw(rng, uneven, K, S, level), level) for _ in range(replicates)])
 
 
 TITLES = {
@@ -295,6 +334,7 @@ TITLES = {
     "covered": "pairs covered, moderated",
     "own_false": "false, own",
     "false": "false, moderated",
+    "hochberg_false": "false, Benjamini-Hochberg",
     "hochberg": "{}, Benjamini-Hochberg",
     "left_out": "left out of the bests",
     "outlying": "named",
@@ -308,20 +348,36 @@ def markdown(found: list[Cell]) -> str:
     """Tables of kinds by rows; in each cell the percentages of all numbers of seeds, with slashes between."""
     lines = []
     seeds = sorted({cell.seeds for cell in found})
-    for power in (False, True):
-        chosen = [cell for cell in found if cell.kind.startswith("one better") == power]
+    for name in PARTS:
+        chosen = [cell for cell in found if part_of(cell) == name]
+        if not chosen:
+            continue
         measures = list(dict.fromkeys(cell.measure for cell in chosen))
-        titles = [
-            TITLES[name] if not power or name != "hochberg" else "found, Benjamini-Hochberg" for name in measures
-        ]
+        titles = [TITLES[one].format("false" if name == "equal" else "found") for one in measures]
         lines += [f"| boards | rows | {' | '.join(titles)} |", "|---|---|" + "---|" * len(titles)]
-        for kind, rows in dict.fromkeys((cell.kind, cell.rows) for cell in chosen):
-            there = {(c.measure, c.seeds): c.percent for c in chosen if (c.kind, c.rows) == (kind, rows)}
-            parts = [" / ".join(f"{there[m, s]:.1f}" for s in seeds if (m, s) in there) for m in measures]
-            lines.append(f"| {kind} | {rows} | {' | '.join(parts)} |")
+        kinds = list(dict.fromkeys(cell.kind for cell in chosen))
+        for kind, rows in sorted({(c.kind, c.rows) for c in chosen}, key=lambda of: (kinds.index(of[0]), of[1])):
+            there = {(c.measure, c.seeds): f"{c.percent:.1f}" for c in chosen if (c.kind, c.rows) == (kind, rows)}
+            cells_of = {one: [there.get((one, s), "") for s in seeds] for one in measures}
+            texts = [" / ".join(values) if any(values) else "" for values in cells_of.values()]
+            lines.append(f"| {kind} | {rows} | {' | '.join(texts)} |")
         worst = max((c.standard_error for c in chosen if math.isfinite(c.standard_error)), default=math.nan)
-        lines += ["", f"{'/'.join(map(str, seeds))} seeds; greatest standard error {worst:.1f} points.", ""]
+        fewest = min(c.replicates for c in chosen)
+        lines += ["", f"{'/'.join(map(str, seeds))} seeds; {fewest} boards a cell or more; standard error at most"]
+        lines[-1] += f" {worst:.1f} points."
+        lines.append("")
     return "\n".join(lines)
+
+
+def part_of(cell: Cell) -> str:
+    """Which part of the measurement a cell is of."""
+    return "power" if cell.kind.startswith("one better") else "differ" if cell.kind == FOUR else "equal"
+
+
+READ: dict[str, Callable[[str], str | int | float]] = {
+    **dict.fromkeys(("rows", "seeds", "replicates"), int),
+    **dict.fromkeys(("percent", "standard_error"), float),
+}
 
 
 def main() -> None:
@@ -331,21 +387,28 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rows", type=int, nargs="+", default=ROWS)
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
+    parser.add_argument("--only", choices=PARTS, help="equal rows, one better row, or rows of four levels alone")
+    parser.add_argument("--tables", type=Path, nargs="+", help="files boards.csv to make boards.md from")
     parser.add_argument("--out", type=Path, default=Path("boards"), help="folder for boards.csv and boards.md")
-    arguments = parser.parse_args()
+    words = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    words.out.mkdir(parents=True, exist_ok=True)
     found: list[Cell] = []
-    with (arguments.out / "boards.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(Cell.__dataclass_fields__)
-        for cell in measure(arguments.replicates, arguments.seed, tuple(arguments.rows), tuple(arguments.seeds)):
-            found.append(cell)
-            texts = [f"{v:.2f}" if isinstance(v, float) else str(v) for v in vars(cell).values()]
-            writer.writerow(texts)
-            file.flush()
-            log.info("  ".join(texts))
-    (arguments.out / "boards.md").write_text(markdown(found))
+    for path in words.tables or ():
+        for line in csv.DictReader(path.read_text(encoding="utf-8").splitlines()):
+            found.append(Cell(**{name: READ.get(name, str)(text) for name, text in line.items()}))
+    if not words.tables:
+        parts = (words.only,) if words.only else PARTS
+        with (words.out / "boards.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(Cell.__dataclass_fields__)
+            for cell in measure(words.replicates, words.seed, tuple(words.rows), tuple(words.seeds), parts):
+                found.append(cell)
+                texts = [f"{v:.2f}" if isinstance(v, float) else str(v) for v in vars(cell).values()]
+                writer.writerow(texts)
+                file.flush()
+                log.info("  ".join(texts))
+    (words.out / "boards.md").write_text(markdown(found))
 
 
 if __name__ == "__main__":

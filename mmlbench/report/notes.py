@@ -139,7 +139,7 @@ def board_notes(result_set: ResultSet, group: GroupKey) -> list[str]:
     weight = "" if degrees is None or degrees.value is None else f", for {degrees.value:.1f} degrees of freedom"
     notes = [
         "A large board: in ranks and in what may be the best, each row's variance over seeds is moderated by those "
-        f"of all rows (usual deviation {usual}{weight}). Intervals, and p beside differences, are of each pair's own. "
+        f"of all rows (usual deviation {usual}{weight}). Intervals, and p beside differences, are each pair's own. "
         "May be the best: no other method beats it one-sided at .05 / (number of methods - 1).",
     ]
     far = [row for row in result_set.entries(group) if row.varies_more]
