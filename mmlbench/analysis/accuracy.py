@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 
@@ -24,10 +25,11 @@ from ..stats import (
     subset_name,
     two_part,
 )
+from .board import LargeBoard, large_board
 from .covered import shown
 from .estimate_words import conditional_words
 from .missing import evaluation_of, filled, no_subsets
-from .resolution import between
+from .resolution import between, board_resolution
 from .row_builders import (
     What,
     blank,
@@ -39,7 +41,7 @@ from .row_builders import (
     mean_row,
     over_common_seeds,
 )
-from .rows import Row
+from .rows import Row, SeedVariance
 
 
 def entry_notes(entry: Entry, rule: str) -> list[str]:
@@ -65,7 +67,9 @@ def heads_of(rule: str, modalities: Sequence[str]) -> list[LogitsKey]:
 
 def accuracy_rows(group: Group, headline: str, baseline: str) -> Iterator[Row]:
     """Yield the accuracies, the differences to the baseline and to the ensemble, and what can be resolved."""
-    places = rank_groups(group, headline)
+    ranked = ranked_entries(group, headline)
+    board = large_board(group, ranked, headline)
+    places = rank_groups(group, headline, board)
     for entry in group.entries:
         for rule in entry.rules:
             for key in keys_of(rule, group.modalities):
@@ -77,12 +81,14 @@ def accuracy_rows(group: Group, headline: str, baseline: str) -> Iterator[Row]:
                 row.far_seeds = far_from_others(group, entry, key)
                 if key == LogitsKey(headline):
                     row.rank_group = places.get(entry.label)
+                    _ranked_by(row, board)
                 yield row
     for reference in references(group, baseline):
         for entry in group.entries:
             yield from _differences(group, entry, reference)
     yield from _best(group, headline)
-    yield from _resolution(group, headline)
+    yield from _resolution(group, headline, board)
+    yield from _prior(group, headline, board)
 
 
 def far_from_others(group: Group, entry: Entry, key: LogitsKey) -> tuple[int, ...]:
@@ -116,8 +122,20 @@ def ranked_entries(group: Group, headline: str) -> list[Entry]:
     return [e for e in group.entries if e.method not in apart and e.runs and all(key in r.scores for r in e.runs)]
 
 
-def rank_groups(group: Group, headline: str) -> dict[str, int]:
+def _ranked_by(row: Row, board: LargeBoard | None) -> None:
+    """Put into a row whose seed variance its ranks rest on and, of a large board, what else all pairs tell of it."""
+    if row.rank_group is None:
+        return
+    row.seed_variance = SeedVariance.OWN if board is None else SeedVariance.MODERATED
+    if board is not None:
+        row.may_be_best = int(row.label in board.bests())
+        row.varies_more = row.label in board.outlying()
+
+
+def rank_groups(group: Group, headline: str, board: LargeBoard | None) -> dict[str, int]:
     """Return label -> rank group by all-pairs Holm on the fused accuracy of the headline rule."""
+    if board is not None:
+        return board.rank_groups()
     entries = ranked_entries(group, headline)
     if not shown(group):
         return dict.fromkeys((entry.label for entry in entries), 1)
@@ -190,16 +208,35 @@ def _best(group: Group, headline: str) -> Iterator[Row]:
         yield over_common_seeds(row, seeds, *entries)
 
 
-def _resolution(group: Group, headline: str) -> Iterator[Row]:
+def _resolution(group: Group, headline: str, board: LargeBoard | None) -> Iterator[Row]:
     """Yield the smallest difference between two rows that is found with 80 % power among all pairs.
 
     Its variances are the mean of all pairs': those of the pairs with the baseline hang on the baseline's few seeds.
     """
     entries = ranked_entries(group, headline)
-    values = [(e, group.scale * matrix) for e in entries if (matrix := e.matrix(LogitsKey(headline))) is not None]
     pairs = max(1, len(entries) * (len(entries) - 1) // 2)
+    if board is not None:
+        yield board_resolution(group, board, headline, pairs)
+        return
+    values = [(e, group.scale * matrix) for e in entries if (matrix := e.matrix(LogitsKey(headline))) is not None]
     row = between(group, ("accuracy", "fused", "resolution", headline), values, None, "difference", pairs, group.unit)
     if row is not None:
+        yield row
+
+
+def _prior(group: Group, headline: str, board: LargeBoard | None) -> Iterator[Row]:
+    """Yield what the rows of a large board tell of a row's deviation over seeds, and for how many degrees it
+    counts."""
+    if board is None:
+        return
+    prior = board.tests.variances.prior
+    for metric, value, unit in (
+        ("prior_seed_sd", math.sqrt(prior.variance), group.unit),
+        ("prior_degrees", prior.degrees, "count"),
+    ):
+        what = What("accuracy", "fused", metric, "fused", headline, unit=unit)
+        row = blank(group, None, what, board.entries)
+        row.value = value
         yield row
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from .rows import from_csv
 
-NUMBERS = ("value", "ci_low", "ci_high", "se", "p_value", "p_adjusted")
-CHANCES = ("p_value", "p_adjusted")
+CHANCES = ("p_value", "p_moderated", "p_adjusted", "p_hochberg")
+NUMBERS = ("value", "ci_low", "ci_high", "se", *CHANCES)
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,10 @@ class Pair:
         modality, kind: whose accuracy: 'fused', 'own_head', 'sliced' or 'probe' of a modality. A difference of probes
             is that of two competition gaps with the sign turned.
         ci_low, ci_high: the 95 % two-part interval of this one comparison; None with one seed and one sample alone.
-        p_value: of this one comparison; None with one seed. p_adjusted: by Holm over all pairs of ranked labels of
-            the group, as the rank groups are; of fused accuracies alone.
+        p_value: of this one comparison, agreeing with its interval; None with one seed. p_moderated: the same with
+            moderated seed variances, of a large board's ranked labels alone. p_adjusted: by Holm over all pairs of
+            ranked labels of the group, as the rank groups are, of `p_ranking`; of fused accuracies alone.
+            p_hochberg: the same by Benjamini-Hochberg, of a large board alone.
         seeds: the common seeds, with spaces between.
     """
 
@@ -39,7 +41,9 @@ class Pair:
     ci_high: float | None
     se: float | None
     p_value: float | None
+    p_moderated: float | None
     p_adjusted: float | None
+    p_hochberg: float | None
     seeds: str
     n_test: int
 
@@ -47,6 +51,11 @@ class Pair:
     def group(self) -> tuple[str, str, str, str]:
         """What is compared within."""
         return self.dataset, self.split, self.recipe, self.encoder
+
+    @property
+    def p_ranking(self) -> float | None:
+        """The p-value of this one comparison that the ranking rests on."""
+        return self.p_value if self.p_moderated is None else self.p_moderated
 
     @property
     def ranks(self) -> bool:

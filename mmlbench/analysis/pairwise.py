@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import combinations
 
 from ..results.groups import Entry, Group, Loaded
 from ..results.logits_key import LogitsKey, LogitsKind
-from ..stats import holm
+from ..stats import benjamini_hochberg, holm
 from .accuracy import keys_of, paired, ranked_entries
+from .board import large_board
 from .covered import shown
 from .pairs import COLUMNS, Pair
 from .row_builders import group_estimate, known
@@ -23,14 +25,28 @@ def pairs_of(group: Group, rule: str) -> list[Pair]:
         for key in keys_of(rule, group.modalities)
         if (pair := _pair(group, first, second, key)) is not None
     ]
+    entries = ranked_entries(group, rule)
     raw = {(pair.first, pair.second): pair.p_value for pair in found if pair.kind == LogitsKind.FUSED}
-    family = list(combinations([entry.label for entry in ranked_entries(group, rule)], 2))
-    known_p = [1.0 if (p := raw.get(pair)) is None else p for pair in family]
-    adjusted = dict(zip(family, map(float, holm(known_p)), strict=True)) if family else {}
-    return [
-        replace(pair, p_adjusted=adjusted.get((pair.first, pair.second))) if pair.kind == LogitsKind.FUSED else pair
-        for pair in found
-    ]
+    board = large_board(group, entries, rule)
+    moderated = {} if board is None else board.p_values()
+    family = list(combinations([entry.label for entry in entries], 2))
+    known_p = [1.0 if (p := moderated.get(pair, raw.get(pair))) is None else p for pair in family]
+    adjusted = _by_pair(family, holm(known_p)) if family else {}
+    hochberg = {} if board is None else _by_pair(family, benjamini_hochberg(known_p))
+
+    def corrected(pair: Pair) -> Pair:
+        if pair.kind != LogitsKind.FUSED:
+            return pair
+        two = pair.first, pair.second
+        return replace(
+            pair, p_moderated=moderated.get(two), p_adjusted=adjusted.get(two), p_hochberg=hochberg.get(two)
+        )
+
+    return [corrected(pair) for pair in found]
+
+
+def _by_pair(family: list[tuple[str, str]], values: Iterable[float]) -> dict[tuple[str, str], float]:
+    return dict(zip(family, map(float, values), strict=True))
 
 
 def _pair(group: Group, first: Entry, second: Entry, key: LogitsKey) -> Pair | None:
@@ -51,7 +67,9 @@ def _pair(group: Group, first: Entry, second: Entry, key: LogitsKey) -> Pair | N
         ci_high=known(high),
         se=known(se),
         p_value=known(estimate.p_value) if tested and len(found[1]) > 1 else None,
+        p_moderated=None,
         p_adjusted=None,
+        p_hochberg=None,
         seeds=" ".join(map(str, found[1])),
         n_test=estimate.n_items,
     )

@@ -8,9 +8,10 @@ from itertools import combinations
 import numpy as np
 
 from ..results.groups import Entry, Group
-from ..stats import resolution
+from ..stats import Smallest, moderated_resolution, resolution
+from .board import LargeBoard
 from .row_builders import What, blank, common_seeds, known
-from .rows import Row
+from .rows import Row, SeedVariance
 
 #: A row's values of each seed on each test sample (seeds, n), its seeds in order.
 Values = tuple[Entry, np.ndarray]
@@ -47,15 +48,38 @@ def resolution_row(
     if not matrices:
         return None
     found = resolution(matrices, group.clusters, comparisons)
+    row = _row(group, what, entries, found, message, comparisons, "the mean variances")
+    row.n_seeds = found.seeds if found else min(matrix.shape[0] for matrix in matrices)
+    return row
+
+
+def _row(
+    group: Group,
+    what: What,
+    entries: Sequence[Entry],
+    found: Smallest | None,
+    message: str,
+    comparisons: int,
+    variances: str,
+) -> Row:
     row = blank(group, None, what, entries)
     row.value = known(found.value) if found else None
     row.comparisons = comparisons if comparisons > 1 else None
-    row.n_seeds = found.seeds if found else min(matrix.shape[0] for matrix in matrices)
     over = "single comparison" if comparisons == 1 else f"corrected for {comparisons} comparisons"
     row.note = f"smallest true {message} found with 80 % power, {over}"
     if found:
-        row.note += f"; from the mean variances of {found.count}"
+        row.n_seeds = found.seeds
+        row.note += f"; from {variances} of {found.count}"
         row.note += f", singly {found.low:.3g} to {found.high:.3g}" if found.count > 1 else ""
+    return row
+
+
+def board_resolution(group: Group, board: LargeBoard, rule: str, comparisons: int) -> Row:
+    """Return the resolution of differences between any two rows of a large board, as its ranks are tested."""
+    what = What("accuracy", "fused", "resolution", "fused", rule, unit=group.unit)
+    found = moderated_resolution(board.tests, comparisons)
+    row = _row(group, what, board.entries, found, "difference", comparisons, "the moderated variances")
+    row.seed_variance = SeedVariance.MODERATED
     return row
 
 

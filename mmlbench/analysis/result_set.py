@@ -5,20 +5,28 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 
 from ..errors import DataError
 from ..results.load import read_made_plan
 from ..results.plugin_facts import CONTROL, ENSEMBLE, LOGIT_MEAN
-from ..stats import Difference, RankInterval, compact_letters, rank_intervals, separated_pairs
+from ..stats import (
+    Difference,
+    RankInterval,
+    benjamini_hochberg,
+    compact_letters,
+    possible_bests,
+    rank_intervals,
+    separated_pairs,
+)
 from ..storage.atomic import read_text
 from ..study.plan import Plan
 from ..task import known_metric
 from .audit import AuditText, Findings, audit_text, read_audit
 from .pairs import Pair, parse_pairs
-from .rows import Row, parse_rows
+from .rows import Row, SeedVariance, parse_rows
 
 GroupKey = tuple[str, str, str, str]
 Cost = dict[str, str]
@@ -26,10 +34,17 @@ Cost = dict[str, str]
 
 @dataclass(frozen=True)
 class Rank:
-    """What all pairs tell of a label's place; labels that share a letter are not separated ('' for too many)."""
+    """What all pairs tell of a label's place; labels that share a letter are not separated ('' for too many).
+
+    Attributes:
+        best: of a large board, whether it may be the best; None on others. hochberg: of a large board, the interval
+            by Benjamini-Hochberg.
+    """
 
     interval: RankInterval
     letters: str
+    best: bool | None = None
+    hochberg: RankInterval | None = None
 
 
 def read_table(results: Path, name: str) -> str:
@@ -180,7 +195,7 @@ class ResultSet:
         differences = []
         for first, second in combinations(ranked, 2):
             pair = found.get((first, second))
-            value, p_value = (0.0, None) if pair is None else (pair.value, pair.p_value)
+            value, p_value = (0.0, None) if pair is None else (pair.value, pair.p_ranking)
             value = value if self.higher(group) else -value  # what is positive speaks for the first
             differences.append(Difference(first, second, value, p_value))
         return differences
@@ -189,11 +204,25 @@ class ResultSet:
         """Return label -> the ranks that it can have, of the labels of a group that are ranked."""
         if group not in self._ranks:
             names = [row.label for row in self.entries(group) if row.rank_group is not None]
-            separated = separated_pairs(self.differences(group))
+            differences = self.differences(group)
+            separated = separated_pairs(differences)
             letters = compact_letters(names, separated)
             found = rank_intervals(names, separated)
-            self._ranks[group] = {name: Rank(found[name], letters.get(name, "")) for name in names}
+            ranks = {name: Rank(found[name], letters.get(name, "")) for name in names}
+            if self.moderated(group):
+                bests = possible_bests(names, differences)
+                more = rank_intervals(names, separated_pairs(differences, benjamini_hochberg))
+                ranks = {name: replace(ranks[name], best=name in bests, hochberg=more[name]) for name in names}
+            self._ranks[group] = ranks
         return self._ranks[group]
+
+    def moderated(self, group: GroupKey) -> bool:
+        """Whether the ranks of a group rest on moderated seed variances: it is a large board."""
+        return any(row.seed_variance is SeedVariance.MODERATED for row in self.entries(group))
+
+    def bests(self, group: GroupKey) -> list[str]:
+        """Return the labels of a large board that may be the best, the best first; [] of other boards."""
+        return [row.label for row in self.entries(group) if row.may_be_best]
 
     def check_pairs(self, path: Path) -> None:
         """Refuse pairs that are not those of the rows: they give other ranks, and would do so in silence.
@@ -213,6 +242,12 @@ class ResultSet:
             for group in self.groups()
             for row in self.entries(group)
             if row.rank_group is not None and self.ranks(group)[row.label].interval.low != row.rank_group
+        ]
+        faults += [
+            f"by its pairs {row.label} {'may' if self.ranks(group)[row.label].best else 'can not'} be the best"
+            for group in self.groups()
+            for row in self.entries(group)
+            if row.may_be_best is not None and self.ranks(group)[row.label].best != bool(row.may_be_best)
         ]
         if faults:
             what = f"{path} is not of the same tables as all_tables.csv: {faults[0]}"

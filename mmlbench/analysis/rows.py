@@ -43,6 +43,14 @@ class ClassState(StrEnum):
     NEVER_PREDICTED = "never_predicted"
 
 
+class SeedVariance(StrEnum):
+    """Whose variance over seeds the ranks of a row rest on."""
+
+    NOTHING = ""  # the row is not ranked
+    OWN = "own"  # that of each pair
+    MODERATED = "moderated"  # those of the two rows, moderated by all rows of a large board
+
+
 class Head(StrEnum):
     """What a fused head does with a modality that is filled in; values of two kinds of head are not comparable."""
 
@@ -80,6 +88,10 @@ class Row:
         head: which kind of head answered for modality subsets, in table `reliance`.
         class_state: what is special about a class, in table `classes`.
         no_value: why there is no value.
+        seed_variance: whose variance over seeds the ranks rest on.
+        may_be_best: 1 where no other row of a large board beats this one at the level of the set of possible bests,
+            0 where one does; None on other boards.
+        varies_more: the seeds vary far more than those of the board's other rows; the row keeps its own variance.
         runs: the run folders that the value comes from, below the results folder; none for a closed form.
     """
 
@@ -133,6 +145,9 @@ class Row:
     head: Head = Head.NONE
     class_state: ClassState = ClassState.USUAL
     no_value: NoValue = NoValue.NOTHING
+    seed_variance: SeedVariance = SeedVariance.NOTHING
+    may_be_best: int | None = None
+    varies_more: bool = False
     runs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -178,14 +193,16 @@ def _integers(text: str) -> tuple[int, ...]:
 #: How the text of a column is read, where it is not the value itself.
 _READ: dict[str, Callable[[str], object]] = {
     **dict.fromkeys(("rank_group", "n_seeds", "n_test", "tuning_trials", "clusters", "comparisons"), _integer),
+    "may_be_best": _integer,
     **dict.fromkeys(("value", "sd", "ci_low", "ci_high", "se", "p_value", "p_adjusted"), _float),
     **dict.fromkeys(("published_value", "level"), _float),
     **dict.fromkeys(("far_seeds", "common_seeds"), _integers),
-    "by_construction": _flag,
+    **dict.fromkeys(("by_construction", "varies_more"), _flag),
     "conditional_on": lambda text: tuple(map(Condition, text.split())),
     "head": Head,
     "class_state": ClassState,
     "no_value": NoValue,
+    "seed_variance": SeedVariance,
     "runs": lambda text: tuple(text.split()),
 }
 

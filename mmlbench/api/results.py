@@ -114,8 +114,9 @@ class Results:
 
         Returns:
             One row per group (dataset, split, recipe, encoder) and head: value, ci_low, ci_high (95 %, of this
-            comparison alone), se, p_value, p_adjusted (Holm over all pairs of the group; fused accuracies alone),
-            seeds, n_test.
+            comparison alone), se, p_value, p_moderated (with the moderated seed variances of a large board),
+            p_adjusted (Holm over all pairs of the group) and p_hochberg (Benjamini-Hochberg, large boards), all
+            three of fused accuracies alone; seeds, n_test.
 
         Raises:
             ConfigError: a label or the dataset is not there, or no group holds both; the message has the nearest.

@@ -18,7 +18,7 @@ from .choice import FEWER, Choice
 from .details import gather
 from .line import lines_of
 from .measure import measure_of
-from .notes import ONE_OF_ALL, TARGET, far_notes
+from .notes import ONE_OF_ALL, TARGET, best_words, board_notes, far_notes
 from .numbers import by_construction, named
 from .opening import opening_html
 from .page import Figures, write_page
@@ -201,6 +201,9 @@ def _show_group(result_set: ResultSet, group: GroupKey, console: Console, measur
     """Print the tables of a group, and its findings in words."""
     from rich.text import Text
 
+    bests = best_words(result_set, group)
+    if bests:
+        console.print(Text(bests))
     accuracy = choice.table(result_set, group, accuracy_table(result_set, group))
     console.print(terminal_table(accuracy, result_set.title(group), console.width))
     if choice.hidden(result_set, group):
@@ -215,8 +218,10 @@ def _show_group(result_set: ResultSet, group: GroupKey, console: Console, measur
     if measures and more.lines:
         console.print(terminal_table(more, "further measures", console.width))
         console.print(*(Text(f"  {note}") for note in more.notes[:1]))
-    for line in (*summary.headline_of(result_set, group), *far_notes(result_set, group)):
-        console.print(Text(f"  {line}"))
+    notes = [*summary.headline_of(result_set, group), *board_notes(result_set, group), *far_notes(result_set, group)]
+    for line in notes:
+        if line != bests:  # it stands at the head
+            console.print(Text(f"  {line}"))
 
 
 def _show_end(console: Console) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ..analysis.result_set import GroupKey, ResultSet
 from ..analysis.rows import Row
 from ..results.plugin_facts import CONTROL, LOGIT_MEAN
-from .notes import LETTER_WORDS, RANK_WORDS
+from .notes import HOCHBERG_WORDS, LETTER_WORDS, RANK_WORDS
 from .table import CSV_ONLY, EVERYWHERE, Column, Name, Output, RankRange, name_column
 
 KEY = ("dataset", "split", "recipe", "encoder")
@@ -38,7 +38,7 @@ def rank_range(result_set: ResultSet, group: GroupKey, label: str) -> RankRange 
     if rank is None:
         return None
     one = rank.interval
-    return RankRange(one.low, one.high, one.of, not one_seed(result_set, group), rank.letters)
+    return RankRange(one.low, one.high, one.of, not one_seed(result_set, group), rank.letters, rank.best)
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,13 @@ class Line:
         headline = self.selection == self.result_set.headline
         return rank_range(self.result_set, self.group, self.entry.label) if headline else None
 
+    def hochberg(self) -> RankRange | None:
+        """Return the label's ranks by Benjamini-Hochberg, on a large board."""
+        rank = self.result_set.ranks(self.group).get(self.entry.label) if self.rank() is not None else None
+        if rank is None or rank.hochberg is None:
+            return None
+        return RankRange(rank.hochberg.low, rank.hochberg.high, rank.hochberg.of)
+
     def letters(self) -> str:
         """Return the letters of the label, '' where it has none."""
         rank = self.rank()
@@ -110,13 +117,24 @@ def heading() -> Column[Line]:
 
 
 def is_first(rank: RankRange | None) -> bool:
-    """Whether no better label is separated from the one with this rank."""
+    """Whether the label with this rank may be the best."""
     return rank is not None and rank.first
 
 
 def rank_column() -> Column[Line]:
     """Return the column with the ranks that a label can have."""
     return Column("rank", "rank", lambda line: line.rank(), help=RANK_WORDS, fields=("low", "high", "of"))
+
+
+def hochberg_column() -> Column[Line]:
+    """Return the column with the ranks by Benjamini-Hochberg: an extra of large boards, never what is ranked by."""
+    return Column(
+        "rank_hochberg",
+        "rank, Benjamini-Hochberg",
+        lambda line: line.hochberg(),
+        help=HOCHBERG_WORDS,
+        fields=("low", "high", "of"),
+    )
 
 
 def letters_column() -> Column[Line]:

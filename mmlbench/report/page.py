@@ -27,7 +27,16 @@ from .comparison import comparison_data
 from .details import Detail, detail_html
 from .line import one_seed
 from .measure import Measure, measure_of, measures_in_words, units_of_gaps
-from .notes import LETTER_WORDS, ONE_OF_ALL, RANK_WORDS, TARGET, far_notes, source_words
+from .notes import (
+    LETTER_WORDS,
+    ONE_OF_ALL,
+    RANK_WORDS,
+    TARGET,
+    best_words,
+    board_notes,
+    far_notes,
+    source_words,
+)
 from .numbers import named
 from .page_tables import (
     RULES,
@@ -137,7 +146,7 @@ class Section:
 
     Attributes:
         pairs: what ticked methods are compared by, as JSON; '' where nothing is ranked, or the page has no room.
-        comparable: False where it has no room, which the page says.
+        comparable: False where it has no room, which the page says. bests: what may be the best, '' of a small board.
     """
 
     anchor: str
@@ -145,6 +154,7 @@ class Section:
     split: str
     title: str
     counts: str
+    bests: str
     facts: str
     answer: Markup
     pairs: str
@@ -293,6 +303,7 @@ def _section(
         split=group[1],
         title=result_set.title(group),
         counts=counts,
+        bests=best_words(result_set, group),
         facts=facts,
         answer=boards[group].answer,
         pairs=pairs if comparable else "",
@@ -301,7 +312,7 @@ def _section(
         audit=findings(audit),
         measure=measure_of(result_set, group),
         accuracy=boards[group].accuracy,
-        notes=notes_html([*notes, *far_notes(result_set, group)], "soft"),
+        notes=notes_html([*notes, *board_notes(result_set, group), *far_notes(result_set, group)], "soft"),
         gaps=boards[group].gaps,
         figures=[_picture(result_set, group, name, file, room, path) for name, file in figures.items()],
         details=_details(result_set, group, details, audit, room, later),

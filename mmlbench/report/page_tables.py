@@ -15,7 +15,7 @@ from ..analysis.result_set import GroupKey, ResultSet
 from ..analysis.rows import Row
 from ..results.plugin_facts import ALONE, CONTROL, ENSEMBLE, JOINT, LOGIT_MEAN
 from ..study import selection
-from .line import Line, one_seed
+from .line import Line, is_first, one_seed, rank_range
 from .measure import measure_of
 from .numbers import by_construction
 from .render.html import BoardLine, board_html
@@ -50,7 +50,7 @@ def rules_of(result_set: ResultSet, group: GroupKey) -> list[str]:
 
 
 def shades(result_set: ResultSet, group: GroupKey) -> dict[str, str]:
-    """Return label -> css class: what can have rank 1, and the other rank groups by turns."""
+    """Return label -> css class: what may be the best, and the other rank groups by turns."""
     found: dict[str, str] = {}
     if one_seed(result_set, group):
         return found
@@ -58,7 +58,8 @@ def shades(result_set: ResultSet, group: GroupKey) -> dict[str, str]:
     for entry in result_set.entries(group):
         if entry.rank_group:
             place = order.index(entry.rank_group)
-            found[entry.label] = "first" if entry.rank_group == 1 else f"band{place % 2}"
+            first = is_first(rank_range(result_set, group, entry.label))
+            found[entry.label] = "first" if first else f"band{place % 2}"
     return found
 
 

@@ -9,6 +9,7 @@ from ..analysis.result_set import GroupKey, ResultSet
 from ..analysis.rows import Row
 from .line import gap_row
 from .measure import measure_of
+from .notes import best_words
 from .numbers import figure_of, interval, worst_level
 
 APART, TOGETHER, UNDECIDED = "apart", "together", "undecided"
@@ -106,7 +107,9 @@ def headline_of(result_set: ResultSet, group: GroupKey) -> list[str]:
     lines = []
     ranked = [row for row in result_set.entries(group) if row.rank_group is not None]
     best = [row.label for row in ranked if row.rank_group == 1]
-    if len(ranked) > 1 and all(row.n_seeds == 1 for row in ranked):
+    if bests := best_words(result_set, group):
+        lines.append(bests)
+    elif len(ranked) > 1 and all(row.n_seeds == 1 for row in ranked):
         lines.append("Not ranked. One seed: these are single trained models, and nothing is separated.")
     elif len(best) == len(ranked) > 1:
         lines.append("Nothing separates the methods here.")

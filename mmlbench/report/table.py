@@ -55,6 +55,7 @@ class RankRange:
 
     Attributes:
         letters: two rows share one if and only if nothing separates them; '' for too many rows.
+        best: of a large board, whether the row may be the best; None on others, where rank 1 says so.
     """
 
     low: int
@@ -62,11 +63,12 @@ class RankRange:
     of: int
     ranked: bool = True
     letters: str = ""
+    best: bool | None = None
 
     @property
     def first(self) -> bool:
-        """Whether no better row is separated from this one."""
-        return self.ranked and self.low == 1
+        """Whether this row may be the best."""
+        return self.ranked and (self.low == 1 if self.best is None else self.best)
 
     @property
     def ends(self) -> str:

@@ -1,7 +1,7 @@
 """Statistics of the benchmark: intervals for crossed seeds and items, and comparisons of many methods."""
 
 from .best import LEAST_ITEMS, LEAST_SEEDS, probability_best, resampled_means
-from .compare import CrossFit, Ranked, all_pairs_groups, cross_fit_optimism, holm
+from .compare import CrossFit, Ranked, all_pairs_groups, benjamini_hochberg, cross_fit_optimism, holm
 from .intervals import (
     INFERENCE_TARGET,
     MIN_CLUSTERS,
@@ -22,7 +22,29 @@ from .intervals import (
     two_part,
     variance_parts,
 )
-from .power import SEED_CORRELATION, Smallest, Spread, plan_table, power, resolution, smallest_difference
+from .moderated import (
+    LEAST_ROWS,
+    MOST_PRIOR,
+    PairTests,
+    Prior,
+    SeedVariances,
+    fit_prior,
+    is_large,
+    moderate,
+    moderated_pairs,
+    residual_variances,
+    seed_variances,
+)
+from .power import (
+    SEED_CORRELATION,
+    Smallest,
+    Spread,
+    moderated_resolution,
+    plan_table,
+    power,
+    resolution,
+    smallest_difference,
+)
 from .proportion import FAR, FEW, far_seeds, proportion, wilson
 from .ranks import (
     ALPHA,
@@ -30,6 +52,7 @@ from .ranks import (
     Difference,
     RankInterval,
     compact_letters,
+    possible_bests,
     rank_intervals,
     separated_pairs,
 )
@@ -41,10 +64,12 @@ __all__ = [
     "FEW",
     "INFERENCE_TARGET",
     "LEAST_ITEMS",
+    "LEAST_ROWS",
     "LEAST_SEEDS",
     "MIN_CLUSTERS",
     "MOST_LETTERED",
     "MOST_PLAYERS",
+    "MOST_PRIOR",
     "SEED_CORRELATION",
     "SMALLEST_P",
     "Clusters",
@@ -55,29 +80,41 @@ __all__ = [
     "Estimate",
     "Few",
     "Lacking",
+    "PairTests",
+    "Prior",
     "RankInterval",
     "Ranked",
+    "SeedVariances",
     "Smallest",
     "Spread",
     "all_pairs_groups",
+    "benjamini_hochberg",
     "cluster_values",
     "compact_letters",
     "components",
     "cross_fit_optimism",
     "far_seeds",
+    "fit_prior",
     "half_width",
     "holm",
+    "is_large",
+    "moderate",
+    "moderated_pairs",
+    "moderated_resolution",
     "p_value",
     "paired_difference",
     "plan_table",
+    "possible_bests",
     "power",
     "probability_best",
     "proportion",
     "pseudo_values",
     "rank_intervals",
     "resampled_means",
+    "residual_variances",
     "resolution",
     "seed_variance",
+    "seed_variances",
     "separated_pairs",
     "shapley",
     "smallest_difference",

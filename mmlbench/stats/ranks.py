@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
+
+from numpy.typing import ArrayLike, NDArray
 
 from .compare import holm
 
@@ -41,20 +44,43 @@ class Difference:
     p_value: float | None
 
 
-def separated_pairs(differences: Sequence[Difference]) -> set[tuple[str, str]]:
+def separated_pairs(
+    differences: Sequence[Difference], adjust: Callable[[ArrayLike], NDArray[Any]] = holm
+) -> set[tuple[str, str]]:
     """Return (better, worse) of each two methods that Holm over all these differences separates.
 
     The same rule as in `all_pairs_groups`: a difference without a p-value counts with p = 1, and one of exactly 0
     separates nothing.
+
+    Args:
+        adjust: another correction in place of Holm's, such as `benjamini_hochberg`.
     """
     if not differences:
         return set()
-    adjusted = holm([1.0 if one.p_value is None else one.p_value for one in differences])
+    adjusted = adjust([1.0 if one.p_value is None else one.p_value for one in differences])
     found = set()
     for one, p in zip(differences, adjusted, strict=True):
         if p < ALPHA and one.value:
             found.add((one.first, one.second) if one.value > 0 else (one.second, one.first))
     return found
+
+
+def possible_bests(names: Sequence[str], differences: Iterable[Difference]) -> list[str]:
+    """Return, in the given order, which of K methods may be the best: none beats it one-sided at .05 / (K - 1).
+
+    The best one is left out in at most 5 % of cases, of whichever methods it is compared with, since K - 1 can beat
+    it. The first of the observed order is always among them. A difference without a p-value leaves none out.
+
+    Raises:
+        ValueError: a name occurs twice, or a difference names a method that is not among `names`.
+    """
+    beaten = set()
+    for one in differences:
+        if one.p_value is not None and one.value and one.p_value / 2 < ALPHA / (len(names) - 1):
+            beaten.add((one.first, one.second) if one.value > 0 else (one.second, one.first))
+    _check(names, beaten)
+    worse = {loser for _, loser in beaten}
+    return [name for name in names if name not in worse]
 
 
 def rank_intervals(names: Sequence[str], separated: Separated) -> dict[str, RankInterval]:

@@ -7,12 +7,15 @@ import json
 import subprocess
 import sys
 from argparse import Namespace
+from itertools import combinations
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 
+from mmlbench.stats import moderated_pairs, two_part
 from mmlbench.system import arithmetic
 from mmlbench.train import saving
 
@@ -164,3 +167,45 @@ def test_files_that_differ_are_not_compared(tmp_path):
     assert first_run.files(tmp_path / "a") == first_run.files(tmp_path / "b") != {}
     (tmp_path / "b/runs/tiny/speaker/joint/s0/run.json").write_text("[]")
     assert first_run.files(tmp_path / "a") != first_run.files(tmp_path / "b")
+
+
+# ---- large boards ------------------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def boards() -> ModuleType:
+    """Return benchmarks/large_boards.py as a module."""
+    return load("large_boards")
+
+
+def test_rows_of_every_kind_are_equally_good(boards):
+    """But where a seed has fallen: then the others are."""
+    rng = np.random.default_rng(0)
+    for kind in boards.KINDS:
+        drawn = np.array([boards.draw(rng, kind, 7, 3, items=300).mean(axis=(1, 2)) for _ in range(60)])
+        first = int(kind.collapsed)
+        error = drawn.std(axis=0, ddof=1) / np.sqrt(60)
+        assert (abs(drawn.mean(axis=0) - boards.ACCURACY) < 4.5 * error)[first:].all(), kind.name
+        assert not first or drawn.mean(axis=0)[0] < boards.ACCURACY - 0.1
+
+
+def test_the_benchmark_tests_pairs_as_the_tables_of_small_boards_do(boards):
+    board = boards.draw(np.random.default_rng(1), boards.KINDS[1], 4, 3, items=200)
+    p = boards.own_p_values(moderated_pairs(list(board)), board)
+    for a, b in combinations(range(4), 2):
+        assert p[a, b] == pytest.approx(two_part(board[a] - board[b]).p_value)
+
+
+def test_a_board_with_a_difference_is_judged_by_it(boards):
+    rng = np.random.default_rng(2)
+    level = np.resize([0.0, 0.3], 10)
+    board = boards.draw(rng, boards.KINDS[0], 10, 5, level)
+    right, wrong = boards.order(board, level), boards.order(board, -level)
+    assert right.false == 0 and right.moderated == 1 and wrong.false == 1 and wrong.moderated == 0
+    assert boards.judge(board).false == 1 and boards.find(board).moderated < 1
+
+
+def test_large_boards_are_measured_in_small_and_shown(boards):
+    found = list(boards.measure(2, 1, rows=(10,), seeds=(2,)))
+    assert {boards.part_of(cell) for cell in found} == set(boards.PARTS)
+    assert all(0 <= cell.percent <= 100 for cell in found)
+    text = boards.markdown(found)
+    assert all(f"| {kind.name} | 10 |" in text for kind in boards.KINDS)

@@ -13,6 +13,7 @@ from ..line import (
     Line,
     count_columns,
     heading,
+    hochberg_column,
     is_first,
     key_of,
     letters_column,
@@ -23,10 +24,12 @@ from ..line import (
 )
 from ..measure import measure_of
 from ..notes import (
+    HOCHBERG_WORDS,
     LETTER_WORDS,
     ONE_OF_ALL,
     RANK_WORDS,
     TARGET,
+    board_notes,
     conditions,
     far_notes,
     mixed_notes,
@@ -96,6 +99,8 @@ def accuracy_table(result_set: ResultSet, group: GroupKey, lines: Sequence[Line]
         "the test set.",
         f"{RANK_WORDS} {LETTER_WORDS} {ONE_OF_ALL} p (Holm) is corrected for the rows of its own column, "
         "compared with the same reference.",
+        *board_notes(result_set, group),
+        *([HOCHBERG_WORDS] if result_set.moderated(group) else []),
         *(["Not ranked: with one seed each row is a single trained model."] if one_seed(result_set, group) else []),
         tuned_note(result_set.entries(group)),
         *no_logit_mean(result_set.entries(group)),
@@ -126,6 +131,7 @@ def _columns(result_set: ResultSet, group: GroupKey) -> list[Column[Line]]:
         Column("group", "group", lambda line: _shown_row(line).rank_group, outputs=CSV_ONLY),
         rank_column(),
         replace(letters_column(), outputs=NOT_BOARD - {Output.TERMINAL}),
+        *(_of_large_board() if result_set.moderated(group) else []),
         Column("accuracy", f"{measure.in_unit}{measure.way}, 95 % interval", accuracy_of, spread, fields=NUMBER),
         Column(
             "drawn",
@@ -155,6 +161,15 @@ def _columns(result_set: ResultSet, group: GroupKey) -> list[Column[Line]]:
         Column("far_seeds", "seeds far off", lambda line: cell_text(_shown_row(line).far_seeds), outputs=CSV_ONLY),
         *count_columns(),
         Column("note", "note", lambda line: _shown_row(line).remarks, outputs=CSV_ONLY),
+    ]
+
+
+def _of_large_board() -> list[Column[Line]]:
+    """Return the columns that a large board alone has."""
+    return [
+        replace(hochberg_column(), outputs=NOT_BOARD - {Output.TERMINAL}),
+        Column("may_be_best", "may be the best", lambda line: _shown_row(line).may_be_best, outputs=CSV_ONLY),
+        Column("varies_more", "varies more", lambda line: int(_shown_row(line).varies_more), outputs=CSV_ONLY),
     ]
 
 
