@@ -59,6 +59,7 @@ from mmlbench.methods.mslr import MSLR
 from mmlbench.methods.ogm import OGM
 from mmlbench.methods.ogm_ge import OGMGE
 from mmlbench.methods.opm import OPM
+from mmlbench.methods.pdf_fusion import PDF
 from mmlbench.methods.pmr import PMR
 from mmlbench.methods.qmf import QMF
 from mmlbench.methods.reconboost import ReconBoost
@@ -130,6 +131,8 @@ TRAINED: list[tuple[type[Method], dict[str, Any]]] = [
     (MCR, {"rule": "colab", "reconstruction": 1.0, "own_attached": False}),
     (MMCosine, {}),
     (MMCosine, {"variant": "code"}),
+    (PDF, {}),
+    (PDF, {"variant": "code", "calibrate": False}),
     (PMR, {}),
     (PMR, {"variant": "code", "fusion": "film"}),
     (QMF, {}),
