@@ -29,6 +29,7 @@ from mmlbench.errors import RunError
 from mmlbench.fusion import FUSIONS
 from mmlbench.method import Method, Step
 from mmlbench.methods.agm import AGM
+from mmlbench.methods.amco import AMCo
 from mmlbench.methods.amss import AMSS
 from mmlbench.methods.arl import ARL
 from mmlbench.methods.aug import AUG
@@ -107,6 +108,8 @@ TRAINED: list[tuple[type[Method], dict[str, Any]]] = [
     (CGGM, {"variant": "paper", "fusion": "sum"}),
     (MLB, {}),
     (MLB, {"beta": 10.0, "fusion": "sum"}),
+    (AMCo, {"threshold": 0.4}),
+    (AMCo, {"variant": "features", "threshold": 0.4, "fusion": "sum"}),
     (AMSS, {}),
     (AMSS, {"variant": "code", "plus": True, "fusion": "sum"}),
     (OGM, {"fusion": "sum"}),
