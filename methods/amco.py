@@ -47,7 +47,7 @@ def first_true(flags: Tensor) -> Tensor:
 class AMCo(Joint):
     """A modality on which the prediction depends is masked, more and more, so that the others are learned.
 
-    z_m are slices of the fusion head, its `logit_masses` say which modality is dependent: that whose part of
+    z_m are slices of the fusion head, and their `logit_masses` say which modality is dependent: that whose part of
     softmax([z_1; ...; z_M]) is above `threshold`. In the next step it is masked at random, a part p of it
     (`masked_share`). l is 0 in the first batch of an epoch and grows by `growth` times the epoch's number (from 0) in
     each batch; nothing is dependent at the epoch's start. So the first epoch masks nothing, and later ones mask, from
@@ -67,7 +67,8 @@ class AMCo(Joint):
     Source: Zhou et al., ICASSP 2023 (IEEE 10096641), known to us by its abstract alone, and by BalanceBenchmark's
     port of it at 4c1482f; no code of the authors was found. Others describe it as a mask of features. Deviations from
     the port: its mask of two equal rows fits two GPUs alone, here it is one row for all samples; in `features` it
-    draws 512 entries, for features of that size, here d_m.
+    draws 512 entries, for features of that size, here d_m; of more than two modalities the threshold is 2 / M times
+    `threshold`, since three of like strength never reach 0.5, which the port keeps (0.75 here).
     Hyper-parameters: of the port: threshold 0.5, ramp 0.3, growth 0.1, epochs 0 to 80 of at most 70.
     Measured: nothing yet.
     """
@@ -79,7 +80,7 @@ class AMCo(Joint):
     class Params(Joint.Params):
         fusion: str = choice("concat", DECOMPOSABLE, doc="fusion head; its slices are the unimodal predictions")
         variant: str = choice("logits", ("logits", "features"), "what is masked", ("logits", "features"))
-        threshold: float = bounded(0.5, low=0, high=1, doc="of the logits' mass; above it a modality is dependent")
+        threshold: float = bounded(0.5, low=0, doc="of M / 2 times the logits' mass; 0.5 is an even one")
         ramp: float = bounded(0.3, low=1e-3, doc="progress at which all is masked", tune=(0.1, 30.0, "log"))
         growth: float = bounded(0.1, low=0, doc="of the progress, by batch and epoch; 0 masks nothing")
         unimodal: float = bounded(
@@ -151,10 +152,11 @@ class AMCo(Joint):
 
     def find_dependent(self, masses: Tensor) -> None:
         """Say which modalities are masked in the next step; masses (M,)."""
+        level = masses * (len(masses) / 2)
         if self.params.variant == "features":
-            found = (self.dependent > 0) | first_true(masses >= self.params.threshold)
+            found = (self.dependent > 0) | first_true(level >= self.params.threshold)
         else:
-            found = masses > self.params.threshold
+            found = level > self.params.threshold
         self.dependent.copy_(found)
         self.record(**{f"mass/{m}": mass for m, mass in zip(self.modalities, masses, strict=True)})
         self.record(**{f"dependent/{m}": d for m, d in zip(self.modalities, found.double(), strict=True)})

@@ -31,9 +31,10 @@ def loud(count: int = 2, **params: Any) -> AMCo:
     return method
 
 
-def told_again(variant: str = "logits", count: int = 2, sigma: float = 0.5) -> Callable[[AMCo, Batch, Step], Tensor]:
+def told_again(variant: str = "logits", count: int = 2) -> Callable[[AMCo, Batch, Step], Tensor]:
     """Return the step with the port's book-keeping: a mask for each batch, flags that begin anew with an epoch."""
     state: dict[str, Any] = {}
+    sigma = 1 / count
 
     def hide(size: int, hidden: int, where: Step) -> list[float]:
         order = torch.randperm(size, generator=where.rng).tolist()
@@ -132,9 +133,8 @@ def test_the_first_flag_is_left():
 @pytest.mark.parametrize("count", [2, 3])
 @pytest.mark.parametrize("variant", ["logits", "features"])
 def test_steps_equal_the_plain_telling(variant: str, count: int, epoch: int):
-    sigma = 0.5 if count == 2 else 0.36
-    method = loud(count, variant=variant, threshold=sigma)
-    check_steps(method, told_again(variant, count, sigma), epoch=epoch, rate=0.01)
+    method = loud(count, variant=variant)
+    check_steps(method, told_again(variant, count), epoch=epoch, rate=0.01)
     assert (mechanism_counts(method).get("mask", 0) > 0) == (epoch > 0)
 
 
@@ -223,6 +223,10 @@ def test_a_tie_makes_none_dependent_and_an_even_one_of_features_the_first():
         method = stand_in(AMCo, variant=variant)
         method.find_dependent(torch.tensor([0.5, 0.5]))
         assert method.dependent.tolist() == expected
+    as_ported = stand_in(AMCo, 3, threshold=0.75)
+    for masses, flags in (([0.51, 0.3, 0.19], [1, 0, 0]), ([0.4, 0.49, 0.11], [0, 0, 0])):
+        as_ported.find_dependent(torch.tensor(masses))
+        assert as_ported.dependent.tolist() == flags
 
 
 @pytest.mark.parametrize("variant", ["logits", "features"])
