@@ -48,6 +48,7 @@ from mmlbench.methods.joint_unimodal_losses import JointUnimodalLosses
 from mmlbench.methods.lfm import LFM
 from mmlbench.methods.mbsd import MBSD
 from mmlbench.methods.mcr import MCR
+from mmlbench.methods.midas import MIDAS
 from mmlbench.methods.miles import MILES
 from mmlbench.methods.mla import MLA
 from mmlbench.methods.mlb import MLB
@@ -108,8 +109,8 @@ TRAINED: list[tuple[type[Method], dict[str, Any]]] = [
     (CGGM, {"variant": "paper", "fusion": "sum"}),
     (MLB, {}),
     (MLB, {"beta": 10.0, "fusion": "sum"}),
-    (AMCo, {"threshold": 0.4}),
-    (AMCo, {"variant": "features", "threshold": 0.4, "fusion": "sum"}),
+    (AMCo, {}),
+    (AMCo, {"variant": "features", "fusion": "sum"}),
     (AMSS, {}),
     (AMSS, {"variant": "code", "plus": True, "fusion": "sum"}),
     (OGM, {"fusion": "sum"}),
@@ -132,6 +133,8 @@ TRAINED: list[tuple[type[Method], dict[str, Any]]] = [
     (MCR, {}),
     (MCR, {"variant": "code"}),
     (MCR, {"rule": "colab", "reconstruction": 1.0, "own_attached": False}),
+    (MIDAS, {}),
+    (MIDAS, {"variant": "paper", "fusion": "film", "warmup": 1}),
     (MMCosine, {}),
     (MMCosine, {"variant": "code"}),
     (PDF, {}),
