@@ -30,6 +30,7 @@ from mmlbench.errors import RunError
 from mmlbench.fusion import FUSIONS
 from mmlbench.method import Method, Step
 from mmlbench.methods.agm import AGM
+from mmlbench.methods.amco import AMCo
 from mmlbench.methods.amss import AMSS
 from mmlbench.methods.arl import ARL
 from mmlbench.methods.aug import AUG
@@ -51,6 +52,7 @@ from mmlbench.methods.joint_unimodal_losses import JointUnimodalLosses
 from mmlbench.methods.lfm import LFM
 from mmlbench.methods.mbsd import MBSD
 from mmlbench.methods.mcr import MCR
+from mmlbench.methods.midas import MIDAS
 from mmlbench.methods.miles import MILES
 from mmlbench.methods.mla import MLA
 from mmlbench.methods.mlb import MLB
@@ -63,6 +65,7 @@ from mmlbench.methods.mslr import MSLR
 from mmlbench.methods.ogm import OGM
 from mmlbench.methods.ogm_ge import OGMGE
 from mmlbench.methods.opm import OPM
+from mmlbench.methods.pdf_fusion import PDF
 from mmlbench.methods.pmr import PMR
 from mmlbench.methods.qmf import QMF
 from mmlbench.methods.reconboost import ReconBoost
@@ -111,6 +114,8 @@ TRAINED: list[tuple[type[Method], dict[str, Any]]] = [
     (CGGM, {"variant": "paper", "fusion": "sum"}),
     (MLB, {}),
     (MLB, {"beta": 10.0, "fusion": "sum"}),
+    (AMCo, {}),
+    (AMCo, {"variant": "features", "fusion": "sum"}),
     (AMSS, {}),
     (AMSS, {"variant": "code", "plus": True, "fusion": "sum"}),
     (OGM, {"fusion": "sum"}),
@@ -139,8 +144,12 @@ TRAINED: list[tuple[type[Method], dict[str, Any]]] = [
     (MCR, {}),
     (MCR, {"variant": "code"}),
     (MCR, {"rule": "colab", "reconstruction": 1.0, "own_attached": False}),
+    (MIDAS, {}),
+    (MIDAS, {"variant": "paper", "fusion": "film", "warmup": 1}),
     (MMCosine, {}),
     (MMCosine, {"variant": "code"}),
+    (PDF, {}),
+    (PDF, {"variant": "code", "calibrate": False}),
     (PMR, {}),
     (PMR, {"variant": "code", "fusion": "film"}),
     (QMF, {}),
