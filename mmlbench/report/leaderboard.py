@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from markupsafe import Markup
+
 from ..analysis.result_set import GroupKey, ResultSet
 from ..results.load import outdated, read_plan, regroup_of
 from ..results.plugin_facts import Facts
@@ -23,6 +25,7 @@ from .numbers import by_construction, named
 from .opening import opening_html
 from .page import Figures, write_page
 from .page_tables import folds
+from .render.html import folded
 from .render.markdown import markdown_table, markdown_text
 from .render.terminal import terminal_table
 from .table import Table
@@ -36,6 +39,8 @@ from .tables.robustness import robustness_table
 if TYPE_CHECKING:
     from rich.console import Console
 
+#: A longer table of the Markdown page, but the first of a dataset, is there to unfold.
+FOLDED = 60
 FILES = ("all_tables.csv", "cost.csv", "leaderboard.html", "leaderboard.md", "tables", "figures")
 
 
@@ -87,7 +92,11 @@ def _table_lines(heading: str, table: Table[Any]) -> list[str]:
     if not table.lines:
         return []
     notes = [line for note in table.notes for line in (markdown_text(note), "")]
-    return [f"### {heading}", "", *markdown_table(table), "", *notes]
+    lines = [*markdown_table(table), ""]
+    if len(table.lines) > FOLDED:
+        body = Markup("\n".join(["", *lines]))  # Markdown between the marks of HTML, escaped as all Markdown is
+        lines = [str(folded(plural(len(table.lines), "line"), body))]
+    return [f"### {heading}", "", *lines, *notes]
 
 
 #: What a hash in `code_version` is of; a table of many would look like many versions of one program.

@@ -20,6 +20,7 @@ from rich.console import Console
 from mmlbench.analysis.all_tables import make_frame
 from mmlbench.analysis.result_set import ResultSet
 from mmlbench.analysis.rows import Row
+from mmlbench.report import leaderboard
 from mmlbench.report.page import write_page
 from mmlbench.report.render import latex as latex_module
 from mmlbench.report.render.csv import csv_text
@@ -205,3 +206,11 @@ def test_a_long_table_goes_on_in_further_floats() -> None:
     assert labels[0] == "tab:gap-a-set" and links == labels[1:]
     short = latex([replace(table, rows=rows[:12])])
     assert short.count(r"\begin{table}[tb]") == 1 and "part 1 of" not in short
+
+
+def test_a_very_long_table_of_the_markdown_page_is_there_to_unfold() -> None:
+    rows = [[f"m{k}", "<b>"] for k in range(leaderboard.FOLDED + 1)]
+    for some in (rows, rows[:-1]):
+        lines = "\n".join(leaderboard._table_lines("Gaps", text_table("gap", "a set", ["method", "part"], some)))
+        assert lines.startswith("### Gaps\n") and "\n\n| method | part |\n" in lines and "<b>" not in lines
+        assert ("<details>" in lines) == ("\n\n</details>" in lines) == (len(some) > leaderboard.FOLDED)
