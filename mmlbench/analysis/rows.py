@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any, SupportsFloat, TypeVar
 
 from ..errors import DataError
+from ..results.origins import Reported
 from ..stats import Condition
 from ..storage.hashing import digest
 
@@ -80,6 +81,7 @@ class Row:
         head: which kind of head answered for modality subsets, in table `reliance`.
         class_state: what is special about a class, in table `classes`.
         no_value: why there is no value.
+        reported: who stands for it: empty, or `self_reported` or `reproduced` where a run behind it was handed in.
         runs: the run folders that the value comes from, below the results folder; none for a closed form.
     """
 
@@ -133,6 +135,7 @@ class Row:
     head: Head = Head.NONE
     class_state: ClassState = ClassState.USUAL
     no_value: NoValue = NoValue.NOTHING
+    reported: Reported = Reported.OWN
     runs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -186,6 +189,7 @@ _READ: dict[str, Callable[[str], object]] = {
     "head": Head,
     "class_state": ClassState,
     "no_value": NoValue,
+    "reported": Reported,
     "runs": lambda text: tuple(text.split()),
 }
 
