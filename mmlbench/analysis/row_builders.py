@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..results.groups import Entry, Group
+from ..results.origins import of_several
 from ..results.plugin_facts import CONTROL
 from ..results.scored_run import ScoredRun
 from ..stats import Estimate, holm, proportion, two_part
@@ -138,6 +139,7 @@ def blank(
         pretrained=made.pretrained,
         tuning_trials=entry.trials if entry else None,
         meaning=CONTROL_MEANING if entry and entry.method == CONTROL else "",
+        reported=of_several(source.reported for run in runs for source in run.sources),
         runs=folders_of([*entries, *also]),
     )
 

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any, SupportsFloat, TypeVar
 
 from ..errors import DataError
+from ..results.origins import Reported
 from ..stats import Condition
 from ..storage.hashing import digest
 
@@ -92,6 +93,7 @@ class Row:
         may_be_best: 1 where no other row of a large board beats this one at the level of the set of possible bests,
             0 where one does; None on other boards.
         varies_more: the seeds vary far more than those of the board's other rows; the row keeps its own variance.
+        reported: who stands for it: empty, or `self_reported` or `reproduced` where a run behind it was handed in.
         runs: the run folders that the value comes from, below the results folder; none for a closed form.
     """
 
@@ -148,6 +150,7 @@ class Row:
     seed_variance: SeedVariance = SeedVariance.NOTHING
     may_be_best: int | None = None
     varies_more: bool = False
+    reported: Reported = Reported.OWN
     runs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -203,6 +206,7 @@ _READ: dict[str, Callable[[str], object]] = {
     "class_state": ClassState,
     "no_value": NoValue,
     "seed_variance": SeedVariance,
+    "reported": Reported,
     "runs": lambda text: tuple(text.split()),
 }
 

@@ -16,6 +16,7 @@ from ..errors import ConfigError, DataError
 from ..registry.index import Index
 from ..results.comparable import made_otherwise
 from ..results.load import read_made_plan, regroup_of, studies_of_rows
+from ..results.origins import Outcome, Reproduced, keep_reproduced
 from ..results.record import read_circumstances, read_record
 from ..results.run_folder import RunFolder, verify
 from ..results.stored_scores import is_scores_only
@@ -249,12 +250,25 @@ class Reproduction:
         """
         if work.resolve() == self.results.resolve():
             raise ConfigError(f"--into names the results folder {self.results} itself", "Name another folder")
-        same = True
+        wrong: dict[str, list[str]] = {}
         for cell, spec in self.cells:
             before, after = self.results / cell.run, work / spec.path
             files.require(spec.config.contents, read_circumstances(before).files)
             make_run(spec, self.index, work, cache, device)
-            wrong = differing(before, after)
-            same = same and not wrong
-            tell(Again(str(spec.path), tuple(wrong), changes(before, after) if wrong else ""))
-        return verdict(self.row, row_again(self.row, self.plan, self.cells, work, cache, device), same)
+            found = wrong[cell.run] = differing(before, after)
+            tell(Again(str(spec.path), tuple(found), changes(before, after) if found else ""))
+        same = not any(wrong.values())
+        words, code = verdict(self.row, row_again(self.row, self.plan, self.cells, work, cache, device), same)
+        if not code:
+            self._remember(work, wrong)
+        return words, code
+
+    def _remember(self, work: Path, wrong: Mapping[str, Sequence[str]]) -> None:
+        """Keep what was shown of runs that somebody has handed in."""
+        found = {}
+        for cell, spec in self.cells:
+            code = read_record(work / spec.path).code
+            outcome = Outcome.WITHIN_INTERVAL if wrong[cell.run] else Outcome.IDENTICAL
+            hardware = read_circumstances(work / spec.path).hardware
+            found[cell.run] = Reproduced(outcome, self.row.row_id, code.engine, code.version, hardware)
+        keep_reproduced(self.results, found)

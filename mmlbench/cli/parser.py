@@ -307,7 +307,14 @@ def _trust_commands(commands: Any) -> None:
     merge.set_defaults(command=_call("trust", "import_"))
     text = "a file, or the name of archives that are shipped: zoo"
     merge.add_argument("archive", type=Path, metavar="ARCHIVE", help=text)
-    for parser in (verify, export, merge):
+    text = "mark its rows as handed in by somebody: self-reported, until mmlbench reproduce has trained them again"
+    merge.add_argument("--contributed", action="store_true", help=text)
+    text = "check whether an archive of scores can be handed in as a row beside the shipped baselines"
+    example = "mmlbench check-row mine.mmlb.tar.gz --plugins my_plugins"
+    row = _add(commands, "check-row", text, "trust", example)
+    row.add_argument("archive", type=Path, metavar="ARCHIVE", help="of mmlbench export --scores")
+    _plugins(row)
+    for parser in (verify, export, merge, row):
         _places(parser)
     _power_command(commands)
 
@@ -416,7 +423,7 @@ GROUPS = {
     "Run": ("train", "robustness", "estimate"),
     "Report": ("tables", "leaderboard", "diff", "score", "power"),
     "Data": ("prepare", "fetch", "audit"),
-    "Verify": ("verify", "reproduce", "stale", "export", "import"),
+    "Verify": ("verify", "reproduce", "stale", "export", "import", "check-row"),
     "Develop": ("list", "describe", "new", "check", "doctor"),
 }
 

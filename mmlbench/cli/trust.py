@@ -87,14 +87,30 @@ def export(arguments: argparse.Namespace) -> int:
 def import_(arguments: argparse.Namespace) -> int:
     """Merge the runs of an archive, or of the shipped archives of a name, into a results folder."""
     from ..results.archive import unpack
-    from ..results.shipped import archives_of
+    from ..results.shipped import CONTRIBUTED, archives_of
 
     where = f" --results {shlex.quote(str(arguments.results))}" if arguments.results != Path("results") else ""
     for archive in archives_of(arguments.archive):
-        found = unpack(archive, arguments.results, log, arguments.cache)
+        handed_in = arguments.contributed or (archive != arguments.archive and archive.name.startswith(CONTRIBUTED))
+        found = unpack(archive, arguments.results, log, arguments.cache, handed_in)
         what = f"the scores of {plural(found.new, 'run')}" if found.scores_only else plural(found.new, "run")
         there = f"{found.known} {'was' if found.known == 1 else 'were'} there already"
         there += f", {found.kept_full} of them in full, with equal scores: they stay" if found.kept_full else ""
         there += f", {found.completed} of them as scores alone: now in full" if found.completed else ""
         log(f"{what} of {archive.name} imported into {arguments.results}, {there}. Next: mmlbench tables{where}")
     return 0
+
+
+def check_row(arguments: argparse.Namespace) -> int:
+    """Print a line for each thing that a row needs to be handed in; exit code 1 where one is wrong."""
+    from ..api.check_row import check_row as checked
+    from ..api.plugins import opened_index
+
+    wrong = 0
+    for fact in checked(arguments.archive, opened_index(arguments.plugins), arguments.cache):
+        wrong += bool(fact.wrong)
+        what = f"{fact.wrong}. {fact.fix}" if fact.wrong else fact.holds
+        sys.stdout.write(f"{'wrong' if fact.wrong else 'ok':<6}{fact.about:<12}{what}\n")
+        sys.stdout.flush()
+    sys.stdout.write(f"{wrong} to fix\n" if wrong else "the row can be handed in\n")
+    return int(bool(wrong))

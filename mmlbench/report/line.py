@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ..analysis.result_set import GroupKey, ResultSet
 from ..analysis.rows import Row
+from ..results.origins import Reported
 from ..results.plugin_facts import CONTROL, LOGIT_MEAN
 from .notes import HOCHBERG_WORDS, LETTER_WORDS, RANK_WORDS
 from .table import CSV_ONLY, EVERYWHERE, Column, Name, Output, RankRange, name_column
@@ -159,3 +160,15 @@ def count_columns() -> list[Column[Line]]:
         Column("n_seeds", "seeds", lambda line: line.entry.n_seeds or "", outputs=EVERYWHERE - {Output.TERMINAL}),
         Column("n_test", "test samples", lambda line: line.entry.n_test, outputs=CSV_ONLY),
     ]
+
+
+#: Who stands for a row that somebody has handed in.
+REPORTED_WORDS = {Reported.OWN: "", Reported.SELF_REPORTED: "self-reported", Reported.REPRODUCED: "reproduced"}
+
+
+def reported_column(result_set: ResultSet, group: GroupKey) -> list[Column[Line]]:
+    """Return the column that says which rows were handed in and whether they were trained again; [] without any."""
+    if not any(row.reported for row in result_set.entries(group)):
+        return []
+    about = "rows that were handed in: reproduced where mmlbench reproduce has trained them again here"
+    return [Column("reported", "handed in", lambda line: REPORTED_WORDS[line.entry.reported], help=about, words=True)]

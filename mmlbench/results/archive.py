@@ -38,6 +38,8 @@ from ..version import __version__
 from .comparable import check_comparable, what_differs
 from .curve import check_curve, curve_file
 from .load import MADE, read_made_plan, read_plan
+from .origins import FILE as ORIGINS
+from .origins import Origin, mark_contributed, origins_plain, read_origins
 from .packed import FIX, extract, listed, most_bytes
 from .record import read_record
 from .run_folder import RunFolder, scores_only_error
@@ -134,6 +136,7 @@ def pack_scores(results: Path, to: Path, datasets: Sequence[str] = (), made_alon
         for name in ("all_tables.csv", "cost.csv"):
             if not chosen and (results / name).exists():
                 files[name] = results / name
+        _write_origins(results, held, runs, files)
         for run in runs:
             for file in sorted((results / run).iterdir()):
                 hidden = file.name.startswith(".") or LOGITS.fullmatch(file.name) or file.name == SCORES_FILE
@@ -142,6 +145,14 @@ def pack_scores(results: Path, to: Path, datasets: Sequence[str] = (), made_alon
             files[f"{run}/{SCORES_FILE}"] = scores[run]
         _pack(to, files, {"kind": SCORES}, level=9)
     return len(runs)
+
+
+def _write_origins(results: Path, held: Path, runs: list[str], files: dict[str, Path]) -> None:
+    """Name the runs that somebody has handed in, where there are any; what was reproduced is told by no archive."""
+    told = {run: Origin(one.record_hash) for run, one in read_origins(results).items() if run in runs}
+    if told:
+        write_json(held / ORIGINS, origins_plain(told))
+        files[ORIGINS] = held / ORIGINS
 
 
 def _part_of(plan: Plan, results: Path, datasets: Sequence[str], made_alone: bool) -> Plan:
@@ -226,7 +237,11 @@ class Imported:
 
 
 def unpack(
-    archive: Path, results: Path, log: Callable[[str], None] = lambda line: None, cache: Path | None = None
+    archive: Path,
+    results: Path,
+    log: Callable[[str], None] = lambda line: None,
+    cache: Path | None = None,
+    contributed: bool = False,
 ) -> Imported:
     """Merge an archive into a results folder.
 
@@ -235,6 +250,7 @@ def unpack(
 
     Args:
         cache: prepared caches: runs of an archive of scores that were made from other data are refused.
+        contributed: mark the runs that are not here yet as handed in by somebody (`origins`).
 
     Raises:
         DataError: no archive of a study; a name that no study has; a file that is not the one that was packed; a plan
@@ -248,7 +264,7 @@ def unpack(
         with temporary_folder(results, "import") as held:
             try:
                 kind = _open(archive, sizes, held)
-                return _merge(archive, held, results, log, kind, cache)
+                return _merge(archive, held, results, log, kind, cache, contributed)
             except DataError as error:  # of a file that is gone when the message is read
                 if f"{held}/" not in error.what:
                     raise
@@ -304,7 +320,13 @@ def _head(archive: Path, value: object) -> tuple[dict[str, str], str]:
 
 
 def _merge(
-    archive: Path, folder: Path, results: Path, log: Callable[[str], None], kind: str, cache: Path | None
+    archive: Path,
+    folder: Path,
+    results: Path,
+    log: Callable[[str], None],
+    kind: str,
+    cache: Path | None,
+    contributed: bool,
 ) -> Imported:
     plan = read_plan(folder)
     if plan.plugins:
@@ -315,6 +337,7 @@ def _merge(
             f"{archive} names groups of test samples ({brief(plan.groups)}); "
             "to have them name your own file in the config"
         )
+    told = set(read_origins(folder))
     runs = runs_of(folder, plan)
     packed = {str(p.parent.relative_to(folder).as_posix()) for p in folder.glob("runs/**/*") if p.is_file()}
     if packed != set(runs):
@@ -341,6 +364,8 @@ def _merge(
     for name in curves.values():
         (results / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).replace(results / name)
+    if contributed or told:
+        mark_contributed(results, new if contributed else [run for run in new if run in told])
     write_json(results / "plan.json", merged.plain())
     full = [run for run in kept if not is_scores_only(results / run)] if kind == SCORES else []
     return Imported(len(new), len(kept), len(completed), kind == SCORES, len(full))

@@ -21,6 +21,7 @@ from ..study.regroup import REGROUPED, Regroup, read_groups
 from .chosen import resolved
 from .folds import join_folds, logit_mean, take_stored_means
 from .groups import Entry, Group, Loaded, TrainingNoise, base_recipe
+from .origins import Origin, read_origins, reported
 from .plugin_facts import Facts
 from .run_folder import RunFolder
 from .scored_run import ScoredRun, score_test_part
@@ -224,8 +225,8 @@ def regrouped(ids: np.ndarray, given: Mapping[str, str], where: tuple[str, ...])
 class _Collector:
     """Puts the runs into groups and entries, and refuses those of another test set."""
 
-    def __init__(self, facts: Facts, cache: Path, regroup: Regroup) -> None:
-        self.facts, self.cache, self.regroup = facts, cache, regroup
+    def __init__(self, facts: Facts, cache: Path, regroup: Regroup, origins: Mapping[str, Origin]) -> None:
+        self.facts, self.cache, self.regroup, self.origins = facts, cache, regroup, origins
         self.groups: dict[tuple[str, ...], Group] = {}
         self.terms: dict[tuple[str, ...], tuple[str, dict[str, str]]] = {}
         self.kept: dict[str, tuple[ScoredRun, list[np.ndarray], dict[str, str]]] = {}
@@ -234,7 +235,7 @@ class _Collector:
         """Take one cell with its run."""
         name, config = folder.name, folder.record.config
         if name not in self.kept:
-            self.kept[name] = (score_test_part(folder), *_terms(folder))
+            self.kept[name] = (score_test_part(folder, reported(self.origins, folder.record)), *_terms(folder))
         run, samples, terms = self.kept[name]
         key = cell.group
         first, wanted = self.terms.setdefault(key, (name, terms))
@@ -286,7 +287,7 @@ def load(results: Path, cache: Path, plan: Plan | None = None, regroup: Regroup 
             of a group scored on different test samples; logits that are not finite.
     """
     plan = read_plan(results) if plan is None else plan
-    collector = _Collector(Facts.of_plan(plan), cache, regroup or {})
+    collector = _Collector(Facts.of_plan(plan), cache, regroup or {}, read_origins(results))
     faults: list[tuple[PlannedCell, Trouble]] = []
     opened: dict[str, tuple[Trouble | None, RunFolder | None]] = {}
     for cell in plan.cells:

@@ -27,6 +27,7 @@ KINDS: tuple[tuple[re.Pattern[str], int], ...] = tuple(
     for pattern, most in (
         (r"archive\.json|plan\.json", 128 * 2**20),
         (r"environment\.json", 4 * 2**20),
+        (r"origins\.json", 64 * 2**20),
         (r"all_tables\.csv|cost\.csv|tables/[A-Za-z0-9_+.-]+\.(csv|md|tex|json)", 512 * 2**20),
         (rf"{RUN}/(run|provenance)\.json", 4 * 2**20),
         (rf"{RUN}/done-[0-9a-f]{{10}}", 200),

@@ -10,6 +10,7 @@ import numpy as np
 from ..errors import DataError
 from ..stats import CrossFit, cross_fit_optimism
 from .logits_key import LogitsKey, LogitsKind, parse_logits
+from .origins import Reported
 from .record import Circumstances, RunRecord
 from .run_folder import RunFolder
 from .score import confidence, item_nll
@@ -26,12 +27,14 @@ class Source:
 
     Attributes:
         scores_only: an archive has brought its scores alone, so that what comes from logits is not there.
+        reported: who stands for it.
     """
 
     record: RunRecord
     provenance: Circumstances
     stage_epochs: dict[str, int]
     scores_only: bool = False
+    reported: Reported = Reported.OWN
 
 
 def sample_scores(record: RunRecord, outputs: np.ndarray, label: np.ndarray, where: str) -> np.ndarray:
@@ -140,15 +143,18 @@ def _signed(fit: CrossFit, sign: float) -> CrossFit:
     return fit if sign > 0 else replace(fit, naive=-fit.naive, cross_fit=-fit.cross_fit)
 
 
-def score_test_part(folder: RunFolder) -> ScoredRun:
+def score_test_part(folder: RunFolder, by: Reported = Reported.OWN) -> ScoredRun:
     """Score a run's test part; of a scores-only run take the scores that it holds.
+
+    Args:
+        by: who stands for the run.
 
     Raises:
         DataError: logits that are not finite, or of another length than the labels; scores that are not as written.
     """
     epochs = folder.epoch_scores()
     lengths = {key.split("/", 1)[0]: len(rows) for key, rows in epochs.items()}
-    source = Source(folder.record, folder.provenance, lengths, folder.scores_only)
+    source = Source(folder.record, folder.provenance, lengths, folder.scores_only, by)
     run = ScoredRun(folder.record.config.seed, (source,), {}, _judged(folder, epochs))
     if folder.scores_only:
         return replace(run, **vars(folder.scores.own), means=folder.scores.means)

@@ -26,7 +26,9 @@ def commands() -> list[list[str]]:
 
 
 @pytest.mark.slow
-def test_the_commands_of_the_page_show_a_row_beside_runs_that_nobody_trained_here(tmp_path: Path, monkeypatch) -> None:
+def test_the_commands_of_the_page_show_a_row_beside_runs_that_nobody_trained_here(
+    tmp_path: Path, monkeypatch
+) -> None:
     monkeypatch.setenv("MMLBENCH_PLUGINS", "mmlbench/testing/plugins")
     clone = Clone(tmp_path / "clone")
     zoo = clone.folder / "config" / "zoo.yaml"
@@ -60,9 +62,9 @@ def test_the_commands_of_the_page_show_a_row_beside_runs_that_nobody_trained_her
     assert {row.label for row in rows.values() if row.no_value is NoValue.SCORES_ONLY} >= {"joint", "ensemble"}
 
     # a method that reuses weights needs them: the line says how to train the run, and then it is trained in full
-    (clone.folder / found[-1][-1] if found[-1][-1].endswith(".yaml") else clone.folder / "config/mine.yaml").write_text(
-        yaml.safe_dump(study(["ensemble", "joint", "ogm", "umt"]) | {"name": "zoo"}), encoding="utf-8"
-    )
+    (
+        clone.folder / found[-1][-1] if found[-1][-1].endswith(".yaml") else clone.folder / "config/mine.yaml"
+    ).write_text(yaml.safe_dump(study(["ensemble", "joint", "ogm", "umt"]) | {"name": "zoo"}), encoding="utf-8")
     snakemake = ("snakemake", "--cores", "1", TABLES, "--configfile", "config/mine.yaml")
     log = clone.call(*snakemake)
     assert log.code != 0 and "--whole" in clone.log("umt 0")

@@ -20,6 +20,7 @@ from ..line import (
     lines_of,
     one_seed,
     rank_column,
+    reported_column,
     selection_column,
 )
 from ..measure import measure_of
@@ -160,6 +161,7 @@ def _columns(result_set: ResultSet, group: GroupKey) -> list[Column[Line]]:
         Column("resolution", "resolution", lambda line: result_set.resolution(group), outputs=CSV_ONLY),
         Column("far_seeds", "seeds far off", lambda line: cell_text(_shown_row(line).far_seeds), outputs=CSV_ONLY),
         *count_columns(),
+        *reported_column(result_set, group),
         Column("note", "note", lambda line: _shown_row(line).remarks, outputs=CSV_ONLY),
     ]
 
