@@ -185,11 +185,15 @@ def test_the_page_on_methods_lists_each_of_them_with_its_family(index):
     assert listed_methods(page.replace("| `agm` |", "| agm |")) != there
 
 
+#: Dataset -> methods that need blocks of its encoders, which not all of them have.
+NO_BLOCKS = {"avtdigits": {"greedy"}}
+
+
 @pytest.mark.parametrize("name", ["zoo", "zoo_tuned"])
 def test_a_study_of_all_methods_leaves_none_out(name: str):
     study = yaml.safe_load((ROOT / "config" / f"{name}.yaml").read_text(encoding="utf-8"))
-    there = of_the_project("methods")
     for block in study["grid"]:
+        there = {*of_the_project("methods")} - NO_BLOCKS.get(block["dataset"], set())
         named = [one if isinstance(one, str) else one["method"] for one in block["methods"]]
         assert len(named) == len(set(named)), f"config/{name}.yaml names a method twice for {block['dataset']}"
         fault = not_the_same(there, named, f"config/{name}.yaml ({block['dataset']})")

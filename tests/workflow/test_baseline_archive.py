@@ -1,4 +1,4 @@
-"""An archive of scores under the real Snakemake: what it holds is made, and the commands of docs/baselines.md work."""
+"""An archive of scores under the real Snakemake: it is made, and the commands of docs/baselines.md work."""
 
 from __future__ import annotations
 
