@@ -15,6 +15,7 @@ from mmlbench.analysis.rows import NoValue, parse_rows
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "baselines.md"
 #: A study whose config has the name that the page uses, with a row that reuses another's runs.
 ZOO = study(["ensemble", "joint"]) | {"name": "zoo"}
+PLUGINS = ("--plugins", "mmlbench/testing/plugins")
 
 
 def commands() -> list[list[str]]:
@@ -26,8 +27,7 @@ def commands() -> list[list[str]]:
 
 
 @pytest.mark.slow
-def test_the_commands_of_the_page_show_a_row_beside_imported_ones(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setenv("MMLBENCH_PLUGINS", "mmlbench/testing/plugins")
+def test_the_commands_of_the_page_show_a_row_beside_imported_ones(tmp_path: Path) -> None:
     clone = Clone(tmp_path / "clone")
     zoo = clone.folder / "config" / "zoo.yaml"
     zoo.write_text(yaml.safe_dump(ZOO), encoding="utf-8")
@@ -45,7 +45,7 @@ def test_the_commands_of_the_page_show_a_row_beside_imported_ones(tmp_path: Path
     zoo.write_text(yaml.safe_dump(own), encoding="utf-8")  # the user adds a method, by hand
     for words in found:
         words = ["tiny" if word == "avdigits" else word for word in words]
-        answer = clone.call(*words)
+        answer = clone.call(*words, *(PLUGINS if words[1] == "prepare" else ()))
         assert answer.code == 0, answer.text
         if words[1] == "import":
             before = clone.made()
@@ -66,7 +66,7 @@ def test_the_commands_of_the_page_show_a_row_beside_imported_ones(tmp_path: Path
     assert log.code != 0 and "--whole" in clone.log("umt 0")
     told = re.search(r"mmlbench train --spec (\S+) --whole", clone.log("umt 0"))
     assert told is not None and "unimodal" in told[1]
-    answer = clone.call(*told[0].split())
+    answer = clone.call(*told[0].split(), *PLUGINS)
     assert answer.code == 0, answer.text
     assert (clone.run_folder("unimodal 0") / "weights-last.npz").exists()
     assert not (clone.run_folder("unimodal 0") / "scores.npz").exists()
