@@ -27,7 +27,7 @@ BELOW = {
     *("ensure_cache", "prepare_cache", "choose", "tuned", "check_apart", "completeness", "make_all", "parse_rows"),
 }
 #: Commands that still look at a run themselves, and by what.
-LEFT = {("doctor.py", "completeness"), ("estimate.py", "RunSpec"), ("run.py", "Tune")}
+LEFT = {("estimate.py", "RunSpec"), ("run.py", "Tune")}
 
 
 def makes_itself(folder: Path) -> set[tuple[str, str]]:
