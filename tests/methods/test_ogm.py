@@ -1,13 +1,18 @@
 """OGM and OGM-GE: which gradients change, when, by how much."""
 
+import math
+
 import pytest
 import torch
 from toy import (
+    BATCH,
     NAMES,
     gradients,
     make,
     mechanism_counts,
     scheduled,
+    take,
+    toy_data,
 )
 
 from mmlbench.encoders.resnet18 import ResNet18
@@ -31,6 +36,35 @@ def test_ogm_scales_the_convolutions_and_nothing_else(fusion: str):
         factor = k[name.split(".")[1]] if encoder else 1.0
         torch.testing.assert_close(modulated[name], gradient * factor)
     assert mechanism_counts(method) == {"modulation": 4}
+
+
+@pytest.mark.parametrize("method", [OGM, OGMGE])
+def test_ogm_of_three_by_the_least_score_brakes_all_but_the_weakest(method: type[OGM]):
+    """The step against the rule told again: slices of the concat head, sums of softmax at the label, their least."""
+    quiet = {"noise": "none"} if method is OGMGE else {}
+    built, joint = make(method, 3, reference="min", **quiet), make(Joint, 3)
+    found, reference = gradients(built), gradients(joint)
+    batch = take(toy_data(3), torch.arange(BATCH))
+    with torch.no_grad():
+        twin = make(Joint, 3).train()
+        sliced = twin.head({m: twin.encoders[m](x) for m, x in batch.inputs.items()}).sliced
+        scores = {m: float(z.softmax(1)[range(BATCH), batch.label].sum()) for m, z in sliced.items()}
+    least = min(scores.values())
+    expected = {m: 1 - math.tanh(0.8 * s / least) if s > least else 1.0 for m, s in scores.items()}
+    k = {m: float(built.diagnostics[f"coefficient/{m}"][0]) for m in NAMES}
+    assert k == pytest.approx(expected, abs=1e-5) and sorted(value < 1 for value in k.values()) == [False, True, True]
+    for name, gradient in reference.items():
+        encoder = name.startswith("encoders.") and gradient.dim() == 4
+        torch.testing.assert_close(found[name], gradient * (k[name.split(".")[1]] if encoder else 1.0))
+    by_mean = make(method, 3, **quiet)
+    gradients(by_mean)
+    others = {m: float(by_mean.diagnostics[f"coefficient/{m}"][0]) for m in NAMES}
+    assert others != pytest.approx(k, abs=1e-3), "the default compares with the mean of the others"
+
+
+def test_of_two_modalities_the_reference_changes_no_bit():
+    plain, least = gradients(make(OGM)), gradients(make(OGM, reference="min"))
+    assert all(torch.equal(least[name], gradient) for name, gradient in plain.items())
 
 
 def test_ogm_switched_off_or_out_of_its_window_is_joint_training():
