@@ -121,7 +121,7 @@ def test_a_name_that_nobody_knows_is_found(index: Index, tmp_path: Path, old: st
 
 def test_parameters_and_splits_are_those_of_the_plug_ins(index: Index) -> None:
     with_params = [figure for figure in FIGURES if figure.params]
-    assert {figure.method for figure in with_params} == {"arl", "dgl", "inforeg"}
+    assert {figure.method for figure in with_params} == {"arl", "bss", "dgl", "inforeg"}
     for figure in with_params:
         known = {field.name for field in method_facts(index.find("method", figure.method)).params}
         assert set(figure.params) <= known, figure
