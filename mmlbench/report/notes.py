@@ -20,7 +20,7 @@ RANK_WORDS = (
 LETTER_WORDS = "Methods that share a letter are not separated."
 HOCHBERG_WORDS = (
     "Rank, Benjamini-Hochberg: an extra. It bounds the share of wrong orders among those that it finds, not their "
-    "being there: of simulated boards of 40 rows that differ, 40 to 93 % then hold one (Holm: at most 5 %)."
+    "being there: of simulated boards of 40 rows that differ, 40 to 95 % then hold one (Holm: at most 5 %)."
 )
 #: More names than this of what may be the best are counted, not listed.
 MOST_NAMED = 10

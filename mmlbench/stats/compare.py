@@ -62,7 +62,7 @@ def benjamini_hochberg(pvalues: ArrayLike) -> NDArray[np.float64]:
     """Benjamini and Hochberg's (1995) adjusted p-values, in the given order; ValueError as of `holm`.
 
     What is below .05 then holds false ones in 5 % of its members on average. So a long list holds some in most cases:
-    of simulated boards of forty rows that differ, 40 to 93 % have a wrong order somewhere. Holm's keeps that to 5 %.
+    of simulated boards of forty rows that differ, 40 to 95 % have a wrong order somewhere. Holm's keeps that to 5 %.
     """
     p = np.asarray(pvalues, dtype=np.float64)
     if p.ndim != 1 or not ((p >= 0) & (p <= 1)).all():
