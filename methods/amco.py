@@ -51,7 +51,7 @@ class AMCo(Joint):
     softmax([z_1; ...; z_M]) is above `threshold`. In the next step it is masked at random, a part p of it
     (`masked_share`). l is 0 in the first batch of an epoch and grows by `growth` times the epoch's number (from 0) in
     each batch; nothing is dependent at the epoch's start. So the first epoch masks nothing, and later ones mask, from
-    their third or fourth batch on, all of the dependent modality. `variant`:
+    their second to fourth batch on, all of the dependent modality. `variant`:
 
     - `logits` (default), the port's latest form: int(p C) classes of z_m are set to 0, the same for all samples;
       L = CE(A sum of z_m + a, y) + unimodal sum of CE(z_m, y), A (C, C). Losses and the test for dependence see the
@@ -69,7 +69,7 @@ class AMCo(Joint):
     the port: its mask of two equal rows fits two GPUs alone, here it is one row for all samples; in `features` it
     draws 512 entries, for features of that size, here d_m; of more than two modalities the threshold is 2 / M times
     `threshold`, since three of like strength never reach 0.5, which the port keeps (0.75 here).
-    Hyper-parameters: of the port: threshold 0.5, ramp 0.3, growth 0.1, epochs 0 to 80 of at most 70.
+    Hyper-parameters: of the port: threshold 0.5, ramp 0.3, growth 0.1, epochs 0 to 80, so always.
     Measured: nothing yet.
     """
 

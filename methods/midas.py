@@ -46,8 +46,8 @@ def sources(places: Tensor) -> Tensor:
 
 
 def shares_of(values: Tensor) -> Tensor:
-    """Return values over their sum over modalities; (copies, M, B)."""
-    return values / values.sum(1, keepdim=True)
+    """Return values over their sum over modalities, zeros where all are 0; (copies, M, B)."""
+    return values / values.sum(1, keepdim=True).clamp_min(torch.finfo(values.dtype).tiny)
 
 
 @torch.no_grad()
@@ -121,12 +121,14 @@ class MIDAS(OwnHeads):
     With `weight` 0 and `warmup` 0 `paper` is `joint_unimodal_losses`. A prediction needs no copies.
 
     Source: Hwang et al., NeurIPS 2025 (arXiv 2509.25831), text and algorithm, and the authors' code at e32f5db
-    (CREMA-D). Equations 6 to 11 were not legible: in `paper` the factor (1 + (cos + 1) / 2), the mean over the
-    two copies and what has no gradient are the code's, and the sign in `share_signal` is a reader's; the text alone
-    lets one expect the difference. Its algorithm sets alpha to 1 in each epoch, its text and code do not, nor do we.
+    (CREMA-D). Equations 6 to 11 were not legible: in `paper` the factor (1 + (cos + 1) / 2), the mean over the two
+    copies and what has no gradient are the code's, and the sign in `share_signal` is from a reader's account of the
+    paper; its text alone lets one expect the difference. Its algorithm sets alpha to 1 in each epoch; its text and
+    the code do not, nor do we.
     Deviations: more than two modalities follow its appendix A.2, but for our cyclic order of the sources, partners
-    that differ from sample i alone, and the ratio to the mean of the others. The code holds the learning rate's
-    schedule back until the warm-up is over, and on Kinetics-Sounds alpha below 10.
+    that differ from sample i alone, and the ratio to the mean of the others. Where no own head gives the labels of a
+    copy any probability they divide 0 by 0; here the copy has no loss. The code holds the learning rate's schedule
+    back until the warm-up is over, and on Kinetics-Sounds alpha at 10 at most.
     Hyper-parameters: rate 0.05; weight 5 on Kinetics-Sounds, 1 on CREMA-D, UCF-101, UPMC-Food-101; warm-up 10 of 70
     epochs on Kinetics-Sounds and CREMA-D, 0 of 70 on UCF-101, 2 of 30 on Food-101; SGD 1e-3 (UCF-101 1e-2), momentum
     0.9, weight decay 1e-4, batch 64, rate x 0.1 after 50 epochs (Food-101 15), concat head.

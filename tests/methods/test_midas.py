@@ -149,6 +149,7 @@ def test_every_copy_shows_each_source_once():
 def test_shares_are_those_of_the_paper():
     values = torch.tensor([[[0.9, 0.2], [0.3, 0.2]]])
     torch.testing.assert_close(shares_of(values), torch.tensor([[[0.75, 0.5], [0.25, 0.5]]]))
+    assert shares_of(torch.zeros(1, 2, 1)).tolist() == [[[0], [0]]]
 
 
 def test_similarity_is_that_of_the_replaced_feature():
