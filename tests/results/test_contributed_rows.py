@@ -57,6 +57,11 @@ def known_commit(record: dict[str, Any], facts: dict[str, Any]) -> None:
     facts["commit"] = "c" * 40
 
 
+def as_made(code: str, cache: str = "avdigits-0123456789") -> Callable[[Any, Any], RunSpec]:
+    """Return what finds the present code of fake runs, whose fingerprints are made up."""
+    return lambda config, index: RunSpec(config, code, cache)
+
+
 @pytest.fixture
 def handed_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the results of a row that can be handed in; a baseline of joint runs is shipped."""
@@ -65,11 +70,7 @@ def handed_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     archive.pack_scores(baseline, tmp_path / "baselines" / "zoo-avdigits.mmlb.tar.gz")
     monkeypatch.setattr(shipped, "baselines_folder", lambda: tmp_path / "baselines")
 
-    def as_made(config: Any, index: Any) -> RunSpec:  # the code of the fake runs, whose fingerprints are made up
-        spec = from_config(config, index)
-        return RunSpec(spec.config, fake_runs.CODE, f"{config.dataset}-0123456789", spec.requires)
-
-    monkeypatch.setattr(rows_to_check, "from_config", as_made)
+    monkeypatch.setattr(rows_to_check, "from_config", as_made(fake_runs.CODE))
     results = written(tmp_path / "own", "ogm_ge")
     edited(results, known_commit)
     return results
@@ -105,8 +106,12 @@ def test_what_a_row_may_not_be(handed_in: Path, tmp_path: Path, about: str, chan
 
 
 def test_other_code_and_other_data_of_the_code(handed_in: Path, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(rows_to_check, "from_config", from_config)
+    monkeypatch.setattr(rows_to_check, "from_config", as_made("0" * 16))
     assert "the code of ogm_ge" in wrong(handed_in, tmp_path)["code"]
+    monkeypatch.setattr(rows_to_check, "from_config", as_made(fake_runs.CODE, "avdigits-9876543210"))
+    assert "the code of avdigits" in wrong(handed_in, tmp_path)["code"]
+    monkeypatch.setattr(rows_to_check, "from_config", from_config)
+    assert "ogm_ge" in wrong(handed_in, tmp_path)["code"], "the present code does not know its parameters"
 
 
 def test_seeds_that_lack(handed_in: Path, tmp_path: Path) -> None:
