@@ -188,9 +188,9 @@ def draw_pareto(plt: Any, result_set: ResultSet, group: GroupKey, results: Path)
         axes.set_xscale("log")
     axes.margins(x=0.12)
     axes.autoscale_view()
-    fronted = {x for x, _ in front}
+    told = {x for x, _ in front} | {seconds for seconds, row in known if row.label == result_set.baseline}
     places = [
-        Point(seconds, measure.scale * (row.value or 0.0), short(row), not many or seconds in fronted)
+        Point(seconds, measure.scale * (row.value or 0.0), short(row), not many or seconds in told)
         for seconds, row in known
     ]
     nameless = _name_points(axes, places)

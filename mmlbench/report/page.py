@@ -341,7 +341,8 @@ def _details(
     Args:
         later: how many groups, this one included, share the room that is left.
     """
-    parts, mine = [], room.details // later
+    parts: list[Markup] = []
+    mine = room.details // later
     for entry in result_set.entries(group):
         body = detail_html(result_set, group, entry, details.get((group, entry.label), Detail()), audit)
         if len(body) > mine:
