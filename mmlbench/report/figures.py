@@ -189,11 +189,11 @@ def draw_pareto(plt: Any, result_set: ResultSet, group: GroupKey, results: Path)
     axes.margins(x=0.12)
     axes.autoscale_view()
     told = {x for x, _ in front} | {seconds for seconds, row in known if row.label == result_set.baseline}
-    places = [
+    named_points = [
         Point(seconds, measure.scale * (row.value or 0.0), short(row), not many or seconds in told)
         for seconds, row in known
     ]
-    nameless = _name_points(axes, places)
+    nameless = _name_points(axes, named_points)
     axes.set_xlabel("training seconds of one seed, with the runs that it reuses")
     axes.set_ylabel(f"test {measure.in_unit}{measure.way}")
     unnamed = f"; {nameless} points without room for a name: see the table of costs" if nameless else ""

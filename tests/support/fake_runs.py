@@ -71,7 +71,7 @@ def many_methods() -> list[FakeMethod]:
     known = {method.label: method for method in default_methods()}
     joint = known["joint"]
     for entry in _index().of("method"):
-        if entry.module.startswith("methods.") and entry.name not in known:
+        if "methods" in entry.module.split(".") and entry.name not in known:
             rng = rng_of("many", entry.name)
             up, probed = rng.uniform(-0.08, 0.14), rng.uniform(-0.05, 0.2)
             accuracy = {name: value + up for name, value in joint.accuracy.items()}
