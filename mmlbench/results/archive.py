@@ -19,6 +19,7 @@ import graphlib
 import gzip
 import hashlib
 import io
+import os
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -41,7 +42,7 @@ from .load import MADE, read_made_plan, read_plan
 from .origins import FILE as ORIGINS
 from .origins import Origin, mark_contributed, origins_plain, read_origins
 from .packed import FIX, extract, listed, most_bytes
-from .record import read_record
+from .record import STAMP, read_record
 from .run_folder import RunFolder, scores_only_error
 from .scores_only import same_scores, stored_of, write_scores
 from .stored_scores import FILE as SCORES_FILE
@@ -452,4 +453,6 @@ def _put(run: Path, place: Path) -> None:
             if left.name != "lease.json" and not left.name.startswith(".lease."):
                 lease.remove(left)
         for file in sorted(run.iterdir(), key=lambda path: path.name == "run.json"):  # which comes last
+            if STAMP.fullmatch(file.name):  # later than those of runs that it reuses, see `_reused_first`
+                os.utime(file)
             lease.bring(file, place / file.name)
