@@ -75,7 +75,8 @@ class AGM(Joint):
     MLB's authors for three; film and gated heads are ours; the paper's text on the window was not at hand. Published:
     alpha 1.0 by default, 2.5 on AV-MNIST (lr 1e-4, batch 64, 100 epochs); window 0 to 20, in epochs counted from 1,
     so `end: 19`; SGD, StepLR 70.
-    Measured: nothing yet.
+    Measured: 69.5 [63.2, 75.8] % on avdigits / speaker, minus joint +2.1 [-4.2, 8.4]
+    (5 seeds, 797 test pairs; docs/results.md).
     """
 
     family = "gradient modulation"

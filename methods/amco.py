@@ -70,7 +70,8 @@ class AMCo(Joint):
     draws 512 entries, for features of that size, here d_m; of more than two modalities the threshold is 2 / M times
     `threshold`, since three of like strength never reach 0.5, which the port keeps (0.75 here).
     Hyper-parameters: of the port: threshold 0.5, ramp 0.3, growth 0.1, epochs 0 to 80, so always.
-    Measured: nothing yet.
+    Measured: 72.2 [68.7, 75.7] % on avdigits / speaker, minus joint +4.7 [2.7, 6.8]
+    (5 seeds, 797 test pairs; docs/results.md).
     """
 
     family = "loss"

@@ -112,7 +112,8 @@ class AMSS(Joint):
     theirs stops; the head's factors in AMSS+ are by probabilities (theirs by indices). Published: T 0.2, SGD 1e-2,
     StepLR 60, 80 epochs, batch 64 on CREMA-D and Kinetics-Sounds; T 0.5, Adam 2e-6 on text and pictures. The command
     line's defaults are AMSS+ and random; the authors' page says adaptive.
-    Measured: nothing yet.
+    Measured: 67.6 [63.6, 71.5] % on avdigits / speaker, minus joint +0.1 [-1.8, 2.0]
+    (5 seeds, 797 test pairs; docs/results.md).
     """
 
     family = "gradient modulation"

@@ -65,7 +65,8 @@ class ARL(Joint):
     More than two modalities are ours: the mean of the others' d, 0.6 / M for 0.3, 1 / M for 1/2.
     Published: gamma 4 and T 8 on CREMA-D, 3 and 4 on Kinetics-Sounds, 5 and 4 on AVE; from epoch 6 of 100 (counted
     from 0); SGD 1e-3, momentum 0.9, weight decay 1e-4, rate x 0.1 from epoch 70 on, batch 64, clip 40.
-    Measured: nothing yet.
+    Measured: 81.6 [78.4, 84.8] % on avdigits / speaker, minus joint +14.2 [11.5, 16.9]
+    (5 seeds, 797 test pairs; docs/results.md).
     """
 
     family = "gradient modulation"

@@ -78,7 +78,8 @@ class AUG(InTurns):
     which is not offered. More than two modalities as `weaker` has it (ours). Equal scores: no block.
     Published: residual 0.5, tolerance 0.01; every 20 epochs (CREMA-D; 10, 5 or 1 elsewhere) of 200; first share 0.4
     with audio first; SGD 0.01, momentum 0.9, decay 1e-4, a drop at epoch 70, batch 64, 1 frame.
-    Measured: nothing yet.
+    Measured: 84.4 [81.6, 87.3] % on avdigits / speaker, minus joint +17.0 [14.3, 19.8]
+    (5 seeds, 797 test pairs; docs/results.md).
     """
 
     family = "alternation"

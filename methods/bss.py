@@ -93,7 +93,8 @@ class BSS(OwnHeads):
     Published: CREMA-D fused 0.1, own 0.9, predicts own, SGD 0.01; Kinetics-Sounds and NVGesture all 1 and the sum of
     all, SGD 0.1 and 0.01; momentum 0.9, decay 1e-4, batch 32 (NVGesture 2), 120 epochs, rate x 0.1 after 70, start
     0.1, growth 40 epochs.
-    Measured: nothing yet.
+    Measured: 74.4 [70.4, 78.4] % on avdigits / speaker, minus joint +7.0 [5.0, 8.9]
+    (5 seeds, 797 test pairs; docs/results.md).
     """
 
     family = "data"

@@ -65,7 +65,8 @@ class CGGM(Joint):
     W_m; their projections before the encoders are not modulated, here all is encoder. Published: rho 1.3, clip 0.8,
     classifiers at 5e-4 beside 1e-3 (`own_rate`), direction 0.05 on Food-101, 0.2 on MOSI and IEMOCAP, Adam(W), 30
     and 60 epochs; plateau schedule on the validation part.
-    Measured: nothing yet.
+    Measured: 55.3 [51.9, 58.7] % on avdigits / speaker, minus joint -12.1 [-14.6, -9.7]
+    (5 seeds, 797 test pairs; docs/results.md).
     """
 
     family = "gradient modulation"

@@ -69,7 +69,8 @@ class CML(Joint):
     Hyper-parameters: weight 0.1 (beta 10 of 100; the released command line says 0), slack 0; Adam 1e-2, from epoch 20
     on 1e-3, batch 200, each shown five times over, 60 epochs, small multi-view data.
     BalanceBenchmark: weight 0.1 on all data.
-    Measured: nothing yet.
+    Measured: 70.5 [66.4, 74.5] % on avdigits / speaker, minus joint +3.1 [0.7, 5.5]
+    (5 seeds, 797 test pairs; docs/results.md).
     """
 
     family = "loss"

@@ -158,7 +158,8 @@ class CRMT(Method):
     refused. Two modalities there; the same sums over more.
     Published: Kinetics-Sounds: rho 1, radius 0.1, SGD 1e-3, momentum 0.9, decay 1e-4,
     batch 64, 100 epochs, rate x 0.1 every 40; 32 epochs of the second step (a third less one), rate 0.03.
-    Measured: nothing yet.
+    Measured: 75.3 [72.5, 78.0] % on avdigits / speaker, minus joint +7.9 [5.1, 10.7]
+    (5 seeds, 797 test pairs; docs/results.md).
     """
 
     family = "robust"

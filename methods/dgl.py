@@ -67,7 +67,8 @@ class DGL(Joint):
     weight decay alone move them. More than two modalities by the same equation.
     Hyper-parameters: alpha 4 or 5 on CREMA-D, 2 or 3 on Kinetics-Sounds; SGD 2e-3, momentum 0.9, weight decay 1e-4,
     100 epochs, rate x 0.1 from epoch 70 on, batch 64.
-    Measured: nothing yet.
+    Measured: 78.9 [75.8, 81.9] % on avdigits / speaker, minus joint +11.4 [9.3, 13.6]
+    (5 seeds, 797 test pairs; docs/results.md).
     """
 
     family = "loss"

@@ -73,7 +73,8 @@ class G2D(UMT):
     With `weight` and `kl_weight` 0 and no `prioritise`, it is joint training under its head.
     Hyper-parameters: all weights 1, T 1, epochs 0 to 150 of 300; SGD 1e-3, momentum 0.9, weight decay 1e-4, rate x
     0.1 at 200, batch 16.
-    Measured: nothing yet.
+    Measured: 76.3 [72.9, 79.6] % on avdigits / speaker, minus joint +8.8 [5.4, 12.3]
+    (5 seeds, 797 test pairs; docs/results.md).
     """
 
     tasks = ("classification",)  # teachers are compared by their softmax

@@ -87,7 +87,8 @@ class GBlend(OwnHeads):
     super-epoch, is a stage with an optimiser and a schedule of its own; under the rule `val` the epoch is picked in
     the last super-epoch. MultiBench fine-tunes a fresh head for 25 epochs after every super-epoch; z is used here.
     Published: super-epochs of 10 epochs (BalanceBenchmark), probes of 20 (MultiBench).
-    Measured: nothing yet.
+    Measured: 48.9 [34.7, 63.1] % on avdigits / speaker, minus joint -18.5 [-33.6, -3.4]
+    (5 seeds, 797 test pairs; docs/results.md).
     """
 
     family = "loss"

@@ -133,7 +133,8 @@ class Greedy(Method):
     Published: tolerance 0.01, window 5, from the second epoch on; two views of ModelNet40: SGD 0.1, no momentum and
     no decay, batch 8, at most 300 epochs, rate x 0.3 where the train loss rests for 10. BalanceBenchmark has
     tolerance 0.001 and window 5.
-    Measured: nothing yet.
+    Measured: 71.1 [68.3, 73.8] % on avdigits / speaker, minus joint +3.6 [2.2, 5.0]
+    (5 seeds, 797 test pairs; docs/results.md).
     """
 
     family = "gradient modulation"

@@ -77,7 +77,8 @@ class InfoReg(Joint):
     was not at hand: 0.95 is ours. More than two modalities by the paper's Delta; 0.1 for all after the first is ours.
     Published: CREMA-D and the others SGD 2e-3, momentum 0.9, weight decay 1e-4, batch 64; 50 epochs, rate x 0.1 every
     30 (80 and 40 at 41d887f).
-    Measured: nothing yet.
+    Measured: 80.8 [78.0, 83.5] % on avdigits / speaker, minus joint +13.3 [11.3, 15.3]
+    (5 seeds, 797 test pairs; docs/results.md).
     """
 
     family = "loss"

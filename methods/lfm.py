@@ -91,7 +91,8 @@ class LFM(Method):
     modalities by the mean over them. Twice differentiated attention and recurrent layers run without fused kernels.
     Hyper-parameters: rate 1e-4, halved every 20 of 200 epochs; SGD 1e-2, momentum 0.9, weight decay 1e-4, rate x 0.1
     at 70, batch 64 (CREMA-D).
-    Measured: nothing yet.
+    Measured: 67.9 [64.7, 71.0] % on avdigits / speaker, minus joint +0.4 [-3.2, 4.0]
+    (5 seeds, 797 test pairs; docs/results.md).
     """
 
     family = "loss"

@@ -75,7 +75,8 @@ class MBSD(Joint):
     so `paper` follows a description of its idea. Deviations: none of the port's at the defaults. Of more than two
     modalities the mean over pairs is the port's for three.
     Hyper-parameters: BalanceBenchmark: no weights, from the first epoch to the last, on all data.
-    Measured: nothing yet.
+    Measured: 83.7 [80.8, 86.5] % on avdigits / speaker, minus joint +16.2 [13.5, 19.0]
+    (5 seeds, 797 test pairs; docs/results.md).
     """
 
     family = "distillation"

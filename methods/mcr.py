@@ -107,7 +107,8 @@ class MCR(Method):
     Hyper-parameters: weight 0.1 (CREMA-D), 0.01 (AVE), 0.001 (UCF-101); own_weight 0.01, on UCF-101 0.1; contrast 1,
     temperature 0.5, 32 permutations, greedy; reconstruction 0 or 1; Adam 1e-4, weight decay 1e-4, batch 32. Own heads
     see features with gradient in the CREMA-D configuration; the code's default detaches them (`own_attached`).
-    Measured: nothing yet.
+    Measured: 68.2 [64.2, 72.2] % on avdigits / speaker, minus joint +0.8 [-0.9, 2.4]
+    (5 seeds, 797 test pairs; docs/results.md).
     """
 
     family = "loss"

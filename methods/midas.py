@@ -132,7 +132,8 @@ class MIDAS(OwnHeads):
     Hyper-parameters: rate 0.05; weight 5 on Kinetics-Sounds, 1 on CREMA-D, UCF-101, UPMC-Food-101; warm-up 10 of 70
     epochs on Kinetics-Sounds and CREMA-D, 0 of 70 on UCF-101, 2 of 30 on Food-101; SGD 1e-3 (UCF-101 1e-2), momentum
     0.9, weight decay 1e-4, batch 64, rate x 0.1 after 50 epochs (Food-101 15), concat head.
-    Measured: nothing yet.
+    Measured: 79.9 [76.9, 82.9] % on avdigits / speaker, minus joint +12.4 [9.6, 15.3]
+    (5 seeds, 797 test pairs; docs/results.md).
     """
 
     family = "data"

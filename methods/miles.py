@@ -70,7 +70,8 @@ class MILES(OwnHeads):
     adjusts by the test part, here the validation part does; no further schedule there, here the recipe's stays in
     force and is multiplied. More than two modalities by that re-implementation's rule, the one above.
     Published, as the re-implementation has it: threshold 0.2, reduction 0.5, gamma 1, Adam.
-    Measured: nothing yet.
+    Measured: 75.1 [72.3, 78.0] % on avdigits / speaker, minus joint +7.7 [6.0, 9.4]
+    (5 seeds, 797 test pairs; docs/results.md).
     """
 
     family = "learning rate"

@@ -88,7 +88,8 @@ class MLA(InTurns):
 
     Deviations: `own_head` logits are those of the shared head for one modality. More modalities as published.
     Published: SGD 1e-3, momentum 0.9, decay 1e-4, a drop at epoch 70 of 100, batch 64; CREMA-D with 3 frames.
-    Measured: nothing yet.
+    Measured: 74.0 [71.1, 76.9] % on avdigits / speaker, minus joint +6.6 [4.9, 8.3]
+    (5 seeds, 797 test pairs; docs/results.md).
     """
 
     family = "alternation"

@@ -63,7 +63,8 @@ class MLB(OwnHeads):
     none known. Published: CREMA-D alpha 0.8, Adam, batch 32; as tuned by the authors of MCR alpha 0.5 and beta 10
     (lr 1e-3) on CREMA-D, 2 and 1 on AVE, 2 and 0.5 on UCF101, where beta acts by a setting that their commands give
     for UCF101 alone. Adam cancels a constant factor: there only changes of k act.
-    Measured: nothing yet.
+    Measured: 77.2 [73.7, 80.7] % on avdigits / speaker, minus joint +9.8 [7.4, 12.1]
+    (5 seeds, 797 test pairs; docs/results.md).
     """
 
     family = "gradient modulation"

@@ -34,7 +34,8 @@ class MMCosine(Method):
     the same sum.
     Hyper-parameters: scale 10 in the authors' code, 15 in BalanceBenchmark; SGD 1e-3, 200 epochs, rate x 0.1 at 100,
     batch 32 (CREMA-D).
-    Measured: nothing yet.
+    Measured: 74.8 [72.1, 77.5] % on avdigits / speaker, minus joint +7.4 [5.3, 9.5]
+    (5 seeds, 797 test pairs; docs/results.md).
     """
 
     family = "loss"

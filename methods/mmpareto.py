@@ -57,7 +57,8 @@ class MMPareto(OwnHeads):
     gradients, not by a fourth backward pass of its own; where a mixture is zero it stays zero (theirs divides by
     zero). Each encoder has two losses however many modalities there are. Published: gamma 1.5; CREMA-D and
     Kinetics-Sounds SGD 2e-3, momentum 0.9, weight decay 1e-4, 50 epochs, batch 64, no schedule.
-    Measured: nothing yet.
+    Measured: 75.2 [72.0, 78.5] % on avdigits / speaker, minus joint +7.8 [6.2, 9.4]
+    (5 seeds, 797 test pairs; docs/results.md).
     """
 
     family = "gradient modulation"

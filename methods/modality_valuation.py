@@ -45,7 +45,8 @@ class ModalityValuation(Valuation):
     Deviations: of more than two modalities the weakest is shown alone, by the distance of the extremes (ours).
     Published: Kinetics-Sounds, part 0.2, alpha 1, 5 epochs of warm-up of 60, SGD 1e-3, momentum 0.9, decay 1e-4,
     a drop at epoch 30, batch 64.
-    Measured: nothing yet.
+    Measured: 72.3 [69.1, 75.5] % on avdigits / speaker, minus joint +4.9 [2.0, 7.7]
+    (5 seeds, 797 test pairs; docs/results.md).
     """
 
     class Params(Valuation.Params):

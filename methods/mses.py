@@ -57,7 +57,8 @@ class MSES(Joint):
     validation part does; it takes the optimiser back as well, here momenta stay. Any number of modalities.
     Published: the port's multipliers are 1 on CREMA-D, its patience 80 of 100 epochs. Our default patience is a tenth
     of the epochs.
-    Measured: nothing yet.
+    Measured: 71.0 [67.2, 74.7] % on avdigits / speaker, minus joint +3.5 [1.1, 6.0]
+    (5 seeds, 797 test pairs; docs/results.md).
     """
 
     family = "learning rate"

@@ -50,7 +50,8 @@ class MSLR(Joint):
     under weight decay, and under Adam, where a constant factor cancels; an accuracy of 0 before counts as a ratio of
     1. Published: AGM's port 0.9 and 1.1 on CREMA-D (spread 0.1), 1.3 and 0.7 on AV-MNIST (-0.3), memory 5, epochs 1
     to 20 (`end: 19`), sum head; MLB's 1 and 1 by default, memory 5, on CREMA-D 20, all epochs.
-    Measured: nothing yet.
+    Measured: 69.6 [66.9, 72.3] % on avdigits / speaker, minus joint +2.1 [1.3, 3.0]
+    (5 seeds, 797 test pairs; docs/results.md).
     """
 
     family = "learning rate"

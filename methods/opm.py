@@ -67,7 +67,8 @@ class OPM(Joint):
     (ours). Samples that lose every modality, which the code removes, do not occur: one is never dropped. Published
     for Kinetics-Sounds: base 0.5, slope 0.5, execute 0.7, six epochs of 100 before it starts; AdamW 5e-5, weight
     decay 0.01, StepLR 40, batch 32.
-    Measured: nothing yet.
+    Measured: 76.3 [73.3, 79.3] % on avdigits / speaker, minus joint +8.9 [7.5, 10.3]
+    (5 seeds, 797 test pairs; docs/results.md).
     """
 
     family = "gradient modulation"

@@ -74,7 +74,8 @@ class PDF(Method):
     the others, the greatest DU; `code` decays the second layer of all but the first.
     Hyper-parameters: UPMC-Food-101 Adam 5e-5, batch 32; MVSA-Single 1e-5, batch 16; BERT-base and ResNet-152, at most
     100 epochs, rate x 0.5 after 2 epochs without progress, patience 10.
-    Measured: nothing yet.
+    Measured: 66.7 [62.8, 70.5] % on avdigits / speaker, minus joint -0.8 [-3.8, 2.3]
+    (5 seeds, 797 test pairs; docs/results.md).
     """
 
     family = "dynamic fusion"

@@ -57,7 +57,8 @@ class QMF(Method):
     Hyper-parameters: text_image: weight 1; Adam 5e-5, batch 32, 24 batches to a step, rate x 0.5 after 2 epochs
     without progress, patience 5. rgbd: weight 0.1; Adam 1e-4, weight decay 1e-5, batch 256, 3 to a step, pre-trained
     ResNet-18, rate x 0.3 after 10 epochs, patience 20.
-    Measured: nothing yet.
+    Measured: 73.3 [70.3, 76.3] % on avdigits / speaker, minus joint +5.9 [4.6, 7.2]
+    (5 seeds, 797 test pairs; docs/results.md).
     """
 
     family = "dynamic fusion"

@@ -76,7 +76,8 @@ class ReconBoost(Method):
     Published: w1 5 (CREMA-D) or 4, w2 1, agreement 0.5, 4 and 4 epochs a turn, up to 1,001 turns; SGD 0.01, momentum
     0.9, decay 5e-4 also on r, x 0.1 at turns 30 and 60 (CREMA-D), batch 64. The best stored turn of CREMA-D is
     the 99th, after some 800 epochs.
-    Measured: nothing yet.
+    Measured: 64.7 [59.8, 69.6] % on avdigits / speaker, minus joint -2.8 [-7.1, 1.6]
+    (5 seeds, 797 test pairs; docs/results.md).
     """
 
     family = "alternation"

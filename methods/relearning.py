@@ -50,7 +50,8 @@ class Relearning(Joint):
     by the validation part, as here; ports of others diagnose by test, which is never done here.
     Published: strength 3; after 21, 41 and 61 of 90 epochs, which is the default; SGD 2e-3, momentum 0.9, decay 1e-4,
     no drop, batch 64, on CREMA-D cut in 5,954, 744 and 744.
-    Measured: nothing yet.
+    Measured: 68.2 [64.5, 71.8] % on avdigits / speaker, minus joint +0.8 [-0.9, 2.4]
+    (5 seeds, 797 test pairs; docs/results.md).
     """
 
     family = "reset"

@@ -54,7 +54,8 @@ class Remix(ShownAlone, OwnHeads):
     Deviations: batches go on over the border of two subsets, so that one batch an epoch may hold samples of both.
     Each sample's own loss is then by its modality, and the mean is over the batch. Any number of modalities (ours).
     Published: 10 epochs of warm-up of 60, own 0.5, later 1, Adam 5e-5, decay 1e-4, a drop at epoch 30, batch 64.
-    Measured: nothing yet.
+    Measured: 69.1 [65.3, 72.8] % on avdigits / speaker, minus joint +1.6 [-1.9, 5.2]
+    (5 seeds, 797 test pairs; docs/results.md).
     """
 
     family = "data"

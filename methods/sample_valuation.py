@@ -45,7 +45,8 @@ class SampleValuation(Valuation):
     than two modalities by exact Shapley values over all 2^M sets, and by the rule above (ours). `most: 0` is joint
     training. The release picks its epoch on test.
     Published: Kinetics-Sounds, 5 epochs of warm-up of 60, Adam 5e-5, decay 1e-4, a drop at epoch 30, batch 64.
-    Measured: nothing yet.
+    Measured: 75.9 [73.0, 78.7] % on avdigits / speaker, minus joint +8.4 [6.4, 10.4]
+    (5 seeds, 797 test pairs; docs/results.md).
     """
 
     class Params(Valuation.Params):

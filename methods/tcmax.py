@@ -69,7 +69,8 @@ class TCMax(Joint):
     of one has the gradient of the cross-entropy. The scale of gradients depends on the batch size.
     Hyper-parameters: SGD 1e-3, momentum 0.9, weight decay 1e-4; batch 32, 200 epochs, rate x 0.1 at 170 (CREMA-D) or
     150 (AVE); batch 64 and 150 on Kinetics-Sounds; 400 epochs, 300 on UCF-101.
-    Measured: nothing yet.
+    Measured: 77.0 [73.8, 80.1] % on avdigits / speaker, minus joint +9.5 [7.9, 11.2]
+    (5 seeds, 797 test pairs; docs/results.md).
     """
 
     family = "loss"

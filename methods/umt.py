@@ -36,7 +36,8 @@ class UMT(Joint):
     The student starts from the seed's weights, not from its teachers. With `weight` 0 it is joint training.
     The paper chooses between this and the average of unimodal networks, which is `ensemble`.
     Hyper-parameters: BalanceBenchmark: weight 10 on all data.
-    Measured: nothing yet.
+    Measured: 73.1 [69.6, 76.6] % on avdigits / speaker, minus joint +5.6 [3.7, 7.6]
+    (5 seeds, 797 test pairs; docs/results.md).
     """
 
     family = "distillation"

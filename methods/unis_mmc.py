@@ -63,7 +63,8 @@ class UniSMMC(OwnHeads):
     each sample's own pair, which is what the positives and the held features are defined by. More than two modalities
     by the sum over pairs, ours. Features have to be of one size.
     Hyper-parameters: weight 0.1, temperature 0.07, in code (UPMC-Food-101, N24News).
-    Measured: nothing yet.
+    Measured: 74.2 [70.8, 77.7] % on avdigits / speaker, minus joint +6.8 [4.5, 9.0]
+    (5 seeds, 797 test pairs; docs/results.md).
     """
 
     family = "loss"
