@@ -206,7 +206,9 @@ def _show_all_groups(result_set: ResultSet, console: Console, measures: bool, ch
         _show_group(result_set, group, console, measures, choice)
 
 
-def _show_group(result_set: ResultSet, group: GroupKey, console: Console, measures: bool, choice: Choice) -> None:
+def _show_group(
+    result_set: ResultSet, group: GroupKey, console: Console, measures: bool, choice: Choice = ALL
+) -> None:
     """Print the tables of a group, and its findings in words."""
     from rich.text import Text
 

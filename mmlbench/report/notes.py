@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from ..analysis.result_set import GroupKey, ResultSet
 from ..analysis.rows import Row
@@ -118,13 +118,31 @@ def source_words(result_set: ResultSet) -> str:
 
 
 def best_words(result_set: ResultSet, group: GroupKey) -> str:
-    """Say which methods of a large board may be the best, in one sentence; '' of other boards."""
+    """Say which methods of a large board may be the best, in a sentence or two; '' of other boards.
+
+    Rows that nothing can be said of come last, with the reason: one seed has no spread, and seeds far apart let a
+    row be anything.
+    """
     found, compared = result_set.bests(group), len(result_set.ranks(group))
     if not found:
         return ""
-    names = ", ".join(found[:MOST_NAMED])
-    more = f" and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
-    return f"May be the best: {names}{more} ({compared} methods compared)."
+    rows = {row.label: row for row in result_set.entries(group)}
+    spread = [label for label in found if rows[label].varies_more]
+    single = [label for label in found if (rows[label].n_seeds or 0) < 2]
+    sentences = []
+    if told := [label for label in found if label not in {*spread, *single}]:
+        sentences.append(f"May be the best: {_some(told)} ({compared} methods compared).")
+    if spread:
+        sentences.append(f"Nothing can be said of {_some(spread)}: the seeds lie too far apart.")
+    if single:
+        sentences.append(f"Nothing can be said of {_some(single)}: one seed has no spread.")
+    return " ".join(sentences)
+
+
+def _some(labels: Sequence[str]) -> str:
+    """Return the first labels, and how many more there are."""
+    more = f" and {len(labels) - MOST_NAMED} more" if len(labels) > MOST_NAMED else ""
+    return ", ".join(labels[:MOST_NAMED]) + more
 
 
 def board_notes(result_set: ResultSet, group: GroupKey) -> list[str]:
