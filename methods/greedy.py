@@ -114,7 +114,8 @@ class Greedy(Method):
     BDR_m = log10(bypass_m / main_m). From epoch `start` on, where the greatest BDR is more than `tolerance` above the
     least, the modality of the greatest one learns mostly through the others. For the next `window` steps its own
     gates are replaced by their mean over all batches so far, the present one included. In these steps nothing is
-    measured. Then one step follows as usual, and what is to be done is decided anew.
+    measured. Then one step follows as usual, and what is to be done is decided anew. It is data that says whether a
+    gate is ever replaced (`rebalanced`): what must act is that it was judged.
 
     - `rule: guided` (default); `random`: before each step one of no modality and all modalities is drawn, each alike;
       `none`: the same network without re-balancing, a baseline.
@@ -223,8 +224,8 @@ class Greedy(Method):
         return min(self.at(self.params.start), self.epochs - 1)
 
     def mechanisms(self) -> list[Mechanism]:
-        """Gates are replaced."""
-        return [Mechanism("rebalanced", first=self.first(), off=self.params.rule == "none")]
+        """It is judged whose gates are to be replaced."""
+        return [Mechanism("judged", first=self.first(), off=self.params.rule == "none")]
 
     @torch.no_grad()
     def after_backward(self, step: Step) -> None:
@@ -237,11 +238,14 @@ class Greedy(Method):
         acts = step.epoch >= self.first()
         if self.params.rule == "random":
             if acts:
+                self.count_mechanism("judged")
                 drawn = torch.randint(len(self.modalities) + 1, (), generator=step.rng, device=step.rng.device)
                 self.cared_for.copy_(drawn - 1)
             return
         usual = self.left == 0
         self.measure(usual)
+        if acts:
+            self.count_mechanism("judged", usual)
         found = most_reliant(bypass_ratios(self.bypass, self.main), self.params.tolerance)
         found = found if acts else torch.full_like(found, -1)
         goes_on = torch.where(self.left > 1, self.cared_for, -1)
