@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .compare import holm
@@ -45,7 +45,7 @@ class Difference:
 
 
 def separated_pairs(
-    differences: Sequence[Difference], adjust: Callable[[ArrayLike], NDArray[Any]] = holm
+    differences: Sequence[Difference], adjust: Callable[[ArrayLike], NDArray[np.float64]] = holm
 ) -> set[tuple[str, str]]:
     """Return (better, worse) of each two methods that Holm over all these differences separates.
 
