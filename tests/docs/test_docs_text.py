@@ -200,6 +200,16 @@ def test_a_study_of_all_methods_leaves_none_out(name: str):
         assert not fault, fault
 
 
+def test_the_study_of_the_shipped_scores_is_the_first_block_of_all_methods():
+    whole, first = (
+        yaml.safe_load((ROOT / "config" / f"{name}.yaml").read_text()) for name in ("zoo", "zoo_avdigits")
+    )
+    assert first["grid"] == whole["grid"][:1]
+    assert {key: first[key] for key in ("headline", "baseline")} == {
+        key: whole[key] for key in ("headline", "baseline")
+    }
+
+
 def test_the_page_on_methods_says_how_many_runs_the_study_of_all_has():
     page = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
     study = yaml.safe_load((ROOT / "config" / "zoo.yaml").read_text(encoding="utf-8"))
