@@ -132,7 +132,7 @@ def _ranked_by(row: Row, board: LargeBoard | None) -> None:
         row.varies_more = row.label in board.outlying()
 
 
-def rank_groups(group: Group, headline: str, board: LargeBoard | None) -> dict[str, int]:
+def rank_groups(group: Group, headline: str, board: LargeBoard | None = None) -> dict[str, int]:
     """Return label -> rank group by all-pairs Holm on the fused accuracy of the headline rule."""
     if board is not None:
         return board.rank_groups()

@@ -90,8 +90,7 @@ def _joined_run(parts: list[ScoredRun]) -> ScoredRun:
             )
             optimism[key] = CrossFit(naive, honest, gain, -1)
     # the mean of folds put together has jackknife values of its own; a share of right answers is that of its folds
-    bits = as_bits(parts[0].record)
-    together = [part.together for part in parts if part.together is not None and bits]
+    together = [part.together for part in parts if part.together is not None and as_bits(part.record)]
     return ScoredRun(
         parts[0].seed,
         tuple(source for part in parts for source in part.sources),
