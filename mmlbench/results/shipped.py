@@ -22,14 +22,16 @@ def shipped() -> dict[str, list[Path]]:
 
 
 def archives_of(named: Path) -> list[Path]:
-    """Return the archives that a command names: a file, or those that are shipped under a name.
+    """Return the archives that a command names: a file, or those that are shipped under a name, such as `zoo` for all
+    of a study, or `zoo-avdigits` for one.
 
     Raises:
         DataError: it is no file, and no such archives are shipped; with the names that are.
     """
-    if named.exists() or not re.fullmatch(r"[a-z0-9_]+", str(named)):
+    if named.exists() or not re.fullmatch(r"[a-z0-9_]+(-[a-z0-9_]+)?", str(named)):
         return [named]
     there = shipped()
+    there |= {path.name.removesuffix(END): [path] for paths in there.values() for path in paths}
     if str(named) not in there:
         fix = nearest(str(named), list(there)) if there else "None are shipped here: name a file"
         raise DataError(f"{brief(str(named))} is no file, and no archive is shipped under that name", fix)

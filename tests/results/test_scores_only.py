@@ -373,5 +373,7 @@ def test_an_archive_that_is_shipped_is_named(packed: Path, tmp_path: Path, capsy
     (tmp_path / "baselines").mkdir()
     shutil.copyfile(packed, tmp_path / "baselines" / "zoo-avdigits.mmlb.tar.gz")
     assert "zoo" in refused(capsys, "import", "zo", "--results", tmp_path / "new")
-    assert run(capsys, "import", "zoo", "--results", tmp_path / "new")[0] == 0
-    assert is_scores_only(joint(tmp_path / "new"))
+    assert "zoo-avdigits" in refused(capsys, "import", "zoo-avdigit", "--results", tmp_path / "new")
+    for name in ("zoo", "zoo-avdigits"):
+        assert run(capsys, "import", name, "--results", tmp_path / name)[0] == 0
+        assert is_scores_only(joint(tmp_path / name))
