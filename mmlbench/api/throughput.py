@@ -155,10 +155,11 @@ def gigabytes(dataset: Dataset) -> float:
 
 
 def built(run: RunSpec, dataset: Dataset, index: Index) -> Any:
-    """Return the run's method with its heads; its encoders hold nothing."""
+    """Return the run's method with its heads; its encoders hold nothing, or are real where it looks into them."""
     kind: Any = index.load("method", run.config.method)
     recipe, counts = run.config.recipe, dataset.splits[run.config.split].counts
-    encoders = encoders_of(dataset, recipe, index, "meta")
+    # the widths of blocks are found by a pass, which takes weights
+    encoders = encoders_of(dataset, recipe, index, "cpu" if kind.needs_blocks else "meta")
     params, task = kind.Params(**run.config.params), dataset.asks()
     method = kind(params, encoders, task.outputs, recipe.epochs, counts.get("train", 0), task)
     method.build()

@@ -9,6 +9,7 @@ import shlex
 
 import pytest
 import yaml
+from shipped import METHODS
 
 from mmlbench.api import estimate as api_estimate
 from mmlbench.api import throughput
@@ -99,6 +100,12 @@ def test_a_stage_costs_what_it_trains(tiny):
 def test_weights_are_counted_per_method_and_kept_rule(tiny):
     joint, unimodal = (throughput.weights_gigabytes([tiny_spec(m)], load_index()) for m in ("joint", "unimodal"))
     assert 2.5 < unimodal / joint < 3.5  # after the last epoch, and as two rules pick
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "ensemble"])
+def test_every_method_can_be_counted(method, tiny):
+    joint, found = (throughput.weights_gigabytes([tiny_spec(m)], load_index()) for m in ("joint", method))
+    assert 0.5 < found / joint < 8
 
 
 def kept_by_layers(samples, width, shape):
