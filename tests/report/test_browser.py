@@ -537,7 +537,9 @@ def test_families_fold_to_their_best_row_and_open_by_key(wide: Visit, large: Pat
     assert len(best) < 20 and count(best, rest) > 40
     assert {"joint", "unimodal", "ensemble"} <= set(best)
     assert sorted(seen(page)) == sorted(best)
-    assert all(set(seen(page, named(name))) <= set(best) for name in BOARDS)
+    one = [name for name in BOARDS if name != "all"]  # that of all data has bests of its own: by the mean rank
+    assert all(set(seen(page, named(name))) <= set(best) for name in one)
+    assert len(seen(page, named("all"))) <= len(best)
     button = page.locator(f"{ANSWER} tr.more button", has_text="gradient modulation")
     assert button.get_attribute("aria-expanded") == "false"
     button.focus()
@@ -545,7 +547,7 @@ def test_families_fold_to_their_best_row_and_open_by_key(wide: Visit, large: Pat
     assert button.get_attribute("aria-expanded") == "true"
     assert page.evaluate("document.activeElement.textContent") == button.inner_text()
     opened = [*best, *rest["gradient modulation"]]
-    for name in BOARDS:  # on all tables at once, below the best of the family
+    for name in one:  # on all tables at once, below the best of the family
         labels = seen(page, named(name))
         assert set(labels) <= set(opened) and set(rest["gradient modulation"]) <= set(labels)
     labels = seen(page)
@@ -569,12 +571,15 @@ def test_sorting_keeps_a_family_below_its_best(wide: Visit, large: Path) -> None
     page.locator(f"{ANSWER} thead th").nth(2).click()
     page.locator(f"{ANSWER} thead th").nth(2).click()
     page.wait_for_function("() => location.hash.includes('asc')", timeout=20000)
-    labels = seen(page)
+    labels, found = seen(page), ResultSet.open(large)
     assert len(labels) == count(best, rest)
+    accuracy = {row.label: row.value or 0.0 for row in found.entries(found.groups()[0])}
     for family in filter(None, rest.values()):
         places = sorted(labels.index(label) for label in family)
         assert places == list(range(places[0], places[0] + len(places)))
-        assert labels[places[0] - 1] in best and labels[places[0]] == family[-1], "the worst of the others first"
+        assert labels[places[0] - 1] in best and labels[places[0] - 1] not in family
+        worst = min(accuracy[label] for label in family)
+        assert accuracy[labels[places[0]]] == worst, "the worst of the others first; some are equal"
 
 
 def test_a_search_finds_folded_rows_in_every_table(wide: Visit, large: Path) -> None:
