@@ -17,6 +17,7 @@ from ..prepare.unfinished import lease_folder, tidy
 from ..registry.index import Entry, Index
 from ..results.chosen import choose
 from ..results.record import read_circumstances
+from ..results.stored_scores import is_scores_only
 from ..storage.atomic import UNWRITABLE, storage_error, write_text
 from ..storage.lease import Lease
 from ..storage.paths import plugin_files
@@ -31,7 +32,7 @@ from ..system.progress import log
 from ..train import Stopped
 from ..train.complete import stamp
 from . import other_process
-from .freshness import check_scores, check_weights, freshness
+from .freshness import check_scores, check_weights, forget_scores, freshness
 
 
 def ensure_cache(
@@ -129,8 +130,12 @@ def make_run(
     device: str = "auto",
     save_every: float | None = None,
     asked_to_stop: Callable[[], bool] = lambda: False,
+    whole: bool = False,
 ) -> bool:
     """Make a run and, first, the runs that it reuses; return whether anything had to be done.
+
+    Args:
+        whole: make it even where an archive has brought its scores. These go when nothing is left that can refuse it.
 
     Raises:
         MmlbenchError: as the message says; a fault of a method's or an encoder's own code is a RunError.
@@ -138,13 +143,18 @@ def make_run(
     """
     config = spec.config
     opened = ensure_cache(config.dataset, config.dataset_params, cache, index)
-    found = freshness(results / spec.path, spec, opened.manifest["fingerprint"])
-    if found.up_to_date:
+    folder = results / spec.path
+    found = freshness(folder, spec, opened.manifest["fingerprint"])
+    anew = whole and is_scores_only(folder)
+    if found.up_to_date and not anew:
         stamp(results, spec)
         return False
-    check_scores(results / spec.path, found)
-    files.require(config.contents, read_circumstances(results / spec.path).files)
+    if not anew:
+        check_scores(folder, found)
+    files.require(config.contents, read_circumstances(folder).files)
     check_weights(spec, results)
+    if anew:
+        forget_scores(folder)
     if not arithmetic.enter(config.recipe.arithmetic):
         return other_process.make_run(spec, results, cache, device, save_every, asked_to_stop)
     from ..train.runner import Runner  # from here on torch is needed

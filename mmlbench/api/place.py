@@ -41,6 +41,8 @@ class Place:
             files.remember(Path(path))
         return index
 
-    def make(self, spec: RunSpec, index: Index) -> bool:
-        """Make a run; return whether anything had to be done."""
-        return make_run(spec, index, self.results, self.cache, self.device, self.save_every, self.asked_to_stop)
+    def make(self, spec: RunSpec, index: Index, whole: bool = False) -> bool:
+        """Make a run, where `whole` in the place of imported scores too; return whether anything had to be done."""
+        return make_run(
+            spec, index, self.results, self.cache, self.device, self.save_every, self.asked_to_stop, whole
+        )

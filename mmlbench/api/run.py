@@ -25,7 +25,6 @@ from ..study.tuning import Tune
 from ..system import arithmetic
 from ..system.device import cores
 from ..system.progress import log
-from .freshness import forget_scores
 from .making import ensure_cache, make_tuned
 from .place import Place, opened_at
 from .plugins import Folders
@@ -215,6 +214,8 @@ def train_run(
     """
     if tune is not None and not isinstance(tune, Tune):
         raise ConfigError(f"tune is {brief(tune)}", "Write it as mmlbench.Tune(draws=8, seed=1000), or leave it out")
+    if whole and tune is not None:
+        raise ConfigError("--whole trains one run, --tune several", "Name the run by --spec, without --tune")
     place = Place(Path(results), Path(cache), device, save_every, asked_to_stop)
     index = place.index(plugins, allowed_files)
     request = Request(
@@ -281,8 +282,6 @@ def _made(place: Place, spec: RunSpec, index: Index, expect: str | None, whole: 
             f"{spec.path} is not the run that was planned",
             "The config, a file that it names or code was edited meanwhile: start again",
         )
-    if whole:
-        forget_scores(place.results / spec.path)
-    fresh = place.make(spec, index)
+    fresh = place.make(spec, index, whole)
     log(f"{place.results / spec.path} is {'complete' if fresh else 'complete already'}")
     return Run.open(place.results / spec.path)

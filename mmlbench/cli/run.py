@@ -99,8 +99,6 @@ def _trained(arguments: argparse.Namespace) -> Run:
         "expect": arguments.expect,
         "whole": arguments.whole,
     }
-    if arguments.whole and arguments.tune is not None:
-        raise ConfigError("--whole trains one run, --tune several", "Name the run by --spec, without --tune")
     if arguments.spec is not None and arguments.tune is None:
         return train_stored(arguments.spec, **common)
     if not arguments.dataset or not arguments.method:

@@ -16,7 +16,9 @@ from made_archives import read_files, repacked
 
 from mmlbench.analysis.all_tables import make_frame
 from mmlbench.analysis.rows import NoValue, Row, parse_rows
-from mmlbench.errors import DataError
+from mmlbench.api.making import make_run
+from mmlbench.errors import DataError, RunError
+from mmlbench.registry.index import load_index
 from mmlbench.report import make_all
 from mmlbench.results import archive, shipped
 from mmlbench.results.chosen import choose
@@ -24,8 +26,8 @@ from mmlbench.results.curve import content_hash
 from mmlbench.results.load import read_plan
 from mmlbench.results.run_folder import RunFolder
 from mmlbench.results.score import score_run
-from mmlbench.results.scores_only import same_scores, stored_of
-from mmlbench.results.stored_scores import FILE, is_scores_only
+from mmlbench.results.scores_only import same_scores, stored_of, write_scores
+from mmlbench.results.stored_scores import FILE, LOGITS, is_scores_only
 from mmlbench.results.verify import verify_run
 from mmlbench.storage.atomic import read_arrays, read_json, write_arrays, write_json
 
@@ -348,6 +350,25 @@ def test_what_needs_logits_says_in_one_line_how_to_train(imported: Path, tmp_pat
         with pytest.raises(DataError, match="scores-only"):
             getattr(opened, what)
     assert opened.history() and opened.epoch_scores()
+
+
+@pytest.mark.slow
+def test_scores_stay_where_their_run_cannot_be_made(tiny, tmp_path: Path) -> None:
+    """What is trained in the place of scores takes it when nothing is left that can refuse the training."""
+    results, spec = tmp_path / "results", tiny.spec("ensemble")
+    tiny.run("ensemble", results)
+    runs = [str(spec.path), *(str(required.path) for required in spec.requires.values())]
+    for run_, file in write_scores(results, runs, tmp_path / "scores").items():
+        for of_logits in (path for path in (results / run_).iterdir() if LOGITS.fullmatch(path.name)):
+            of_logits.unlink()
+        shutil.copyfile(file, results / run_ / FILE)
+    with pytest.raises(RunError, match="reuses the weights"):
+        make_run(spec, load_index(), results, tiny.cache, device="cpu", whole=True)
+    assert is_scores_only(results / spec.path) and not verify_run(results / spec.path, results)
+    (required,) = spec.requires.values()
+    assert make_run(required, load_index(), results, tiny.cache, device="cpu", whole=True)
+    assert make_run(spec, load_index(), results, tiny.cache, device="cpu", whole=True)
+    assert not is_scores_only(results / spec.path) and not is_scores_only(results / required.path)
 
 
 def test_score_diff_and_the_leaderboard_so_far(written: Path, imported: Path, packed: Path, capsys) -> None:
