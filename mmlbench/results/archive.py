@@ -1,6 +1,6 @@
 """A study in one file: what `mmlbench export` packs and `mmlbench import` merges, refusing what does not verify.
 
-The archive is a gzipped tar with equal bytes for equal content::
+The archive is a gzipped tar; equal files, packed in an equal environment, give equal bytes::
 
     archive.json      schema, version, sha256 of every other file
     plan.json         as the study was planned
@@ -8,6 +8,7 @@ The archive is a gzipped tar with equal bytes for equal content::
     runs/...          the run folders of the plan and those that they reuse
     robustness/...    their logits under noise, where the plan asks for them
     all_tables.csv  cost.csv  tables/...     as they were made; only for readers, importing makes them anew
+    origins.json     the runs that somebody has handed in, where there are any
 
 An archive of scores (`kind: scores` in archive.json) has `scores.npz` in the place of a run's predictions, probes and
 weights (`stored_scores`), no logits under noise, and of the tables only the two files.
@@ -113,7 +114,11 @@ def pack(results: Path, to: Path) -> int:
             raise DataError(error.what, f"{error.fix}. Or pack the scores alone: mmlbench export --scores")
     for run in _curves(plan, results, runs):
         check_curve(results, run, plan.robustness)
-    _pack(to, dict(_files(results, plan, runs)), {})
+    to.parent.mkdir(parents=True, exist_ok=True)
+    with temporary_folder(to.parent, "export") as held:
+        files = dict(_files(results, plan, runs))
+        _write_origins(results, held, runs, files)
+        _pack(to, files, {})
     return len(runs)
 
 
@@ -150,7 +155,8 @@ def pack_scores(results: Path, to: Path, datasets: Sequence[str] = (), made_alon
 
 def _write_origins(results: Path, held: Path, runs: list[str], files: dict[str, Path]) -> None:
     """Name the runs that somebody has handed in, where there are any; what was reproduced is told by no archive."""
-    told = {run: Origin(one.record_hash) for run, one in read_origins(results).items() if run in runs}
+    packed = set(runs)
+    told = {run: Origin(one.record_hash) for run, one in read_origins(results).items() if run in packed}
     if told:
         write_json(held / ORIGINS, origins_plain(told))
         files[ORIGINS] = held / ORIGINS
@@ -251,7 +257,8 @@ def unpack(
 
     Args:
         cache: prepared caches: runs of an archive of scores that were made from other data are refused.
-        contributed: mark the runs that are not here yet as handed in by somebody (`origins`).
+        contributed: mark the runs that are not here yet as handed in by somebody (`origins`); without it those that
+            the archive's origins.json names.
 
     Raises:
         DataError: no archive of a study; a name that no study has; a file that is not the one that was packed; a plan
@@ -292,7 +299,7 @@ def _open(archive: Path, sizes: dict[str, int], folder: Path) -> str:
 
 
 def _check_hashes(archive: Path, folder: Path) -> str:
-    """Compare every file with the hash that was packed with it; return the kind of the archive."""
+    """Refuse an archive whose files are not those listed, with those hashes, of its kind; return the kind."""
     if not (folder / "archive.json").exists():
         raise DataError(f"{archive} has no archive.json", "Name an archive that mmlbench export has written")
     head, kind = _head(archive, read_json(folder / "archive.json"))
@@ -305,7 +312,8 @@ def _check_hashes(archive: Path, folder: Path) -> str:
             raise DataError(f"{archive}: {name} was changed after it was packed", FIX)
     for name in sorted(there):
         file = Path(name).name
-        if (file == SCORES_FILE) if kind != SCORES else (LOGITS.fullmatch(file) or name.startswith("robustness/")):
+        of_logits = bool(LOGITS.fullmatch(file)) or name.startswith("robustness/")
+        if of_logits if kind == SCORES else file == SCORES_FILE:
             raise DataError(f"{archive}: {name} has no place in an archive of {kind or 'full runs'}", FIX)
     return kind
 
@@ -358,15 +366,16 @@ def _merge(
     merged = _merged_plan(replace(plan, plugins=(), groups=""), results, archive)
     if kind == SCORES:
         check_comparable(archive, plan, folder, results, cache)
-    new = [run for run in runs if run not in kept]
+    there = set(kept)
+    new = [run for run in runs if run not in there]
     completed = [run for run in kept if is_scores_only(results / run)] if kind != SCORES else []
+    if contributed or told:  # before they are here: an import that is stopped must not leave one without its mark
+        mark_contributed(results, new if contributed else [run for run in new if run in told], folder)
     for run in _reused_first([*new, *completed], folder):
         _put(folder / run, results / run)
     for name in curves.values():
         (results / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).replace(results / name)
-    if contributed or told:
-        mark_contributed(results, new if contributed else [run for run in new if run in told])
     write_json(results / "plan.json", merged.plain())
     full = [run for run in kept if not is_scores_only(results / run)] if kind == SCORES else []
     return Imported(len(new), len(kept), len(completed), kind == SCORES, len(full))

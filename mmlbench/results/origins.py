@@ -1,8 +1,9 @@
 """Which runs somebody else has handed in, and which of these were trained again here: results/origins.json.
 
-A run is *contributed* because `mmlbench import --contributed` says so, never because its archive does. It is
-*reproduced* because `mmlbench reproduce` has trained it again in this results folder and found the same; no archive
-carries that. Both are told of a record, by its hash, so a run that is made anew has neither.
+A run is *contributed* because `mmlbench import --contributed` says so, or because the origins.json of the archive
+that brought it names it: an archive can mark its runs, and never take a mark away. A run is *reproduced* because
+`mmlbench reproduce` has trained it again in this results folder and found the same; no archive carries that. Both are
+told of a record, by its hash, so a run that is made anew has neither.
 """
 
 from __future__ import annotations
@@ -99,11 +100,15 @@ def _write(results: Path, origins: Mapping[str, Origin]) -> None:
     write_json(results / FILE, origins_plain(origins))
 
 
-def mark_contributed(results: Path, runs: Iterable[str]) -> None:
-    """Remember that runs were handed in; what is known of the same record stays."""
+def mark_contributed(results: Path, runs: Iterable[str], folder: Path | None = None) -> None:
+    """Remember that runs were handed in; what is known of the same record stays.
+
+    Args:
+        folder: where the runs lie, `results` by default. A mark of a run that is not in `results` says nothing.
+    """
     origins = read_origins(results)
     for run in runs:
-        record_hash = read_record(results / run).record_hash
+        record_hash = read_record((folder or results) / run).record_hash
         if run not in origins or origins[run].record_hash != record_hash:
             origins[run] = Origin(record_hash)
     _write(results, origins)

@@ -174,6 +174,36 @@ def test_contributed_rows_are_self_reported_until_each_run_is_trained_again(
     assert labelled(tmp_path / "other") == {"joint": Reported.OWN, "ogm_ge": Reported.SELF_REPORTED}
 
 
+def test_a_full_archive_marks_its_runs_too(handed_in: Path, tmp_path: Path) -> None:
+    archive.pack(handed_in, tmp_path / "full.tar.gz")
+    archive.unpack(tmp_path / "full.tar.gz", tmp_path / "first", contributed=True)
+    archive.pack(tmp_path / "first", tmp_path / "again.tar.gz")
+    archive.unpack(tmp_path / "again.tar.gz", tmp_path / "second")
+    assert set(labelled(tmp_path / "second").values()) == {Reported.SELF_REPORTED}
+    assert FILE not in read_files(tmp_path / "full.tar.gz"), "nobody handed these in"
+
+
+def test_an_import_that_is_stopped_leaves_no_run_without_its_mark(
+    handed_in: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive.pack_scores(handed_in, tmp_path / "row.tar.gz")
+    put, done = archive._put, list[Path]()
+
+    def stopped(run: Path, place: Path) -> None:
+        if done:
+            raise KeyboardInterrupt
+        done.append(place)
+        put(run, place)
+
+    results = tmp_path / "results"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(archive, "_put", stopped)
+        archive.unpack(tmp_path / "row.tar.gz", results, contributed=True)
+    assert (done[0] / "run.json").exists()
+    archive.unpack(tmp_path / "row.tar.gz", results, contributed=True)
+    assert set(labelled(results).values()) == {Reported.SELF_REPORTED}
+
+
 def test_an_archive_that_claims_to_be_reproduced(handed_in: Path, tmp_path: Path) -> None:
     mark_contributed(handed_in, [str(p.relative_to(handed_in)) for p in handed_in.glob("runs/*/*/*/*")])
     archive.pack_scores(handed_in, tmp_path / "row.tar.gz")
