@@ -132,9 +132,11 @@ def take_stored_means(group: Group) -> None:
     Whose mean is stored is told by record hashes, so a run that was made anew with another outcome has none.
     """
     joint, alone = group.entry(JOINT), group.entry(ALONE)
-    for run in joint.runs if joint is not None and alone is not None else ():
-        for other in (one for one in alone.runs if one.seed == run.seed) if alone is not None else ():
-            if run.scores_only or other.scores_only:
+    if joint is None or alone is None:
+        return
+    for run in joint.runs:
+        for other in alone.runs:
+            if run.seed == other.seed and (run.scores_only or other.scores_only):
                 found = stored_mean(run.means, run.record, other.means, other.record)
                 sources = (*run.sources, *other.sources)
                 run.together = None if found is None else ScoredRun(run.seed, sources, **vars(found))

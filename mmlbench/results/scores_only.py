@@ -83,20 +83,18 @@ def write_scores(results: Path, runs: Sequence[str], into: Path) -> dict[str, Pa
     Raises:
         DataError: a run is not whole, or its logits are not finite.
     """
-    partners: dict[str, list[str]] = {}
-    for joint, alone in pairs({run: read_record(results / run) for run in runs}):
-        partners.setdefault(joint, []).append(alone)
-        partners.setdefault(alone, []).append(joint)
+    records = {run: read_record(results / run) for run in runs}
+    means: dict[str, dict[str, Scored]] = {run: {} for run in runs}
+    for joint, alone in pairs(records):
+        mean = _mean(RunFolder(results / joint, records[joint]), RunFolder(results / alone, records[alone]))
+        if mean is not None:
+            means[joint][records[alone].record_hash] = mean
+            means[alone][records[joint].record_hash] = mean
     written = {}
     for run in runs:
-        folder = RunFolder(results / run, read_record(results / run))
+        folder = RunFolder(results / run, records[run])  # a new one each time lets the arrays go
         stored = stored_of(folder)
-        for name in partners.get(run, ()):
-            other = RunFolder(results / name, read_record(results / name))
-            ends = (folder, other) if folder.record.config.method == JOINT else (other, folder)
-            mean = _mean(*ends)
-            if mean is not None:
-                stored.means[other.record.record_hash] = mean
+        stored.means.update(means[run])
         path = into / run / FILE
         path.parent.mkdir(parents=True, exist_ok=True)
         write_arrays(path, sealed_scores(folder.record, results / run / "run.json", stored))
