@@ -25,6 +25,7 @@ from .origins import Origin, read_origins, reported
 from .plugin_facts import Facts
 from .run_folder import RunFolder
 from .scored_run import ScoredRun, score_test_part
+from .stored_scores import FACTS
 from .verify import label_faults
 
 
@@ -189,7 +190,8 @@ def _fail(faults: list[tuple[PlannedCell, Trouble]], total: int, options: list[s
 
 def _terms(run: RunFolder) -> tuple[list[np.ndarray], dict[str, str]]:
     """Return id, label and group of the test samples, and hashes of what must be equal within a comparison."""
-    facts = [run.samples[name] for name in ("id", "label", "group")]
+    samples = run.samples
+    facts = [samples[name] for name in FACTS]
     config = run.record.config
     return facts, {
         "different test samples or labels": digest([values.tolist() for values in facts]),

@@ -54,11 +54,12 @@ class RunFolder:
             DataError: not complete, an unknown schema, a file missing, truncated or changed.
         """
         record, faults = _record_faults(path)
-        faults += _file_faults(path, record, everything=False) if record else []
-        if faults or not record:
+        run = cls(path, record) if record else None
+        faults += _file_faults(run, everything=False) if run else []
+        if faults or not run:
             more = f" ({len(faults) - 1} more)" if len(faults) > 1 else ""
             raise DataError(f"{faults[0]}{more}", f"Remove {path} and make the run again")
-        return cls(path, record)
+        return run
 
     @property
     def name(self) -> str:
@@ -159,16 +160,16 @@ def _record_faults(path: Path) -> tuple[RunRecord | None, list[str]]:
     return record, [f"{path}/run.json was changed after it was written"] if changed else []
 
 
-def _file_faults(path: Path, record: RunRecord, everything: bool) -> list[str]:
+def _file_faults(run: RunFolder, everything: bool) -> list[str]:
     """Compare the files of a run with their hashes; those that no table reads only up to a size, or `everything`."""
-    faults, scores_only = [], is_scores_only(path)
+    faults, scores_only = [], run.scores_only
     if scores_only:
         try:
-            read_scores(path, record)
+            _ = run.scores  # kept, so that what is used is what was checked
         except DataError as error:
             faults.append(error.what)
-    for name, wanted in sorted(record.files.items()):
-        file = path / name
+    for name, wanted in sorted(run.record.files.items()):
+        file = run.path / name
         if not _there(file):
             if scores_only and LOGITS.fullmatch(name):
                 continue
@@ -242,7 +243,7 @@ def verify(path: Path) -> list[str]:
         record, faults = _record_faults(path)
         if not record:
             return faults
-        faults = _form_faults(path, "run.json") + faults + _file_faults(path, record, everything=True)
+        faults = _form_faults(path, "run.json") + faults + _file_faults(RunFolder(path, record), everything=True)
         if path.resolve().parts[-5:] != PurePosixPath(record.run).parts:
             faults.append(f"{path} holds the run {record.run}: its folder was moved, or swapped with another")
         return faults + _circumstance_faults(path, record)

@@ -251,11 +251,11 @@ def label_faults(run: RunFolder, cache: Path) -> list[str]:
             continue
         with table.open(newline="", encoding="utf-8") as file:
             rows = [row for row in csv.DictReader(file) if row["part"] == "test"]
-        faults = []
+        faults, samples = [], run.samples
         for name, column in (("id", "ids"), ("label", "labels"), ("group", "groups")):
             wanted = [row[name] for row in rows]
             text = run.record.task.text if name == "label" else str
-            if list(map(text, run.samples[name])) != wanted:
+            if list(map(text, samples[name])) != wanted:
                 faults.append(f"its test {column} are not those of the dataset ({table})")
         return faults
     return []
