@@ -10,11 +10,11 @@ from pathlib import Path
 from ..errors import ConfigError, DataError, MmlbenchError
 from ..registry.index import Index
 from ..results.archive import open_archive, runs_of
-from ..results.comparable import made_otherwise
+from ..results.comparable import made_otherwise, terms
 from ..results.load import read_plan
 from ..results.record import RunRecord, read_circumstances, read_record
 from ..results.run_folder import RunFolder
-from ..results.shipped import shipped
+from ..results.shipped import CONTRIBUTED, shipped
 from ..results.stored_scores import is_scores_only
 from ..results.verify import label_faults, verify_run
 from ..storage.temporaries import temporary_folder
@@ -69,7 +69,7 @@ def check_row(archive: Path, index: Index, cache: Path) -> Iterator[RowFact]:
         yield _first(
             "code", _code(plan, index), "Hand in the file that made the runs, or train again", "it made them"
         )
-        yield _first("data", _data(held, runs, cache), "Prepare the dataset anew, and train", "as prepared here")
+        yield _first("data", _data(held, records, cache), "Prepare the dataset anew, and train", "as prepared here")
         theirs, seeds = _baseline(plan.cells, records)
         yield _first("comparison", theirs, "Train with the code and packages of the baseline", "as the baseline's")
         yield _first("seeds", seeds, "Train the seeds that lack", "those of the baseline")
@@ -103,17 +103,16 @@ def _code(plan: Plan, index: Index) -> Iterator[str]:
             yield f"the code of {cell.config.dataset} here is not the one that prepared the data of {cell.run}"
 
 
-def _data(held: Path, runs: list[str], cache: Path) -> Iterator[str]:
-    for run in runs:
-        folder = RunFolder(held / run, read_record(held / run))
-        yield from (f"{run}: {fault}" for fault in label_faults(folder, cache))
+def _data(held: Path, records: dict[str, RunRecord], cache: Path) -> Iterator[str]:
+    for run, record in records.items():
+        yield from (f"{run}: {fault}" for fault in label_faults(RunFolder(held / run, record), cache))
 
 
 def _shipped_records(groups: set[tuple[str, str, str, str]]) -> dict[tuple[str, ...], list[RunRecord]]:
     """Return group -> the records of the shipped baselines in it."""
     found: dict[tuple[str, ...], list[RunRecord]] = {}
     for name, archives in shipped().items():
-        for archive in archives if name != "contributed" else ():
+        for archive in archives if name != CONTRIBUTED else ():
             with temporary_folder(Path(tempfile.gettempdir()), "mmlbench-row") as held:
                 open_archive(archive, held)
                 for cell in read_plan(held).cells:
@@ -137,10 +136,8 @@ def _baseline(cells: tuple[PlannedCell, ...], records: dict[str, RunRecord]) -> 
             continue
         one, mine = theirs[0], records[cell.run]
         differing = [what for what in made_otherwise(one, mine) if what != "code of the method"]
-        if one.config.recipe.plain() != mine.config.recipe.plain():
-            differing.append("recipe")
-        if one.metric.name != mine.metric.name:
-            differing.append("metric")
+        ours = terms(one)
+        differing += [name for name, value in terms(mine).items() if value != ours[name] and name not in differing]
         if differing:
             unlike.append(f"{cell.run} has other {', '.join(differing)} than the shipped baseline")
     for (*group, label), there in rows.items():

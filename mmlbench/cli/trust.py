@@ -91,7 +91,8 @@ def import_(arguments: argparse.Namespace) -> int:
 
     where = f" --results {shlex.quote(str(arguments.results))}" if arguments.results != Path("results") else ""
     for archive in archives_of(arguments.archive):
-        handed_in = arguments.contributed or (archive != arguments.archive and archive.name.startswith(CONTRIBUTED))
+        of_others = archive != arguments.archive and archive.name.startswith(f"{CONTRIBUTED}-")
+        handed_in = arguments.contributed or of_others
         found = unpack(archive, arguments.results, log, arguments.cache, handed_in)
         what = f"the scores of {plural(found.new, 'run')}" if found.scores_only else plural(found.new, "run")
         there = f"{found.known} {'was' if found.known == 1 else 'were'} there already"

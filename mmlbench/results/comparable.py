@@ -27,7 +27,7 @@ def what_differs(one: RunRecord, other: RunRecord) -> str:
     return f"other {', '.join(found)}" if found else "from the same code, data and packages, so one is not as trained"
 
 
-def _terms(record: RunRecord) -> dict[str, str]:
+def terms(record: RunRecord) -> dict[str, str]:
     """Return what runs of one dataset, split and recipe have to share to be compared, by its name."""
     config = record.config
     return {
@@ -49,13 +49,13 @@ def check_comparable(archive: Path, plan: Plan, folder: Path, results: Path, cac
     here: dict[tuple[str, ...], tuple[str, dict[str, str]]] = {}
     for cell in read_plan(results).cells if (results / "plan.json").exists() else ():
         if (results / cell.run / "run.json").exists() and cell.group not in here:
-            here[cell.group] = (cell.run, _terms(read_record(results / cell.run)))
+            here[cell.group] = (cell.run, terms(read_record(results / cell.run)))
     seen: set[tuple[str, ...]] = set()
     for cell in plan.cells:
         if cell.group in seen:
             continue
         seen.add(cell.group)
-        theirs = _terms(read_record(folder / cell.run))
+        theirs = terms(read_record(folder / cell.run))
         run, ours = here.get(cell.group, ("", theirs))
         for name, value in theirs.items():
             if ours[name] != value:

@@ -9,8 +9,8 @@ from ..errors import DataError, brief, nearest
 from ..storage.paths import baselines_folder
 
 END = ".mmlb.tar.gz"
-#: Names of the archives that others have handed in begin so; `mmlbench import contributed` marks their rows.
-CONTRIBUTED = "contributed-"
+#: The name of the archives that others have handed in; `mmlbench import contributed` marks their rows.
+CONTRIBUTED = "contributed"
 
 
 def shipped() -> dict[str, list[Path]]:
