@@ -181,10 +181,11 @@ def seed_variances(means: ArrayLike) -> SeedVariances:
     table = np.asarray(means, dtype=np.float64)
     usual = np.flatnonzero(np.isfinite(table).sum(axis=1) > 1)
     most, outlying = int(MOST_OUTLYING * usual.size), np.zeros(len(table), bool)
-    own_degrees = residual_variances(table)[1]
-    usual = usual[own_degrees[usual] > 0]  # a row that has all its seeds for itself has none
+    own, own_degrees = residual_variances(table)
     while True:
         v, d = residual_variances(table[usual])
+        lends = d > 0  # a row that has all its seeds for itself has none, and changes nobody's fit
+        usual, v, d = usual[lends], v[lends], d[lends]
         far = _outlying(v, d, most - int(outlying.sum()))
         if not far.any():
             break
@@ -192,11 +193,11 @@ def seed_variances(means: ArrayLike) -> SeedVariances:
         usual = usual[~far]
     fitted = fit_prior(v, d)
     prior = Prior(min(fitted.degrees, MOST_PRIOR), fitted.variance)
-    own, own_degrees = np.full(len(table), np.nan), np.zeros(len(table))
     own[usual], own_degrees[usual] = v, d
     for k in np.flatnonzero(outlying):
         beside = residual_variances(table[[*usual, k]])
-        own[k], own_degrees[k] = beside[0][-1], beside[1][-1]
+        if beside[1][-1] > 0:  # else no usual row shares its seeds: what the fit of all rows left it stays
+            own[k], own_degrees[k] = beside[0][-1], beside[1][-1]
     used, degrees = own.copy(), own_degrees.copy()
     used[usual], degrees[usual] = moderate(v, d, prior)
     return SeedVariances(own, own_degrees, prior, outlying, used, degrees)

@@ -194,6 +194,21 @@ def test_rows_with_other_seeds_and_with_one():
     assert np.isnan(alone.p_value[0, 1:]).all() and np.isfinite(alone.p_value[1:, 1:]).all(), "no seed in common"
 
 
+def test_rows_whose_seeds_no_usual_row_shares_keep_a_variance():
+    means = np.full((12, 10), np.nan)
+    means[:10, :5] = table(10, 5)
+    means[10:, 5:] = table(2, 5, 1)
+    means[11, 7] = 0.1
+    found = seed_variances(means)
+    assert np.isfinite(found.used).all() and np.isfinite(found.prior.variance)
+    usual = seed_variances(means[:10, :5])
+    assert found.used[:10] == pytest.approx(usual.used, rel=0.5), "two rows beside do not decide the others'"
+    D = np.repeat(means[:, :, None], 400, axis=2) + np.random.default_rng(0).normal(0, 0.3, (12, 10, 400))
+    seeds = [(0, 1, 2, 3, 4)] * 10 + [(5, 6, 7, 8, 9)] * 2
+    tested = moderated_pairs([row[:5] if k < 10 else row[5:] for k, row in enumerate(D)], seeds=seeds)
+    assert tested.p_value[10, 11] > 0.05, "a seed that fell lies between the two"
+
+
 def test_a_board_is_large_by_its_rows_of_two_seeds():
     assert is_large([2] * LEAST_ROWS) and not is_large([2] * (LEAST_ROWS - 1) + [1] * 5) and not is_large([])
 
