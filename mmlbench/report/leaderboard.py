@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from ..analysis.result_set import GroupKey, ResultSet
-from ..results.load import outdated, read_plan, regroup_of
+from ..results.load import outdated, read_made_plan, read_plan, regroup_of
 from ..results.plugin_facts import Facts
 from ..results.so_far import so_far
 from ..storage.atomic import write_text
@@ -129,7 +130,7 @@ def show(results: Path, console: Console, measures: bool = False, choice: Choice
     from rich.text import Text
 
     result_set = ResultSet.open(results)
-    choice = _checked(choice, results, [result_set])
+    choice = _checked(choice, lambda: read_made_plan(results), [result_set])
     if outdated(results):
         console.print(Text(outdated(results), style="yellow"))
     _show(result_set, console, measures, choice)
@@ -140,9 +141,11 @@ def show(results: Path, console: Console, measures: bool = False, choice: Choice
             console.print(Text(str(results / name)))
 
 
-def _checked(choice: Choice, results: Path, result_sets: list[ResultSet]) -> Choice:
+def _checked(choice: Choice, plan: Callable[[], Plan], result_sets: list[ResultSet]) -> Choice:
     """Return a choice that knows the families of a study's methods; what it names is there."""
-    choice = replace(choice, family_of=Facts.of_plan(read_plan(results)).family)
+    if choice.everything:
+        return choice
+    choice = replace(choice, family_of=Facts.of_plan(plan()).family)
     choice.check(result_sets)
     return choice
 
@@ -168,7 +171,7 @@ def show_so_far(results: Path, cache: Path, console: Console, measures: bool = F
     complete = result_set(found.complete) if found.complete else None
     partial = [(one, result_set(one.plan)) for one in found.partial]
     shown = [*([complete] if complete else []), *(few for _, few in partial)]
-    choice = _checked(choice, results, shown)
+    choice = _checked(choice, lambda: read_plan(results), shown)
     console.print(Text(f"mmlbench leaderboard: {shown[0].name}", style="bold"))
     if complete:
         _show_all_groups(complete, console, measures, choice)
@@ -217,8 +220,8 @@ def _show_group(
         console.print(Text(bests))
     accuracy = choice.table(result_set, group, accuracy_table(result_set, group))
     console.print(terminal_table(accuracy, result_set.title(group), console.width))
-    if choice.hidden(result_set, group):
-        console.print(Text(choice.hidden(result_set, group), style="yellow"))
+    if hidden := choice.hidden(result_set, group):
+        console.print(Text(hidden, style="yellow"))
     trained = [line for line in lines_of(result_set, group) if not by_construction(line.gap(MEAN))]
     gaps = choice.table(result_set, group, competition_gap_table(result_set, group, trained))
     if gaps.lines:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import shutil
 from pathlib import Path
 
 import fake_runs
@@ -15,7 +16,7 @@ from mmlbench.analysis.all_tables import make_frame
 from mmlbench.analysis.result_set import ResultSet
 from mmlbench.cli.parser import make_parser
 from mmlbench.errors import ConfigError
-from mmlbench.report import leaderboard
+from mmlbench.report import leaderboard, make_all
 from mmlbench.report.choice import Choice
 from mmlbench.report.tables.accuracy import accuracy_table
 from mmlbench.results.load import read_plan
@@ -89,6 +90,17 @@ def test_the_terminal_says_what_it_leaves_out(
     assert "1 of 7 rows hidden" in text and "di_mml" not in text and "ogm_ge" in text
     assert "hidden" not in shown(Choice()) and "di_mml" in shown(Choice())
     assert max(map(len, text.splitlines())) <= 80
+
+
+def test_tables_without_a_plan_beside_them_are_shown(folder: Path, tmp_path: Path) -> None:
+    """The plan that the tables were made from lies with them; that of the study typed last may be gone or another."""
+    made = Path(shutil.copytree(folder, tmp_path / "made"))
+    make_all(made, made / "cache", lambda line: None)
+    (made / "plan.json").unlink()
+    for choice, there in ((Choice(), "di_mml"), (Choice(families=("gradient modulation",)), "ogm_ge")):
+        console = Console(width=200, record=True, file=io.StringIO())
+        leaderboard.show(made, console, choice=choice)
+        assert there in console.export_text()
 
 
 @pytest.mark.parametrize("top", ["0", "-1", "many"])
