@@ -128,8 +128,8 @@ def _ranked_by(row: Row, board: LargeBoard | None) -> None:
         return
     row.seed_variance = SeedVariance.OWN if board is None else SeedVariance.MODERATED
     if board is not None:
-        row.may_be_best = int(row.label in board.bests())
-        row.varies_more = row.label in board.outlying()
+        row.may_be_best = int(row.label in board.bests)
+        row.varies_more = row.label in board.outlying
 
 
 def rank_groups(group: Group, headline: str, board: LargeBoard | None = None) -> dict[str, int]:

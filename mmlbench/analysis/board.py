@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 
 from ..results.groups import Entry, Group
@@ -27,10 +28,11 @@ class LargeBoard:
 
     def p_values(self) -> dict[tuple[str, str], float | None]:
         """Return (first, second) -> p-value of this one comparison, in the entries' order; None without two seeds."""
-        return {(one.first, one.second): one.p_value for one in self.differences()}
+        return {(one.first, one.second): one.p_value for one in self.differences}
 
+    @cached_property
     def differences(self) -> list[Difference]:
-        """Return the differences of all pairs in the order of the entries; what is positive speaks for the first."""
+        """The differences of all pairs in the order of the entries; what is positive speaks for the first."""
         found = []
         for (a, one), (b, other) in combinations(enumerate(self.entries), 2):
             value, p = float(self.tests.value[a, b]), float(self.tests.p_value[a, b])
@@ -40,15 +42,17 @@ class LargeBoard:
 
     def rank_groups(self) -> dict[str, int]:
         """Return label -> rank group, by Holm over all pairs."""
-        ranks = rank_intervals([entry.label for entry in self.entries], separated_pairs(self.differences()))
+        ranks = rank_intervals([entry.label for entry in self.entries], separated_pairs(self.differences))
         return {label: rank.low for label, rank in ranks.items()}
 
+    @cached_property
     def bests(self) -> list[str]:
-        """Return the labels that may be the best."""
-        return possible_bests([entry.label for entry in self.entries], self.differences())
+        """The labels that may be the best."""
+        return possible_bests([entry.label for entry in self.entries], self.differences)
 
+    @cached_property
     def outlying(self) -> list[str]:
-        """Return the labels whose seeds vary far more than those of the others."""
+        """The labels whose seeds vary far more than those of the others."""
         return [entry.label for entry, far in zip(self.entries, self.tests.variances.outlying, strict=True) if far]
 
 

@@ -84,6 +84,7 @@ class ResultSet:
             if row.dataset:  # others lie across groups
                 self._of.setdefault(row.group, []).append(row)
         self._ranks: dict[GroupKey, dict[str, Rank]] = {}
+        self._entries: dict[GroupKey, list[Row]] = {}
 
     @classmethod
     def open(cls, results: Path) -> ResultSet:
@@ -146,7 +147,7 @@ class ResultSet:
 
     def metric(self, group: GroupKey) -> str:
         """Return the name of the metric of a group's accuracies, differences, gaps and ranks."""
-        return next((row.metric for row in self.of(group, "accuracy")), "accuracy")
+        return next((row.metric for row in self._of.get(group, ()) if row.table == "accuracy"), "accuracy")
 
     def higher(self, group: GroupKey) -> bool:
         """Whether more of that metric is better."""
@@ -169,6 +170,11 @@ class ResultSet:
         """Return one accuracy row per label, best first: ranked ones, then those without a fused prediction,
         then the control. A label without a fused accuracy is stood for by its first row.
         """
+        if group not in self._entries:
+            self._entries[group] = self._sorted_entries(group)
+        return list(self._entries[group])
+
+    def _sorted_entries(self, group: GroupKey) -> list[Row]:
         first: dict[str, Row] = {}
         for row in self.of(group, "accuracy", self.metric(group)):
             fused = row.kind == "fused" and row.selection == self.headline
@@ -192,11 +198,11 @@ class ResultSet:
         found, ranked = self.ranked_pairs(group), []
         for row in self.of(group, "accuracy", self.metric(group), self.headline):
             ranked += [row.label] if row.rank_group is not None else []
-        differences = []
+        differences, higher = [], self.higher(group)
         for first, second in combinations(ranked, 2):
             pair = found.get((first, second))
             value, p_value = (0.0, None) if pair is None else (pair.value, pair.p_ranking)
-            value = value if self.higher(group) else -value  # what is positive speaks for the first
+            value = value if higher else -value  # what is positive speaks for the first
             differences.append(Difference(first, second, value, p_value))
         return differences
 
