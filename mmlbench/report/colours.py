@@ -27,7 +27,7 @@ class Roles:
         back: the ground. card: the ground of headings, filters and summaries. band: the ground of every other rank
             group. line: borders and grids.
         text: words and links, and values without a verdict. soft: second words, and values that are not ranked.
-        best, best_back: what no better method is separated from, so that it can have rank 1.
+        best, best_back: what may be the best: what can have rank 1, of a large board what its first sentence names.
         loss: a competition gap whose interval lies above zero.
         finding: the ground of a fault that an audit found.
     """

@@ -81,7 +81,8 @@ def draw_robustness(plt: Any, result_set: ResultSet, group: GroupKey, results: P
         axes.set_ylabel(f"test {measure.in_unit}{measure.way}" if k == 0 else "")
     handles = {line.get_label(): line for axes in panels[0] for line in axes.containers}
     figure.tight_layout(rect=(0, 0, 1, 1), w_pad=0.6)
-    hidden = f"; the first {CURVES} of {plural(len(every), 'row')} and {result_set.baseline}"
+    beside = f" and {result_set.baseline}" if len(shown) > CURVES else ""
+    hidden = f"; the first {CURVES} of {plural(len(every), 'row')}{beside}"
     left = hidden if len(every) > len(shown) else ""
     title(figure, f"{result_set.title(group)}; additive noise on one modality, 95 % intervals{left}", 18)
     columns = 2 if width <= WIDTH else 3

@@ -117,6 +117,15 @@ def source_words(result_set: ResultSet) -> str:
     return f"Study {result_set.name}, made by mmlbench {versions} from data {data}. all_tables.csv has every number."
 
 
+#: Why blue means another thing on a large board than where rank 1 says it.
+LARGE_BLUE = "Where a first sentence says what may be the best, blue is that."
+
+
+def large_blue(result_set: ResultSet) -> str:
+    """Return `LARGE_BLUE` where a board is large, else ''."""
+    return LARGE_BLUE if any(map(result_set.moderated, result_set.groups())) else ""
+
+
 def best_words(result_set: ResultSet, group: GroupKey) -> str:
     """Say which methods of a large board may be the best, in a sentence or two; '' of other boards.
 

@@ -15,7 +15,7 @@ from ..analysis.result_set import GroupKey, ResultSet
 from .colours import light_variables
 from .line import Line, is_first, lines_of
 from .measure import units_of_gaps
-from .notes import TARGET
+from .notes import TARGET, large_blue
 from .page_tables import APART, RULES
 from .render.html import HtmlCell, html_cell, render
 from .tables.answer import answer_table
@@ -52,6 +52,7 @@ def opening_html(result_set: ResultSet) -> Markup:
         variables=Markup(light_variables()),  # names and colours of our own
         answers=answers,
         ranked=any(line.best for answer in answers for line in answer.lines),
+        large=large_blue(result_set),
     )
 
 

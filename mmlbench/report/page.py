@@ -28,6 +28,7 @@ from .details import Detail, detail_html
 from .line import one_seed
 from .measure import Measure, measure_of, measures_in_words, units_of_gaps
 from .notes import (
+    LARGE_BLUE,
     LETTER_WORDS,
     ONE_OF_ALL,
     RANK_WORDS,
@@ -35,6 +36,7 @@ from .notes import (
     best_words,
     board_notes,
     far_notes,
+    large_blue,
     source_words,
 )
 from .numbers import named
@@ -229,6 +231,7 @@ def write_page(result_set: ResultSet, path: Path, figures: Figures, details: Det
         filters=_filters(result_set, family_of),
         folds=folds(result_set),
         ranked=any(result_set.ranks(group) and not one_seed(result_set, group) for group in result_set.groups()),
+        large=large_blue(result_set),
         overall_summary=notes_html(summary.overall(result_set)),
         standings=standings,
         overall=folded("Mean rank over datasets", _with_notes(overall)) if overall.rows else Markup(),
@@ -325,6 +328,7 @@ def _section(
 
 def _picture(result_set: ResultSet, group: GroupKey, name: str, file: Path, room: Room, path: Path) -> Picture:
     size, caption = file.stat().st_size * 4 // 3, CAPTIONS[name].format(metric=measure_of(result_set, group).heading)
+    caption += f" {LARGE_BLUE}" if name == "accuracy" and result_set.moderated(group) else ""
     shown = file.relative_to(path.parent).as_posix()
     if size > room.pictures:
         return Picture(caption, "", "", shown)

@@ -50,9 +50,10 @@ def latex(tables: Sequence[Table[Any]]) -> str:
 def _float(table: Table[Any], label: str, number: int, parts: int) -> list[str]:
     """Return the lines of one float: all of a table, or one of its parts."""
     aligned = "".join("l" if column.words else "r" for column in table.columns)
-    marked = any(_place(table.columns, row) for row in table.rows)
+    ranks = [rank for row in table.rows if (rank := _rank(table.columns, row))]
     notes = [latex_text(note) for note in table.notes]
-    notes += [f"{_MARK} no better method is separated."] if marked else []
+    words = "it may be the best" if any(rank.best is not None for rank in ranks) else "no better method is separated"
+    notes += [f"{_MARK} {words}."] if ranks else []
     notes += [rf"It goes on in Table~\ref{{tab:{label}-{number + 1}}}."] if number < parts else []
     caption = latex_text(f"{table.name.replace('_', ' ')}: {table.title}")
     apart = [*table.apart, *table.foot]
@@ -124,9 +125,9 @@ def _heading(column: Column[Any]) -> str:
     return halves[0] if len(halves) == 1 else rf"\shortstack[{side}]{{{halves[0]}\\{halves[1]}}}"
 
 
-def _place(columns: Sequence[Column[Any]], row: Any) -> int | None:
-    """Return the best rank that a row can have, None where it has none."""
-    found = [value.low for column in columns if isinstance(value := column.value(row), RankRange) and value.ranked]
+def _rank(columns: Sequence[Column[Any]], row: Any) -> RankRange | None:
+    """Return the ranks that a row can have, None where it has none."""
+    found = [value for column in columns if isinstance(value := column.value(row), RankRange) and value.ranked]
     return next(iter(found), None)
 
 
@@ -135,12 +136,13 @@ def _rows(columns: Sequence[Column[Any]], rows: Sequence[Any]) -> list[str]:
     lines: list[str] = []
     before = None
     for row in rows:
-        place = _place(columns, row)
+        rank = _rank(columns, row)
+        place = rank.low if rank else None
         if lines:
             lines.append(r"\addlinespace[6pt]" if place != before else r"\addlinespace[1pt]")
         before = place
         first, *rest = columns
-        cells = [latex_text(str(first.shown(row))) + (_MARK if place == 1 else "")]
+        cells = [latex_text(str(first.shown(row))) + (_MARK if rank and rank.first else "")]
         cells += [_cell(column.shown(row)) for column in rest]
         lines.append(" & ".join(cells) + r" \\")
     return lines

@@ -100,9 +100,10 @@ def _places(column: Column[Any], rows: Sequence[Any], narrow: bool) -> int:
 
 def _heading(column: Column[Any], rows: Sequence[Any], narrow: bool) -> tuple[str, ...]:
     """Return the lines of a column's heading; narrow ranks have their number there."""
-    of = {value.of for row in rows if isinstance(value := column.value(row), RankRange) and value.ranked}
-    if narrow and len(of) == 1:
-        return clean(column.title), f"of {of.pop()}"
+    if narrow:
+        of = {value.of for row in rows if isinstance(value := column.value(row), RankRange) and value.ranked}
+        if len(of) == 1:
+            return clean(column.title), f"of {of.pop()}"
     lines = column.heading if len(column.title) > LONG_HEADING else (column.title,)
     return tuple(map(clean, lines))
 

@@ -236,7 +236,7 @@
     }).join(" & ") + " \\\\";
     const where = [board.dataset.dataset, board.dataset.split].filter(Boolean).join(" / ") || "all data";
     const rule = board.dataset.name === "all" ? headline : value("rule");
-    return ["% needs \\usepackage{booktabs}; intervals are two-part, at 95 % where the heading names no other level; p is Holm-corrected in its column; the dot, or a rank from 1 on, marks what no better method is separated from",
+    return ["% needs \\usepackage{booktabs}; intervals are two-part, at 95 % where the heading names no other level; p is Holm-corrected in its column; the dot, on boards of fewer than ten rows a rank from 1 on too, marks what may be the best",
       `\\begin{tabular}{l${"r".repeat(own.length - 1)}}`, "\\toprule",
       own.map((column) => tex(clean(column.cell))).join(" & ") + " \\\\", "\\midrule", ...body.map(cells), "\\bottomrule",
       "\\end{tabular}", `% ${where.replace(/[\r\n]/g, " ")}, epoch: ${rule}`, ""].join("\n");
