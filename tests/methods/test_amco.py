@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from official import batch_of, check_steps, files_differing, gradients_at, same_gradients, stand_in, step_of
+from side_by_side import check_same_training
 from torch import Tensor
 from torch.nn.functional import cross_entropy, linear
 from toy import CLASSES, NAMES, make, mechanism_counts, scheduled, toy_data, train
@@ -203,9 +204,7 @@ def test_variants_and_schedules_are_told_apart():
 def test_without_masks_and_slices_losses_it_is_joint_training_to_the_bit():
     data, joint = toy_data(), make(Joint)
     method = make(AMCo, variant="features", growth=0.0, unimodal=0.0)
-    assert train(method, data) == train(joint, data)
-    own = method.state_dict()
-    assert all(torch.equal(value, own[name]) for name, value in joint.state_dict().items())
+    check_same_training(method, joint, data)
     assert not scheduled(method) and not mechanism_counts(method)
 
 

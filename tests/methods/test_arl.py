@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import torch
 from official import check_steps, files_differing, gradients_at, same_gradients, stand_in
+from side_by_side import check_same_training
 from torch import Tensor
 from torch.nn.functional import cross_entropy, linear
-from toy import NAMES, mechanism_counts, scheduled, toy_data, train
+from toy import NAMES, mechanism_counts, scheduled, toy_data
 
 from mmlbench.method import Batch, Step
 from mmlbench.methods.arl import ARL, arl_shares
@@ -149,9 +150,7 @@ def test_another_weight_or_window_is_found():
 def test_at_strength_zero_without_own_losses_it_is_joint_training_to_the_bit():
     data, joint = toy_data(), stand_in(Joint)
     method = stand_in(ARL, strength=0.0, gamma=0.0, start=0, clip=0.0)
-    assert train(method, data) == train(joint, data)
-    own = method.state_dict()
-    assert all(torch.equal(value, own[name]) for name, value in joint.state_dict().items())
+    check_same_training(method, joint, data)
     assert not scheduled(method) and not mechanism_counts(method)
 
 

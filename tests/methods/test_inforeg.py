@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from official import check_steps, files_differing, gradients_at, same_gradients, stand_in
+from side_by_side import check_same_training
 from torch import Tensor
 from torch.nn.functional import cross_entropy, linear, softmax
 from toy import NAMES, context_of, mechanism_counts, toy_data, train
@@ -193,9 +194,7 @@ def test_a_detached_slice_and_weights_of_another_time_are_found(monkeypatch: pyt
 def test_strength_zero_without_unimodal_losses_is_joint_training_to_the_bit():
     joint, method = stand_in(Joint), stand_in(InfoReg, strength=0.0, unimodal=False)
     data = toy_data()
-    assert train(method, data) == train(joint, data)
-    own = method.state_dict()
-    assert all(torch.equal(value, own[name]) for name, value in joint.state_dict().items())
+    check_same_training(method, joint, data)
     assert all(mechanism.off for mechanism in method.mechanisms()) and not mechanism_counts(method)
 
 

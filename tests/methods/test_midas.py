@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from official import batch_of, check_steps, files_differing, gradients_at, same_gradients, stand_in, step_of
+from side_by_side import check_same_training
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from toy import NAMES, make, mechanism_counts, scheduled, take, toy_data, train
@@ -266,9 +267,7 @@ def test_variants_and_numbers_are_told_apart():
 def test_without_copies_the_paper_is_joint_training_with_unimodal_losses_to_the_bit():
     data, joint = toy_data(), make(JointUnimodalLosses)
     method = make(MIDAS, variant="paper", weight=0.0, warmup=0)
-    assert train(method, data) == train(joint, data)
-    own = method.state_dict()
-    assert all(torch.equal(value, own[name]) for name, value in joint.state_dict().items())
+    check_same_training(method, joint, data)
     assert not scheduled(method) and not mechanism_counts(method)
 
 

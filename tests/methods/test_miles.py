@@ -20,6 +20,7 @@ from official import (
     step_of,
     torch_sgd,
 )
+from side_by_side import check_same_training
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from toy import NAMES, context_of, make, mechanism_counts, toy_data, train
@@ -176,9 +177,7 @@ def test_a_slip_is_found(slip: str, monkeypatch: pytest.MonkeyPatch):
 def test_a_reduction_of_one_is_joint_training_with_unimodal_losses_to_the_bit():
     data, joint = toy_data(), make(JointUnimodalLosses)
     method = make(MILES, reduction=1.0)
-    assert train(method, data) == train(joint, data)
-    own = method.state_dict()
-    assert all(torch.equal(value, own[name]) for name, value in joint.state_dict().items())
+    check_same_training(method, joint, data)
     assert method.mechanisms()[0].off and not mechanism_counts(method)
     assert same_gradients(gradients_at(stand_in(MILES)), gradients_at(stand_in(JointUnimodalLosses)))
 

@@ -86,12 +86,17 @@ class Visit:
         )
 
 
-@pytest.fixture
-def visit(browser: Any, results: Path) -> Iterator[Visit]:
+def visiting(browser: Any, results: Path) -> Iterator[Visit]:
+    """Yield a visit to the page of some results."""
     one = Visit(browser, results)
     yield one
     one.context.close()
     assert one.faults == [], "the console must stay empty, and no request may leave the page"
+
+
+@pytest.fixture
+def visit(browser: Any, results: Path) -> Iterator[Visit]:
+    yield from visiting(browser, results)
 
 
 def test_it_opens_from_disk_without_a_word_on_the_console(visit: Visit) -> None:
@@ -493,10 +498,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def wide(browser: Any, large: Path) -> Iterator[Visit]:
-    one = Visit(browser, large)
-    yield one
-    one.context.close()
-    assert one.faults == [], "the console must stay empty, and no request may leave the page"
+    yield from visiting(browser, large)
 
 
 def seen(page: Any, board: str = ANSWER) -> list[str]:
