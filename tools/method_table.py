@@ -17,31 +17,17 @@ from statistics import mean
 from mmlbench.analysis.result_set import GroupKey, ResultSet
 from mmlbench.analysis.rows import Row
 from mmlbench.registry.index import load_index
+from mmlbench.report.line import rank_range
+from mmlbench.report.numbers import figure_of, interval
 from mmlbench.results.load import read_made_plan
 from mmlbench.results.run_folder import RunFolder
 
 ROOT = Path(__file__).resolve().parents[1]
-MINUS = "−"
 
 
-def signed(value: float, digits: int = 1) -> str:
-    """Return a number with its sign; -0.0 is 0.0."""
-    text = f"{value:+.{digits}f}"
-    return text.replace("-", MINUS) if float(text) else text[1:]
-
-
-def percent(value: float) -> str:
-    """Return a fraction in percent."""
-    return f"{100 * value:.1f}"
-
-
-def interval(row: Row | None) -> str:
-    """Return a value with its interval: fractions in percent, differences in points with a sign; '' without one."""
-    if row is None or row.value is None:
-        return ""
-    show = percent if row.unit == "fraction" else signed
-    bounds = "" if row.ci_low is None or row.ci_high is None else f" [{show(row.ci_low)}, {show(row.ci_high)}]"
-    return show(row.value) + bounds
+def cell(row: Row | None) -> str:
+    """Return a value with its interval, as the page prints them; '' without one."""
+    return f"{figure_of(row)} {interval(row)}".strip()
 
 
 def tests_of(method: str) -> tuple[int, int]:
@@ -62,19 +48,27 @@ def gap_of(found: ResultSet, group: GroupKey, label: str, modality: str) -> Row 
 
 
 def board(found: ResultSet, group: GroupKey) -> list[str]:
-    """Return the lines of a board: a row a method, the best first."""
-    ranks, modalities = found.ranks(group), found.modalities(group)
-    heads = ["method", "rank", "accuracy", "minus joint", "minus ensemble", *(f"{m} gap" for m in modalities)]
+    """Return the lines of a board: a row a method, the best first; a rank that nothing is known of is in brackets."""
+    references, modalities = found.references(group), found.modalities(group)
+    heads = [
+        "method",
+        "rank",
+        "accuracy",
+        *(f"minus {name}" for name in references),
+        *(f"{m} gap" for m in modalities),
+    ]
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
-    for label in (row.label for row in found.entries(group)):
-        accuracy, place = found.find(group, label, found.metric(group)), ranks.get(label)
-        differences = [found.find(group, label, "difference", baseline=other) for other in ("joint", "ensemble")]
-        gaps = [gap_of(found, group, label, m) for m in modalities]
+    for entry in found.entries(group):
+        accuracy = found.find(group, entry.label, found.metric(group))
+        differences = [found.find(group, entry.label, "difference", baseline=other) for other in references]
+        gaps = [gap_of(found, group, entry.label, m) for m in modalities]
         if accuracy is None and not any(gaps):
             continue
-        low, high = (place.interval.low, place.interval.high) if place else (0, 0)
-        rank = "" if place is None else f"{low}" if low == high else f"{low}–{high}"
-        lines.append("| " + " | ".join([label, rank, *map(interval, (accuracy, *differences, *gaps))]) + " |")
+        place = rank_range(found, group, entry.label)
+        rank = place.ends if place else ""
+        unknown = place and (entry.varies_more or (entry.n_seeds or 0) < 2)
+        rank = f"({rank})" if unknown else rank
+        lines.append("| " + " | ".join([entry.label, rank, *map(cell, (accuracy, *differences, *gaps))]) + " |")
     return lines
 
 
@@ -97,7 +91,7 @@ def facts(found: ResultSet, results: Path) -> list[str]:
         cells += [beside_joint(found, groups, label, key) for key in ("train_flops_with_reused", "train_seconds")]
         for group in groups:
             accuracy, gap = found.find(group, label, found.metric(group)), gap_of(found, group, label, "worst")
-            cells.append(", ".join(interval(row).partition(" ")[0] for row in (accuracy, gap) if row))
+            cells.append(", ".join(figure_of(row) for row in (accuracy, gap) if row))
         lines.append("| " + " | ".join(cells) + " |")
     return lines
 
