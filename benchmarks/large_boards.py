@@ -2,8 +2,10 @@
 
     nice -n 15 python benchmarks/large_boards.py --replicates 400 --out boards
 
-writes `boards/boards.csv` (a line a cell and measure, with its standard error) and `boards/boards.md`, the tables of
-docs/protocol.md. It takes a quarter of an hour on a core. `--replicates 20` shows in a minute that it runs.
+writes `boards/boards.csv` (a line a cell and measure, with its standard error) and `boards/boards.md`, the tables.
+All cells with so many boards take hours on a core. `--rows 10 --seeds 3 --replicates 20` shows in a minute that it
+runs. The tables of docs/protocol.md were put together by `--tables` from calls for some cells each, with 100 boards
+or more.
 
 Boards of equal rows are drawn from a crossed probit model: 744 items, of a difficulty that all rows share and that
 each row has of its own; S seeds, whose effects are correlated .3 between rows; new noise in each trained model.
@@ -44,7 +46,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from mmlbench.stats import benjamini_hochberg, holm
+from mmlbench.stats import ALPHA, benjamini_hochberg, holm
 from mmlbench.stats.intervals import seed_variance
 from mmlbench.stats.moderated import PairTests, moderated_pairs, p_values
 
@@ -56,7 +58,6 @@ ITEM, METHOD_ITEM, NOISE = 2.0, 0.5, 1.0
 """Variances on the probit scale, as in benchmarks/interval_coverage.py."""
 TOTAL = ITEM + METHOD_ITEM + NOISE
 MEDIAN_SD = 0.015
-ALPHA = 0.05
 LEVELS = (-0.05, 0.0, 0.03, 0.06)
 PARTS, FOUR = ("equal", "power", "differ"), "four levels"
 
@@ -190,7 +191,7 @@ def own_p_values(tests: PairTests, board: NDArray[np.float64]) -> NDArray[np.flo
 
 
 def left_out(value: NDArray, p: NDArray) -> NDArray[np.bool_]:
-    """Which rows some better one beats one-sided at .05 / (K - 1): these can't be the best."""
+    """Which rows a better one beats one-sided at ALPHA / (K - 1), as in `possible_bests`: they can't be the best."""
     return ((value < 0) & (p / 2 < ALPHA / (len(p) - 1))).any(axis=1)
 
 

@@ -204,7 +204,9 @@ def test_alpha_moves_both_ways():
         method.loss(batch_of(method, index))
         seen.add(round(float(method.alpha[0] - before[0]), 4))
     for signal in (1.0, -1.0):
+        before = method.alpha.clone()
         method.move_alpha(torch.tensor(signal), torch.tensor([False, True]))
+        assert (method.alpha - before).tolist() == pytest.approx([0.05 * signal] * 2)
     assert seen <= {0.05, -0.05} and method.alpha.amin() >= 1
     for _ in range(40):
         method.move_alpha(torch.tensor(-1.0), torch.tensor([False, True]))

@@ -238,7 +238,7 @@ def test_confidences_learn_the_probability_of_the_true_class():
     assert float(missed) / count < 0.6 and mechanism_counts(method)["confidences"] > 0
     alone = make(PDF, epochs=30, weight=0.0)
     train(alone, toy_data())
-    features, label = method.encode(toy_data()), toy_data().label
+    label = toy_data().label
     gaps = []
     for trained in (method, alone):
         features = trained.encode(toy_data())

@@ -80,7 +80,7 @@ def test_a_row_of_facts_for_every_label_with_its_cost_beside_joint(study: Path):
         assert int(shown["lines"]) > 10
 
 
-def test_an_unknown_dataset_is_named():
+def test_a_results_folder_that_is_not_there_is_named():
     done = subprocess.run([sys.executable, TOOL, "board", "nowhere", "mars"], capture_output=True, text=True)
     assert done.returncode and "nowhere" in done.stderr
 
