@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from .. import files
 from ..dataset import Dataset, Options
 from ..errors import ConfigError, DataError, MmlbenchError, RunError, brief, fault
 from ..params import Field, check, fields_of, value_text
-from ..prepare.cache import Cache, cache_key
+from ..prepare.cache import Cache, cache_key, prepare_shard
 from ..prepare.cache import prepare as prepare_cache
+from ..prepare.shards import Shard, began
 from ..prepare.unfinished import lease_folder, tidy
 from ..registry.index import Entry, Index
 from ..results.chosen import choose
@@ -43,11 +45,103 @@ def ensure_cache(
     raw: Path | None = None,
     expect: str | None = None,
     options: Options | None = None,
+    shards: int = 0,
 ) -> Cache:
     """Prepare a dataset's cache unless it is there, and open it.
 
     Raises:
         ConfigError: unknown dataset or parameter. DataError: raw files or the cache are not as they should be.
+    """
+    wanted = _wanted(name, params, root, index, raw, expect, options)
+    folder, resolved = wanted.folder, wanted.params
+    there = (folder / "manifest.json").exists()
+    if not there:
+        kind = wanted.kind(index, raw)
+        if not kind.needs_raw and arithmetic.best() == arithmetic.PORTABLE:
+            if not arithmetic.enter(arithmetic.PORTABLE):
+                other_process.prepare(name, resolved, root, options.workers if options else 1)
+                return Cache.open(folder)
+            refuse_others(numpy_kernels())
+        log(f"preparing {name} into {folder}")
+        started = began(folder, shards) if shards else time.time_ns()
+        prepare_cache(kind(kind.Params(**resolved)), wanted.key, root, log, raw, options, shards)
+        if raw is not None and kind.needs_raw:
+            from ..prepare.source_check import remember
+
+            with Lease(lease_folder(folder), log, passing=True) as lease:
+                remember(folder, raw, started, [one["name"] for one in wanted.entry.facts["downloads"]], lease.whole)
+    opened = Cache.open(folder)
+    if there and raw is not None:
+        tidy(folder, log)
+    if there:
+        _check_same(opened, wanted.entry, index, raw, options)
+    return opened
+
+
+def ensure_shard(
+    name: str,
+    params: Mapping[str, Any],
+    root: Path,
+    index: Index,
+    raw: Path | None,
+    expect: str | None,
+    options: Options,
+    shard: Shard,
+) -> Path:
+    """Decode a shard of a dataset's items unless it or the whole is there; return the folder of either.
+
+    Raises:
+        ConfigError, DataError: as `ensure_cache`; an archive, which each shard would unpack.
+    """
+    wanted = _wanted(name, params, root, index, raw, expect, options)
+    if (wanted.folder / "manifest.json").exists():
+        return wanted.folder
+    kind = wanted.kind(index, raw)
+    if raw is not None and raw.is_file():
+        raise ConfigError(f"{raw} is an archive, and each of {shard.of} shards would unpack it", "Unpack it first")
+    log(f"preparing shard {shard} of {name}")
+    return prepare_shard(kind(kind.Params(**wanted.params)), wanted.key, root, log, raw, options, shard)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """The cache that is asked for: of which dataset, with which parameters, under which key, where."""
+
+    entry: Entry
+    params: dict[str, Any]
+    key: str
+    folder: Path
+
+    def kind(self, index: Index, raw: Path | None) -> type[Dataset]:
+        """Return the dataset's class.
+
+        Raises:
+            ConfigError: it is none. DataError: it needs raw files, and none are named.
+        """
+        kind = index.load("dataset", self.entry.name)
+        if not issubclass(kind, Dataset):
+            raise ConfigError(f"{self.entry.name} is no Dataset", "Derive it from mmlbench.dataset.Dataset")
+        if kind.needs_raw and raw is None:
+            what = f"{self.entry.name} is not prepared" + (" with these parameters" if self.params else "")
+            raise DataError(
+                what, f"Run: {prepare_command(self.entry.name, self.params, fields_of(self.entry.facts))}"
+            )
+        return kind
+
+
+def _wanted(
+    name: str,
+    params: Mapping[str, Any],
+    root: Path,
+    index: Index,
+    raw: Path | None,
+    expect: str | None,
+    options: Options | None,
+) -> _Wanted:
+    """Return which cache is asked for.
+
+    Raises:
+        ConfigError: unknown dataset or parameter, another cache than was planned, a folder that is not there.
     """
     entry = index.find("dataset", name)
     resolved = check(fields_of(entry.facts), params, f"dataset {name}")
@@ -62,33 +156,7 @@ def ensure_cache(
         raise ConfigError(f"the folder of split lists {lists} does not exist", "Correct --lists")
     if raw is not None and not raw.exists():
         raise ConfigError(f"the folder of raw files {raw} does not exist", "Correct --raw")
-    there = (folder / "manifest.json").exists()
-    if not there:
-        kind = index.load("dataset", name)
-        if not issubclass(kind, Dataset):
-            raise ConfigError(f"{name} is no Dataset", "Derive it from mmlbench.dataset.Dataset")
-        if kind.needs_raw and raw is None:
-            what = f"{name} is not prepared" + (" with these parameters" if resolved else "")
-            raise DataError(what, f"Run: {prepare_command(name, resolved, fields_of(entry.facts))}")
-        if not kind.needs_raw and arithmetic.best() == arithmetic.PORTABLE:
-            if not arithmetic.enter(arithmetic.PORTABLE):
-                other_process.prepare(name, resolved, root, options.workers if options else 1)
-                return Cache.open(folder)
-            refuse_others(numpy_kernels())
-        log(f"preparing {name} into {folder}")
-        began = time.time_ns()
-        prepare_cache(kind(kind.Params(**resolved)), key, root, log, raw, options)
-        if raw is not None and kind.needs_raw:
-            from ..prepare.source_check import remember
-
-            with Lease(lease_folder(folder), log, passing=True) as lease:
-                remember(folder, raw, began, [one["name"] for one in entry.facts["downloads"]], lease.whole)
-    opened = Cache.open(folder)
-    if there and raw is not None:
-        tidy(folder, log)
-    if there:
-        _check_same(opened, entry, index, raw, options)
-    return opened
+    return _Wanted(entry, resolved, key, folder)
 
 
 def prepare_command(name: str, params: Mapping[str, Any], fields: Sequence[Field]) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from ..dataset import Options
 from ..errors import ConfigError, brief
 from ..prepare.cache import Cache
+from ..prepare.shards import Shard
 from ..registry.index import Index
 from ..results.logits_key import LogitsKind
 from ..results.record import RunRecord
@@ -25,7 +26,7 @@ from ..study.tuning import Tune
 from ..system import arithmetic
 from ..system.device import cores
 from ..system.progress import log
-from .making import ensure_cache, make_tuned
+from .making import ensure_cache, ensure_shard, make_tuned
 from .place import Place, opened_at
 from .plugins import Folders
 
@@ -132,6 +133,7 @@ def prepare_dataset(
     lists: str | Path | None = None,
     plugins: Folders = (),
     expect: str | None = None,
+    shards: int = 0,
 ) -> Cache:
     """Prepare a dataset's cache unless it is there, and open it.
 
@@ -146,14 +148,44 @@ def prepare_dataset(
         lists: folder with split lists to use although they differ from the official ones; the tables say so.
         plugins: further folders with plug-in files.
         expect: name of the cache's folder that was planned; another is an error.
+        shards: in how many parts `prepare_shard` has decoded it; they are merged to the bytes of one process.
 
     Raises:
-        ConfigError: unknown dataset or parameter. DataError: raw files or the cache are not as they should be.
+        ConfigError: unknown dataset or parameter. DataError: raw files or the cache are not as they should be, or a
+            shard is missing.
     """
     raw, lists = (None if place is None else Path(place) for place in (raw, lists))
     index = opened_at(results, cache, plugins)
     options = Options(workers or cores(), tuple(allow_missing), lists, log)
-    return ensure_cache(name, params or {}, Path(cache), index, raw, expect, options)
+    return ensure_cache(name, params or {}, Path(cache), index, raw, expect, options, shards)
+
+
+def prepare_shard(
+    name: str,
+    shard: str,
+    raw: str | Path | None = None,
+    *,
+    params: Mapping[str, Any] | None = None,
+    results: str | Path = "results",
+    cache: str | Path = "cache",
+    workers: int | None = None,
+    allow_missing: Iterable[str] = (),
+    lists: str | Path | None = None,
+    plugins: Folders = (),
+    expect: str | None = None,
+) -> Path:
+    """Decode one shard of a dataset's items, for `prepare_dataset(..., shards=N)` to merge; return its folder.
+
+    Args:
+        shard: which one of how many, such as '3/16'. The others are as of `prepare_dataset`.
+
+    Raises:
+        ConfigError: as `prepare_dataset`; no shard, or an archive of raw files. DataError: files that can't be used.
+    """
+    raw, lists = (None if place is None else Path(place) for place in (raw, lists))
+    index = opened_at(results, cache, plugins)
+    options = Options(workers or cores(), tuple(allow_missing), lists, log)
+    return ensure_shard(name, params or {}, Path(cache), index, raw, expect, options, Shard.parse(shard))
 
 
 def train_run(

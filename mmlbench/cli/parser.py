@@ -234,10 +234,16 @@ def _raw_options(prepare: argparse.ArgumentParser) -> None:
     prepare.add_argument("--raw", type=Path, metavar="FOLDER", help=text)
     text = "processes that decode (default: one a core); the bytes do not depend on it"
     prepare.add_argument("--workers", type=count, metavar="N", help=text)
-    text = "ids to leave out, one a line (a report of faults will do); the tables say so"
-    prepare.add_argument("--allow-missing", type=Path, metavar="LIST", help=text)
+    text = "ids to leave out, one a line (a report of faults will do), also several times; the tables say so"
+    prepare.add_argument("--allow-missing", type=Path, action="append", metavar="LIST", help=text)
     text = "folder with split lists to use although they differ from the official ones; the tables say so"
     prepare.add_argument("--lists", type=Path, metavar="FOLDER", help=text)
+    parts = prepare.add_mutually_exclusive_group()
+    parts.add_argument(
+        "--shard", metavar="I/N", help="decode the I-th of N parts alone, such as 3/16, on any machine"
+    )
+    text = "take what --shard 1/N to N/N have decoded, each of which must be there"
+    parts.add_argument("--shards", type=count, default=0, metavar="N", help=text)
 
 
 def _run_commands(commands: Any) -> None:

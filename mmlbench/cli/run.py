@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import signal
 import types
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from ..api.run import Run, prepare_dataset, train_run, train_stored
+from ..api.run import Run, prepare_dataset, prepare_shard, train_run, train_stored
 from ..errors import ConfigError
 from ..study.tuning import Tune
 from ..system import arithmetic
@@ -44,24 +46,22 @@ def _let_go() -> None:
 
 
 def prepare(arguments: argparse.Namespace) -> int:
-    """Prepare one dataset."""
-    left_out: tuple[str, ...] = ()
-    if arguments.allow_missing is not None:
-        from ..frontends.lists import read_ids
-
-        left_out = read_ids(arguments.allow_missing)
-    opened = prepare_dataset(
-        arguments.dataset,
-        arguments.raw,
-        params=settings(arguments.dataset_set),
-        results=arguments.results,
-        cache=arguments.cache,
-        workers=arguments.workers,
-        allow_missing=left_out,
-        lists=arguments.lists,
-        plugins=arguments.plugins,
-        expect=arguments.expect,
-    )
+    """Prepare one dataset, or a shard of it."""
+    common: dict[str, Any] = {
+        "params": settings(arguments.dataset_set),
+        "results": arguments.results,
+        "cache": arguments.cache,
+        "workers": arguments.workers,
+        "allow_missing": _left_out(arguments.allow_missing or ()),
+        "lists": arguments.lists,
+        "plugins": arguments.plugins,
+        "expect": arguments.expect,
+    }
+    if arguments.shard is not None:
+        folder = prepare_shard(arguments.dataset, arguments.shard, arguments.raw, **common)
+        log(f"{folder} is ready")
+        return 0
+    opened = prepare_dataset(arguments.dataset, arguments.raw, shards=arguments.shards, **common)
     if opened.manifest.get("raw"):
         for split, facts in opened.manifest["splits"].items():
             log(f"split {split}: " + ", ".join(f"{count} {part}" for part, count in facts["counts"].items()))
@@ -69,6 +69,13 @@ def prepare(arguments: argparse.Namespace) -> int:
         log(f"note: {note}")
     log(f"{opened.folder} is ready, fingerprint {opened.manifest['fingerprint']}")
     return 0
+
+
+def _left_out(lists: Sequence[Path]) -> tuple[str, ...]:
+    """Return the ids of all lists, each once."""
+    from ..frontends.lists import read_ids
+
+    return tuple(sorted({name for path in lists for name in read_ids(path)}))
 
 
 def train(arguments: argparse.Namespace) -> int:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import hashlib
 import inspect
 import io
 import os
@@ -25,7 +24,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -34,33 +33,26 @@ from ..errors import DataError, LeaseLost, MmlbenchError, RunError, fault
 from ..modality import Modality, check_values, modality_of
 from ..storage import mapped
 from ..storage.atomic import plain, read_json, storage_error, write_json
-from ..storage.hashing import digest, file_digest
+from ..storage.hashing import digest, file_digest, spot_digest
 from ..storage.lease import Lease
 from ..storage.paths import plugin_files
 from ..task import Classification, Task, task_of
 from . import unfinished
+from .shards import MergeWriter, Shard, ShardDone, ShardWriter, shards_folder
 from .unfinished import JOURNAL
 
+T = TypeVar("T")
+Log = Callable[[str], None]
+#: Fills a folder under a lease, and returns what its manifest says.
+Make = Callable[[Path, Lease], dict[str, Any]]
 SCHEMA = 1
 #: Larger files are checked by their size and by evenly spaced blocks, to stay at disk speed.
 FULL_CHECK_BYTES = 256 * 2**20
-_BLOCK = 2**20
 
 
 def cache_key(name: str, params: dict[str, Any], code: str) -> str:
     """Return the key in a cache folder's name."""
     return digest({"dataset": name, "params": params, "code": code, "schema": SCHEMA})[:10]
-
-
-def spot_digest(path: Path) -> str:
-    """Return a digest of a large file's size and of 64 evenly spaced blocks of 1 MiB."""
-    with plain(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        found = hashlib.sha256(str(size).encode())
-        for k in range(64):
-            file.seek((size - _BLOCK) * k // 63 if size > _BLOCK else 0)
-            found.update(file.read(_BLOCK))
-    return found.hexdigest()
 
 
 def _file_facts(path: Path) -> dict[str, Any]:
@@ -165,15 +157,28 @@ def _finish(out: CacheWriter, key: str) -> dict[str, Any]:
 
 
 def _fill(out: CacheWriter, key: str, raw: Path | None) -> dict[str, Any]:
-    """Let the dataset fill the cache and return the manifest; a fault of its file is told as one.
+    """Let the dataset fill the cache and return the manifest.
+
+    Raises:
+        DataError, RunError: as `_told`.
+    """
+
+    def filled() -> dict[str, Any]:
+        out.dataset.prepare(raw, out)
+        return _finish(out, key)
+
+    return _told(out, filled)
+
+
+def _told(out: CacheWriter, work: Callable[[], T]) -> T:
+    """Return what some work with the dataset's own code returns; a fault of its file is told as one.
 
     Raises:
         DataError: as `prepare`. RunError: the dataset's code raised something of its own.
     """
     try:
-        out.dataset.prepare(raw, out)
-        return _finish(out, key)
-    except MmlbenchError:
+        return work()
+    except (MmlbenchError, ShardDone):
         raise
     except OSError as error:
         place = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else None
@@ -194,51 +199,104 @@ def prepare(
     log: Callable[[str], None],
     raw: Path | None = None,
     options: Options | None = None,
+    shards: int = 0,
 ) -> dict[str, Any]:
     """Make the cache of a dataset below `root` unless it is there; safe under concurrent processes.
 
     A killed preparation that keeps a journal (see `mmlbench.prepare.items`) is taken up where it was.
 
+    Args:
+        shards: in how many parts `prepare_shard` has decoded it; they are merged, and removed afterwards.
+
     Returns:
         The manifest.
 
     Raises:
-        DataError: raw files missing, corrupt or changed, an existing cache that fails its check, a full disk.
+        DataError: raw files missing, corrupt or changed, an existing cache that fails its check, a full disk, a shard
+            that is missing, damaged or of something else.
     """
-    folder = root / f"{dataset.name}-{key}"
+    folder, options = root / f"{dataset.name}-{key}", options or Options(log=log)
+
+    def make(building: Path, lease: Lease) -> dict[str, Any]:
+        if not shards:
+            return _fill(CacheWriter(building, dataset, options, lease), key, raw)
+        out = MergeWriter(building, dataset, options, lease, shards=shards)
+        manifest = _fill(out, key, raw)
+        if not out.merged:
+            raise _no_items(dataset)
+        return manifest
+
+    made = _made(folder, log, make)
+    if made is None:
+        return Cache.open(folder).manifest
+    if shards:
+        shutil.rmtree(shards_folder(folder), ignore_errors=True)
+    return made
+
+
+def prepare_shard(
+    dataset: Dataset,
+    key: str,
+    root: Path,
+    log: Callable[[str], None],
+    raw: Path | None,
+    options: Options,
+    shard: Shard,
+) -> Path:
+    """Decode one shard of a dataset's items unless that is done; return its folder. A killed one goes on.
+
+    Raises:
+        DataError: as `prepare`; the report is about the shard's own items.
+    """
+    folder = shards_folder(root / f"{dataset.name}-{key}") / shard.name
+    folder.parent.mkdir(parents=True, exist_ok=True)
+
+    def make(building: Path, lease: Lease) -> dict[str, Any]:
+        out = ShardWriter(building, dataset, options, lease, shard=shard)
+        try:
+            _told(out, lambda: out.dataset.prepare(raw, out))
+        except ShardDone:
+            assert out.facts is not None
+            return out.facts.plain()
+        raise _no_items(dataset)
+
+    _made(folder, log, make)
+    return folder
+
+
+def _no_items(dataset: Dataset) -> DataError:
+    return DataError(
+        f"{dataset.name} is not prepared item by item, so it has no shards", "Prepare it without --shard and --shards"
+    )
+
+
+def _made(folder: Path, log: Log, make: Make) -> dict[str, Any] | None:
+    """Make a folder that ends with its manifest, under a lease, and return that; None where it is there already."""
     if (folder / "manifest.json").exists():
         with contextlib.suppress(OSError):  # left by a kill in the last moment, or by nobody
             (folder / JOURNAL).unlink(missing_ok=True)
-        return Cache.open(folder).manifest
+        return None
     lease = Lease(unfinished.lease_folder(folder), log, passing=True)
     try:
         with lease:
             building = unfinished.take_up(folder, lease)
             if not (folder / "manifest.json").exists():  # else the process that we waited for made it
-                return _build(dataset, key, folder, building, options or Options(log=log), raw, lease)
+                return _build(folder, building, lease, make)
     except LeaseLost as lost:
         unfinished.forget(folder, lease)
         if not (folder / "manifest.json").exists():
             raise
         log(f"{lost.what}; the cache is complete there, and nothing of this process is kept")
-    return Cache.open(folder).manifest
+    return None
 
 
-def _build(
-    dataset: Dataset,
-    key: str,
-    folder: Path,
-    building: Path,
-    options: Options,
-    raw: Path | None,
-    lease: Lease,
-) -> dict[str, Any]:
-    """Make the cache in `building`, then let it be `folder`; where that fails, a journal's work is kept."""
+def _build(folder: Path, building: Path, lease: Lease, make: Make) -> dict[str, Any]:
+    """Make a cache in `building`, then let it be `folder`; where that fails, a journal's work is kept."""
     try:
         building.mkdir(exist_ok=True)
         for left in building.glob(".*.tmp"):  # a kill while the manifest was written
             left.unlink()
-        manifest = _fill(CacheWriter(building, dataset, options, lease), key, raw)
+        manifest = make(building, lease)
         write_json(building / "manifest.json", manifest, lease.whole)
         lease.rename(building, folder)
         (folder / JOURNAL).unlink(missing_ok=True)

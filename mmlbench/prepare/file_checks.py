@@ -157,7 +157,8 @@ def settle(out: CacheWriter, faults: Sequence[Found], total: int, count: Callabl
     """
     out.check()  # what looks like faults may be that another process took the unfinished cache over
     if not faults:
-        report_path(out).unlink(missing_ok=True)
+        if not out.options.allow_missing:  # else it may be the list that names them, and the next call needs it
+            report_path(out).unlink(missing_ok=True)
         return
     whats = [_known(out, fault) for fault in faults]
     known = sum(map(bool, whats))

@@ -22,6 +22,7 @@ from ..storage.hashing import digest
 from ..system.progress import Progress
 from . import file_checks as faults
 from .archives import check_space
+from .shards import MergeWriter, ShardWriter
 from .task import Decode, Done, Item, Stored, Task
 from .unfinished import JOURNAL
 
@@ -86,8 +87,8 @@ class Journal:
         found = {}
         for line in lines[1:]:
             try:
-                row, total, valid, raw, of = json.loads(line)
-                found[row] = Done(row, total, valid, [(size, name) for size, name in raw], of)
+                one = Done.read(json.loads(line))
+                found[one.row] = one
             except (ValueError, TypeError, RecursionError):
                 continue
         return [found[row] for row in sorted(found)]
@@ -102,7 +103,7 @@ class Journal:
 
     @staticmethod
     def _line(done: Done) -> str:
-        return json.dumps([done.row, done.sum, done.valid, done.raw, done.of])
+        return json.dumps(done.plain())
 
     def add(self, done: Done) -> None:
         """Write a line, so that a kill right after it finds it."""
@@ -113,17 +114,26 @@ class Journal:
 def fill(out: CacheWriter, raw: Path, items: Sequence[Item], decode: Decode, stored: dict[str, Stored]) -> None:
     """Decode all items into the arrays of `out`; row k is item k. Zero rows stand for what is left out on purpose.
 
+    Of one shard (`ShardWriter`) it decodes the own items, and ends the dataset's `prepare`. Where all shards are made
+    (`MergeWriter`) it takes the rows from there.
+
     Args:
         raw: the folder of raw files. items: in an order that depends on the lists alone.
         decode: a function or bound method that other processes can import; it raises `Fault`.
         stored: modality -> how it is kept.
 
     Raises:
-        DataError: files can't be used (all of them listed in a report), too little space, an unknown id to leave out.
+        DataError: files can't be used (all of them listed in a report), too little space, an unknown id to leave out,
+            a shard that is missing or of something else.
+        ShardDone: the items of a shard are decoded.
     """
     _leave_out(out, items)
     out.raw["libraries"] = libraries()
     out.raw["shown"] = SHOWN
+    if isinstance(out, ShardWriter):
+        items = out.own(items)
+    if isinstance(out, MergeWriter):
+        out.check_there()
     wanted = {m.name: (len(items), m.views, *m.shape) for m in out.dataset.modalities}
     identity = digest([[i.id for i in items], wanted, out.raw["libraries"], f".{out.title}.part"])
     journal = Journal(out.folder, identity)
@@ -138,10 +148,15 @@ def fill(out: CacheWriter, raw: Path, items: Sequence[Item], decode: Decode, sto
     bad = faults.scan(raw, [(item.id, item.files) for _, item in todo])
     unusable = {fault.id for fault in bad}
     usable = {row for row, item in todo if item.id not in unusable}
-    done = {one.row: one for one in kept if one.row in usable and _still(task, one, items)}
+    of_shards = isinstance(out, MergeWriter)
+    done = {one.row: one for one in kept if one.row in usable and _still(task, one, items, of_shards)}
     journal.start([done[row] for row in sorted(done)])
     if done:
         out.options.log(f"{out.dataset.name}: {len(done)} of {len(items)} items were done before")
+    if isinstance(out, MergeWriter):
+        for one in out.rows(task, items, stored, usable - done.keys()):
+            done[one.row] = one
+            journal.add(one)
     waiting = [(row, item) for row, item in todo if row in usable and row not in done]
     progress = Progress(out.dataset.name, len(waiting), max(1, out.options.workers), out.options.log)
     for result in _results(task, waiting, out.options.workers):
@@ -159,6 +174,8 @@ def fill(out: CacheWriter, raw: Path, items: Sequence[Item], decode: Decode, sto
     for line in faults.named_well(out, (items[row].id for row in done)):
         out.options.log(line)
     _finish(out, items, done, arrays)
+    if isinstance(out, ShardWriter):
+        out.finish(items, done, stored)
 
 
 def _check_space(out: CacheWriter, wanted: dict[str, tuple[int, ...]], stored: dict[str, Stored]) -> None:
@@ -167,15 +184,14 @@ def _check_space(out: CacheWriter, wanted: dict[str, tuple[int, ...]], stored: d
     check_space(out.folder, needed - there, f"for the cache of {out.dataset.name}")
 
 
-def _still(task: Task, done: Done, items: Sequence[Item]) -> bool:
-    """Tell whether a row is as the journal has it, and its raw files as they were."""
+def _still(task: Task, done: Done, items: Sequence[Item], sizes: bool) -> bool:
+    """Tell whether a row is as the journal has it, and its raw files as they were, or `sizes` alone."""
     try:
-        return (
-            0 <= done.row < len(items)
-            and done.of == items[done.row].made_of()
-            and task.signature(items[done.row].files) == done.raw
-            and task.row_sum(done.row) == done.sum
-        )
+        if not 0 <= done.row < len(items):
+            return False
+        item = items[done.row]
+        same = sizes or task.signature(item.files) == done.raw
+        return task.same_sizes(item, done) and same and task.row_sum(done.row) == done.sum
     except OSError:
         return False
 

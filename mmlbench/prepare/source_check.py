@@ -13,8 +13,8 @@ from typing import Any
 
 from ..errors import DataError
 from ..storage.atomic import Through, read_json, whole, write_json
+from ..storage.hashing import spot_digest
 from .archives import archive_in
-from .cache import spot_digest
 from .task import signature
 
 #: Bytes of raw files that are read in any case; beyond that, those that were written since.

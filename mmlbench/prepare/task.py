@@ -14,8 +14,7 @@ from ..decode.fault import Fault, FaultKind, Found
 from ..errors import RunError
 from ..storage import mapped
 from ..storage.atomic import NotPlainError
-from ..storage.hashing import digest, file_digest
-from .cache import spot_digest
+from ..storage.hashing import digest, file_digest, spot_digest
 
 #: Larger raw files are known by their size and by evenly spaced blocks.
 WHOLE_BYTES = 64 * 2**20
@@ -66,6 +65,20 @@ class Done:
     raw: list[tuple[int, str]]
     of: str
 
+    def plain(self) -> list[Any]:
+        """Return it as JSON has it."""
+        return [self.row, self.sum, self.valid, self.raw, self.of]
+
+    @classmethod
+    def read(cls, line: Sequence[Any]) -> Done:
+        """Return what `plain` said.
+
+        Raises:
+            ValueError, TypeError: it is nothing of that kind.
+        """
+        row, total, valid, raw, of = line
+        return cls(row, total, valid, [(size, name) for size, name in raw], of)
+
 
 @dataclass
 class Task:
@@ -97,6 +110,14 @@ class Task:
     def signature(self, files: Sequence[str]) -> list[tuple[int, str]]:
         """Return (size, digest) of raw files."""
         return [signature(self.raw / name) for name in files]
+
+    def same_sizes(self, item: Item, done: Done) -> bool:
+        """Tell whether an item would be made as it was, from raw files of the same sizes."""
+        try:
+            sizes = [(self.raw / name).stat().st_size for name in item.files]
+        except OSError:
+            return False
+        return item.made_of() == done.of and sizes == [size for size, _ in done.raw]
 
     def do(self, row: int, item: Item) -> Done | Found:
         """Decode an item into its row; a file that can't be used is returned as such."""

@@ -12,16 +12,18 @@ from ..errors import ConfigError, DataError, brief, nearest
 from ..params import Scalar
 from ..registry.index import Index, load_index, use_plugins
 from ..storage.texts import check_text
-from .facts import facts_of, group_names
+from .facts import facts_of, group_names, needs_raw
 from .plan import Plan, PlannedCell, PlannedMethod
 from .plan_check import check_runs
+from .raw_files import RawFiles, read_raw_files, read_shards
 from .recipe import Recipe
 from .run_spec import Request, RunSpec, Setting, Terms, check_seed
 from .selection import Rule, headline_rule
 from .tuning import Tune, Tuned, check_apart, read_tune, tuned
 from .yaml import read_mapping
 
-KEYS = ("name", "title", "plugins", "headline", "metric", "baseline", "tune", "robustness", "groups", "grid")
+KEYS = ("name", "title", "plugins", "headline", "metric", "baseline", "tune", "robustness", "groups", "raw",
+        "prepare_shards", "grid")  # fmt: skip
 GRID_KEYS = ("dataset", "split", "metric", "recipe", "recipe_set", "dataset_set", "seeds", "methods")
 METHOD_KEYS = ("method", "label", "params", "seeds", "tune")
 #: Strengths of noise of `robustness: true`, in standard deviations of the inputs.
@@ -78,6 +80,8 @@ class Study:
     methods: Mapping[str, PlannedMethod] = field(default_factory=dict)
     datasets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     groups: str = ""
+    raw: Mapping[str, RawFiles] = field(default_factory=dict)
+    prepare_shards: int = 0
 
     @property
     def left_native(self) -> bool:
@@ -363,8 +367,12 @@ def study(config: Mapping[str, object], index: Index | None = None) -> Study:
     methods = facts_of(index, (cell.run.config.method for cell in cells))
     datasets = group_names(index, ((cell.run.config.dataset, cell.run.config.split) for cell in cells))
     groups = _groups(config, cells)
+    raw = read_raw_files(config.get("raw"), {name: needs_raw(index, name) for name in datasets})
+    shards = read_shards(config.get("prepare_shards"), raw)
     planned = tuple(cells), tuple(runs.values())
-    return Study(name, title, headline, baseline, *planned, folders, tune, noise, methods, datasets, groups)
+    return Study(
+        name, title, headline, baseline, *planned, folders, tune, noise, methods, datasets, groups, raw, shards
+    )
 
 
 def read_study(path: Path) -> Study:

@@ -42,3 +42,12 @@ def group_names(index: Index, splits: Iterable[tuple[str, str]]) -> dict[str, di
         known = dataset_facts(_entry(index, "dataset", dataset)).splits.get(split)
         found.setdefault(dataset, {})[split] = (known.group if known else None) or ""
     return found
+
+
+def needs_raw(index: Index, dataset: str) -> bool:
+    """Return whether a dataset is prepared from files that the user brings.
+
+    Raises:
+        DataError: the index does not know it.
+    """
+    return bool(_entry(index, "dataset", dataset).facts["needs_raw"])

@@ -29,6 +29,7 @@ from . import config as configs
 from . import run_server
 from .plan import write_plan
 from .progress import Job, Needed, Progress, show_first_table, to_terminal
+from .run_config import RunConfig
 from .run_spec import RunSpec
 from .shared_seeds import shared_seeds
 from .training_progress import TrainingWatcher, interval
@@ -197,6 +198,14 @@ class Wildcards(Protocol):
     tuned: str
 
 
+class ShardWildcards(Protocol):
+    """What Snakemake fills in for the rule of a shard."""
+
+    cache: str
+    number: str
+    of: str
+
+
 class Plan:
     """A study as the rules see it."""
 
@@ -360,17 +369,41 @@ class Plan:
         words = [*run.command, *self.plugins, "--expect", run.key]
         return shlex.join(words)
 
+    def shards(self, cache: str) -> list[str]:
+        """Return the manifests of the shards that are merged to a cache; [] where it is prepared in one piece."""
+        of = self.study.prepare_shards
+        if not of or self._config(cache).dataset not in self.study.raw:
+            return []
+        return [f"cache/{cache}.shards/{number}-of-{of}/manifest.json" for number in range(1, of + 1)]
+
     def prepare_options(self, cache: str) -> str:
         """Return the options of `mmlbench prepare` that make a cache."""
+        merged = ["--shards", str(self.study.prepare_shards)] if self.shards(cache) else []
+        return shlex.join([*self._prepare_words(cache), *merged])
+
+    def shard_options(self, wildcards: ShardWildcards) -> str:
+        """Return the options of `mmlbench prepare` that decode a shard of a cache."""
+        manifest = f"cache/{wildcards.cache}.shards/{wildcards.number}-of-{wildcards.of}/manifest.json"
+        if manifest not in self.shards(wildcards.cache):
+            raise WorkflowError(f"{manifest} is no shard of this config. Ask for results/all_tables.csv")
+        shard = f"{wildcards.number}/{wildcards.of}"
+        return shlex.join([*self._prepare_words(wildcards.cache), "--shard", shard])
+
+    def _config(self, cache: str) -> RunConfig:
         if cache not in self.caches:
             raise WorkflowError(f"cache/{cache} belongs to no dataset of this config")
-        config = self.caches[cache].config
+        return self.caches[cache].config
+
+    def _prepare_words(self, cache: str) -> list[str]:
+        config = self._config(cache)
         words = [config.dataset, *self.plugins, "--expect", cache]
+        if config.dataset in self.study.raw:
+            words += self.study.raw[config.dataset].options
         places = places_of(contents(config.dataset_params))
         for name, value in config.dataset_params.items():
             shown = places.get(value, value) if isinstance(value, str) else value
             words += ["--dataset-set", f"{name}={value_text(shown)}"]
-        return shlex.join(words)
+        return words
 
 
 def check_file(path: str) -> None:

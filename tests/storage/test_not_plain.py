@@ -16,12 +16,11 @@ import fake_runs
 import pytest
 
 from mmlbench.errors import DataError, LeaseLost
-from mmlbench.prepare.cache import spot_digest
 from mmlbench.registry.index import load_index
 from mmlbench.results import run_folder as runfolder
 from mmlbench.results.arrays import read_checked
 from mmlbench.storage.atomic import NotPlainError, opened, read_arrays, read_bytes, read_json, read_text
-from mmlbench.storage.hashing import file_digest
+from mmlbench.storage.hashing import file_digest, spot_digest
 from mmlbench.storage.lease import Lease
 from mmlbench.train.complete import completeness, stamp
 

@@ -1,5 +1,7 @@
 # Raw files to prepared cache; the small manifest, written last, is the tracked file.
 rule prepare:
+    input:
+        shards=lambda wildcards: PLAN.shards(wildcards.cache),
     output:
         "cache/{cache}/manifest.json",
     log:
@@ -11,3 +13,18 @@ rule prepare:
         "preparing {wildcards.cache}"
     shell:
         "mmlbench prepare {params.options} > {log} 2>&1"
+
+
+# One of N parts of the raw files (`prepare_shards` of a config). `prepare` merges them, and removes them afterwards.
+rule prepare_shard:
+    output:
+        "cache/{cache}.shards/{number}-of-{of}/manifest.json",
+    log:
+        "results/logs/prepare/{cache}-{number}-of-{of}.log",
+    priority: lambda wildcards: PLAN.prepare_priority(wildcards.cache)
+    params:
+        options=lambda wildcards: PLAN.shard_options(wildcards),
+    message:
+        "preparing shard {wildcards.number} of {wildcards.of} of {wildcards.cache}"
+    shell:
+        "mmlbench prepare {params.options} --workers {threads} > {log} 2>&1"

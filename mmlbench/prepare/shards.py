@@ -1,0 +1,230 @@
+"""A large preparation in parts: N shards, on as many machines as there are, then one merge.
+
+Shard i of N decodes its own run of the items into `NAME-KEY.shards/i-of-N/`, a folder that is built and taken up as
+a cache is (`unfinished`). The merge is an ordinary preparation of the whole that finds its rows there instead of
+decoding them. So the bytes and the fingerprint are those of one process::
+
+    manifest.json     written last: which shard of what, and what the journal said of each row
+    <modality>.npy    the shard's rows
+
+A row counts by its digest, which the merge takes again while it copies. Of the raw files the merge compares the
+sizes: their content was hashed by the shard that read them.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ..dataset import CacheWriter
+from ..errors import ConfigError, DataError, brief
+from ..storage import mapped
+from ..storage.atomic import read_json
+from ..storage.hashing import digest
+from .task import Done, Item, Stored, Task
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The shard `number` of `of`, counted from 1."""
+
+    number: int
+    of: int
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """Read `3/16`.
+
+        Raises:
+            ConfigError: it is nothing of that kind.
+        """
+        found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
+        if not found or not 1 <= int(found[1]) <= int(found[2]):
+            raise ConfigError(f"the shard is {brief(text)}", "Write I/N, such as 3/16: the third of 16")
+        return cls(int(found[1]), int(found[2]))
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.of}"
+
+    @property
+    def name(self) -> str:
+        """The name of its folder."""
+        return f"{self.number}-of-{self.of}"
+
+    def rows(self, count: int) -> range:
+        """Return which of `count` items are its own: neighbours, so that the merge writes in order."""
+        return range((self.number - 1) * count // self.of, self.number * count // self.of)
+
+
+def shards_folder(cache: Path) -> Path:
+    """Return where the shards of a cache lie until they are merged."""
+    return cache.with_name(f"{cache.name}.shards")
+
+
+@dataclass(frozen=True)
+class ShardFacts:
+    """What the manifest of a shard says.
+
+    Attributes:
+        identity: of what the rows are. left_out: ids of its items that were left out. began: when it was, in ns since
+            1970. done: what the journal said of each row, counted from the shard's first.
+    """
+
+    identity: str
+    left_out: list[str]
+    began: int
+    done: list[Done]
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        return {"schema": SCHEMA} | vars(self) | {"done": [one.plain() for one in self.done]}
+
+    @classmethod
+    def read(cls, folder: Path) -> ShardFacts:
+        """Read a shard's manifest.
+
+        Raises:
+            DataError: it is none.
+        """
+        try:
+            found = read_json(folder / "manifest.json")
+            if found.pop("schema") != SCHEMA:
+                raise ValueError("another schema")
+            return cls(**found | {"done": [Done.read(line) for line in found["done"]]})
+        except (DataError, AttributeError, KeyError, TypeError, ValueError):
+            what = f"{folder}/manifest.json is not one of a shard"
+            raise DataError(what, f"Remove {folder} and prepare that shard again") from None
+
+
+def began(cache: Path, shards: int) -> int:
+    """Return when the first shard of a cache was begun, in ns since 1970; now where none is there.
+
+    Raises:
+        DataError: a manifest is none.
+    """
+    made = [path.parent for path in shards_folder(cache).glob(f"*-of-{shards}/manifest.json")]
+    return min([ShardFacts.read(folder).began for folder in made], default=time.time_ns())
+
+
+class ShardDone(Exception):  # noqa: N818 (nothing went wrong)
+    """Ends a dataset's `prepare` where the shard's items are decoded: what follows is about the whole."""
+
+
+@dataclass
+class ShardWriter(CacheWriter):
+    """The cache writer of one shard.
+
+    Attributes:
+        shard: which one. began: when, in ns since 1970. facts: what its manifest will say, once it is done.
+    """
+
+    shard: Shard = Shard(1, 1)
+    began: int = field(default_factory=time.time_ns)
+    facts: ShardFacts | None = None
+
+    def own(self, items: Sequence[Item]) -> Sequence[Item]:
+        """Return the shard's items, and count the rows that are left out from its first one.
+
+        Raises:
+            DataError: there are more shards than items.
+        """
+        rows = self.shard.rows(len(items))
+        if not rows:
+            what = f"{self.dataset.name} has {len(items)} items: shard {self.shard} would be empty"
+            raise DataError(what, f"Take {len(items)} shards at most")
+        self.left_out = frozenset(row - rows.start for row in self.left_out if row in rows)
+        return items[rows.start : rows.stop]
+
+    def finish(self, items: Sequence[Item], done: dict[int, Done], stored: dict[str, Stored]) -> None:
+        """Note what the merge needs.
+
+        Raises:
+            ShardDone: always.
+        """
+        left_out = sorted(items[row].id for row in self.left_out)
+        rows = [done[row] for row in sorted(done)]
+        self.facts = ShardFacts(_identity(self, items, stored), left_out, self.began, rows)
+        raise ShardDone
+
+
+@dataclass
+class MergeWriter(CacheWriter):
+    """The cache writer of a preparation whose rows were decoded in shards.
+
+    Attributes:
+        shards: how many. merged: whether the dataset has asked for their rows.
+    """
+
+    shards: int = 0
+    merged: bool = False
+
+    @property
+    def _folder(self) -> Path:
+        return shards_folder(self.folder.with_name(self.title))
+
+    def _all(self) -> list[Shard]:
+        return [Shard(number, self.shards) for number in range(1, self.shards + 1)]
+
+    def check_there(self) -> None:
+        """Stop before anything is done where a shard is missing.
+
+        Raises:
+            DataError: some are; it names them, with the command of the first.
+        """
+        missing = [shard for shard in self._all() if not (self._folder / shard.name / "manifest.json").exists()]
+        if missing:
+            named = ", ".join(map(str, missing[:8])) + (f" and {len(missing) - 8} more" if missing[8:] else "")
+            what = f"{self.dataset.name}: {len(missing)} of {self.shards} shards are not prepared: {named}"
+            raise DataError(what, f"Prepare each: {self._command(missing[0])}")
+        self.merged = True
+
+    def _command(self, shard: Shard) -> str:
+        return shlex.join(["mmlbench", "prepare", self.dataset.name, "--raw", "FOLDER", "--shard", str(shard)])
+
+    def rows(self, task: Task, items: Sequence[Item], stored: dict[str, Stored], wanted: set[int]) -> Iterator[Done]:
+        """Copy the rows of all shards into the arrays of a task; yield what the journal says of each.
+
+        A row whose raw files have other sizes by now, or that would be made otherwise, is not taken.
+
+        Args:
+            wanted: rows to take.
+
+        Raises:
+            DataError: a shard was made of other items, libraries or shapes, with other things left out, or is
+                damaged.
+        """
+        for shard in self._all():
+            folder, rows = self._folder / shard.name, shard.rows(len(items))
+            own = items[rows.start : rows.stop]
+            left_out = sorted(items[row].id for row in self.left_out if row in rows)
+            fix = f"Remove {folder} and prepare it again: {self._command(shard)}"
+            facts = ShardFacts.read(folder)
+            if facts.identity != _identity(self, own, stored):
+                raise DataError(f"{folder} was made of other items, shapes or libraries", fix)
+            if facts.left_out != left_out:
+                what = f"{folder} was made with {len(facts.left_out)} items left out, not with {len(left_out)}"
+                raise DataError(what, f"Give the same --allow-missing. Or: {fix[0].lower()}{fix[1:]}")
+            held = {name: mapped.read(folder / f"{name}.npy") for name in stored}
+            for one in facts.done:
+                found = replace(one, row=rows.start + one.row)
+                if found.row not in wanted or not task.same_sizes(own[one.row], one):
+                    continue
+                for name, array in task.arrays().items():
+                    array[found.row] = held[name][one.row]
+                if task.row_sum(found.row) != one.sum:
+                    raise DataError(f"{folder}: the row of {own[one.row].id} is not what was written", fix)
+                yield found
+
+
+def _identity(out: CacheWriter, items: Sequence[Item], stored: dict[str, Stored]) -> str:
+    """Return a digest of what a shard's rows are: of which items, in which form, decoded by what."""
+    form = [[m.name, m.views, *m.shape] for m in out.dataset.modalities]
+    kept = [[name, one.dtype, one.scale, one.offset] for name, one in sorted(stored.items())]
+    return digest([[item.id for item in items], form, kept, out.raw["libraries"], out.raw["shown"]])
