@@ -14,6 +14,7 @@ from ..errors import MmlbenchError
 from ..params import fields_of
 from ..registry.index import load_index
 from ..results.run_folder import RunFolder
+from ..storage.cache_places import cache_folder
 from ..storage.hashing import digest
 from ..study.run_spec import RunSpec, encoder_label
 from ..system.device import choose_device
@@ -126,7 +127,7 @@ def memory(todo: list[RunSpec]) -> list[str]:
 
 def unprepared(runs: list[RunSpec], cache: Path) -> dict[str, RunSpec]:
     """Return the caches that are not there, each with a run that needs it, in the runs' order."""
-    return {spec.cache: spec for spec in runs if not (cache / spec.cache / "manifest.json").exists()}
+    return {spec.cache: spec for spec in runs if not (cache_folder(cache, spec.cache) / "manifest.json").exists()}
 
 
 def to_prepare(runs: list[RunSpec], cache: Path, plugins: Sequence[str | Path] = ()) -> list[str]:

@@ -21,6 +21,7 @@ from ..results.chosen import choose
 from ..results.record import read_circumstances
 from ..results.stored_scores import is_scores_only
 from ..storage.atomic import UNWRITABLE, storage_error, write_text
+from ..storage.cache_places import cache_folder
 from ..storage.lease import Lease
 from ..storage.paths import plugin_files
 from ..storage.words import plural
@@ -59,12 +60,12 @@ def ensure_cache(
         kind = wanted.kind(index, raw)
         if not kind.needs_raw and arithmetic.best() == arithmetic.PORTABLE:
             if not arithmetic.enter(arithmetic.PORTABLE):
-                other_process.prepare(name, resolved, root, options.workers if options else 1)
+                other_process.prepare(name, resolved, folder.parent, options.workers if options else 1)
                 return Cache.open(folder)
             refuse_others(numpy_kernels())
         log(f"preparing {name} into {folder}")
         started = began(folder, shards) if shards else time.time_ns()
-        prepare_cache(kind(kind.Params(**resolved)), wanted.key, root, log, raw, options, shards)
+        prepare_cache(kind(kind.Params(**resolved)), wanted.key, folder.parent, log, raw, options, shards)
         if raw is not None and kind.needs_raw:
             from ..prepare.source_check import remember
 
@@ -100,7 +101,9 @@ def ensure_shard(
     if raw is not None and raw.is_file():
         raise ConfigError(f"{raw} is an archive, and each of {shard.of} shards would unpack it", "Unpack it first")
     log(f"preparing shard {shard} of {name}")
-    return prepare_shard(kind(kind.Params(**wanted.params)), wanted.key, root, log, raw, options, shard)
+    return prepare_shard(
+        kind(kind.Params(**wanted.params)), wanted.key, wanted.folder.parent, log, raw, options, shard
+    )
 
 
 @dataclass(frozen=True)
@@ -146,7 +149,7 @@ def _wanted(
     entry = index.find("dataset", name)
     resolved = check(fields_of(entry.facts), params, f"dataset {name}")
     key = cache_key(name, resolved, entry.fingerprint)
-    folder = root / f"{name}-{key}"
+    folder = cache_folder(root, f"{name}-{key}")
     if expect and folder.name != expect:
         raise ConfigError(
             f"{name}'s cache would be {folder.name}, not {expect}", "The code was edited meanwhile: start again"

@@ -10,6 +10,7 @@ from ..errors import MmlbenchError
 from ..prepare.cache import fingerprint_of
 from ..registry.index import Index
 from ..results.record import read_record
+from ..storage.cache_places import cache_folder
 from ..study.run_spec import from_config
 from .freshness import freshness
 
@@ -32,7 +33,7 @@ def why_stale(folder: Path, cache: Path, index: Index) -> StaleRun | None:
     """Return why a run is not what the present code would make; None where it is."""
     try:
         spec = from_config(read_record(folder).config, index)
-        manifest = cache / spec.cache / "manifest.json"
+        manifest = cache_folder(cache, spec.cache) / "manifest.json"
         if not manifest.exists():
             reason = f"its prepared data {spec.cache} is not there: the dataset's code changed, or the cache is gone"
             return StaleRun(folder, reason)

@@ -15,6 +15,7 @@ from ..params import check, fields_of
 from ..prepare.cache import Cache, cache_key
 from ..registry.index import Entry, Index, load_index, use_plugins
 from ..storage.atomic import write_text
+from ..storage.cache_places import cache_folder
 from ..storage.words import plural
 from ..study.regroup import GROUP_COLUMNS
 from . import log
@@ -69,7 +70,7 @@ def _write_groups(cache: Cache, name: str, splits: list[str], path: Path) -> Non
 def _prepared(entry: Entry, arguments: argparse.Namespace) -> Path | None:
     """Return the folder of the prepared cache, None where there is none."""
     params = check(fields_of(entry.facts), settings(arguments.dataset_set), f"dataset {entry.name}")
-    folder = Path(arguments.cache) / f"{entry.name}-{cache_key(entry.name, params, entry.fingerprint)}"
+    folder = cache_folder(arguments.cache, f"{entry.name}-{cache_key(entry.name, params, entry.fingerprint)}")
     return folder if (folder / "manifest.json").exists() else None
 
 

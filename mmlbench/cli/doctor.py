@@ -23,6 +23,7 @@ from ..errors import MmlbenchError
 from ..prepare.cache import fingerprint_of
 from ..registry.index import load_index
 from ..storage import paths
+from ..storage.cache_places import cache_folder, for_new
 from ..storage.words import plural
 from ..study.config import Study, read_study
 from ..system import pythonpath
@@ -205,7 +206,7 @@ def _state(study: Study, results: Path, cache: Path) -> dict[Freshness, list[str
 
     found: dict[Freshness, list[str]] = {}
     for run in study.runs:
-        manifest = cache / run.cache / "manifest.json"
+        manifest = cache_folder(cache, run.cache) / "manifest.json"
         try:
             fingerprint = fingerprint_of(manifest) if manifest.exists() else ""
             why = freshness(results / run.path, run, fingerprint)
@@ -256,7 +257,7 @@ def findings(arguments: argparse.Namespace) -> Iterator[Finding]:
     yield from machine_findings()
     yield from index_findings()
     yield from folder_findings("results", arguments.results)
-    yield from folder_findings("cache", arguments.cache)
+    yield from folder_findings("cache", for_new(arguments.cache))
     yield from study_findings(arguments.config, arguments.results, arguments.cache)
     if arguments.slurm:
         from .doctor_slurm import slurm_findings

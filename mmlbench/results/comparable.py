@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..errors import DataError
 from ..prepare.cache import fingerprint_of
+from ..storage.cache_places import cache_folder
 from ..storage.hashing import digest
 from ..study.plan import Plan
 from .load import read_plan
@@ -61,7 +62,7 @@ def check_comparable(archive: Path, plan: Plan, folder: Path, results: Path, cac
             if ours[name] != value:
                 what = f"{archive} has {cell.run} from another {name} than {results / run}: they can't be compared"
                 raise DataError(what, "Import it into a folder of its own by --results")
-        manifest = cache / cell.cache / "manifest.json" if cache else Path()
+        manifest = cache_folder(cache, cell.cache) / "manifest.json" if cache else Path()
         if cache and manifest.exists() and fingerprint_of(manifest) != theirs["data"]:
             what = f"{archive} has {cell.run} from another data than {manifest.parent}: they can't be compared"
             raise DataError(what, f"Remove {manifest.parent}, or import into a folder of its own by --results")

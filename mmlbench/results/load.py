@@ -13,6 +13,7 @@ from ..errors import DataError, brief, runs_error
 from ..files import Change, changed
 from ..prepare.cache import fingerprint_of
 from ..storage.atomic import read_json, write_json
+from ..storage.cache_places import cache_folder
 from ..storage.hashing import digest, file_digest
 from ..storage.texts import why_not
 from ..storage.words import plural
@@ -141,7 +142,7 @@ def _trouble(cell: PlannedCell, folder: Path, run: RunFolder, results: Path, cac
         return Trouble("stale, made by another configuration")
     if run.record.code.method != cell.code:
         return Trouble("stale, made by other code of the method")
-    manifest = cache / cell.cache / "manifest.json"
+    manifest = cache_folder(cache, cell.cache) / "manifest.json"
     if not manifest.exists():
         if not (folder / cell.stamp).exists():
             return Trouble(f"perhaps stale: {manifest.parent} is gone, and no stamp says that it was made from it")

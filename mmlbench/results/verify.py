@@ -17,6 +17,7 @@ import numpy as np
 
 from ..errors import DataError
 from ..prepare.cache import fingerprint_of
+from ..storage.cache_places import places
 from ..storage.hashing import file_digest
 from .curve import check_curve, curve_file
 from .logits_key import LogitsKey, LogitsKind, parse_logits
@@ -245,7 +246,9 @@ def equal_seeds(runs: Iterable[Path]) -> list[str]:
 def label_faults(run: RunFolder, cache: Path) -> list[str]:
     """Return how a run's test samples differ from the prepared cache of the same data; [] where none is at hand."""
     config = run.record.config
-    for manifest in sorted(cache.glob(f"{config.dataset}-*/manifest.json")):
+    for manifest in (
+        path for place in places(cache) for path in sorted(place.glob(f"{config.dataset}-*/manifest.json"))
+    ):
         table = manifest.parent / f"split-{config.split}.csv"
         if fingerprint_of(manifest) != run.record.data_fingerprint or not table.exists():
             continue

@@ -21,6 +21,7 @@ from snakemake.utils import update_config
 from ..errors import MmlbenchError, RunError, runs_error
 from ..files import contents, places_of
 from ..params import value_text
+from ..storage.cache_places import DEFAULT, cache_folder, for_new, shared_folders
 from ..storage.lease import Lease
 from ..storage.paths import set_data_folders
 from ..storage.words import be, plural
@@ -222,6 +223,11 @@ class Plan:
         self._priorities, self._cache_priorities = self._ranked()
         self.plugins = [word for folder in study.plugins for word in ("--plugins", str(folder))]
 
+    @property
+    def caches_folder(self) -> Path:
+        """Where new caches go."""
+        return for_new()
+
     def _ranked(self) -> tuple[dict[str, int], dict[str, int]]:
         """Return the priority of each stamp and of each cache: the highest of the cells that need it."""
         levels, stamps, caches = _levels(self.study.cells), dict[str, int](), dict[str, int]()
@@ -353,7 +359,7 @@ class Plan:
 
     def manifest(self, wildcards: Wildcards) -> str:
         """Return the manifest of the run's prepared cache."""
-        return f"cache/{self._run(wildcards).cache}/manifest.json"
+        return str(cache_folder(DEFAULT, self._run(wildcards).cache) / "manifest.json")
 
     def reused(self, wildcards: Wildcards) -> list[str]:
         """Return the stamps of the runs that a run reuses."""
@@ -374,7 +380,7 @@ class Plan:
         of = self.study.prepare_shards
         if not of or self._config(cache).dataset not in self.study.raw:
             return []
-        return [f"cache/{cache}.shards/{number}-of-{of}/manifest.json" for number in range(1, of + 1)]
+        return [f"{self.caches_folder}/{cache}.shards/{number}-of-{of}/manifest.json" for number in range(1, of + 1)]
 
     def prepare_options(self, cache: str) -> str:
         """Return the options of `mmlbench prepare` that make a cache."""
@@ -383,7 +389,7 @@ class Plan:
 
     def shard_options(self, wildcards: ShardWildcards) -> str:
         """Return the options of `mmlbench prepare` that decode a shard of a cache."""
-        manifest = f"cache/{wildcards.cache}.shards/{wildcards.number}-of-{wildcards.of}/manifest.json"
+        manifest = f"{self.caches_folder}/{wildcards.cache}.shards/{wildcards.number}-of-{wildcards.of}/manifest.json"
         if manifest not in self.shards(wildcards.cache):
             raise WorkflowError(f"{manifest} is no shard of this config. Ask for results/all_tables.csv")
         shard = f"{wildcards.number}/{wildcards.of}"
@@ -473,7 +479,8 @@ def read(config: Mapping[str, object], results: str | Path, files: Sequence[str 
     """
     try:
         set_data_folders([results, "cache"])
-        interval()  # a wrong one is told before anything starts
+        interval()  # a wrong one is told before anything starts, and so is a folder that is not there
+        shared_folders()
         study = configs.study(config)
         _set_arithmetic(study)
         results, plan = Path(results), study.plan()

@@ -3,7 +3,7 @@ rule prepare:
     input:
         shards=lambda wildcards: PLAN.shards(wildcards.cache),
     output:
-        "cache/{cache}/manifest.json",
+        f"{PLAN.caches_folder}/{{cache}}/manifest.json",
     log:
         "results/logs/prepare/{cache}.log",
     priority: lambda wildcards: PLAN.prepare_priority(wildcards.cache)
@@ -18,7 +18,7 @@ rule prepare:
 # One of N parts of the raw files (`prepare_shards` of a config). `prepare` merges them, and removes them afterwards.
 rule prepare_shard:
     output:
-        "cache/{cache}.shards/{number}-of-{of}/manifest.json",
+        f"{PLAN.caches_folder}/{{cache}}.shards/{{number}}-of-{{of}}/manifest.json",
     log:
         "results/logs/prepare/{cache}-{number}-of-{of}.log",
     priority: lambda wildcards: PLAN.prepare_priority(wildcards.cache)
