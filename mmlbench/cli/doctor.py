@@ -259,6 +259,10 @@ def findings(arguments: argparse.Namespace) -> Iterator[Finding]:
     yield from folder_findings("results", arguments.results)
     yield from folder_findings("cache", for_new(arguments.cache))
     yield from study_findings(arguments.config, arguments.results, arguments.cache)
+    if arguments.data:
+        from .doctor_data import data_findings
+
+        yield from data_findings(arguments.config or _default_config(), arguments.cache)
     if arguments.slurm:
         from .doctor_slurm import slurm_findings
 

@@ -408,6 +408,8 @@ def _report_commands(commands: Any) -> None:
     )
     text = "the study to look at (default: config/config.yaml), named as for snakemake"
     doctor.add_argument("--configfile", "--config", dest="config", type=Path, metavar="FILE", help=text)
+    text = "and the data of the study: what is prepared, which raw files are there, what is missing of them"
+    doctor.add_argument("--data", action="store_true", help=text)
     text = "and this cluster: what it offers, whether a profile's jobs fit (default: slurm), and one test job"
     doctor.add_argument("--slurm", nargs="?", const="slurm", metavar="PROFILE", help=text)
     _places(doctor)

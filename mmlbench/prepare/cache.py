@@ -38,6 +38,7 @@ from ..storage.lease import Lease
 from ..storage.paths import plugin_files
 from ..task import Classification, Task, task_of
 from . import unfinished
+from .raw_scan import ScanDone
 from .shards import MergeWriter, Shard, ShardDone, ShardWriter, shards_folder
 from .unfinished import JOURNAL
 
@@ -178,7 +179,7 @@ def _told(out: CacheWriter, work: Callable[[], T]) -> T:
     """
     try:
         return work()
-    except (MmlbenchError, ShardDone):
+    except (MmlbenchError, ShardDone, ScanDone):
         raise
     except OSError as error:
         place = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else None

@@ -22,6 +22,7 @@ from ..storage.hashing import digest
 from ..system.progress import Progress
 from . import file_checks as faults
 from .archives import check_space
+from .raw_scan import ScanDone, ScanWriter
 from .shards import MergeWriter, ShardWriter
 from .task import Decode, Done, Item, Stored, Task
 from .unfinished import JOURNAL
@@ -115,7 +116,7 @@ def fill(out: CacheWriter, raw: Path, items: Sequence[Item], decode: Decode, sto
     """Decode all items into the arrays of `out`; row k is item k. Zero rows stand for what is left out on purpose.
 
     Of one shard (`ShardWriter`) it decodes the own items, and ends the dataset's `prepare`. Where all shards are made
-    (`MergeWriter`) it takes the rows from there.
+    (`MergeWriter`) it takes the rows from there. Where raw files are only looked at (`ScanWriter`) it decodes none.
 
     Args:
         raw: the folder of raw files. items: in an order that depends on the lists alone.
@@ -125,9 +126,13 @@ def fill(out: CacheWriter, raw: Path, items: Sequence[Item], decode: Decode, sto
     Raises:
         DataError: files can't be used (all of them listed in a report), too little space, an unknown id to leave out,
             a shard that is missing or of something else.
-        ShardDone: the items of a shard are decoded.
+        ShardDone: the items of a shard are decoded. ScanDone: the raw files were only to be looked at.
     """
     _leave_out(out, items)
+    if isinstance(out, ScanWriter):
+        there = [(item.id, item.files) for row, item in enumerate(items) if row not in out.left_out]
+        out.items, out.faults = len(items), faults.scan(raw, there)
+        raise ScanDone
     out.raw["libraries"] = libraries()
     out.raw["shown"] = SHOWN
     if isinstance(out, ShardWriter):

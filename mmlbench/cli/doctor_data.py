@@ -1,0 +1,112 @@
+"""`mmlbench doctor --data`: of each dataset of a study, what is prepared, and what is there of its raw files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..api.making import prepare_command
+from ..dataset import Dataset, Options
+from ..errors import MmlbenchError
+from ..frontends.lists import read_ids
+from ..params import fields_of
+from ..prepare.cache import Cache
+from ..prepare.raw_scan import scan_raw
+from ..prepare.shards import shards_folder
+from ..registry.index import Index, load_index
+from ..storage.cache_places import cache_folder, places
+from ..storage.words import plural
+from ..study.config import Study, read_study
+from ..study.raw_files import RawFiles
+from ..study.run_spec import RunSpec
+from .finding import Finding
+
+#: So many faults are named.
+_SHOWN = 3
+
+
+def data_findings(config: Path, cache: Path) -> Iterator[Finding]:
+    """Yield what there is of each dataset of a study, in the order of its config."""
+    try:
+        study = read_study(config)
+    except MmlbenchError:
+        return  # told already, as a finding about the config
+    index = load_index()
+    for name, spec in {run.cache: run for run in study.runs}.items():
+        yield from _of_cache(name, spec, study, index, cache)
+
+
+def _of_cache(name: str, spec: RunSpec, study: Study, index: Index, cache: Path) -> Iterator[Finding]:
+    about, entry = spec.config.dataset, index.find("dataset", spec.config.dataset)
+    folder = cache_folder(cache, name)
+    others = [place for root in places(cache) for place in sorted(root.glob(f"{about}-*/manifest.json"))]
+    if (folder / "manifest.json").exists():
+        yield _prepared(about, folder)
+    elif entry.facts["needs_raw"]:
+        command = prepare_command(about, spec.config.dataset_params, fields_of(entry.facts))
+        fix = (
+            ""
+            if about in study.raw
+            else f"Name its folder in the config (raw: {{{about}: FOLDER}}), or type: {command}"
+        )
+        yield Finding("note" if about in study.raw else "wrong", about, f"{name} is not prepared", fix)
+        yield from _shards(about, folder, study.prepare_shards)
+    else:
+        yield Finding("ok", about, f"{name} is not prepared: it is made by itself where a run needs it")
+    for place in (path.parent for path in others if path.parent != folder):
+        what = f"{place} was made by other code or with other parameters than this study wants"
+        yield Finding("note", about, what, "Remove it where no other study uses it")
+    if about in study.raw:
+        yield from _raw(about, study.raw[about], spec, index)
+
+
+def _prepared(about: str, folder: Path) -> Finding:
+    try:
+        opened = Cache.open(folder)
+    except MmlbenchError as error:
+        return Finding("wrong", about, error.what, error.fix)
+    rows = opened.manifest["arrays"][opened.modalities[0]]["rows"]
+    left_out = len(opened.manifest.get("raw", {}).get("left_out", ()))
+    less = f", {left_out} of them left out on purpose" if left_out else ""
+    return Finding("ok", about, f"prepared in {folder}: {plural(rows, 'row')}{less}")
+
+
+def _shards(about: str, folder: Path, of: int) -> Iterator[Finding]:
+    """Yield how many shards are made of a cache that is not merged yet."""
+    if not of:
+        return
+    done = len(list(shards_folder(folder).glob(f"*-of-{of}/manifest.json")))
+    yield Finding("ok" if done == of else "note", about, f"{done} of {plural(of, 'shard')} prepared")
+
+
+def _raw(about: str, raw: RawFiles, spec: RunSpec, index: Index) -> Iterator[Finding]:
+    """Yield which of a dataset's items are there."""
+    folder = Path(raw.folder)
+    if not folder.exists():
+        yield Finding("wrong", about, f"its raw folder {folder} does not exist", "Correct `raw` of the config")
+        return
+    if folder.is_file():
+        yield Finding("note", about, f"{folder} is an archive: what is in it is seen by `mmlbench prepare` alone")
+        return
+    kind = index.load("dataset", about)
+    assert issubclass(kind, Dataset)
+    try:
+        left_out = tuple(sorted({name for path in raw.allow_missing for name in read_ids(Path(path))}))
+        options = Options(1, left_out, Path(raw.lists) if raw.lists else None)
+        found = scan_raw(kind(kind.Params(**spec.config.dataset_params)), folder, options)
+    except MmlbenchError as error:
+        yield Finding("wrong", about, error.what, error.fix)
+        return
+    if found is None:
+        yield Finding("note", about, f"{folder} is there; it is not read item by item, so only `prepare` sees faults")
+        return
+    less = f", {len(left_out)} left out on purpose" if left_out else ""
+    if not found.faults:
+        yield Finding("ok", about, f"raw files of all {plural(found.items, 'item')} are in {folder}{less}")
+        return
+    shown = "; ".join(f"{one.id}: {one.file} {one.reason}" for one in found.faults[:_SHOWN])
+    more = f"; and {len(found.faults) - _SHOWN} more" if len(found.faults) > _SHOWN else ""
+    what = f"{len(found.faults)} of {plural(found.items, 'item')} can't be used{less}: {shown}{more}"
+    yield Finding(
+        "wrong", about, what, "Fetch them again; `mmlbench prepare` writes a list that --allow-missing takes"
+    )
