@@ -210,7 +210,7 @@ class FlowClipDataset(Dataset):
         for top in self.videos:
             if (folder / top).is_dir():
                 return Item(own, (f"{top}/{path}",), request)
-        return Item(own, published(folder, name, request))
+        return Item(own, published(folder, Path(path).stem, request))
 
     def decode(self, raw: Path, item: Item) -> dict[str, np.ndarray]:
         """Return a clip's flow and colour frames."""

@@ -137,6 +137,20 @@ def ucf101(folder: Path) -> Mini:
     return Mini("ucf101", raw, lists, faults, ("size=16", "frames=2", "clip=middle"))
 
 
+def hmdb51(folder: Path) -> Mini:
+    """Videos whose names have odd signs; the flow is computed."""
+    raw, lists = mini_views.hmdb_videos(folder)
+    faults = {"avi": ("hmdb51_org/wave/Film_2_wave_u_nm_np1_ba_goo_4.avi", ANY | CORRUPT | NO_VIDEO)}
+    return Mini("hmdb51", raw, lists, faults, ("size=16", "frames=2", "clip=middle"))
+
+
+def hmdb51_frames(folder: Path) -> Mini:
+    """Published frames; which of them are kept follows from the number of u frames."""
+    raw, lists = mini_views.hmdb_frames(folder)
+    shown = "tvl1_flow/v/Film_2_wave_u_nm_np1_ba_goo_4/frame000007.jpg"
+    return Mini("hmdb51 frames", raw, lists, {"jpg": (shown, ANY)}, ("size=16", "frames=2", "clip=middle"))
+
+
 def modelnet40(folder: Path) -> Mini:
     """Meshes, every fourth with its counts glued to the header."""
     raw, lists = mini_views.modelnet_meshes(folder)
@@ -156,6 +170,8 @@ BUILD = {
     "ave": ave,
     "kinetics_sounds": kinetics_sounds,
     "ucf101": ucf101,
+    "hmdb51": hmdb51,
+    "hmdb51 frames": hmdb51_frames,
     "modelnet40": modelnet40,
     "modelnet40 shaded": modelnet40_shaded,
 }
@@ -258,7 +274,9 @@ def dressed(path: Path) -> None:
     path.write_bytes(b"\xef\xbb\xbf" + "\r\n".join([*lines, "", ""]).encode())
 
 
-@pytest.mark.parametrize("mini", ["cremad", "ave", "kinetics_sounds", "ucf101", "modelnet40"], indirect=True)
+@pytest.mark.parametrize(
+    "mini", ["cremad", "ave", "kinetics_sounds", "ucf101", "hmdb51", "modelnet40"], indirect=True
+)
 def test_lists_in_another_dress_give_the_same_splits(mini, tmp_path, capsys):
     assert main(mini.words(tmp_path / "plain")) == 0
     lists = mini.lists
