@@ -110,8 +110,20 @@ def _rows(path: Path, rows: Iterable[Iterable[object]], delimiter: str = ",", he
 
 
 def cremad_ids(actors: int = 6) -> list[tuple[str, str]]:
-    """Return (clip, emotion) of a miniature: every actor says one sentence in every emotion."""
-    return [(f"{1001 + a}_{s}_{e}_XX", e) for a in range(actors) for s in ("IEO",) for e in EMOTIONS]
+    """Return (clip, emotion) of a miniature: one sentence in six emotions, of which a second actor says two.
+
+    So there are twice as many actors as `actors`, enough for ten folds from 5 on.
+    """
+    shared = ("NEU", "FEA")
+    speaker = [(1001 + a + (actors if e in shared else 0), e) for a in range(actors) for e in EMOTIONS]
+    return [(f"{actor}_IEO_{emotion}_XX", emotion) for actor, emotion in speaker]
+
+
+def cremad_folds(lists: Path, actors: Iterable[str]) -> None:
+    """Write `actor_folds.csv`: each actor is tested in one of ten folds and validates in the one before."""
+    rows = [(k, part, actor) for place, actor in enumerate(sorted(set(actors)))
+            for k, part in ((place % 10, "test"), ((place - 1) % 10, "val"))]  # fmt: skip
+    _rows(lists / "actor_folds.csv", rows)
 
 
 def cremad(folder: Path, actors: int = 6, seconds: float = 1.4, source: str = "flv") -> tuple[Path, Path]:
@@ -130,6 +142,7 @@ def cremad(folder: Path, actors: int = 6, seconds: float = 1.4, source: str = "f
     _rows(lists / "train.csv", order[test:])
     _rows(lists / "test.csv", order[:test])
     _rows(lists / "validation.txt", [[name] for name, _ in order[test : test + val]])
+    cremad_folds(lists, (name[:4] for name, _ in ids))
     return raw, lists
 
 
