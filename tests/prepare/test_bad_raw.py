@@ -86,14 +86,15 @@ class Mini:
 
     name: str
     raw: Path
-    lists: Path
+    lists: Path | None
     faults: dict[str, tuple[str, dict[str, tuple[Harm, str]]]]
     params: tuple[str, ...] = ("size=16",)
     more: list[str] = field(default_factory=list)
 
     def words(self, root: Path, raw: Path | None = None) -> list[str]:
         """Return the command."""
-        words = ["prepare", self.name.split()[0], "--raw", str(raw or self.raw), "--lists", str(self.lists)]
+        words = ["prepare", self.name.split()[0], "--raw", str(raw or self.raw)]
+        words += ["--lists", str(self.lists)] if self.lists else []
         words += [word for pair in self.params for word in ("--dataset-set", pair)]
         return [*words, "--workers", "1", "--cache", str(root), *self.more]
 
@@ -128,6 +129,15 @@ def kinetics_sounds(folder: Path) -> Mini:
     lost = {"missing": (ANY["missing"][0], "-clip_00001_7.mp4 is missing")}  # where it was is not known then
     file = next(path for path in raw.rglob("*.mp4") if "00001" in path.name)
     return Mini("kinetics_sounds", raw, lists, {"mp4": (str(file.relative_to(raw)), ANY | lost | CORRUPT | STREAMS)})
+
+
+def kinetics_sounds_34(folder: Path) -> Mini:
+    """Frames and WAV files in class folders, without a list."""
+    raw, clip = mini_av.kinetics_sounds_34(folder), "kind_00/-clip_00000_000000_000010"
+    return Mini("kinetics_sounds_34", raw, None, {
+        "jpg": (f"visual/train_img/Image-01-FPS/{clip}/00002.jpg", ANY),
+        "wav": (f"audio/train/{clip}.wav", ANY | {"silent": (quiet, "is silent")}),
+    })  # fmt: skip
 
 
 def ucf101(folder: Path) -> Mini:
@@ -169,6 +179,7 @@ BUILD = {
     "cremad frames": cremad_frames,
     "ave": ave,
     "kinetics_sounds": kinetics_sounds,
+    "kinetics_sounds_34": kinetics_sounds_34,
     "ucf101": ucf101,
     "hmdb51": hmdb51,
     "hmdb51 frames": hmdb51_frames,

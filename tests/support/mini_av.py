@@ -202,6 +202,18 @@ def kinetics_sounds(folder: Path, clips: int = 24) -> tuple[Path, Path]:
     return raw, lists
 
 
+def kinetics_sounds_34(folder: Path) -> Path:
+    """Write Kinetics-Sounds as DGL reads it: 34 class folders, each with 2 clips to train and 1 to test."""
+    raw = folder / "kinect_sound"
+    for k in range(34):
+        for j in range(3):
+            frames, sound = ("visual/train_img", "audio/train") if j < 2 else ("visual/val_img", "audio/test")
+            name, rng = f"-clip_{k:03d}{j:02d}_{k:06d}_{k + 10:06d}", np.random.default_rng([21, k, j])
+            _jpegs(raw / frames / "Image-01-FPS" / f"kind_{k:02d}" / name, k % 6, 3, rng)
+            write_wav(raw / sound / f"kind_{k:02d}" / f"{name}.wav", tone(k, 2.4, 16000, rng))
+    return raw
+
+
 def damage(path: Path, kind: str = "video", share: float = 0.5) -> None:
     """Overwrite most of one packet of a stream, about so far into it, with noise."""
     with av.open(str(path)) as container:
