@@ -25,7 +25,7 @@ from mmlbench.errors import DataError
 from mmlbench.registry.index import load_index
 
 DATA = bytes(range(256)) * 4000
-REAL = ("cremad", "ave", "ucf101", "modelnet40", "kinetics_sounds", "hmdb51")
+REAL = ("cremad", "ave", "ucf101", "modelnet40", "kinetics_sounds", "hmdb51", "vggsound")
 
 
 class Host(http.server.BaseHTTPRequestHandler):
@@ -159,6 +159,10 @@ def make(folder: Path, names: str) -> Path:
         ("modelnet40", "modelnet40_images_new_12x/", ""),
         ("kinetics_sounds", "train/abcdefghijk_000001_000011.mp4", ""),
         ("kinetics_sounds", "clip.mp4", "clips"),
+        ("kinetics_sounds_34", "visual/ audio/", ""),
+        ("vggsound", "vggsound.csv a/abcdefghijk_000001.mp4", ""),
+        ("vggsound", "train.csv a/abcdefghijk_000001.mp4", ""),
+        ("vggsound", "a/abcdefghijk_000001.mp4", "vggsound.csv"),
     ],
 )
 def test_one_whole_form_is_enough(name, there, missing, tmp_path, capsys):

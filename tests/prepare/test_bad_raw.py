@@ -140,6 +140,17 @@ def kinetics_sounds_34(folder: Path) -> Mini:
     })  # fmt: skip
 
 
+def vggsound(folder: Path) -> Mini:
+    """Videos, and frames and WAV files."""
+    raw, lists = mini_av.vggsound(folder, 12)
+    lost = {"missing": (ANY["missing"][0], "-vid000007C_000030.mp4 is missing")}  # where it was is not known then
+    frames = sorted(raw.rglob("00002.jpg"))[0]
+    return Mini("vggsound", raw, lists, {
+        "mp4": ("train/-vid000007C_000030.mp4", ANY | lost | CORRUPT | STREAMS),
+        "jpg": (str(frames.relative_to(raw)), ANY),
+    })  # fmt: skip
+
+
 def ucf101(folder: Path) -> Mini:
     """Videos; the flow is computed."""
     raw, lists = mini_views.ucf_videos(folder)
@@ -180,6 +191,7 @@ BUILD = {
     "ave": ave,
     "kinetics_sounds": kinetics_sounds,
     "kinetics_sounds_34": kinetics_sounds_34,
+    "vggsound": vggsound,
     "ucf101": ucf101,
     "hmdb51": hmdb51,
     "hmdb51 frames": hmdb51_frames,

@@ -214,6 +214,36 @@ def kinetics_sounds_34(folder: Path) -> Path:
     return raw
 
 
+#: VGGSound's classes of the miniature; two have commas.
+SOUNDS = ("parrot talking", "heart sounds, heartbeat", "engine accelerating, revving, vroom", "basketball bounce")
+
+
+def vggsound_clips(clips: int = 24) -> list[tuple[str, int, str, str]]:
+    """Return (YouTube id, first second, class, part) of a miniature; two clips of a part may be of one video."""
+    return [(f"-vid{k // 2 * 7:06d}C", 30 * (k % 2), SOUNDS[k // 2 % 4], "test" if k // 2 % 3 == 0 else "train")
+            for k in range(clips)]  # fmt: skip
+
+
+def vggsound(folder: Path, clips: int = 24) -> tuple[Path, Path]:
+    """Write VGGSound: clips below a folder, every sixth as frames in a folder `<clip>.mp4` and a WAV; raw and lists.
+
+    `vggsound.csv` lies beside the clips, with quotes round labels that have commas; `test.csv` and it in the lists.
+    """
+    raw, lists, rows = folder / "vggsound", folder / "lists", vggsound_clips(clips)
+    for k, (video, start, label, part) in enumerate(rows):
+        name, kind, rng = f"{video}_{start:06d}", SOUNDS.index(label), np.random.default_rng([22, k])
+        if k % 6 == 5:
+            _jpegs(raw / f"video/{part}-set-img/Image-01-FPS" / f"{name}.mp4", kind, 3, rng)
+            write_wav(raw / f"audio/{part}-set" / f"{name}.wav", tone(kind, 2.4, 16000, rng))
+        else:
+            write_video(raw / part / f"{name}.mp4", kind, 1.2, MP4, (64, 36), 25, seed=k)
+    shown = [(video, start, f'"{label}"' if "," in label else label, part) for video, start, label, part in rows]
+    for place in (raw, lists):
+        _rows(place / "vggsound.csv", shown)
+    _rows(lists / "test.csv", [(f"{v}_{start:06d}.mp4", label) for v, start, label, part in shown if part == "test"])
+    return raw, lists
+
+
 def damage(path: Path, kind: str = "video", share: float = 0.5) -> None:
     """Overwrite most of one packet of a stream, about so far into it, with noise."""
     with av.open(str(path)) as container:
