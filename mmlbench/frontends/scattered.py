@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,6 +38,20 @@ def kept(names: list[str], keep: int) -> list[int]:
     return list(range(len(names))) if len(names) <= keep else [k * len(names) // keep for k in range(keep)]
 
 
+def _files(folder: Path, within: str = "") -> Iterator[tuple[str, str]]:
+    """Yield (folder below `folder`, name) of all files in the order of their paths; links to folders are passed over.
+
+    So a folder of millions of frames is never held in memory as a whole.
+    """
+    with os.scandir(folder / within) as found:
+        entries = sorted(found, key=lambda entry: entry.name)
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            yield from _files(folder, f"{within}/{entry.name}".lstrip("/"))
+        elif not entry.is_dir():
+            yield within, entry.name
+
+
 @dataclass
 class Scattered:
     """Where clips lie below a folder, by their keys: videos, folders of frames, WAV files.
@@ -54,20 +70,23 @@ class Scattered:
     def find(cls, folder: Path) -> Scattered:
         """Look through a folder, however deep. A folder of frames may be called as the video was, `<clip>.mp4`."""
         found = cls(folder)
-        for path in sorted(folder.rglob("*")):
-            ending = path.suffix.lower()
+        for within, name in _files(folder):
+            stem, dot, ending = name.rpartition(".")
+            ending = dot + ending.lower()
             if ending in PICTURES:
-                kind, path = found.frames, path.parent
-                clip = clip_key(path.stem if path.suffix.lower() in VIDEOS else path.name)
-            elif (ending in VIDEOS and path.is_file()) or ending == ".wav":
+                kind, path = found.frames, within
+                last = within.rpartition("/")[2]
+                bare, dot, suffix = last.rpartition(".")
+                clip = clip_key(bare if dot + suffix.lower() in VIDEOS else last)
+            elif ending in VIDEOS or ending == ".wav":
                 kind = found.sound if ending == ".wav" else found.videos
-                clip = clip_key(path.stem)
+                path, clip = f"{within}/{name}".lstrip("/"), clip_key(stem)
             else:
                 continue
             if clip is not None:
                 if kind is found.videos and clip in kind:
                     found.several.add(clip)
-                kind.setdefault(clip, str(path.relative_to(folder)))
+                kind.setdefault(clip, path)
         return found
 
     def has(self, name: str) -> bool:
