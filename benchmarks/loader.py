@@ -68,6 +68,7 @@ def miniature(folder: Path, clips: int) -> Path:
     mini_av._rows(folder / "lists" / "train.csv", rows[held:])
     mini_av._rows(folder / "lists" / "test.csv", rows[:held])
     mini_av._rows(folder / "lists" / "validation.txt", [[name] for name, _ in rows[held : 2 * held]])
+    mini_av.cremad_folds(folder / "lists", (name[:4] for name, _ in rows))
     return folder / "raw"
 
 

@@ -34,6 +34,8 @@ from mmlbench.prepare.file_checks import spelt
 from mmlbench.prepare.items import fill
 from mmlbench.prepare.task import Item
 
+from .folds import COUNTS, read_folds
+
 LISTS = Path(__file__).resolve().parent / "lists"
 SHA256 = {
     "train.csv": "68d0d3fd253830328fc92c68f3cf2e215db8c5b86757ad9c5112d2c76ba68bde",
@@ -42,6 +44,7 @@ SHA256 = {
 #: All 91 actors are in train and in test.
 FIGURES = {"rows/train": 6698, "rows/test": 744, "ids/train+test": 0, "groups/test": 91, "groups/train+test": 91}
 VALIDATION = {"validation.txt": "7e79b68d6606bd43009fb8495ddb174bf58a14d91f0dd4e5daca001cb48642b3"}
+FOLDS = {"actor_folds.csv": "a7bc2dbbd6788dbd3a68cf7a1dd380d874ce2e3c5e4b7303e33174638d8b7550"}
 LABELS = ("NEU", "HAP", "SAD", "FEA", "DIS", "ANG")  # OGM-GE's order
 FLASH, WAV, FRAMES = "VideoFlash", "AudioWAV", "Image-01-FPS"
 ASPECT, LONGEST = 480 / 360, 10.0  # the clips last 1.3 to 5 s
@@ -69,8 +72,9 @@ class CremaD(ClipDataset):
     names; the official loaders take them in the file system's. Frames are stored at 224 x 224 as the test transform
     shows them; random crops are drawn as from 480 x 360. Audio: the WAV, or the FLV's sound where there is none.
 
-    Splits: `official` has all 91 actors in both parts; `speaker` has none in two. Clips whose files are missing are
-    skipped by every published loader; here they stop `prepare`.
+    Splits: `official` has all 91 actors in both parts; `speaker` has none in two. `actors.0` to `actors.9` are the
+    published folds of MLB: each actor is tested in one, so that `split: actors` is one table over all actors. Clips
+    whose files are missing are skipped by every published loader; here they stop `prepare`.
     Source: Cao et al., IEEE Trans. Affective Computing 2014; Open Database License. Lists: datasets/cremad/lists.
     """
 
@@ -94,6 +98,7 @@ class CremaD(ClipDataset):
             "actor",
         ),
         "speaker": Split("no actor in two parts", {"train": 5228, "val": 738, "test": 1476}, "actor"),
+        **{f"actors.{k}": Split("a fold of ten: each actor tested in one", n, "actor") for k, n in enumerate(COUNTS)},
     }
     licence = "Open Database License 1.0 (data), Database Contents License 1.0"
     citation = (
@@ -111,8 +116,9 @@ class CremaD(ClipDataset):
     def prepare(self, raw: Path | None, out: CacheWriter) -> None:
         """Read the lists, decode the clips, write the splits."""
         rows = lists.official(out, LISTS, SHA256, columns=2)
-        held = lists.official(out, LISTS, VALIDATION)["validation.txt"]
-        samples = self._samples(rows, held)
+        rows |= lists.official(out, LISTS, VALIDATION)
+        rows |= lists.official(out, LISTS, FOLDS, columns=3)
+        samples = self._samples(rows)
         check_counts(out, samples, out.options.lists or LISTS)
         folder = open_raw(raw, out, (FLASH, FRAMES))
         frames = FLASH if (folder / FLASH).is_dir() else FRAMES
@@ -128,24 +134,27 @@ class CremaD(ClipDataset):
 
     def listed(self, raw: Path | None) -> dict[str, Listed]:
         """Return the shipped lists."""
-        rows = {name: lists.read_rows(LISTS / name) for name in (*SHA256, *VALIDATION)}
-        hashes = lists.hashes(LISTS, rows, SHA256 | VALIDATION)
-        return {s: Listed(found, hashes) for s, found in self._samples(rows, rows["validation.txt"]).items()}
+        rows = {name: lists.read_rows(LISTS / name) for name in (*SHA256, *VALIDATION, *FOLDS)}
+        hashes = lists.hashes(LISTS, rows, SHA256 | VALIDATION | FOLDS)
+        return {s: Listed(found, hashes) for s, found in self._samples(rows).items()}
 
-    def _samples(self, rows: dict[str, list[list[str]]], held: list[list[str]]) -> dict[str, list[Sample]]:
+    def _samples(self, rows: dict[str, list[list[str]]]) -> dict[str, list[Sample]]:
         """Return split -> all samples in the order of their ids."""
         named = [(r[0], r[1], file[:-4]) for file, found in rows.items() if file in SHA256 for r in found]
         wrong = [f"{name} the label {word!r}" for name, word, _ in named if word not in LABELS]
         if wrong:
             raise DataError(f"cremad: the lists give {wrong[0]}", f"It takes {', '.join(LABELS)}")
         named.sort()
-        validation = {row[0] for row in held}
+        validation = {row[0] for row in rows["validation.txt"]}
         label = [LABELS.index(word) for _, word, _ in named]
-        speaker = by_group(label, [name[:4] for name, _, _ in named], SHARES, SEED)
+        actors = [name[:4] for name, _, _ in named]
+        speaker = by_group(label, actors, SHARES, SEED)
+        folds = read_folds(rows["actor_folds.csv"], actors)
         found: dict[str, list[Sample]] = {split: [] for split in self.splits}
         for row, (name, _, part) in enumerate(named):
             val = "val" if name in validation else part
-            for split, chosen in zip(self.splits, (part, val, speaker[row]), strict=True):
+            of_folds = (fold.get(actors[row], "train") for fold in folds)
+            for split, chosen in zip(self.splits, (part, val, speaker[row], *of_folds), strict=True):
                 found[split].append(Sample(name, chosen, label[row], (row, row), name[:4]))
         return found
 

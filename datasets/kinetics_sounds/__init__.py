@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import numpy as np
 
-from mmlbench import CacheWriter, DataError, Download, KnownLists, Listed, Sample, Split, bounded, choice, register
+from mmlbench import CacheWriter, DataError, Download, KnownLists, Listed, Sample, Split, register
 from mmlbench.frontends import lists
-from mmlbench.frontends.clips import AUDIO, STORED, ClipDataset, ClipParams, decode_clip, modalities, open_raw
+from mmlbench.frontends.clips import open_raw
 from mmlbench.frontends.divide import hold_out
+from mmlbench.frontends.scattered import ANY, FoundClips, Scattered
 from mmlbench.prepare.declared_counts import check_counts
-from mmlbench.prepare.items import fill
-from mmlbench.prepare.task import Item
-
-from .scattered import Scattered
 
 LISTS = Path(__file__).resolve().parent / "lists"
 SHA256 = {
@@ -23,22 +19,13 @@ SHA256 = {
     "my_test.txt": "3bb1fee2c9d30919cec6887a3e2fa27b7936cc3f46dff447d85ea21892a80a58",
 }
 FIGURES = {"rows/train": 14799, "rows/test": 2597, "ids/train+test": 0, "groups/train+test": 0}
-CLASSES, ASPECT = 31, 16 / 9
-#: YouTube's id, the first second, perhaps the last: `<id>_<start>` and `<id>_000012_000022` name the same clip.
-CLIP = re.compile(r"(.{11})_(\d+)(?:_(\d+))?")
+CLASSES = 31
 VAL_SHARE, SEED = 0.1, 50_301
-ANY = "**/???????????_*.*"  #: What clips are called.
 HOW = "from YouTube, or from a mirror of Kinetics-400; some videos are gone, and those have to be named"
 
 
-def key(name: str) -> tuple[str, int] | None:
-    """Return (YouTube id, first second) of a clip's name, None where it is of another form."""
-    found = CLIP.fullmatch(name)
-    return (found[1], int(found[2])) if found else None
-
-
 @register
-class KineticsSounds(ClipDataset):
+class KineticsSounds(FoundClips):
     """Kinetics-Sounds: 17,396 ten-second clips of YouTube, 31 classes; audio and video.
 
     The lists are OGM-GE's: `<id>,10,<class number>` a line; they name no classes, so neither do we. Clips lie
@@ -52,13 +39,6 @@ class KineticsSounds(ClipDataset):
     Source: Arandjelovic and Zisserman, ICCV 2017, on Kinetics-400 (CC BY 4.0 annotations); lists: OGM-GE, MIT.
     """
 
-    class Params(ClipParams):
-        audio: str = choice("fbank_128", AUDIO, doc="audio front end")
-        frames: int = bounded(4, low=1, high=32, doc="most frames kept of a clip, evenly spaced beyond that")
-
-    params: Params
-    aspect = ASPECT
-    modalities = modalities(Params(), ASPECT)  # type: ignore[call-arg]
     class_names = tuple(f"class {k:02d}" for k in range(CLASSES))
     splits = {
         "ogm": Split("OGM-GE's lists", {"train": 14799, "test": 2597}, known=KnownLists(SHA256, FIGURES)),
@@ -75,17 +55,7 @@ class KineticsSounds(ClipDataset):
         samples = self._samples(lists.official(out, LISTS, SHA256, columns=3))
         check_counts(out, samples, out.options.lists or LISTS)
         folder = open_raw(raw, out, ("*",))
-        there = Scattered.find(folder, key)
-        items = [there.item(sample.id, self.params.frames) for sample in samples["ogm"]]
-        extracted = sum(bool(item.about) for item in items)
-        if extracted:
-            out.notes.append(f"{extracted} of {len(items)} clips are made of extracted frames and WAV files")
-        several = [sample.id for sample in samples["ogm"] if key(sample.id) in there.several]
-        if several:
-            out.notes.append(
-                f"{len(several)} clips lie in several files, the first by name is taken ({several[0]}, ...)"
-            )
-        fill(out, folder, items, self.decode, STORED)
+        self.store(out, folder, Scattered.find(folder), [sample.id for sample in samples["ogm"]])
         for split, found in samples.items():
             out.split(split, found)
 
@@ -110,7 +80,3 @@ class KineticsSounds(ClipDataset):
             made["ogm"].append(Sample(name, part, int(word), (k, k)))
             made["ogm_val"].append(Sample(name, "val" if k in val else part, int(word), (k, k)))
         return made
-
-    def decode(self, raw: Path, item: Item) -> dict[str, np.ndarray]:
-        """Return a clip's spectrogram and frames."""
-        return decode_clip(raw, item, self.params, count=item.about[0] if item.about else 0)

@@ -2,40 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
-from mmlbench import (
-    CacheWriter,
-    Dataset,
-    DatasetParams,
-    Download,
-    KnownLists,
-    Listed,
-    Modality,
-    Split,
-    bounded,
-    choice,
-    register,
-)
-from mmlbench.decode.flow import OFFSET, SCALE
+from mmlbench import CacheWriter, Download, KnownLists, Listed, Sample, Split, register
 from mmlbench.frontends import lists
 from mmlbench.frontends.clips import folder_with, open_raw
+from mmlbench.frontends.flow_clips import FRAMES, PUBLIC, PUBLISHED, FlowClipDataset, read_samples
 from mmlbench.prepare.declared_counts import check_counts
-from mmlbench.prepare.items import fill
-from mmlbench.prepare.task import PIXELS, Item, Stored
 
-from . import pairs
+from . import split_lists
 
 VIDEOS, LISTS = "UCF-101", "ucfTrainTestlist"
-PUBLISHED = FRAMES, FLOW = "jpegs_256", "tvl1_flow"
 SHA256 = {"trainlist01.txt": "33d2631d62e2bb17f4d31a67bdb446ae5ef31c04e72ce22a1256625527223ff1"}
 FIGURES = {"rows/train": 9537, "rows/test": 3783, "ids/train+test": 0, "groups/train+test": 0}
 #: Of testlist01.txt with the label column that DI-MML's testlist001.txt has.
 LABELLED = "d66e57a2dea42514dec5bec8697401915a3f415d3331950f51420c942a980ded"
-STORED = {"flow": Stored("uint8", SCALE, OFFSET), "rgb": PIXELS}
 NAMES = """ApplyEyeMakeup ApplyLipstick Archery BabyCrawling BalanceBeam BandMarching BaseballPitch Basketball
 BasketballDunk BenchPress Biking Billiards BlowDryHair BlowingCandles BodyWeightSquats Bowling BoxingPunchingBag
 BoxingSpeedBag BreastStroke BrushingTeeth CleanAndJerk CliffDiving CricketBowling CricketShot CuttingInKitchen Diving
@@ -50,12 +31,11 @@ VolleyballSpiking WalkingWithDog WallPushups WritingOnBoard YoYo"""
 CLASSES = NAMES.split()
 SITE = "https://www.crcv.ucf.edu/data/UCF101"
 HAND = "download it from that page and unpack it"
-PUBLIC = "https://github.com/feichtenhofer/twostreamfusion"
 JOIN = f"parts to be joined with `cat` and unzipped, linked from {PUBLIC[19:]}; instead of the videos"
 
 
 @register
-class UCF101(Dataset):
+class UCF101(FlowClipDataset):
     """UCF101: 13,320 clips of 101 actions from YouTube; TV-L1 optical flow and colour frames.
 
     Flow is computed here from the official videos, or read from the published `tvl1_flow` frames; 8 bit over
@@ -69,17 +49,7 @@ class UCF101(Dataset):
     Source: Soomro et al., CRCV-TR-12-01, 2012; published frames: Feichtenhofer et al., CVPR 2016.
     """
 
-    class Params(DatasetParams):
-        size: int = bounded(256, low=16, high=512, doc="height of the stored frames, in pixels")
-        clip: str = choice("released", ("released", "middle"), doc="training clips by seed 999, or the middle ones")
-        frames: int = bounded(10, low=1, high=2000, doc="flow frames kept of a clip; 2000 keeps all of every video")
-        rgb_frames: int = bounded(1, low=1, high=2000, doc="colour frames kept of these")
-
-    params: Params
-    modalities = (
-        Modality("flow", (2, 256, 340), "flow", views=10, aspect=340 / 256),
-        Modality("rgb", (3, 256, 340), "image", aspect=340 / 256),
-    )
+    videos = (VIDEOS,)
     class_names = tuple(CLASSES)
     splits = {
         "split1": Split("official", {"train": 9537, "test": 3783}, "scene", known=KnownLists(SHA256, FIGURES)),
@@ -100,63 +70,36 @@ class UCF101(Dataset):
         *(Download(frames, PUBLIC, how=JOIN, form="published frames", also=(f"*/{frames}",)) for frames in PUBLISHED),
     )  # fmt: skip
 
-    def __init__(self, params: Params | None = None) -> None:
-        super().__init__(params)
-        flow, rgb = type(self).modalities
-        height, width = self._size = (self.params.size, round(self.params.size * 340 / 256))
-        views = (self.params.frames, min(self.params.rgb_frames, self.params.frames))
-        self.modalities = (
-            Modality("flow", (2, height, width), "flow", views[0], flow.aspect),
-            Modality("rgb", (3, height, width), "image", views[1], rgb.aspect),
-        )
-
     def prepare(self, raw: Path | None, out: CacheWriter) -> None:
         """Read the lists, find the frames, compute or read the flow, write the splits."""
         folder = open_raw(raw, out, (VIDEOS, FRAMES))
         lists.official(out, _lists(folder), SHA256, " ", 2)
         where = out.options.lists or _lists(folder)
-        lists.note(out, where, pairs.LISTS, SHA256)
-        splits = pairs.read_splits(where)
-        if not pairs.is_labelled(where / "testlist01.txt", CLASSES, LABELLED):
+        lists.note(out, where, split_lists.LISTS, SHA256)
+        parts = split_lists.read_splits(where)
+        if not split_lists.is_labelled(where / "testlist01.txt", CLASSES, LABELLED):
             lists.other_lists(out, where, ["testlist01.txt"])
-        paths = {pairs.identify(path)[0]: path for parts in splits.values() for path in parts}
-        samples = pairs.samples(splits, CLASSES)
+        paths = {split_lists.identify(path)[0]: path for found in parts.values() for path in found}
+        samples = _samples(parts)
         check_counts(out, samples, where)
-        keys = sorted({(one.id, self._released(one.part)) for found in samples.values() for one in found})
-        fill(out, folder, [self._item(folder, paths[name], released) for name, released in keys], self.decode, STORED)
-        row = {key: k for k, key in enumerate(keys)}
-        for split, found in samples.items():
-            out.split(split, [replace(s, rows=(row[s.id, self._released(s.part)],) * 2) for s in found])
+        self.store(out, folder, samples, paths)
 
     def stored_rows(self) -> int:
         """Return the rows: every video trains in one split and tests or validates in another."""
-        return 13320 * (2 if self._released("train") else 1)
-
-    def _released(self, part: str) -> bool:
-        """Tell whether a part has rows of its own, the clips that the released loader draws in training."""
-        return part == "train" and self.params.clip == "released" and self.params.frames < 2000
-
-    def _item(self, folder: Path, path: str, released: bool) -> Item:
-        name, request = pairs.identify(path)[0], (self.params.frames, self.params.rgb_frames, released)
-        own = name + ("+train" if released else "")
-        if (folder / VIDEOS).is_dir():
-            return Item(own, (f"{VIDEOS}/{path}",), request)
-        return Item(own, pairs.published(folder, PUBLISHED, name, request))
-
-    def decode(self, raw: Path, item: Item) -> dict[str, np.ndarray]:
-        """Return a clip's flow and colour frames."""
-        if item.about:
-            frames, rgb, released = item.about
-            return pairs.from_video(raw / item.files[0], frames, rgb, released, self._size)
-        return pairs.from_frames(raw, item.files, sum(f"{FLOW}/u/" in name for name in item.files), self._size)
+        return 13320 * (2 if self.released("train") else 1)
 
     def listed(self, raw: Path | None) -> dict[str, Listed]:
         """Return the splits where the raw folder holds the lists."""
-        folder = folder_with(raw, (LISTS, pairs.LISTS[0]))
-        if folder is None or not (_lists(folder) / pairs.LISTS[0]).exists():
+        folder = folder_with(raw, (LISTS, split_lists.LISTS[0]))
+        if folder is None or not (_lists(folder) / split_lists.LISTS[0]).exists():
             return {}
-        hashes = lists.hashes(where := _lists(folder), pairs.LISTS, SHA256)
-        return {split: Listed(one, hashes) for split, one in pairs.samples(pairs.read_splits(where), CLASSES).items()}
+        hashes = lists.hashes(where := _lists(folder), split_lists.LISTS, SHA256)
+        return {split: Listed(one, hashes) for split, one in _samples(split_lists.read_splits(where)).items()}
+
+
+def _samples(parts: dict[str, dict[str, str]]) -> dict[str, list[Sample]]:
+    """Return split -> samples of split -> path -> part."""
+    return read_samples("ucf101", parts, CLASSES, split_lists.identify)
 
 
 def _lists(folder: Path) -> Path:

@@ -309,6 +309,7 @@ def test_figures_of_two_parts() -> None:
     [
         ("ave", "official"),
         ("cremad", "official"),
+        ("hmdb51", "split1"),
         ("kinetics_sounds", "ogm"),
         ("modelnet40", "official"),
         ("ucf101", "split1"),

@@ -25,7 +25,7 @@ from mmlbench.errors import DataError
 from mmlbench.registry.index import load_index
 
 DATA = bytes(range(256)) * 4000
-REAL = ("cremad", "ave", "ucf101", "modelnet40", "kinetics_sounds")
+REAL = ("cremad", "ave", "ucf101", "modelnet40", "kinetics_sounds", "hmdb51", "vggsound")
 
 
 class Host(http.server.BaseHTTPRequestHandler):
@@ -150,12 +150,19 @@ def make(folder: Path, names: str) -> Path:
         ("ucf101", "jpegs_256/ tvl1_flow/ ucfTrainTestlist/", ""),
         ("ucf101", "jpegs_256/ ucfTrainTestlist/", "UCF-101, or tvl1_flow"),
         ("ucf101", "ucfTrainTestlist/", "UCF-101, or jpegs_256 and tvl1_flow"),
+        ("hmdb51", "hmdb51_org/ testTrainMulti_7030_splits/", ""),
+        ("hmdb51", "videos/ brush_hair_test_split2.txt", ""),
+        ("hmdb51", "jpegs_256/ testTrainMulti_7030_splits/", "hmdb51_org, or tvl1_flow"),
         ("modelnet40", "ModelNet40.zip", ""),
         ("modelnet40", "ModelNet40/", ""),
         ("modelnet40", "shaded_images.tar.gz", ""),
         ("modelnet40", "modelnet40_images_new_12x/", ""),
         ("kinetics_sounds", "train/abcdefghijk_000001_000011.mp4", ""),
         ("kinetics_sounds", "clip.mp4", "clips"),
+        ("kinetics_sounds_34", "visual/ audio/", ""),
+        ("vggsound", "vggsound.csv a/abcdefghijk_000001.mp4", ""),
+        ("vggsound", "train.csv a/abcdefghijk_000001.mp4", ""),
+        ("vggsound", "a/abcdefghijk_000001.mp4", "vggsound.csv"),
     ],
 )
 def test_one_whole_form_is_enough(name, there, missing, tmp_path, capsys):

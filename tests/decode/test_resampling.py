@@ -134,7 +134,7 @@ def test_threads_change_no_bit():
 
 
 def test_both_are_parameters_of_a_dataset_and_part_of_its_fingerprint(tmp_path):
-    raw, lists = mini_av.cremad(tmp_path, 4, source="jpg")
+    raw, lists = mini_av.cremad(tmp_path, 5, source="jpg")
 
     def prepared(**params: str) -> Cache:
         chosen = {"size": 16, "audio": "stft_257x188", **params}

@@ -86,14 +86,15 @@ class Mini:
 
     name: str
     raw: Path
-    lists: Path
+    lists: Path | None
     faults: dict[str, tuple[str, dict[str, tuple[Harm, str]]]]
     params: tuple[str, ...] = ("size=16",)
     more: list[str] = field(default_factory=list)
 
     def words(self, root: Path, raw: Path | None = None) -> list[str]:
         """Return the command."""
-        words = ["prepare", self.name.split()[0], "--raw", str(raw or self.raw), "--lists", str(self.lists)]
+        words = ["prepare", self.name.split()[0], "--raw", str(raw or self.raw)]
+        words += ["--lists", str(self.lists)] if self.lists else []
         words += [word for pair in self.params for word in ("--dataset-set", pair)]
         return [*words, "--workers", "1", "--cache", str(root), *self.more]
 
@@ -130,11 +131,45 @@ def kinetics_sounds(folder: Path) -> Mini:
     return Mini("kinetics_sounds", raw, lists, {"mp4": (str(file.relative_to(raw)), ANY | lost | CORRUPT | STREAMS)})
 
 
+def kinetics_sounds_34(folder: Path) -> Mini:
+    """Frames and WAV files in class folders, without a list."""
+    raw, clip = mini_av.kinetics_sounds_34(folder), "kind_00/-clip_00000_000000_000010"
+    return Mini("kinetics_sounds_34", raw, None, {
+        "jpg": (f"visual/train_img/Image-01-FPS/{clip}/00002.jpg", ANY),
+        "wav": (f"audio/train/{clip}.wav", ANY | {"silent": (quiet, "is silent")}),
+    })  # fmt: skip
+
+
+def vggsound(folder: Path) -> Mini:
+    """Videos, and frames and WAV files."""
+    raw, lists = mini_av.vggsound(folder, 12)
+    lost = {"missing": (ANY["missing"][0], "-vid000007C_000030.mp4 is missing")}  # where it was is not known then
+    frames = sorted(raw.rglob("00002.jpg"))[0]
+    return Mini("vggsound", raw, lists, {
+        "mp4": ("train/-vid000007C_000030.mp4", ANY | lost | CORRUPT | STREAMS),
+        "jpg": (str(frames.relative_to(raw)), ANY),
+    })  # fmt: skip
+
+
 def ucf101(folder: Path) -> Mini:
     """Videos; the flow is computed."""
     raw, lists = mini_views.ucf_videos(folder)
     faults = {"avi": ("UCF-101/YoYo/v_YoYo_g01_c01.avi", ANY | CORRUPT | NO_VIDEO)}
     return Mini("ucf101", raw, lists, faults, ("size=16", "frames=2", "clip=middle"))
+
+
+def hmdb51(folder: Path) -> Mini:
+    """Videos whose names have odd signs; the flow is computed."""
+    raw, lists = mini_views.hmdb_videos(folder)
+    faults = {"avi": ("hmdb51_org/wave/Film_2_wave_u_nm_np1_ba_goo_4.avi", ANY | CORRUPT | NO_VIDEO)}
+    return Mini("hmdb51", raw, lists, faults, ("size=16", "frames=2", "clip=middle"))
+
+
+def hmdb51_frames(folder: Path) -> Mini:
+    """Published frames; which of them are kept follows from the number of u frames."""
+    raw, lists = mini_views.hmdb_frames(folder)
+    shown = "tvl1_flow/v/Film_2_wave_u_nm_np1_ba_goo_4/frame000007.jpg"
+    return Mini("hmdb51 frames", raw, lists, {"jpg": (shown, ANY)}, ("size=16", "frames=2", "clip=middle"))
 
 
 def modelnet40(folder: Path) -> Mini:
@@ -155,7 +190,11 @@ BUILD = {
     "cremad frames": cremad_frames,
     "ave": ave,
     "kinetics_sounds": kinetics_sounds,
+    "kinetics_sounds_34": kinetics_sounds_34,
+    "vggsound": vggsound,
     "ucf101": ucf101,
+    "hmdb51": hmdb51,
+    "hmdb51 frames": hmdb51_frames,
     "modelnet40": modelnet40,
     "modelnet40 shaded": modelnet40_shaded,
 }
@@ -258,7 +297,9 @@ def dressed(path: Path) -> None:
     path.write_bytes(b"\xef\xbb\xbf" + "\r\n".join([*lines, "", ""]).encode())
 
 
-@pytest.mark.parametrize("mini", ["cremad", "ave", "kinetics_sounds", "ucf101", "modelnet40"], indirect=True)
+@pytest.mark.parametrize(
+    "mini", ["cremad", "ave", "kinetics_sounds", "ucf101", "hmdb51", "modelnet40"], indirect=True
+)
 def test_lists_in_another_dress_give_the_same_splits(mini, tmp_path, capsys):
     assert main(mini.words(tmp_path / "plain")) == 0
     lists = mini.lists

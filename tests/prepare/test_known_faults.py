@@ -31,6 +31,8 @@ def official(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         for old, new in OFFICIAL.items():
             text = text.replace(old, new)
         path.write_text(text)
+    listed = (lists / "train.csv").read_text() + (lists / "test.csv").read_text()
+    mini_av.cremad_folds(lists, (line[:4] for line in listed.split()))
     for old, new in OFFICIAL.items():
         for path in raw.rglob(f"{old}.*"):
             path.rename(path.with_stem(new))

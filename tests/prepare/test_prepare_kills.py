@@ -31,7 +31,9 @@ MINIS: dict[str, tuple[Callable[[Path], tuple[Path, Path]], tuple[str, ...], int
     "cremad": (lambda folder: mini_av.cremad(folder, 6), ("size=24",), 30),
     "ave": (ave_zip, ("size=24",), 6),
     "kinetics_sounds": (mini_av.kinetics_sounds, ("size=24",), 6),
+    "vggsound": (mini_av.vggsound, ("size=24",), 6),
     "ucf101": (mini_views.ucf_videos, ("size=16", "frames=3", "rgb_frames=2"), 6),
+    "hmdb51": (mini_views.hmdb_videos, ("size=16", "frames=3", "rgb_frames=2"), 6),
     "modelnet40": (mini_views.modelnet_zip, ("size=112", "around=2"), 6),
 }
 

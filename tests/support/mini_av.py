@@ -110,8 +110,20 @@ def _rows(path: Path, rows: Iterable[Iterable[object]], delimiter: str = ",", he
 
 
 def cremad_ids(actors: int = 6) -> list[tuple[str, str]]:
-    """Return (clip, emotion) of a miniature: every actor says one sentence in every emotion."""
-    return [(f"{1001 + a}_{s}_{e}_XX", e) for a in range(actors) for s in ("IEO",) for e in EMOTIONS]
+    """Return (clip, emotion) of a miniature: one sentence in six emotions, of which a second actor says two.
+
+    So there are twice as many actors as `actors`, enough for ten folds from 5 on.
+    """
+    shared = ("NEU", "FEA")
+    speaker = [(1001 + a + (actors if e in shared else 0), e) for a in range(actors) for e in EMOTIONS]
+    return [(f"{actor}_IEO_{emotion}_XX", emotion) for actor, emotion in speaker]
+
+
+def cremad_folds(lists: Path, actors: Iterable[str]) -> None:
+    """Write `actor_folds.csv`: each actor is tested in one of ten folds and validates in the one before."""
+    rows = [(k, part, actor) for place, actor in enumerate(sorted(set(actors)))
+            for k, part in ((place % 10, "test"), ((place - 1) % 10, "val"))]  # fmt: skip
+    _rows(lists / "actor_folds.csv", rows)
 
 
 def cremad(folder: Path, actors: int = 6, seconds: float = 1.4, source: str = "flv") -> tuple[Path, Path]:
@@ -130,6 +142,7 @@ def cremad(folder: Path, actors: int = 6, seconds: float = 1.4, source: str = "f
     _rows(lists / "train.csv", order[test:])
     _rows(lists / "test.csv", order[:test])
     _rows(lists / "validation.txt", [[name] for name, _ in order[test : test + val]])
+    cremad_folds(lists, (name[:4] for name, _ in ids))
     return raw, lists
 
 
@@ -186,6 +199,48 @@ def kinetics_sounds(folder: Path, clips: int = 24) -> tuple[Path, Path]:
         rows.append((f"{name}_{start}", 10, kind))
     _rows(lists / "my_train.txt", [row for k, row in enumerate(rows) if k % 3])
     _rows(lists / "my_test.txt", [row for k, row in enumerate(rows) if not k % 3])
+    return raw, lists
+
+
+def kinetics_sounds_34(folder: Path) -> Path:
+    """Write Kinetics-Sounds as DGL reads it: 34 class folders, each with 2 clips to train and 1 to test."""
+    raw = folder / "kinect_sound"
+    for k in range(34):
+        for j in range(3):
+            frames, sound = ("visual/train_img", "audio/train") if j < 2 else ("visual/val_img", "audio/test")
+            name, rng = f"-clip_{k:03d}{j:02d}_{k:06d}_{k + 10:06d}", np.random.default_rng([21, k, j])
+            _jpegs(raw / frames / "Image-01-FPS" / f"kind_{k:02d}" / name, k % 6, 3, rng)
+            write_wav(raw / sound / f"kind_{k:02d}" / f"{name}.wav", tone(k, 2.4, 16000, rng))
+    return raw
+
+
+#: VGGSound's classes of the miniature; two have commas.
+SOUNDS = ("parrot talking", "heart sounds, heartbeat", "engine accelerating, revving, vroom", "basketball bounce")
+
+
+def vggsound_clips(clips: int = 24) -> list[tuple[str, int, str, str]]:
+    """Return (YouTube id, first second, class, part) of a miniature; two clips of a part may be of one video."""
+    return [(f"-vid{k // 2 * 7:06d}C", 30 * (k % 2), SOUNDS[k // 2 % 4], "test" if k // 2 % 3 == 0 else "train")
+            for k in range(clips)]  # fmt: skip
+
+
+def vggsound(folder: Path, clips: int = 24) -> tuple[Path, Path]:
+    """Write VGGSound: clips below a folder, every sixth as frames in a folder `<clip>.mp4` and a WAV; raw and lists.
+
+    `vggsound.csv` lies beside the clips, with quotes round labels that have commas; `test.csv` and it in the lists.
+    """
+    raw, lists, rows = folder / "vggsound", folder / "lists", vggsound_clips(clips)
+    for k, (video, start, label, part) in enumerate(rows):
+        name, kind, rng = f"{video}_{start:06d}", SOUNDS.index(label), np.random.default_rng([22, k])
+        if k % 6 == 5:
+            _jpegs(raw / f"video/{part}-set-img/Image-01-FPS" / f"{name}.mp4", kind, 3, rng)
+            write_wav(raw / f"audio/{part}-set" / f"{name}.wav", tone(kind, 2.4, 16000, rng))
+        else:
+            write_video(raw / part / f"{name}.mp4", kind, 1.2, MP4, (64, 36), 25, seed=k)
+    shown = [(video, start, f'"{label}"' if "," in label else label, part) for video, start, label, part in rows]
+    for place in (raw, lists):
+        _rows(place / "vggsound.csv", shown)
+    _rows(lists / "test.csv", [(f"{v}_{start:06d}.mp4", label) for v, start, label, part in shown if part == "test"])
     return raw, lists
 
 

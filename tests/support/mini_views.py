@@ -1,4 +1,4 @@
-"""Miniature copies of UCF101 and ModelNet40, in the official layouts and formats, through real encoders.
+"""Miniature copies of UCF101, HMDB51 and ModelNet40, in the official layouts and formats, through real encoders.
 
 Each builder writes a folder of raw files and one of lists beside it, and returns both: a miniature's lists are not
 the official ones, so they are given to `mmlbench prepare` with --lists.
@@ -74,6 +74,62 @@ def ucf_frames(folder: Path, videos: Path) -> tuple[Path, Path]:
             for k, one in enumerate(pictures, 1):
                 Image.fromarray(one).save(raw / top / stem / f"frame{k:06d}.jpg", quality=95)
     return raw, ucf_lists(raw / "ucfTrainTestlist", ucf_paths())
+
+
+#: HMDB51's classes of the miniature, and sources as odd as the official ones.
+MOVES = ("brush_hair", "ride_bike", "wave")
+SOURCES = ("April_09", "#437_How_To", "kick__[_NEW_]_Part_1", "Radschl_ge___-)", "Film_2", "Film_3")
+
+
+def hmdb_paths() -> list[str]:
+    """Return the videos as the shipped lists name them: of each class one clip of each source."""
+    about = "u_nm_np1_ba_goo"
+    return [f"{kind}/{source}_{kind}_{about}_{k}.avi" for kind in MOVES for k, source in enumerate(SOURCES)]
+
+
+def hmdb_lists(folder: Path, official: Path) -> Path:
+    """Write the two lists of split 1, and below `official` a file of each class for each of the three splits.
+
+    Of a class the clips 0 and 1 are tested in split 1, the clips 2 and 3 in splits 2 and 3; clip 5 is in neither part
+    of split 3.
+    """
+    from mmlbench.datasets.hmdb51 import CLASSES
+
+    part = {number: ["1"] * len(SOURCES) for number in (1, 2, 3)}
+    part[1][:2], part[2][2], part[3][3], part[3][5] = ["2", "2"], "2", "2", "0"
+    paths = hmdb_paths()
+    for name, wanted in (("train", "1"), ("test", "2")):
+        own = [path for k, path in enumerate(paths) if part[1][k % len(SOURCES)] == wanted]
+        _text(folder / f"{name}_list1.txt", [f"{path} {CLASSES.index(path.split('/')[0])}" for path in own])
+    for number, kind in ((number, kind) for number in part for kind in MOVES):
+        own = [path.split("/")[1] for path in paths if path.startswith(f"{kind}/")]
+        lines = [f"{name} {one} " for name, one in zip(own, part[number], strict=True)]
+        _text(official / f"{kind}_test_split{number}.txt", lines)
+    return folder
+
+
+def hmdb_videos(folder: Path) -> tuple[Path, Path]:
+    """Write `hmdb51_org/<class>/*.avi`, 12 to 17 frames each, and lists of its own."""
+    raw = folder / "raw"
+    for place, path in enumerate(hmdb_paths()):
+        kind, frames = MOVES.index(path.split("/")[0]), 12 + place % 6
+        write_video(raw / "hmdb51_org" / path, kind, frames / 25, ("mpeg4", None), SIZE, Fraction(25), seed=place)
+    return raw, hmdb_lists(folder / "lists", folder / "lists")
+
+
+def hmdb_frames(folder: Path, count: int = 13) -> tuple[Path, Path]:
+    """Write `jpegs_256` and `tvl1_flow/{u,v}` of a grey that tells their number: 90 + k, 100 + k (u), 150 - k (v)."""
+    from PIL import Image
+
+    raw = folder / "published"
+    for stem in (Path(path).stem for path in hmdb_paths()):
+        for top, first, step in (("jpegs_256", 90, 1), ("tvl1_flow/u", 100, 1), ("tvl1_flow/v", 150, -1)):
+            (raw / top / stem).mkdir(parents=True)
+            for k in range(1, count + (top == "jpegs_256")):
+                one = Image.new("L", SIZE, first + step * k)
+                shown = one.convert("RGB") if top == "jpegs_256" else one
+                shown.save(raw / top / stem / f"frame{k:06d}.jpg", quality=95)
+    return raw, hmdb_lists(folder / "lists", folder / "lists")
 
 
 def box(low: Iterable[float], high: Iterable[float], start: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""UCF101: which frames of a clip are drawn, and how published frames are found."""
+"""UCF101 and HMDB51: which frames of a clip are drawn, and how published frames are found."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmlbench.datasets.ucf101 import pairs
+from mmlbench.frontends import flow_clips
 
 
 def test_the_published_clip_is_drawn_as_the_released_loader_draws_it() -> None:
@@ -16,17 +16,17 @@ def test_the_published_clip_is_drawn_as_the_released_loader_draws_it() -> None:
         offset = np.random.randint(0, length - 10)
         np.random.seed(999)
         shown = np.random.choice(10, 1, replace=False)
-        kept, rgb = pairs.plan(length, 10, 1, released=True) or (range(0), [])
+        kept, rgb = flow_clips.plan(length, 10, 1, released=True) or (range(0), [])
         assert (kept, rgb) == (range(offset, offset + 10), [offset + int(shown[0])])
-        middle, _ = pairs.plan(length, 10, 1, released=False) or (range(0), [])
+        middle, _ = flow_clips.plan(length, 10, 1, released=False) or (range(0), [])
         assert middle.start == max(0, length // 2 - 5) and len(middle) == 10
 
 
 def test_all_frames_on_request_and_too_short_clips() -> None:
-    assert pairs.plan(9, 10, 1, True) is None
-    assert pairs.plan(10, 10, 1, True) == (range(10), pairs.plan(10, 10, 1, True)[1])  # type: ignore[index]
-    assert pairs.plan(57, 2000, 2000, True) == (range(57), list(range(57)))
-    assert pairs.plan(9, 2000, 1, False) is None
+    assert flow_clips.plan(9, 10, 1, True) is None
+    assert flow_clips.plan(10, 10, 1, True) == (range(10), flow_clips.plan(10, 10, 1, True)[1])  # type: ignore[index]
+    assert flow_clips.plan(57, 2000, 2000, True) == (range(57), list(range(57)))
+    assert flow_clips.plan(9, 2000, 1, False) is None
 
 
 def test_published_folders_are_found_in_any_case(tmp_path: Path) -> None:
@@ -34,6 +34,6 @@ def test_published_folders_are_found_in_any_case(tmp_path: Path) -> None:
         (tmp_path / top / name).mkdir(parents=True)
     for k in range(1, 13):
         (tmp_path / "tvl1_flow/u/v_HandstandPushups_g01_c01" / f"frame{k:06d}.jpg").touch()
-    files = pairs.published(tmp_path, ("jpegs_256", "tvl1_flow"), "v_HandStandPushups_g01_c01", (10, 1, False))
+    files = flow_clips.published(tmp_path, "v_HandStandPushups_g01_c01", (10, 1, False))
     assert files[0] == "tvl1_flow/u/v_HandstandPushups_g01_c01/frame000002.jpg"
     assert files[-1].startswith("jpegs_256/v_HandStandPushups_g01_c01/")
