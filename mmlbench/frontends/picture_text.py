@@ -15,7 +15,9 @@ from ..decode.words import decoded
 from ..errors import DataError
 from ..modality import Modality
 from ..params import bounded
+from ..prepare.declared_counts import check_counts
 from ..prepare.items import fill
+from ..prepare.official_lists import check_known
 from ..prepare.task import PIXELS, Item
 from . import lists
 from .texts import NAME, Counts, Reader, TextParams, Written, planned, reader_of
@@ -89,7 +91,7 @@ class PictureText(Dataset):
         fill(out, raw, items, self.decode, {VISUAL: PIXELS, NAME: reader.stored})
         if reader.modality.type.has_length:
             out.lengths(NAME, np.array([1 if k in out.left_out else n for k, n in enumerate(lengths)]))
-        out.raw["texts"] = counts.facts()
+        out.raw["texts"] = counts.facts() | reader.made_by()
         out.notes += [counts.note()] * bool(counts.note())
         out.options.log(f"{self.name}: {counts.line()}")
         out.split(split, [replace(pair.sample, rows=(k, k)) for k, pair in enumerate(pairs)])
@@ -105,6 +107,20 @@ class PictureText(Dataset):
         assert self._reader is not None
         picture = square(read_image(raw / item.files[0]), self.params.size)[None]
         return {VISUAL: picture, NAME: self._reader.view(item.about)}
+
+
+def check_samples(out: CacheWriter, split: str, samples: Sequence[Sample], where: object) -> None:
+    """Refuse other counts than are declared and, of official lists, other figures than are known.
+
+    Lists whose texts lie with the user are official where they say what the shipped facts say (`check_facts`).
+
+    Raises:
+        DataError: naming the split and what differs.
+    """
+    check_counts(out, {split: samples}, where)
+    known = out.dataset.splits[split].known
+    if known is not None and "other_lists" not in out.raw:
+        check_known(known, samples, known.files, out.dataset.name, split)
 
 
 def text_file(raw: Path, name: str, apart: bool = False) -> tuple[Written | None, tuple[str, str]]:

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -85,6 +86,10 @@ class Reader(Protocol):
 
     def view(self, ids: Sequence[int]) -> np.ndarray:
         """Return the one view that is stored of a text, (1, *shape)."""
+        ...
+
+    def made_by(self) -> dict[str, str]:
+        """Return the packages, beside those of pictures, that made what is stored, with their versions."""
         ...
 
 
@@ -183,6 +188,10 @@ class WordReader:
         """Return ids, padded by 0, (1, length)."""
         return padded(ids, self.length, self.words.vocabulary)[None]
 
+    def made_by(self) -> dict[str, str]:
+        """Return none."""
+        return {}
+
 
 @dataclass(frozen=True)
 class TokenReader:
@@ -228,6 +237,10 @@ class TokenReader:
         """Return ids, padded by 0, (1, length)."""
         return padded(ids, self.length, len(_tokenizer(self.folder.content)))[None]
 
+    def made_by(self) -> dict[str, str]:
+        """Return the versions of what reads tokenizers."""
+        return {name: version(name) for name in ("transformers", "tokenizers")}
+
 
 @dataclass(frozen=True)
 class FeatureReader(TokenReader):
@@ -262,6 +275,10 @@ class FeatureReader(TokenReader):
         finally:
             torch.set_num_threads(threads)
         return found.numpy().astype(np.float32)
+
+    def made_by(self) -> dict[str, str]:
+        """Return the versions of what reads tokenizers and computes features."""
+        return super().made_by() | {"torch": version("torch")}
 
 
 @lru_cache(maxsize=2)

@@ -311,6 +311,7 @@ def test_figures_of_two_parts() -> None:
         ("cremad", "official"),
         ("kinetics_sounds", "ogm"),
         ("modelnet40", "official"),
+        ("mvsa_single", "official"),
         ("ucf101", "split1"),
     ],
 )
