@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import ClassVar
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from ..decode.image import read_image, square
 from ..decode.words import decoded
 from ..errors import DataError
 from ..modality import Modality
-from ..params import bounded
+from ..params import DatasetParams, bounded
 from ..prepare.declared_counts import check_counts
 from ..prepare.items import fill
 from ..prepare.official_lists import check_known
@@ -57,6 +58,7 @@ def modalities(params: PictureTextParams) -> tuple[Modality, ...]:
 class PictureText(Dataset):
     """A dataset of pictures and texts; a sub-class reads the lists, and hands its pairs to `store`."""
 
+    Params: ClassVar[type[DatasetParams]] = PictureTextParams
     params: PictureTextParams
     needs_raw = True
 

@@ -66,8 +66,9 @@ class Written:
     apart: bool = False
 
     def words(self, lower: bool) -> Text:
-        """Return its words; a target stands in its place, between two marks."""
-        shown = self.text.replace(MARK, f" {TARGET} {self.target} {TARGET} ") if self.target else self.text
+        """Return its words; a target stands between two marks in its place, or at the end where it has none."""
+        shown = self.text if not self.target or MARK in self.text else f"{self.text} {MARK}"
+        shown = shown.replace(MARK, f" {TARGET} {self.target} {TARGET} ") if self.target else shown
         return read_text(shown, self.bad, lower, self.apart)
 
 

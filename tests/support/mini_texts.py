@@ -83,5 +83,40 @@ def mvsa_single(folder: Path, pairs: int = 48) -> tuple[Path, Path]:
     return raw, lists
 
 
+def _tweets(folder: Path, pictures: str, texts: str, tweets: int) -> tuple[Path, Path]:
+    """Write tweets with one to three targets each: their pictures, and the lists with and without texts."""
+    raw, lists = folder / "IJCAI2019_data", folder / "lists"
+    found: dict[str, list[tuple[object, ...]]] = {"train": [], "dev": [], "test": []}
+    for k in range(tweets):
+        name, rows = f"17_{k:02d}_{100 + k}.jpg", found[parts_of(tweets)[k]]
+        write_picture(raw / pictures / name, k % 3, k)
+        for target in range(1 + k % 3):
+            kind = (k + target) % 3
+            quote = '"' if k % 5 == 0 else ""
+            text = f"RT @ Some_body{k} : {quote} $T$ is {TELLING[kind]} {plain(ODD[k % 4])} # Tag{k % 4}"
+            rows.append((len(rows) + 1, kind, name, " ".join(text.split()), f"Target {target}"))
+    for part, rows in found.items():
+        head = ("index", "#1 Label", "#2 ImageID", "#3 String", "#3 String")
+        for place in (raw / texts, lists):
+            write_rows(place / f"{part}.tsv", [head, *rows], "\t")
+        write_rows(
+            lists / f"{part}.csv", [("index", "image_id", "label"), *((row[0], row[2], row[1]) for row in rows)]
+        )
+    path = lists / "train.tsv"
+    path.write_bytes(path.read_bytes().replace(b"# Tag1", b"# Tag1 caf\xe9"))
+    (raw / texts / "train.tsv").write_bytes(path.read_bytes())
+    return raw, lists
+
+
+def twitter15(folder: Path) -> tuple[Path, Path]:
+    """Write Twitter-15: `twitter2015_images/*.jpg` and `twitter2015/*.tsv`."""
+    return _tweets(folder, "twitter2015_images", "twitter2015", 24)
+
+
+def twitter17(folder: Path) -> tuple[Path, Path]:
+    """Write Twitter-17: `twitter2017_images/*.jpg` and `twitter/*.tsv`, as TomBERT's repository calls the folder."""
+    return _tweets(folder, "twitter2017_images", "twitter", 24)
+
+
 #: Dataset -> what writes its miniature, for a study over all of them.
-TEXTS = {"mvsa_single": mvsa_single}
+TEXTS = {"mvsa_single": mvsa_single, "twitter15": twitter15, "twitter17": twitter17}
