@@ -312,6 +312,7 @@ def test_figures_of_two_parts() -> None:
         ("kinetics_sounds", "ogm"),
         ("modelnet40", "official"),
         ("mvsa_single", "official"),
+        ("sarcasm", "official"),
         ("twitter15", "official"),
         ("twitter17", "official"),
         ("ucf101", "split1"),

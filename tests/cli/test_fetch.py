@@ -25,7 +25,17 @@ from mmlbench.errors import DataError
 from mmlbench.registry.index import load_index
 
 DATA = bytes(range(256)) * 4000
-REAL = ("cremad", "ave", "ucf101", "modelnet40", "kinetics_sounds", "mvsa_single", "twitter15", "twitter17")
+REAL = (
+    "cremad",
+    "ave",
+    "ucf101",
+    "modelnet40",
+    "kinetics_sounds",
+    "mvsa_single",
+    "twitter15",
+    "twitter17",
+    "sarcasm",
+)
 
 
 class Host(http.server.BaseHTTPRequestHandler):

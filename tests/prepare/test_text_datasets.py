@@ -52,6 +52,7 @@ CASES = {
     "mvsa_single jsonl": Case("mvsa_single", mini_texts.mvsa_single, "train.jsonl", ("source=jsonl",)),
     "twitter15": Case("twitter15", mini_texts.twitter15, "train.tsv"),
     "twitter17": Case("twitter17", mini_texts.twitter17, "train.tsv"),
+    "sarcasm": Case("sarcasm", mini_texts.sarcasm, "train.txt"),
 }
 #: Dataset -> counts of its official split.
 OFFICIAL = {

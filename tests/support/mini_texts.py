@@ -118,5 +118,25 @@ def twitter17(folder: Path) -> tuple[Path, Path]:
     return _tweets(folder, "twitter2017_images", "twitter", 24)
 
 
+def sarcasm(folder: Path, tweets: int = 48) -> tuple[Path, Path]:
+    """Write the sarcasm data: `dataset_image/<id>.jpg`, `text/*.txt`; its filter leaves out every seventh."""
+    raw, lists = folder / "sarcasm", folder / "lists"
+    stems, named = {"train": "train", "dev": "valid2", "test": "test2"}, ("sarcasm", "<url>", "joke")
+    found: dict[str, list[list[object]]] = {stem: [] for stem in stems.values()}
+    for k in range(tweets):
+        kind, key, stem = k % 2, str(700000000000000000 + 7 * k), stems[parts_of(tweets)[k]]
+        words = f"<user> {plain(ODD[k % 4])} it 's {TELLING[2 * kind]} # day{k % 3}  emoji_{k % 4}"
+        words = f"{words} {named[k % 3]}" if k % 7 == 6 else words if k != 12 else " "
+        write_picture(raw / "dataset_image" / f"{key}.jpg", kind, k)
+        found[stem].append([key, words, kind] if stem == "train" else [key, words, (k // 2) % 2, kind])
+    for stem, rows in found.items():
+        for place in (raw / "text", lists):
+            place.mkdir(parents=True, exist_ok=True)
+            (place / f"{stem}.txt").write_text("".join(f"{row!r}\n" for row in rows), encoding="utf-8")
+        head = ("id", "label") if stem == "train" else ("id", "hashtag_label", "label")
+        write_rows(lists / f"{stem}.csv", [head, *((row[0], *row[2:]) for row in rows)])
+    return raw, lists
+
+
 #: Dataset -> what writes its miniature, for a study over all of them.
-TEXTS = {"mvsa_single": mvsa_single, "twitter15": twitter15, "twitter17": twitter17}
+TEXTS = {"mvsa_single": mvsa_single, "twitter15": twitter15, "twitter17": twitter17, "sarcasm": sarcasm}
