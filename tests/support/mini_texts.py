@@ -138,5 +138,39 @@ def sarcasm(folder: Path, tweets: int = 48) -> tuple[Path, Path]:
     return raw, lists
 
 
+DISHES = ("apple_pie", "sushi", "waffles")
+
+
+def food101(folder: Path, pictures: int = 48) -> tuple[Path, Path]:
+    """Write UPMC Food-101: `images/<part>/<dish>/*.jpg`, lists of titles with faults, and of JSON lines."""
+    raw, lists = folder / "food101", folder / "lists"
+    titles: dict[str, list[bytes]] = {"train": [], "test": [b"sushi_9999.jpg,a title that no list names,sushi"]}
+    found: dict[str, list[dict[str, object]]] = {"train": [], "dev": [], "test": []}
+    for k in range(pictures):
+        kind, part = k % 3, parts_of(pictures)[k]
+        dish, name, place = DISHES[kind], f"{DISHES[kind]}_{k}.jpg", "test" if part == "test" else "train"
+        text = sentence(kind, k).strip() if k % 9 else b" "
+        write_picture(raw / "images" / place / dish / name, kind, k)
+        titles[place].append(name.encode() + b"," + (text if k % 2 else b'"' + text + b'"') + b"," + dish.encode())
+        row: dict[str, object] = {"id": f"{dish}_{name}", "label": dish, "text": plain(text)}
+        found[part].append({**row, "img": f"images/{place}/{dish}/{name}"})
+    titles["train"].append(titles["train"][0])
+    for place, rows in titles.items():
+        (raw / "texts").mkdir(parents=True, exist_ok=True)
+        (raw / "texts" / f"{place}_titles.csv").write_bytes(b"\n".join(rows) + b"\n")
+    for part, lines in found.items():
+        for where in (lists, raw):
+            write_json_lines(where / f"{part}.jsonl", lines)
+        if part != "train":
+            write_rows(lists / f"{part}.csv", [("id", "label"), *((line["id"], line["label"]) for line in lines)])
+    return raw, lists
+
+
 #: Dataset -> what writes its miniature, for a study over all of them.
-TEXTS = {"mvsa_single": mvsa_single, "twitter15": twitter15, "twitter17": twitter17, "sarcasm": sarcasm}
+TEXTS = {
+    "mvsa_single": mvsa_single,
+    "twitter15": twitter15,
+    "twitter17": twitter17,
+    "sarcasm": sarcasm,
+    "food101": food101,
+}
