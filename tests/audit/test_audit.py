@@ -312,6 +312,10 @@ def test_figures_of_two_parts() -> None:
         ("hmdb51", "split1"),
         ("kinetics_sounds", "ogm"),
         ("modelnet40", "official"),
+        ("mvsa_single", "official"),
+        ("sarcasm", "official"),
+        ("twitter15", "official"),
+        ("twitter17", "official"),
         ("ucf101", "split1"),
     ],
 )

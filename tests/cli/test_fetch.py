@@ -26,6 +26,7 @@ from mmlbench.registry.index import load_index
 
 DATA = bytes(range(256)) * 4000
 REAL = ("cremad", "ave", "ucf101", "modelnet40", "kinetics_sounds", "hmdb51", "vggsound")
+TEXTS = ("mvsa_single", "twitter15", "twitter17", "sarcasm", "food101")
 
 
 class Host(http.server.BaseHTTPRequestHandler):
@@ -118,7 +119,7 @@ def test_what_lies_there_is_judged(tmp_path):
 
 
 # ---- the datasets' own -------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("name", REAL)
+@pytest.mark.parametrize("name", REAL + TEXTS)
 def test_what_to_download_is_printed_without_a_folder(name, capsys):
     assert main(["fetch", name]) == 0
     message = capsys.readouterr().out
