@@ -1,0 +1,116 @@
+"""Miniatures of MOSI, MOSEI and IEMOCAP as their features circulate: the layouts of the real files, few samples."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+#: Dataset -> features of a step of audio and visual, in the files of MMSA and of MulT.
+WIDTHS = {"mosi": (5, 20), "mosei": (74, 35)}
+COUNTS = {"train": 24, "valid": 8, "test": 12}
+MULT = {"mosi": "mosi_data", "mosei": "mosei_senti_data"}
+
+
+def mood(part: str, k: int) -> float:
+    """Return the sentiment of a sample, in thirds from -3 to 3; some are 0."""
+    return round(((k * 7 + len(part)) % 19 - 9) / 3, 4)
+
+
+def _steps(rng: np.random.Generator, moods: np.ndarray, steps: int, features: int, noise: float) -> np.ndarray:
+    """Return steps (n, steps, features) whose first half of the features shows the mood."""
+    shown = rng.normal(0, noise, (len(moods), steps, features))
+    shown[..., : max(1, features // 2)] += moods[:, None, None] / 3
+    return shown
+
+
+def _padded(values: np.ndarray, lengths: np.ndarray, in_front: bool) -> np.ndarray:
+    """Return steps with zeros behind each length, or in front."""
+    steps = values.shape[1]
+    place = np.arange(steps)
+    real = place >= (steps - lengths)[:, None] if in_front else place < lengths[:, None]
+    return np.where(real[..., None], values, 0)
+
+
+def part_of_mmsa(dataset: str, part: str, aligned: bool = True, number: int = 0) -> dict[str, Any]:
+    """Return one part as MMSA's files have it; padded behind."""
+    rng = np.random.default_rng([11, number])
+    n = COUNTS[part]
+    moods = np.array([mood(part, k) for k in range(n)])
+    words, audio, vision = (
+        rng.integers(3, most + 1, n) for most in (50, 50 if aligned else 60, 50 if aligned else 40)
+    )
+    if aligned:
+        audio = vision = words
+    wide = WIDTHS[dataset]
+    ids = np.zeros((n, 3, 50), np.float32)
+    for k in range(n):
+        ids[k, 0, : words[k]] = [101, *rng.integers(1000, 30000, words[k] - 2), 102]
+        ids[k, 1, : words[k]] = 1
+    found: dict[str, Any] = {
+        "raw_text": [f"words {k}" for k in range(n)],
+        "audio": _padded(_steps(rng, moods, 50 if aligned else 60, wide[0], 1), audio, False),
+        "vision": _padded(_steps(rng, moods, 50 if aligned else 40, wide[1], 2), vision, False),
+        "id": [f"{part}{k // 4}$_${k % 4}" for k in range(n)],
+        "text": _padded(_steps(rng, moods, 50, 768, 0.5), words, False).astype(np.float32),
+        "text_bert": ids,
+        "annotations": ["Positive" if one > 0 else "Negative" if one < 0 else "Neutral" for one in moods],
+        "classification_labels": np.sign(moods) + 1,
+        "regression_labels": moods.astype(np.float32),
+    }
+    if not aligned:
+        found |= {"audio_lengths": audio.tolist(), "vision_lengths": vision.tolist()}
+    return found
+
+
+def part_of_mult(dataset: str, part: str, aligned: bool = True, number: int = 0) -> dict[str, Any]:
+    """Return one part as MulT's files have it; padded in front."""
+    rng = np.random.default_rng([12, number])
+    n = COUNTS[part]
+    moods = np.array([mood(part, k) for k in range(n)])
+    words = rng.integers(3, 51, n)
+    long = words if aligned else rng.integers(20, 61, n)
+    wide, steps = WIDTHS[dataset], 50 if aligned else 60
+    names = [[f"{part}{k // 4}", str(k), str(k + 1)] for k in range(n)]
+    return {
+        "vision": _padded(_steps(rng, moods, steps, wide[1], 2), long, True),
+        "labels": moods.reshape(n, 1, 1),
+        "text": _padded(_steps(rng, moods, 50, 300, 0.5), words, True).astype(np.float32),
+        "audio": _padded(_steps(rng, moods, steps, wide[0], 1), long, True),
+        "id": np.array(names, dtype="S" if dataset == "mosi" else "U"),
+    }
+
+
+def content(dataset: str, family: str = "mmsa", aligned: bool = True) -> dict[str, dict[str, Any]]:
+    """Return what a file holds."""
+    made = part_of_mmsa if family == "mmsa" else part_of_mult
+    return {part: made(dataset, part, aligned, number) for number, part in enumerate(COUNTS)}
+
+
+def write(path: Path, found: object, protocol: int = 4) -> Path:
+    """Write a pickle; return its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(pickle.dumps(found, protocol))
+    return path
+
+
+def sentiment(folder: Path, dataset: str, family: str = "mmsa", aligned: bool = True) -> Path:
+    """Write a file in the folders in which it circulates; return the top one."""
+    found = content(dataset, family, aligned)
+    if family == "mmsa":
+        name = "aligned_50.pkl" if aligned else "unaligned_50.pkl"
+        write(folder / dataset.upper() / "Processed" / name, found)
+    else:
+        write(folder / f"{MULT[dataset]}{'' if aligned else '_noalign'}.pkl", found, 2)
+    return folder
+
+
+def changed(found: Mapping[str, Mapping[str, Any]], part: str, **values: Any) -> dict[str, dict[str, Any]]:
+    """Return content of which some arrays of a part are others; None leaves one out."""
+    made = {name: dict(one) for name, one in found.items()}
+    made[part] |= values
+    made[part] = {name: value for name, value in made[part].items() if value is not None}
+    return made
