@@ -1,6 +1,7 @@
 """MOSI and MOSEI as their features circulate: what the two share.
 
-Two families of pickles are read. Each is a dict of 'train', 'valid' and 'test', which are dicts of arrays:
+Read are the SDK's computational sequences (`_computational_sequences.py`), and two families of pickles. Each of these
+is a dict of 'train', 'valid' and 'test', which are dicts of arrays:
 
 | | MMSA: `aligned_50.pkl`, `unaligned_50.pkl` | MulT: `mosi_data.pkl`, `mosi_data_noalign.pkl` ... |
 |---|---|---|
@@ -16,6 +17,7 @@ which shows that some are padded in front.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -37,6 +39,9 @@ from mmlbench import (
 from mmlbench.frontends import features
 from mmlbench.frontends.features import Sequences
 
+from . import _computational_sequences as sequences
+from ._computational_sequences import Sentence
+
 PARTS = {"train": "train", "val": "valid", "test": "test"}
 #: The absolute error is MulT's loss (main.py).
 TASK = Regression("sentiment", low=-3, high=3, loss_kind="l1")
@@ -46,11 +51,12 @@ WIDTHS = {"bert": 768, "glove": 300}
 WORDS = 50
 #: Ids of bert-base-uncased (`vocab_size` of its configuration), padding by 0 included.
 BERT, VOCABULARY = "bert-base-uncased", 30522
-ALIGNED, UNALIGNED = "aligned", "unaligned"
+ALIGNED, UNALIGNED, SDK = "aligned", "unaligned", "csd"
 MODALITIES = {"text": "text", "audio": "audio", "visual": "vision"}
 MULT = "https://github.com/yaohungt/Multimodal-Transformer"
 MMSA = "https://github.com/thuiar/MMSA"
-ORIGIN = f"the processed files of {MMSA[19:]} or {MULT[19:]}"
+SDK_CODE = "https://github.com/CMU-MultiComp-Lab/CMU-MultimodalSDK"
+ORIGIN = f"the processed files of {MMSA[19:]} or {MULT[19:]}, or the sequences of {SDK_CODE[19:]}"
 BY_HAND = "a folder on Dropbox, linked from the README of that repository"
 UNKNOWN = "where the file lies is unknown here; the code of that repository reads it"
 #: (form, whether of MMSA) -> the name of the file.
@@ -60,11 +66,13 @@ Files = dict[tuple[str, bool], str]
 class SentimentParams(DatasetParams):
     """Which of the files that circulate is read."""
 
-    form: str = choice(ALIGNED, (ALIGNED, UNALIGNED), doc="audio and visual averaged over each word, or as they were")
+    form: str = choice(
+        ALIGNED, (ALIGNED, UNALIGNED, SDK), doc="audio and visual averaged over each word, as they were, or the SDK's"
+    )
     text: str = choice("bert", ("bert", "glove", "bert_ids"), doc="vectors of BERT, of GloVe, or ids for BERT")
     audio_features: int = bounded(74, low=1, high=10_000, doc="numbers in a step of audio")
     visual_features: int = bounded(35, low=1, high=10_000, doc="numbers in a step of visual")
-    steps: int = bounded(500, low=1, high=100_000, doc="most steps of audio and visual in the unaligned form")
+    steps: int = bounded(500, low=1, high=100_000, doc="most steps of audio and visual where they are not aligned")
 
 
 def downloads_of(files: Files) -> tuple[Download, ...]:
@@ -75,6 +83,9 @@ def downloads_of(files: Files) -> tuple[Download, ...]:
         family = "MMSA" if of_mmsa else "MulT"
         also = (f"*/{name}", f"*/*/{name}")
         found.append(Download(name, where, how=how, form=f"{family}, {form}", also=also))
+    how = "its classes download them; which of its servers still answer is unknown here"
+    also = ("*.csd", "*/*.csd")
+    found.append(Download("computational sequences (.csd)", SDK_CODE, how=how, form="the SDK's", also=also))
     return tuple(found)
 
 
@@ -100,6 +111,8 @@ class SentimentFeatures(Dataset):
     task: ClassVar[Regression | None] = TASK
     needs_raw = True
     files: ClassVar[Files]
+    #: Of the SDK: modality, 'labels' or 'folds' -> names of the file, any of which may be there.
+    sequences: ClassVar[dict[str, tuple[str, ...]]]
 
     def __init__(self, params: SentimentParams | None = None) -> None:
         super().__init__(params)
@@ -108,6 +121,9 @@ class SentimentFeatures(Dataset):
     def prepare(self, raw: Path | None, out: CacheWriter) -> None:
         """Read the file, cut sequences to their real steps, store all of it."""
         features.refuse_lists(out)
+        if self.params.form == SDK:
+            self._prepare_sequences(raw, out)
+            return
         path = self._file(raw)
         parts = features.read_parts(path, PARTS)
         samples, repeated = self._samples(path, parts)
@@ -127,6 +143,8 @@ class SentimentFeatures(Dataset):
         """Return the samples of the file, without reading features."""
         if raw is None:
             return {}
+        if self.params.form == SDK:
+            return {"standard": Listed(self._spoken(self._sentences(raw)))}
         path = self._file(raw)
         return {"standard": Listed(self._samples(path, features.read_parts(path, PARTS))[0])}
 
@@ -177,6 +195,32 @@ class SentimentFeatures(Dataset):
                     raise DataError(what, "Use the file of sentiments")
                 return label
         raise DataError(f"{where} has neither regression_labels nor labels", "Name the file of features")
+
+    # ---- the SDK's files ---------------------------------------------------------------------------------------
+    def _prepare_sequences(self, raw: Path | None, out: CacheWriter) -> None:
+        """Store the SDK's computational sequences, sentence by sentence."""
+        if self.params.text != "glove":
+            raise DataError(f"{self.name}: the SDK's sequences have GloVe's vectors", "Say --dataset-set text=glove")
+        paths = {name: features.find_file(raw, names, self.name) for name, names in self.sequences.items()}
+        sentences = self._sentences(raw, out)
+        samples = self._spoken(sentences)
+        features.leave_out(out, [sample.id for sample in samples])
+        features.note_file(out, raw, paths.values())
+        for modality in self.modalities:
+            sequences.store(out, modality.name, paths[modality.name], sentences)
+        out.split("standard", samples)
+
+    def _sentences(self, raw: Path | None, out: CacheWriter | None = None) -> list[Sentence]:
+        folds = sequences.read_folds(features.find_file(raw, self.sequences["folds"], self.name))
+        return sequences.read_sentences(features.find_file(raw, self.sequences["labels"], self.name), folds, out)
+
+    def _spoken(self, sentences: Sequence[Sentence]) -> list[Sample]:
+        """Return the samples of some sentences, in their order."""
+        rows = len(self.modalities)
+        return [
+            Sample(one.id, one.part, self.label_of(one.sentiment), (row,) * rows, one.video)
+            for row, one in enumerate(sentences)
+        ]
 
     # ---- features ------------------------------------------------------------------------------------------------
     def _sequences(self, where: str, content: dict[str, Any]) -> dict[str, Sequences]:

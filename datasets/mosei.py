@@ -21,8 +21,9 @@ class Mosei(SentimentFeatures):
 
     Read are the processed files that circulate (MMSA's and MulT's, aligned or not; `datasets/_sentiment_features.py`
     has their layouts). The file divides the samples; the videos of its parts should differ, and a note says so where
-    they don't. Steps of zeros at either end are padding. Audio has values of minus infinity in some copies: they
-    become 0, as the published loaders have it, and are counted, as is all else that isn't finite.
+    they don't. Steps of zeros at either end are padding. `form=csd` reads the SDK's computational sequences instead.
+    Audio has values of minus infinity in some copies: they become 0, as the published loaders have it, and are
+    counted, as is all else that isn't finite.
 
     Two- and seven-class accuracies are metrics of the same runs: `acc2`, `acc2_nonzero`, `acc7`. `acc7` rounds to the
     nearest whole number; the CMU SDK's page on MOSEI has another rule, away from zero (see docs/datasets/mosei.md).
@@ -47,5 +48,12 @@ class Mosei(SentimentFeatures):
         (UNALIGNED, True): "unaligned_50.pkl",
         (ALIGNED, False): "mosei_senti_data.pkl",
         (UNALIGNED, False): "mosei_senti_data_noalign.pkl",
+    }
+    sequences = {
+        "text": ("CMU_MOSEI_TimestampedWordVectors.csd",),
+        "audio": ("CMU_MOSEI_COVAREP.csd",),
+        "visual": ("CMU_MOSEI_VisualFacet42.csd",),
+        "labels": ("CMU_MOSEI_Labels.csd",),
+        "folds": ("cmu_mosei_std_folds.py",),
     }
     downloads = downloads_of(files)

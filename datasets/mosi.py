@@ -28,7 +28,8 @@ class Mosi(SentimentFeatures):
 
     Read are the processed files that circulate (MMSA's and MulT's, aligned or not; `datasets/_sentiment_features.py`
     has their layouts). The file divides the samples; the videos of its parts should differ, and a note says so where
-    they don't. Steps of zeros at either end are padding. What is NaN or infinite becomes 0, and is counted.
+    they don't. Steps of zeros at either end are padding. `form=csd` reads the SDK's computational sequences instead.
+    What is NaN or infinite becomes 0, and is counted.
 
     Two- and seven-class accuracies are metrics of the same runs: `acc2`, `acc2_nonzero`, `acc7`.
     Counts are not asserted: 1,284 is in MMSA's configuration, all three in a public loader of its files.
@@ -54,5 +55,12 @@ class Mosi(SentimentFeatures):
         (UNALIGNED, True): "unaligned_50.pkl",
         (ALIGNED, False): "mosi_data.pkl",
         (UNALIGNED, False): "mosi_data_noalign.pkl",
+    }
+    sequences = {
+        "text": ("CMU_MOSI_TimestampedWordVectors.csd",),
+        "audio": ("CMU_MOSI_COVAREP.csd",),
+        "visual": ("CMU_MOSI_Visual_Facet_42.csd", "CMU_MOSI_Visual_Facet_41.csd"),
+        "labels": ("CMU_MOSI_Opinion_Labels.csd",),
+        "folds": ("cmu_mosi_std_folds.py",),
     }
     downloads = downloads_of(files)

@@ -284,3 +284,106 @@ def test_two_files_of_one_name_lists_and_no_folder_are_refused(tmp_path, capsys)
     one = raw / "MOSI"
     assert "--lists" in refused(capsys, "prepare", "mosi", "--raw", one, "--lists", tmp_path, *cache)
     assert "not prepared" in refused(capsys, "prepare", "mosi", *cache)
+
+
+# ---- the SDK's computational sequences -------------------------------------------------------------------------
+WIDE = ("form=csd", "text=glove", "audio_features=74", "visual_features=35")
+SETS = [word for one in WIDE for word in ("--dataset-set", one)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_computational_sequences_are_cut_into_sentences(tmp_path, name):
+    h5py = pytest.importorskip("h5py")
+    raw = mini.sequences(tmp_path / "raw", name)
+    cache = prepared(name, raw, tmp_path / "cache", *WIDE)
+    assert [len(cache.part("standard", part)) for part in PARTS] == [24, 8, 12]
+    samples = cache.part("standard", "test")
+    assert samples.ids[5] == "test1[1]" and samples.groups[5] == "test1"
+    assert samples.label[5] == pytest.approx(mini.mood("test1", 1), abs=1e-6)
+    row = int(samples.rows["audio"][5])
+    with h5py.File(raw / f"CMU_{name.upper()}_COVAREP.csd") as file:
+        expected = file["COVAREP/data/test1/features"][20:40]
+    assert np.array_equal(real(cache, "audio", row), expected)
+    assert len(real(cache, "text", row)) == 5 and len(real(cache, "visual", row)) == 8
+    assert any("1 video in no fold" in note for note in cache.notes)
+
+
+def edited(raw: Path, kind: str, change) -> None:
+    """Change a file of sequences."""
+    import h5py
+
+    with h5py.File(raw / f"CMU_MOSI_{kind}.csd", "r+") as file:
+        change(file[f"{kind}/data"])
+
+
+def test_videos_that_lack_a_modality_and_long_sentences_are_counted(tmp_path):
+    pytest.importorskip("h5py")
+    raw = mini.sequences(tmp_path / "raw", "mosi")
+    edited(raw, "COVAREP", lambda data: data.__delitem__("test0"))
+    edited(raw, "Visual_Facet_42", lambda data: data["train0/features"].__setitem__((0, 0), np.inf))
+    cache = prepared("mosi", raw, tmp_path / "cache", *WIDE, "steps=10")
+    assert any("audio: 4 samples without any step" in note for note in cache.notes)
+    assert any("audio: 40 samples cut to 10 steps" in note for note in cache.notes)
+    assert any("visual: 1 value in 1 sample" in note for note in cache.notes)
+
+
+def elsewhere(raw: Path) -> None:
+    import h5py
+
+    edited(raw, "COVAREP", lambda data: data.__setitem__("more", h5py.ExternalLink("other.h5", "/x")))
+
+
+def folds(text: str):
+    return lambda raw: (raw / "cmu_mosi_std_folds.py").write_text(text)
+
+
+RUNS = "import pathlib; pathlib.Path('it_ran').touch()\nstandard_train_fold = [open('it_ran', 'w').name]\n"
+SEQUENCES = {
+    "external link": (elsewhere, "leads into another file"),
+    "no labels": (lambda raw: (raw / "CMU_MOSI_Opinion_Labels.csd").unlink(), "holds no CMU_MOSI_Opinion_Labels.csd"),
+    "a pointer": (
+        lambda raw: (raw / "CMU_MOSI_COVAREP.csd").write_text("version https://git-lfs.github.com/spec/v1\n"),
+        "pointer",
+    ),
+    "no folds": (folds("x = 1\n"), "standard_train_fold"),
+    "folds that would run": (folds(RUNS), "standard_train_fold"),
+    "folds that are no Python": (folds("standard_train_fold = [\n"), "no list of folds"),
+    "a video in two folds": (
+        folds("standard_train_fold = ['a']\nstandard_valid_fold = ['a']\nstandard_test_fold = ['b']\n"),
+        "'a' in the folds",
+    ),
+    "a label that is NaN": (
+        lambda raw: edited(raw, "Opinion_Labels", lambda data: data["train0/features"].__setitem__((0, 0), np.nan)),
+        "sentence 0 of train0",
+    ),
+    "other features": (
+        lambda raw: (raw / "CMU_MOSI_COVAREP.csd").write_bytes((raw / "CMU_MOSI_Visual_Facet_42.csd").read_bytes()),
+        "audio_features=35",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", SEQUENCES)
+def test_bad_sequences_are_refused_in_one_line(tmp_path, capsys, monkeypatch, fault):
+    pytest.importorskip("h5py")
+    monkeypatch.chdir(tmp_path)
+    raw, (harm, named) = mini.sequences(tmp_path / "raw", "mosi"), SEQUENCES[fault]
+    harm(raw)
+    assert named in refused(capsys, "prepare", "mosi", "--raw", raw, "--cache", tmp_path / "cache", *SETS)
+    assert not left_over(tmp_path / "cache") and not (tmp_path / "it_ran").exists()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_folds_in_another_dress_are_read(tmp_path, encoding):
+    pytest.importorskip("h5py")
+    raw = mini.sequences(tmp_path / "raw", "mosi")
+    path = raw / "cmu_mosi_std_folds.py"
+    path.write_text(path.read_text(), encoding=encoding)
+    assert len(prepared("mosi", raw, tmp_path / "cache", *WIDE).part("standard", "train")) == 24
+
+
+def test_other_text_than_the_sequences_have_is_refused(tmp_path, capsys):
+    pytest.importorskip("h5py")
+    raw = mini.sequences(tmp_path / "raw", "mosi")
+    words = ["--dataset-set", "form=csd", "--cache", tmp_path / "cache"]
+    assert "text=glove" in refused(capsys, "prepare", "mosi", "--raw", raw, *words)

@@ -114,3 +114,41 @@ def changed(found: Mapping[str, Mapping[str, Any]], part: str, **values: Any) ->
     made[part] |= values
     made[part] = {name: value for name, value in made[part].items() if value is not None}
     return made
+
+
+# ---- the SDK's computational sequences -----------------------------------------------------------------------------
+CSD = {
+    "mosi": ("Opinion_Labels", "TimestampedWordVectors", "COVAREP", "Visual_Facet_42"),
+    "mosei": ("Labels", "TimestampedWordVectors", "COVAREP", "VisualFacet42"),
+}
+SENTENCES = 4
+
+
+def sequences(folder: Path, dataset: str) -> Path:
+    """Write .csd files and folds: 11 videos of four sentences, of 2 s each, and one video in no fold."""
+    import h5py
+
+    folder.mkdir(parents=True, exist_ok=True)
+    folds = {"train": 6, "valid": 2, "test": 3}
+    names = {part: [f"{part}{k}" for k in range(n)] for part, n in folds.items()}
+    lines = [f"standard_{part}_fold = {found!r}" for part, found in names.items()]
+    (folder / f"cmu_{dataset}_std_folds.py").write_text("\n".join(lines) + "\n")
+    kinds = CSD[dataset]
+    for kind, every, width in zip(kinds, (2.0, 0.4, 0.1, 0.25), (1, 300, 74, 35), strict=True):
+        if dataset == "mosei" and kind == "Labels":
+            width = 7
+        with h5py.File(folder / f"CMU_{dataset.upper()}_{kind}.csd", "w") as file:
+            root = file.create_group(kind)
+            root["metadata/root name"] = np.bytes_(f'"{kind}"')
+            for number, video in enumerate([*(one for found in names.values() for one in found), "nowhere"]):
+                rng = np.random.default_rng([13, number, width])
+                count = round(2.0 * SENTENCES / every)
+                start = np.arange(count) * every
+                moods = np.array([mood(video, int(one // 2)) for one in start])
+                values = rng.normal(0, 1, (count, width)) + moods[:, None] / 3
+                if kind == kinds[0]:
+                    values[:, 0] = moods
+                group = root.create_group(f"data/{video}")
+                group.create_dataset("features", data=values.astype("f4"), compression="gzip")
+                group["intervals"] = np.stack([start, start + every], axis=1)
+    return folder
