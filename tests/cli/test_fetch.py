@@ -25,7 +25,7 @@ from mmlbench.errors import DataError
 from mmlbench.registry.index import load_index
 
 DATA = bytes(range(256)) * 4000
-REAL = ("cremad", "ave", "ucf101", "modelnet40", "kinetics_sounds", "mosi", "mosei")
+REAL = ("cremad", "ave", "ucf101", "modelnet40", "kinetics_sounds", "mosi", "mosei", "iemocap", "iemocap_4")
 
 
 class Host(http.server.BaseHTTPRequestHandler):

@@ -152,3 +152,20 @@ def sequences(folder: Path, dataset: str) -> Path:
                 group.create_dataset("features", data=values.astype("f4"), compression="gzip")
                 group["intervals"] = np.stack([start, start + every], axis=1)
     return folder
+
+
+# ---- IEMOCAP -------------------------------------------------------------------------------------------------------
+def iemocap(wide: tuple[int, int, int] = (100, 100, 512)) -> tuple:
+    """Return what the pickle holds: two dialogues of twelve utterances in each session."""
+    dialogues = [f"Ses0{session}{who}_impro0{k}" for session in range(1, 6) for k, who in ((1, "F"), (2, "M"))]
+    speakers = {name: [("F", "M")[k % 2] for k in range(12)] for name in dialogues}
+    ids = {name: [f"{name}_{who}{k:03d}" for k, who in enumerate(speakers[name])] for name in dialogues}
+    labels = {name: [k % 6 for k in range(12)] for name in dialogues}
+    vectors: list[dict[str, list[np.ndarray]]] = []
+    for place, width in enumerate(wide):
+        rng = np.random.default_rng([14, place])
+        means = rng.normal(0, 1, (6, width))
+        vectors.append({name: [means[k] + rng.normal(0, 1, width) for k in labels[name]] for name in dialogues})
+    sentences = {name: [f"sentence {k}" for k in range(12)] for name in dialogues}
+    test = [name for name in dialogues if name.startswith("Ses05")]
+    return ids, speakers, labels, *vectors, sentences, set(dialogues) - set(test), set(test)
