@@ -25,7 +25,18 @@ from mmlbench.errors import DataError
 from mmlbench.registry.index import load_index
 
 DATA = bytes(range(256)) * 4000
-REAL = ("cremad", "ave", "ucf101", "modelnet40", "kinetics_sounds", "mosi", "mosei", "iemocap", "iemocap_4")
+REAL = (
+    "cremad",
+    "ave",
+    "ucf101",
+    "modelnet40",
+    "kinetics_sounds",
+    "mosi",
+    "mosei",
+    "iemocap",
+    "iemocap_4",
+    "nvgesture",
+)
 
 
 class Host(http.server.BaseHTTPRequestHandler):
