@@ -147,7 +147,8 @@ def test_the_same_file_makes_the_same_bytes_and_a_change_is_noticed(tmp_path, ca
     assert "was changed after" in refused(capsys, "prepare", "mosi", "--raw", raw, "--cache", tmp_path / "one")
 
 
-def test_the_list_is_audited_before_anything_is_prepared(tmp_path, capsys):
+def test_the_list_is_audited_before_anything_is_prepared(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     raw = mini.sentiment(tmp_path / "raw", "mosi")
     assert main(["audit", "mosi", "--raw", str(raw), "--cache", str(tmp_path / "cache")]) == 0
     assert "mosi" in capsys.readouterr().out + capsys.readouterr().err

@@ -87,7 +87,8 @@ def test_counts_other_than_the_published_ones_are_refused_without_lists(raw, tmp
     assert not left_over(tmp_path / "c")
 
 
-def test_lists_are_audited_before_anything_is_prepared(raw, tmp_path, capsys):
+def test_lists_are_audited_before_anything_is_prepared(raw, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     assert main(["audit", "nvgesture", "--raw", str(raw), "--cache", str(tmp_path / "c")]) == 0
     assert "nvgesture" in "".join(capsys.readouterr())
 
