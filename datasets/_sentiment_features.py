@@ -52,6 +52,8 @@ WORDS = 50
 #: Ids of bert-base-uncased (`vocab_size` of its configuration), padding by 0 included.
 BERT, VOCABULARY = "bert-base-uncased", 30522
 ALIGNED, UNALIGNED, SDK = "aligned", "unaligned", "csd"
+#: What becomes of a sentiment of 0 with two classes.
+KEPT, LEFT_OUT = ZEROS = ("non_negative", "left_out")
 MODALITIES = {"text": "text", "audio": "audio", "visual": "vision"}
 MULT = "https://github.com/yaohungt/Multimodal-Transformer"
 MMSA = "https://github.com/thuiar/MMSA"
@@ -137,16 +139,16 @@ class SentimentFeatures(Dataset):
         if repeated:
             out.notes.append(f"{repeated} ids occur again; these samples are kept, with '#2' behind the id")
         features.note_shared_groups(out, samples, "video")
-        out.split("standard", samples)
+        out.split("standard", self.kept(samples))
 
     def listed(self, raw: Path | None) -> dict[str, Listed]:
         """Return the samples of the file, without reading features."""
         if raw is None:
             return {}
         if self.params.form == SDK:
-            return {"standard": Listed(self._spoken(self._sentences(raw)))}
+            return {"standard": Listed(self.kept(self._spoken(self._sentences(raw))))}
         path = self._file(raw)
-        return {"standard": Listed(self._samples(path, features.read_parts(path, PARTS))[0])}
+        return {"standard": Listed(self.kept(self._samples(path, features.read_parts(path, PARTS))[0]))}
 
     def _file(self, raw: Path | None) -> Path:
         name = self.files[self.params.form, self.params.text != "glove"]
@@ -180,6 +182,10 @@ class SentimentFeatures(Dataset):
         """Return what the task has as the label of a sentiment."""
         return sentiment
 
+    def kept(self, samples: list[Sample]) -> list[Sample]:
+        """Return the samples that the task has a label for."""
+        return samples
+
     def _labels(self, where: str, content: dict[str, Any]) -> np.ndarray:
         """Return the sentiments of a part, float64 (n,)."""
         for key in ("regression_labels", "labels"):
@@ -208,7 +214,7 @@ class SentimentFeatures(Dataset):
         features.note_file(out, raw, paths.values())
         for modality in self.modalities:
             sequences.store(out, modality.name, paths[modality.name], sentences)
-        out.split("standard", samples)
+        out.split("standard", self.kept(samples))
 
     def _sentences(self, raw: Path | None, out: CacheWriter | None = None) -> list[Sentence]:
         folds = sequences.read_folds(features.find_file(raw, self.sequences["folds"], self.name))
@@ -272,6 +278,35 @@ class SentimentFeatures(Dataset):
         array[:, 0] = np.concatenate(found)
         array.flush()
         out.lengths("text", np.concatenate(lengths))
+
+
+class OfTwo(SentimentFeatures):
+    """Base of the two with two classes."""
+
+    task = None
+    class_names = ("negative", "non-negative")
+    #: The number of a sample that no class has.
+    NONE: ClassVar[int] = -1
+
+    def label_of(self, sentiment: float) -> int:
+        """Return 0 for a sentiment below 0, else 1; `NONE` for 0 where it is left out."""
+        left_out = sentiment == 0 and getattr(self.params, "zero", KEPT) == LEFT_OUT
+        return self.NONE if left_out else int(sentiment >= 0)
+
+    def kept(self, samples: list[Sample]) -> list[Sample]:
+        """Return the samples of a class."""
+        return [sample for sample in samples if sample.label != self.NONE]
+
+
+class OfSeven(SentimentFeatures):
+    """Base of the two with seven classes: the whole number nearest to a sentiment, halves to the even one."""
+
+    task = None
+    class_names = ("minus 3", "minus 2", "minus 1", "zero", "plus 1", "plus 2", "plus 3")
+
+    def label_of(self, sentiment: float) -> int:
+        """Return the number of its class."""
+        return int(np.rint(np.clip(sentiment, -3, 3))) + 3
 
 
 def _align(where: str, found: dict[str, Sequences]) -> None:

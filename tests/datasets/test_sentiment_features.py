@@ -183,6 +183,46 @@ def test_metrics_of_two_and_seven_classes_belong_to_the_task():
         assert {"mae", "pearson", "acc2", "acc2_nonzero", "acc7"} <= set(metrics)
 
 
+# ---- two and seven classes -------------------------------------------------------------------------------------
+def moods() -> list[float]:
+    """Return the sentiments of the train part; some are 0."""
+    return [mini.mood("train", k) for k in range(mini.COUNTS["train"])]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_two_classes_are_negative_or_not(tmp_path, name):
+    raw = mini.sentiment(tmp_path / "raw", name)
+    part = prepared(f"{name}_2", raw, tmp_path / "kept").part("standard", "train")
+    assert part.label.tolist() == [int(mood >= 0) for mood in moods()]
+    assert 0 in moods()
+    cache = prepared(f"{name}_2", raw, tmp_path / "left", "zero=left_out")
+    part = cache.part("standard", "train")
+    assert part.label.tolist() == [int(mood > 0) for mood in moods() if mood]
+    row = int(part.rows["audio"][-1])
+    assert np.array_equal(real(cache, "audio", row), real(prepared(name, raw, tmp_path / "one"), "audio", row))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_seven_classes_are_those_of_the_metric(tmp_path, name):
+    from mmlbench.task.numeric import seven_class_accuracy
+
+    part = prepared(f"{name}_7", mini.sentiment(tmp_path / "raw", name), tmp_path / "cache").part("standard", "train")
+    shown = (part.label - 3).astype(float)
+    assert seven_class_accuracy(shown[:, None], np.array(moods())) == 1
+    assert set(part.label) > {0, 6}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mosi_2", "mosei_2", "mosi_7", "mosei_7"])
+def test_methods_of_classification_run_on_the_miniature(tmp_path, name):
+    raw = mini.sentiment(tmp_path / "raw", name.partition("_")[0])
+    prepared(name, raw, tmp_path / "cache")
+    small = ["--recipe-set", "epochs=1", "--recipe-set", "batch_size=8", "--cache", str(tmp_path / "cache")]
+    for method in ("joint", "unimodal"):
+        words = ["train", "--dataset", name, "--method", method, *small, "--results", str(tmp_path / "results")]
+        assert main(words) == 0
+
+
 # ---- bad input -------------------------------------------------------------------------------------------------
 def cut(path: Path) -> None:
     data = path.read_bytes()
