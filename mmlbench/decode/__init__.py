@@ -1,8 +1,9 @@
 """From bytes to arrays: what official sources hand out is decoded here, once, for all datasets. No torch.
 
 `video`, `sound` and `image` read files, with `containers` for what a file says of itself; `flow`, `meshes`,
-`spectrograms` and `resampling` compute. `fault` is the error of a file that can't be used. Unpacking, workers and
-resuming are in `mmlbench.prepare`; split lists are in `mmlbench.frontends.lists`.
+`spectrograms` and `resampling` compute. `pickles` reads pickles without running them, `hdf5` HDF5 without what lies
+outside the file. `fault` is the error of a file that can't be used. Unpacking, workers and resuming are in
+`mmlbench.prepare`; split lists are in `mmlbench.frontends.lists`.
 """
 
 from __future__ import annotations

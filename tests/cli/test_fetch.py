@@ -25,7 +25,8 @@ from mmlbench.errors import DataError
 from mmlbench.registry.index import load_index
 
 DATA = bytes(range(256)) * 4000
-REAL = ("cremad", "ave", "ucf101", "modelnet40", "kinetics_sounds", "hmdb51", "vggsound")
+REAL = ("cremad", "ave", "ucf101", "modelnet40", "kinetics_sounds", "hmdb51", "vggsound", "nvgesture")
+FEATURES = ("mosi", "mosi_2", "mosi_7", "mosei", "mosei_2", "mosei_7", "iemocap", "iemocap_4")
 TEXTS = ("mvsa_single", "twitter15", "twitter17", "sarcasm", "food101")
 
 
@@ -119,7 +120,7 @@ def test_what_lies_there_is_judged(tmp_path):
 
 
 # ---- the datasets' own -------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("name", REAL + TEXTS)
+@pytest.mark.parametrize("name", REAL + FEATURES + TEXTS)
 def test_what_to_download_is_printed_without_a_folder(name, capsys):
     assert main(["fetch", name]) == 0
     message = capsys.readouterr().out

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import mini_av
+import mini_gestures
 import mini_views
 import numpy as np
 import pytest
@@ -185,6 +186,14 @@ def modelnet40_shaded(folder: Path) -> Mini:
     return Mini("modelnet40 shaded", raw, lists, {"png": (shown, ANY)})
 
 
+def nvgesture(folder: Path) -> Mini:
+    """Colour and depth; the flow is computed."""
+    raw, lists = mini_gestures.nvgesture(folder)
+    name, faults = "Video_data/class_02/subject7_r0", ANY | CORRUPT | NO_VIDEO
+    files = {"colour": (f"{name}/sk_color.avi", faults), "depth": (f"{name}/sk_depth.avi", faults)}
+    return Mini("nvgesture", raw, lists, files, ("size=16", "frames=2"))
+
+
 BUILD = {
     "cremad": cremad,
     "cremad frames": cremad_frames,
@@ -197,6 +206,7 @@ BUILD = {
     "hmdb51 frames": hmdb51_frames,
     "modelnet40": modelnet40,
     "modelnet40 shaded": modelnet40_shaded,
+    "nvgesture": nvgesture,
 }
 
 
