@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from ..prepare.items import fill
 from ..prepare.official_lists import check_known
 from ..prepare.task import PIXELS, Item
 from . import lists
-from .texts import NAME, Counts, Reader, TextParams, Written, planned, reader_of
+from .texts import FEATURES, NAME, Counts, Reader, TextParams, Written, planned, reader_of
 
 #: Name of the pictures' modality.
 VISUAL = "visual"
@@ -66,6 +66,12 @@ class PictureText(Dataset):
         super().__init__(params)
         self.modalities = modalities(self.params)
         self._reader: Reader | None = None
+
+    @classmethod
+    def describe(cls) -> dict[str, Any]:
+        """Return the dataset's facts; planning has to know that features are no ids before any text is read."""
+        vector = Modality(NAME, (1,), "vector").facts()
+        return super().describe() | {"other_kinds": [{"param": "text", "value": FEATURES, "modality": vector}]}
 
     def store(self, out: CacheWriter, raw: Path, pairs: Sequence[Pair], split: str) -> None:
         """Read all texts, decode all pictures, and store a split; row k of both arrays is pair k.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..dataset import Split
 from ..modality import Modality, modality_of
@@ -18,6 +18,7 @@ class DatasetFacts:
 
     Attributes:
         task: what is asked for of a sample, with the names of classes or labels. metric: of a study that names none.
+        other_kinds: (parameter, value) -> the modality that stands for the one of its name where that is set.
     """
 
     modalities: tuple[Modality, ...]
@@ -26,6 +27,12 @@ class DatasetFacts:
     params: tuple[Field, ...]
     task: Task
     metric: str
+    other_kinds: Mapping[tuple[str, object], Modality] = field(default_factory=dict)
+
+    def modalities_with(self, params: Mapping[str, object]) -> tuple[Modality, ...]:
+        """Return its modalities as parameters of its preparation make them; shapes may be others still."""
+        other = {m.name: m for (name, value), m in self.other_kinds.items() if params.get(name) == value}
+        return tuple(other.get(modality.name, modality) for modality in self.modalities)
 
 
 @dataclass(frozen=True)
@@ -93,7 +100,8 @@ def dataset_facts(entry: Entry) -> DatasetFacts:
     named = dict(entry.facts["task"])
     task = task_of(named.pop("name"), entry.facts["class_names"], named)
     metric = entry.facts["metric"] or task.headline
-    return DatasetFacts(modalities, splits, entry.facts["default_split"], fields_of(entry.facts), task, metric)
+    other = {(one["param"], one["value"]): modality_of(one["modality"]) for one in entry.facts.get("other_kinds", ())}
+    return DatasetFacts(modalities, splits, entry.facts["default_split"], fields_of(entry.facts), task, metric, other)
 
 
 def method_facts(entry: Entry) -> MethodFacts:

@@ -216,12 +216,13 @@ class Terms:
         self.dataset = index.find("dataset", request.dataset)
         self.facts = facts = dataset_facts(self.dataset)
         file = read_recipe(request.recipe, request.dataset, index)
-        self.recipe = resolve_recipe(request.recipe, file, request.recipe_params, facts.modalities, index)
-        asked = request.recipe_params.get("arithmetic", file.fields.get("arithmetic"))
-        self.left_native = asked == AUTO and self.recipe.arithmetic == NATIVE
         prepared = located(facts.params, file.prepare, recipe_path(request.recipe).parent)
         self.given = {**prepared, **request.dataset_params}
         self.params = check(facts.params, self.given, f"dataset {self.dataset.name}")
+        shown = facts.modalities_with(self.params)
+        self.recipe = resolve_recipe(request.recipe, file, request.recipe_params, shown, index)
+        asked = request.recipe_params.get("arithmetic", file.fields.get("arithmetic"))
+        self.left_native = asked == AUTO and self.recipe.arithmetic == NATIVE
         self.cache = cache_name(self.dataset, self.params)
         self._settings: dict[tuple[str, str | None, str], Setting] = {}
 
@@ -403,8 +404,9 @@ def _from_config(config: RunConfig, index: Index, above: tuple[str, ...] = ()) -
     dataset, name = index.find("dataset", config.dataset), config.recipe.name
     facts = dataset_facts(dataset)
     values = {key: value for key, value in config.recipe.plain().items() if key != "name"}
-    recipe = check_recipe(name, values, facts.modalities, index, f"recipe {brief(name)}", True)
     params = check(facts.params, config.dataset_params, f"dataset {dataset.name}")
+    shown = facts.modalities_with(params)
+    recipe = check_recipe(name, values, shown, index, f"recipe {brief(name)}", True)
     check_seed(config.seed)
     request = Request(
         config.dataset, config.method, config.seed, config.split, params=config.params, metric=config.metric

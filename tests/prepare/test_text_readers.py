@@ -165,3 +165,24 @@ def test_a_folder_without_a_tokenizer_or_a_model_is_one_line(bert: Path, tmp_pat
                 left.unlink()
         with pytest.raises(DataError, match="tokenizer" if text == "tokens" else "hidden_size"):
             planned(params(text=text, text_model=str(folder)))
+
+
+# ---- planning ----------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(("text", "fits", "other"), [("features", "mlp", "gru"), ("tokens", "gru", "mlp")])
+def test_a_study_is_planned_by_what_the_parameters_make_of_a_text(
+    text: str, fits: str, other: str, tmp_path: Path
+) -> None:
+    from mmlbench.registry.index import load_index
+    from mmlbench.study.run_spec import Request, resolve
+
+    (tmp_path / "vocab.txt").write_text("[PAD]\n", encoding="utf-8")
+    given = {"text": text, "text_model": str(tmp_path)}
+
+    def planned_with(encoder: str) -> str:
+        fields = {"encoder": {"visual": "small_cnn", "text": encoder}}
+        request = Request("mvsa_single", "joint", 0, "official", "pdf", {}, fields, given)
+        return resolve(request, load_index()).config.recipe.encoder["text"].name
+
+    assert planned_with(fits) == planned_with("auto") == fits
+    with pytest.raises(ConfigError, match="can't take 'text'"):
+        planned_with(other)
