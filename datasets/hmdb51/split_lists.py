@@ -100,7 +100,7 @@ def read_splits(split1: dict[str, str], folder: Path, exact: bool) -> dict[str, 
         DataError: as `read_class`; a file has other numbers of clips; the folder's files of split 1 say otherwise.
     """
     classes = sorted({PurePosixPath(path).parent.name for path in split1})
-    found = {"split1": split1, "split1_val": split1 | hold_out(split1)}
+    further = {}
     for number in (2, 3):
         parts: dict[str, str] = {}
         for kind, file in zip(classes, file_names(number, classes), strict=True):
@@ -110,11 +110,11 @@ def read_splits(split1: dict[str, str], folder: Path, exact: bool) -> dict[str, 
                 what = f"{folder / file} has {counts['train']} train and {counts['test']} test clips"
                 raise DataError(what, "Each class has 70 and 30: fetch the lists again")
             parts |= {f"{kind}/{name}": part for name, part in own.items() if part}
-        found[f"split{number}"] = parts
+        further[f"split{number}"] = parts
     for kind, file in zip(classes, file_names(1, classes), strict=True):
         if (folder / file).exists():
             _compare(folder / file, kind, split1)
-    return found
+    return {"split1": split1, "split1_val": split1 | hold_out(split1)} | further
 
 
 def _compare(path: Path, kind: str, split1: Mapping[str, str]) -> None:

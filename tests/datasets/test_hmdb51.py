@@ -14,7 +14,7 @@ from mini_runs import trained
 
 from mmlbench.api.making import ensure_cache
 from mmlbench.cli import main
-from mmlbench.dataset import Options
+from mmlbench.dataset import Listed, Options
 from mmlbench.datasets.hmdb51 import CLASSES, split_lists
 from mmlbench.errors import DataError
 from mmlbench.prepare.cache import Cache
@@ -30,6 +30,12 @@ def mini(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return mini_views.hmdb_videos(tmp_path_factory.mktemp("hmdb"))
 
 
+@pytest.fixture(scope="module")
+def shipped() -> dict[str, Listed]:
+    """Return what the shipped lists give."""
+    return load_index().load("dataset", "hmdb51")().listed(None)
+
+
 def prepared(raw: Path, lists: Path, root: Path, **params: object) -> Cache:
     return ensure_cache("hmdb51", FEW | params, root, load_index(), raw, options=Options(lists=lists))
 
@@ -39,8 +45,8 @@ def words(raw: Path, lists: Path, root: Path, *more: object) -> list[object]:
 
 
 # ---- the shipped lists -------------------------------------------------------------------------------------------
-def test_the_shipped_lists_are_split_1_in_the_order_of_their_class_numbers():
-    listed = load_index().load("dataset", "hmdb51")().listed(None)
+def test_the_shipped_lists_are_split_1_in_the_order_of_their_class_numbers(shipped):
+    listed = shipped
     assert list(listed) == ["split1", "split1_val"]  # the other splits' lists are the user's
     found = list_counts(listed["split1"].samples)
     assert [found[f"rows/{part}"] for part in ("train", "test")] == [3570, 1530]
@@ -53,9 +59,9 @@ def test_the_shipped_lists_are_split_1_in_the_order_of_their_class_numbers():
     assert len(per_class) == 51 and 5 <= min(per_class.values()) <= max(per_class.values()) <= 10
 
 
-def test_sources_of_one_class_train_what_is_tested_in_another():
+def test_sources_of_one_class_train_what_is_tested_in_another(shipped):
     """What the page says of split 1: 133 names of recordings lie in both parts, under different classes."""
-    samples = load_index().load("dataset", "hmdb51")().listed(None)["split1"].samples
+    samples = shipped["split1"].samples
     names = {part: {s.group.partition("/")[2] for s in samples if s.part == part} for part in ("train", "test")}
     both = names["train"] & names["test"]
     assert len(both) == 133 and sum(s.part == "test" and s.group.partition("/")[2] in both for s in samples) == 457
