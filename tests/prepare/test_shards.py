@@ -10,6 +10,9 @@ from functools import partial
 from pathlib import Path
 
 import mini_av
+import mini_gestures
+import mini_texts
+import mini_views
 import numpy as np
 import pytest
 from interrupted import content, kill_when, no_workers_left, run
@@ -236,3 +239,48 @@ def test_two_processes_at_one_shard_make_it_once(mini, whole, two):
     together = [run([*mini.words(two), "--shard", "1/2"]) for _ in range(2)]
     assert [one.wait() for one in together] == [0, 0]
     assert content(mini.whole(two, shards=2).folder) == content(whole.folder)
+
+
+def folder_alone(build: Callable[[Path], Path]) -> Callable[[Path], tuple[Path, Path | None]]:
+    """Return a builder whose lists are those of the folder."""
+    return lambda folder: (build(folder), None)
+
+
+#: Dataset -> (builder of raw files and lists, parameters).
+ALL: dict[str, tuple[Callable[[Path], tuple[Path, Path | None]], dict[str, object]]] = {
+    "ave": (lambda folder: (mini_av.ave(folder, 4),) * 2, {"size": 24}),
+    "kinetics_sounds": (lambda folder: mini_av.kinetics_sounds(folder, 16), {"size": 24}),
+    "kinetics_sounds_34": (folder_alone(mini_av.kinetics_sounds_34), {"size": 24}),
+    "vggsound": (mini_av.vggsound, {"size": 24}),
+    "ucf101": (mini_views.ucf_videos, {"size": 16, "frames": 3, "rgb_frames": 2}),
+    "hmdb51": (mini_views.hmdb_videos, {"size": 16, "frames": 3, "rgb_frames": 2}),
+    "modelnet40": (mini_views.modelnet_meshes, {"size": 112, "around": 2}),
+    "nvgesture": (mini_gestures.nvgesture, {"size": 16}),
+    "mvsa_single": (mini_texts.mvsa_single, {"size": 24}),
+    "twitter15": (mini_texts.twitter15, {"size": 24}),
+    "twitter17": (mini_texts.twitter17, {"size": 24}),
+    "sarcasm": (mini_texts.sarcasm, {"size": 24}),
+    "food101": (mini_texts.food101, {"size": 24}),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ALL)
+def test_four_shards_of_each_dataset_merge_to_the_bytes_of_one_process(name: str, tmp_path: Path) -> None:
+    build, params = ALL[name]
+    raw, lists = build(tmp_path / "mini")
+    options, index = Options(lists=lists), load_index()
+    whole = ensure_cache(name, params, tmp_path / "whole", index, raw, options=options)
+    for number in (4, 2, 3, 1):
+        ensure_shard(name, params, tmp_path / "cache", index, raw, None, options, Shard(number, 4))
+    merged = ensure_cache(name, params, tmp_path / "cache", index, raw, None, options, 4)
+    assert content(merged.folder) == content(whole.folder)
+    assert merged.folder.name == whole.folder.name and merged.notes == whole.notes
+
+
+def test_each_dataset_of_files_is_tried_in_shards() -> None:
+    """Those of features are read whole, in one process; what has neither items nor features is made by itself."""
+    index = load_index()
+    real = {entry.name for entry in index.of("dataset") if entry.facts["needs_raw"]}
+    features = {"mosi", "mosi_2", "mosi_7", "mosei", "mosei_2", "mosei_7", "iemocap", "iemocap_4"}
+    assert real - features == {*ALL, "cremad"}
