@@ -46,7 +46,7 @@ HAND = "download it there and unpack it; the host asks for an account"
 class Food101(PictureText):
     """UPMC Food-101: pictures of 101 dishes from the web, each with the title of its page; some are wrong.
 
-    Validation (5,000) and test (22,715) are the lists of QMF and PDF; the train part is what remains of the archive's
+    Validation (5,000) and test (22,715) are the lists of PDF; the train part is what remains of the archive's
     train titles, about 63,000, which no list at hand counts. Texts are the two lists of titles, or by `source=jsonl`
     those of the JSON lines that the published codes read. What is wrong with rows of titles is counted: repeats,
     commas without quotes, a class that is not the picture's, and pictures that no list names.
@@ -61,7 +61,7 @@ class Food101(PictureText):
     class_names = DISHES
     splits = {
         "official": Split(
-            "the lists of QMF and PDF; train is what remains",
+            "the lists of PDF; train is what remains",
             {"train": 63000, "val": 5000, "test": 22715},
             exact=False,
             known=KnownLists(SHA256, FIGURES),

@@ -48,7 +48,7 @@ class MVSASingle(PictureText):
     Texts come from `data/<id>.txt`, or by `source=jsonl` from the JSON lines that the published codes read. Of the
     tweets in the archive the lists name those of which text and picture were judged alike; `prepare` compares them
     with `labelResultAll.txt` where it is there. Bytes that are no UTF-8 are left out of a text and counted.
-    Source: Niu et al., MMM 2016. Lists: QMF's and PDF's (datasets/mvsa_single/lists).
+    Source: Niu et al., MMM 2016. Lists: PDF's (datasets/mvsa_single/lists).
     """
 
     class Params(PictureTextParams):
@@ -59,7 +59,7 @@ class MVSASingle(PictureText):
     class_names = MOODS
     splits = {
         "official": Split(
-            "the lists of QMF and PDF", {"train": 1555, "val": 518, "test": 519}, known=KnownLists(SHA256, FIGURES)
+            "the lists of PDF", {"train": 1555, "val": 518, "test": 519}, known=KnownLists(SHA256, FIGURES)
         )
     }
     licence = "unknown; tweets of their authors, for research"
