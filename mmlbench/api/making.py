@@ -14,7 +14,7 @@ from ..errors import ConfigError, DataError, MmlbenchError, RunError, brief, fau
 from ..params import Field, check, fields_of, value_text
 from ..prepare.cache import Cache, cache_key, prepare_shard
 from ..prepare.cache import prepare as prepare_cache
-from ..prepare.shards import Shard, began
+from ..prepare.shards import Shard, began, remove_shards
 from ..prepare.unfinished import lease_folder, tidy
 from ..registry.index import Entry, Index
 from ..results.chosen import choose
@@ -75,6 +75,7 @@ def ensure_cache(
     if there and raw is not None:
         tidy(folder, log)
     if there:
+        remove_shards(folder, shards)  # where a kill came between the merge and their removal
         _check_same(opened, wanted.entry, index, raw, options)
     return opened
 

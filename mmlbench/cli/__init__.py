@@ -11,6 +11,7 @@ from pathlib import Path
 from ..errors import MmlbenchError, fault
 from ..storage import paths
 from ..storage.atomic import storage_error
+from ..storage.cache_places import shared_folders
 from ..system import arithmetic, interrupt, pythonpath
 from ..system.handover import hand_over
 from ..system.progress import log, logger
@@ -87,6 +88,8 @@ def _run(argv: list[str] | None) -> int:
     if line := pythonpath.warning():  # before anything of it is imported
         write_error(f"mmlbench: {line}. {pythonpath.FIX}")
     try:
+        if hasattr(arguments, "cache"):
+            shared_folders()  # a folder that is not there is told before anything starts
         return int(arguments.command(arguments) or 0)
     except OutputError:
         raise

@@ -18,7 +18,7 @@ from ..storage.cache_places import cache_folder, places
 from ..storage.words import plural
 from ..study.config import Study, read_study
 from ..study.raw_files import RawFiles
-from ..study.run_spec import RunSpec
+from ..study.run_config import RunConfig
 from .finding import Finding
 
 #: So many faults are named.
@@ -32,18 +32,18 @@ def data_findings(config: Path, cache: Path) -> Iterator[Finding]:
     except MmlbenchError:
         return  # told already, as a finding about the config
     index = load_index()
-    for name, spec in {run.cache: run for run in study.runs}.items():
-        yield from _of_cache(name, spec, study, index, cache)
+    for name, one in {run.cache: run.config for run in study.runs}.items():
+        yield from _of_cache(name, one, study, index, cache)
 
 
-def _of_cache(name: str, spec: RunSpec, study: Study, index: Index, cache: Path) -> Iterator[Finding]:
-    about, entry = spec.config.dataset, index.find("dataset", spec.config.dataset)
+def _of_cache(name: str, config: RunConfig, study: Study, index: Index, cache: Path) -> Iterator[Finding]:
+    about, entry = config.dataset, index.find("dataset", config.dataset)
     folder = cache_folder(cache, name)
     others = [place for root in places(cache) for place in sorted(root.glob(f"{about}-*/manifest.json"))]
     if (folder / "manifest.json").exists():
         yield _prepared(about, folder)
     elif entry.facts["needs_raw"]:
-        command = prepare_command(about, spec.config.dataset_params, fields_of(entry.facts))
+        command = prepare_command(about, config.dataset_params, fields_of(entry.facts))
         fix = (
             ""
             if about in study.raw
@@ -53,11 +53,11 @@ def _of_cache(name: str, spec: RunSpec, study: Study, index: Index, cache: Path)
         yield from _shards(about, folder, study.prepare_shards)
     else:
         yield Finding("ok", about, f"{name} is not prepared: it is made by itself where a run needs it")
-    for place in (path.parent for path in others if path.parent != folder):
+    for place in (path.parent for path in others if path.parent.name != name):
         what = f"{place} was made by other code or with other parameters than this study wants"
         yield Finding("note", about, what, "Remove it where no other study uses it")
     if about in study.raw:
-        yield from _raw(about, study.raw[about], spec, index)
+        yield from _raw(about, study.raw[about], config, index)
 
 
 def _prepared(about: str, folder: Path) -> Finding:
@@ -79,7 +79,7 @@ def _shards(about: str, folder: Path, of: int) -> Iterator[Finding]:
     yield Finding("ok" if done == of else "note", about, f"{done} of {plural(of, 'shard')} prepared")
 
 
-def _raw(about: str, raw: RawFiles, spec: RunSpec, index: Index) -> Iterator[Finding]:
+def _raw(about: str, raw: RawFiles, config: RunConfig, index: Index) -> Iterator[Finding]:
     """Yield which of a dataset's items are there."""
     folder = Path(raw.folder)
     if not folder.exists():
@@ -93,7 +93,7 @@ def _raw(about: str, raw: RawFiles, spec: RunSpec, index: Index) -> Iterator[Fin
     try:
         left_out = tuple(sorted({name for path in raw.allow_missing for name in read_ids(Path(path))}))
         options = Options(1, left_out, Path(raw.lists) if raw.lists else None)
-        found = scan_raw(kind(kind.Params(**spec.config.dataset_params)), folder, options)
+        found = scan_raw(kind(kind.Params(**config.dataset_params)), folder, options)
     except MmlbenchError as error:
         yield Finding("wrong", about, error.what, error.fix)
         return

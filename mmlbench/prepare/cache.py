@@ -39,7 +39,7 @@ from ..storage.paths import plugin_files
 from ..task import Classification, Task, task_of
 from . import unfinished
 from .raw_scan import ScanDone
-from .shards import MergeWriter, Shard, ShardDone, ShardWriter, shards_folder
+from .shards import MergeWriter, Shard, ShardDone, ShardWriter, remove_shards, shards_folder
 from .unfinished import JOURNAL
 
 T = TypeVar("T")
@@ -228,11 +228,8 @@ def prepare(
         return manifest
 
     made = _made(folder, log, make)
-    if made is None:
-        return Cache.open(folder).manifest
-    if shards:
-        shutil.rmtree(shards_folder(folder), ignore_errors=True)
-    return made
+    remove_shards(folder, shards)
+    return Cache.open(folder).manifest if made is None else made
 
 
 def prepare_shard(
@@ -250,7 +247,10 @@ def prepare_shard(
         DataError: as `prepare`; the report is about the shard's own items.
     """
     folder = shards_folder(root / f"{dataset.name}-{key}") / shard.name
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage_error(error, folder.parent) from error
 
     def make(building: Path, lease: Lease) -> dict[str, Any]:
         out = ShardWriter(building, dataset, options, lease, shard=shard)

@@ -15,6 +15,7 @@ from ..decode.containers import cut_short
 from ..decode.fault import Fault, FaultKind, Found
 from ..errors import DataError
 from ..storage.atomic import whole, write_text
+from .shards import SHARDS, ShardWriter
 
 _POINTER = b"version https://git-lfs"
 #: Faults that lie with the user's copy, whatever is known of the official one.
@@ -95,6 +96,8 @@ def scan(raw: Path, items: Iterable[tuple[str, Sequence[str]]]) -> list[Found]:
 
 def report_path(out: CacheWriter) -> Path:
     """Return where the report of a preparation's faults lies: beside the cache that would have been made."""
+    if isinstance(out, ShardWriter):  # not among the shards, which the merge removes
+        return out.folder.parent.with_name(f"{out.folder.parent.name.removesuffix(SHARDS)}.{out.title}.faults.csv")
     return out.folder.with_name(f"{out.title}.faults.csv")
 
 

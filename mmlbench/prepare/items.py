@@ -138,7 +138,7 @@ def fill(out: CacheWriter, raw: Path, items: Sequence[Item], decode: Decode, sto
     if isinstance(out, ShardWriter):
         items = out.own(items)
     if isinstance(out, MergeWriter):
-        out.check_there()
+        out.check_there(len(items))
     wanted = {m.name: (len(items), m.views, *m.shape) for m in out.dataset.modalities}
     identity = digest([[i.id for i in items], wanted, out.raw["libraries"], f".{out.title}.part"])
     journal = Journal(out.folder, identity)

@@ -14,12 +14,14 @@ sizes: their content was hashed by the shard that read them.
 from __future__ import annotations
 
 import re
-import shlex
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ..dataset import CacheWriter
 from ..errors import ConfigError, DataError, brief
@@ -29,6 +31,8 @@ from ..storage.hashing import digest
 from .task import Done, Item, Stored, Task
 
 SCHEMA = 1
+#: Ends the name of the folder of a cache's shards.
+SHARDS = ".shards"
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,16 @@ class Shard:
 
 def shards_folder(cache: Path) -> Path:
     """Return where the shards of a cache lie until they are merged."""
-    return cache.with_name(f"{cache.name}.shards")
+    return cache.with_name(f"{cache.name}{SHARDS}")
+
+
+def remove_shards(cache: Path, of: int) -> None:
+    """Remove the shards of a finished cache, and their folder unless others are made or kept there."""
+    folder = shards_folder(cache)
+    for number in range(1, of + 1):
+        shutil.rmtree(folder / Shard(number, of).name, ignore_errors=True)
+    if of and not any(path.is_dir() and not path.name.endswith(".lease") for path in folder.glob("*")):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -84,7 +97,8 @@ class ShardFacts:
 
     def plain(self) -> dict[str, Any]:
         """Return it as JSON has it."""
-        return {"schema": SCHEMA} | vars(self) | {"done": [one.plain() for one in self.done]}
+        facts = {"schema": SCHEMA} | vars(self) | {"done": [one.plain() for one in self.done]}
+        return facts | {"sum": digest(facts)}
 
     @classmethod
     def read(cls, folder: Path) -> ShardFacts:
@@ -95,11 +109,11 @@ class ShardFacts:
         """
         try:
             found = read_json(folder / "manifest.json")
-            if found.pop("schema") != SCHEMA:
-                raise ValueError("another schema")
+            if found.pop("sum") != digest(found) or found.pop("schema") != SCHEMA:
+                raise ValueError("changed, or of another schema")
             return cls(**found | {"done": [Done.read(line) for line in found["done"]]})
         except (DataError, AttributeError, KeyError, TypeError, ValueError):
-            what = f"{folder}/manifest.json is not one of a shard"
+            what = f"{folder}/manifest.json is not that of a shard, or was changed"
             raise DataError(what, f"Remove {folder} and prepare that shard again") from None
 
 
@@ -137,8 +151,7 @@ class ShardWriter(CacheWriter):
         """
         rows = self.shard.rows(len(items))
         if not rows:
-            what = f"{self.dataset.name} has {len(items)} items: shard {self.shard} would be empty"
-            raise DataError(what, f"Take {len(items)} shards at most")
+            raise _too_many(self, len(items))
         self.left_out = frozenset(row - rows.start for row in self.left_out if row in rows)
         return items[rows.start : rows.stop]
 
@@ -172,21 +185,20 @@ class MergeWriter(CacheWriter):
     def _all(self) -> list[Shard]:
         return [Shard(number, self.shards) for number in range(1, self.shards + 1)]
 
-    def check_there(self) -> None:
+    def check_there(self, items: int) -> None:
         """Stop before anything is done where a shard is missing.
 
         Raises:
-            DataError: some are; it names them, with the command of the first.
+            DataError: some are, and it names them; or there are more shards than items.
         """
+        if self.shards > items:
+            raise _too_many(self, items)
         missing = [shard for shard in self._all() if not (self._folder / shard.name / "manifest.json").exists()]
         if missing:
             named = ", ".join(map(str, missing[:8])) + (f" and {len(missing) - 8} more" if missing[8:] else "")
             what = f"{self.dataset.name}: {len(missing)} of {self.shards} shards are not prepared: {named}"
-            raise DataError(what, f"Prepare each: {self._command(missing[0])}")
+            raise DataError(what, f"Type this command for each, with --shard {missing[0]} in the place of --shards")
         self.merged = True
-
-    def _command(self, shard: Shard) -> str:
-        return shlex.join(["mmlbench", "prepare", self.dataset.name, "--raw", "FOLDER", "--shard", str(shard)])
 
     def rows(self, task: Task, items: Sequence[Item], stored: dict[str, Stored], wanted: set[int]) -> Iterator[Done]:
         """Copy the rows of all shards into the arrays of a task; yield what the journal says of each.
@@ -204,14 +216,14 @@ class MergeWriter(CacheWriter):
             folder, rows = self._folder / shard.name, shard.rows(len(items))
             own = items[rows.start : rows.stop]
             left_out = sorted(items[row].id for row in self.left_out if row in rows)
-            fix = f"Remove {folder} and prepare it again: {self._command(shard)}"
+            fix = f"Remove {folder} and prepare it again, with --shard {shard}"
             facts = ShardFacts.read(folder)
             if facts.identity != _identity(self, own, stored):
                 raise DataError(f"{folder} was made of other items, shapes or libraries", fix)
             if facts.left_out != left_out:
                 what = f"{folder} was made with {len(facts.left_out)} items left out, not with {len(left_out)}"
                 raise DataError(what, f"Give the same --allow-missing. Or: {fix[0].lower()}{fix[1:]}")
-            held = {name: mapped.read(folder / f"{name}.npy") for name in stored}
+            held = _arrays(folder, task, stored, len(own), fix)
             for one in facts.done:
                 found = replace(one, row=rows.start + one.row)
                 if found.row not in wanted or not task.same_sizes(own[one.row], one):
@@ -221,6 +233,28 @@ class MergeWriter(CacheWriter):
                 if task.row_sum(found.row) != one.sum:
                     raise DataError(f"{folder}: the row of {own[one.row].id} is not what was written", fix)
                 yield found
+
+
+def _too_many(out: CacheWriter, items: int) -> DataError:
+    return DataError(f"{out.dataset.name} has {items} items, and some shards would be empty", f"Take {items} at most")
+
+
+def _arrays(folder: Path, task: Task, stored: dict[str, Stored], rows: int, fix: str) -> dict[str, Any]:
+    """Return the arrays of a shard.
+
+    Raises:
+        DataError: one is not there, cut short, or of another form.
+    """
+    found = {}
+    for name, whole in task.arrays().items():
+        path = folder / f"{name}.npy"
+        try:
+            found[name] = mapped.read(path)
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path} can't be read ({error})", fix) from None
+        if found[name].shape != (rows, *whole.shape[1:]) or found[name].dtype != np.dtype(stored[name].dtype):
+            raise DataError(f"{path} holds {found[name].dtype} {found[name].shape}", fix)
+    return found
 
 
 def _identity(out: CacheWriter, items: Sequence[Item], stored: dict[str, Stored]) -> str:

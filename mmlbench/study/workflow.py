@@ -8,10 +8,11 @@ import fcntl
 import math
 import os
 import pwd
+import re
 import shlex
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
@@ -199,12 +200,16 @@ class Wildcards(Protocol):
     tuned: str
 
 
+def _any_of(names: Iterable[str]) -> str:
+    """Return an expression that matches these names and nothing else; of no name one that matches nothing."""
+    return "|".join(map(re.escape, names)) or "(?!)"
+
+
 class ShardWildcards(Protocol):
     """What Snakemake fills in for the rule of a shard."""
 
     cache: str
-    number: str
-    of: str
+    shard: str
 
 
 class Plan:
@@ -224,9 +229,21 @@ class Plan:
         self.plugins = [word for folder in study.plugins for word in ("--plugins", str(folder))]
 
     @property
-    def caches_folder(self) -> Path:
-        """Where new caches go."""
-        return for_new()
+    def cache_pattern(self) -> str:
+        """Where new caches go, as Snakemake takes it: braces in a folder's name are no wildcards."""
+        return str(for_new()).replace("{", "{{").replace("}", "}}")
+
+    def unprepared(self) -> str:
+        """Return an expression for the names of the caches that are not finished."""
+        names = (name for name in self.caches if not (cache_folder(DEFAULT, name) / "manifest.json").exists())
+        return _any_of(names)
+
+    def unprepared_shards(self) -> str:
+        """Return an expression for the names of the shards of which any is not finished."""
+        missing = {
+            Path(path).parent.name for name in self.caches for path in self.shards(name) if not Path(path).exists()
+        }
+        return _any_of(sorted(missing))
 
     def _ranked(self) -> tuple[dict[str, int], dict[str, int]]:
         """Return the priority of each stamp and of each cache: the highest of the cells that need it."""
@@ -380,7 +397,7 @@ class Plan:
         of = self.study.prepare_shards
         if not of or self._config(cache).dataset not in self.study.raw:
             return []
-        return [f"{self.caches_folder}/{cache}.shards/{number}-of-{of}/manifest.json" for number in range(1, of + 1)]
+        return [f"{for_new()}/{cache}.shards/{number}-of-{of}/manifest.json" for number in range(1, of + 1)]
 
     def prepare_options(self, cache: str) -> str:
         """Return the options of `mmlbench prepare` that make a cache."""
@@ -389,10 +406,10 @@ class Plan:
 
     def shard_options(self, wildcards: ShardWildcards) -> str:
         """Return the options of `mmlbench prepare` that decode a shard of a cache."""
-        manifest = f"{self.caches_folder}/{wildcards.cache}.shards/{wildcards.number}-of-{wildcards.of}/manifest.json"
+        manifest = f"{for_new()}/{wildcards.cache}.shards/{wildcards.shard}/manifest.json"
         if manifest not in self.shards(wildcards.cache):
             raise WorkflowError(f"{manifest} is no shard of this config. Ask for results/all_tables.csv")
-        shard = f"{wildcards.number}/{wildcards.of}"
+        shard = wildcards.shard.replace("-of-", "/")
         return shlex.join([*self._prepare_words(wildcards.cache), "--shard", shard])
 
     def _config(self, cache: str) -> RunConfig:

@@ -134,6 +134,7 @@ def test_a_missing_shard_is_named_before_anything_is_done(mini, two):
     shutil.rmtree(first(two))
     text = told(DataError, partial(mini.whole, two, shards=2))
     assert "1/2" in text and "2/2" not in text and "--shard 1/2" in text
+    assert "empty" in told(DataError, partial(mini.whole, two, shards=99))
     assert "1/3" in told(DataError, partial(mini.whole, two, shards=3))
     assert (two / first_name(two) / "2-of-2" / "manifest.json").exists(), "the other is kept"
 
@@ -171,6 +172,36 @@ def test_a_manifest_of_something_else_is_refused(mini, two):
         assert "1-of-2" in told(DataError, partial(mini.whole, two, shards=2))
 
 
+def test_a_damaged_array_is_refused_and_its_shard_named(mini, two):
+    path = first(two) / "audio.npy"
+    whole = path.read_bytes()
+    values = np.load(path)
+    for damaged in (None, values[:-1], values.astype(np.float32), values.astype(object), whole[:-100]):
+        path.unlink()
+        if isinstance(damaged, bytes):
+            path.write_bytes(damaged)
+        elif damaged is not None:
+            np.save(path, damaged)
+        text = told(DataError, partial(mini.whole, two, shards=2))
+        assert "1-of-2" in text and "--shard 1/2" in text
+        path.write_bytes(whole)
+
+
+def test_a_merge_leaves_shards_of_another_number(mini, two):
+    mini.shard(two, 1, 3)
+    root = two / first_name(two)
+    mini.whole(two, shards=2)
+    assert [path.name for path in root.iterdir() if not path.name.startswith(".")] == ["1-of-3"]
+
+
+def test_shards_that_a_kill_left_beside_a_finished_cache_go(mini, whole, two):
+    kept = shutil.copytree(two / first_name(two), two.parent / "kept")
+    merged = mini.whole(two, shards=2)
+    shutil.copytree(kept, shards_folder(merged.folder))
+    mini.whole(two, shards=2)
+    assert not shards_folder(merged.folder).exists()
+
+
 def test_other_things_left_out_are_refused(mini, two, tmp_path):
     name = read_json(first(two) / "manifest.json")["left_out"]
     assert name == []
@@ -200,11 +231,11 @@ def test_a_file_that_cannot_be_used_is_reported_by_its_own_shard(mini, tmp_path)
     victim.write_bytes(b"")
     cache = tmp_path / "cache"
     text = told(DataError, partial(broken.shard, cache, 1, 2))
-    (report,) = cache.glob("*.shards/1-of-2.faults.csv")
+    (report,) = cache.glob("cremad-*.1-of-2.faults.csv")
     assert victim.stem in text and str(report) in text and victim.stem in report.read_text()
     broken.shard(cache, 2, 2)
     words = [*broken.words(cache), "--allow-missing", str(report)]
-    assert main([*words, "--shard", "1/2"]) == 0 == main([*words, "--shards", "2"])
+    assert main([*words, "--shard", "1/2"]) == 0 == main([*words, "--shards", "2"]) == main([*words, "--shards", "2"])
 
 
 def test_an_archive_and_a_dataset_without_items_have_no_shards(mini, tmp_path):

@@ -24,7 +24,7 @@ def config(**keys) -> dict:
 
 def shards_in(text: str) -> list[str]:
     """Return which shards Snakemake says that it prepares."""
-    return sorted(set(re.findall(r"preparing shard (\d+) of", text)))
+    return sorted(set(re.findall(r"preparing shard (\d+)-of-", text)))
 
 
 @pytest.mark.parametrize(
@@ -80,6 +80,14 @@ def test_a_study_prepares_in_shards_to_the_bytes_of_one_process(tmp_path: Path) 
     (cache,) = (path.parent for path in (clone.folder / "cache").glob("cremad-*/manifest.json"))
     assert not list((clone.folder / "cache").glob("*.shards"))
     assert clone.planned() == [], "the shards are gone, and nothing asks for them"
+
+    for keys in ({"raw": files}, {"raw": files, "prepare_shards": 4}, {}):
+        clone.configure(config(**keys))
+        assert clone.planned() == [], "what the config says of raw files makes no finished cache anew"
+    raw.rename(hidden)
+    clone.configure(config(raw=files, prepare_shards=3))
+    assert clone.planned() == []
+    hidden.rename(raw)
 
     one = ["prepare", "cremad", "--raw", str(raw), "--lists", str(lists), "--dataset-set", "size=24"]
     assert main([*one, "--cache", str(tmp_path / "one")]) == 0

@@ -7,8 +7,6 @@ PLAN = study.read(config, "results", workflow.configfiles)
 
 wildcard_constraints:
     cache=r"[a-z0-9_]+-[0-9a-f]{10}",
-    number=r"\d+",
-    of=r"\d+",
     dataset=r"[a-z0-9_]+",
     split=r"[A-Za-z0-9_.-]+",
     method=r"[a-z0-9_]+",

@@ -1,11 +1,14 @@
-# Raw files to prepared cache; the small manifest, written last, is the tracked file.
+# Raw files to prepared cache; the small manifest, written last, is the tracked file. A cache that is finished is no output
+# of a rule but a file that is there: whatever the config says of raw files and shards, it is not made again.
 rule prepare:
     input:
         shards=lambda wildcards: PLAN.shards(wildcards.cache),
     output:
-        f"{PLAN.caches_folder}/{{cache}}/manifest.json",
+        PLAN.cache_pattern + "/{cache}/manifest.json",
     log:
         "results/logs/prepare/{cache}.log",
+    wildcard_constraints:
+        cache=PLAN.unprepared(),
     priority: lambda wildcards: PLAN.prepare_priority(wildcards.cache)
     params:
         options=lambda wildcards: PLAN.prepare_options(wildcards.cache),
@@ -18,13 +21,15 @@ rule prepare:
 # One of N parts of the raw files (`prepare_shards` of a config). `prepare` merges them, and removes them afterwards.
 rule prepare_shard:
     output:
-        f"{PLAN.caches_folder}/{{cache}}.shards/{{number}}-of-{{of}}/manifest.json",
+        PLAN.cache_pattern + "/{cache}.shards/{shard}/manifest.json",
     log:
-        "results/logs/prepare/{cache}-{number}-of-{of}.log",
+        "results/logs/prepare/{cache}-{shard}.log",
+    wildcard_constraints:
+        shard=PLAN.unprepared_shards(),
     priority: lambda wildcards: PLAN.prepare_priority(wildcards.cache)
     params:
         options=lambda wildcards: PLAN.shard_options(wildcards),
     message:
-        "preparing shard {wildcards.number} of {wildcards.of} of {wildcards.cache}"
+        "preparing shard {wildcards.shard} of {wildcards.cache}"
     shell:
         "mmlbench prepare {params.options} --workers {threads} > {log} 2>&1"
