@@ -194,16 +194,16 @@ def _utterances(path: Path, content: Sequence[Any]) -> list[Utterance]:
     for dialogue in sorted(train | test):
         match = _DIALOGUE.fullmatch(dialogue)
         if match is None:
-            raise DataError(f"{path} has the dialogue {dialogue!r}, whose name tells no session", fix)
+            raise DataError(f"{path} has a dialogue whose name tells no session", fix)
         own = [_listed(values.get(dialogue)) for values in (ids, speakers, labels)]
         if len({len(one) for one in own}) != 1 or not own[0]:
             counts = ", ".join(str(len(one)) for one in own)
             raise DataError(f"{path}: {dialogue} has {counts} ids, speakers and labels", fix)
         for k, (name, who, label) in enumerate(zip(*own, strict=True)):
             if who not in ("M", "F"):
-                raise DataError(f"{path}: utterance {k} of {dialogue} has the speaker {who!r}, not M or F", fix)
+                raise DataError(f"{path}: utterance {k} of {dialogue} has another speaker than M or F", fix)
             if isinstance(label, bool) or not isinstance(label, int | np.integer) or not 0 <= label <= 5:
-                raise DataError(f"{path}: utterance {k} of {dialogue} has the label {label!r}, not 0 to 5", fix)
+                raise DataError(f"{path}: utterance {k} of {dialogue} has another label than 0 to 5", fix)
             text = features.text_of(name, f"{path}: id {k} of {dialogue}")
             part = "train" if dialogue in train else "test"
             session = int(match[1])

@@ -90,7 +90,7 @@ def _read(path: Path) -> list[Row]:
         if not number.isdecimal() or number in seen:
             raise DataError(f"{path}, line {row.number} has no number of its own", "Fetch the list again")
         if mood not in map(str, range(len(MOODS))):
-            raise DataError(f"{path}, line {row.number} has the mood {mood[:20]!r}, not 0, 1 or 2", "Fetch it again")
+            raise DataError(f"{path}, line {row.number} has another mood than 0, 1 or 2", "Fetch it again")
         seen.add(number)
     return sorted(rows, key=lambda row: int(row.cells[0]))
 

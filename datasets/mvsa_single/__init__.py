@@ -130,7 +130,7 @@ def _label(word: str, where: str) -> int:
         DataError: there is no such class.
     """
     if word not in MOODS:
-        raise DataError(f"{where} gives the label {word[:40]!r}", f"It takes {', '.join(MOODS)}")
+        raise DataError(f"{where} gives another label", f"It takes {', '.join(MOODS)}")
     return MOODS.index(word)
 
 

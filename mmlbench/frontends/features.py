@@ -25,6 +25,7 @@ from ..prepare.archives import check_space
 from ..prepare.file_checks import check_file, spelt
 from ..prepare.task import signature
 from ..storage.words import plural
+from .text_lists import check_id
 
 #: Samples that are copied at once.
 BLOCK = 256
@@ -124,9 +125,9 @@ def text_of(value: Any, where: str) -> str:
     if isinstance(value, bytes):
         value = value.decode("utf-8", "replace")
     found = str(value).strip()
-    if isinstance(value, bool) or not isinstance(value, str | int | float | np.generic) or not found.isprintable():
+    if isinstance(value, bool) or not isinstance(value, str | int | float | np.generic):
         raise DataError(f"{where} is {brief(value)}, no name", "Fetch the file again")
-    return found
+    return check_id(found, where)
 
 
 def unique(names: Sequence[str]) -> tuple[list[str], int]:

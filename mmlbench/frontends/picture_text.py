@@ -23,6 +23,8 @@ from ..prepare.task import PIXELS, Item
 from . import lists
 from .texts import FEATURES, NAME, Counts, Reader, TextParams, Written, planned, reader_of
 
+#: A longer path of a picture is a text that stands in its place.
+LONGEST_PATH = 240
 #: Name of the pictures' modality.
 VISUAL = "visual"
 
@@ -133,6 +135,8 @@ def check_samples(out: CacheWriter, split: str, samples: Sequence[Sample], where
 
 def text_file(raw: Path, name: str, apart: bool = False) -> tuple[Written | None, tuple[str, str]]:
     """Return the text of a file below the raw folder, or None and what is wrong with it."""
+    if (raw / name).exists() and not (raw / name).is_file():  # a pipe would be waited for
+        return None, (name, "is no file")
     try:
         text, bad = decoded((raw / name).read_bytes())
     except OSError as error:
@@ -146,11 +150,13 @@ def check_below(name: str, where: str) -> str:
     """Return a path that a list gives of a picture.
 
     Raises:
-        DataError: it would leave the raw folder.
+        DataError: it would leave the raw folder, or looks like a text.
     """
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name or not path.parts or "\0" in name:
         raise DataError(f"{where}: the list names a picture outside the raw folder", "Fetch the list again")
+    if len(name) > LONGEST_PATH or any(map(str.isspace, name)):  # it would be shown
+        raise DataError(f"{where}: the list names no picture, but what looks like a text", "Fetch the list again")
     return str(path)
 
 

@@ -20,6 +20,8 @@ from ..errors import DataError
 #: Letters of a line that is read: of a text that is no list a line may be as long as the file.
 LONGEST = 100_000
 _AGAIN = "Fetch the list again, or correct the line"
+#: Of an id; a longer one is a text that stands in its place.
+LONGEST_ID = 120
 
 
 @dataclass(frozen=True)
@@ -130,8 +132,19 @@ def read_python_lists(path: Path, kinds: Sequence[type]) -> list[Row]:
     return rows
 
 
+def check_id(name: str, where: str) -> str:
+    """Return an id; ids are stored and shown, so what looks like a text is none, and is not repeated here.
+
+    Raises:
+        DataError: it is empty, has blanks or more than `LONGEST_ID` letters.
+    """
+    if not 0 < len(name) <= LONGEST_ID or not name.isprintable() or any(map(str.isspace, name)):
+        raise DataError(f"{where} names no id: one has no blanks and {LONGEST_ID} letters at most", _AGAIN)
+    return name
+
+
 def unique(path: Path, rows: Iterable[Row], place: int = 0) -> None:
-    """Refuse a list that names an id twice.
+    """Refuse a list that names an id twice, or one that is none.
 
     Args:
         place: of the id among the cells.
@@ -141,6 +154,7 @@ def unique(path: Path, rows: Iterable[Row], place: int = 0) -> None:
     """
     seen: set[Any] = set()
     for row in rows:
+        check_id(str(row.cells[place]), f"{path}, line {row.number}")
         if row.cells[place] in seen:
             raise DataError(f"{path}, line {row.number} names an id that a line before it has", _AGAIN)
         seen.add(row.cells[place])

@@ -280,7 +280,8 @@ CONTENT = {
     "fewer labels": (lambda found: mini.changed(found, "test", regression_labels=[0.0]), "label"),
     "fewer ids": (lambda found: mini.changed(found, "test", id=["a"]), "ids"),
     "an id that is none": (lambda found: mini.changed(found, "test", id=[None] * 12), "None"),
-    "an id with line ends": (lambda found: mini.changed(found, "test", id=["a\nb"] * 12), "no name"),
+    "an id with line ends": (lambda found: mini.changed(found, "test", id=["a\nb"] * 12), "no id"),
+    "a text as an id": (lambda found: mini.changed(found, "test", id=["a whole sentence"] * 12), "no id"),
     "a label that is NaN": (nan_label, "sample 2"),
     "a label out of range": (far_label, "not from -3"),
     "labels of emotions": (

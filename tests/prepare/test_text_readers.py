@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from text_model import MOST, WIDTH, WORDS, write_bert
 from mmlbench.decode.words import MARKS, TARGET
 from mmlbench.errors import ConfigError, DataError
 from mmlbench.files import tokenizer_hash
+from mmlbench.frontends.picture_text import text_file
+from mmlbench.frontends.text_lists import check_id
 from mmlbench.frontends.texts import Counts, FeatureReader, TextParams, TokenReader, Written, planned, reader_of
 
 TRAIN = [Written("a good one"), Written("a bad two"), Written("$T$ is good", "Two"), Written("")]
@@ -186,3 +189,17 @@ def test_a_study_is_planned_by_what_the_parameters_make_of_a_text(
     assert planned_with(fits) == planned_with("auto") == fits
     with pytest.raises(ConfigError, match="can't take 'text'"):
         planned_with(other)
+
+
+@pytest.mark.parametrize("name", ["", "a whole sentence", "a\tb", "a\nb", "\u2003", "x" * 121, "a\u0000"])
+def test_a_text_in_the_place_of_an_id_is_refused_and_not_shown(name):
+    with pytest.raises(DataError) as caught:
+        check_id(name, "list.csv, line 3")
+    assert "list.csv, line 3" in str(caught.value) and (not name or name not in str(caught.value))
+    for good in ("03bSnISJMiM$_$1", "Ses01F_impro01_F000", "apple_pie_1.jpg", "é1", "x" * 120):
+        assert check_id(good, "here") == good
+
+
+def test_a_pipe_in_the_place_of_a_text_is_no_file(tmp_path):
+    os.mkfifo(tmp_path / "1.txt")
+    assert text_file(tmp_path, "1.txt")[0] is None and "no file" in text_file(tmp_path, "1.txt")[1][1]
