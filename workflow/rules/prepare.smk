@@ -4,7 +4,7 @@ rule prepare:
     input:
         shards=lambda wildcards: PLAN.shards(wildcards.cache),
     output:
-        PLAN.cache_pattern + "/{cache}/manifest.json",
+        f"{PLAN.cache_pattern}/{{cache}}/manifest.json",
     log:
         "results/logs/prepare/{cache}.log",
     wildcard_constraints:
@@ -21,7 +21,7 @@ rule prepare:
 # One of N parts of the raw files (`prepare_shards` of a config). `prepare` merges them, and removes them afterwards.
 rule prepare_shard:
     output:
-        PLAN.cache_pattern + "/{cache}.shards/{shard}/manifest.json",
+        f"{PLAN.cache_pattern}/{{cache}}.shards/{{shard}}/manifest.json",
     log:
         "results/logs/prepare/{cache}-{shard}.log",
     wildcard_constraints:
