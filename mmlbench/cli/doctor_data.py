@@ -10,8 +10,7 @@ from ..dataset import Dataset, Options
 from ..errors import MmlbenchError
 from ..frontends.lists import read_ids
 from ..params import fields_of
-from ..prepare.cache import Cache
-from ..prepare.raw_scan import scan_raw
+from ..prepare.cache import Cache, scan_raw
 from ..prepare.shards import shards_folder
 from ..registry.index import Index, load_index
 from ..storage.cache_places import cache_folder, places
@@ -50,7 +49,7 @@ def _of_cache(name: str, config: RunConfig, study: Study, index: Index, cache: P
             else f"Name its folder in the config (raw: {{{about}: FOLDER}}), or type: {command}"
         )
         yield Finding("note" if about in study.raw else "wrong", about, f"{name} is not prepared", fix)
-        yield from _shards(about, folder, study.prepare_shards)
+        yield from _shards(about, folder, study.prepare_shards if about in study.raw else 0)
     else:
         yield Finding("ok", about, f"{name} is not prepared: it is made by itself where a run needs it")
     for place in (path.parent for path in others if path.parent.name != name):

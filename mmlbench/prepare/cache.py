@@ -20,6 +20,7 @@ import inspect
 import io
 import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -29,6 +30,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..dataset import PARTS, CacheWriter, Dataset, Options, base_split
+from ..decode.fault import Found
 from ..errors import DataError, LeaseLost, MmlbenchError, RunError, fault
 from ..modality import Modality, check_values, modality_of
 from ..storage import mapped
@@ -36,10 +38,11 @@ from ..storage.atomic import plain, read_json, storage_error, write_json
 from ..storage.hashing import digest, file_digest, spot_digest
 from ..storage.lease import Lease
 from ..storage.paths import plugin_files
+from ..storage.temporaries import temporary_folder
 from ..task import Classification, Task, task_of
 from . import unfinished
-from .raw_scan import ScanDone
-from .shards import MergeWriter, Shard, ShardDone, ShardWriter, remove_shards, shards_folder
+from .raw_scan import ScanDone, ScanWriter
+from .shards import MergeWriter, Shard, ShardDone, ShardWriter, no_items, remove_shards, shards_folder
 from .unfinished import JOURNAL
 
 T = TypeVar("T")
@@ -223,8 +226,8 @@ def prepare(
             return _fill(CacheWriter(building, dataset, options, lease), key, raw)
         out = MergeWriter(building, dataset, options, lease, shards=shards)
         manifest = _fill(out, key, raw)
-        if not out.merged:
-            raise _no_items(dataset)
+        if not out.asked:
+            raise no_items(dataset)
         return manifest
 
     made = _made(folder, log, make)
@@ -259,16 +262,36 @@ def prepare_shard(
         except ShardDone:
             assert out.facts is not None
             return out.facts.plain()
-        raise _no_items(dataset)
+        raise no_items(dataset)
 
     _made(folder, log, make)
     return folder
 
 
-def _no_items(dataset: Dataset) -> DataError:
-    return DataError(
-        f"{dataset.name} is not prepared item by item, so it has no shards", "Prepare it without --shard and --shards"
-    )
+@dataclass(frozen=True)
+class Scan:
+    """What lies in a folder of raw files: number of items, and the faults of those that can't be used."""
+
+    items: int
+    faults: tuple[Found, ...]
+
+
+def scan_raw(dataset: Dataset, raw: Path, options: Options) -> Scan | None:
+    """Look at the raw files of a dataset; None where it is not prepared item by item.
+
+    Args:
+        raw: a folder; an archive would be unpacked. options: as of its preparation; nothing that is left out counts.
+
+    Raises:
+        DataError: the lists can't be read, an id to leave out is unknown. RunError: the dataset's code failed.
+    """
+    with temporary_folder(Path(tempfile.gettempdir()), "mmlbench-scan") as folder:
+        out = ScanWriter(folder, dataset, options)
+        try:
+            _told(out, lambda: dataset.prepare(raw, out))
+        except ScanDone:
+            return None if out.items is None else Scan(out.items, tuple(out.faults))
+    return None
 
 
 def _made(folder: Path, log: Log, make: Make) -> dict[str, Any] | None:

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from ..dataset import CacheWriter
+from ..dataset import CacheWriter, Dataset
 from ..errors import ConfigError, DataError, brief
 from ..storage import mapped
 from ..storage.atomic import read_json
@@ -137,11 +137,23 @@ class ShardWriter(CacheWriter):
 
     Attributes:
         shard: which one. began: when, in ns since 1970. facts: what its manifest will say, once it is done.
+        asked: whether the dataset has named its items.
     """
 
     shard: Shard = Shard(1, 1)
     began: int = field(default_factory=time.time_ns)
     facts: ShardFacts | None = None
+    asked: bool = False
+
+    def array(self, name: str, rows: int, dtype: str, scale: float = 1.0, offset: float = 0.0) -> np.memmap:
+        """Return an array once the items are named.
+
+        Raises:
+            DataError: the dataset writes without items: it would do all of its work in each shard.
+        """
+        if not self.asked:
+            raise no_items(self.dataset)
+        return super().array(name, rows, dtype, scale, offset)
 
     def own(self, items: Sequence[Item]) -> Sequence[Item]:
         """Return the shard's items, and count the rows that are left out from its first one.
@@ -149,6 +161,7 @@ class ShardWriter(CacheWriter):
         Raises:
             DataError: there are more shards than items.
         """
+        self.asked = True
         rows = self.shard.rows(len(items))
         if not rows:
             raise _too_many(self, len(items))
@@ -172,11 +185,21 @@ class MergeWriter(CacheWriter):
     """The cache writer of a preparation whose rows were decoded in shards.
 
     Attributes:
-        shards: how many. merged: whether the dataset has asked for their rows.
+        shards: how many. asked: whether the dataset has named its items.
     """
 
     shards: int = 0
-    merged: bool = False
+    asked: bool = False
+
+    def array(self, name: str, rows: int, dtype: str, scale: float = 1.0, offset: float = 0.0) -> np.memmap:
+        """Return an array once the items are named.
+
+        Raises:
+            DataError: the dataset writes without items: it would do all of its work in each shard.
+        """
+        if not self.asked:
+            raise no_items(self.dataset)
+        return super().array(name, rows, dtype, scale, offset)
 
     @property
     def _folder(self) -> Path:
@@ -198,7 +221,7 @@ class MergeWriter(CacheWriter):
             named = ", ".join(map(str, missing[:8])) + (f" and {len(missing) - 8} more" if missing[8:] else "")
             what = f"{self.dataset.name}: {len(missing)} of {self.shards} shards are not prepared: {named}"
             raise DataError(what, f"Type this command for each, with --shard {missing[0]} in the place of --shards")
-        self.merged = True
+        self.asked = True
 
     def rows(self, task: Task, items: Sequence[Item], stored: dict[str, Stored], wanted: set[int]) -> Iterator[Done]:
         """Copy the rows of all shards into the arrays of a task; yield what the journal says of each.
@@ -233,6 +256,12 @@ class MergeWriter(CacheWriter):
                 if task.row_sum(found.row) != one.sum:
                     raise DataError(f"{folder}: the row of {own[one.row].id} is not what was written", fix)
                 yield found
+
+
+def no_items(dataset: Dataset) -> DataError:
+    """Return what to say of a dataset that has no items to share out."""
+    what = f"{dataset.name} is not prepared item by item, so it has no shards"
+    return DataError(what, "Prepare it without --shard and --shards")
 
 
 def _too_many(out: CacheWriter, items: int) -> DataError:

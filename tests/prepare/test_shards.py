@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import mini_av
+import mini_features
 import mini_gestures
 import mini_texts
 import mini_views
@@ -21,7 +22,7 @@ from mmlbench.api.making import ensure_cache, ensure_shard
 from mmlbench.cli import main
 from mmlbench.dataset import Options
 from mmlbench.errors import ConfigError, DataError
-from mmlbench.prepare.cache import Cache
+from mmlbench.prepare.cache import Cache, scan_raw
 from mmlbench.prepare.shards import Shard, shards_folder
 from mmlbench.registry.index import load_index
 from mmlbench.storage.atomic import read_json, write_json
@@ -315,3 +316,14 @@ def test_each_dataset_of_files_is_tried_in_shards() -> None:
     real = {entry.name for entry in index.of("dataset") if entry.facts["needs_raw"]}
     features = {"mosi", "mosi_2", "mosi_7", "mosei", "mosei_2", "mosei_7", "iemocap", "iemocap_4"}
     assert real - features == {*ALL, "cremad"}
+
+
+def test_what_has_no_items_is_told_before_it_writes_anything(tmp_path: Path) -> None:
+    raw = mini_features.sentiment(tmp_path / "mini", "mosi")
+    with pytest.raises(DataError, match="item by item"):
+        ensure_shard("mosi", {}, tmp_path / "cache", load_index(), raw, None, Options(), Shard(1, 2))
+    with pytest.raises(DataError, match="item by item"):
+        ensure_cache("mosi", {}, tmp_path / "cache", load_index(), raw, None, Options(), 2)
+    assert not list((tmp_path / "cache").rglob("*.npy"))
+    kind = load_index().load("dataset", "mosi")
+    assert scan_raw(kind(kind.Params()), raw, Options()) is None
