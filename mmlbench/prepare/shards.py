@@ -8,7 +8,7 @@ decoding them. So the bytes and the fingerprint are those of one process::
     <modality>.npy    the shard's rows
 
 A row counts by its digest, which the merge takes again while it copies. Of the raw files the merge compares the
-sizes: their content was hashed by the shard that read them.
+sizes: the shard that read them took their digests (of large ones by blocks, as `task.signature` does).
 """
 
 from __future__ import annotations
@@ -86,8 +86,10 @@ class ShardFacts:
     """What the manifest of a shard says.
 
     Attributes:
-        identity: of what the rows are. left_out: ids of its items that were left out. began: when it was, in ns since
-            1970. done: what the journal said of each row, counted from the shard's first.
+        identity: digest of the items, shapes, stored types and libraries (`_identity`).
+        left_out: ids of its items that were left out on purpose.
+        began: when its preparation began, in ns since 1970.
+        done: the lines of its journal (`items.Journal`); rows count from the shard's first.
     """
 
     identity: str
@@ -156,7 +158,7 @@ class ShardWriter(CacheWriter):
         return super().array(name, rows, dtype, scale, offset)
 
     def own(self, items: Sequence[Item]) -> Sequence[Item]:
-        """Return the shard's items, and count the rows that are left out from its first one.
+        """Return the shard's items, and renumber `left_out` to its rows.
 
         Raises:
             DataError: there are more shards than items.
@@ -169,7 +171,7 @@ class ShardWriter(CacheWriter):
         return items[rows.start : rows.stop]
 
     def finish(self, items: Sequence[Item], done: dict[int, Done], stored: dict[str, Stored]) -> None:
-        """Note what the merge needs.
+        """Note what the merge needs, and end the dataset's `prepare`.
 
         Raises:
             ShardDone: always.

@@ -1,5 +1,5 @@
-# Raw files to prepared cache; the small manifest, written last, is the tracked file. A cache that is finished is no output
-# of a rule but a file that is there: whatever the config says of raw files and shards, it is not made again.
+# Raw files to prepared cache; the small manifest, written last, is the file that Snakemake watches. `unprepared()` keeps
+# finished caches out of the wildcard: to Snakemake they are plain files, which no config makes anew.
 rule prepare:
     input:
         shards=lambda wildcards: PLAN.shards(wildcards.cache),
