@@ -19,10 +19,11 @@ import numpy as np
 from ..dataset import CacheWriter, Sample
 from ..decode.fault import Fault
 from ..decode.pickles import load_pickle
-from ..errors import DataError, brief, nearest
+from ..errors import DataError, brief
 from ..modality import Modality
 from ..prepare.archives import check_space
 from ..prepare.file_checks import check_file, spelt
+from ..prepare.items import leave_out as leave_out
 from ..prepare.task import signature
 from ..storage.words import plural
 from .text_lists import check_id
@@ -138,25 +139,6 @@ def unique(names: Sequence[str]) -> tuple[list[str], int]:
         seen[name] += 1
         made.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
     return made, len(names) - len(seen)
-
-
-def leave_out(out: CacheWriter, ids: Sequence[str]) -> None:
-    """Turn --allow-missing into rows, and say so.
-
-    Raises:
-        DataError: it names what is not there.
-    """
-    rows = {name: row for row, name in enumerate(ids)}
-    for name in out.options.allow_missing:
-        if name not in rows:
-            fix = nearest(name, rows) if len(rows) < 10_000 else "Correct the list"
-            raise DataError(f"--allow-missing names {name!r}, which {out.dataset.name} does not have", fix)
-    out.left_out = frozenset(rows[name] for name in out.options.allow_missing)
-    if out.left_out:
-        names = sorted(out.options.allow_missing)
-        out.raw["left_out"] = names
-        shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-        out.notes.append(f"{len(names)} of {len(ids)} items left out on purpose ({shown})")
 
 
 def note_shared_groups(out: CacheWriter, samples: Sequence[Sample], noun: str) -> None:

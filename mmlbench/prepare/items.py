@@ -56,9 +56,16 @@ def libraries() -> dict[str, str]:
     return found
 
 
-def _leave_out(out: CacheWriter, items: Sequence[Item]) -> None:
-    """Turn --allow-missing into rows, and say so."""
-    rows = {item.id: row for row, item in enumerate(items)}
+def leave_out(out: CacheWriter, ids: Sequence[str]) -> None:
+    """Turn --allow-missing into rows, and say so.
+
+    Args:
+        ids: of all items, in the order of the rows.
+
+    Raises:
+        DataError: an id to leave out is none of them.
+    """
+    rows = {name: row for row, name in enumerate(ids)}
     for name in out.options.allow_missing:
         if name not in rows:
             raise DataError(f"--allow-missing names {name!r}, which {out.dataset.name} does not have",
@@ -68,7 +75,7 @@ def _leave_out(out: CacheWriter, items: Sequence[Item]) -> None:
         names = sorted(out.options.allow_missing)
         out.raw["left_out"] = names
         shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-        out.notes.append(f"{len(names)} of {len(items)} items left out on purpose ({shown})")
+        out.notes.append(f"{len(names)} of {len(ids)} items left out on purpose ({shown})")
 
 
 class Journal:
@@ -128,7 +135,7 @@ def fill(out: CacheWriter, raw: Path, items: Sequence[Item], decode: Decode, sto
             a shard that is missing or of something else.
         ShardDone: the items of a shard are decoded. ScanDone: the raw files were only to be looked at.
     """
-    _leave_out(out, items)
+    leave_out(out, [item.id for item in items])
     if isinstance(out, ScanWriter):
         there = [(item.id, item.files) for row, item in enumerate(items) if row not in out.left_out]
         out.items, out.faults = len(items), faults.scan(raw, there)
