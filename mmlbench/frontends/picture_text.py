@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -79,8 +80,12 @@ class PictureText(Dataset):
         """Read all texts, decode all pictures, and store a split; row k of both arrays is pair k.
 
         Raises:
-            DataError: files or texts can't be used (all of them are listed).
+            DataError: an id stands twice; files or texts can't be used (all of them are listed).
         """
+        twice = [name for name, count in Counter(pair.sample.id for pair in pairs).items() if count > 1]
+        if twice:
+            what = f"{self.name}: {len(twice)} ids are in the lists more than once, such as {twice[0]}"
+            raise DataError(what, "Give each sample to one part")
         left_out = set(out.options.allow_missing)
         used = [pair for pair in pairs if pair.sample.id not in left_out]
         train = [pair.text for pair in used if pair.sample.part == "train" and pair.text is not None]

@@ -15,8 +15,10 @@ import mini_texts
 import pytest
 from bad_input import refused
 
+from mmlbench.api.making import ensure_cache
 from mmlbench.cli import main
-from mmlbench.dataset import KnownLists
+from mmlbench.dataset import KnownLists, Options
+from mmlbench.errors import DataError
 from mmlbench.frontends.lists import hashes
 from mmlbench.prepare.cache import Cache
 from mmlbench.prepare.official_lists import check_known
@@ -313,3 +315,11 @@ def test_what_is_left_out_makes_no_word(mini: Mini, tmp_path: Path, capsys) -> N
     assert len(less.part("official", "train")) == len(whole.part("official", "train")) - 1
     assert any("left out on purpose" in note for note in less.notes)
     assert less.manifest["raw"]["texts"]["texts"] == whole.manifest["raw"]["texts"]["texts"] - 1
+
+
+def test_an_id_in_two_parts_of_other_lists_is_refused(tmp_path: Path) -> None:
+    raw, lists = mini_texts.mvsa_single(tmp_path / "mini")
+    rows = (lists / "train.csv").read_text().splitlines()
+    (lists / "dev.csv").write_text("\n".join([*(lists / "dev.csv").read_text().splitlines(), rows[1]]) + "\n")
+    with pytest.raises(DataError, match=rows[1].split(",")[0]):
+        ensure_cache("mvsa_single", {"size": 24}, tmp_path / "c", load_index(), raw, options=Options(lists=lists))
