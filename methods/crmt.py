@@ -82,8 +82,8 @@ def unit_together(gradients: Sequence[Tensor]) -> list[Tensor]:
         gradients: M of (B, ...).
     """
     squares = torch.stack([g.flatten(1).square().sum(1) for g in gradients]).sum(0)
-    length = (squares + 1e-6).sqrt()
-    return [g / length.view(-1, *[1] * (g.dim() - 1)) for g in gradients]
+    shrink = (squares + 1e-6).rsqrt()  # `sqrt` has other last digits on other CPUs (docs/determinism.md)
+    return [g * shrink.view(-1, *[1] * (g.dim() - 1)) for g in gradients]
 
 
 def certified_margin(outputs: Tensor, scales: Tensor, bias: Tensor, constants: Tensor, label: Tensor) -> Tensor:
@@ -100,7 +100,7 @@ def certified_margin(outputs: Tensor, scales: Tensor, bias: Tensor, constants: T
     at = label.unsqueeze(1)
     best = logits.detach().scatter(1, at, -torch.inf).argmax(1)
     ahead = (logits.gather(1, at) - logits.gather(1, best.unsqueeze(1))).squeeze(1)
-    return ahead / (speeds[:, label] + speeds[:, best]).square().sum(0).sqrt()
+    return ahead / torch.linalg.vector_norm(speeds[:, label] + speeds[:, best], dim=0)
 
 
 # ---- method ----------------------------------------------------------------------------------------------

@@ -28,7 +28,9 @@ def slerp(one: Tensor, other: Tensor, shares: Tensor) -> Tensor:
     Source: the authors' code of IPRM.
     """
     one, other = normalize(one, dim=1), normalize(other, dim=1)
-    angle = (one * other).sum(1, keepdim=True).clamp(EDGE - 1, 1 - EDGE).acos()
+    cosine = (one * other).sum(1, keepdim=True).clamp(EDGE - 1, 1 - EDGE)
+    square = 1 - cosine.square()
+    angle = torch.atan2(square * square.rsqrt(), cosine)  # `acos` differs between CPUs (docs/determinism.md)
     length = angle.sin() + 1e-8
     return (shares[0] * angle).sin() / length * one + (shares[1] * angle).sin() / length * other
 

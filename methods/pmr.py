@@ -51,8 +51,9 @@ class PMR(Joint):
 
     Source: Fan et al., CVPR 2023, and the authors' code. Deviations: at least 64 samples (the authors' batch) and not
     whole batches make the prototypes; on AVE the authors take the validation part instead. A class that was not
-    drawn keeps its prototype (theirs: 0 / 0). 1e-12 stands within the root. More than two modalities are ours: the
-    other's score is the mean of the others'. The paper's number of epochs with the entropy was not at hand.
+    drawn keeps its prototype (theirs: 0 / 0). The gradient is 0 where a feature lies on a prototype (theirs: NaN).
+    More than two modalities are ours: the other's score is the mean of the others'. The paper's number of epochs with
+    the entropy was not at hand.
     Hyper-parameters: paper: alpha 1 or 2, mu 0.01 or 0.001. Code: CREMA-D alpha 3 (film) and 5 (sum), keep 0, epochs
     0 to 100 of 150; AVE alpha 2, 1 or 0.5, epochs 0 to 70. keep is 0.2 by the code's default.
     Measured: 71.9 [69.0, 74.7] % on avdigits / speaker, minus joint +4.4 [3.5, 5.4]

@@ -21,12 +21,12 @@ def class_means(features: Tensor, label: Tensor, classes: int) -> tuple[Tensor, 
 def minus_distances(features: Tensor, prototypes: Tensor) -> Tensor:
     """Return -|h - c| of each sample to each prototype, (B, C), to be read as logits.
 
-    1e-12 within the root keeps the gradient finite where a feature lies on a prototype.
+    The gradient of a feature that lies on a prototype is 0. Of a plain `sqrt` it would not be finite, nor would CPUs
+    agree on the last digit (docs/determinism.md).
 
     Args:
         features: (B, d). prototypes: (C, d).
 
-    Source: PMR (Fan et al., CVPR 2023), whose code has no such term.
+    Source: PMR (Fan et al., CVPR 2023).
     """
-    away = features.unsqueeze(1) - prototypes
-    return -torch.sqrt(away.square().sum(2) + 1e-12)
+    return -torch.linalg.vector_norm(features.unsqueeze(1) - prototypes, dim=2)
