@@ -2,6 +2,7 @@
 
     python tools/count_tests.py FOLDER                                # a line for each file, then the sum
     python tools/count_tests.py FOLDER --record docs/test-all.md      # and as a page, with commit and machine
+    python tools/count_tests.py FOLDER --longest                      # and first which files took longest
 
 Exit code 1 where a test failed, or none ran. A skipped test counts as not run, never as passed.
 """
@@ -70,6 +71,15 @@ def read_part(path: Path) -> Part:
     )
 
 
+def slowest_files(part: Part) -> list[tuple[str, float]]:
+    """Return the test files that took longest, the sum over the workers, as (name, seconds)."""
+    sums: dict[str, float] = {}
+    for seconds, name in part.times:
+        file = name.partition("::")[0].removeprefix("tests.")
+        sums[file] = sums.get(file, 0.0) + seconds
+    return sorted(sums.items(), key=lambda item: -item[1])[:SLOWEST]
+
+
 def _name(case: ElementTree.Element) -> str:
     return f"{case.get('classname', '')}::{case.get('name', '')}"
 
@@ -119,8 +129,12 @@ def main(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="folder with a JUnit file for each part, PART.xml")
     parser.add_argument("--record", type=Path, help="page to write")
+    parser.add_argument("--longest", action="store_true", help="first a line for each part: its longest test files")
     given = parser.parse_args(words)
     parts = [read_part(path) for path in sorted(given.folder.glob("*.xml"))]
+    for part in parts if given.longest else ():
+        longest = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in slowest_files(part))
+        sys.stdout.write(f"{part.name} took {part.seconds:.0f} s; longest files: {longest}\n")
     for part in parts:
         sys.stdout.write(f"{part.name}: {part.passed} passed, {part.failed} failed, {part.not_run} not run\n")
     passed, failed, not_run = (sum(getattr(p, key) for p in parts) for key in ("passed", "failed", "not_run"))

@@ -2,6 +2,7 @@
 
     python tools/method_table.py facts RESULTS          # a row a method: lines, tests, counts, costs, all datasets
     python tools/method_table.py board RESULTS DATASET  # a row a method: rank, accuracy, differences, gaps
+    python tools/method_table.py counts RESULTS DATASET # how many of the cures are above what, and which
 
 Everything is read from the tables and the records of the runs; nothing is computed that the page does not show.
 """
@@ -21,6 +22,7 @@ from mmlbench.report.line import rank_range
 from mmlbench.report.numbers import figure_of, interval
 from mmlbench.results.load import read_made_plan
 from mmlbench.results.run_folder import RunFolder
+from mmlbench.stats import separated_pairs
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -72,6 +74,43 @@ def board(found: ResultSet, group: GroupKey) -> list[str]:
     return lines
 
 
+def counts(found: ResultSet, group: GroupKey) -> list[str]:
+    """Return lines that count the cures, all ranked methods but joint training and the ensemble.
+
+    "alone" is by the interval of each comparison by itself, "of all" after correction for all ranked pairs.
+    """
+    ranked = [entry.label for entry in found.entries(group) if entry.rank_group is not None]
+    cures = [label for label in ranked if label not in (found.baseline, found.ensemble(group))]
+    pairs = separated_pairs(found.differences(group))
+    lines = [f"{len(ranked)} ranked, {len(cures)} cures", f"may be the best: {', '.join(found.bests(group))}"]
+    varying = [entry.label for entry in found.entries(group) if entry.varies_more]
+    lines.append(f"seeds vary more: {', '.join(varying)}")
+    for other in found.references(group):
+        rows = {label: found.find(group, label, "difference", baseline=other) for label in cures}
+        for words, of_alone, of_all in (
+            (
+                "above",
+                [label for label, row in rows.items() if row and (row.ci_low or 0) > 0],
+                [(c, other) for c in cures],
+            ),
+            (
+                "below",
+                [label for label, row in rows.items() if row and (row.ci_high or 0) < 0],
+                [(other, c) for c in cures],
+            ),
+        ):
+            corrected = sum(pair in pairs for pair in of_all) if other in ranked else "-"
+            lines.append(f"{words} {other}: alone {len(of_alone)}, of all {corrected}: {', '.join(of_alone)}")
+    for m in found.modalities(group):
+        gaps = {label: gap_of(found, group, label, m) for label in cures}
+        worse = [label for label, row in gaps.items() if row and (row.ci_low or 0) > 0]
+        better = [label for label, row in gaps.items() if row and (row.ci_high or 0) < 0]
+        lines.append(f"{m}: worse than alone {len(worse)}: {', '.join(worse)}")
+        lines.append(f"{m}: better than alone {len(better)}: {', '.join(better)}")
+    row = found.resolution(group)
+    return [*lines, f"smallest difference found: {figure_of(row)}" if row else ""]
+
+
 def facts(found: ResultSet, results: Path) -> list[str]:
     """Return the lines of the table of facts: a row a method, in alphabetical order."""
     index, plan, groups = load_index(), read_made_plan(results), found.groups()
@@ -108,7 +147,7 @@ def beside_joint(found: ResultSet, groups: list[GroupKey], label: str, key: str)
 def main() -> int:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("facts", "board"))
+    parser.add_argument("what", choices=("facts", "board", "counts"))
     parser.add_argument("results", type=Path)
     parser.add_argument("dataset", nargs="?")
     asked = parser.parse_args()
@@ -119,7 +158,8 @@ def main() -> int:
         groups = [group for group in found.groups() if group[0] == asked.dataset]
         if not groups:
             parser.error(f"the tables of {asked.results} have no dataset {asked.dataset!r}")
-        lines = [line for group in groups for line in board(found, group)]
+        shown = board if asked.what == "board" else counts
+        lines = [line for group in groups for line in shown(found, group)]
     sys.stdout.write("\n".join(lines) + "\n")
     return 0
 

@@ -56,6 +56,12 @@ def count(reports: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, str(TOOL), str(reports), *words], capture_output=True, text=True)
 
 
+def test_the_longest_file_comes_first(tmp_path: Path) -> None:
+    slow, fast = "import time\n\ndef test_it(): time.sleep(1.2)\n", "def test_it(): pass\n"
+    line = count(reported(tmp_path, a=fast, b=slow), "--longest").stdout.splitlines()[1]
+    assert line.startswith("b took") and "test_b 1 s" in line
+
+
 def test_a_skipped_test_is_no_passed_one(tmp_path: Path) -> None:
     done = count(reported(tmp_path, good=GOOD))
     assert done.returncode == 0

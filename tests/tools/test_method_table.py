@@ -66,6 +66,26 @@ def test_a_board_has_the_numbers_of_all_tables(study: Path):
     assert seen > 8
 
 
+def test_cures_are_counted_as_the_intervals_of_the_tables_say(study: Path):
+    words = [sys.executable, TOOL, "counts", study, "gabor_nuisance"]
+    lines = subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
+    with (study / "all_tables.csv").open(newline="") as file:
+        rows = [
+            row
+            for row in csv.DictReader(file)
+            if (row["dataset"], row["selection"], row["metric"]) == ("gabor_nuisance", "last", "difference")
+            and (row["table"], row["baseline"], row["kind"]) == ("accuracy", "joint", "fused")
+        ]
+    ranked = {row["label"] for row in rows} - {"joint", "ensemble", "joint + unimodal", "joint_shuffled_partner"}
+    for words, of in (
+        ("above", {r["label"] for r in rows if r["ci_low"] and float(r["ci_low"]) > 0}),
+        ("below", {r["label"] for r in rows if r["ci_high"] and float(r["ci_high"]) < 0}),
+    ):
+        line = next(line for line in lines if line.startswith(f"{words} joint:"))
+        named = {name.strip() for name in line.rpartition(": ")[2].split(",")} - {""}
+        assert named == of & ranked and f"alone {len(named)}," in line
+
+
 def test_a_row_of_facts_for_every_label_with_its_cost_beside_joint(study: Path):
     heads, _, *rows = table("facts", study)
     with (study / "cost.csv").open(newline="") as file:
