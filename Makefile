@@ -21,8 +21,8 @@ help:
 	@echo 'make results    make the environment, run the default grid, show the leaderboard (about 15 minutes on 2 cores)'
 	@echo 'make quick      the same with a grid of about 2 minutes (config/quick.yaml), to see that it works'
 	@echo 'make leaderboard  open the page of the last study in the browser'
-	@echo 'make test       the tests, without those marked slow'
-	@echo 'make test-long  the tests marked slow; PART=2/4: one quarter of them'
+	@echo 'make test       the tests, without those marked slow; PART=2/4: one quarter of them'
+	@echo 'make test-long  the tests marked slow; PART=2/4 as above'
 	@echo 'make test-all   every test there is (an hour or two); writes docs/test-all.md'
 	@echo 'make check-bits  does this machine print our digits? Runs in portable arithmetic against committed digests'
 	@echo 'make test-browser  the page in a real Chromium; make test-tex: the LaTeX tables by a real TeX (else not run)'
@@ -65,10 +65,10 @@ leaderboard: env
 # Two workers, one thread each: on two cores that is faster than one worker with two threads. Each takes its half in
 # order, so that what the tests of a file share is made once; who is done first takes over from the other.
 PARALLEL := -n $(WORKERS) --dist worksteal
-test: env
-	OMP_NUM_THREADS=1 python -m pytest -m 'not slow and not browser and not tex' $(PARALLEL)
-
 PART ?= 1/1
+test: env
+	OMP_NUM_THREADS=1 python -m pytest -m 'not slow and not browser and not tex' --part $(PART) $(PARALLEL)
+
 # pytest ends with 5 where no test is marked slow: nothing ran, and nothing failed.
 test-long: env
 	OMP_NUM_THREADS=1 python -m pytest -m slow --part $(PART) $(PARALLEL) || test $$? -eq 5
