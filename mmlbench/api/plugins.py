@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, nearest
-from ..params import expected, fields_of
+from ..params import Field, expected, fields_of
 from ..registry.index import Entry, Index, load_index, use_plugins
 
 if TYPE_CHECKING:
@@ -57,8 +57,17 @@ class Description:
         lines.append("parameters" if fields else "parameters: none")
         for field in fields:
             doc = f": {field.doc}" if field.doc else ""
-            lines.append(f"  {field.name} = {field.default!r}   ({expected(field)}){doc}")
+            drawn = f"; tuned {_tuning(field)}" if field.tune else ""
+            lines.append(f"  {field.name} = {field.default!r}   ({expected(field)}{drawn}){doc}")
         return "\n".join(lines)
+
+
+def _tuning(field: Field) -> str:
+    """Say where a tuned study draws a field from: 'from 0.1 to 3, log scale'."""
+    if field.type == "str":
+        return "among " + ", ".join(field.tune)
+    low, high, *scale = field.tune
+    return f"from {low:g} to {high:g}{', log scale' if scale else ''}"
 
 
 def _task_line(facts: Mapping[str, Any]) -> str:

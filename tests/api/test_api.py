@@ -102,6 +102,8 @@ def test_lists_and_descriptions() -> None:
     found = mb.describe("ogm_ge")
     assert found.kind == "method" and {"alpha", "noise"} <= set(found.params.name) and "Peng" in str(found)
     assert "tasks: classification\n" in str(found) and "regression" in str(mb.describe("joint"))
+    lines = {line.split()[0]: line for line in str(found).splitlines() if " = " in line}
+    assert "0.05 to 1" in lines["alpha"] and "tuned" not in lines["start"], "ranges of tuning, where there are some"
     with pytest.raises(mb.ConfigError, match="ogm_ge"):
         mb.describe("ogmge")
     with pytest.raises(mb.ConfigError, match="no dataset is named 'ogm_ge'"):
