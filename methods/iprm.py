@@ -67,7 +67,7 @@ class IPRM(Method):
     with one pair drawn in each step (`single_cls`) is left out. The paper's text was not at hand.
     Hyper-parameters: memory 0.8; the released command line has no default. SGD 1e-2, momentum 0.9, weight decay 1e-4,
     rate x 0.1 at 70 of 100 epochs, batch 64 (CREMA-D), 2 (NVGesture).
-    Measured: 78.3 [76.1, 80.5] % on avdigits / speaker, minus joint +10.8 [8.9, 12.8]
+    Measured: 78.2 [76.0, 80.4] % on avdigits / speaker, minus joint +10.8 [8.8, 12.7]
     (5 seeds, 797 test pairs; docs/results.md).
     """
 

@@ -56,7 +56,7 @@ class PMR(Joint):
     the entropy was not at hand.
     Hyper-parameters: paper: alpha 1 or 2, mu 0.01 or 0.001. Code: CREMA-D alpha 3 (film) and 5 (sum), keep 0, epochs
     0 to 100 of 150; AVE alpha 2, 1 or 0.5, epochs 0 to 70. keep is 0.2 by the code's default.
-    Measured: 71.9 [69.0, 74.7] % on avdigits / speaker, minus joint +4.4 [3.5, 5.4]
+    Measured: 71.6 [68.4, 74.8] % on avdigits / speaker, minus joint +4.2 [3.0, 5.4]
     (5 seeds, 797 test pairs; docs/results.md).
     """
 
