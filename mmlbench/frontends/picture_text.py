@@ -85,7 +85,8 @@ class PictureText(Dataset):
         twice = [name for name, count in Counter(pair.sample.id for pair in pairs).items() if count > 1]
         if twice:
             others = f" and {len(twice) - 1} others" if len(twice) > 1 else ""
-            raise DataError(f"{self.name}: the lists repeat the id {twice[0]}{others}", "Give each sample to one part")
+            what = f"{self.name}: the lists repeat the id {twice[0]}{others}"
+            raise DataError(what, "Give each sample to one part")
         left_out = set(out.options.allow_missing)
         used = [pair for pair in pairs if pair.sample.id not in left_out]
         train = [pair.text for pair in used if pair.sample.part == "train" and pair.text is not None]
