@@ -197,13 +197,17 @@ def _check_space(out: CacheWriter, wanted: dict[str, tuple[int, ...]], stored: d
 
 
 def _still(task: Task, done: Done, items: Sequence[Item], sizes: bool) -> bool:
-    """Tell whether a row is as the journal has it, and its raw files as they were, or `sizes` alone."""
+    """Tell whether a row is as the journal has it, and its raw files as they were, or `sizes` alone.
+
+    What costs least is asked first: sizes, then the digest of the row, then those of the raw files.
+    """
     try:
         if not 0 <= done.row < len(items):
             return False
         item = items[done.row]
-        same = sizes or task.signature(item.files) == done.raw
-        return task.same_sizes(item, done) and same and task.row_sum(done.row) == done.sum
+        if not task.same_sizes(item, done) or task.row_sum(done.row) != done.sum:
+            return False
+        return sizes or task.signature(item.files) == done.raw
     except OSError:
         return False
 
