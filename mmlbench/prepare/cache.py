@@ -41,8 +41,9 @@ from ..storage.paths import plugin_files
 from ..storage.temporaries import temporary_folder
 from ..task import Classification, Task, task_of
 from . import unfinished
+from .item_writer import ItemWriter, no_items
 from .raw_scan import ScanDone, ScanWriter
-from .shards import MergeWriter, Shard, ShardDone, ShardWriter, no_items, remove_shards, shards_folder
+from .shards import MergeWriter, Shard, ShardDone, ShardWriter, remove_shards, shards_folder
 from .unfinished import JOURNAL
 
 T = TypeVar("T")
@@ -223,7 +224,7 @@ def prepare(
 
     def make(building: Path, lease: Lease) -> dict[str, Any]:
         if not shards:
-            return _fill(CacheWriter(building, dataset, options, lease), key, raw)
+            return _fill(ItemWriter(building, dataset, options, lease), key, raw)
         out = MergeWriter(building, dataset, options, lease, shards=shards)
         manifest = _fill(out, key, raw)
         if not out.asked:

@@ -19,15 +19,16 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from ..dataset import CacheWriter, Dataset
+from ..dataset import CacheWriter
 from ..errors import ConfigError, DataError, brief
 from ..storage import mapped
 from ..storage.atomic import read_json
 from ..storage.hashing import digest
+from .item_writer import ItemWriter
 from .task import Done, Item, Stored, Task
 
 SCHEMA = 1
@@ -134,30 +135,19 @@ class ShardDone(Exception):  # noqa: N818 (nothing went wrong)
 
 
 @dataclass
-class ShardWriter(CacheWriter):
+class ShardWriter(ItemWriter):
     """The cache writer of one shard.
 
     Attributes:
         shard: which one. began: when, in ns since 1970. facts: what its manifest will say, once it is done.
-        asked: whether the dataset has named its items.
     """
 
+    needs_items: ClassVar[bool] = True
     shard: Shard = Shard(1, 1)
     began: int = field(default_factory=time.time_ns)
     facts: ShardFacts | None = None
-    asked: bool = False
 
-    def array(self, name: str, rows: int, dtype: str, scale: float = 1.0, offset: float = 0.0) -> np.memmap:
-        """Return an array once the items are named.
-
-        Raises:
-            DataError: the dataset writes without items: it would do all of its work in each shard.
-        """
-        if not self.asked:
-            raise no_items(self.dataset)
-        return super().array(name, rows, dtype, scale, offset)
-
-    def own(self, items: Sequence[Item]) -> Sequence[Item]:
+    def own(self, raw: Path, items: Sequence[Item]) -> Sequence[Item]:
         """Return the shard's items, and renumber `left_out` to its rows.
 
         Raises:
@@ -181,27 +171,23 @@ class ShardWriter(CacheWriter):
         self.facts = ShardFacts(_identity(self, items, stored), left_out, self.began, rows)
         raise ShardDone
 
+    def report_path(self) -> Path:
+        """Return where the report of its faults lies: not among the shards, which the merge removes."""
+        shards = self.folder.parent
+        return shards.with_name(f"{shards.name.removesuffix(SHARDS)}.{self.title}.faults.csv")
+
 
 @dataclass
-class MergeWriter(CacheWriter):
+class MergeWriter(ItemWriter):
     """The cache writer of a preparation whose rows were decoded in shards.
 
     Attributes:
-        shards: how many. asked: whether the dataset has named its items.
+        shards: how many.
     """
 
+    needs_items: ClassVar[bool] = True
+    sizes_are_enough: ClassVar[bool] = True
     shards: int = 0
-    asked: bool = False
-
-    def array(self, name: str, rows: int, dtype: str, scale: float = 1.0, offset: float = 0.0) -> np.memmap:
-        """Return an array once the items are named.
-
-        Raises:
-            DataError: the dataset writes without items: it would do all of its work in each shard.
-        """
-        if not self.asked:
-            raise no_items(self.dataset)
-        return super().array(name, rows, dtype, scale, offset)
 
     @property
     def _folder(self) -> Path:
@@ -210,20 +196,20 @@ class MergeWriter(CacheWriter):
     def _all(self) -> list[Shard]:
         return [Shard(number, self.shards) for number in range(1, self.shards + 1)]
 
-    def check_there(self, items: int) -> None:
-        """Stop before anything is done where a shard is missing.
+    def own(self, raw: Path, items: Sequence[Item]) -> Sequence[Item]:
+        """Return all items, and stop before anything is done where a shard is missing.
 
         Raises:
             DataError: some are, and it names them; or there are more shards than items.
         """
-        if self.shards > items:
-            raise _too_many(self, items)
+        if self.shards > len(items):
+            raise _too_many(self, len(items))
         missing = [shard for shard in self._all() if not (self._folder / shard.name / "manifest.json").exists()]
         if missing:
             named = ", ".join(map(str, missing[:8])) + (f" and {len(missing) - 8} more" if missing[8:] else "")
             what = f"{self.dataset.name}: {len(missing)} of {self.shards} shards are not prepared: {named}"
             raise DataError(what, f"Type this command for each, with --shard {missing[0]} in the place of --shards")
-        self.asked = True
+        return super().own(raw, items)
 
     def rows(self, task: Task, items: Sequence[Item], stored: dict[str, Stored], wanted: set[int]) -> Iterator[Done]:
         """Copy the rows of all shards into the arrays of a task; yield what the journal says of each.
@@ -258,12 +244,6 @@ class MergeWriter(CacheWriter):
                 if task.row_sum(found.row) != one.sum:
                     raise DataError(f"{folder}: the row of {own[one.row].id} is not what was written", fix)
                 yield found
-
-
-def no_items(dataset: Dataset) -> DataError:
-    """Return what to say of a dataset that has no items to share out."""
-    what = f"{dataset.name} is not prepared item by item, so it has no shards"
-    return DataError(what, "Prepare it without --shard and --shards")
 
 
 def _too_many(out: CacheWriter, items: int) -> DataError:
