@@ -104,7 +104,7 @@ class PictureText(Dataset):
                 counts.add(pair.text, len(ids), whole)
             items.append(Item(pair.sample.id, files, ids))
             lengths.append(len(ids))
-        fill(out, raw, items, self.decode, {VISUAL: PIXELS, NAME: reader.stored})
+        fill(out, raw, items, self.decode, {VISUAL: PIXELS, NAME: reader.stored}, reader.made_by())
         if reader.modality.type.has_length:
             out.lengths(NAME, np.array([1 if k in out.left_out else n for k, n in enumerate(lengths)]))
         out.raw["texts"] = counts.facts() | reader.made_by()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -26,6 +26,7 @@ class ItemWriter(CacheWriter):
 
     Attributes:
         asked: whether the dataset has named its items.
+        made_by: package -> version of what makes rows beside `items.LIBRARIES`, such as a text model's.
     """
 
     #: Whether a dataset that writes without naming its items is refused.
@@ -33,6 +34,7 @@ class ItemWriter(CacheWriter):
     #: Whether a kept row counts where its raw files have the same sizes, for another process has read them.
     sizes_are_enough: ClassVar[bool] = False
     asked: bool = False
+    made_by: Mapping[str, str] = field(default_factory=dict)
 
     def array(self, name: str, rows: int, dtype: str, scale: float = 1.0, offset: float = 0.0) -> np.memmap:
         """Return an array.

@@ -78,18 +78,23 @@ def leave_out(out: CacheWriter, ids: Sequence[str]) -> None:
 
 
 class Journal:
-    """What is done, in the unfinished cache; a torn last line is dropped."""
+    """What is done, in the unfinished cache; a torn last line is dropped.
+
+    Attributes:
+        other: whether what was read is of other items, or of another recipe.
+    """
 
     def __init__(self, folder: Path, identity: str) -> None:
-        self.path, self.identity = folder / JOURNAL, identity
+        self.path, self.identity, self.other = folder / JOURNAL, identity, False
 
     def read(self) -> list[Done]:
         """Return what an earlier call did on the same items with the same recipe; nothing else counts."""
         try:
             lines = self.path.read_text(encoding="utf-8").split("\n")
-            if json.loads(lines[0]) != {"identity": self.identity}:
-                return []
+            self.other = json.loads(lines[0]) != {"identity": self.identity}
         except (OSError, ValueError, RecursionError):
+            return []
+        if self.other:
             return []
         found = {}
         for line in lines[1:]:
@@ -118,7 +123,14 @@ class Journal:
         self.file.flush()
 
 
-def fill(out: CacheWriter, raw: Path, items: Sequence[Item], decode: Decode, stored: dict[str, Stored]) -> None:
+def fill(
+    out: CacheWriter,
+    raw: Path,
+    items: Sequence[Item],
+    decode: Decode,
+    stored: dict[str, Stored],
+    made_by: Mapping[str, str] | None = None,
+) -> None:
     """Decode all items into the arrays of `out`; row k is item k. Zero rows stand for what is left out on purpose.
 
     The writer's hooks (`ItemWriter`) say what differs: of a shard it decodes the own items, and ends the dataset's
@@ -130,6 +142,7 @@ def fill(out: CacheWriter, raw: Path, items: Sequence[Item], decode: Decode, sto
         items: in an order that depends on the lists alone.
         decode: a function or bound method that other processes can import; it raises `Fault`.
         stored: modality -> how it is kept.
+        made_by: package -> version of what `decode` computes by, beside `LIBRARIES`; rows of others don't count.
 
     Raises:
         RunError: `out` is a writer of the dataset's own.
@@ -145,9 +158,14 @@ def fill(out: CacheWriter, raw: Path, items: Sequence[Item], decode: Decode, sto
     out.raw["libraries"] = libraries()
     out.raw["shown"] = SHOWN
     wanted = {m.name: (len(items), m.views, *m.shape) for m in out.dataset.modalities}
-    identity = digest([[i.id for i in items], wanted, out.raw["libraries"], f".{out.title}.part"])
+    out.made_by = dict(made_by or {})
+    others = [out.made_by] if out.made_by else []
+    identity = digest([[i.id for i in items], wanted, out.raw["libraries"], f".{out.title}.part", *others])
     journal = Journal(out.folder, identity)
     kept = journal.read()
+    if journal.other:
+        why = "it is of other items or shapes, or other versions of libraries made it"
+        out.options.log(f"{out.dataset.name}: what was decoded before is decoded again: {why}")
     if not kept:
         for left in out.folder.iterdir():
             left.unlink()

@@ -268,8 +268,9 @@ def _arrays(folder: Path, task: Task, stored: dict[str, Stored], rows: int, fix:
     return found
 
 
-def _identity(out: CacheWriter, items: Sequence[Item], stored: dict[str, Stored]) -> str:
+def _identity(out: ItemWriter, items: Sequence[Item], stored: dict[str, Stored]) -> str:
     """Return a digest of what a shard's rows are: of which items, in which form, decoded by what."""
     form = [[m.name, m.views, *m.shape] for m in out.dataset.modalities]
     kept = [[name, one.dtype, one.scale, one.offset] for name, one in sorted(stored.items())]
-    return digest([[item.id for item in items], form, kept, out.raw["libraries"], out.raw["shown"]])
+    made_by = [dict(out.made_by)] if out.made_by else []
+    return digest([[item.id for item in items], form, kept, out.raw["libraries"], out.raw["shown"], *made_by])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mmlbench.dataset import CacheWriter, Dataset, Split
+from mmlbench.dataset import CacheWriter, Dataset, Options, Split
 from mmlbench.errors import DataError, RunError
 from mmlbench.modality import Modality
 from mmlbench.prepare.item_writer import ItemWriter
@@ -44,10 +45,17 @@ def raw(tmp_path: Path) -> Path:
     return tmp_path / "raw"
 
 
-def filled(kind: type[CacheWriter], raw: Path, **more: object) -> CacheWriter:
-    """Return a writer of a kind whose array is filled."""
-    out = kind(raw.parent / "cache", Bytes(), **more)  # type: ignore[arg-type]
-    fill(out, raw, ITEMS, decode, {"visual": Stored("float32")})
+def filled(
+    kind: type[CacheWriter],
+    raw: Path,
+    by: Mapping[str, str] | None = None,
+    log: Callable[[str], None] = lambda line: None,
+    **more: object,
+) -> CacheWriter:
+    """Return a writer of a kind whose array is filled; `by` computes what is stored."""
+    options = Options(log=log)
+    out = kind(raw.parent / "cache", Bytes(), options, **more)  # type: ignore[arg-type]
+    fill(out, raw, ITEMS, decode, {"visual": Stored("float32")}, by)
     return out
 
 
@@ -87,3 +95,19 @@ def test_an_array_before_the_items_ends_what_needs_items(
     with pytest.raises(end):
         kind(tmp_path, Bytes()).array("visual", 2, "float32")
     assert ItemWriter(tmp_path, Bytes()).array("visual", 2, "float32").shape == (2, 1, 2)
+
+
+@pytest.mark.parametrize(("by", "kept"), [({"model": "1"}, True), ({"model": "2"}, False), (None, False)])
+def test_rows_that_another_version_of_a_library_made_are_decoded_again(
+    by: Mapping[str, str] | None, kept: bool, raw: Path
+) -> None:
+    whole = (raw / "two.bin").read_bytes()
+    (raw / "two.bin").unlink()
+    with pytest.raises(DataError):
+        filled(ItemWriter, raw, {"model": "1"})
+    (raw / "two.bin").write_bytes(whole)
+    log: list[str] = []
+    out = filled(ItemWriter, raw, by, log.append)
+    assert any("were done before" in line for line in log) == kept
+    assert any("decoded again" in line for line in log) != kept
+    assert np.load(out.folder / "visual.npy")[:, 0].tolist() == [[1, 7], [2, 7]]

@@ -22,6 +22,7 @@ from mmlbench.api.making import ensure_cache, ensure_shard
 from mmlbench.cli import main
 from mmlbench.dataset import Options
 from mmlbench.errors import ConfigError, DataError
+from mmlbench.frontends.texts import WordReader
 from mmlbench.prepare.cache import Cache, scan_raw
 from mmlbench.prepare.shards import Shard, shards_folder
 from mmlbench.registry.index import load_index
@@ -271,6 +272,18 @@ def test_two_processes_at_one_shard_make_it_once(mini, whole, two):
     together = [run([*mini.words(two), "--shard", "1/2"]) for _ in range(2)]
     assert [one.wait() for one in together] == [0, 0]
     assert content(mini.whole(two, shards=2).folder) == content(whole.folder)
+
+
+def test_shards_of_texts_that_another_version_of_a_library_made_are_refused(tmp_path, monkeypatch):
+    raw, lists = mini_texts.mvsa_single(tmp_path / "mini")
+    given = (tmp_path / "cache", load_index(), raw, None, Options(lists=lists))
+    monkeypatch.setattr(WordReader, "made_by", lambda self: {"transformers": "1"})
+    for number in (1, 2):
+        ensure_shard("mvsa_single", PARAMS, *given, Shard(number, 2))
+    monkeypatch.setattr(WordReader, "made_by", lambda self: {"transformers": "2"})
+    assert "1-of-2" in told(DataError, partial(ensure_cache, "mvsa_single", PARAMS, *given, 2))
+    monkeypatch.setattr(WordReader, "made_by", lambda self: {"transformers": "1"})
+    assert ensure_cache("mvsa_single", PARAMS, *given, 2).manifest["raw"]["texts"]["transformers"] == "1"
 
 
 def folder_alone(build: Callable[[Path], Path]) -> Callable[[Path], tuple[Path, Path | None]]:
