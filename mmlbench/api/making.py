@@ -74,8 +74,9 @@ def ensure_cache(
     opened = Cache.open(folder)
     if there and raw is not None:
         tidy(folder, log)
+    if there and (shards or raw is not None):
+        remove_shards(folder, shards, log)  # where a kill came between the end and their removal
     if there:
-        remove_shards(folder, shards)  # where a kill came between the merge and their removal
         _check_same(opened, wanted.entry, index, raw, options)
     return opened
 

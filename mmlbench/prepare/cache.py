@@ -211,7 +211,8 @@ def prepare(
     A killed preparation that keeps a journal (see `mmlbench.prepare.items`) is taken up where it was.
 
     Args:
-        shards: in how many parts `prepare_shard` has decoded it; they are merged, and removed afterwards.
+        shards: in how many parts `prepare_shard` has decoded it; they are merged, and removed afterwards. 0: it is
+            decoded here; shards that were begun are of no use then, and are removed too.
 
     Returns:
         The manifest.
@@ -232,7 +233,7 @@ def prepare(
         return manifest
 
     made = _made(folder, log, make)
-    remove_shards(folder, shards)
+    remove_shards(folder, shards, log)
     return Cache.open(folder).manifest if made is None else made
 
 

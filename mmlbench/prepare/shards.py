@@ -13,10 +13,10 @@ sizes: the shard that read them took their digests (of large ones by blocks, as 
 
 from __future__ import annotations
 
+import contextlib
 import re
-import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,12 +24,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..dataset import CacheWriter
-from ..errors import ConfigError, DataError, brief
+from ..errors import ConfigError, DataError, MmlbenchError, RunError, brief
 from ..storage import mapped
 from ..storage.atomic import read_json
 from ..storage.hashing import digest
+from ..storage.lease import Lease
 from .item_writer import ItemWriter
 from .task import Done, Item, Stored, Task
+from .unfinished import lease_folder, left_beside
 
 SCHEMA = 1
 #: Ends the name of the folder of a cache's shards.
@@ -58,6 +60,12 @@ class Shard:
     def __str__(self) -> str:
         return f"{self.number}/{self.of}"
 
+    @classmethod
+    def named(cls, name: str) -> Shard:
+        """Return the shard whose folder has this name."""
+        number, _, of = name.partition("-of-")
+        return cls(int(number), int(of))
+
     @property
     def name(self) -> str:
         """The name of its folder."""
@@ -73,13 +81,49 @@ def shards_folder(cache: Path) -> Path:
     return cache.with_name(f"{cache.name}{SHARDS}")
 
 
-def remove_shards(cache: Path, of: int) -> None:
-    """Remove the shards of a finished cache, and their folder unless others are made or kept there."""
+def remove_shards(cache: Path, of: int, log: Callable[[str], None]) -> None:
+    """Remove the shards of a finished cache, of which nobody has any use, and say where some are that stay.
+
+    It is done under the cache's lease, which a merge holds, and under that of each shard: what another process
+    decodes right now stays.
+
+    Args:
+        of: those of this number alone; 0: all.
+    """
     folder = shards_folder(cache)
-    for number in range(1, of + 1):
-        shutil.rmtree(folder / Shard(number, of).name, ignore_errors=True)
-    if of and not any(path.is_dir() and not path.name.endswith(".lease") for path in folder.glob("*")):
-        shutil.rmtree(folder, ignore_errors=True)
+    if not folder.is_dir():
+        return
+    try:
+        with Lease(lease_folder(cache), log, passing=True):
+            if not (cache / "manifest.json").exists():  # removed meanwhile: they are needed again
+                return
+            kept = [name for name in _shards_in(folder) if of and Shard.named(name).of != of]
+            kept += [name for name in _shards_in(folder) if name not in kept and not _removed(folder / name, log)]
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+    except (MmlbenchError, OSError) as error:  # the cache is none the worse for it
+        log(f"the shards in {folder} can't be removed now ({error}); remove them by hand")
+        return
+    if kept:
+        log(f"{folder} still holds {', '.join(kept[:8])}: remove it where no process works on them any more")
+
+
+def _shards_in(folder: Path) -> list[str]:
+    """Return the names of the shards that are finished, begun or held in a folder."""
+    names = (re.match(r"\.?(\d+-of-\d+)(?![^.])", path.name) for path in folder.iterdir())
+    shards = {Shard.named(found[1]) for found in names if found}
+    return [shard.name for shard in sorted(shards, key=lambda shard: (shard.of, shard.number))]
+
+
+def _removed(shard: Path, log: Callable[[str], None]) -> bool:
+    """Remove a shard and what a kill left of it, unless another process works on it; tell whether it is gone."""
+    try:
+        with Lease(lease_folder(shard), log, wait=0, passing=True) as lease:
+            for path in [shard, *left_beside(shard)]:
+                lease.remove(path)
+    except RunError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
