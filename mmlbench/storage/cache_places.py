@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 from ..errors import ConfigError
@@ -15,16 +16,30 @@ DEFAULT = Path("cache")
 
 
 def shared_folders() -> list[Path]:
-    """Return the folders that MMLBENCH_CACHE names.
+    """Return the folders that MMLBENCH_CACHE names, each once, spelt in one way whatever the variable says.
+
+    A workflow knows files by the spelling of their paths: a slash at the end or a link would plan each run anew.
 
     Raises:
         ConfigError: one is not there.
     """
-    found = [Path(name) for name in os.environ.get(VARIABLE, "").split(os.pathsep) if name.strip()]
+    text = os.environ.get(VARIABLE, "")
+    return list(_folders(text, Path.cwd())) if text else []
+
+
+@lru_cache(maxsize=8)
+def _folders(text: str, here: Path) -> tuple[Path, ...]:
+    """Return the folders that a text names; a relative one lies below `here`."""
+    found = [here / name for name in text.split(os.pathsep) if name.strip()]
     for folder in found:
         if not folder.is_dir():
             raise ConfigError(f"{VARIABLE} names {folder}, which is no folder", "Make it, or correct the variable")
-    return found
+    return tuple(dict.fromkeys(folder.resolve() for folder in found))
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Tell whether two names are of one folder."""
+    return one.resolve() == other.resolve()
 
 
 def for_new(given: Path = DEFAULT) -> Path:
@@ -32,13 +47,16 @@ def for_new(given: Path = DEFAULT) -> Path:
 
     That is the folder that was given, or where that is the default the first of MMLBENCH_CACHE that can be written.
     """
-    writable = (folder for folder in shared_folders() if os.access(folder, os.W_OK | os.X_OK))
-    return next(writable, given) if given == DEFAULT else given
+    if given != DEFAULT:
+        return given
+    found = next((folder for folder in shared_folders() if os.access(folder, os.W_OK | os.X_OK)), given)
+    return given if _same(found, given) else found
 
 
 def places(root: Path) -> Iterator[Path]:
     """Yield the folders in which a cache may lie, each once: the own one, then those that are shared."""
-    yield from dict.fromkeys([root, *shared_folders()])
+    yield root
+    yield from (folder for folder in shared_folders() if not _same(folder, root))
 
 
 def cache_folder(root: Path, name: str) -> Path:

@@ -227,11 +227,13 @@ class Plan:
         self.noise = _noise_files(study)
         self._priorities, self._cache_priorities = self._ranked()
         self.plugins = [word for folder in study.plugins for word in ("--plugins", str(folder))]
+        #: Where new caches go; found once, since it is asked for with each shard.
+        self.new_caches = for_new()
 
     @property
     def cache_pattern(self) -> str:
         """Where new caches go, as Snakemake takes it: braces in a folder's name are no wildcards."""
-        return str(for_new()).replace("{", "{{").replace("}", "}}")
+        return str(self.new_caches).replace("{", "{{").replace("}", "}}")
 
     def unprepared(self) -> str:
         """Return an expression for the names of the caches that are not finished."""
@@ -397,7 +399,7 @@ class Plan:
         of = self.study.prepare_shards
         if not of or self._config(cache).dataset not in self.study.raw:
             return []
-        return [f"{for_new()}/{cache}.shards/{number}-of-{of}/manifest.json" for number in range(1, of + 1)]
+        return [f"{self.new_caches}/{cache}.shards/{number}-of-{of}/manifest.json" for number in range(1, of + 1)]
 
     def prepare_options(self, cache: str) -> str:
         """Return the options of `mmlbench prepare` that make a cache."""
@@ -406,7 +408,7 @@ class Plan:
 
     def shard_options(self, wildcards: ShardWildcards) -> str:
         """Return the options of `mmlbench prepare` that decode a shard of a cache."""
-        manifest = f"{for_new()}/{wildcards.cache}.shards/{wildcards.shard}/manifest.json"
+        manifest = f"{self.new_caches}/{wildcards.cache}.shards/{wildcards.shard}/manifest.json"
         if manifest not in self.shards(wildcards.cache):
             raise WorkflowError(f"{manifest} is no shard of this config. Ask for results/all_tables.csv")
         shard = wildcards.shard.replace("-of-", "/")

@@ -31,6 +31,10 @@ def test_what_is_shared_is_used_and_new_caches_go_to_the_first_folder(
         found = clone.call("mmlbench", *words)
         assert found.code == 0, found.text
 
+    (tmp_path / "link").symlink_to(shared)
+    monkeypatch.setenv("MMLBENCH_CACHE", f"{new}/:{tmp_path}/link/")
+    assert clone.planned() == [], "another spelling of the folders plans nothing anew"
+
     monkeypatch.setenv("MMLBENCH_CACHE", str(new))
     assert "prepare" in clone.planned()
     clone.make()
