@@ -10,7 +10,7 @@ from ..dataset import Dataset, Options
 from ..errors import MmlbenchError
 from ..frontends.lists import read_ids
 from ..params import fields_of
-from ..prepare.cache import Cache, scan_raw
+from ..prepare.cache import open_finished, scan_raw
 from ..prepare.shards import shards_folder
 from ..registry.index import Index, load_index
 from ..storage.cache_places import cache_folder, places
@@ -40,7 +40,7 @@ def _of_cache(name: str, config: RunConfig, study: Study, index: Index, cache: P
     folder = cache_folder(cache, name)
     others = [place for root in places(cache) for place in sorted(root.glob(f"{about}-*/manifest.json"))]
     if (folder / "manifest.json").exists():
-        yield _prepared(about, folder)
+        yield from _prepared(about, cache, name)
     elif entry.facts["needs_raw"]:
         command = prepare_command(about, config.dataset_params, fields_of(entry.facts))
         fix = (
@@ -59,15 +59,19 @@ def _of_cache(name: str, config: RunConfig, study: Study, index: Index, cache: P
         yield from _raw(about, study.raw[about], config, index)
 
 
-def _prepared(about: str, folder: Path) -> Finding:
+def _prepared(about: str, cache: Path, name: str) -> Iterator[Finding]:
+    """Yield what there is of a cache that is finished, after the damaged ones in whose place it is taken."""
+    damaged: list[str] = []
     try:
-        opened = Cache.open(folder)
+        opened = open_finished(cache, name, damaged.append)
     except MmlbenchError as error:
-        return Finding("wrong", about, error.what, error.fix)
+        yield Finding("wrong", about, error.what, error.fix)
+        return
+    yield from (Finding("note", about, line, "") for line in damaged)
     rows = opened.manifest["arrays"][opened.modalities[0]]["rows"]
     left_out = len(opened.manifest.get("raw", {}).get("left_out", ()))
     less = f", {left_out} of them left out on purpose" if left_out else ""
-    return Finding("ok", about, f"prepared in {folder}: {plural(rows, 'row')}{less}")
+    yield Finding("ok", about, f"prepared in {opened.folder}: {plural(rows, 'row')}{less}")
 
 
 def _shards(about: str, folder: Path, of: int) -> Iterator[Finding]:

@@ -35,6 +35,8 @@ from ..errors import DataError, LeaseLost, MmlbenchError, RunError, fault
 from ..modality import Modality, check_values, modality_of
 from ..storage import mapped
 from ..storage.atomic import plain, read_json, storage_error, write_json
+from ..storage.cache_files import SCHEMA, check_files, read_manifest
+from ..storage.cache_places import PassedOver, cache_folder, finished
 from ..storage.hashing import digest, file_digest, spot_digest
 from ..storage.lease import Lease
 from ..storage.paths import plugin_files
@@ -50,9 +52,6 @@ T = TypeVar("T")
 Log = Callable[[str], None]
 #: Fills a folder under a lease, and returns what its manifest says.
 Make = Callable[[Path, Lease], dict[str, Any]]
-SCHEMA = 1
-#: Larger files are checked by their size and by evenly spaced blocks, to stay at disk speed.
-FULL_CHECK_BYTES = 256 * 2**20
 
 
 def cache_key(name: str, params: dict[str, Any], code: str) -> str:
@@ -386,38 +385,9 @@ class Cache:
         Raises:
             DataError: no cache, another schema, a file missing, truncated or changed.
         """
-        fix = f"Remove {folder} and prepare the dataset again"
-        if not (folder / "manifest.json").exists():
-            raise DataError(f"no prepared cache at {folder}", "Run: mmlbench prepare NAME")
-        try:
-            manifest = read_json(folder / "manifest.json")
-        except DataError as error:
-            raise DataError(error.what, fix) from None
-        if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
-            raise DataError(f"{folder}/manifest.json has an unknown schema, not {SCHEMA}", fix)
-        claimed = manifest.get("fingerprint")
-        if digest({name: value for name, value in manifest.items() if name != "fingerprint"})[:16] != claimed:
-            raise DataError(f"{folder}/manifest.json was changed after it was made", fix)
-        files = {f"{name}.npy": facts for name, facts in manifest["arrays"].items()}
-        files |= {f"extra-{name}.npy": facts for name, facts in manifest["extras"].items()}
-        files |= {f"split-{name}.csv": facts for name, facts in manifest["splits"].items()}
-        for name, facts in manifest["arrays"].items():
-            files |= {f"valid-{name}.npy": facts["valid"]} if "valid" in facts else {}
-            files |= {f"length-{name}.npy": facts["lengths"]} if "lengths" in facts else {}
-        files |= {"raw.csv": manifest["raw"]["list"]} if "list" in manifest.get("raw", {}) else {}
-        for name, facts in files.items():
-            cls._check_file(folder / name, facts, fix)
+        manifest = read_manifest(folder)
+        check_files(folder, manifest)
         return cls(folder, manifest)
-
-    @staticmethod
-    def _check_file(path: Path, facts: dict[str, Any], fix: str) -> None:
-        if not path.exists():
-            raise DataError(f"{path} is missing from the cache", fix)
-        if path.stat().st_size != facts["bytes"]:
-            raise DataError(f"{path} has {path.stat().st_size} bytes instead of {facts['bytes']}", fix)
-        small = facts["bytes"] <= FULL_CHECK_BYTES
-        if (file_digest(path) if small else spot_digest(path)) != facts["sha256" if small else "spot"]:
-            raise DataError(f"{path} was changed after the cache was made", fix)
 
     @cached_property
     def task(self) -> Task:
@@ -500,3 +470,27 @@ class Cache:
                 label=self.task.parse([row["label"] for row in chosen]),
                 rows={m: np.array([row[f"row_{m}"] for row in chosen], dtype=np.int64) for m in self.modalities},
             )
+
+
+def open_finished(root: Path, name: str, log: Log) -> Cache:
+    """Open the first whole one of the finished caches of a name, of which a group may share several.
+
+    Args:
+        root: the own folder of caches, before those that are shared. log: is told of each damaged one before it.
+
+    Raises:
+        DataError: there is none; all are damaged, and the first is named.
+    """
+    damaged: list[tuple[Path, DataError]] = []
+    for folder in finished(root, name):
+        try:
+            opened = Cache.open(folder)
+        except DataError as error:
+            damaged.append((folder, error))
+            continue
+        for other, why in damaged:
+            log(str(PassedOver(other, why, folder)))
+        return opened
+    if damaged:
+        raise damaged[0][1]
+    return Cache.open(cache_folder(root, name))

@@ -22,7 +22,7 @@ from snakemake.utils import update_config
 from ..errors import MmlbenchError, RunError, runs_error
 from ..files import contents, places_of
 from ..params import value_text
-from ..storage.cache_places import DEFAULT, cache_folder, for_new, shared_folders
+from ..storage.cache_places import DEFAULT, cache_folder, for_new, passed_over, shared_folders
 from ..storage.lease import Lease
 from ..storage.paths import set_data_folders
 from ..storage.words import be, plural
@@ -477,6 +477,13 @@ def _set_arithmetic(study: configs.Study) -> None:
         os.write(2, f"mmlbench: {arithmetic.left_native()}\n".encode())
 
 
+def _name_damaged(study: configs.Study) -> None:
+    """Tell of the damaged caches of a study in whose place others are taken; what the jobs say is in their logs."""
+    for name in dict.fromkeys(run.cache for run in study.runs):
+        for one in passed_over(DEFAULT, name):
+            os.write(2, f"mmlbench: {one}\n".encode(errors="replace"))
+
+
 def _stop(line: str, code: int) -> NoReturn:
     """Print the line that `mmlbench` would print and end; an exception would get places in the code printed below."""
     os.write(2, f"mmlbench: {line}\n".encode(errors="replace"))
@@ -508,6 +515,8 @@ def read(config: Mapping[str, object], results: str | Path, files: Sequence[str 
             wanted = [*(run.stamp for run in study.runs), *(c.tuned.stamp(c.run) for c in study.cells if c.tuned)]
             asked_anew = any(not (results / stamp).exists() for stamp in wanted)
         write_plan(plan, results, asked_anew, keep=bool(_beside))
+        if not _beside:
+            _name_damaged(study)
         return Plan(study, key)
     except MmlbenchError as error:
         where = f"{os.path.relpath(files[0])}: " if files else ""  # those of the command line come first

@@ -74,7 +74,9 @@ def test_a_raw_folder_that_is_not_there_or_another_or_an_archive(tmp_path: Path,
     assert found(tmp_path, of(mini, folder=archive))[1][0] == "note"
 
 
-def test_what_is_prepared_whole_in_part_otherwise_or_damaged(tmp_path: Path, mini: tuple[Path, Path]) -> None:
+def test_what_is_prepared_whole_in_part_otherwise_or_damaged(
+    tmp_path: Path, mini: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     raw, lists = mini
     cache, options = tmp_path / "cache", Options(lists=lists)
     ensure_shard("cremad", {"size": 24}, cache, load_index(), raw, None, options, Shard(1, 2))
@@ -87,6 +89,11 @@ def test_what_is_prepared_whole_in_part_otherwise_or_damaged(tmp_path: Path, min
     with (opened.folder / "visual.npy").open("r+b") as file:
         file.truncate(200)
     assert found(tmp_path)[0][0] == "wrong"
+    ensure_cache("cremad", {"size": 24}, tmp_path / "group", load_index(), raw, options=options)
+    monkeypatch.setenv("MMLBENCH_CACHE", str(tmp_path / "group"))
+    passed_over, taken = found(tmp_path)[:2]
+    assert passed_over[0] == "note" and str(opened.folder) in passed_over[2]
+    assert taken[0] == "ok" and str(tmp_path / "group") in taken[2]
 
 
 def test_the_option_is_off_by_default() -> None:
