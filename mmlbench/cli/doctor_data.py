@@ -15,7 +15,7 @@ from ..prepare.shards import shards_folder
 from ..registry.index import Index, load_index
 from ..storage.cache_places import cache_folder, places
 from ..storage.words import plural
-from ..study.config import Study, read_study
+from ..study.config import Study
 from ..study.raw_files import RawFiles
 from ..study.run_config import RunConfig
 from .finding import Finding
@@ -24,12 +24,8 @@ from .finding import Finding
 _SHOWN = 3
 
 
-def data_findings(config: Path, cache: Path) -> Iterator[Finding]:
+def data_findings(study: Study, cache: Path) -> Iterator[Finding]:
     """Yield what there is of each dataset of a study, in the order of its config."""
-    try:
-        study = read_study(config)
-    except MmlbenchError:
-        return  # told already, as a finding about the config
     index = load_index()
     for name, one in {run.cache: run.config for run in study.runs}.items():
         yield from _of_cache(name, one, study, index, cache)
