@@ -93,6 +93,16 @@ def test_what_is_not_finite_becomes_zero_and_is_counted(tmp_path):
     assert any("audio: 3 values in 1 sample" in note for note in cache.notes)
 
 
+def test_what_is_left_out_is_not_counted_as_not_finite(tmp_path):
+    found = mini.iemocap()
+    found[AUDIO]["Ses01F_impro01"][0][:3] = [np.nan, -np.inf, 1e300]
+    (tmp_path / "out.csv").write_text("id\nSes01F_impro01_F000\n")
+    more = ("--allow-missing", str(tmp_path / "out.csv"))
+    cache = prepared("iemocap", written(tmp_path / "raw", found), tmp_path / "cache", more=more)
+    assert not any("not finite" in note for note in cache.notes)
+    assert any("left out" in note for note in cache.notes) and not cache.array("audio")[0].any()
+
+
 def test_ids_that_occur_again_and_what_is_left_out_are_counted(tmp_path):
     found = mini.iemocap()
     found[IDS]["Ses02F_impro01"][1] = found[IDS]["Ses02F_impro01"][0]

@@ -91,6 +91,21 @@ def test_what_is_not_finite_becomes_zero_and_is_counted(tmp_path):
     assert any("visual: 2 values in 1 sample " in note for note in cache.notes)
 
 
+def test_what_is_left_out_is_counted_neither_as_not_finite_nor_as_empty(tmp_path):
+    found = mini.content("mosi", aligned=False)
+    audio, vision = found["train"]["audio"].copy(), found["test"]["vision"].copy()
+    audio[2, 0, :3], audio[4, 1, 0], vision[[1, 5]] = np.inf, np.nan, 0
+    found = mini.changed(mini.changed(found, "train", audio=audio), "test", vision=vision)
+    raw = mini.write(tmp_path / "unaligned_50.pkl", found)
+    ids = [found["train"]["id"][2], found["test"]["id"][5]]
+    (tmp_path / "out.csv").write_text("\n".join(["id", *ids]) + "\n")
+    more = ("--allow-missing", str(tmp_path / "out.csv"))
+    cache = prepared("mosi", raw, tmp_path / "cache", "form=unaligned", more=more)
+    assert any("audio: 1 value in 1 sample " in note for note in cache.notes)
+    assert any("visual: 1 sample " in note for note in cache.notes)
+    assert not cache.array("audio")[2].any()
+
+
 def test_samples_without_any_step_are_kept_and_counted(tmp_path):
     found = mini.content("mosi", aligned=False)
     vision = found["test"]["vision"].copy()
