@@ -63,6 +63,16 @@ def _check_long(path: Path, number: int, line: str) -> None:
         raise DataError(f"{path}, line {number} has {len(line)} letters", _AGAIN)
 
 
+def folder_of(raw: Path, folders: Sequence[str], name: str) -> Path:
+    """Return the folder of the lists with the texts: the first that has the list of this name, else the first.
+
+    Args:
+        folders: below the raw folder; '' is that itself.
+    """
+    places = [raw / folder for folder in folders]
+    return next((place for place in places if (place / name).is_file()), places[0])
+
+
 def read_tabbed(path: Path, columns: int) -> list[Row]:
     """Return the rows of a list with tabs between its cells; quotes are part of a text, for tweets have them.
 
