@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 import sys
 from collections import Counter
@@ -15,10 +16,8 @@ import mini_texts
 import pytest
 from bad_input import refused
 
-from mmlbench.api.making import ensure_cache
 from mmlbench.cli import main
-from mmlbench.dataset import KnownLists, Options
-from mmlbench.errors import DataError
+from mmlbench.dataset import KnownLists
 from mmlbench.frontends.lists import hashes
 from mmlbench.prepare.cache import Cache
 from mmlbench.prepare.official_lists import check_known
@@ -317,9 +316,12 @@ def test_what_is_left_out_makes_no_word(mini: Mini, tmp_path: Path, capsys) -> N
     assert less.manifest["raw"]["texts"]["texts"] == whole.manifest["raw"]["texts"]["texts"] - 1
 
 
-def test_an_id_in_two_parts_of_other_lists_is_refused(tmp_path: Path) -> None:
-    raw, lists = mini_texts.mvsa_single(tmp_path / "mini")
-    rows = (lists / "train.csv").read_text().splitlines()
-    (lists / "dev.csv").write_text("\n".join([*(lists / "dev.csv").read_text().splitlines(), rows[1]]) + "\n")
-    with pytest.raises(DataError, match=rows[1].split(",")[0]):
-        ensure_cache("mvsa_single", {"size": 24}, tmp_path / "c", load_index(), raw, options=Options(lists=lists))
+@pytest.mark.parametrize("written", ["mvsa_single", "mvsa_single jsonl", "food101 jsonl"], indirect=True)
+def test_an_id_in_two_parts_of_other_lists_is_refused(mini: Mini, tmp_path: Path, capsys) -> None:
+    name = Path(mini.case.victim).suffix
+    second, other = [line for line in text_of(mini.lists / f"train{name}").splitlines() if line][1:3]
+    path = mini.lists / f"dev{name}"
+    path.write_text("\n".join([*text_of(path).splitlines(), second, other]) + "\n", encoding="utf-8")
+    key = json.loads(second)["id"] if name == ".jsonl" else second.split(",")[0]
+    line = refused(capsys, *mini.case.words(mini.raw, tmp_path / "c", "--lists", mini.lists))
+    assert key in line and not list((tmp_path / "c").glob("[!.]*"))
