@@ -8,7 +8,6 @@ from pathlib import Path
 from ..api.making import prepare_command
 from ..dataset import Dataset, Options
 from ..errors import MmlbenchError
-from ..frontends.lists import read_ids
 from ..params import fields_of
 from ..prepare.cache import open_finished, scan_raw
 from ..prepare.shards import shards_folder
@@ -18,6 +17,7 @@ from ..storage.words import plural
 from ..study.config import Study
 from ..study.raw_files import RawFiles
 from ..study.run_config import RunConfig
+from .allow_missing import ids_of
 from .finding import Finding
 
 #: So many faults are named.
@@ -90,7 +90,7 @@ def _raw(about: str, raw: RawFiles, config: RunConfig, index: Index) -> Iterator
     kind = index.load("dataset", about)
     assert issubclass(kind, Dataset)
     try:
-        left_out = tuple(sorted({name for path in raw.allow_missing for name in read_ids(Path(path))}))
+        left_out = ids_of(raw.allow_missing)
         options = Options(1, left_out, Path(raw.lists) if raw.lists else None)
         found = scan_raw(kind(kind.Params(**config.dataset_params)), folder, options)
     except MmlbenchError as error:
