@@ -16,6 +16,9 @@ from mmlbench.frontends.texts import MARK, Written
 #: Part -> name of its lists, `.csv` of the facts that ship, `.tsv` of the user's own with the texts.
 STEMS = {"train": "train", "val": "dev", "test": "test"}
 MOODS = ("negative", "neutral", "positive")
+#: The repository of the texts, and how the pictures are had from there.
+TEXTS = "https://github.com/jefferyYu/TomBERT"
+HAND = "follow the link to a Google Drive in its README"
 #: Cells of a line of the user's list: number, mood, picture, sentence with `MARK`, target.
 CELLS = 5
 
@@ -24,6 +27,8 @@ class Tweets(PictureText):
     """A dataset of targets in tweets: a sample is a target, and the samples of one tweet share its picture."""
 
     class_names = MOODS
+    licence = "unknown; tweets of their authors, for research"
+    citation = "J. Yu et al., Adapting BERT for target-oriented multimodal sentiment classification, IJCAI 2019"
     #: Folder of the pictures, and folders in which the lists may lie beside it; '': the raw folder itself.
     pictures: ClassVar[str]
     folders: ClassVar[tuple[str, ...]]
