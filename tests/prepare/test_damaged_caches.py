@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from harmed_files import Harm, cut
 
 from mmlbench.api import making
 from mmlbench.api.making import ensure_cache
@@ -20,11 +20,6 @@ from mmlbench.storage.cache_places import VARIABLE, cache_folder, passed_over
 from mmlbench.testing import PLUGINS
 
 
-def cut(path: Path) -> None:
-    """Leave half of a file."""
-    os.truncate(path, path.stat().st_size // 2)
-
-
 def change(path: Path) -> None:
     """Change the last byte of a file."""
     data = bytearray(path.read_bytes())
@@ -32,7 +27,6 @@ def change(path: Path) -> None:
     path.write_bytes(data)
 
 
-Harm = Callable[[Path], object]
 #: What shows at a glance -> how it comes about.
 SHOWN: dict[str, Harm] = {
     "manifest cut": lambda folder: cut(folder / "manifest.json"),
