@@ -244,10 +244,13 @@ def _store(
             raise DataError(what, "Fetch the file again")
         with np.errstate(over="ignore", invalid="ignore"):
             vector = vectors[one.number].astype(np.float32)
+        if row in out.left_out:
+            array[row, 0] = 0
+            continue
         wrong = ~np.isfinite(vector)
         bad, touched = bad + int(wrong.sum()), touched + bool(wrong.any())
         vector[wrong] = 0
-        array[row, 0] = 0 if row in out.left_out else vector
+        array[row, 0] = vector
     array.flush()
     if bad:
         where = plural(touched, "sample")

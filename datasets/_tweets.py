@@ -10,12 +10,15 @@ from mmlbench import CacheWriter, DataError, Listed, Sample
 from mmlbench.frontends import lists
 from mmlbench.frontends.clips import folder_with, open_raw
 from mmlbench.frontends.picture_text import Pair, PictureText, check_below, check_facts, check_samples
-from mmlbench.frontends.text_lists import Row, read_tabbed
+from mmlbench.frontends.text_lists import Row, folder_of, read_tabbed
 from mmlbench.frontends.texts import MARK, Written
 
 #: Part -> name of its lists, `.csv` of the facts that ship, `.tsv` of the user's own with the texts.
 STEMS = {"train": "train", "val": "dev", "test": "test"}
 MOODS = ("negative", "neutral", "positive")
+#: The repository of the texts, and how the pictures are had from there.
+TEXTS = "https://github.com/jefferyYu/TomBERT"
+HAND = "follow the link to a Google Drive in its README"
 #: Cells of a line of the user's list: number, mood, picture, sentence with `MARK`, target.
 CELLS = 5
 
@@ -24,6 +27,8 @@ class Tweets(PictureText):
     """A dataset of targets in tweets: a sample is a target, and the samples of one tweet share its picture."""
 
     class_names = MOODS
+    licence = "unknown; tweets of their authors, for research"
+    citation = "J. Yu et al., Adapting BERT for target-oriented multimodal sentiment classification, IJCAI 2019"
     #: Folder of the pictures, and folders in which the lists may lie beside it; '': the raw folder itself.
     pictures: ClassVar[str]
     folders: ClassVar[tuple[str, ...]]
@@ -35,7 +40,7 @@ class Tweets(PictureText):
     def prepare(self, raw: Path | None, out: CacheWriter) -> None:
         """Read the lists with the texts, compare them with the facts that ship, read the pictures."""
         folder = open_raw(raw, out, (self.pictures,))
-        where, rows = out.options.lists or self._lists(folder), {}
+        where, rows = out.options.lists or folder_of(folder, self.folders, "train.tsv"), {}
         for part, stem in STEMS.items():
             rows[part] = _read(where / f"{stem}.tsv")
             found = {row.cells[0]: f"{row.cells[2]}, {row.cells[1]}" for row in rows[part]}
@@ -55,7 +60,7 @@ class Tweets(PictureText):
         shipped, sha256 = self.facts()
         hashes = lists.hashes(shipped, sha256, sha256)
         folder = folder_with(raw, (self.pictures,))
-        where = self._lists(folder) if folder is not None else None
+        where = folder_of(folder, self.folders, "train.tsv") if folder is not None else None
         names = [f"{stem}.tsv" for stem in STEMS.values()]
         if where is not None and all((where / name).is_file() for name in names):
             hashes |= lists.hashes(where, names, {})
@@ -70,11 +75,6 @@ class Tweets(PictureText):
         """Return number -> picture and mood of the lines of a list, as the facts that ship have it."""
         rows = lists.read_rows(self.facts()[0] / f"{stem}.csv", columns=3)
         return {row[0]: f"{row[1]}, {row[2]}" for row in rows if row[0] != "index"}
-
-    def _lists(self, folder: Path) -> Path:
-        """Return the folder of the lists with the texts: the first that has the one of the train part."""
-        places = [folder / name for name in self.folders]
-        return next((place for place in places if (place / "train.tsv").is_file()), places[0])
 
 
 def _read(path: Path) -> list[Row]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mmlbench import DataError
-from mmlbench.decode.words import lines_of
+from mmlbench.frontends.text_lists import read_lines
 from mmlbench.frontends.texts import Written
 
 #: What is counted of rows that can be read all the same.
@@ -47,17 +47,7 @@ def read_titles(path: Path, counts: Counter[str]) -> dict[tuple[str, str], Writt
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str], int]]:
     """Yield (line, cells, bytes left out as no UTF-8) of a list's rows; a title in quotes may have several lines."""
-    try:
-        lines = lines_of(path.read_bytes())
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such list", "Fetch it with the dataset, or say source=jsonl") from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} is no text ({error})", "Fetch it again, or save it as UTF-8") from None
-    first = lines[0][0].lstrip().lower()
-    if first.startswith("version https://git-lfs"):
-        raise DataError(f"{path} is a Git LFS pointer, not the list", "Run `git lfs pull` where it came from")
-    if first.startswith(("<!doctype html", "<html")):
-        raise DataError(f"{path} is a web page, not the list", "Download it again")
+    lines = read_lines(path, "say source=jsonl")
     reader, at = csv.reader(line + "\n" for line, _ in lines), 0
     try:
         for cells in reader:

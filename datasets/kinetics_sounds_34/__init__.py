@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from mmlbench import CacheWriter, DataError, Download, Listed, Sample, Split, register
-from mmlbench.frontends.clips import STORED, frame_files, open_raw
+from mmlbench.frontends.clips import STORED, open_raw
 from mmlbench.frontends.divide import hold_out
-from mmlbench.frontends.scattered import FoundClips, clip_key, kept
+from mmlbench.frontends.scattered import FoundClips, clip_key, frames_item
 from mmlbench.prepare.items import fill
 from mmlbench.prepare.task import Item
 
@@ -73,10 +73,7 @@ class KineticsSounds34(FoundClips):
         """Return a clip's frames that are shown, and those that are missing, and its WAV."""
         part, kind, name = clip
         frames, sound = (f"{top}/{kind}/{name}" for top in LAYOUT[part])
-        names = frame_files(folder / frames) or ["00001.jpg"]
-        wanted = kept(names, self.params.frames)
-        shown = [one for k, one in enumerate(names) if k in wanted or not (folder / frames / one).exists()]
-        return Item("/".join(clip), (*(f"{frames}/{one}" for one in shown), f"{sound}.wav"), (len(names),))
+        return frames_item("/".join(clip), folder, frames, f"{sound}.wav", self.params.frames)
 
 
 def read_folders(folder: Path) -> tuple[list[str], list[tuple[str, str, str]]]:

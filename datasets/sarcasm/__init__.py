@@ -15,12 +15,13 @@ from mmlbench.frontends.picture_text import (
     check_samples,
     modalities,
 )
-from mmlbench.frontends.text_lists import Row, read_python_lists, unique
+from mmlbench.frontends.text_lists import Row, folder_of, read_python_lists, unique
 from mmlbench.frontends.texts import Written
 
 LISTS = Path(__file__).resolve().parent / "lists"
 #: Part -> name of its lists, `.csv` of the facts that ship, `.txt` of the user's own with the texts.
 STEMS = {"train": "train", "val": "valid2", "test": "test2"}
+TEXTS = {part: f"{stem}.txt" for part, stem in STEMS.items()}
 SHA256 = {
     "train.csv": "47358dec575f0f89151443243e3e2980de8681028174d833c365caba284911f9",
     "valid2.csv": "6b8f9cc718478d1d22557f25a1b0800ec38e09543b589c3bdaf45e1c5ad1439c",
@@ -77,15 +78,15 @@ class Sarcasm(PictureText):
     def prepare(self, raw: Path | None, out: CacheWriter) -> None:
         """Read the lists with the texts, compare them with the facts that ship, filter them, read the pictures."""
         folder = open_raw(raw, out, (PICTURES,))
-        where = out.options.lists or _lists(folder)
-        rows = {part: _read(where / f"{stem}.txt", part) for part, stem in STEMS.items()}
-        for part, stem in STEMS.items():
-            found = {row.cells[0]: ", ".join(map(str, row.cells[2:])) for row in rows[part]}
-            check_facts(out, where, f"{stem}.txt", found, _shipped(stem))
-        lists.note(out, where, [f"{stem}.txt" for stem in STEMS.values()], {})
-        pairs = [_pair(part, row) for part in STEMS for row in _filtered(rows[part])]
+        where = out.options.lists or folder_of(folder, FOLDERS, TEXTS["train"])
+        rows = _read_all(where)
+        for part, name in TEXTS.items():
+            check_facts(out, where, name, _facts(rows[part]), _shipped(part))
+        lists.note(out, where, TEXTS.values(), {})
+        kept = {part: _filtered(found) for part, found in rows.items()}
+        pairs = [_pair(part, row) for part, found in kept.items() for row in found]
         check_samples(out, "official", [pair.sample for pair in pairs], where)
-        out.raw["filtered"] = {part: len(rows[part]) - len(_filtered(rows[part])) for part in STEMS}
+        out.raw["filtered"] = {part: len(rows[part]) - len(kept[part]) for part in STEMS}
         said = ", ".join(f"{out.raw['filtered'][part]} of {len(rows[part])} of {part}" for part in STEMS)
         out.options.log(f"sarcasm: lines that the filter leaves out: {said}")
         self.store(out, folder, pairs, "official")
@@ -93,28 +94,31 @@ class Sarcasm(PictureText):
     def listed(self, raw: Path | None) -> dict[str, Listed]:
         """Return the lists of the raw folder: without their texts nobody knows what the filter leaves."""
         folder = folder_with(raw, (PICTURES,))
-        if folder is None or not all((_lists(folder) / f"{stem}.txt").is_file() for stem in STEMS.values()):
+        where = folder_of(folder, FOLDERS, TEXTS["train"]) if folder is not None else None
+        if where is None or not all((where / name).is_file() for name in TEXTS.values()):
             return {}
-        where = _lists(folder)
-        rows = {part: _read(where / f"{stem}.txt", part) for part, stem in STEMS.items()}
-        hashes = lists.hashes(where, [f"{stem}.txt" for stem in STEMS.values()], {})
+        rows = _read_all(where)
         found = [_pair(part, row).sample for part in STEMS for row in _filtered(rows[part])]
-        same = all(
-            {row.cells[0]: ", ".join(map(str, row.cells[2:])) for row in rows[part]} == _shipped(stem)
-            for part, stem in STEMS.items()
-        )
-        return {"official": Listed(found, hashes | (lists.hashes(LISTS, SHA256, SHA256) if same else {}))}
+        hashes = lists.hashes(where, TEXTS.values(), {})
+        if all(_facts(rows[part]) == _shipped(part) for part in STEMS):
+            hashes |= lists.hashes(LISTS, SHA256, SHA256)
+        return {"official": Listed(found, hashes)}
 
 
-def _lists(folder: Path) -> Path:
-    """Return the folder of the lists with the texts: the first that has the one of the train part."""
-    places = [folder / name for name in FOLDERS]
-    return next((place for place in places if (place / "train.txt").is_file()), places[0])
+def _shipped(part: str) -> dict[str, str]:
+    """Return id -> labels of the lines of a part's list, as the facts that ship have it."""
+    rows = lists.read_rows(LISTS / f"{STEMS[part]}.csv", columns=2)
+    return {row[0]: ", ".join(row[1:]) for row in rows if row[0] != "id"}
 
 
-def _shipped(stem: str) -> dict[str, str]:
-    """Return id -> labels of the lines of a list, as the facts that ship have it."""
-    return {row[0]: ", ".join(row[1:]) for row in lists.read_rows(LISTS / f"{stem}.csv", columns=2) if row[0] != "id"}
+def _facts(rows: list[Row]) -> dict[str, str]:
+    """Return id -> labels of lines with texts."""
+    return {row.cells[0]: ", ".join(map(str, row.cells[2:])) for row in rows}
+
+
+def _read_all(where: Path) -> dict[str, list[Row]]:
+    """Return part -> the lines of its list with texts."""
+    return {part: _read(where / name, part) for part, name in TEXTS.items()}
 
 
 def _read(path: Path, part: str) -> list[Row]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from mmlbench import Download, KnownLists, Split, register
 from mmlbench.frontends.picture_text import PictureTextParams, modalities
 
-from .._tweets import Tweets
+from .._tweets import HAND, TEXTS, Tweets
 
 LISTS = Path(__file__).resolve().parent / "lists"
 SHA256 = {
@@ -23,8 +23,6 @@ FIGURES = {
     "groups/val+test": 0, "ids/train+val": 0, "ids/train+test": 0, "ids/val+test": 0,
 }  # fmt: skip
 PICTURES = "twitter2017_images"
-TEXTS = "https://github.com/jefferyYu/TomBERT"
-HAND = "follow the link to a Google Drive in its README"
 
 
 @register
@@ -46,8 +44,6 @@ class Twitter17(Tweets):
             known=KnownLists(SHA256, FIGURES),
         )
     }  # fmt: skip
-    licence = "unknown; tweets of their authors, for research"
-    citation = "J. Yu et al., Adapting BERT for target-oriented multimodal sentiment classification, IJCAI 2019"
     origin = "absa_data/twitter/*.tsv of the repository jefferyYu/TomBERT, and the pictures that its README links"
     pictures = PICTURES
     folders = ("twitter2017", "twitter", "absa_data/twitter2017", "absa_data/twitter", "")

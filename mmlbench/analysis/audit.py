@@ -8,11 +8,10 @@ from pathlib import Path
 
 from ..audit import Finding, audited, from_csv, to_csv
 from ..errors import DataError
-from ..prepare.cache import Cache
+from ..prepare.cache import open_finished
 from ..results.load import read_plan
 from ..results.plugin_facts import Facts
 from ..storage.atomic import read_text, write_text
-from ..storage.cache_places import cache_folder
 from ..study.plan import Plan
 
 #: (dataset, split) -> what the audit found.
@@ -32,7 +31,7 @@ def audit_plan(results: Path, cache: Path, log: Callable[[str], None]) -> dict[t
     for folder, wanted in _wanted(plan).items():
         dataset = next(iter(wanted))[0]
         try:
-            opened = Cache.open(cache_folder(cache, folder))
+            opened = open_finished(cache, folder, log)
         except DataError as error:
             log(f"no audit of {dataset}: {error.what}")
             continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from .. import files
 from ..dataset import Dataset, Options
 from ..errors import ConfigError, DataError, MmlbenchError, RunError, brief, fault
 from ..params import Field, check, fields_of, value_text
-from ..prepare.cache import Cache, cache_key, prepare_shard
+from ..prepare.cache import Cache, cache_key, open_finished, prepare_shard
 from ..prepare.cache import prepare as prepare_cache
 from ..prepare.shards import Shard, began, remove_shards
 from ..prepare.unfinished import lease_folder, tidy
@@ -71,13 +72,21 @@ def ensure_cache(
 
             with Lease(lease_folder(folder), log, passing=True) as lease:
                 remember(folder, raw, started, [one["name"] for one in wanted.entry.facts["downloads"]], lease.whole)
-    opened = Cache.open(folder)
+    opened = open_finished(root, folder.name, _log_once) if there else Cache.open(folder)
+    folder = opened.folder
     if there and raw is not None:
         tidy(folder, log)
+    if there and (shards or raw is not None):
+        remove_shards(folder, shards, log)  # where a kill came between the end and their removal
     if there:
-        remove_shards(folder, shards)  # where a kill came between the merge and their removal
         _check_same(opened, wanted.entry, index, raw, options)
     return opened
+
+
+@cache
+def _log_once(line: str) -> None:
+    """Tell people a line, unless they were told: a study opens a cache for each of its runs."""
+    log(line)
 
 
 def ensure_shard(

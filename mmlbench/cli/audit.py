@@ -12,7 +12,7 @@ from ..audit import Finding, audit_lists, audited, check_known, groups_of, is_of
 from ..dataset import Dataset, Listed
 from ..errors import ConfigError, DataError, nearest
 from ..params import check, fields_of
-from ..prepare.cache import Cache, cache_key
+from ..prepare.cache import Cache, cache_key, open_finished
 from ..registry.index import Entry, Index, load_index, use_plugins
 from ..storage.atomic import write_text
 from ..storage.cache_places import cache_folder
@@ -40,16 +40,17 @@ def audit(arguments: argparse.Namespace) -> int:
             "--groups looks at the content of test samples, and there is no prepared cache of it",
             f"Run: mmlbench prepare {entry.name}, and leave --lists out",
         )
-    if arguments.lists or folder is None:
+    opened = None if arguments.lists or folder is None else open_finished(arguments.cache, folder.name, log)
+    if opened is None:
         found = _of_lists(entry, index, arguments.raw, groups, folder)
     else:
-        found = audited(Cache.open(folder), groups, arguments.results, log)
+        found = audited(opened, groups, arguments.results, log)
     path = arguments.results / "tables" / f"audit-{entry.name}.csv"
     write_text(path, to_csv((entry.name, split, finding) for split, some in found.items() for finding in some))
     _show(entry.name, found)
     log(f"the table is {path}")
-    if arguments.groups and folder is not None:
-        _write_groups(Cache.open(folder), entry.name, list(groups), arguments.groups)
+    if arguments.groups and opened is not None:
+        _write_groups(opened, entry.name, list(groups), arguments.groups)
     grave = [finding for some in found.values() for finding in some if finding.level in ("leak", "fault")]
     return int(bool(grave) and arguments.strict)
 

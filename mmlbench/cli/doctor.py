@@ -218,10 +218,8 @@ def _state(study: Study, results: Path, cache: Path) -> dict[Freshness, list[str
     return found
 
 
-def study_findings(config: Path | None, results: Path, cache: Path) -> Iterator[Finding]:
-    """Yield whether the config is valid, and how many of its runs are done."""
-    from ..train.complete import Freshness, State
-
+def study_findings(config: Path | None, results: Path, cache: Path, data: bool = False) -> Iterator[Finding]:
+    """Yield whether the config is valid, how many of its runs are done, and what there is of its data where asked."""
     path = config or _default_config()
     try:
         study = read_study(path)
@@ -231,6 +229,17 @@ def study_findings(config: Path | None, results: Path, cache: Path) -> Iterator[
     other = "" if config else "; for another study: mmlbench doctor --configfile FILE"
     rows = plural(len({cell.label for cell in study.cells}), "row")
     yield Finding("ok", "config", f"{path}: {plural(len(study.runs), 'run')} of {rows}{other}")
+    yield from _run_findings(study, path, results, cache)
+    if data:
+        from .doctor_data import data_findings
+
+        yield from data_findings(study, cache)
+
+
+def _run_findings(study: Study, path: Path, results: Path, cache: Path) -> Iterator[Finding]:
+    """Yield how many runs of a study are done, and why others are to be made."""
+    from ..train.complete import Freshness, State
+
     found = _state(study, results, cache)
     done = len(found.pop(Freshness(State.UP_TO_DATE), []))
     named = "" if path.resolve() == _default_config().resolve() else f" --configfile {path}"
@@ -258,11 +267,7 @@ def findings(arguments: argparse.Namespace) -> Iterator[Finding]:
     yield from index_findings()
     yield from folder_findings("results", arguments.results)
     yield from folder_findings("cache", for_new(arguments.cache))
-    yield from study_findings(arguments.config, arguments.results, arguments.cache)
-    if arguments.data:
-        from .doctor_data import data_findings
-
-        yield from data_findings(arguments.config or _default_config(), arguments.cache)
+    yield from study_findings(arguments.config, arguments.results, arguments.cache, arguments.data)
     if arguments.slurm:
         from .doctor_slurm import slurm_findings
 

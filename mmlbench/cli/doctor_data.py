@@ -8,28 +8,24 @@ from pathlib import Path
 from ..api.making import prepare_command
 from ..dataset import Dataset, Options
 from ..errors import MmlbenchError
-from ..frontends.lists import read_ids
 from ..params import fields_of
-from ..prepare.cache import Cache, scan_raw
+from ..prepare.cache import open_finished, scan_raw
 from ..prepare.shards import shards_folder
 from ..registry.index import Index, load_index
 from ..storage.cache_places import cache_folder, places
 from ..storage.words import plural
-from ..study.config import Study, read_study
+from ..study.config import Study
 from ..study.raw_files import RawFiles
 from ..study.run_config import RunConfig
+from .allow_missing import ids_of
 from .finding import Finding
 
 #: So many faults are named.
 _SHOWN = 3
 
 
-def data_findings(config: Path, cache: Path) -> Iterator[Finding]:
+def data_findings(study: Study, cache: Path) -> Iterator[Finding]:
     """Yield what there is of each dataset of a study, in the order of its config."""
-    try:
-        study = read_study(config)
-    except MmlbenchError:
-        return  # told already, as a finding about the config
     index = load_index()
     for name, one in {run.cache: run.config for run in study.runs}.items():
         yield from _of_cache(name, one, study, index, cache)
@@ -40,7 +36,7 @@ def _of_cache(name: str, config: RunConfig, study: Study, index: Index, cache: P
     folder = cache_folder(cache, name)
     others = [place for root in places(cache) for place in sorted(root.glob(f"{about}-*/manifest.json"))]
     if (folder / "manifest.json").exists():
-        yield _prepared(about, folder)
+        yield from _prepared(about, cache, name)
     elif entry.facts["needs_raw"]:
         command = prepare_command(about, config.dataset_params, fields_of(entry.facts))
         fix = (
@@ -59,15 +55,19 @@ def _of_cache(name: str, config: RunConfig, study: Study, index: Index, cache: P
         yield from _raw(about, study.raw[about], config, index)
 
 
-def _prepared(about: str, folder: Path) -> Finding:
+def _prepared(about: str, cache: Path, name: str) -> Iterator[Finding]:
+    """Yield what there is of a cache that is finished, after the damaged ones in whose place it is taken."""
+    damaged: list[str] = []
     try:
-        opened = Cache.open(folder)
+        opened = open_finished(cache, name, damaged.append)
     except MmlbenchError as error:
-        return Finding("wrong", about, error.what, error.fix)
+        yield Finding("wrong", about, error.what, error.fix)
+        return
+    yield from (Finding("note", about, line, "") for line in damaged)
     rows = opened.manifest["arrays"][opened.modalities[0]]["rows"]
     left_out = len(opened.manifest.get("raw", {}).get("left_out", ()))
     less = f", {left_out} of them left out on purpose" if left_out else ""
-    return Finding("ok", about, f"prepared in {folder}: {plural(rows, 'row')}{less}")
+    yield Finding("ok", about, f"prepared in {opened.folder}: {plural(rows, 'row')}{less}")
 
 
 def _shards(about: str, folder: Path, of: int) -> Iterator[Finding]:
@@ -90,7 +90,7 @@ def _raw(about: str, raw: RawFiles, config: RunConfig, index: Index) -> Iterator
     kind = index.load("dataset", about)
     assert issubclass(kind, Dataset)
     try:
-        left_out = tuple(sorted({name for path in raw.allow_missing for name in read_ids(Path(path))}))
+        left_out = ids_of(raw.allow_missing)
         options = Options(1, left_out, Path(raw.lists) if raw.lists else None)
         found = scan_raw(kind(kind.Params(**config.dataset_params)), folder, options)
     except MmlbenchError as error:

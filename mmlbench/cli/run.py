@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import signal
 import types
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from ..api.run import Run, prepare_dataset, prepare_shard, train_run, train_stored
@@ -15,6 +13,7 @@ from ..study.tuning import Tune
 from ..system import arithmetic
 from ..train import Stopped
 from . import log
+from .allow_missing import ids_of
 from .parser import settings
 
 _stopped_by = 0
@@ -52,7 +51,7 @@ def prepare(arguments: argparse.Namespace) -> int:
         "results": arguments.results,
         "cache": arguments.cache,
         "workers": arguments.workers,
-        "allow_missing": _left_out(arguments.allow_missing or ()),
+        "allow_missing": ids_of(arguments.allow_missing or ()),
         "lists": arguments.lists,
         "plugins": arguments.plugins,
         "expect": arguments.expect,
@@ -69,13 +68,6 @@ def prepare(arguments: argparse.Namespace) -> int:
         log(f"note: {note}")
     log(f"{opened.folder} is ready, fingerprint {opened.manifest['fingerprint']}")
     return 0
-
-
-def _left_out(lists: Sequence[Path]) -> tuple[str, ...]:
-    """Return the ids of all lists, each once."""
-    from ..frontends.lists import read_ids
-
-    return tuple(sorted({name for path in lists for name in read_ids(path)}))
 
 
 def train(arguments: argparse.Namespace) -> int:

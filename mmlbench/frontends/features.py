@@ -242,27 +242,30 @@ def check_shape(modality: Modality, values: np.ndarray, where: str, param: str) 
 def store_sequences(out: CacheWriter, name: str, parts: Sequence[Sequences]) -> None:
     """Store the sequences of all parts, one after the other, with their lengths.
 
-    What is NaN or infinite becomes 0; that, and samples without any step, go into the notes.
+    What is NaN or infinite becomes 0; that, and samples without any step, go into the notes. What is left out on
+    purpose counts for neither.
     """
     modality = next(one for one in out.dataset.modalities if one.name == name)
     count = sum(len(part.values) for part in parts)
     check_space(out.folder, count * int(np.prod(modality.shape)) * 4, f"for the cache of {out.dataset.name}")
-    array, at, bad, touched = out.array(name, count, "float32"), 0, 0, 0
+    array, at, bad, touched, empty = out.array(name, count, "float32"), 0, 0, 0, 0
+    used = np.ones(count, bool)
+    used[list(out.left_out)] = False
     for part in parts:
         for rows, block in part.blocks(modality.shape[0]):
             out.check()
-            wrong = ~np.isfinite(block)
+            wrong, own = ~np.isfinite(block), slice(at + rows.start, at + rows.start + len(block))
             if wrong.any():
-                bad += int(wrong.sum())
-                touched += int(wrong.any(axis=(1, 2)).sum())
+                bad += int(wrong[used[own]].sum())
+                touched += int(wrong[used[own]].any(axis=(1, 2)).sum())
                 block[wrong] = 0
-            array[at + rows.start : at + rows.start + len(block), 0] = block
+            array[own, 0] = block
+        empty += int(part.empty[used[at : at + len(part.empty)]].sum())
         at += len(part.values)
     for row in out.left_out:
         array[row] = 0
     array.flush()
     out.lengths(name, np.concatenate([part.length for part in parts]))
-    empty = sum(int(part.empty.sum()) for part in parts)
     if bad:
         out.notes.append(f"{name}: {plural(bad, 'value')} in {plural(touched, 'sample')} not finite, set to 0")
     if empty:

@@ -91,7 +91,8 @@ class PictureText(Dataset):
         used = [pair for pair in pairs if pair.sample.id not in left_out]
         train = [pair.text for pair in used if pair.sample.part == "train" and pair.text is not None]
         self._reader = reader = reader_of(self.params, train)
-        self.modalities = (self.modalities[0], reader.modality)
+        declared = reader.modality
+        self.modalities = (self.modalities[0], declared)
         counts, items, lengths = Counts(self.params), [], []
         for pair in pairs:
             files = (pair.picture, pair.file) if pair.file else (pair.picture,)
@@ -104,8 +105,8 @@ class PictureText(Dataset):
                 counts.add(pair.text, len(ids), whole)
             items.append(Item(pair.sample.id, files, ids))
             lengths.append(len(ids))
-        fill(out, raw, items, self.decode, {VISUAL: PIXELS, NAME: reader.stored})
-        if reader.modality.type.has_length:
+        fill(out, raw, items, self.decode, {VISUAL: PIXELS, NAME: reader.stored}, reader.made_by())
+        if declared.type.has_length:
             out.lengths(NAME, np.array([1 if k in out.left_out else n for k, n in enumerate(lengths)]))
         out.raw["texts"] = counts.facts() | reader.made_by()
         out.notes += [counts.note()] * bool(counts.note())

@@ -38,6 +38,22 @@ def kept(names: list[str], keep: int) -> list[int]:
     return list(range(len(names))) if len(names) <= keep else [k * len(names) // keep for k in range(keep)]
 
 
+def frames_item(name: str, folder: Path, within: str, sound: str, keep: int) -> Item:
+    """Return a clip's extracted frames in their order and its sound; `about` says how many frames it has.
+
+    Of more than `keep` frames only those that are shown are named, evenly spaced, and those that are missing.
+
+    Args:
+        name: of the item. within: folder of the frames, below `folder`. sound: its WAV file, below `folder`.
+    """
+    frames = folder / within
+    names = frame_files(frames) or ["00001.jpg"]
+    there = {path.name for path in frames.iterdir()} if frames.is_dir() else set()
+    wanted = kept(names, keep)
+    shown = [f"{within}/{one}" for k, one in enumerate(names) if k in wanted or one not in there]
+    return Item(name, (*shown, sound), (len(names),))
+
+
 def _files(folder: Path, within: str = "") -> Iterator[tuple[str, str]]:
     """Yield (folder below `folder`, name) of all files in the order of their paths; links to folders are passed over.
 
@@ -95,9 +111,7 @@ class Scattered:
         return clip in self.videos or (clip in self.frames and clip in self.sound)
 
     def item(self, name: str, keep: int) -> Item:
-        """Return a clip's video, or its frames in their order and the WAV (`about` then says how many frames).
-
-        Of more than `keep` frames only those that are shown are named, evenly spaced, and those that are missing.
+        """Return a clip's video, or its frames and the WAV as `frames_item` does.
 
         Raises:
             DataError: the name is no clip's.
@@ -107,12 +121,7 @@ class Scattered:
             raise DataError(f"the lists name {name!r}", "It is no <YouTube id>_<start>: correct the list")
         if clip in self.videos or (clip not in self.frames and clip not in self.sound):
             return Item(name, (self.videos.get(clip) or self._absent(clip, name),))
-        within = self.frames.get(clip, name)
-        names = frame_files(self.folder / within) or ["00001.jpg"]
-        there = {path.name for path in (self.folder / within).iterdir()} if clip in self.frames else set()
-        wanted = kept(names, keep)
-        shown = [f"{within}/{one}" for k, one in enumerate(names) if k in wanted or one not in there]
-        return Item(name, (*shown, self.sound.get(clip, f"{name}.wav")), (len(names),))
+        return frames_item(name, self.folder, self.frames.get(clip, name), self.sound.get(clip, f"{name}.wav"), keep)
 
     def _absent(self, clip: Key, name: str) -> str:
         """Return what a missing video would be called, beside one whose id is in another case where there is one."""

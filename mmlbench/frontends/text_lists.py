@@ -33,24 +33,26 @@ class Row:
     bad: int
 
 
-def _lines(path: Path) -> list[tuple[int, str, int]]:
-    """Return (number, text, bytes left out) of the lines of a list that hold anything.
+def read_lines(path: Path, instead: str = "correct the path") -> list[tuple[str, int]]:
+    """Return (text, bytes left out as no UTF-8) of all lines of a list, the empty ones too.
+
+    Args:
+        instead: what to do about a missing list other than to fetch it.
 
     Raises:
         DataError: missing, a folder, no text, a Git LFS pointer, a web page, empty.
     """
     try:
-        found = lines_of(path.read_bytes())
+        lines = lines_of(path.read_bytes())
     except FileNotFoundError:
-        raise DataError(f"{path}: no such list", "Fetch it with the dataset, or correct the path") from None
+        raise DataError(f"{path}: no such list", f"Fetch it with the dataset, or {instead}") from None
     except IsADirectoryError:
         raise DataError(f"{path} is a folder, not a list", "Name the file") from None
     except ValueError as error:
         raise DataError(f"{path} is no text ({error})", "Fetch it again, or save it as UTF-8") from None
-    lines = [(number, line, bad) for number, (line, bad) in enumerate(found, 1) if line.strip()]
-    if not lines:
+    first = next((line.lstrip().lower() for line, _ in lines if line.strip()), "")
+    if not first:
         raise DataError(f"{path} names nothing", "Fetch the list again")
-    first = lines[0][1].lstrip().lower()
     if first.startswith("version https://git-lfs"):
         raise DataError(f"{path} is a Git LFS pointer, not the list", "Run `git lfs pull` where it came from")
     if first.startswith(("<!doctype html", "<html")):
@@ -58,9 +60,24 @@ def _lines(path: Path) -> list[tuple[int, str, int]]:
     return lines
 
 
+def _lines(path: Path) -> list[tuple[int, str, int]]:
+    """Return (number, text, bytes left out) of the lines of a list that hold anything; it raises as `read_lines`."""
+    return [(number, line, bad) for number, (line, bad) in enumerate(read_lines(path), 1) if line.strip()]
+
+
 def _check_long(path: Path, number: int, line: str) -> None:
     if len(line) > LONGEST:
         raise DataError(f"{path}, line {number} has {len(line)} letters", _AGAIN)
+
+
+def folder_of(raw: Path, folders: Sequence[str], name: str) -> Path:
+    """Return the folder of the lists with the texts: the first that has the list of this name, else the first.
+
+    Args:
+        folders: below the raw folder; '' is that itself.
+    """
+    places = [raw / folder for folder in folders]
+    return next((place for place in places if (place / name).is_file()), places[0])
 
 
 def read_tabbed(path: Path, columns: int) -> list[Row]:
@@ -69,7 +86,7 @@ def read_tabbed(path: Path, columns: int) -> list[Row]:
     Where each cell of each line stands in quotes, as spreadsheets write them, they are taken off.
 
     Raises:
-        DataError: as `_lines`; a line with other than so many cells, named by its number.
+        DataError: as `read_lines`; a line with other than so many cells, named by its number.
     """
     lines = _lines(path)
     quoted = all(line.startswith('"') and line.endswith('"') for _, line, _ in lines)
@@ -88,7 +105,7 @@ def read_json_lines(path: Path, names: Sequence[str]) -> list[Row]:
     """Return the rows of a list with a JSON object a line: the values of some names, as text.
 
     Raises:
-        DataError: as `_lines`; a line that is no object, or lacks a name, named by its number.
+        DataError: as `read_lines`; a line that is no object, or lacks a name, named by its number.
     """
     rows = []
     for number, line, bad in _lines(path):
@@ -115,7 +132,7 @@ def read_python_lists(path: Path, kinds: Sequence[type]) -> list[Row]:
         kinds: of the cells, in their order.
 
     Raises:
-        DataError: as `_lines`; a line that is no list of such cells, named by its number.
+        DataError: as `read_lines`; a line that is no list of such cells, named by its number.
     """
     rows = []
     for number, line, bad in _lines(path):

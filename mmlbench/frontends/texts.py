@@ -13,7 +13,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -67,9 +67,14 @@ class Written:
 
     def words(self, lower: bool) -> Text:
         """Return its words; a target stands between two marks in its place, or at the end where it has none."""
-        shown = self.text if not self.target or MARK in self.text else f"{self.text} {MARK}"
-        shown = shown.replace(MARK, f" {TARGET} {self.target} {TARGET} ") if self.target else shown
-        return read_text(shown, self.bad, lower, self.apart)
+        return _words(self, lower)
+
+
+@lru_cache(maxsize=1)  # a text is counted right after its ids are made
+def _words(text: Written, lower: bool) -> Text:
+    shown = text.text if not text.target or MARK in text.text else f"{text.text} {MARK}"
+    shown = shown.replace(MARK, f" {TARGET} {text.target} {TARGET} ") if text.target else shown
+    return read_text(shown, text.bad, lower, text.apart)
 
 
 class Reader(Protocol):
@@ -199,10 +204,18 @@ class TokenReader:
     """Ids of the tokenizer in a local folder, with its own first and last token, at most `length` of a text.
 
     A target is the second text of a pair, as TomBERT's code gives it, and its mark stays in the sentence.
+
+    Attributes:
+        vocabulary: ids that the tokenizer has; kept, so that no worker loads a tokenizer for it.
     """
 
     folder: Folder
     length: int
+    vocabulary: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Ask the tokenizer once, before workers get a copy."""
+        object.__setattr__(self, "vocabulary", len(_tokenizer(self.folder.content)))
 
     @property
     def modality(self) -> Modality:
@@ -217,13 +230,13 @@ class TokenReader:
             raise ConfigError(what, "Take a tokenizer like BERT's, or store features: text=features")
         found = tokenizer_hash(path)
         return Modality(
-            NAME, (self.length,), "tokens", vocabulary=len(tokenizer), tokenizer=path.name, tokenizer_hash=found
+            NAME, (self.length,), "tokens", vocabulary=self.vocabulary, tokenizer=path.name, tokenizer_hash=found
         )
 
     @property
     def stored(self) -> Stored:
         """How the ids are kept."""
-        return Stored(id_dtype(len(_tokenizer(self.folder.content))))
+        return Stored(id_dtype(self.vocabulary))
 
     def ids(self, text: Written) -> tuple[tuple[int, ...], int]:
         """Return a text's ids with the tokenizer's own marks, and how many there are of the whole text."""
@@ -236,7 +249,7 @@ class TokenReader:
 
     def view(self, ids: Sequence[int]) -> np.ndarray:
         """Return ids, padded by 0, (1, length)."""
-        return padded(ids, self.length, len(_tokenizer(self.folder.content)))[None]
+        return padded(ids, self.length, self.vocabulary)[None]
 
     def made_by(self) -> dict[str, str]:
         """Return the versions of what reads tokenizers."""
@@ -267,7 +280,7 @@ class FeatureReader(TokenReader):
         """Return the model's feature of a text, (1, width)."""
         import torch
 
-        model = _model(self.folder.content, self.length, self.feature)
+        model = _model(self.folder.content, self.length, self.feature, self.vocabulary)
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
@@ -310,12 +323,12 @@ def _tokenizer(content: str) -> Any:
 
 
 @lru_cache(maxsize=1)
-def _model(content: str, length: int, feature: str) -> Any:
+def _model(content: str, length: int, feature: str, vocabulary: int) -> Any:
     """Return the encoder `hf:FOLDER` of a folder, in evaluation mode."""
     from ..encoders.hf import HuggingFace
 
     params = HuggingFace.Params(folder=Folder(content), feature=feature)
-    return HuggingFace((length,), params, len(_tokenizer(content))).eval()
+    return HuggingFace((length,), params, vocabulary).eval()
 
 
 def _width(path: Path) -> int:

@@ -35,23 +35,23 @@ from ..errors import DataError, LeaseLost, MmlbenchError, RunError, fault
 from ..modality import Modality, check_values, modality_of
 from ..storage import mapped
 from ..storage.atomic import plain, read_json, storage_error, write_json
+from ..storage.cache_files import SCHEMA, check_files, read_manifest
+from ..storage.cache_places import PassedOver, cache_folder, finished
 from ..storage.hashing import digest, file_digest, spot_digest
 from ..storage.lease import Lease
 from ..storage.paths import plugin_files
 from ..storage.temporaries import temporary_folder
 from ..task import Classification, Task, task_of
 from . import unfinished
+from .item_writer import ItemWriter, no_items
 from .raw_scan import ScanDone, ScanWriter
-from .shards import MergeWriter, Shard, ShardDone, ShardWriter, no_items, remove_shards, shards_folder
+from .shards import MergeWriter, Shard, ShardDone, ShardWriter, remove_shards, shards_folder
 from .unfinished import JOURNAL
 
 T = TypeVar("T")
 Log = Callable[[str], None]
 #: Fills a folder under a lease, and returns what its manifest says.
 Make = Callable[[Path, Lease], dict[str, Any]]
-SCHEMA = 1
-#: Larger files are checked by their size and by evenly spaced blocks, to stay at disk speed.
-FULL_CHECK_BYTES = 256 * 2**20
 
 
 def cache_key(name: str, params: dict[str, Any], code: str) -> str:
@@ -210,7 +210,8 @@ def prepare(
     A killed preparation that keeps a journal (see `mmlbench.prepare.items`) is taken up where it was.
 
     Args:
-        shards: in how many parts `prepare_shard` has decoded it; they are merged, and removed afterwards.
+        shards: in how many parts `prepare_shard` has decoded it; they are merged, and removed afterwards. 0: it is
+            decoded here; shards that were begun are of no use then, and are removed too.
 
     Returns:
         The manifest.
@@ -223,7 +224,7 @@ def prepare(
 
     def make(building: Path, lease: Lease) -> dict[str, Any]:
         if not shards:
-            return _fill(CacheWriter(building, dataset, options, lease), key, raw)
+            return _fill(ItemWriter(building, dataset, options, lease), key, raw)
         out = MergeWriter(building, dataset, options, lease, shards=shards)
         manifest = _fill(out, key, raw)
         if not out.asked:
@@ -231,7 +232,7 @@ def prepare(
         return manifest
 
     made = _made(folder, log, make)
-    remove_shards(folder, shards)
+    remove_shards(folder, shards, log)
     return Cache.open(folder).manifest if made is None else made
 
 
@@ -384,38 +385,9 @@ class Cache:
         Raises:
             DataError: no cache, another schema, a file missing, truncated or changed.
         """
-        fix = f"Remove {folder} and prepare the dataset again"
-        if not (folder / "manifest.json").exists():
-            raise DataError(f"no prepared cache at {folder}", "Run: mmlbench prepare NAME")
-        try:
-            manifest = read_json(folder / "manifest.json")
-        except DataError as error:
-            raise DataError(error.what, fix) from None
-        if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
-            raise DataError(f"{folder}/manifest.json has an unknown schema, not {SCHEMA}", fix)
-        claimed = manifest.get("fingerprint")
-        if digest({name: value for name, value in manifest.items() if name != "fingerprint"})[:16] != claimed:
-            raise DataError(f"{folder}/manifest.json was changed after it was made", fix)
-        files = {f"{name}.npy": facts for name, facts in manifest["arrays"].items()}
-        files |= {f"extra-{name}.npy": facts for name, facts in manifest["extras"].items()}
-        files |= {f"split-{name}.csv": facts for name, facts in manifest["splits"].items()}
-        for name, facts in manifest["arrays"].items():
-            files |= {f"valid-{name}.npy": facts["valid"]} if "valid" in facts else {}
-            files |= {f"length-{name}.npy": facts["lengths"]} if "lengths" in facts else {}
-        files |= {"raw.csv": manifest["raw"]["list"]} if "list" in manifest.get("raw", {}) else {}
-        for name, facts in files.items():
-            cls._check_file(folder / name, facts, fix)
+        manifest = read_manifest(folder)
+        check_files(folder, manifest)
         return cls(folder, manifest)
-
-    @staticmethod
-    def _check_file(path: Path, facts: dict[str, Any], fix: str) -> None:
-        if not path.exists():
-            raise DataError(f"{path} is missing from the cache", fix)
-        if path.stat().st_size != facts["bytes"]:
-            raise DataError(f"{path} has {path.stat().st_size} bytes instead of {facts['bytes']}", fix)
-        small = facts["bytes"] <= FULL_CHECK_BYTES
-        if (file_digest(path) if small else spot_digest(path)) != facts["sha256" if small else "spot"]:
-            raise DataError(f"{path} was changed after the cache was made", fix)
 
     @cached_property
     def task(self) -> Task:
@@ -498,3 +470,27 @@ class Cache:
                 label=self.task.parse([row["label"] for row in chosen]),
                 rows={m: np.array([row[f"row_{m}"] for row in chosen], dtype=np.int64) for m in self.modalities},
             )
+
+
+def open_finished(root: Path, name: str, log: Log) -> Cache:
+    """Open the first whole one of the finished caches of a name, of which a group may share several.
+
+    Args:
+        root: the own folder of caches, before those that are shared. log: is told of each damaged one before it.
+
+    Raises:
+        DataError: there is none; all are damaged, and the first is named.
+    """
+    damaged: list[tuple[Path, DataError]] = []
+    for folder in finished(root, name):
+        try:
+            opened = Cache.open(folder)
+        except DataError as error:
+            damaged.append((folder, error))
+            continue
+        for other, why in damaged:
+            log(str(PassedOver(other, why, folder)))
+        return opened
+    if damaged:
+        raise damaged[0][1]
+    return Cache.open(cache_folder(root, name))

@@ -10,12 +10,11 @@ from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 
-from ..dataset import CacheWriter
 from ..decode.containers import cut_short
 from ..decode.fault import Fault, FaultKind, Found
 from ..errors import DataError
 from ..storage.atomic import whole, write_text
-from .shards import SHARDS, ShardWriter
+from .item_writer import ItemWriter
 
 _POINTER = b"version https://git-lfs"
 #: Faults that lie with the user's copy, whatever is known of the official one.
@@ -94,14 +93,7 @@ def scan(raw: Path, items: Iterable[tuple[str, Sequence[str]]]) -> list[Found]:
     return found
 
 
-def report_path(out: CacheWriter) -> Path:
-    """Return where the report of a preparation's faults lies: beside the cache that would have been made."""
-    if isinstance(out, ShardWriter):  # not among the shards, which the merge removes
-        return out.folder.parent.with_name(f"{out.folder.parent.name.removesuffix(SHARDS)}.{out.title}.faults.csv")
-    return out.folder.with_name(f"{out.title}.faults.csv")
-
-
-def write_report(out: CacheWriter, faults: Sequence[Found]) -> Path:
+def write_report(out: ItemWriter, faults: Sequence[Found]) -> Path:
     """Write all faults as CSV (id, file, reason), after what is left out already.
 
     So the file is a list that --allow-missing takes, also after a second try.
@@ -111,12 +103,12 @@ def write_report(out: CacheWriter, faults: Sequence[Found]) -> Path:
     writer.writerow(["id", "file", "reason"])
     writer.writerows([name, "", "left out on purpose before"] for name in out.options.allow_missing)
     writer.writerows([fault.id, fault.file, fault.reason] for fault in faults)
-    path = report_path(out)
+    path = out.report_path()
     write_text(path, text.getvalue(), out.lease.whole if out.lease else whole)
     return path
 
 
-def _known(out: CacheWriter, fault: Found) -> str:
+def _known(out: ItemWriter, fault: Found) -> str:
     """Return what is known to be wrong with an item in the official copy of its dataset; '' where nothing is."""
     if fault.kind in _OF_THIS_COPY:
         return ""
@@ -126,7 +118,7 @@ def _known(out: CacheWriter, fault: Found) -> str:
     return ""
 
 
-def named_well(out: CacheWriter, there: Iterable[str]) -> list[str]:
+def named_well(out: ItemWriter, there: Iterable[str]) -> list[str]:
     """Return a line for each item that is known to be bad in the official copy, by its id, and was read here."""
     ids = set(there)
     return [
@@ -136,7 +128,7 @@ def named_well(out: CacheWriter, there: Iterable[str]) -> list[str]:
     ]
 
 
-def _fix(out: CacheWriter, faults: Sequence[Found], known: int, path: Path) -> str:
+def _fix(out: ItemWriter, faults: Sequence[Found], known: int, path: Path) -> str:
     """Return what to do about some faults, `known` of which nobody can fix by fetching the files again."""
     leave = f"leave them out on purpose with --allow-missing {path} (the tables will say so)"
     mirrors = dict.fromkeys(one.mirror for one in out.dataset.downloads if one.mirror)
@@ -149,7 +141,7 @@ def _fix(out: CacheWriter, faults: Sequence[Found], known: int, path: Path) -> s
     return f"{'Correct the table' if in_table else 'Fetch them again'}, or {leave}"
 
 
-def settle(out: CacheWriter, faults: Sequence[Found], total: int, count: Callable[[], str] | None = None) -> None:
+def settle(out: ItemWriter, faults: Sequence[Found], total: int, count: Callable[[], str] | None = None) -> None:
     """Stop where there are faults: write the report, name the first ones, and those that the official copy has.
 
     Args:
@@ -161,7 +153,7 @@ def settle(out: CacheWriter, faults: Sequence[Found], total: int, count: Callabl
     out.check()  # what looks like faults may be that another process took the unfinished cache over
     if not faults:
         if not out.options.allow_missing:  # else it may be the list that names them, and the next call needs it
-            report_path(out).unlink(missing_ok=True)
+            out.report_path().unlink(missing_ok=True)
         return
     whats = [_known(out, fault) for fault in faults]
     known = sum(map(bool, whats))

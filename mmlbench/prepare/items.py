@@ -17,13 +17,12 @@ import numpy as np
 
 from ..dataset import CacheWriter
 from ..decode.fault import Found
-from ..errors import DataError, nearest
+from ..errors import DataError, RunError, nearest
 from ..storage.hashing import digest
 from ..system.progress import Progress
 from . import file_checks as faults
 from .archives import check_space
-from .raw_scan import ScanDone, ScanWriter
-from .shards import MergeWriter, ShardWriter
+from .item_writer import ItemWriter
 from .task import Decode, Done, Item, Stored, Task
 from .unfinished import JOURNAL
 
@@ -79,18 +78,23 @@ def leave_out(out: CacheWriter, ids: Sequence[str]) -> None:
 
 
 class Journal:
-    """What is done, in the unfinished cache; a torn last line is dropped."""
+    """What is done, in the unfinished cache; a torn last line is dropped.
+
+    Attributes:
+        other: whether what was read is of other items, or of another recipe.
+    """
 
     def __init__(self, folder: Path, identity: str) -> None:
-        self.path, self.identity = folder / JOURNAL, identity
+        self.path, self.identity, self.other = folder / JOURNAL, identity, False
 
     def read(self) -> list[Done]:
         """Return what an earlier call did on the same items with the same recipe; nothing else counts."""
         try:
             lines = self.path.read_text(encoding="utf-8").split("\n")
-            if json.loads(lines[0]) != {"identity": self.identity}:
-                return []
+            self.other = json.loads(lines[0]) != {"identity": self.identity}
         except (OSError, ValueError, RecursionError):
+            return []
+        if self.other:
             return []
         found = {}
         for line in lines[1:]:
@@ -119,37 +123,49 @@ class Journal:
         self.file.flush()
 
 
-def fill(out: CacheWriter, raw: Path, items: Sequence[Item], decode: Decode, stored: dict[str, Stored]) -> None:
+def fill(
+    out: CacheWriter,
+    raw: Path,
+    items: Sequence[Item],
+    decode: Decode,
+    stored: dict[str, Stored],
+    made_by: Mapping[str, str] | None = None,
+) -> None:
     """Decode all items into the arrays of `out`; row k is item k. Zero rows stand for what is left out on purpose.
 
-    Of one shard (`ShardWriter`) it decodes the own items, and ends the dataset's `prepare`. Where all shards are made
-    (`MergeWriter`) it takes the rows from there. Where raw files are only looked at (`ScanWriter`) it decodes none.
+    The writer's hooks (`ItemWriter`) say what differs: of a shard it decodes the own items, and ends the dataset's
+    `prepare`; where all shards are made it takes the rows from there; where raw files are only looked at it decodes
+    none.
 
     Args:
-        raw: the folder of raw files. items: in an order that depends on the lists alone.
+        out: the writer that `prepare` got. raw: the folder of raw files.
+        items: in an order that depends on the lists alone.
         decode: a function or bound method that other processes can import; it raises `Fault`.
         stored: modality -> how it is kept.
+        made_by: package -> version of what `decode` computes by, beside `LIBRARIES`; rows of others don't count.
 
     Raises:
+        RunError: `out` is a writer of the dataset's own.
         DataError: files can't be used (all of them listed in a report), too little space, an unknown id to leave out,
             a shard that is missing or of something else.
         ShardDone: the items of a shard are decoded. ScanDone: the raw files were only to be looked at.
     """
+    if not isinstance(out, ItemWriter):
+        what = f"{out.dataset.name} hands a {type(out).__name__} of its own to `fill`"
+        raise RunError(what, "Hand on the writer that `prepare` got, or make an ItemWriter")
     leave_out(out, [item.id for item in items])
-    if isinstance(out, ScanWriter):
-        there = [(item.id, item.files) for row, item in enumerate(items) if row not in out.left_out]
-        out.items, out.faults = len(items), faults.scan(raw, there)
-        raise ScanDone
+    items = out.own(raw, items)
     out.raw["libraries"] = libraries()
     out.raw["shown"] = SHOWN
-    if isinstance(out, ShardWriter):
-        items = out.own(items)
-    if isinstance(out, MergeWriter):
-        out.check_there(len(items))
     wanted = {m.name: (len(items), m.views, *m.shape) for m in out.dataset.modalities}
-    identity = digest([[i.id for i in items], wanted, out.raw["libraries"], f".{out.title}.part"])
+    out.made_by = dict(made_by or {})
+    others = [out.made_by] if out.made_by else []
+    identity = digest([[i.id for i in items], wanted, out.raw["libraries"], f".{out.title}.part", *others])
     journal = Journal(out.folder, identity)
     kept = journal.read()
+    if journal.other:
+        why = "it is of other items or shapes, or other versions of libraries made it"
+        out.options.log(f"{out.dataset.name}: what was decoded before is decoded again: {why}")
     if not kept:
         for left in out.folder.iterdir():
             left.unlink()
@@ -160,15 +176,13 @@ def fill(out: CacheWriter, raw: Path, items: Sequence[Item], decode: Decode, sto
     bad = faults.scan(raw, [(item.id, item.files) for _, item in todo])
     unusable = {fault.id for fault in bad}
     usable = {row for row, item in todo if item.id not in unusable}
-    of_shards = isinstance(out, MergeWriter)
-    done = {one.row: one for one in kept if one.row in usable and _still(task, one, items, of_shards)}
+    done = {one.row: one for one in kept if one.row in usable and _still(task, one, items, out.sizes_are_enough)}
     journal.start([done[row] for row in sorted(done)])
     if done:
         out.options.log(f"{out.dataset.name}: {len(done)} of {len(items)} items were done before")
-    if isinstance(out, MergeWriter):
-        for one in out.rows(task, items, stored, usable - done.keys()):
-            done[one.row] = one
-            journal.add(one)
+    for one in out.rows(task, items, stored, usable - done.keys()):
+        done[one.row] = one
+        journal.add(one)
     waiting = [(row, item) for row, item in todo if row in usable and row not in done]
     progress = Progress(out.dataset.name, len(waiting), max(1, out.options.workers), out.options.log)
     for result in _results(task, waiting, out.options.workers):
@@ -186,8 +200,7 @@ def fill(out: CacheWriter, raw: Path, items: Sequence[Item], decode: Decode, sto
     for line in faults.named_well(out, (items[row].id for row in done)):
         out.options.log(line)
     _finish(out, items, done, arrays)
-    if isinstance(out, ShardWriter):
-        out.finish(items, done, stored)
+    out.finish(items, done, stored)
 
 
 def _check_space(out: CacheWriter, wanted: dict[str, tuple[int, ...]], stored: dict[str, Stored]) -> None:
@@ -197,13 +210,17 @@ def _check_space(out: CacheWriter, wanted: dict[str, tuple[int, ...]], stored: d
 
 
 def _still(task: Task, done: Done, items: Sequence[Item], sizes: bool) -> bool:
-    """Tell whether a row is as the journal has it, and its raw files as they were, or `sizes` alone."""
+    """Tell whether a row is as the journal has it, and its raw files as they were, or `sizes` alone.
+
+    What costs least is asked first: sizes, then the digest of the row, then those of the raw files.
+    """
     try:
         if not 0 <= done.row < len(items):
             return False
         item = items[done.row]
-        same = sizes or task.signature(item.files) == done.raw
-        return task.same_sizes(item, done) and same and task.row_sum(done.row) == done.sum
+        if not task.same_sizes(item, done) or task.row_sum(done.row) != done.sum:
+            return False
+        return sizes or task.signature(item.files) == done.raw
     except OSError:
         return False
 

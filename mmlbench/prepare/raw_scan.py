@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
-from ..dataset import CacheWriter
 from ..decode.fault import Found
+from .file_checks import scan
+from .item_writer import ItemWriter
+from .task import Item
 
 
 class ScanDone(Exception):  # noqa: N818 (nothing went wrong)
@@ -15,7 +20,7 @@ class ScanDone(Exception):  # noqa: N818 (nothing went wrong)
 
 
 @dataclass
-class ScanWriter(CacheWriter):
+class ScanWriter(ItemWriter):
     """The cache writer of a preparation that ends before anything is decoded.
 
     Attributes:
@@ -32,4 +37,14 @@ class ScanWriter(CacheWriter):
         Raises:
             ScanDone: always.
         """
+        raise ScanDone
+
+    def own(self, raw: Path, items: Sequence[Item]) -> NoReturn:
+        """Look at the files of all items that are not left out, and end the preparation.
+
+        Raises:
+            ScanDone: always.
+        """
+        there = [(item.id, item.files) for row, item in enumerate(items) if row not in self.left_out]
+        self.items, self.faults = len(items), scan(raw, there)
         raise ScanDone

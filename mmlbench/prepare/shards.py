@@ -13,22 +13,25 @@ sizes: the shard that read them took their digests (of large ones by blocks, as 
 
 from __future__ import annotations
 
+import contextlib
 import re
-import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from ..dataset import CacheWriter, Dataset
-from ..errors import ConfigError, DataError, brief
+from ..dataset import CacheWriter
+from ..errors import ConfigError, DataError, MmlbenchError, RunError, brief
 from ..storage import mapped
 from ..storage.atomic import read_json
 from ..storage.hashing import digest
+from ..storage.lease import Lease
+from .item_writer import ItemWriter
 from .task import Done, Item, Stored, Task
+from .unfinished import lease_folder, left_beside
 
 SCHEMA = 1
 #: Ends the name of the folder of a cache's shards.
@@ -57,6 +60,12 @@ class Shard:
     def __str__(self) -> str:
         return f"{self.number}/{self.of}"
 
+    @classmethod
+    def named(cls, name: str) -> Shard:
+        """Return the shard whose folder has this name."""
+        number, _, of = name.partition("-of-")
+        return cls(int(number), int(of))
+
     @property
     def name(self) -> str:
         """The name of its folder."""
@@ -72,13 +81,49 @@ def shards_folder(cache: Path) -> Path:
     return cache.with_name(f"{cache.name}{SHARDS}")
 
 
-def remove_shards(cache: Path, of: int) -> None:
-    """Remove the shards of a finished cache, and their folder unless others are made or kept there."""
+def remove_shards(cache: Path, of: int, log: Callable[[str], None]) -> None:
+    """Remove the shards of a finished cache, of which nobody has any use, and say where some are that stay.
+
+    It is done under the cache's lease, which a merge holds, and under that of each shard: what another process
+    decodes right now stays.
+
+    Args:
+        of: those of this number alone; 0: all.
+    """
     folder = shards_folder(cache)
-    for number in range(1, of + 1):
-        shutil.rmtree(folder / Shard(number, of).name, ignore_errors=True)
-    if of and not any(path.is_dir() and not path.name.endswith(".lease") for path in folder.glob("*")):
-        shutil.rmtree(folder, ignore_errors=True)
+    if not folder.is_dir():
+        return
+    try:
+        with Lease(lease_folder(cache), log, passing=True):
+            if not (cache / "manifest.json").exists():  # removed meanwhile: they are needed again
+                return
+            kept = [name for name in _shards_in(folder) if of and Shard.named(name).of != of]
+            kept += [name for name in _shards_in(folder) if name not in kept and not _removed(folder / name, log)]
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+    except (MmlbenchError, OSError) as error:  # the cache is none the worse for it
+        log(f"the shards in {folder} can't be removed now ({error}); remove them by hand")
+        return
+    if kept:
+        log(f"{folder} still holds {', '.join(kept[:8])}: remove it where no process works on them any more")
+
+
+def _shards_in(folder: Path) -> list[str]:
+    """Return the names of the shards that are finished, begun or held in a folder."""
+    names = (re.match(r"\.?(\d+-of-\d+)(?![^.])", path.name) for path in folder.iterdir())
+    shards = {Shard.named(found[1]) for found in names if found}
+    return [shard.name for shard in sorted(shards, key=lambda shard: (shard.of, shard.number))]
+
+
+def _removed(shard: Path, log: Callable[[str], None]) -> bool:
+    """Remove a shard and what a kill left of it, unless another process works on it; tell whether it is gone."""
+    try:
+        with Lease(lease_folder(shard), log, wait=0, passing=True) as lease:
+            for path in [shard, *left_beside(shard)]:
+                lease.remove(path)
+    except RunError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -134,30 +179,19 @@ class ShardDone(Exception):  # noqa: N818 (nothing went wrong)
 
 
 @dataclass
-class ShardWriter(CacheWriter):
+class ShardWriter(ItemWriter):
     """The cache writer of one shard.
 
     Attributes:
         shard: which one. began: when, in ns since 1970. facts: what its manifest will say, once it is done.
-        asked: whether the dataset has named its items.
     """
 
+    needs_items: ClassVar[bool] = True
     shard: Shard = Shard(1, 1)
     began: int = field(default_factory=time.time_ns)
     facts: ShardFacts | None = None
-    asked: bool = False
 
-    def array(self, name: str, rows: int, dtype: str, scale: float = 1.0, offset: float = 0.0) -> np.memmap:
-        """Return an array once the items are named.
-
-        Raises:
-            DataError: the dataset writes without items: it would do all of its work in each shard.
-        """
-        if not self.asked:
-            raise no_items(self.dataset)
-        return super().array(name, rows, dtype, scale, offset)
-
-    def own(self, items: Sequence[Item]) -> Sequence[Item]:
+    def own(self, raw: Path, items: Sequence[Item]) -> Sequence[Item]:
         """Return the shard's items, and renumber `left_out` to its rows.
 
         Raises:
@@ -181,27 +215,23 @@ class ShardWriter(CacheWriter):
         self.facts = ShardFacts(_identity(self, items, stored), left_out, self.began, rows)
         raise ShardDone
 
+    def report_path(self) -> Path:
+        """Return where the report of its faults lies: not among the shards, which the merge removes."""
+        shards = self.folder.parent
+        return shards.with_name(f"{shards.name.removesuffix(SHARDS)}.{self.title}.faults.csv")
+
 
 @dataclass
-class MergeWriter(CacheWriter):
+class MergeWriter(ItemWriter):
     """The cache writer of a preparation whose rows were decoded in shards.
 
     Attributes:
-        shards: how many. asked: whether the dataset has named its items.
+        shards: how many.
     """
 
+    needs_items: ClassVar[bool] = True
+    sizes_are_enough: ClassVar[bool] = True
     shards: int = 0
-    asked: bool = False
-
-    def array(self, name: str, rows: int, dtype: str, scale: float = 1.0, offset: float = 0.0) -> np.memmap:
-        """Return an array once the items are named.
-
-        Raises:
-            DataError: the dataset writes without items: it would do all of its work in each shard.
-        """
-        if not self.asked:
-            raise no_items(self.dataset)
-        return super().array(name, rows, dtype, scale, offset)
 
     @property
     def _folder(self) -> Path:
@@ -210,20 +240,20 @@ class MergeWriter(CacheWriter):
     def _all(self) -> list[Shard]:
         return [Shard(number, self.shards) for number in range(1, self.shards + 1)]
 
-    def check_there(self, items: int) -> None:
-        """Stop before anything is done where a shard is missing.
+    def own(self, raw: Path, items: Sequence[Item]) -> Sequence[Item]:
+        """Return all items, and stop before anything is done where a shard is missing.
 
         Raises:
             DataError: some are, and it names them; or there are more shards than items.
         """
-        if self.shards > items:
-            raise _too_many(self, items)
+        if self.shards > len(items):
+            raise _too_many(self, len(items))
         missing = [shard for shard in self._all() if not (self._folder / shard.name / "manifest.json").exists()]
         if missing:
             named = ", ".join(map(str, missing[:8])) + (f" and {len(missing) - 8} more" if missing[8:] else "")
             what = f"{self.dataset.name}: {len(missing)} of {self.shards} shards are not prepared: {named}"
             raise DataError(what, f"Type this command for each, with --shard {missing[0]} in the place of --shards")
-        self.asked = True
+        return super().own(raw, items)
 
     def rows(self, task: Task, items: Sequence[Item], stored: dict[str, Stored], wanted: set[int]) -> Iterator[Done]:
         """Copy the rows of all shards into the arrays of a task; yield what the journal says of each.
@@ -260,12 +290,6 @@ class MergeWriter(CacheWriter):
                 yield found
 
 
-def no_items(dataset: Dataset) -> DataError:
-    """Return what to say of a dataset that has no items to share out."""
-    what = f"{dataset.name} is not prepared item by item, so it has no shards"
-    return DataError(what, "Prepare it without --shard and --shards")
-
-
 def _too_many(out: CacheWriter, items: int) -> DataError:
     return DataError(f"{out.dataset.name} has {items} items, and some shards would be empty", f"Take {items} at most")
 
@@ -288,8 +312,9 @@ def _arrays(folder: Path, task: Task, stored: dict[str, Stored], rows: int, fix:
     return found
 
 
-def _identity(out: CacheWriter, items: Sequence[Item], stored: dict[str, Stored]) -> str:
+def _identity(out: ItemWriter, items: Sequence[Item], stored: dict[str, Stored]) -> str:
     """Return a digest of what a shard's rows are: of which items, in which form, decoded by what."""
     form = [[m.name, m.views, *m.shape] for m in out.dataset.modalities]
     kept = [[name, one.dtype, one.scale, one.offset] for name, one in sorted(stored.items())]
-    return digest([[item.id for item in items], form, kept, out.raw["libraries"], out.raw["shown"]])
+    made_by = [dict(out.made_by)] if out.made_by else []
+    return digest([[item.id for item in items], form, kept, out.raw["libraries"], out.raw["shown"], *made_by])

@@ -245,12 +245,17 @@ def equal_seeds(runs: Iterable[Path]) -> list[str]:
 
 def label_faults(run: RunFolder, cache: Path) -> list[str]:
     """Return how a run's test samples differ from the prepared cache of the same data; [] where none is at hand."""
-    config = run.record.config
+    config, damaged = run.record.config, list[DataError]()
     for manifest in (
         path for place in places(cache) for path in sorted(place.glob(f"{config.dataset}-*/manifest.json"))
     ):
         table = manifest.parent / f"split-{config.split}.csv"
-        if fingerprint_of(manifest) != run.record.data_fingerprint or not table.exists():
+        try:
+            fingerprint = fingerprint_of(manifest)
+        except DataError as error:  # a later one may be whole
+            damaged.append(error)
+            continue
+        if fingerprint != run.record.data_fingerprint or not table.exists():
             continue
         with table.open(newline="", encoding="utf-8") as file:
             rows = [row for row in csv.DictReader(file) if row["part"] == "test"]
@@ -261,4 +266,6 @@ def label_faults(run: RunFolder, cache: Path) -> list[str]:
             if list(map(text, samples[name])) != wanted:
                 faults.append(f"its test {column} are not those of the dataset ({table})")
         return faults
+    if damaged:
+        raise damaged[0]
     return []

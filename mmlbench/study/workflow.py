@@ -22,7 +22,7 @@ from snakemake.utils import update_config
 from ..errors import MmlbenchError, RunError, runs_error
 from ..files import contents, places_of
 from ..params import value_text
-from ..storage.cache_places import DEFAULT, cache_folder, for_new, shared_folders
+from ..storage.cache_places import DEFAULT, cache_folder, for_new, passed_over, shared_folders
 from ..storage.lease import Lease
 from ..storage.paths import set_data_folders
 from ..storage.words import be, plural
@@ -227,11 +227,13 @@ class Plan:
         self.noise = _noise_files(study)
         self._priorities, self._cache_priorities = self._ranked()
         self.plugins = [word for folder in study.plugins for word in ("--plugins", str(folder))]
+        #: Where new caches go; found once, since it is asked for with each shard.
+        self.new_caches = for_new()
 
     @property
     def cache_pattern(self) -> str:
         """Where new caches go, as Snakemake takes it: braces in a folder's name are no wildcards."""
-        return str(for_new()).replace("{", "{{").replace("}", "}}")
+        return str(self.new_caches).replace("{", "{{").replace("}", "}}")
 
     def unprepared(self) -> str:
         """Return an expression for the names of the caches that are not finished."""
@@ -397,7 +399,7 @@ class Plan:
         of = self.study.prepare_shards
         if not of or self._config(cache).dataset not in self.study.raw:
             return []
-        return [f"{for_new()}/{cache}.shards/{number}-of-{of}/manifest.json" for number in range(1, of + 1)]
+        return [f"{self.new_caches}/{cache}.shards/{number}-of-{of}/manifest.json" for number in range(1, of + 1)]
 
     def prepare_options(self, cache: str) -> str:
         """Return the options of `mmlbench prepare` that make a cache."""
@@ -406,7 +408,7 @@ class Plan:
 
     def shard_options(self, wildcards: ShardWildcards) -> str:
         """Return the options of `mmlbench prepare` that decode a shard of a cache."""
-        manifest = f"{for_new()}/{wildcards.cache}.shards/{wildcards.shard}/manifest.json"
+        manifest = f"{self.new_caches}/{wildcards.cache}.shards/{wildcards.shard}/manifest.json"
         if manifest not in self.shards(wildcards.cache):
             raise WorkflowError(f"{manifest} is no shard of this config. Ask for results/all_tables.csv")
         shard = wildcards.shard.replace("-of-", "/")
@@ -475,6 +477,13 @@ def _set_arithmetic(study: configs.Study) -> None:
         os.write(2, f"mmlbench: {arithmetic.left_native()}\n".encode())
 
 
+def _name_damaged(study: configs.Study) -> None:
+    """Tell of the damaged caches of a study in whose place others are taken; what the jobs say is in their logs."""
+    for name in dict.fromkeys(run.cache for run in study.runs):
+        for one in passed_over(DEFAULT, name):
+            os.write(2, f"mmlbench: {one}\n".encode(errors="replace"))
+
+
 def _stop(line: str, code: int) -> NoReturn:
     """Print the line that `mmlbench` would print and end; an exception would get places in the code printed below."""
     os.write(2, f"mmlbench: {line}\n".encode(errors="replace"))
@@ -506,6 +515,8 @@ def read(config: Mapping[str, object], results: str | Path, files: Sequence[str 
             wanted = [*(run.stamp for run in study.runs), *(c.tuned.stamp(c.run) for c in study.cells if c.tuned)]
             asked_anew = any(not (results / stamp).exists() for stamp in wanted)
         write_plan(plan, results, asked_anew, keep=bool(_beside))
+        if not _beside:
+            _name_damaged(study)
         return Plan(study, key)
     except MmlbenchError as error:
         where = f"{os.path.relpath(files[0])}: " if files else ""  # those of the command line come first

@@ -11,11 +11,14 @@ import pytest
 import yaml
 
 from mmlbench.api.making import ensure_cache, ensure_shard
+from mmlbench.cli import doctor
+from mmlbench.cli.doctor import study_findings
 from mmlbench.cli.doctor_data import data_findings
 from mmlbench.cli.parser import make_parser
 from mmlbench.dataset import Options
 from mmlbench.prepare.shards import Shard
 from mmlbench.registry.index import load_index
+from mmlbench.study.config import read_study
 
 BLOCK = {"dataset": "cremad", "dataset_set": {"size": 24}, "seeds": [0], "methods": ["joint"]}
 
@@ -31,7 +34,8 @@ def found(tmp_path: Path, raw: Any = None, grid: list[Any] | None = None, **keys
     config = {"grid": grid or [BLOCK]} | ({"raw": {"cremad": raw}} if raw else {}) | keys
     path = tmp_path / "study.yaml"
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
-    return [(one.verdict, one.about, f"{one.what} {one.fix}") for one in data_findings(path, tmp_path / "cache")]
+    findings = data_findings(read_study(path), tmp_path / "cache")
+    return [(one.verdict, one.about, f"{one.what} {one.fix}") for one in findings]
 
 
 def of(mini: tuple[Path, Path], **more: Any) -> dict[str, Any]:
@@ -74,7 +78,9 @@ def test_a_raw_folder_that_is_not_there_or_another_or_an_archive(tmp_path: Path,
     assert found(tmp_path, of(mini, folder=archive))[1][0] == "note"
 
 
-def test_what_is_prepared_whole_in_part_otherwise_or_damaged(tmp_path: Path, mini: tuple[Path, Path]) -> None:
+def test_what_is_prepared_whole_in_part_otherwise_or_damaged(
+    tmp_path: Path, mini: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     raw, lists = mini
     cache, options = tmp_path / "cache", Options(lists=lists)
     ensure_shard("cremad", {"size": 24}, cache, load_index(), raw, None, options, Shard(1, 2))
@@ -87,6 +93,24 @@ def test_what_is_prepared_whole_in_part_otherwise_or_damaged(tmp_path: Path, min
     with (opened.folder / "visual.npy").open("r+b") as file:
         file.truncate(200)
     assert found(tmp_path)[0][0] == "wrong"
+    ensure_cache("cremad", {"size": 24}, tmp_path / "group", load_index(), raw, options=options)
+    monkeypatch.setenv("MMLBENCH_CACHE", str(tmp_path / "group"))
+    passed_over, taken = found(tmp_path)[:2]
+    assert passed_over[0] == "note" and str(opened.folder) in passed_over[2]
+    assert taken[0] == "ok" and str(tmp_path / "group") in taken[2]
+
+
+def test_the_study_is_read_once_and_a_bad_one_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+    monkeypatch.setattr(doctor, "read_study", lambda path: read.append(path) or read_study(path))
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump({"grid": [BLOCK]}), encoding="utf-8")
+    shown = [list(study_findings(path, tmp_path, tmp_path / "cache", data)) for data in (False, True)]
+    assert len(read) == 2 and shown[1][: len(shown[0])] == shown[0]
+    assert {one.about for one in shown[1]} - {one.about for one in shown[0]} == {"cremad"}
+    path.write_text("grid: 3\n", encoding="utf-8")
+    (finding,) = study_findings(path, tmp_path, tmp_path / "cache", True)
+    assert finding.verdict == "wrong" and finding.about == "config"
 
 
 def test_the_option_is_off_by_default() -> None:

@@ -11,6 +11,7 @@ from bad_input import refused
 
 from mmlbench.cli import main
 from mmlbench.errors import DataError
+from mmlbench.frontends.text_lists import read_tabbed
 from mmlbench.prepare.cache import Cache
 from mmlbench.registry.index import load_index
 
@@ -54,6 +55,32 @@ def test_a_row_that_is_none_is_named_without_its_title(row: bytes, tmp_path: Pat
     with pytest.raises(DataError, match="line 2 is no picture, title and class") as caught:
         titles(tmp_path / "t.csv", [SHOWN[0], row])
     assert "a title" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (b"\nversion https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
+        (b"<!DOCTYPE html><html>", "web page"),
+        (b"\n \n", "names nothing"),
+        (bytes(range(256)), "is no text"),
+        (None, "no such list"),
+    ],
+)
+def test_what_is_no_list_of_titles_is_refused_as_other_lists_of_texts_are(
+    content: bytes | None, named: str, tmp_path: Path
+) -> None:
+    load_index().load("dataset", "food101")
+    from mmlbench.datasets.food101.titles import read_titles
+
+    path = tmp_path / "t.csv"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DataError, match=named) as of_titles:
+        read_titles(path, Counter())
+    with pytest.raises(DataError, match=named):
+        read_tabbed(path, 2)
+    assert content is not None or "source=jsonl" in of_titles.value.fix
 
 
 def test_the_train_part_is_what_the_lists_leave_and_faults_are_noted(tmp_path: Path) -> None:

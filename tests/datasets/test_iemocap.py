@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import gzip
-import os
 from pathlib import Path
 
 import mini_features as mini
 import numpy as np
 import pytest
 from bad_input import left_over, refused
+from harmed_files import Call, of_pickles
+from prepared import prepared
 
 from mmlbench.cli import main
 from mmlbench.prepare.cache import Cache
@@ -22,14 +22,6 @@ def written(folder: Path, found: object, protocol: int = 2) -> Path:
     """Write the pickle where it circulates; return the folder."""
     mini.write(folder / "raw" / "IEMOCAP_features_raw.pkl", found, protocol)
     return folder
-
-
-def prepared(name: str, raw: Path, root: Path, *sets: str, more: tuple[str, ...] = ()) -> Cache:
-    """Prepare by the documented command and open the cache."""
-    words = [word for one in sets for word in ("--dataset-set", one)]
-    assert main(["prepare", name, "--raw", str(raw), "--cache", str(root), *words, *more]) == 0
-    (folder,) = [path for path in root.glob(f"{name}-*") if path.is_dir()]
-    return Cache.open(folder)
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +85,16 @@ def test_what_is_not_finite_becomes_zero_and_is_counted(tmp_path):
     assert any("audio: 3 values in 1 sample" in note for note in cache.notes)
 
 
+def test_what_is_left_out_is_not_counted_as_not_finite(tmp_path):
+    found = mini.iemocap()
+    found[AUDIO]["Ses01F_impro01"][0][:3] = [np.nan, -np.inf, 1e300]
+    (tmp_path / "out.csv").write_text("id\nSes01F_impro01_F000\n")
+    more = ("--allow-missing", str(tmp_path / "out.csv"))
+    cache = prepared("iemocap", written(tmp_path / "raw", found), tmp_path / "cache", more=more)
+    assert not any("not finite" in note for note in cache.notes)
+    assert any("left out" in note for note in cache.notes) and not cache.array("audio")[0].any()
+
+
 def test_ids_that_occur_again_and_what_is_left_out_are_counted(tmp_path):
     found = mini.iemocap()
     found[IDS]["Ses02F_impro01"][1] = found[IDS]["Ses02F_impro01"][0]
@@ -123,32 +125,13 @@ def test_two_methods_run_on_the_miniature(tmp_path, name):
 
 
 # ---- bad input -------------------------------------------------------------------------------------------------
-def cut(path: Path) -> None:
-    data = path.read_bytes()
-    path.write_bytes(data[: len(data) * 6 // 10])
-
-
 def hostile(path: Path) -> None:
-    class Call:
-        def __reduce__(self):
-            return os.system, (f"touch {path.parent / 'it_ran'}",)
-
     found = list(mini.iemocap())
-    found[SENTENCES] = {"Ses01F_impro01": [Call()]}
+    found[SENTENCES] = {"Ses01F_impro01": [Call(path.parent)]}
     mini.write(path, found)
 
 
-FILE = {
-    "LFS pointer": (lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\noid x\n"), "pointer"),
-    "zero bytes": (lambda path: path.write_bytes(b""), "is empty"),
-    "web page": (lambda path: path.write_text("<!DOCTYPE html><html></html>"), "web page"),
-    "truncated": (cut, "no whole pickle"),
-    "missing": (Path.unlink, "holds no IEMOCAP_features.pkl"),
-    "other case": (lambda path: path.rename(path.with_name("iemocap_FEATURES_raw.pkl")), "another case"),
-    "compressed": (lambda path: path.write_bytes(gzip.compress(path.read_bytes())), "gzip"),
-    "hostile": (hostile, "posix.system"),
-    "a folder": (lambda path: (path.unlink(), path.mkdir()), "is a folder"),
-}
+FILE = of_pickles("IEMOCAP_features.pkl", hostile)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import gzip
-import os
 from pathlib import Path
 
 import mini_features as mini
 import numpy as np
 import pytest
 from bad_input import left_over, refused
+from harmed_files import Call, of_pickles
+from prepared import prepared
 
 from mmlbench.cli import main
 from mmlbench.prepare.cache import Cache
@@ -17,14 +17,6 @@ from mmlbench.registry.index import load_index
 
 NAMES = ("mosi", "mosei")
 PARTS = ("train", "val", "test")
-
-
-def prepared(name: str, raw: Path, root: Path, *sets: str, more: tuple[str, ...] = ()) -> Cache:
-    """Prepare by the documented command and open the cache."""
-    words = [word for one in sets for word in ("--dataset-set", one)]
-    assert main(["prepare", name, "--raw", str(raw), "--cache", str(root), *words, *more]) == 0
-    (folder,) = [path for path in root.glob(f"{name}-*") if path.is_dir()]
-    return Cache.open(folder)
 
 
 def real(cache: Cache, modality: str, row: int) -> np.ndarray:
@@ -89,6 +81,21 @@ def test_what_is_not_finite_becomes_zero_and_is_counted(tmp_path):
     assert not cache.array("audio")[2, 0, 0, :3].any()
     assert any("audio: 4 values in 2 samples" in note for note in cache.notes)
     assert any("visual: 2 values in 1 sample " in note for note in cache.notes)
+
+
+def test_what_is_left_out_is_counted_neither_as_not_finite_nor_as_empty(tmp_path):
+    found = mini.content("mosi", aligned=False)
+    audio, vision = found["train"]["audio"].copy(), found["test"]["vision"].copy()
+    audio[2, 0, :3], audio[4, 1, 0], vision[[1, 5]] = np.inf, np.nan, 0
+    found = mini.changed(mini.changed(found, "train", audio=audio), "test", vision=vision)
+    raw = mini.write(tmp_path / "unaligned_50.pkl", found)
+    ids = [found["train"]["id"][2], found["test"]["id"][5]]
+    (tmp_path / "out.csv").write_text("\n".join(["id", *ids]) + "\n")
+    more = ("--allow-missing", str(tmp_path / "out.csv"))
+    cache = prepared("mosi", raw, tmp_path / "cache", "form=unaligned", more=more)
+    assert any("audio: 1 value in 1 sample " in note for note in cache.notes)
+    assert any("visual: 1 sample " in note for note in cache.notes)
+    assert not cache.array("audio")[2].any()
 
 
 def test_samples_without_any_step_are_kept_and_counted(tmp_path):
@@ -224,29 +231,11 @@ def test_methods_of_classification_run_on_the_miniature(tmp_path, name):
 
 
 # ---- bad input -------------------------------------------------------------------------------------------------
-def cut(path: Path) -> None:
-    data = path.read_bytes()
-    path.write_bytes(data[: len(data) * 6 // 10])
-
-
 def hostile(path: Path) -> None:
-    class Call:
-        def __reduce__(self):
-            return os.system, (f"touch {path.parent / 'it_ran'}",)
-
-    mini.write(path, mini.content("mosi") | {"more": Call()})
+    mini.write(path, mini.content("mosi") | {"more": Call(path.parent)})
 
 
-FILE = {
-    "LFS pointer": (lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\noid x\n"), "pointer"),
-    "zero bytes": (lambda path: path.write_bytes(b""), "is empty"),
-    "web page": (lambda path: path.write_text("<!DOCTYPE html><html></html>"), "web page"),
-    "truncated": (cut, "no whole pickle"),
-    "missing": (Path.unlink, "holds no aligned_50.pkl"),
-    "other case": (lambda path: path.rename(path.with_name("Aligned_50.PKL")), "another case"),
-    "compressed": (lambda path: path.write_bytes(gzip.compress(path.read_bytes())), "gzip"),
-    "hostile": (hostile, "posix.system"),
-    "a folder": (lambda path: (path.unlink(), path.mkdir()), "is a folder"),
+FILE = of_pickles("aligned_50.pkl", hostile) | {
     "trailing bytes": (lambda path: path.write_bytes(path.read_bytes() + b"xx"), "2 bytes behind"),
 }
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,28 +18,15 @@ import mini_views
 import numpy as np
 import pytest
 from bad_input import left_over, refused
+from harmed_files import OF_MEDIA as ANY
+from harmed_files import POINTER, Harm, Harms, cut
 
 from mmlbench.cli import main
 from mmlbench.prepare.cache import Cache
 from mmlbench.prepare.unfinished import JOURNAL
 
-POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
-PAGE = "<!DOCTYPE html><html>Google Drive can't scan this file for viruses</html>"
-Harm = Callable[[Path], object]
-
 
 # ---- what befalls files ------------------------------------------------------------------------------------------
-def cut(path: Path) -> None:
-    """Leave six tenths of a file."""
-    data = path.read_bytes()
-    path.write_bytes(data[: len(data) * 6 // 10])
-
-
-def other_case(path: Path) -> None:
-    """Give a file its name in capitals."""
-    path.rename(path.with_name(path.name.swapcase()))
-
-
 def without(stream: str) -> Harm:
     """Return what writes a video anew without its sound or its picture."""
 
@@ -63,17 +50,8 @@ def corrupt(path: Path) -> None:
     mini_av.damage(path)
 
 
-#: What may befall any file -> (how, what the line says).
-ANY: dict[str, tuple[Harm, str]] = {
-    "LFS pointer": (lambda path: path.write_text(POINTER), "is a Git LFS pointer, not the file itself"),
-    "zero bytes": (lambda path: path.write_bytes(b""), "is empty (0 bytes)"),
-    "web page": (lambda path: path.write_text(PAGE), "is a web page"),
-    "truncated": (cut, "is cut short"),
-    "missing": (Path.unlink, "is missing"),
-    "other case": (other_case, "a name in another case: rename it"),
-}
-CORRUPT: dict[str, tuple[Harm, str]] = {"corrupt frame": (corrupt, "corrupt frame")}
-NO_VIDEO: dict[str, tuple[Harm, str]] = {"no video stream": (without("video"), "has no video stream")}
+CORRUPT: Harms = {"corrupt frame": (corrupt, "corrupt frame")}
+NO_VIDEO: Harms = {"no video stream": (without("video"), "has no video stream")}
 STREAMS = NO_VIDEO | {"no audio stream": (without("audio"), "has no audio stream")}
 
 
@@ -88,7 +66,7 @@ class Mini:
     name: str
     raw: Path
     lists: Path | None
-    faults: dict[str, tuple[str, dict[str, tuple[Harm, str]]]]
+    faults: dict[str, tuple[str, Harms]]
     params: tuple[str, ...] = ("size=16",)
     more: list[str] = field(default_factory=list)
 
@@ -350,7 +328,7 @@ def slip(path: Path) -> None:
         file.writestr("../outside.txt", "x")
 
 
-ARCHIVES: dict[str, tuple[Harm, str]] = {name: ANY[name] for name in ("LFS pointer", "zero bytes", "web page")} | {
+ARCHIVES: Harms = {name: ANY[name] for name in ("LFS pointer", "zero bytes", "web page")} | {
     "truncated": (cut, "is damaged or cut short"),
     "writes outside": (slip, "would be written outside its folder"),
     "missing": (Path.unlink, "does not exist"),

@@ -10,6 +10,7 @@ import mini_gestures as mini
 import numpy as np
 import pytest
 from bad_input import left_over, refused
+from prepared import prepared as prepared_by_command
 
 from mmlbench.cli import main
 from mmlbench.datasets.nvgesture import evenly
@@ -24,16 +25,20 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return mini.nvgesture(tmp_path_factory.mktemp("nvgesture"))[0]
 
 
-def command(raw: Path, root: Path, *more: str, lists: Path | None = None) -> list[str]:
-    """Return the documented command; the miniature's lists are not the official ones."""
-    words = ["prepare", "nvgesture", "--raw", str(raw), "--lists", str(lists or raw), "--cache", str(root)]
-    return [*words, *FEW, *more]
+def options(raw: Path, *more: str, lists: Path | None = None) -> tuple[str, ...]:
+    """Return options of the documented command; the miniature's lists are not the official ones."""
+    return ("--lists", str(lists or raw), *FEW, *more)
 
 
 def prepared(raw: Path, root: Path, *more: str, lists: Path | None = None) -> Cache:
-    assert main(command(raw, root, *more, lists=lists)) == 0
-    (folder,) = [path for path in root.glob("nvgesture-*") if path.is_dir()]
-    return Cache.open(folder)
+    """Prepare the miniature."""
+    return prepared_by_command("nvgesture", raw, root, more=options(raw, *more, lists=lists))
+
+
+def command(raw: Path, root: Path, lists: Path | None = None) -> list[str]:
+    """Return the documented command."""
+    words = ["prepare", "nvgesture", "--raw", str(raw), "--cache", str(root)]
+    return [*words, *options(raw, lists=lists)]
 
 
 @pytest.fixture(scope="module")

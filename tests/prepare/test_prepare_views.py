@@ -14,6 +14,8 @@ from typing import Any
 import mini_views
 import numpy as np
 import pytest
+from harmed_files import POINTER
+from prepared import prepared as prepared_by_command
 
 from mmlbench.cli import main
 from mmlbench.dataset import KnownLists, Split
@@ -23,7 +25,6 @@ from mmlbench.prepare.cache import Cache
 from mmlbench.registry.index import load_index
 
 FEW = ["--dataset-set", "size=16", "--dataset-set", "frames=3", "--dataset-set", "rgb_frames=2"]
-LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 12345\n"
 
 
 @pytest.fixture(scope="module")
@@ -37,11 +38,9 @@ def meshes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def prepared(name: str, raw: Path, lists: Path, root: Path, *more: str) -> Cache:
-    """Prepare by the documented command and open the cache."""
-    words = ["prepare", name, "--raw", str(raw), "--lists", str(lists), "--cache", str(root), *more]
-    assert main([*words, "--workers", "1"] if "--workers" not in more else words) == 0
-    (folder,) = [path for path in root.glob(f"{name}-*") if path.is_dir()]
-    return Cache.open(folder)
+    """Prepare a miniature with its lists, in one process unless `more` says otherwise."""
+    workers = () if "--workers" in more else ("--workers", "1")
+    return prepared_by_command(name, raw, root, more=("--lists", str(lists), *more, *workers))
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +163,7 @@ def test_faults_of_ucf101_are_listed_by_id(
     videos = raw / "UCF-101"
     first = (videos / "Archery/v_Archery_g02_c01.avi").read_bytes()
     damage: dict[str, Callable[[Path], object]] = {
-        "Archery/v_Archery_g01_c01.avi": lambda p: p.write_bytes(LFS),
+        "Archery/v_Archery_g01_c01.avi": lambda p: p.write_text(POINTER),
         "Archery/v_Archery_g02_c01.avi": lambda p: p.write_bytes(b""),
         "Archery/v_Archery_g08_c01.avi": lambda p: p.write_bytes(first[: len(first) // 2]),
         "Archery/v_Archery_g15_c01.avi": Path.unlink,

@@ -11,6 +11,7 @@ import mini_av
 import numpy as np
 import pytest
 from damaged_media import decode
+from harmed_files import POINTER
 
 from mmlbench import decode as raw_package
 from mmlbench.decode import sound, video
@@ -20,8 +21,6 @@ from mmlbench.errors import DataError
 from mmlbench.frontends import lists
 from mmlbench.prepare import archives
 from mmlbench.system.progress import duration
-
-POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
 
 
 @pytest.fixture(scope="module")

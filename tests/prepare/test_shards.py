@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from threading import Thread
 
 import mini_av
 import mini_features
@@ -22,10 +23,13 @@ from mmlbench.api.making import ensure_cache, ensure_shard
 from mmlbench.cli import main
 from mmlbench.dataset import Options
 from mmlbench.errors import ConfigError, DataError
+from mmlbench.frontends.texts import WordReader
 from mmlbench.prepare.cache import Cache, scan_raw
-from mmlbench.prepare.shards import Shard, shards_folder
+from mmlbench.prepare.shards import Shard, remove_shards, shards_folder
+from mmlbench.prepare.unfinished import JOURNAL, lease_folder
 from mmlbench.registry.index import load_index
 from mmlbench.storage.atomic import read_json, write_json
+from mmlbench.storage.lease import Lease
 
 PARAMS = {"size": 24}
 
@@ -203,6 +207,47 @@ def test_shards_that_a_kill_left_beside_a_finished_cache_go(mini, whole, two):
     assert not shards_folder(merged.folder).exists()
 
 
+def test_a_plain_preparation_removes_shards_finished_and_begun(mini, whole, two):
+    (begun := two / first_name(two) / ".3-of-4.part").mkdir()
+    (begun / JOURNAL).write_text("{}")
+    log: list[str] = []
+    made = mini.whole(two, log=log.append)
+    assert content(made.folder) == content(whole.folder)
+    assert not shards_folder(made.folder).exists() and not any("shards" in line for line in log)
+
+
+def test_a_shard_that_another_process_works_on_stays_and_is_named(mini, whole, two, caplog):
+    caplog.set_level("INFO", "mmlbench")
+    kept = shutil.copytree(two / first_name(two), two.parent / "kept")
+    with Lease(lease_folder(first(two)), print):
+        made = mini.whole(two)
+        root = shards_folder(made.folder)
+        assert [path.name for path in root.iterdir() if not path.name.startswith(".")] == ["1-of-2"]
+        assert (root / "1-of-2" / "manifest.json").exists()
+    (said,) = (line for line in caplog.messages if str(root) in line)
+    assert "1-of-2" in said and "2-of-2" not in said
+    shutil.rmtree(root)
+    shutil.copytree(kept, root)
+    mini.whole(two)
+    assert not root.exists(), "typed again it removes what an earlier call left"
+
+
+def test_shards_stay_while_a_merge_holds_the_cache_and_where_the_cache_is_gone(whole, two):
+    cache = Path(shutil.copytree(whole.folder, two / whole.folder.name))
+    root = shards_folder(cache)
+    thread = Thread(target=remove_shards, args=(cache, 0, print))
+    with Lease(lease_folder(cache), print):
+        thread.start()
+        thread.join(0.3)
+        assert thread.is_alive() and len(list(root.glob("*/manifest.json"))) == 2
+        (cache / "manifest.json").rename(cache / "gone")
+    thread.join()
+    assert len(list(root.glob("*/manifest.json"))) == 2, "they are needed again"
+    (cache / "gone").rename(cache / "manifest.json")
+    remove_shards(cache, 0, print)
+    assert not root.exists() and not lease_folder(cache).exists()
+
+
 def test_other_things_left_out_are_refused(mini, two, tmp_path):
     name = read_json(first(two) / "manifest.json")["left_out"]
     assert name == []
@@ -271,6 +316,18 @@ def test_two_processes_at_one_shard_make_it_once(mini, whole, two):
     together = [run([*mini.words(two), "--shard", "1/2"]) for _ in range(2)]
     assert [one.wait() for one in together] == [0, 0]
     assert content(mini.whole(two, shards=2).folder) == content(whole.folder)
+
+
+def test_shards_of_texts_that_another_version_of_a_library_made_are_refused(tmp_path, monkeypatch):
+    raw, lists = mini_texts.mvsa_single(tmp_path / "mini")
+    given = (tmp_path / "cache", load_index(), raw, None, Options(lists=lists))
+    monkeypatch.setattr(WordReader, "made_by", lambda self: {"transformers": "1"})
+    for number in (1, 2):
+        ensure_shard("mvsa_single", PARAMS, *given, Shard(number, 2))
+    monkeypatch.setattr(WordReader, "made_by", lambda self: {"transformers": "2"})
+    assert "1-of-2" in told(DataError, partial(ensure_cache, "mvsa_single", PARAMS, *given, 2))
+    monkeypatch.setattr(WordReader, "made_by", lambda self: {"transformers": "1"})
+    assert ensure_cache("mvsa_single", PARAMS, *given, 2).manifest["raw"]["texts"]["transformers"] == "1"
 
 
 def folder_alone(build: Callable[[Path], Path]) -> Callable[[Path], tuple[Path, Path | None]]:

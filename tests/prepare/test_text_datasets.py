@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 import sys
 from collections import Counter
@@ -14,17 +15,14 @@ from typing import Any
 import mini_texts
 import pytest
 from bad_input import refused
+from harmed_files import OF_ITEMS, POINTER, Harms, cut
 
-from mmlbench.api.making import ensure_cache
 from mmlbench.cli import main
-from mmlbench.dataset import KnownLists, Options
-from mmlbench.errors import DataError
+from mmlbench.dataset import KnownLists
 from mmlbench.frontends.lists import hashes
 from mmlbench.prepare.cache import Cache
 from mmlbench.prepare.official_lists import check_known
 from mmlbench.registry.index import load_index
-
-POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
 
 
 @dataclass(frozen=True)
@@ -182,7 +180,7 @@ def twice(path: Path) -> None:
     path.write_text("\n".join([*lines, lines[-1]]) + "\n", encoding="utf-8")
 
 
-HARMS: dict[str, tuple[Callable[[Path], object], str]] = {
+HARMS: Harms = {
     "a line cut short": (cut_line, ""),
     "an LFS pointer": (lambda path: path.write_text(POINTER, encoding="utf-8"), "Git LFS pointer"),
     "gone": (Path.unlink, "no such list"),
@@ -219,19 +217,6 @@ def test_a_list_that_changed_since_is_named(mini: Mini, tmp_path: Path, capsys) 
 
 
 # ---- raw files ---------------------------------------------------------------------------------------------------
-def cut(path: Path) -> None:
-    """Leave six tenths of a file."""
-    data = path.read_bytes()
-    path.write_bytes(data[: len(data) * 6 // 10])
-
-
-ANY: dict[str, tuple[Callable[[Path], object], str]] = {
-    "LFS pointer": (lambda path: path.write_text(POINTER, encoding="utf-8"), "is a Git LFS pointer"),
-    "zero bytes": (lambda path: path.write_bytes(b""), "is empty (0 bytes)"),
-    "web page": (lambda path: path.write_text("<!DOCTYPE html><html>quota</html>", encoding="utf-8"), "a web page"),
-    "missing": (Path.unlink, "is missing"),
-    "other case": (lambda path: path.rename(path.with_name(path.name.swapcase())), "a name in another case"),
-}
 OF_PICTURES = {
     "truncated": (cut, "is cut short"),
     "a text": (lambda path: path.write_text("a text", encoding="utf-8"), "can't be read as a picture"),
@@ -247,8 +232,8 @@ OF_TEXTS = {
 def test_each_fault_of_a_file_is_one_line_and_the_mended_file_is_enough(mini: Mini, tmp_path: Path, capsys) -> None:
     root, spare = tmp_path / "c", tmp_path / "spare"
     given = mini.case.words(mini.raw, root, "--lists", mini.lists)
-    faults = [(sorted(mini.raw.rglob("*.jpg"))[0], ANY | OF_PICTURES)]
-    faults += [(mini.raw / mini.case.texts, ANY | OF_TEXTS)] if mini.case.texts else []
+    faults = [(sorted(mini.raw.rglob("*.jpg"))[0], OF_ITEMS | OF_PICTURES)]
+    faults += [(mini.raw / mini.case.texts, OF_ITEMS | OF_TEXTS)] if mini.case.texts else []
     for path, harms in faults:
         shutil.copy2(path, spare)
         for fault, (harm, words) in harms.items():
@@ -317,9 +302,12 @@ def test_what_is_left_out_makes_no_word(mini: Mini, tmp_path: Path, capsys) -> N
     assert less.manifest["raw"]["texts"]["texts"] == whole.manifest["raw"]["texts"]["texts"] - 1
 
 
-def test_an_id_in_two_parts_of_other_lists_is_refused(tmp_path: Path) -> None:
-    raw, lists = mini_texts.mvsa_single(tmp_path / "mini")
-    rows = (lists / "train.csv").read_text().splitlines()
-    (lists / "dev.csv").write_text("\n".join([*(lists / "dev.csv").read_text().splitlines(), rows[1]]) + "\n")
-    with pytest.raises(DataError, match=rows[1].split(",")[0]):
-        ensure_cache("mvsa_single", {"size": 24}, tmp_path / "c", load_index(), raw, options=Options(lists=lists))
+@pytest.mark.parametrize("written", ["mvsa_single", "mvsa_single jsonl", "food101 jsonl"], indirect=True)
+def test_an_id_in_two_parts_of_other_lists_is_refused(mini: Mini, tmp_path: Path, capsys) -> None:
+    name = Path(mini.case.victim).suffix
+    second, other = [line for line in text_of(mini.lists / f"train{name}").splitlines() if line][1:3]
+    path = mini.lists / f"dev{name}"
+    path.write_text("\n".join([*text_of(path).splitlines(), second, other]) + "\n", encoding="utf-8")
+    key = json.loads(second)["id"] if name == ".jsonl" else second.split(",")[0]
+    line = refused(capsys, *mini.case.words(mini.raw, tmp_path / "c", "--lists", mini.lists))
+    assert key in line and not list((tmp_path / "c").glob("[!.]*"))

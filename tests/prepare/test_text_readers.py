@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ import numpy as np
 import pytest
 from text_model import MOST, WIDTH, WORDS, write_bert
 
-from mmlbench.decode.words import MARKS, TARGET
+from mmlbench.decode.words import MARKS, TARGET, read_text
 from mmlbench.errors import ConfigError, DataError
-from mmlbench.files import tokenizer_hash
+from mmlbench.files import Folder, tokenizer_hash
+from mmlbench.frontends import texts
 from mmlbench.frontends.picture_text import text_file
 from mmlbench.frontends.text_lists import check_id
 from mmlbench.frontends.texts import Counts, FeatureReader, TextParams, TokenReader, Written, planned, reader_of
@@ -92,6 +94,36 @@ def test_parameters_of_words_are_refused_beside_a_folder(tmp_path: Path) -> None
     for name, value in {"words": 7, "least": 3, "case": "kept"}.items():
         with pytest.raises(ConfigError, match=f"{name} is set"):
             planned(params(text="tokens", text_model=str(tmp_path), **{name: value}))
+
+
+def test_a_text_is_split_once_for_its_ids_and_its_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = params(least=1)
+    reader, counts, split = reader_of(given, TRAIN), Counts(given), []
+    monkeypatch.setattr(texts, "read_text", lambda *about: split.append(about[0]) or read_text(*about))
+    for text in (Written("one, two"), Written("three"), Written("one, two")):
+        ids, whole = reader.ids(text)
+        counts.add(text, len(ids), whole)
+    assert split == ["one, two", "three", "one, two"]
+    assert Written("One").words(True).words != Written("One").words(False).words
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Folder:
+    """Return a folder whose tokenizer has 70,000 ids, and may not be loaded a second time."""
+    (tmp_path / "vocab.txt").write_text("[PAD]\n", encoding="utf-8")
+    loads = iter([range(70_000)])
+    monkeypatch.setattr(texts, "_tokenizer", lambda content: next(loads))
+    found = params(text="tokens", text_model=str(tmp_path)).text_model
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("kind", [TokenReader, FeatureReader])
+def test_a_worker_loads_no_tokenizer(kind: type[TokenReader], fake: Folder) -> None:
+    reader = pickle.loads(pickle.dumps(kind(fake, 3)))
+    assert reader.vocabulary == 70_000
+    if kind is TokenReader:
+        assert reader.view([2, 69_999]).tolist() == [[2, 69_999, 0]] and reader.stored.dtype == "int32"
 
 
 # ---- a folder ----------------------------------------------------------------------------------------------------

@@ -59,6 +59,39 @@ def test_what_is_finished_is_found_wherever_it_lies(two: tuple[Path, Path], tmp_
     assert cache_folder(own, finish(own, "both").name) == own / "both", "the own one comes first"
 
 
+@pytest.mark.parametrize("spelling", ["slash", "dots", "relative", "link", "twice"])
+def test_another_spelling_is_the_same_folder(spelling: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    group = tmp_path / "group"
+    group.mkdir()
+    (tmp_path / "link").symlink_to(group)
+    monkeypatch.chdir(tmp_path)
+    shown = {"slash": f"{group}/", "dots": f"{group}/../group", "relative": "group", "link": f"{tmp_path}/link",
+             "twice": f"{group}{os.pathsep}{tmp_path}/link"}[spelling]  # fmt: skip
+    monkeypatch.setenv(VARIABLE, shown)
+    there = finish(group, "a-1")
+    assert str(cache_folder(DEFAULT, "a-1")) == str(there) and str(for_new()) == str(group)
+    assert list(places(DEFAULT)) == [DEFAULT, group]
+
+
+def test_the_own_folder_stays_what_it_is_where_the_variable_names_it_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    DEFAULT.mkdir()
+    monkeypatch.setenv(VARIABLE, str(DEFAULT.absolute()))
+    assert cache_folder(DEFAULT, "a-1") == DEFAULT / "a-1", "before it is made, as afterwards"
+    finish(DEFAULT, "a-1")
+    assert cache_folder(DEFAULT, "a-1") == DEFAULT / "a-1" and list(places(DEFAULT)) == [DEFAULT]
+
+
+def test_a_relative_folder_lies_below_the_present_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "group")
+    for name in ("one", "two"):
+        (tmp_path / name / "group").mkdir(parents=True)
+        monkeypatch.chdir(tmp_path / name)
+        assert shared_folders() == [tmp_path / name / "group"]
+
+
 def test_a_folder_that_is_not_there_is_named(two: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, f"{two[1]}{os.pathsep}{two[1]}/gone")
     with pytest.raises(ConfigError, match="gone"):

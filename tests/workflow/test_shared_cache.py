@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,18 @@ def test_what_is_shared_is_used_and_new_caches_go_to_the_first_folder(
     for words in (("verify",), ("stale", *PLUGINS), ("leaderboard", "--so-far")):
         found = clone.call("mmlbench", *words)
         assert found.code == 0, found.text
+
+    (tmp_path / "link").symlink_to(shared)
+    monkeypatch.setenv("MMLBENCH_CACHE", f"{new}/:{tmp_path}/link/")
+    assert clone.planned() == [], "another spelling of the folders plans nothing anew"
+
+    (whole,) = (path.parent for path in shared.glob("tiny-*/manifest.json"))
+    damaged = Path(shutil.copytree(whole, new / whole.name))
+    (damaged / "audio.npy").unlink()
+    answer = clone.call("snakemake", "-n", TABLES)
+    assert sum(str(damaged) in line for line in answer.text.splitlines()) == 1
+    assert answer.jobs == [], "the whole one of the later folder is taken"
+    shutil.rmtree(damaged)
 
     monkeypatch.setenv("MMLBENCH_CACHE", str(new))
     assert "prepare" in clone.planned()
