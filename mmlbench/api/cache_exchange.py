@@ -241,9 +241,12 @@ def _check_listed(contents: Contents) -> None:
     wanted = {name: Member(one["bytes"], one["sha256"]) for name, one in listed_files(contents.manifest).items()}
     found = {name: one for name, one in contents.files.items() if name != MANIFEST}
     for name in sorted(set(wanted) | set(found)):
-        if wanted.get(name) != found.get(name):
-            there = "is another file than" if name in wanted and name in found else "is not there, or not in"
-            raise DataError(f"{contents.archive}: {name} {there} {MANIFEST} says", FIX)
+        if wanted.get(name) == found.get(name):
+            continue
+        why = f"is another file than {MANIFEST} says"
+        if name not in wanted or name not in found:
+            why = f"is {'not named by' if name in found else 'missing, and named by'} {MANIFEST}"
+        raise DataError(f"{contents.archive}: {name} {why}", FIX)
 
 
 def _check_spots(folder: Path, contents: Contents) -> None:

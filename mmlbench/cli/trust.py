@@ -123,7 +123,8 @@ def import_(arguments: argparse.Namespace) -> int:
     if is_archive_of_data(arguments.archive):
         return _import_data(arguments)
     if arguments.plugins:
-        raise ConfigError(f"{arguments.archive} holds runs, and --plugins is about prepared data", "Leave it out")
+        what = f"{arguments.archive} is no archive of prepared data, and --plugins is about these"
+        raise ConfigError(what, "Leave --plugins out, or name an archive of mmlbench export --data")
     where = f" --results {shlex.quote(str(arguments.results))}" if arguments.results != Path("results") else ""
     for archive in archives_of(arguments.archive):
         of_others = archive != arguments.archive and archive.name.startswith(f"{CONTRIBUTED}-")

@@ -105,14 +105,14 @@ class _Hashed:
     def __init__(self, file: IO[bytes], path: Path) -> None:
         self._file, self._path, self._hash = file, path, hashlib.sha256()
 
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int) -> bytes:
         """Return the next bytes.
 
         Raises:
-            DataError: there are none left; the file was longer a moment ago.
+            DataError: there are not so many left; the file was longer a moment ago.
         """
         found = self._file.read(size)
-        if not found and size:
+        if len(found) < size:
             raise _changed(self._path)
         self._hash.update(found)
         return found
@@ -204,7 +204,7 @@ def _walk(archive: Path) -> Iterator[tuple[tarfile.TarInfo, Callable[[], IO[byte
         raise DataError(f"{archive} is no archive of prepared data, or is damaged ({why})", FIX) from None
     with plain(archive) as file:
         file.seek(end)
-        behind = file.read(_RECORD + 1)
+        behind = file.read(_ENDS + _RECORD)
     if end + len(behind) != size or size != -(-(end + _ENDS) // _RECORD) * _RECORD or behind.strip(b"\0"):
         _fail(archive, "is cut short or damaged: it does not end where its last file does")
 

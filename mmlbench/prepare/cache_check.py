@@ -308,7 +308,9 @@ class _Look:
         except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
             self.fail(name, f"is no array ({' '.join(str(error).split())[:120]})")
         wanted = shape[:-1] if shape[-1:] == (...,) else shape
-        if found[: len(wanted)] != wanted or (shape == wanted and len(found) != len(wanted)) or by_columns:
+        if by_columns:
+            self.fail(name, "is stored by columns")
+        if found[: len(wanted)] != wanted or (shape == wanted and len(found) != len(wanted)):
             self.fail(name, f"has the shape {brief(list(found))}, not {brief(list(wanted))}")
         if kind.hasobject or kind.names is not None or (dtype and kind != np.dtype(dtype)):
             self.fail(name, f"is of the type {brief(str(kind))}{f', not {dtype}' if dtype else ''}")
