@@ -23,7 +23,7 @@ from ..errors import ConfigError, DataError, brief
 from ..modality import NONE, SCALAR, Modality, check_values, modality_of, views_lengths
 from ..storage import mapped
 from ..storage.atomic import plain
-from ..storage.form import HEX10, HEX16, SHA256, SPLIT, WORD, Item
+from ..storage.form import SHA256, SPLIT, WORD, Item
 from ..storage.hashing import canonical
 from ..task import Task
 from .cache import SCHEMA, check_folds, task_facts
@@ -84,8 +84,6 @@ def form_of(manifest: dict[str, Any], declared: Declared, where: str, fix: str) 
     top = Item(manifest, where, fix=fix)
     top.check_schema(SCHEMA)
     fields = top.fields(_TOP, ("task", "metric", "raw"))
-    fields["key"].text("the key of a cache", HEX10)
-    fields["fingerprint"].text("a hash", HEX16)
     for name, wanted in {
         "dataset": declared.name,
         "class_names": list(declared.task.names),
@@ -167,6 +165,8 @@ def _array(item: Item, modality: Modality) -> Mapping[str, Any]:
     numbers = fields["scale"].number(), fields["offset"].number()
     if modality.type.ids and (kind not in "iu" or numbers != (1.0, 0.0)):
         item.fail("stores ids otherwise than as integers")
+    if "longest" in fields:
+        fields["longest"].integer(1)
     for name in ("valid", "lengths"):
         if name in fields:
             _file(fields[name].fields(_BYTES))

@@ -33,8 +33,8 @@ from mmlbench.api.sharing import terms_of
 from mmlbench.cli import main
 from mmlbench.cli.doctor_data import data_findings
 from mmlbench.errors import DataError
+from mmlbench.prepare import archives, cache_archive
 from mmlbench.prepare import cache as caches
-from mmlbench.prepare import cache_archive
 from mmlbench.prepare.cache import Cache
 from mmlbench.prepare.cache_check import leads_away
 from mmlbench.prepare.sharing import Sharing, Terms
@@ -332,6 +332,16 @@ def test_a_cache_that_was_changed_is_not_packed(tiny: Any, tmp_path: Path, monke
     with pytest.raises(DataError, match=r"facts\.npy"):
         export_data("tiny_lab", {}, tmp_path, load_index(), tmp_path / "x")
     assert found_in(tmp_path) == [here.name]
+
+
+def test_an_archive_goes_into_a_new_folder_if_the_disk_has_room(tiny: Any, tmp_path: Path, monkeypatch) -> None:
+    to = tmp_path / "new" / "folder" / "x.tar"
+    assert export_data("tiny", {}, tiny.cache, load_index(), to).archive.exists()
+    full = type("Usage", (), {"free": 1000, "total": 1000})
+    monkeypatch.setattr(archives.shutil, "disk_usage", lambda folder: full)
+    with pytest.raises(DataError, match="GiB"):
+        export_data("tiny", {}, tiny.cache, load_index(), to.with_name("y.tar"))
+    assert found_in(to.parent) == ["x.tar"]
 
 
 def test_options_of_runs_and_of_data_do_not_mix(honest: Path, tmp_path: Path, capsys) -> None:

@@ -10,6 +10,7 @@ import json
 import os
 import tarfile
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,13 @@ from data_archives import (
 )
 
 from mmlbench.api.cache_exchange import export_data, import_data
+from mmlbench.dataset import Dataset
 from mmlbench.errors import ConfigError, DataError
-from mmlbench.prepare import cache_archive
+from mmlbench.prepare import archives, cache_archive
 from mmlbench.prepare.cache import Cache
+from mmlbench.prepare.cache_check import Declared, form_of
 from mmlbench.registry.index import load_index
+from mmlbench.storage.atomic import read_json
 
 Change = Callable[[Files], Files]
 
@@ -167,12 +171,32 @@ def why_refused_in(archive: Path, folder: Path, capsys: Any) -> str:
 
 
 def test_a_disk_without_room(honest: Path, tmp_path: Path, capsys, monkeypatch) -> None:
-    from mmlbench.prepare import archives
-
     full = type("Usage", (), {"free": 1000, "total": 1000})
     monkeypatch.setattr(archives.shutil, "disk_usage", lambda folder: full)
     line = refused(capsys, "import", honest, "--cache", tmp_path / "there")
     assert "GiB" in line and list((tmp_path / "there").iterdir()) == []
+
+
+def test_each_look_at_an_archive_finds_it_by_itself(honest: Path, tmp_path: Path) -> None:
+    """What the look that comes after would find, too."""
+    files, bad = read_data(honest), tmp_path / "bad.tar"
+    with pytest.raises(DataError, match=r"archive\.json"):
+        cache_archive.contents_of(write_data(bad, {}))
+    with pytest.raises(DataError, match=r"facts\.npy"):
+        cache_archive.contents_of(write_data(bad, files | {"facts.npy": files["facts.npy"] + b"\0"}))
+    other = sealed(told(files, MANIFEST, lambda m: m.update(class_names=["red", "green", "blau"])), tmp_path)
+    with pytest.raises(DataError, match=r"manifest\.json"):
+        cache_archive.contents_of(write_data(bad, other | {HEAD: files[HEAD]}))
+    text = bytearray(files["facts.npy"])
+    text[-1] ^= 1
+    contents = cache_archive.contents_of(write_data(bad, files | {"facts.npy": bytes(text)}))
+    with pytest.raises(DataError, match=r"facts\.npy"):
+        cache_archive.check_files(contents)
+    cache_archive.check_files(cache_archive.contents_of(write_data(bad, files)))
+    contents = cache_archive.contents_of(write_data(bad, files))
+    write_data(bad, files | {"facts.npy": b"x"})
+    with pytest.raises(DataError, match="while it was read"):
+        cache_archive.check_files(contents)
 
 
 def test_archives_end_anywhere_in_a_record(honest: Path, tmp_path: Path) -> None:
@@ -269,6 +293,103 @@ MANIFESTS: dict[str, Callable[[dict[str, Any]], object]] = {
 def test_what_the_manifest_may_not_say(honest: Path, tmp_path: Path, capsys, change: Any) -> None:
     files = sealed(told(read_data(honest), MANIFEST, change), tmp_path)
     assert str(tmp_path / "bad.tar") in why_refused(write_data(tmp_path / "bad.tar", files), capsys)
+
+
+def facts_of(manifest: dict[str, Any], which: str) -> dict[str, Any]:
+    """Return what a manifest says of the bytes of a file, of each kind of file that it names."""
+    one = {"bytes": 1, "sha256": "0" * 64, "spot": "0" * 64}
+    if which == "extra":
+        return manifest["extras"].setdefault("latent", one)
+    if which == "valid":
+        return manifest["arrays"]["words"].setdefault("valid", one)
+    if which == "raw":
+        return manifest.setdefault("raw", {}).setdefault("list", one)
+    found = {"array": manifest["arrays"]["facts"], "split": manifest["splits"]["plain"]}
+    return found.get(which) or manifest["arrays"]["motion"]["lengths"]
+
+
+FILES = ("array", "lengths", "valid", "extra", "split", "raw")
+WRONG: dict[str, Callable[[dict[str, Any]], object]] = {
+    "no size": lambda facts: facts.pop("bytes"),
+    "a size below 0": lambda facts: facts.update(bytes=-1),
+    "a size that is text": lambda facts: facts.update(bytes="1"),
+    "no hash": lambda facts: facts.pop("sha256"),
+    "another hash": lambda facts: facts.update(sha256="x"),
+    "no digest": lambda facts: facts.pop("spot"),
+    "a digest that is a number": lambda facts: facts.update(spot=1),
+    "something more": lambda facts: facts.update(more=1),
+}
+
+
+def form(manifest: dict[str, Any], name: str, known: bool = True) -> None:
+    """Take the form of a manifest."""
+    kind = load_index().load("dataset", name)
+    assert issubclass(kind, Dataset)
+    form_of(manifest, Declared.of(kind, kind().modalities if known else None), "here", "fix")
+
+
+@pytest.fixture(scope="module")
+def manifests(tiny: Any) -> dict[str, dict[str, Any]]:
+    """Return the manifests of two datasets."""
+    return {name: read_json(next(tiny.cache.glob(f"{name}-*")) / MANIFEST) for name in ("tiny", "tiny_lab")}
+
+
+@pytest.mark.parametrize("which", FILES)
+@pytest.mark.parametrize("change", [None, *WRONG.values()], ids=["well", *WRONG])
+def test_what_a_manifest_says_of_a_file(manifests: Any, which: str, change: Any) -> None:
+    manifest = deepcopy(manifests["tiny_lab"])
+    facts = facts_of(manifest, which)
+    form(manifest, "tiny_lab")
+    if change is not None:
+        change(facts)
+        with pytest.raises(DataError, match=r"^here"):
+            form(manifest, "tiny_lab")
+
+
+def of_a_picture(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Return the one mean and deviation of a modality."""
+    return manifest["splits"]["plain"]["standardise"]["visual"]
+
+
+FORMS: dict[str, tuple[str, Callable[[dict[str, Any]], object]]] = {
+    "a split more": ("tiny_lab", lambda m: m["splits"].update(x=m["splits"]["plain"])),
+    "a split less": ("tiny_lab", lambda m: m["splits"].pop("plain")),
+    "rows that are true": ("tiny_lab", lambda m: m["arrays"]["facts"].update(rows=True)),
+    "no lengths": ("tiny_lab", lambda m: [m["arrays"]["motion"].pop(name) for name in ("lengths", "longest")]),
+    "no longest": ("tiny_lab", lambda m: m["arrays"]["motion"].pop("longest")),
+    "a longest that is text": ("tiny_lab", lambda m: m["arrays"]["motion"].update(longest="10")),
+    "a count that is text": ("tiny_lab", lambda m: m["splits"]["plain"]["counts"].update(train="52")),
+    "a mean that is text": ("tiny_lab", lambda m: moments(m, mean=[0.0, "0", 0.0, 0.0, 0.0])),
+    "a mean that is infinite": ("tiny_lab", lambda m: moments(m, mean=[0.0, 1e999, 0.0, 0.0, 0.0])),
+    "one mean that is text": ("tiny", lambda m: of_a_picture(m).update(mean="0")),
+    "one deviation that is text": ("tiny", lambda m: of_a_picture(m).update(std="1")),
+    "one deviation of 0": ("tiny", lambda m: of_a_picture(m).update(std=0.0)),
+    "means of channels": ("tiny", lambda m: of_a_picture(m).update(mean=[0.0], std=[1.0])),
+    "raw files that are a list": ("tiny_lab", lambda m: m.update(raw=[])),
+    "an id left out that is a number": ("tiny_lab", lambda m: m.update(raw={"left_out": [1]})),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "change"), FORMS.values(), ids=FORMS)
+def test_forms_that_no_manifest_has(manifests: Any, name: str, change: Any) -> None:
+    manifest = deepcopy(manifests[name])
+    form(manifest, name)
+    change(manifest)
+    with pytest.raises(DataError, match=r"^here"):
+        form(manifest, name)
+
+
+@pytest.mark.parametrize(
+    ("place", "key", "value"),
+    [(2, "name", []), (2, "name", "../x"), (2, "kind", []), (2, "shape", [True]), (2, "views", True),
+     (0, "vocabulary", "9"), (2, "normalise", []), (2, "aspect", "1"), (0, "tokenizer", 1)],
+)  # fmt: skip
+def test_forms_that_no_modality_has(manifests: Any, place: int, key: str, value: object) -> None:
+    manifest = deepcopy(manifests["tiny_lab"])
+    form(manifest, "tiny_lab", known=False)
+    manifest["modalities"][place][key] = value
+    with pytest.raises(DataError, match=r"^here"):
+        form(manifest, "tiny_lab", known=False)
 
 
 def test_a_fingerprint_that_is_not_that_of_the_contents(honest: Path, tmp_path: Path, capsys) -> None:
@@ -482,6 +603,20 @@ TABLES: dict[str, tuple[str, str]] = {
 @pytest.mark.parametrize(("old", "new"), TABLES.values(), ids=TABLES)
 def test_tables_that_no_split_would_be(honest: Path, tmp_path: Path, capsys, old: str, new: str) -> None:
     files = sealed(with_text(read_data(honest), "split-speaker.csv", old, new), tmp_path)
+    assert "split-speaker.csv" in why_refused(write_data(tmp_path / "bad.tar", files), capsys)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "counts"),
+    [("t00,train", "t00,testing", {"train": 39}), (",test,", ",train,", {"train": 64, "test": 0})],
+    ids=["an unknown part", "no test part"],
+)
+def test_parts_that_the_manifest_counts_too(
+    honest: Path, tmp_path: Path, capsys, old: str, new: str, counts: dict[str, int]
+) -> None:
+    files = told(read_data(honest), MANIFEST, lambda manifest: manifest["splits"]["speaker"]["counts"].update(counts))
+    text = files["split-speaker.csv"].decode().replace(old, new)
+    files = sealed(files | {"split-speaker.csv": text.encode()}, tmp_path)
     assert "split-speaker.csv" in why_refused(write_data(tmp_path / "bad.tar", files), capsys)
 
 
