@@ -105,8 +105,8 @@ class _Hashed:
     def __init__(self, file: IO[bytes], path: Path) -> None:
         self._file, self._path, self._hash = file, path, hashlib.sha256()
 
-    def read(self, size: int) -> bytes:
-        """Return the next bytes.
+    def read(self, size: int = 0) -> bytes:
+        """Return so many of the next bytes; a tar always says how many.
 
         Raises:
             DataError: there are not so many left; the file was longer a moment ago.
