@@ -22,7 +22,7 @@ from ..results.chosen import choose
 from ..results.record import read_circumstances
 from ..results.stored_scores import is_scores_only
 from ..storage.atomic import UNWRITABLE, storage_error, write_text
-from ..storage.cache_places import cache_folder
+from ..storage.cache_places import cache_folder, places
 from ..storage.lease import Lease
 from ..storage.paths import plugin_files
 from ..storage.words import plural
@@ -118,12 +118,22 @@ def ensure_shard(
 
 @dataclass(frozen=True)
 class _Wanted:
-    """The cache that is asked for: of which dataset, with which parameters, under which key, where."""
+    """The cache that is asked for: of which dataset, with which parameters, under which key, where.
+
+    Attributes:
+        root: the folder of caches that was named. folder: of the cache, there or in one of MMLBENCH_CACHE.
+    """
 
     entry: Entry
     params: dict[str, Any]
     key: str
+    root: Path
     folder: Path
+
+    def _others(self) -> list[Path]:
+        """Return finished caches of the dataset under other keys, wherever one of this key would be found."""
+        found = (place.glob(f"{self.entry.name}-*/manifest.json") for place in places(self.root))
+        return sorted(manifest.parent for some in found for manifest in some)
 
     def kind(self, index: Index, raw: Path | None) -> type[Dataset]:
         """Return the dataset's class.
@@ -136,6 +146,8 @@ class _Wanted:
             raise ConfigError(f"{self.entry.name} is no Dataset", "Derive it from mmlbench.dataset.Dataset")
         if kind.needs_raw and raw is None:
             what = f"{self.entry.name} is not prepared" + (" with these parameters" if self.params else "")
+            if others := self._others():
+                what += f"; {others[0]} was made by other code or with other parameters"
             raise DataError(
                 what, f"Run: {prepare_command(self.entry.name, self.params, fields_of(self.entry.facts))}"
             )
@@ -169,7 +181,7 @@ def _wanted(
         raise ConfigError(f"the folder of split lists {lists} does not exist", "Correct --lists")
     if raw is not None and not raw.exists():
         raise ConfigError(f"the folder of raw files {raw} does not exist", "Correct --raw")
-    return _Wanted(entry, resolved, key, folder)
+    return _Wanted(entry, resolved, key, root, folder)
 
 
 def prepare_command(name: str, params: Mapping[str, Any], fields: Sequence[Field]) -> str:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, nearest
 from ..params import Field, expected, fields_of
+from ..prepare.sharing import Terms
 from ..registry.index import Entry, Index, load_index, use_plugins
+from .sharing import terms_at
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -44,7 +46,7 @@ class Description:
     def __str__(self) -> str:
         lines = [f"{self.kind} {self.name}   ({self.path})", "", self.doc, ""]
         if self.kind == "dataset":
-            lines += _dataset_lines(self.facts)
+            lines += [*_dataset_lines(self.facts), _terms_line(terms_at(self.path, self.name, self.facts))]
         if self.kind == "method":
             most = self.facts["max_modalities"]
             lines.append(f"modalities: {self.facts['min_modalities']} {'or more' if most is None else f'to {most}'}")
@@ -75,6 +77,13 @@ def _task_line(facts: Mapping[str, Any]) -> str:
     names, parameters = facts["class_names"], facts["task"].items()
     more = [f"{key} {value}" for key, value in parameters if key != "name" and value not in ("", None)]
     return f"{facts['noun']} ({len(names)}): {', '.join(names)}" + (f"; {', '.join(more)}" if more else "")
+
+
+def _terms_line(terms: Terms) -> str:
+    """Say what of the prepared data may be handed on."""
+    source = f" ({terms.source})" if terms.source else ""
+    media = f", {', '.join(terms.media)} being media" if terms.media else ""
+    return f"may be handed on once prepared: {terms.sharing}{media}{source}"
 
 
 def _dataset_lines(facts: Mapping[str, Any]) -> list[str]:

@@ -299,8 +299,14 @@ def _trust_commands(commands: Any) -> None:
     differ.add_argument("a", type=Path, metavar="A", help="a results folder, or an exported archive")
     differ.add_argument("b", type=Path, metavar="B")
     differ.add_argument("--everything", action="store_true", help="show the cells that are equal, too")
-    export = _add(commands, "export", "pack a study into one archive", "trust", "mmlbench export --to study.tar.gz")
-    export.add_argument("--to", type=Path, default=Path("study.tar.gz"), help="default: study.tar.gz")
+    text = "pack a study, or prepared data, into one archive"
+    export = _add(commands, "export", text, "trust", "mmlbench export --to study.tar.gz")
+    text = "the archive (default: study.tar.gz; of prepared data NAME-KEY.mmld.tar)"
+    export.add_argument("--to", type=Path, metavar="FILE", help=text)
+    text = "in place of a study the prepared data of this dataset, where their licence allows it"
+    export.add_argument("--data", metavar="NAME", help=text)
+    text = "with --data: a parameter of the preparation"
+    export.add_argument("--dataset-set", type=setting, action="append", metavar="KEY=VALUE", help=text)
     text = "the samples' scores alone, without logits and weights: enough for most tables, about 20 KB a run"
     export.add_argument("--scores", action="store_true", help=text)
     text = "with --scores: of this dataset alone; may be given several times"
@@ -308,7 +314,11 @@ def _trust_commands(commands: Any) -> None:
     text = "with --scores: of the planned runs that are made; else all have to be"
     export.add_argument("--so-far", action="store_true", help=text)
     merge = _add(
-        commands, "import", "merge the runs of an archive, if they verify", "trust", "mmlbench import study.tar.gz"
+        commands,
+        "import",
+        "take over the runs, or the prepared data, of an archive, if they verify",
+        "trust",
+        "mmlbench import study.tar.gz",
     )
     merge.set_defaults(command=_call("trust", "import_"))
     text = "a file, or the name of archives that are shipped: zoo"
@@ -319,7 +329,8 @@ def _trust_commands(commands: Any) -> None:
     example = "mmlbench check-row mine.mmlb.tar.gz --plugins my_plugins"
     row = _add(commands, "check-row", text, "trust", example)
     row.add_argument("archive", type=Path, metavar="ARCHIVE", help="of mmlbench export --scores")
-    _plugins(row)
+    for parser in (export, merge, row):
+        _plugins(parser)
     for parser in (verify, export, merge, row):
         _places(parser)
     _power_command(commands)

@@ -1,4 +1,4 @@
-"""`mmlbench verify`, `diff`, `export` and `import`: can these results be believed, moved, compared? No torch."""
+"""`mmlbench verify`, `diff`, `export` and `import`: can results and data be believed, moved, compared? No torch."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import ConfigError, DataError
 from ..files import Change, changed
@@ -15,6 +16,10 @@ from ..storage.atomic import read_json
 from ..storage.words import be, plural
 from ..study.plan import parse_plan
 from . import log
+from .parser import settings
+
+if TYPE_CHECKING:
+    from ..prepare.cache_archive import About
 
 
 def _all_runs(results: Path) -> list[Path]:
@@ -70,25 +75,56 @@ def diff(arguments: argparse.Namespace) -> int:
 
 
 def export(arguments: argparse.Namespace) -> int:
-    """Pack a study into one archive: its runs in full, or their scores."""
+    """Pack a study into one archive, its runs in full or their scores; or a prepared cache."""
     from ..results.archive import pack, pack_scores
 
+    if arguments.data is not None:
+        return _export_data(arguments)
+    if arguments.dataset_set or arguments.plugins:
+        raise ConfigError("--dataset-set and --plugins say which prepared data are packed", "Add --data NAME")
     if not arguments.scores and (arguments.dataset or arguments.so_far):
         raise ConfigError("--dataset and --so-far choose which scores are packed", "Add --scores, or leave them out")
+    to = arguments.to or Path("study.tar.gz")
     if arguments.scores:
-        count = pack_scores(arguments.results, arguments.to, arguments.dataset, arguments.so_far)
+        count = pack_scores(arguments.results, to, arguments.dataset, arguments.so_far)
     else:
-        count = pack(arguments.results, arguments.to)
+        count = pack(arguments.results, to)
     what = f"the scores of {plural(count, 'run')}" if arguments.scores else plural(count, "run")
-    log(f"{what} packed into {arguments.to} ({arguments.to.stat().st_size / 1e6:.1f} MB)")
+    log(f"{what} packed into {to} ({to.stat().st_size / 1e6:.1f} MB)")
+    return 0
+
+
+def _terms(about: About) -> str:
+    """Say under which terms data are handed on."""
+    return f"licence: {about.licence}. What allows to hand it on: {about.source}. Cite: {about.citation}"
+
+
+def _export_data(arguments: argparse.Namespace) -> int:
+    """Pack a prepared cache."""
+    from ..api.cache_exchange import export_data
+    from ..api.plugins import opened_index
+
+    if arguments.scores or arguments.dataset or arguments.so_far:
+        what = "--data packs prepared data, and --scores, --dataset and --so-far are about runs"
+        raise ConfigError(what, "Type two commands")
+    index, params = opened_index(arguments.plugins), settings(arguments.dataset_set)
+    found = export_data(arguments.data, params, arguments.cache, index, arguments.to)
+    log(f"{arguments.data} packed into {found.archive} ({found.bytes / 1e6:.1f} MB)")
+    log(_terms(found.about))
     return 0
 
 
 def import_(arguments: argparse.Namespace) -> int:
-    """Merge the runs of an archive, or of the shipped archives of a name, into a results folder."""
+    """Merge the runs of an archive, or of the shipped archives of a name; or take prepared data over."""
+    from ..prepare.cache_archive import is_archive_of_data
     from ..results.archive import unpack
     from ..results.shipped import CONTRIBUTED, archives_of
 
+    if is_archive_of_data(arguments.archive):
+        return _import_data(arguments)
+    if arguments.plugins:
+        what = f"{arguments.archive} is no archive of prepared data, and --plugins is about these"
+        raise ConfigError(what, "Leave --plugins out, or name an archive of mmlbench export --data")
     where = f" --results {shlex.quote(str(arguments.results))}" if arguments.results != Path("results") else ""
     for archive in archives_of(arguments.archive):
         of_others = archive != arguments.archive and archive.name.startswith(f"{CONTRIBUTED}-")
@@ -99,6 +135,20 @@ def import_(arguments: argparse.Namespace) -> int:
         there += f", {found.kept_full} of them in full, with equal scores: they stay" if found.kept_full else ""
         there += f", {found.completed} of them as scores alone: now in full" if found.completed else ""
         log(f"{what} of {archive.name} imported into {arguments.results}, {there}. Next: mmlbench tables{where}")
+    return 0
+
+
+def _import_data(arguments: argparse.Namespace) -> int:
+    """Take a prepared cache over."""
+    from ..api.cache_exchange import import_data
+    from ..api.plugins import opened_index
+
+    if arguments.contributed:
+        raise ConfigError(f"{arguments.archive} holds prepared data, and --contributed marks runs", "Leave it out")
+    found = import_data(arguments.archive, arguments.cache, opened_index(arguments.plugins))
+    done = f"imported into {found.folder}" if found.new else f"is there already, with equal data: {found.folder}"
+    log(f"{found.about.dataset} {done}, fingerprint {found.fingerprint}; as if by: {found.command}")
+    log(_terms(found.about))
     return 0
 
 

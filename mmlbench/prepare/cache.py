@@ -21,7 +21,7 @@ import io
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +29,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ..dataset import PARTS, CacheWriter, Dataset, Options, base_split
+from ..dataset import PARTS, CacheWriter, Dataset, Options, Sample, base_split
 from ..decode.fault import Found
 from ..errors import DataError, LeaseLost, MmlbenchError, RunError, fault
 from ..modality import Modality, check_values, modality_of
@@ -85,17 +85,21 @@ def _write_split(out: CacheWriter, name: str) -> dict[str, Any]:
     return {"counts": counts, "standardise": standard, **_file_facts(path)}
 
 
-def _check_folds(out: CacheWriter) -> None:
-    """Refuse folds that test on the same sample: put together, it would count twice."""
+def check_folds(dataset: str, splits: Mapping[str, Sequence[Sample]]) -> None:
+    """Refuse folds that test on the same sample: put together, it would count twice.
+
+    Raises:
+        DataError: naming the sample and both folds.
+    """
     tested: dict[tuple[str, str], str] = {}
-    for name, samples in out.splits.items():
+    for name, samples in splits.items():
         base = base_split(name)
         for sample in samples if base != name else ():
             if sample.part != "test":
                 continue
             first = tested.setdefault((base, sample.id), name)
             if first != name:
-                what = f"{out.dataset.name}: {sample.id} is in the test parts of the folds {first} and {name}"
+                what = f"{dataset}: {sample.id} is in the test parts of the folds {first} and {name}"
                 raise DataError(what, "Test each sample in one fold, or name the splits otherwise than NAME.<number>")
 
 
@@ -116,7 +120,7 @@ def _check_values(out: CacheWriter, modality: Modality, rows_in_block: int = 256
         check_values(modality, stored[rows], None if lengths is None else lengths[rows], name, rows)
 
 
-def _task_facts(dataset: Dataset) -> dict[str, Any]:
+def task_facts(dataset: Dataset | type[Dataset]) -> dict[str, Any]:
     """Return what the manifest says of another task than classification, and of a metric that the dataset names."""
     task = dataset.asks()
     named = {} if task.name == Classification.name else {"task": {"name": task.name, **task.parameters()}}
@@ -130,7 +134,7 @@ def _finish(out: CacheWriter, key: str) -> dict[str, Any]:
     missing += [name for name in dataset.splits if name not in out.splits]
     if missing:
         raise DataError(f"{dataset.name}: prepare wrote no {', '.join(missing)}", "Fix the dataset's prepare")
-    _check_folds(out)
+    check_folds(dataset.name, out.splits)
     for modality in dataset.modalities:
         _check_values(out, modality)
     arrays = {m.name: out.arrays[m.name] | _file_facts(out.folder / f"{m.name}.npy") for m in dataset.modalities}
@@ -145,7 +149,7 @@ def _finish(out: CacheWriter, key: str) -> dict[str, Any]:
         "dataset": dataset.name,
         "key": key,
         "class_names": list(dataset.asks().names),
-        **_task_facts(dataset),
+        **task_facts(dataset),
         "modalities": [modality.facts() for modality in dataset.modalities],
         "arrays": arrays,
         "extras": {name: _file_facts(out.folder / f"extra-{name}.npy") for name in out.extras},
@@ -231,7 +235,7 @@ def prepare(
             raise no_items(dataset)
         return manifest
 
-    made = _made(folder, log, make)
+    made = made_once(folder, log, make)
     remove_shards(folder, shards, log)
     return Cache.open(folder).manifest if made is None else made
 
@@ -265,7 +269,7 @@ def prepare_shard(
             return out.facts.plain()
         raise no_items(dataset)
 
-    _made(folder, log, make)
+    made_once(folder, log, make)
     return folder
 
 
@@ -295,7 +299,7 @@ def scan_raw(dataset: Dataset, raw: Path, options: Options) -> Scan | None:
     return None
 
 
-def _made(folder: Path, log: Log, make: Make) -> dict[str, Any] | None:
+def made_once(folder: Path, log: Log, make: Make) -> dict[str, Any] | None:
     """Make a folder that ends with its manifest, under a lease, and return that; None where it is there already."""
     if (folder / "manifest.json").exists():
         with contextlib.suppress(OSError):  # left by a kill in the last moment, or by nobody

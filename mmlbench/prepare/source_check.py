@@ -14,6 +14,7 @@ from typing import Any
 from ..errors import DataError
 from ..storage.atomic import Through, read_json, whole, write_json
 from ..storage.hashing import spot_digest
+from ..storage.lease import Lease
 from .archives import archive_in
 from .task import signature
 
@@ -75,6 +76,11 @@ def remember(cache: Path, raw: Path, began: int, archives: Sequence[str] = (), t
         times = [_written(within / name) for name in files]
         facts = {"written": [time if time < began else 0 for time in times]}
     write_json(_beside(cache), facts, through)
+
+
+def forget(cache: Path, lease: Lease) -> None:
+    """Remove what is remembered of the raw files of an earlier cache of that name."""
+    lease.remove(_beside(cache))
 
 
 def check_raw(cache: Path, raw: Path, log: Callable[[str], None], archives: Sequence[str] = ()) -> None:

@@ -60,7 +60,8 @@ def _walk(archive: Path) -> Iterator[tuple[tarfile.TarInfo, Callable[[], IO[byte
                 yield member, lambda member=member: tar.extractfile(member)  # type: ignore[misc]
     except damage as error:
         why = " ".join(str(error).split())[:120]
-        raise DataError(f"{archive} is no archive of a study, or is damaged ({why})", FIX) from None
+        what = f"{archive} is no archive of a study or of prepared data, or is damaged ({why})"
+        raise DataError(what, FIX) from None
 
 
 def listed(archive: Path) -> dict[str, int]:

@@ -46,7 +46,7 @@ def check_files(folder: Path, manifest: Mapping[str, Any], whole: bool = True) -
     Raises:
         DataError: one is missing, truncated or changed; the first of them is named.
     """
-    for name, facts in _files(manifest).items():
+    for name, facts in listed_files(manifest).items():
         _check_size(folder / name, facts["bytes"], _fix(folder))
         if whole:
             _check_content(folder / name, facts, _fix(folder))
@@ -65,8 +65,8 @@ def _fix(folder: Path) -> str:
     return f"Remove {folder} and prepare the dataset again"
 
 
-def _files(manifest: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Return the name of each file that a manifest lists -> its size and digests."""
+def listed_files(manifest: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return the name of each file that a manifest lists, beside which it lies -> its size and digests."""
     files = {f"{name}.npy": facts for name, facts in manifest["arrays"].items()}
     files |= {f"extra-{name}.npy": facts for name, facts in manifest["extras"].items()}
     files |= {f"split-{name}.csv": facts for name, facts in manifest["splits"].items()}
