@@ -8,6 +8,11 @@ JPEG files of 480 x 360 in `__getitem__`, transforms frame by frame with torchvi
 `DataLoader`; its spectrogram is computed from the WAV (`computed`, as OGM-GE does) or unpickled (`stored`, as
 PMR and DI-MML do, the easier case). Ours draws and crops batches from the prepared cache. Passes take turns;
 CPU seconds of one thread count, so that waiting does not.
+
+    python benchmarks/loader.py --streamed --json streamed.json
+
+measures something else: epochs of a cache larger than memory against the same epochs in memory. All that follows
+`--streamed` are options of `streamed_epochs.py`, which says what is compared.
 """
 
 from __future__ import annotations
@@ -172,7 +177,12 @@ def main() -> int:
     parser.add_argument("--passes", type=int, default=5)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--streamed", nargs=argparse.REMAINDER, help="streamed epochs, with these options")
     arguments = parser.parse_args()
+    if arguments.streamed is not None:
+        import streamed_epochs  # beside this file
+
+        return int(streamed_epochs.main(arguments.streamed))
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     logging.getLogger("PIL").setLevel(logging.WARNING)
     torch.set_num_threads(1)
