@@ -43,6 +43,7 @@ from mmlbench.registry.index import load_index, use_plugins
 from mmlbench.storage.atomic import read_json, write_json
 from mmlbench.storage.cache_places import VARIABLE
 from mmlbench.storage.lease import Lease
+from mmlbench.study.config import read_study
 from mmlbench.testing import PLUGINS
 
 #: A dataset of somebody who may hand on features of MOSI, and one who has written nothing down.
@@ -125,7 +126,7 @@ def test_features_arrive_whole_and_every_command_finds_them(lab: Lab, tmp_path: 
     study = tmp_path / "study.yaml"
     block = {"dataset": "lab_mosi", "recipe": "mult", "seeds": [0], "methods": ["joint"]}
     study.write_text(yaml.safe_dump({"grid": [block]}), encoding="utf-8")
-    (finding,) = data_findings(study, there)
+    (finding,) = data_findings(read_study(study), there)
     assert finding.verdict == "ok" and str(there) in finding.what
     assert main(["prepare", "lab_mosi", "--cache", str(there), "--raw", str(lab.raw), *lab.words]) == 0, "with them"
     other = mini_features.sentiment(tmp_path / "other", "mosi")
