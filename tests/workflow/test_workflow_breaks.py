@@ -56,7 +56,10 @@ def clone(shared: Clone) -> Clone:
 # --- broken off -------------------------------------------------------------------------------------------------
 @pytest.fixture(scope="module")
 def whole(shared: Clone) -> dict[str, bytes]:
-    """Return the files of a study that was never interrupted."""
+    """Return the files of a study that was never interrupted; it may be asked for before any test, or amid them."""
+    for name in GENERATED:
+        shutil.rmtree(shared.folder / name, ignore_errors=True)
+    shared.configure(study())
     shared.make()
     return shared.determined()
 
