@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
-import subprocess
-import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -25,6 +22,7 @@ from data_archives import (
     with_array,
     write_data,
 )
+from halted import killed
 from interrupted import content
 
 from mmlbench.api import cache_exchange
@@ -361,44 +359,16 @@ def test_options_of_runs_and_of_data_do_not_mix(honest: Path, tmp_path: Path, ca
 
 
 # ---- whole or not at all ---------------------------------------------------------------------------------------
-#: Types a command that stands still where it calls `target`, after it has said so.
-SLOW = """
-import sys, time
-from pathlib import Path
-from mmlbench.api import cache_exchange
-from mmlbench.cli import main
-from mmlbench.prepare import cache, cache_archive
-def slow(*words, **options):
-    Path({flag!r}).touch()
-    time.sleep(600)
-{target} = slow
-sys.exit(main(sys.argv[1:]))
-"""
-
-
-def killed(target: str, flag: Path, *words: object) -> None:
-    """Start a command, and kill it where it calls `target`."""
-    command = [sys.executable, "-c", SLOW.format(target=target, flag=str(flag)), *map(str, words)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    end = time.monotonic() + 120
-    while not flag.exists():
-        assert process.poll() is None and time.monotonic() < end
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.wait(30)
-    flag.unlink()
-
-
 @pytest.mark.slow  # processes of their own
 @pytest.mark.parametrize(
     "target",
-    ["cache_exchange.check_contents", "cache_exchange.forget", "cache.write_json"],
+    ["api.cache_exchange:check_contents", "api.cache_exchange:forget", "prepare.cache:write_json"],
     ids=["while it is checked", "while files are put", "before the manifest"],
 )
 def test_a_killed_import_leaves_no_cache_and_the_next_one_is_whole(honest: Path, tmp_path: Path, target: str) -> None:
     there, flag = tmp_path / "there", tmp_path / "flag"
     words = ("import", honest, "--cache", there, "--plugins", PLUGINS)
-    killed(target, flag, *words)
+    killed(f"mmlbench.{target}", flag, *words)
     assert not list(there.glob("[!.]*")), "nothing that passes for a cache"
     assert found_in(there), "the kill left something"
     assert main([str(word) for word in words]) == 0
@@ -409,7 +379,7 @@ def test_a_killed_import_leaves_no_cache_and_the_next_one_is_whole(honest: Path,
 @pytest.mark.slow  # a process of its own
 def test_a_killed_export_leaves_no_archive(honest: Path, tiny: Any, tmp_path: Path) -> None:
     words = ("export", "--data", "tiny_lab", "--cache", tiny.cache, "--to", tmp_path / "x.tar", "--plugins", PLUGINS)
-    killed("cache_archive.plain", tmp_path / "flag", *words)
+    killed("mmlbench.prepare.cache_archive:plain", tmp_path / "flag", *words)
     assert not (tmp_path / "x.tar").exists()
     assert main([str(word) for word in words]) == 0
     assert found_in(tmp_path) == ["x.tar"] and (tmp_path / "x.tar").read_bytes() == honest.read_bytes()

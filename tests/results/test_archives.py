@@ -9,12 +9,10 @@ import json
 import os
 import resource
 import shutil
-import signal
 import struct
 import subprocess
 import sys
 import tarfile
-import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +22,7 @@ import numpy as np
 import pytest
 from bad_input import refused
 from fake_runs import small
+from halted import halted, killed
 from made_archives import joint_of, read_files, reseal, write_archive
 
 from mmlbench.analysis.all_tables import make_frame
@@ -261,45 +260,13 @@ def tmp_files(folder: Path) -> list[Path]:
     return sorted(p for p in folder.rglob("*") if p.name.endswith(".tmp"))
 
 
-SLOW = """
-import sys, time
-from pathlib import Path
-from mmlbench.results import archive
-from mmlbench.storage import atomic as store
-from mmlbench.results import verify
-from mmlbench.cli import main
-from mmlbench.results import packed
-real = {target}
-def slow(*words, **options):
-    Path({flag!r}).touch()
-    time.sleep(600)
-{target} = slow
-sys.exit(main(sys.argv[1:]))
-"""
-
-
-def killed(target: str, flag: Path, *words: object, then: int = signal.SIGKILL) -> subprocess.Popen[bytes]:
-    """Start a command that stands still where it calls `target`; kill it there, or let it stand."""
-    command = [sys.executable, "-c", SLOW.format(target=target, flag=str(flag)), *map(str, words)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    end = time.monotonic() + 120
-    while not flag.exists():
-        assert process.poll() is None and time.monotonic() < end
-        time.sleep(0.05)
-    flag.unlink()
-    if then:
-        process.send_signal(then)
-        process.wait(30)
-    return process
-
-
 @pytest.mark.parametrize(
     ("target", "words"),
     [
-        ("packed.shutil.copyfileobj", ["import", "STUDY", "--results", "IN"]),
-        ("archive.verify_run", ["import", "STUDY", "--results", "IN"]),
-        ("archive._write", ["export", "--results", "RESULTS", "--to", "TO"]),
-        ("packed.shutil.copyfileobj", ["diff", "STUDY", "STUDY"]),
+        ("results.packed:shutil.copyfileobj", ["import", "STUDY", "--results", "IN"]),
+        ("results.archive:verify_run", ["import", "STUDY", "--results", "IN"]),
+        ("results.archive:_write", ["export", "--results", "RESULTS", "--to", "TO"]),
+        ("results.packed:shutil.copyfileobj", ["diff", "STUDY", "STUDY"]),
     ],
     ids=["import, unpacking", "import, verifying", "export", "diff"],
 )
@@ -311,11 +278,11 @@ def test_what_a_killed_command_left_goes_at_the_next_start_and_a_living_ones_sta
     meant = {"STUDY": study, "IN": tmp_path / "in", "RESULTS": study.parent / "results", "TO": tmp_path / "to.tar.gz"}
     typed = [meant.get(word, word) for word in words]
     if words[0] == "export":  # the whole of the file is there when it is killed
-        target = "store.os.fsync"
-    killed(target, tmp_path / "flag", *typed)
+        target = "storage.atomic:os.fsync"
+    killed(f"mmlbench.{target}", tmp_path / "flag", *typed)
     left = tmp_files(tmp_path)
     assert len(left) >= 1, "the kill left something"
-    living = killed(target, tmp_path / "flag", *typed, then=0)
+    living = halted(f"mmlbench.{target}", tmp_path / "flag", *typed)
     try:
         now = [path for path in tmp_files(tmp_path) if path.parent in (tmp_path, tmp_path / "in")]
         assert not set(now) & set(left), "the next start removed what the dead one left"
