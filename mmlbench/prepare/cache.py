@@ -35,7 +35,7 @@ from ..errors import DataError, LeaseLost, MmlbenchError, RunError, fault
 from ..modality import Modality, check_values, modality_of
 from ..storage import mapped
 from ..storage.atomic import plain, read_json, storage_error, write_json
-from ..storage.cache_files import SCHEMA, check_files, read_manifest
+from ..storage.cache_files import SCHEMA, check_files, computed_fingerprint, read_manifest
 from ..storage.cache_places import PassedOver, cache_folder, finished
 from ..storage.hashing import digest, file_digest, spot_digest
 from ..storage.lease import Lease
@@ -160,7 +160,7 @@ def _finish(out: CacheWriter, key: str) -> dict[str, Any]:
         raw_list = out.folder / "raw.csv"
         listed = {"list": _file_facts(raw_list)} if raw_list.exists() else {}
         manifest["raw"] = out.raw | listed | ({"notes": out.notes} if out.notes else {})
-    manifest["fingerprint"] = digest(manifest)[:16]
+    manifest["fingerprint"] = computed_fingerprint(manifest)
     return manifest
 
 

@@ -24,9 +24,8 @@ from typing import IO, Any, NoReturn
 
 from ..errors import DataError, brief
 from ..storage.atomic import json_text, plain, read_bytes, storage_error, whole
-from ..storage.cache_files import listed_files
-from ..storage.form import HEX10, HEX16, SHA256, WORD, Item
-from ..storage.hashing import digest
+from ..storage.cache_files import computed_fingerprint, listed_files
+from ..storage.form import HEX10, HEX16, SHA256, WORD, Item, mostly_brackets
 from ..storage.tars import StudyHeader, members
 from .archives import check_space
 from .cache import Cache
@@ -214,9 +213,9 @@ def _json(archive: Path, name: str, text: bytes) -> dict[str, Any]:
     """Return the mapping of a JSON file.
 
     Raises:
-        DataError: it is none, holds NaN, or nothing but brackets, which take thirty times their bytes once read.
+        DataError: it is none, holds NaN, or nothing but brackets.
     """
-    if text.count(b"[") + text.count(b"{") > 10_000 + len(text) // 20:
+    if mostly_brackets(text):
         _fail(archive, f": {name} holds more brackets than text")
 
     def refuse(number: str) -> NoReturn:
@@ -301,7 +300,7 @@ def _manifest(archive: Path, about: About, files: dict[str, Member], text: bytes
         _fail(archive, f": {MANIFEST} was changed after it was packed")
     found = _json(archive, MANIFEST, text)
     claimed = Item(found.get("fingerprint"), f"{archive}: {MANIFEST}", "fingerprint", FIX).text("a hash", HEX16)
-    if digest({name: value for name, value in found.items() if name != "fingerprint"})[:16] != claimed:
+    if computed_fingerprint(found) != claimed:
         _fail(archive, f": {MANIFEST} claims the fingerprint {claimed}, which is not that of what it says")
     if json_text(found).encode() != text:
         _fail(archive, f": {MANIFEST} is not written as mmlbench writes it")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from ..errors import DataError, brief
-from ..storage.form import RUN
+from ..storage.form import RUN, mostly_brackets
 from ..storage.tars import StudyHeader, members
 from ..study.selection import NAMES
 
@@ -105,12 +105,5 @@ def extract(archive: Path, sizes: dict[str, int], folder: Path) -> None:
         place.parent.mkdir(parents=True, exist_ok=True)
         with place.open("xb") as file:
             shutil.copyfileobj(source, file, 2**20)
-        if place.suffix == ".json":
-            _check_density(archive, place, member.name)
-
-
-def _check_density(archive: Path, place: Path, name: str) -> None:
-    """Refuse JSON of nothing but brackets: each pair takes thirty times its bytes once it is read."""
-    text = place.read_bytes()
-    if text.count(b"[") + text.count(b"{") > 10_000 + len(text) // 20:
-        raise DataError(f"{archive}: {name} holds more brackets than text", FIX)
+        if place.suffix == ".json" and mostly_brackets(place.read_bytes()):
+            raise DataError(f"{archive}: {member.name} holds more brackets than text", FIX)

@@ -16,6 +16,11 @@ SCHEMA = 1
 FULL_CHECK_BYTES = 256 * 2**20
 
 
+def computed_fingerprint(manifest: Mapping[str, Any]) -> str:
+    """Return the fingerprint of what a manifest says, whichever it claims."""
+    return digest({name: value for name, value in manifest.items() if name != "fingerprint"})[:16]
+
+
 def read_manifest(folder: Path) -> dict[str, Any]:
     """Return the manifest of a cache.
 
@@ -31,8 +36,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise DataError(error.what, fix) from None
     if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
         raise DataError(f"{folder}/manifest.json has an unknown schema, not {SCHEMA}", fix)
-    claimed = manifest.get("fingerprint")
-    if digest({name: value for name, value in manifest.items() if name != "fingerprint"})[:16] != claimed:
+    if computed_fingerprint(manifest) != manifest.get("fingerprint"):
         raise DataError(f"{folder}/manifest.json was changed after it was made", fix)
     return manifest
 
