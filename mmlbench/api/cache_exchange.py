@@ -181,9 +181,9 @@ def import_data(archive: Path, cache: Path, index: Index) -> Imported:
         check_space(root, contents.bytes, f"to import {archive}")
         with temporary_folder(root, "import") as held:
             check_files(contents, held)
+            check_contents(held, form, declared, str(archive), FIX)
             for path in paths_in(contents.manifest, held):
                 raise DataError(f"{archive} names {brief(path)}, a path of some machine", FIX)
-            check_contents(held, form, declared, str(archive), FIX)
             _check_spots(held, contents)
             made = _put(contents, held, folder)
     except OSError as error:

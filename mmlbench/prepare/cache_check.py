@@ -270,6 +270,7 @@ def check_contents(folder: Path, form: Form, declared: Declared, where: str, fix
         DataError: naming the file and what is wrong in it.
     """
     look = _Look(folder, form, declared, where, fix)
+    look.raw_list()
     used = look.splits()
     for modality in form.modalities:
         look.array(modality, used[modality.name])
@@ -318,6 +319,26 @@ class _Look:
         if size - start != math.prod(found) * kind.itemsize:
             self.fail(name, f"has {size - start} bytes of values for the shape {brief(list(found))}")
 
+    @contextlib.contextmanager
+    def table(self, name: str, columns: list[str]) -> Iterator[csv.DictReader[str]]:
+        """Yield the rows of a table; refuse one that has other columns or can't be read."""
+        try:
+            with _table(self.folder / name) as rows:
+                if rows.fieldnames != columns:
+                    self.fail(name, f"has other columns than {', '.join(columns)}")
+                yield rows
+        except (csv.Error, UnicodeDecodeError) as error:
+            self.fail(name, f"can't be read ({error})")
+
+    def raw_list(self) -> None:
+        """Refuse a list of raw files by which nothing could be compared later."""
+        if not (self.folder / "raw.csv").exists():
+            return
+        with self.table("raw.csv", ["id", "file", "bytes", "digest"]) as rows:
+            for row in rows:
+                if None in row or None in row.values() or not row["bytes"].isdecimal():
+                    self.fail("raw.csv", f"names no file with its size and digest for {brief(row['id'])}")
+
     def splits(self) -> dict[str, np.ndarray]:
         """Return modality -> the rows that some split uses, in order; refuse a split that is not as it should be."""
         names = [modality.name for modality in self.form.modalities]
@@ -325,13 +346,8 @@ class _Look:
         read: dict[str, list[Sample]] = {}
         for split, facts in self.form.splits.items():
             name = f"split-{split}.csv"
-            try:
-                with _table(self.folder / name) as rows:
-                    if rows.fieldnames != ["id", "part", "label", "group", *(f"row_{one}" for one in names)]:
-                        self.fail(name, "has other columns than a split has")
-                    found = [self._sample(name, row, names) for row in rows]
-            except (csv.Error, UnicodeDecodeError) as error:
-                self.fail(name, f"can't be read ({error})")
+            with self.table(name, ["id", "part", "label", "group", *(f"row_{one}" for one in names)]) as rows:
+                found = [self._sample(name, row, names) for row in rows]
             self._check_split(name, found, facts["counts"])
             for sample in found:
                 for one, row in zip(names, sample.rows, strict=True):

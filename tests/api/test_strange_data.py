@@ -620,16 +620,37 @@ def test_parts_that_the_manifest_counts_too(
     assert "split-speaker.csv" in why_refused(write_data(tmp_path / "bad.tar", files), capsys)
 
 
+def with_raw_list(honest: Path, to: Path, text: bytes) -> Path:
+    """Write an archive like another, with a list of raw files."""
+    facts = {"bytes": 0, "sha256": "0" * 64, "spot": "0" * 64}
+    files = told(read_data(honest), MANIFEST, lambda manifest: manifest.update(raw={"list": facts}))
+    return write_data(to, sealed(files | {"raw.csv": text}, to.parent))
+
+
 def test_a_list_of_raw_files_that_leads_away(honest: Path, tmp_path: Path, capsys) -> None:
     def listed(file: str) -> Path:
-        text = f"id,file,bytes,digest\nx,{file},1,0\n".encode()
-        facts = {"bytes": 0, "sha256": "0" * 64, "spot": "0" * 64}
-        files = told(read_data(honest), MANIFEST, lambda manifest: manifest.update(raw={"list": facts}))
-        return write_data(tmp_path / "bad.tar", sealed(files | {"raw.csv": text}, tmp_path))
+        return with_raw_list(honest, tmp_path / "bad.tar", f"id,file,bytes,digest\nx,{file},1,0\n".encode())
 
     for file in ("/etc/passwd", "../x", "C:\\x"):
         assert "path" in why_refused(listed(file), capsys)
     assert import_data(listed("a/x.pkl"), tmp_path / "good", load_index()).new
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"id,name,bytes,digest\nx,a,1,0\n",
+        b"id,file,bytes,digest\nx,a,1\n",
+        b"id,file,bytes,digest\nx,a,1,0,0\n",
+        b"id,file,bytes,digest\nx,a,many,0\n",
+        b"id,file,bytes,digest\n\xff,a,1,0\n",
+        b'id,file,bytes,digest\n"x"y,a,1,0\n',
+    ],
+    ids=["empty", "other columns", "a cell less", "a cell more", "no size", "no UTF-8", "no table"],
+)
+def test_a_damaged_list_of_raw_files(honest: Path, tmp_path: Path, capsys, text: bytes) -> None:
+    assert "raw.csv" in why_refused(with_raw_list(honest, tmp_path / "bad.tar", text), capsys)
 
 
 def test_an_unknown_option_of_a_dataset_is_no_path_to_read(honest: Path, tmp_path: Path, monkeypatch) -> None:
