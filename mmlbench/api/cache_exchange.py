@@ -28,21 +28,13 @@ from ..storage.paths import plugin_folders
 from ..storage.temporaries import temporary_folder
 from ..system.progress import log
 from ..version import __version__
-from .making import prepare_command
+from .making import dataset_class, prepare_command
 from .sharing import EXAMPLE, FILE, terms_file, terms_of
 
 
-def _class_of(index: Index, entry: Entry) -> type[Dataset]:
-    kind = index.load("dataset", entry.name)
-    if not issubclass(kind, Dataset):
-        raise ConfigError(f"{entry.name} is no Dataset", "Derive it from mmlbench.dataset.Dataset")
-    return kind
-
-
-def _line(name: str, params: Mapping[str, Any], entry: Entry) -> str:
+def _prepare_line(entry: Entry, params: Mapping[str, Any]) -> str:
     """Return the command that prepares a dataset with some parameters."""
-    command = prepare_command(name, params, fields_of(entry.facts))
-    return command if entry.facts["needs_raw"] else command.replace(" --raw FOLDER", "", 1)
+    return prepare_command(entry.name, params, fields_of(entry.facts), raw=entry.facts["needs_raw"])
 
 
 # ---- export ----------------------------------------------------------------------------------------------------
@@ -73,7 +65,7 @@ def export_data(name: str, params: Mapping[str, Any], cache: Path, index: Index,
     key = cache_key(name, resolved, entry.fingerprint)
     folder = cache_folder(cache, f"{name}-{key}")
     if not (folder / MANIFEST).exists():
-        raise DataError(f"{name} is not prepared in {folder}", f"Run: {_line(name, resolved, entry)}")
+        raise DataError(f"{name} is not prepared in {folder}", f"Run: {_prepare_line(entry, resolved)}")
     opened = Cache.open(folder)
     if terms.sharing is Sharing.FEATURES:
         _refuse_media(opened, terms, index, entry, resolved)
@@ -85,7 +77,7 @@ def export_data(name: str, params: Mapping[str, Any], cache: Path, index: Index,
         name, key, resolved, entry.fingerprint, __version__, terms.sharing, terms.source,
         *(str(facts[one]) for one in ("licence", "citation", "origin")),
     )  # fmt: skip
-    archive = to or Path(f"{name}-{key}.mmld.tar")
+    archive = to or Path(f"{about.cache}.mmld.tar")
     return Packed(archive, pack(opened, about, archive), about)
 
 
@@ -95,7 +87,7 @@ def _not_allowed(entry: Entry, params: Mapping[str, Any]) -> DataError:
     )
     shipped = terms_file(Path(entry.path)).parent in [folder.resolve() for folder in plugin_folders("datasets")]
     if shipped:
-        line = _line(entry.name, params, entry)
+        line = _prepare_line(entry, params)
         own = "Where you hold a licence that allows it, say so of a dataset of your own (docs/share.md)"
         return DataError(what, f"Hand on the command instead: {line}. {own}")
     return DataError(what, f"Write what their licence allows into {terms_file(Path(entry.path))}. {EXAMPLE}")
@@ -120,7 +112,7 @@ def _refuse_media(cache: Cache, terms: Terms, index: Index, entry: Entry, params
 
 def _as_features(index: Index, entry: Entry, params: Mapping[str, Any], modality: str, terms: Terms) -> Iterator[str]:
     """Yield the options of `prepare` with which a modality is features: of the parameter that is called like it."""
-    kind = _class_of(index, entry)
+    kind = dataset_class(index, entry.name)
     for field in fields_of(entry.facts):
         for option in field.options if field.name == modality else ():
             try:
@@ -164,12 +156,12 @@ def import_data(archive: Path, cache: Path, index: Index) -> Imported:
     about = contents.about
     entry = _known(contents, index)
     _check_params(contents, fields_of(entry.facts))
-    kind = _class_of(index, entry)
+    kind = dataset_class(index, entry.name)
     declared = Declared.of(kind, _modalities(kind, about.params))
     form = form_of(contents.manifest, declared, f"{archive}: {MANIFEST}", FIX)
     _check_listed(contents)
     folder = cache_folder(cache, about.cache)
-    command = _line(about.dataset, about.params, entry).replace(" --raw FOLDER", "", 1)
+    command = prepare_command(about.dataset, about.params, fields_of(entry.facts), raw=False)  # it is finished
     fingerprint = str(contents.manifest["fingerprint"])
     if (folder / MANIFEST).exists():
         check_files(contents)

@@ -141,9 +141,7 @@ class _Wanted:
         Raises:
             ConfigError: it is none. DataError: it needs raw files, and none are named.
         """
-        kind = index.load("dataset", self.entry.name)
-        if not issubclass(kind, Dataset):
-            raise ConfigError(f"{self.entry.name} is no Dataset", "Derive it from mmlbench.dataset.Dataset")
+        kind = dataset_class(index, self.entry.name)
         if kind.needs_raw and raw is None:
             what = f"{self.entry.name} is not prepared" + (" with these parameters" if self.params else "")
             if others := self._others():
@@ -184,11 +182,27 @@ def _wanted(
     return _Wanted(entry, resolved, key, root, folder)
 
 
-def prepare_command(name: str, params: Mapping[str, Any], fields: Sequence[Field]) -> str:
-    """Return the command that prepares a dataset from raw files, with the parameters that are set otherwise."""
+def dataset_class(index: Index, name: str) -> type[Dataset]:
+    """Return the class of a dataset.
+
+    Raises:
+        ConfigError: what is registered under that name is none.
+    """
+    kind = index.load("dataset", name)
+    if not issubclass(kind, Dataset):
+        raise ConfigError(f"{name} is no Dataset", "Derive it from mmlbench.dataset.Dataset")
+    return kind
+
+
+def prepare_command(name: str, params: Mapping[str, Any], fields: Sequence[Field], raw: bool = True) -> str:
+    """Return the command that prepares a dataset, with the parameters that are set otherwise.
+
+    Args:
+        raw: from raw files.
+    """
     default = {field.name: field.default for field in fields}
     words = [f"--dataset-set {key}={value_text(value)}" for key, value in params.items() if value != default[key]]
-    return " ".join(["mmlbench prepare", name, "--raw FOLDER", *words])
+    return " ".join(["mmlbench prepare", name, *(["--raw FOLDER"] if raw else []), *words])
 
 
 def _check_same(cache: Cache, entry: Entry, index: Index, raw: Path | None, options: Options | None) -> None:
@@ -203,8 +217,7 @@ def _check_same(cache: Cache, entry: Entry, index: Index, raw: Path | None, opti
     fix = f"Remove {cache.folder} to prepare it anew, or name another folder with --cache"
     there: dict[str, str] = {}
     if given is None and raw is not None and raw.is_dir():
-        kind = index.load("dataset", entry.name)
-        assert issubclass(kind, Dataset)
+        kind = dataset_class(index, entry.name)
         there = {name: found for split in kind().listed(raw).values() for name, found in split.hashes.items()}
     check_same(facts, given, there, str(cache.folder), fix)
     if raw is None:

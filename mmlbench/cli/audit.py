@@ -8,8 +8,9 @@ import io
 import sys
 from pathlib import Path
 
+from ..api.making import dataset_class
 from ..audit import Finding, audit_lists, audited, check_known, groups_of, is_official, to_csv
-from ..dataset import Dataset, Listed
+from ..dataset import Listed
 from ..errors import ConfigError, DataError, nearest
 from ..params import check, fields_of
 from ..prepare.cache import Cache, cache_key, open_finished
@@ -79,8 +80,7 @@ def _of_lists(
     entry: Entry, index: Index, raw: Path | None, groups: dict[str, str | None], folder: Path | None
 ) -> Found:
     """Audit the lists alone: those that are shipped, or those in the folder of raw files."""
-    kind = index.load("dataset", entry.name)
-    assert issubclass(kind, Dataset)
+    kind = dataset_class(index, entry.name)
     listed = kind().listed(raw)
     if not listed and folder is None:
         more = f"mmlbench prepare {entry.name}" + (" --raw FOLDER" if kind.needs_raw else "")

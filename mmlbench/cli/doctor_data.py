@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..api.making import prepare_command
-from ..dataset import Dataset, Options
+from ..api.making import dataset_class, prepare_command
+from ..dataset import Options
 from ..errors import MmlbenchError
 from ..params import fields_of
 from ..prepare.cache import open_finished, scan_raw
@@ -87,8 +87,7 @@ def _raw(about: str, raw: RawFiles, config: RunConfig, index: Index) -> Iterator
     if folder.is_file():
         yield Finding("note", about, f"{folder} is an archive: what is in it is seen by `mmlbench prepare` alone")
         return
-    kind = index.load("dataset", about)
-    assert issubclass(kind, Dataset)
+    kind = dataset_class(index, about)
     try:
         left_out = ids_of(raw.allow_missing)
         options = Options(1, left_out, Path(raw.lists) if raw.lists else None)
