@@ -6,6 +6,7 @@ import contextlib
 import errno
 import io
 import os
+import select
 import signal
 import sys
 from typing import Any, TextIO
@@ -26,16 +27,26 @@ class OutputError(MmlbenchError):
 
 
 class _Output(io.FileIO):
-    """Standard output whose faults are told from those of other files."""
+    """Standard output whose faults are told from those of other files, and which takes all that it is given.
+
+    The system may take a part only: of what does not fit into a pipe, before a signal, before a disk is full. A
+    buffer writes the rest, but `python -u` has none, and what was left would be lost without a word.
+    """
 
     def write(self, data: Any, /) -> int:
-        """Write some bytes; return how many."""
-        try:
-            return super().write(data) or 0
-        except BlockingIOError:
-            raise
-        except OSError as error:
-            raise OutputError(error) from error
+        """Write all bytes; return how many."""
+        left = memoryview(data).cast("B")
+        size = len(left)
+        while left:
+            try:
+                taken = super().write(left)
+            except OSError as error:
+                raise OutputError(error) from error
+            if taken is None:  # a pipe that was opened not to wait, and is full
+                select.select([], [self], [])
+                continue
+            left = left[taken:]
+        return size
 
 
 def set_up() -> None:

@@ -104,6 +104,45 @@ def test_a_closed_pipe_is_quiet(words: list[str]) -> None:
     assert output(f"mmlbench {' '.join(words)} | head -c 0; exit ${{PIPESTATUS[0]}}") == (141, [])
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_stops_early_ends_as_a_closed_pipe_does(
+    unbuffered: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a list longer than a pipe holds the system takes a part, then the reader goes."""
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+    assert output("mmlbench list methods --json | head -c 1; exit ${PIPESTATUS[0]}") == (141, [])
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_pipe_that_does_not_wait_gets_all(unbuffered: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+    words = [sys.executable, "-m", "mmlbench", "list", "methods", "--json"]
+    whole = subprocess.run(words, capture_output=True, check=True, timeout=120).stdout
+    assert len(whole) > 2 * 65_536
+    out, into = os.pipe()
+    os.set_blocking(into, False)
+    with subprocess.Popen(words, stdout=into) as process:
+        os.close(into)
+        time.sleep(3)  # the pipe is full by then
+        with os.fdopen(out, "rb") as reader:
+            assert reader.read() == whole
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_signal_in_the_middle_of_a_write_loses_nothing(unbuffered: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+    code = (
+        "import signal, sys; from mmlbench.cli import streams; streams.set_up();"
+        "signal.signal(signal.SIGALRM, lambda *_: None); signal.setitimer(signal.ITIMER_REAL, 0.2, 0.2);"
+        "sys.stdout.write('x' * 1_000_000); sys.stdout.flush()"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+        time.sleep(2)
+        assert process.stdout is not None and len(process.stdout.read()) == 1_000_000
+    assert process.returncode == 0
+
+
 def test_all_three_streams_closed_end_with_an_exit_code(tmp_path: Path) -> None:
     assert output("mmlbench list <&- >&- 2>&-") == (1, [])
     assert output(f"mmlbench score {tmp_path / 'none'} <&- >&- 2>&-")[0] == 2
