@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..results.engines import bits_of
 from ..results.groups import Entry, Group, Loaded
 from ..results.load import load
 from ..results.logits_key import LogitsKey
@@ -125,7 +126,7 @@ def mixed_rows(group: Group) -> Iterator[Row]:
     states of the data; none where all are alike. Kinds of hardware are in their own column.
     """
     records = [source.record for entry in group.entries for run in entry.runs for source in run.sources]
-    engines = {record.code.engine for record in records}
+    engines = {bits_of(record.code.engine) for record in records}
     found = [("code_versions", len(engines), f"runs of {len(engines)} versions of the engine")]
     for name in sorted({name for record in records for name in record.packages}):
         versions = sorted({record.packages.get(name, "none") for record in records})

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..results.engines import bits_of
 from ..results.groups import Entry, Group
 from ..results.origins import of_several
 from ..results.plugin_facts import CONTROL
@@ -59,7 +60,7 @@ def made_by(runs: Sequence[ScoredRun]) -> Made:
     sources = [source for run in runs for source in run.sources]
     records = [source.record for source in sources]
     versions = sorted({record.code.version for record in records})
-    engines = {record.code.engine for record in records}
+    engines = {bits_of(record.code.engine) for record in records}
     codes = sorted({f"{record.code.method}{record.code.engine}" for record in records})
     notes = [f"runs of {len(engines)} versions of the engine"] if len(engines) > 1 else []
     return Made(

@@ -9,6 +9,7 @@ from ..prepare.cache import fingerprint_of
 from ..storage.cache_places import cache_folder
 from ..storage.hashing import digest
 from ..study.plan import Plan
+from .engines import bits_of
 from .load import read_plan
 from .record import RunRecord, read_record
 
@@ -16,7 +17,7 @@ from .record import RunRecord, read_record
 def made_otherwise(one: RunRecord, other: RunRecord) -> list[str]:
     """Return in words what was not the same when two runs were made; the order is that of weight."""
     found = ["code of the method"] if one.code.method != other.code.method else []
-    found += ["code of the engine"] if one.code.engine != other.code.engine else []
+    found += ["code of the engine"] if bits_of(one.code.engine) != bits_of(other.code.engine) else []
     found += ["data"] if one.data_fingerprint != other.data_fingerprint else []
     versions = {**one.packages, **other.packages}
     return found + [name for name in versions if one.packages.get(name) != other.packages.get(name)]

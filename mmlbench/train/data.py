@@ -224,7 +224,7 @@ class PartData:
         lengths, modality = cache.lengths(name), cache.modality(name)
         stored: Tensor | Streamed
         if self.stream:
-            stored = Streamed(array, self.device)
+            stored = Streamed(array, self.device, augmentation.plain and not modality.type.ids)
         else:
             used, rows = np.unique(rows, return_inverse=True)
             lengths = None if lengths is None else lengths[used]

@@ -5,7 +5,8 @@ A streamed modality gives the same batches as a resident one, bit for bit: only 
 What lies side by side is left to the kernel's own read-ahead. Scattered rows that are not in memory are asked of the
 kernel some batches ahead: it reads them while the current one is worked on. Where the arrays fit in the memory that
 the page cache can take, it may read more around them, since that is wanted later. Where they don't, this would be
-thrown away unread, and it reads no more than the rows.
+thrown away unread, and it reads no more than the rows. Where memory can't hold the arrays at all, a row's pages would
+be gone before it is wanted again: scattered rows are read past the page cache then, also some batches ahead.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -24,7 +26,7 @@ import torch
 from torch import Tensor
 
 from ..prepare.cache import Cache
-from ..storage import mapped
+from ..storage import direct, mapped
 
 #: Set to 1 or 0 it decides; else the memory that is free does.
 VARIABLE = "MMLBENCH_STREAM"
@@ -32,6 +34,8 @@ VARIABLE = "MMLBENCH_STREAM"
 AHEAD, THREADS = 4, 2
 #: Bytes that the kernel is asked for ahead of the gathering, in whole batches, at least one.
 ASKED = 2**26
+#: The same where rows are read past the page cache: they lie in memory of this process.
+READ_AHEAD = 2**23
 #: Rows of a batch that are looked up in memory; where one is missing, all are asked for.
 LOOKED_UP = 8
 #: Share of the free memory that data may take.
@@ -44,17 +48,19 @@ class Streamed:
     """The views of one modality, left in the memory map.
 
     Args:
-        array: (rows, views, *shape) on disk. device: where gathered rows go.
+        array: (rows, views, *shape) on disk. device: where gathered rows go. floats: whether they become float32 in
+            the end: what is read past the page cache does so on the way, other rows come as they are stored.
 
     Attributes:
         size: bytes of the whole array. row_size: bytes of one view.
     """
 
-    def __init__(self, array: np.ndarray, device: torch.device) -> None:
+    def __init__(self, array: np.ndarray, device: torch.device, floats: bool = False) -> None:
         path = getattr(array, "filename", None)
         # copy-on-write: PyTorch wants memory that could be written, and nothing here writes
         self.array = array if path is None else mapped.read_private(Path(path))
         self.flat, self.device = torch.from_numpy(self.array).flatten(0, 1), device
+        self.dtype = np.dtype(np.float32) if floats else self.array.dtype
         self.shape = torch.Size(array.shape)
         self.size = self.array.nbytes
         self.row_size = self.size // max(1, len(self.flat))
@@ -65,6 +71,15 @@ class Streamed:
         if self.device.type == "cuda":
             return found.pin_memory().to(self.device, non_blocking=True)
         return found
+
+    def past_the_page_cache(self) -> direct.Rows | None:
+        """Return the rows of the flattened views as they are read past the page cache; None where it can't be had."""
+        return direct.open_rows(self.array, self.row_size)
+
+    def take(self, rows: direct.Rows) -> Tensor:
+        """Return the earliest rows (n, *shape) that were begun to be read past the page cache."""
+        found = rows.take(self.array.dtype, self.dtype)
+        return torch.from_numpy(found.reshape(len(found), *self.shape[2:]))
 
     def ask(self, places: Tensor, scarce: bool) -> None:
         """Have the kernel begin to read rows of the flattened views, without waiting for them.
@@ -93,38 +108,60 @@ def gather(
     """
     batches = iter(wanted)
     first = next(batches, {})
-    scarce = not fits(sum(one.size for one in stored.values()))
+    size = sum(one.size for one in stored.values())
+    scarce = not fits(size)
     scattered = [name for name, rows in first.items() if not side_by_side(rows)]
     for name, one in stored.items():
         mapped.read_no_more_than_asked(one.array, scarce and name in scattered)
-
-    def ask(places: Mapping[str, Tensor]) -> None:
-        for name in scattered:
-            stored[name].ask(places[name], scarce)
-
-    def take(places: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {name: stored[name].index_select(0, rows) for name, rows in places.items()}
-
-    def ask_and_take(places: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        ask(places)
-        return take(places)
-
     everything = chain([first] if first else [], batches)
     if device.type == "cuda":
-        yield from ahead(partial(ask_and_take, places) for places in everything)
+        yield from ahead(partial(_ask_and_take, stored, scattered, scarce, places) for places in everything)
         return
-    waiting: deque[tuple[Mapping[str, Tensor], int]] = deque()
-    asked = 0
-    for places in everything:
-        ask(places)
-        waiting.append((places, sum(len(rows) * stored[name].row_size for name, rows in places.items())))
-        asked += waiting[-1][1]
-        while len(waiting) > 1 and asked > ASKED:
-            earliest, size = waiting.popleft()
-            asked -= size
-            yield take(earliest)
-    for places, _ in waiting:
-        yield take(places)
+    past: dict[str, direct.Rows] = {}
+    with ExitStack() as stack:
+        for name in scattered if size > cacheable_bytes() else ():
+            rows = stored[name].past_the_page_cache()
+            if rows is not None:
+                past[name] = stack.enter_context(rows)
+        through = [name for name in scattered if name not in past]
+        waiting: deque[tuple[Mapping[str, Tensor], int]] = deque()
+        begun, most = 0, READ_AHEAD if past else ASKED
+        for places in everything:
+            for name, rows in past.items():
+                rows.begin(places[name].numpy())
+            _ask(stored, through, scarce, places)
+            waiting.append((places, sum(len(rows) * stored[name].row_size for name, rows in places.items())))
+            begun += waiting[-1][1]
+            while len(waiting) > 1 and begun > most:
+                earliest, taken = waiting.popleft()
+                begun -= taken
+                yield _take(stored, past, earliest)
+        for places, _ in waiting:
+            yield _take(stored, past, places)
+
+
+def _ask(stored: Mapping[str, Streamed], names: Iterable[str], scarce: bool, places: Mapping[str, Tensor]) -> None:
+    """Have the kernel begin to read a batch's rows of some modalities into the page cache."""
+    for name in names:
+        stored[name].ask(places[name], scarce)
+
+
+def _take(
+    stored: Mapping[str, Streamed], past: Mapping[str, direct.Rows], places: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Return a batch's rows, of some modalities as they were read past the page cache."""
+    return {
+        name: stored[name].take(past[name]) if name in past else stored[name].index_select(0, rows)
+        for name, rows in places.items()
+    }
+
+
+def _ask_and_take(
+    stored: Mapping[str, Streamed], scattered: Iterable[str], scarce: bool, places: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Return a batch's rows in a thread that may wait for them."""
+    _ask(stored, scattered, scarce, places)
+    return _take(stored, {}, places)
 
 
 def side_by_side(places: Tensor) -> bool:

@@ -13,6 +13,7 @@ import yaml
 from mmlbench.errors import ConfigError
 from mmlbench.prepare.cache import Cache
 from mmlbench.registry.index import load_index
+from mmlbench.storage import direct
 from mmlbench.study.recipe import Recipe
 from mmlbench.study.run_spec import Request, resolve
 from mmlbench.testing import tiny_spec
@@ -215,10 +216,17 @@ def test_streamed_batches_are_the_resident_ones(recipe, tiny):
 
 
 def test_a_streamed_run_has_the_same_bytes(tiny, tmp_path, monkeypatch):
+    begun = list[int]()
+    real = direct.Rows.begin
+    monkeypatch.setattr(direct.Rows, "begin", lambda rows, places: (begun.append(len(places)), real(rows, places)))
     resident = tiny.run("di_mml", tmp_path / "one", recipe={"epochs": 2})
     monkeypatch.setenv("MMLBENCH_STREAM", "1")
     streamed = tiny.run("di_mml", tmp_path / "two", recipe={"epochs": 2})
-    assert (resident.path / "run.json").read_bytes() == (streamed.path / "run.json").read_bytes()
+    assert (resident.path / "run.json").read_bytes() == (streamed.path / "run.json").read_bytes() and not begun
+    monkeypatch.setattr(stream, "cacheable_bytes", lambda: 0)
+    beyond = tiny.run("di_mml", tmp_path / "three", recipe={"epochs": 2})
+    assert (resident.path / "run.json").read_bytes() == (beyond.path / "run.json").read_bytes()
+    assert begun, "no row was read past the page cache"
 
 
 def test_a_plain_recipe_shows_what_it_always_did(tiny):

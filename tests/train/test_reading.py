@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmlbench.storage import mapped
+from mmlbench.storage import direct, mapped
 from mmlbench.train import stream
 from mmlbench.train.stream import Streamed, gather
 
@@ -110,6 +110,110 @@ def test_rows_are_asked_for_before_they_are_gathered_and_only_so_many(path, aske
         next(found)
         assert len(asked) == 1 + ahead
         list(found)
+
+
+# ---- more than memory holds: past the page cache -----------------------------------------------------------------
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
+    """Return the list to which reads past the page cache add their rows; memory is too small for the array."""
+    found: list[list[int]] = []
+    real = direct.Rows.begin
+
+    def begin(self: direct.Rows, places: np.ndarray) -> None:
+        found.append(places.tolist())
+        real(self, places)
+
+    monkeypatch.setattr(direct.Rows, "begin", begin)
+    monkeypatch.setattr(stream, "cacheable_bytes", lambda: ROWS * SIZE - 1)
+    return found
+
+
+def needs_direct_reads(path: Path) -> None:
+    """Skip where files can't be read past the page cache."""
+    rows = Streamed(mapped.read(path), CPU).past_the_page_cache()
+    if rows is None:
+        pytest.skip("files can't be read past the page cache here")
+    rows.close()
+
+
+def test_scattered_rows_that_memory_can_not_hold_are_read_past_the_page_cache(path, begun, asked):
+    needs_direct_reads(path)
+    begun.clear()
+    whole, pieces = torch.from_numpy(np.load(path)).flatten(0, 1), scattered()
+    found = list(rows_of(path, pieces))
+    assert all(torch.equal(rows, whole[index]) for rows, index in zip(found, pieces, strict=True))
+    assert begun[1:] == [index.tolist() for index in pieces], "the first is the trial whether it can be had"
+    assert asked == []
+
+
+def test_rows_side_by_side_and_those_of_a_gpu_go_through_the_page_cache(path, begun):
+    needs_direct_reads(path)
+    begun.clear()
+    list(rows_of(path, list(torch.arange(ROWS).split(20))))
+    list(rows_of(path, scattered(), torch.device("cuda")))
+    assert begun == []
+
+
+def test_arrays_that_memory_just_holds_go_through_the_page_cache(path, begun, asked, monkeypatch):
+    needs_direct_reads(path)
+    begun.clear()
+    monkeypatch.setattr(stream, "cacheable_bytes", lambda: ROWS * SIZE)
+    list(rows_of(path, scattered()))
+    assert begun == [] and asked == [index.tolist() for index in scattered()]
+
+
+def test_rows_are_asked_for_where_they_can_not_be_read_past_the_page_cache(path, begun, asked, monkeypatch):
+    monkeypatch.setattr(direct, "open_rows", lambda array, size: None)
+    whole, pieces = torch.from_numpy(np.load(path)).flatten(0, 1), scattered()
+    found = list(rows_of(path, pieces))
+    assert all(torch.equal(rows, whole[index]) for rows, index in zip(found, pieces, strict=True))
+    assert begun == [] and asked == [index.tolist() for index in pieces]
+
+
+def test_only_so_many_rows_are_read_ahead(path, begun, monkeypatch):
+    needs_direct_reads(path)
+    for most, ahead in ((0, 1), (5 * 20 * SIZE, 5), (2**40, len(scattered()) - 1)):
+        begun.clear()
+        monkeypatch.setattr(stream, "READ_AHEAD", most)
+        found = rows_of(path, scattered())
+        next(found)
+        assert len(begun) == 1 + 1 + ahead
+        found.close()
+
+
+@pytest.mark.parametrize(("dtype", "shape"), [("float32", (2, 7, 11)), ("int64", (1, 3)), ("uint8", (3, 4, 4, 3))])
+def test_types_and_shapes_are_those_of_the_array(dtype, shape, tmp_path, begun):
+    values = (np.random.default_rng(0).random((500, *shape)) * 200).astype(dtype)
+    np.save(tmp_path / "b.npy", values)
+    needs_direct_reads(tmp_path / "b.npy")
+    stored, flat = Streamed(mapped.read(tmp_path / "b.npy"), CPU), torch.from_numpy(values).flatten(0, 1)
+    stored.size = ROWS * SIZE
+    pieces = list(torch.randperm(len(flat), generator=torch.Generator().manual_seed(0)).split(64))
+    found = [rows["x"] for rows in gather({"x": stored}, ({"x": index} for index in pieces), CPU)]
+    assert all(torch.equal(rows, flat[index]) for rows, index in zip(found, pieces, strict=True))
+    assert {rows.dtype for rows in found} == {flat.dtype} and len(begun) == 2 + len(pieces)
+
+
+def test_rows_that_become_floats_do_so_on_the_way(path, begun):
+    needs_direct_reads(path)
+    stored, whole, pieces = Streamed(mapped.read(path), CPU, floats=True), np.load(path)[:, 0], scattered()
+    found = [rows["x"] for rows in gather({"x": stored}, ({"x": index} for index in pieces), CPU)]
+    assert {rows.dtype for rows in found} == {torch.float32} and len(begun) > len(pieces)
+    wanted = torch.from_numpy(whole).to(torch.float32)
+    assert all(torch.equal(rows, wanted[index]) for rows, index in zip(found, pieces, strict=True))
+
+
+def test_a_modality_in_order_beside_a_scattered_one(path, tmp_path, begun):
+    needs_direct_reads(path)
+    begun.clear()
+    np.save(tmp_path / "b.npy", np.arange(ROWS, dtype=np.int64).reshape(ROWS, 1, 1))
+    stored = {"x": Streamed(mapped.read(path), CPU), "y": Streamed(mapped.read(tmp_path / "b.npy"), CPU)}
+    whole, pieces = torch.from_numpy(np.load(path)).flatten(0, 1), scattered()
+    places = [{"x": index, "y": torch.arange(20) + 20 * k} for k, index in enumerate(pieces)]
+    found = list(gather(stored, iter(places), CPU))
+    assert all(torch.equal(rows["x"], whole[one["x"]]) for rows, one in zip(found, places, strict=True))
+    assert all(rows["y"].flatten().tolist() == one["y"].tolist() for rows, one in zip(found, places, strict=True))
+    assert len(begun) == 1 + len(pieces)
 
 
 def test_on_a_cpu_no_thread_gathers(path, monkeypatch):

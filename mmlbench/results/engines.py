@@ -1,0 +1,38 @@
+"""Engines that give the same bits: the runs of one may stand beside the runs of the other.
+
+An edit of the engine makes no run anew, but tables say that runs of several engines meet, and a row that is handed in
+is not compared with a baseline of another one. Of an edit that moves no bit that says too much. Each such edit is
+listed here, with what shows it; the engine of the shipped baselines is thereby known to be the one at hand.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class SameBits:
+    """Two engines that give the same bits.
+
+    Attributes:
+        engine: the fingerprint of the later one. before: that of the one it was made from. change: what the edit did.
+        digests: of `make check-bits`, equal with both. runs: of the shipped baselines, trained again with the later
+            one on one machine and equal to the bit, a run of each method at least.
+    """
+
+    engine: str
+    before: str
+    change: str
+    digests: int
+    runs: int
+
+
+SAME: tuple[SameBits, ...] = ()
+
+
+def bits_of(engine: str) -> str:
+    """Return the earliest engine that gives the same bits as this one; of an engine that is not listed, itself."""
+    earlier = {same.engine: same.before for same in SAME}
+    while engine in earlier:
+        engine = earlier[engine]
+    return engine
