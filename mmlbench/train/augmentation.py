@@ -93,6 +93,11 @@ def random_views(valid: Tensor, augmentation: Augmentation, rng: torch.Generator
     return (order % valid[:, None]).sort(1).values
 
 
+def _root(values: Tensor) -> Tensor:
+    """Return square roots that are the same on every CPU; torch takes MKL's, which are not."""
+    return torch.from_numpy(np.sqrt(values.numpy()))
+
+
 def random_boxes(
     shape: tuple[int, int], size: tuple[int, int], augmentation: Augmentation, rng: torch.Generator
 ) -> Tensor:
@@ -106,7 +111,7 @@ def random_boxes(
     else:
         area = torch.empty(*shape, TRIES).uniform_(*AREA, generator=rng)
         ratio = torch.empty(*shape, TRIES).uniform_(*np.log(RATIO).tolist(), generator=rng).exp()
-        height, width = (area / ratio * augmentation.aspect).sqrt(), (area * ratio / augmentation.aspect).sqrt()
+        height, width = _root(area / ratio * augmentation.aspect), _root(area * ratio / augmentation.aspect)
         fits = (width <= 1) & (height <= 1)
         first = fits.int().argmax(-1, keepdim=True)
         drawn = torch.cat([height.gather(-1, first), width.gather(-1, first)], -1)

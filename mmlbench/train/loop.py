@@ -229,6 +229,8 @@ class Trainer:
             groups.setdefault(factors.get(id(parameter), r.head_lr), []).append(parameter)
         options: dict[str, Any] = {"lr": r.lr, "weight_decay": r.weight_decay}
         options |= {"momentum": r.momentum} if r.optimizer == "sgd" else {}
+        if r.optimizer != "sgd" and self.device.type == "cpu":
+            options["fused"] = True  # its square roots are those of every CPU; those of the other kernels are MKL's
         given = [{"params": own, "lr": r.lr * factor} for factor, own in groups.items()]
         return optimizer_kind(r.optimizer)(given, **options)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,10 @@ def test_the_optimisers_are_torchs_own(name, kind):
         return layer.weight.detach().clone()
 
     assert torch.equal(trained(optimizer_kind(name)), trained(kind))
+    if name != "sgd":
+        fused = partial(optimizer_kind(name), fused=True)
+        assert torch.equal(trained(fused), trained(partial(kind, fused=True)))
+        torch.testing.assert_close(trained(fused), trained(kind))
 
 
 @pytest.mark.parametrize("train", [False, True])
