@@ -155,6 +155,42 @@ def sources() -> list[Source]:
     return list(unique.values())
 
 
+class Imports:
+    """What files import, by their texts; kept beside the index, for to parse all files takes most of its time.
+
+    Args:
+        file: where it is kept. One that is damaged, or can't be written, costs time and nothing else.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file, self.used = file, dict[str, list[str]]()
+        try:
+            kept = json.loads(file.read_text(encoding="utf-8"))
+            self.kept = {str(key): list(map(str, names)) for key, names in kept.items() if isinstance(names, list)}
+        except (OSError, ValueError, AttributeError, RecursionError):
+            self.kept = {}
+
+    def of(self, text: str, text_digest: str, module: str, path: Path) -> list[str]:
+        """Return the names of the modules that the file of a module may import from; none where it is no Python."""
+        key = digest([text_digest, module, path.name == "__init__.py", sys.version_info[:2]])[:16]
+        if key not in self.used:
+            self.used[key] = self.kept[key] if key in self.kept else _parsed_imports(text, module, path)
+        return self.used[key]
+
+    def keep(self) -> None:
+        """Write what was used, if some of it is new."""
+        if self.used.keys() - self.kept.keys():
+            with contextlib.suppress(DataError):
+                write_json(self.file, self.used)
+
+
+def _parsed_imports(text: str, module: str, path: Path) -> list[str]:
+    try:
+        return list(imported(text, module, path))
+    except (SyntaxError, ValueError):
+        return []
+
+
 @dataclass(frozen=True)
 class Neighbours:
     """What counts as a plug-in's code where it imports it.
@@ -163,14 +199,31 @@ class Neighbours:
     plug-in that came by an entry point, and the modules of the packages among the plug-ins.
 
     Attributes:
-        files: module -> file. roots: package -> the folders in which packages of its own may lie.
+        files: module -> file. roots: package -> the folders in which packages of its own may lie. imports: of files.
+
+    What was looked up or read is kept, for many plug-ins import the same: an object is of one state of the files.
     """
 
     files: Mapping[str, Path]
     roots: Mapping[str, tuple[Path, ...]]
+    imports: Imports
+    _places: dict[str, Path | None] = field(default_factory=dict, repr=False, compare=False)
+    _texts: dict[Path, tuple[str, str]] = field(default_factory=dict, repr=False, compare=False)
 
     def find(self, module: str) -> Path | None:
         """Return the file of a module; None where it is none of these."""
+        if module not in self._places:
+            self._places[module] = self._look_up(module)
+        return self._places[module]
+
+    def read(self, path: Path) -> tuple[str, str]:
+        """Return the text of a file and its digest; of a file that is not there, those of ''."""
+        if path not in self._texts:
+            text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+            self._texts[path] = text, digest(text)
+        return self._texts[path]
+
+    def _look_up(self, module: str) -> Path | None:
         if module in self.files:
             return self.files[module]
         for root, folders in self.roots.items():
@@ -202,7 +255,7 @@ def _neighbours(found: Iterable[Source]) -> Neighbours:
             if parent:
                 located |= {f"{parent}.{file.stem}": file for file in folder.glob("*.py")}
                 roots[parent] = (folder,)
-    return Neighbours(located, roots)
+    return Neighbours(located, roots, Imports(paths.index_folder() / "imports.json"))
 
 
 @cache
@@ -223,14 +276,6 @@ def _contract_digest() -> str:
     return digest([sys.version_info[:2], networks, *map(file_digest, paths.sources(*SHAPING))])
 
 
-@cache
-def _imports(text: str, module: str, path: Path) -> tuple[str, ...]:
-    try:
-        return tuple(imported(text, module, path))
-    except (SyntaxError, ValueError):
-        return ()
-
-
 def _key(source: Source, located: Neighbours) -> str:
     """Hash a plug-in's files with those that they import, byte for byte (docstrings are shown, so they count)."""
     seen: dict[str, str] = {}
@@ -239,9 +284,8 @@ def _key(source: Source, located: Neighbours) -> str:
         name, path = waiting.pop()
         if name in seen:
             continue
-        text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-        seen[name] = digest(text)
-        for module in _imports(text, name, path):
+        text, seen[name] = located.read(path)
+        for module in located.imports.of(text, seen[name], name, path):
             place = located.find(module)
             if place is not None:
                 waiting.append((module, place))
@@ -439,6 +483,7 @@ def load_index() -> Index:
             missing.append((source, key))
         else:
             entries += kept
+    located.imports.keep()
     if missing:
         described = _describe_in_child([source for source, _ in missing])
         for source, key in missing:

@@ -142,6 +142,45 @@ def test_a_broken_file_costs_an_import_only_when_something_around_it_changes(plu
     index._surroundings.cache_clear()
 
 
+def test_what_files_import_is_kept_until_one_is_edited(plugin_folder, tmp_path, monkeypatch):
+    """To parse all files takes most of the time of an index that is up to date."""
+    monkeypatch.setenv("MMLBENCH_INDEX", str(tmp_path / "own"))
+    (plugin_folder / "_one.py").write_text("VALUE = 1\n")
+    dataset(plugin_folder, "two", extra="from mmlbench.plugins._one import VALUE", doc="plain")
+    index.use_plugins([plugin_folder])
+    parsed, real = list[str](), index.imported
+
+    def counted(text: str, module: str, path: Path):
+        parsed.append(path.name)
+        return real(text, module, path)
+
+    monkeypatch.setattr(index, "imported", counted)
+    index.load_index()
+    assert {"two.py", "_one.py"} <= set(parsed)
+    del parsed[:]
+    index.load_index()
+    assert parsed == []
+    (plugin_folder / "_one.py").write_text("import json\n\nVALUE = 1\n")
+    index.load_index()
+    assert parsed == ["_one.py"]
+
+
+@pytest.mark.parametrize("damage", [b"garbage", b"\xff", b"[]", b"1", b'{"a": 1}', b"{" * 9999])
+def test_damage_of_what_files_import_costs_time_only(damage, plugin_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("MMLBENCH_INDEX", str(tmp_path / "own"))
+    (plugin_folder / "_one.py").write_text("VALUE = 1\n")
+    dataset(plugin_folder, "two", extra="from mmlbench.plugins._one import VALUE", doc="plain")
+    index.use_plugins([plugin_folder])
+    before = index.load_index().find("dataset", "two").fingerprint
+    kept = paths.index_folder() / "imports.json"
+    whole = kept.read_bytes()
+    kept.write_bytes(damage)
+    assert index.load_index().find("dataset", "two").fingerprint == before
+    assert json.loads(kept.read_bytes()) == json.loads(whole)
+    (plugin_folder / "_one.py").write_text("VALUE = 2\n")
+    assert index.load_index().find("dataset", "two").fingerprint != before
+
+
 @pytest.mark.parametrize("damage", ["garbage", "{}", '{"surroundings": "", "entries": [{"kind": 1}]}'])
 def test_a_damaged_index_is_made_again(damage, plugin_folder, own_index):
     index.load_index()  # what is there anyway has its entries before
