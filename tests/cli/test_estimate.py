@@ -9,6 +9,8 @@ import shlex
 
 import pytest
 import yaml
+from quick import METHODS as QUICK
+from quick import quick_first
 from shipped import METHODS
 
 from mmlbench.api import estimate as api_estimate
@@ -102,7 +104,7 @@ def test_weights_are_counted_per_method_and_kept_rule(tiny):
     assert 2.5 < unimodal / joint < 3.5  # after the last epoch, and as two rules pick
 
 
-@pytest.mark.parametrize("method", [name for name in METHODS if name != "ensemble"])
+@pytest.mark.parametrize("method", quick_first([name for name in METHODS if name != "ensemble"], QUICK))
 def test_every_method_can_be_counted(method, tiny):
     joint, found = (throughput.weights_gigabytes([tiny_spec(m)], load_index()) for m in ("joint", method))
     assert 0.5 < found / joint < 8
@@ -159,6 +161,7 @@ def test_what_a_prepared_cache_takes(name, params, gigabytes):
     assert throughput.gigabytes(kind(kind.Params(**params))) == pytest.approx(gigabytes, rel=0.02)
 
 
+@pytest.mark.slow
 def test_what_has_to_be_prepared_before_is_said_with_its_command(tmp_path, capsys):
     """Where the cache and the plug-ins lie, too; and a folder that holds no finished cache does not count."""
     block = {"dataset": "ucf101", "split": "split1", "recipe": "dimml", "seeds": [0], "methods": ["joint"]}

@@ -156,6 +156,7 @@ def draw(name, count, rng):
 
 
 @pytest.mark.parametrize("name", by_time(GABOR, ["gabor_nuisance", "gabor_tones_pulse"]))
+@pytest.mark.slow
 def test_bayes_accuracies_equal_monte_carlo(name):
     """4 million draws: the standard error is at most 0.00025, and 0.001 is four of them."""
     claimed = CLASSES[name]().bayes()

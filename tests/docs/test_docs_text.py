@@ -139,8 +139,8 @@ def test_snakemake_commands_name_a_target_and_a_config_that_are_there(command):
     if words[1:2] == ["--lint"]:
         return
     assert "results/all_tables.csv" in words
-    if "--configfile" in words:
-        assert read_study(ROOT / words[words.index("--configfile") + 1]).runs
+    if "--configfile" in words:  # that each is a valid study is a test of its own
+        assert (ROOT / words[words.index("--configfile") + 1]).is_file()
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from quick import quick_first
 from stopped import differing, make
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -51,13 +52,13 @@ def test_they_keep_to_the_style_of_the_project(folder):
         assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", quick_first(NAMES, 1))
 def test_an_example_conforms(name, folder, tiny, tmp_path):
     outcomes = check_method(name, tmp_path, tiny.cache, ("tiny",))
     assert [(one.check, one.problem) for one in outcomes if one.problem] == []
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", quick_first(NAMES, 1))
 def test_what_an_example_costs_is_counted(name, folder, tiny, monkeypatch):
     spec = tiny_spec(name, recipe={"epochs": 4, "batch_size": 6}, plugins=[folder])
     cache = Cache.open(tiny.cache / spec.cache)
@@ -80,7 +81,7 @@ def test_what_an_example_costs_is_counted(name, folder, tiny, monkeypatch):
     assert per_sample * len(data["train"]) * 4 == pytest.approx(counter.get_total_flops() - sum(evaluation), rel=1e-9)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", quick_first(NAMES, 1))
 def test_an_example_that_is_stopped_ends_with_the_same_bytes(name, folder, tiny, tmp_path):
     spec = tiny_spec(name, recipe={"epochs": 3}, plugins=[folder])
     make(spec, tiny.cache, tmp_path / "whole")

@@ -9,6 +9,8 @@ import re
 from pathlib import Path
 
 import pytest
+from quick import METHODS as QUICK
+from quick import quick_first
 from shipped import DATASETS, METHODS
 
 from mmlbench.api.making import make_run
@@ -66,7 +68,7 @@ def problems(outcomes: list[Outcome]) -> list[Outcome]:
     "dataset",
     ["tiny", *(pytest.param(name, marks=pytest.mark.slow) for name in ("tiny3", "tiny_lab", *OF_TASKS.values()))],
 )
-@pytest.mark.parametrize("method", [*METHODS, *PLUGGED, *KINDS])
+@pytest.mark.parametrize("method", [*quick_first([*METHODS, *PLUGGED], QUICK), *KINDS])
 def test_a_method_makes_a_complete_run_and_makes_it_again(method, dataset, tiny, tmp_path):
     use_plugins([PLUGINS, FOLDER])
     outcomes = check_method(method, tmp_path, tiny.cache, (dataset,))
@@ -117,10 +119,15 @@ class Looking(Joint):
 @pytest.mark.parametrize(
     ("name", "needs", "part", "holds"),
     [
-        ("says_and_looks", ("val",), "val", True),
         ("says_only", ("val",), "train", False),
-        ("looks_only", (), "val", False),
-        ("neither", (), "train", True),
+        *(
+            pytest.param(*values, marks=pytest.mark.slow)
+            for values in (
+                ("says_and_looks", ("val",), "val", True),
+                ("looks_only", (), "val", False),
+                ("neither", (), "train", True),
+            )
+        ),
     ],
 )
 def test_the_suite_finds_an_untrue_word_on_the_validation_part(
@@ -146,7 +153,8 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("name", [pytest.param("by_chance", marks=pytest.mark.slow), "never_acts"])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["by_chance", "never_acts"])
 def test_the_command_names_the_check_that_a_broken_method_fails(name, plugin_folder, capsys):
     body, wanted = WRONG[name]
     text = LOOKING.partition("    needs =")[0].replace("Looking", name.title().replace("_", "")) + body
@@ -176,7 +184,7 @@ def test_the_command_checks_a_dataset_and_an_encoder(name, capsys):
     assert "ok       training" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", quick_first(METHODS, QUICK))
 def test_a_method_serves_a_split_without_validation_part_or_is_refused_there(method, tiny, tmp_path):
     dataset = "tiny" if takes(method) else "tiny3"
     request = Request(dataset, method, 0, "plain", recipe_params={"epochs": 2, "batch_size": 16})

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from quick import METHODS as QUICK
+from quick import quick_first
 from shipped import METHODS
 from torch import Tensor
 
@@ -108,7 +110,7 @@ def test_only_the_epochs_that_a_method_samples_are_its_own(joint, tiny):
         check_equal(remixing, joint)
 
 
-@pytest.mark.parametrize("name", [*METHODS, *PLUGGED])
+@pytest.mark.parametrize("name", quick_first([*METHODS, *PLUGGED], {*QUICK, *PLUGGED}))
 def test_all_methods_start_from_the_same_weights_and_are_shown_the_same(name, joint, tiny):
     if takes(name, "tiny", [ROOT / "tests" / "plugins"]):
         check_equal(watch(name, tiny), joint)

@@ -277,6 +277,7 @@ def test_a_killed_preparation_goes_on_and_leaves_no_worker(minis, tmp_path):
     assert any(f"{done} of 30 items were done before" in line for line in message)
 
 
+@pytest.mark.slow
 def test_a_kill_while_the_manifest_was_written_leaves_nothing_in_the_cache(minis, tmp_path):
     mini = minis["cremad"]
     wanted = content(mini.prepare(tmp_path / "wanted").folder)

@@ -311,6 +311,7 @@ def test_a_malformed_record_through_verify_and_tables(studied: tuple[Path, Files
 
 
 @pytest.mark.parametrize("step", STEPS)
+@pytest.mark.slow
 def test_a_malformed_plan_through_the_commands(
     studied: tuple[Path, Files], tmp_path: Path, step: int, capsys
 ) -> None:
@@ -328,6 +329,7 @@ def test_a_malformed_plan_through_the_commands(
 
 @pytest.mark.parametrize("kind", ["plan", "record"])
 @pytest.mark.parametrize("step", [pytest.param(67, id="some"), pytest.param(5, id="more", marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_malformed_files_through_import(
     studied: tuple[Path, Files], tmp_path: Path, capsys, kind: str, step: int
 ) -> None:
@@ -347,7 +349,9 @@ def test_malformed_files_through_import(
         assert not list((tmp_path / "in").glob("*")), (at, way)
 
 
-@pytest.mark.parametrize("name", ["plan.json", "run.json", "provenance.json", "archive.json"])
+@pytest.mark.parametrize(
+    "name", ["plan.json", "run.json", pytest.param("provenance.json", marks=pytest.mark.slow), "archive.json"]
+)
 @pytest.mark.parametrize(
     "text", ["[" * 200_000, '{"a":' * 100_000, "9" * 5000, "[" + "9" * 5000 + "]", "\xff", "", "{"]
 )

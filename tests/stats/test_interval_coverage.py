@@ -120,6 +120,7 @@ def no_floor(v_seeds, v_residual, n_seeds):
 
 
 @pytest.mark.parametrize(("seeds", "boards"), [(2, 25), pytest.param(3, 25, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_equal_methods_of_a_large_board_are_not_separated_by_ties_over_seeds(seeds, boards, monkeypatch):
     """Of 435 pairs some tie over their few seeds; V_s is then 0, and without its floor p rests on the items alone."""
     equal = sim.Setting("30 equal methods", seeds, 744, (0.65,) * 30, (0.005,) * 30)

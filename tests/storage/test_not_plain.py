@@ -217,9 +217,9 @@ def _spec(done):
     ("name", "words"),
     [
         ("plan.json", ["verify"]),
-        ("plan.json", ["tables"]),
-        ("all_tables.csv", ["reproduce", "0123456789"]),
-        ("all_tables.csv", ["leaderboard"]),
+        pytest.param("plan.json", ["tables"], marks=pytest.mark.slow),
+        pytest.param("all_tables.csv", ["reproduce", "0123456789"], marks=pytest.mark.slow),
+        pytest.param("all_tables.csv", ["leaderboard"], marks=pytest.mark.slow),
     ],
 )
 def test_commands_end_at_once_where_a_pipe_lies_in_the_results(name: str, words: list[str], tmp_path: Path) -> None:

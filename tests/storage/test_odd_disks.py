@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from bad_input import ROOT, left_over
 from interrupted import content
+from quick import quick_first
 from refusing import environment
 
 from mmlbench.errors import RunError
@@ -24,6 +25,7 @@ from mmlbench.storage import lease, mapped
 
 NO_LINKS = [errno.EPERM, errno.ENOTSUP, errno.ENOSYS]
 NO_LOCKS = [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP]
+LOCKS = [0, *NO_LOCKS]
 
 
 def said_by(words: list[str], env: dict[str, str], code: int = 0) -> str:
@@ -164,7 +166,7 @@ time.sleep(float(sys.argv[2]))
 """
 
 
-@pytest.mark.parametrize("number", [0, *NO_LOCKS], ids=lambda number: errno.errorcode.get(number, "locks"))
+@pytest.mark.parametrize("number", quick_first(LOCKS, 1), ids=lambda number: errno.errorcode.get(number, "locks"))
 def test_locks_of_a_killed_snakemake_are_removed_and_those_of_a_living_one_are_not(number, tmp_path):
     env = environment(tmp_path, flock=number) if number else dict(os.environ)
     folder = tmp_path / ".snakemake"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from quick import quick_first
 from small_configs import WHOLE, changed, error_of
 
 from mmlbench.dataset import Modality
@@ -25,6 +26,8 @@ from mmlbench.testing import PLUGINS
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = sorted((ROOT / "config").glob("*.yaml"))
+#: What `make results` and `make quick` run.
+DEFAULTS = [ROOT / "config" / "config.yaml", ROOT / "config" / "quick.yaml"]
 
 
 # --- what is taken ---------------------------------------------------------------------------------------
@@ -60,7 +63,7 @@ def test_the_plan_is_plain_data_and_says_everything():
         assert planned["command"] == list(cell.run.command)
 
 
-@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", quick_first(SHIPPED, DEFAULTS), ids=lambda path: path.stem)
 def test_shipped_configs_are_valid(path):
     study = configs.read_study(path)
     assert study.runs and study.name

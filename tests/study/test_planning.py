@@ -70,6 +70,7 @@ def error_of(config: dict[str, Any]) -> str:
 
 
 @pytest.mark.usefixtures("real_children")
+@pytest.mark.slow
 def test_a_modulation_with_nothing_to_modulate_is_refused(tiny, tmp_path, capsys):
     message = "ogm_ge modulates 4-D weights, and the encoder 'flat' of 'audio' has none"
     output = error_of(study(["joint", "ogm_ge"], [FOLDER], recipe_set={"encoder": "flat"}))

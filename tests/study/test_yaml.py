@@ -260,6 +260,7 @@ def test_whatever_is_taken_snakemake_reads_alike():
 
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(k, marks=pytest.mark.slow) for k in (1, 2, 3))])
+@pytest.mark.slow
 def test_commands_answer_many_broken_studies_with_one_line(seed, tmp_path, capsys):
     """By `estimate`: exit code 2 and one line, or the file was no worse for it; `doctor` finds the same."""
     path, plain = tmp_path / "study.yaml", 0

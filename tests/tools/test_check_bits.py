@@ -81,6 +81,7 @@ def test_a_run_without_digests_is_told_in_a_sentence_of_its_own(capsys: pytest.C
 
 
 @needs_portable
+@pytest.mark.slow
 def test_a_method_of_the_users_own_is_not_compared() -> None:
     made = {spec.config.method for chain in check_bits.chains(["tiny"], {"joint"}) for spec in chain}
     assert made == {"joint"} and len(check_bits.chains(["tiny"])[0]) > 5

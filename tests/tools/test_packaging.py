@@ -123,6 +123,7 @@ def test_wheel_holds_what_the_checkout_holds(wheel: Path) -> None:
     assert any(name.startswith("mmlbench/datasets/avdigits/fsdd/") and name.endswith(".flac") for name in names)
 
 
+@pytest.mark.slow
 def test_other_datasets_package_is_untouched(installed: tuple[str, Path], tmp_path: Path) -> None:
     kind, folder = installed
     for cwd in (tmp_path, ROOT):  # in the checkout the folder `datasets` comes first on sys.path
@@ -139,6 +140,7 @@ def test_probe_sees_a_package_that_shadows(wheel_bin: Path, tmp_path: Path) -> N
     assert "AttributeError" in run([str(wheel_bin / "python"), "-c", PROBE], tmp_path).stderr
 
 
+@pytest.mark.slow
 def test_list_and_describe(installed: tuple[str, Path], tmp_path: Path) -> None:
     folder = installed[1]
     out = succeed([str(folder / "mmlbench"), "list"], tmp_path, MMLBENCH_INDEX=str(tmp_path))

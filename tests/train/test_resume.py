@@ -21,6 +21,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from quick import quick_first
 from shipped import METHODS as OURS
 from stopped import differing, make
 from warm import Command, Warm
@@ -80,7 +81,9 @@ def plugins(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 # --- in this process: stopped after every step ---------------------------------------------------------------
-@pytest.mark.parametrize(("dataset", "epochs", "every"), [("tiny", 3, 2), ("tiny3", 3, 5)])
+@pytest.mark.parametrize(
+    ("dataset", "epochs", "every"), [("tiny", 3, 2), pytest.param("tiny3", 3, 5, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("method", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in LATER)])
 def test_a_run_stopped_after_every_step_ends_with_the_same_bytes(
     method, dataset, epochs, every, tiny, plugins, tmp_path
@@ -419,7 +422,7 @@ PHASES: dict[str, dict] = {
 }
 
 
-@pytest.mark.parametrize("moment", PHASES)
+@pytest.mark.parametrize("moment", quick_first(PHASES, 1))
 def test_a_run_killed_while_a_checkpoint_is_made_ends_with_the_same_bytes(
     moment, undisturbed, warm, plugins, tmp_path
 ):
@@ -467,6 +470,7 @@ def test_a_run_killed_before_any_operation_of_a_checkpoint(method, warm, plugins
         sys.stdout.write(f"\n{method}: {len(moments)} kills around one checkpoint, 0 differing files\n")
 
 
+@pytest.mark.slow
 def test_a_plain_process_killed_in_training_goes_on(plugins, tmp_path):
     spec = tiny_spec("joint", recipe={"epochs": 3}, plugins=plugins)
     command = [sys.executable, "-m", "mmlbench", *words("joint", tmp_path, plugins)]
@@ -500,7 +504,7 @@ def wait_for(path: Path, seconds: float = 60) -> None:
         time.sleep(0.005)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", quick_first([signal.SIGTERM, signal.SIGUSR1], 1))
 def test_a_signal_of_the_scheduler_writes_a_checkpoint(number, warm, plugins, tmp_path):
     spec = tiny_spec("joint", recipe={"epochs": 24}, plugins=plugins)
     command = words("joint", tmp_path, plugins, epochs=24)
@@ -544,7 +548,7 @@ def test_a_process_that_waits_can_be_stopped(warm, plugins, tmp_path):
     assert run.wait() == 128 + signal.SIGTERM
 
 
-@pytest.mark.parametrize("dead", ["its process is gone", "silent on another host"])
+@pytest.mark.parametrize("dead", quick_first(["its process is gone", "silent on another host"], 1))
 def test_a_dead_holder_is_taken_over_and_that_is_said(dead, warm, plugins, tmp_path):
     spec = tiny_spec("joint", recipe={"epochs": 3}, plugins=plugins)
     folder = tmp_path / "results" / spec.path

@@ -143,10 +143,15 @@ def test_a_failed_run_lets_the_others_go_on_and_is_named_with_its_command(clone)
     ("change", "line"),
     [
         ({"seed": [0]}, "mmlbench: config/config.yaml: grid block 1: unknown key 'seed'. Did you mean seeds?"),
-        ({"methods": ["joit"]}, "mmlbench: config/config.yaml: unknown method 'joit'. Did you mean joint?"),
-        (
+        pytest.param(
+            {"methods": ["joit"]},
+            "mmlbench: config/config.yaml: unknown method 'joit'. Did you mean joint?",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
             {"recipe_set": {"epoch": 3}},
             "mmlbench: config/config.yaml: recipe 'embedded': unknown parameter 'epoch'. Did you mean epochs?",
+            marks=pytest.mark.slow,
         ),
     ],
 )
