@@ -10,6 +10,7 @@ processor, on a file system without such reads, in a container that forbids them
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import logging
@@ -28,8 +29,10 @@ from .atomic import UNSUPPORTED
 log = logging.getLogger("mmlbench")
 #: What places, sizes and memory have to be a multiple of: no disk's sectors are larger.
 BLOCK = 4096
-#: Reads that the kernel has at a time, and the memory that is taken at once (a huge page of most processors).
-AT_ONCE, MEMORY = 256, 2**21
+#: Reads that the kernel has at a time; bytes that rows on the way take, and those that are read together.
+AT_ONCE, ON_THE_WAY, TOGETHER = 256, 2**24, 2**22
+#: Memory is taken in such pieces: a huge page of most processors.
+HUGE_PAGE = 2**21
 #: What says that a file can't be read in this way here.
 _NOT_HERE = (*UNSUPPORTED, errno.EPERM, errno.EAGAIN, errno.ENOMEM)
 #: `struct iocb` and `struct io_event` of linux/aio_abi.h, as processors with the low byte first have them.
@@ -40,7 +43,7 @@ _COMMAND = np.dtype(
     ]
 )
 _EVENT = np.dtype([("tag", "<u8"), ("command", "<u8"), ("result", "<i8"), ("second", "<i8")])
-#: Bits of a tag that number the row of a batch; those above number the batch.
+#: Bits of a tag that number the row of a piece; those above number the piece.
 _ROW_BITS = 32
 
 
@@ -58,26 +61,30 @@ CALLS = {"x86_64": Calls(206, 207, 208, 209), "aarch64": Calls(0, 1, 4, 2)}
 
 
 @dataclass
-class _Batch:
-    """The reads of some rows.
+class _Piece:
+    """Some rows of a batch that are read together.
 
     Attributes:
-        commands: of each row (n,). memory: (n, slot) bytes they go to. at: where each row begins there.
+        first: where the block begins in which each row begins (n,), and at: where the row begins in it.
         needed, result: bytes that each read has to give, and gave, or the negative number of its fault.
-        sent, left: how many commands the kernel got, and how many are not done.
+        memory: (n, slot) bytes they go to, and commands (n,), once they are on the way. sent, left: how many commands
+            the kernel got, and how many are not done.
     """
 
-    commands: np.ndarray
-    memory: np.ndarray
+    first: np.ndarray
     at: np.ndarray
     needed: np.ndarray
     result: np.ndarray
-    sent: int
     left: int
+    sent: int = 0
+    memory: np.ndarray | None = None
+    commands: np.ndarray | None = None
 
 
 class Rows:
     """Rows of a file, by batches: `begin` one or several, then `take` them in the same order.
+
+    Rows on the way take at most `ON_THE_WAY` bytes of memory, or a row where that is more, however large a batch is.
 
     Args:
         path: of the file. start: where the first row begins, in bytes. size: of a row, in bytes.
@@ -88,11 +95,12 @@ class Rows:
 
     def __init__(self, path: str, start: int, size: int) -> None:
         self.path, self.start, self.size = path, start, size
-        #: Bytes that a row may touch, in whole blocks.
+        #: Bytes that a row may touch, in whole blocks, and how many rows are read together.
         self.slot = (size + 2 * (BLOCK - 1)) // BLOCK * BLOCK
+        self.together = max(1, min(TOGETHER // self.slot, AT_ONCE // 4))
         self._calls, self._free = CALLS[platform.machine()], list[np.ndarray]()
-        self._batches: deque[_Batch] = deque()
-        self._first, self._on_the_way, self._context = 0, 0, ctypes.c_ulong(0)
+        self._batches, self._unsent, self._sent = deque[list[_Piece]](), deque[_Piece](), dict[int, _Piece]()
+        self._number, self._on_the_way, self._held, self._context = 0, 0, 0, ctypes.c_ulong(0)
         self._events = np.empty(AT_ONCE, _EVENT)
         self._file = os.open(path, os.O_RDONLY | os.O_DIRECT)
         try:
@@ -115,8 +123,8 @@ class Rows:
             _call(self._calls.destroy, self._context)  # waits for reads that are on the way
             os.close(self._file)
             self._file = -1
-            self._batches.clear()
-            self._free.clear()
+            for held in (self._batches, self._unsent, self._sent, self._free):
+                held.clear()
 
     def begin(self, places: np.ndarray) -> None:
         """Have the kernel begin to read rows, without waiting.
@@ -124,16 +132,14 @@ class Rows:
         Args:
             places: numbers of the rows, int64 (n,), in any order.
         """
-        starts, count = self.start + places * self.size, len(places)
-        first = starts // BLOCK * BLOCK
-        memory = self._memory(count)
-        commands = np.zeros(count, _COMMAND)
-        commands["tag"] = ((self._first + len(self._batches)) << _ROW_BITS) + np.arange(count)
-        commands["file"], commands["at"] = self._file, first
-        commands["memory"] = memory.ctypes.data + np.arange(count) * self.slot
-        commands["size"] = -(-(starts + self.size - first) // BLOCK) * BLOCK
-        needed = starts + self.size - first
-        self._batches.append(_Batch(commands, memory, starts - first, needed, np.zeros(count, np.int64), 0, count))
+        batch = []
+        for k in range(0, len(places), self.together):
+            starts = self.start + places[k : k + self.together] * self.size
+            first, count = starts // BLOCK * BLOCK, len(starts)
+            needed = starts + self.size - first
+            batch.append(_Piece(first, starts - first, needed, np.zeros(count, np.int64), count))
+        self._batches.append(batch)
+        self._unsent.extend(batch)
         self._send()
 
     def take(self, stored: np.dtype, wanted: np.dtype) -> np.ndarray:
@@ -146,53 +152,77 @@ class Rows:
         Raises:
             OSError: a row can't be read.
         """
-        batch = self._batches[0]
-        while batch.left:
-            self._collect(batch.left)
+        batch, done = self._batches.popleft(), 0
+        found = np.empty((sum(len(piece.at) for piece in batch), self.size // stored.itemsize), wanted)
+        for piece in batch:
+            while piece.left:
+                self._send()
+                self._collect(piece.left)
+            self._check(piece)
+            assert piece.memory is not None
+            for row, at in zip(piece.memory, piece.at.tolist(), strict=True):
+                found[done] = row[at : at + self.size].view(stored)
+                done += 1
+            self._free.append(piece.memory)
+            self._held -= 1
             self._send()
-        self._batches.popleft()
-        self._first += 1
-        short = batch.result < batch.needed
-        if short.any():
-            result = int(batch.result[np.argmax(short)])
-            code, what = (-result, os.strerror(-result)) if result < 0 else (errno.EIO, "the file is cut short")
-            raise OSError(code, what, self.path)
-        found = np.empty((len(batch.at), self.size // stored.itemsize), wanted)
-        for row, at in enumerate(batch.at.tolist()):
-            found[row] = batch.memory[row, at : at + self.size].view(stored)
-        self._free.append(batch.memory)
         return found
 
+    def _check(self, piece: _Piece) -> None:
+        """Refuse rows that the disk did not give, or not whole."""
+        short = piece.result < piece.needed
+        if short.any():
+            result = int(piece.result[np.argmax(short)])
+            code, what = (-result, os.strerror(-result)) if result < 0 else (errno.EIO, "the file is cut short")
+            raise OSError(code, what, self.path)
+
     def _memory(self, count: int) -> np.ndarray:
-        """Return memory (count, slot) for the rows of a batch: what an earlier one had, where it is large enough."""
-        size = count * self.slot
-        while self._free:
-            memory = self._free.pop().base
-            if memory is not None and memory.size >= size:
-                return memory[:size].reshape(count, self.slot)
-        pages = mmap.mmap(-1, -(-max(size, 1) // MEMORY) * MEMORY, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        for advice in (mmap.MADV_HUGEPAGE, mmap.MADV_DONTFORK):
-            try:
-                pages.madvise(advice)
-            except OSError:  # without it reading is slower, and as right
-                continue
-        return np.frombuffer(pages, np.uint8)[:size].reshape(count, self.slot)
+        """Return memory (count, slot) for rows: what earlier ones had, or new."""
+        if self._free:
+            whole = self._free.pop().base
+        else:
+            size = -(-self.together * self.slot // HUGE_PAGE) * HUGE_PAGE
+            pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            for advice in (mmap.MADV_HUGEPAGE, mmap.MADV_DONTFORK):
+                with contextlib.suppress(OSError):  # without it reading is slower, and as right
+                    pages.madvise(advice)
+            whole = np.frombuffer(pages, np.uint8)
+        assert whole is not None
+        return whole[: count * self.slot].reshape(count, self.slot)
+
+    def _begun(self, piece: _Piece) -> np.ndarray:
+        """Return the commands of a piece, the memory for its rows taken."""
+        if piece.commands is None:
+            count = len(piece.at)
+            piece.memory = self._memory(count)
+            piece.commands = np.zeros(count, _COMMAND)
+            piece.commands["tag"] = (self._number << _ROW_BITS) + np.arange(count)
+            piece.commands["file"], piece.commands["at"] = self._file, piece.first
+            piece.commands["memory"] = piece.memory.ctypes.data + np.arange(count) * self.slot
+            piece.commands["size"] = -(-piece.needed // BLOCK) * BLOCK
+            self._sent[self._number] = piece
+            self._number, self._held = self._number + 1, self._held + 1
+        return piece.commands
 
     def _send(self) -> None:
-        """Give the kernel as many of the commands as it takes at a time."""
-        for batch in self._batches:
-            while batch.sent < len(batch.at) and self._on_the_way < AT_ONCE:
-                count = min(len(batch.at) - batch.sent, AT_ONCE - self._on_the_way)
-                where = batch.commands.ctypes.data + np.arange(batch.sent, batch.sent + count) * _COMMAND.itemsize
-                try:
-                    sent = _call(self._calls.submit, self._context, ctypes.c_long(count), _pointer(where))
-                except OSError as error:
-                    if error.errno == errno.EAGAIN and self._on_the_way:
-                        return  # once some of those on the way are done
-                    raise
-                batch.sent, self._on_the_way = batch.sent + sent, self._on_the_way + sent
-            if batch.sent < len(batch.at):
+        """Give the kernel as many of the commands as it takes, and as there is memory for."""
+        most = max(1, ON_THE_WAY // (self.together * self.slot))
+        while self._unsent and (self._unsent[0].commands is not None or self._held < most):
+            piece = self._unsent[0]
+            commands = self._begun(piece)
+            count = min(len(commands) - piece.sent, AT_ONCE - self._on_the_way)
+            if not count:
                 return
+            where = commands.ctypes.data + np.arange(piece.sent, piece.sent + count) * _COMMAND.itemsize
+            try:
+                sent = _call(self._calls.submit, self._context, ctypes.c_long(count), _pointer(where))
+            except OSError as error:
+                if error.errno == errno.EAGAIN and self._on_the_way:
+                    return  # once some of those on the way are done
+                raise
+            piece.sent, self._on_the_way = piece.sent + sent, self._on_the_way + sent
+            if piece.sent == len(commands):
+                self._unsent.popleft()
 
     def _collect(self, wanted: int) -> None:
         """Wait until some reads are done, and note what they gave."""
@@ -208,9 +238,11 @@ class Rows:
         events = self._events[:done]
         numbers, rows = events["tag"] >> _ROW_BITS, events["tag"] & (2**_ROW_BITS - 1)
         for number in np.unique(numbers).tolist():
-            batch, own = self._batches[number - self._first], numbers == number
-            batch.result[rows[own]] = events["result"][own]
-            batch.left -= int(own.sum())
+            piece, own = self._sent[number], numbers == number
+            piece.result[rows[own]] = events["result"][own]
+            piece.left -= int(own.sum())
+            if not piece.left:
+                del self._sent[number]
         self._on_the_way -= done
 
 

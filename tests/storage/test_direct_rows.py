@@ -77,6 +77,31 @@ def test_more_rows_than_the_kernel_takes_at_a_time(tmp_path: Path) -> None:
             assert np.array_equal(taken(rows), values[places])
 
 
+@pytest.mark.parametrize(("on_the_way", "together", "at_once"), [(1, 1, 4), (1, 2**22, 8), (60_000, 20_000, 256)])
+def test_little_room_for_rows_on_the_way(
+    on_the_way: int, together: int, at_once: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("ON_THE_WAY", on_the_way), ("TOGETHER", together), ("AT_ONCE", at_once)):
+        monkeypatch.setattr(direct, name, value)
+    values, rng = written(tmp_path, 50, 5000), np.random.default_rng(0)
+    batches = [rng.integers(0, 50, count) for count in (70, 1, 200, 0, 33)]
+    with opened(tmp_path / "a.npy", 5000) as rows:
+        for batch in batches:
+            rows.begin(batch)
+        assert all(np.array_equal(taken(rows), values[batch]) for batch in batches)
+        assert len(rows._free) <= max(1, on_the_way // (rows.together * rows.slot))
+
+
+def test_memory_for_rows_on_the_way_is_bounded_however_large_a_batch_is(tmp_path: Path) -> None:
+    values, places = written(tmp_path, 64, 300 * 1024), np.arange(256) % 64
+    with opened(tmp_path / "a.npy", 300 * 1024) as rows:
+        for _ in range(3):
+            rows.begin(places)
+        assert all(np.array_equal(taken(rows), values[places]) for _ in range(3))
+        whole = {one.base.ctypes.data: one.base.nbytes for one in rows._free if one.base is not None}
+    assert 0 < sum(whole.values()) <= 1.5 * direct.ON_THE_WAY
+
+
 def test_rows_that_were_taken_stay_as_they_are(tmp_path: Path) -> None:
     """The kernel's memory is used again for later rows; what was handed out is not."""
     values = written(tmp_path, 64, 4096)
