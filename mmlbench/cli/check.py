@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 from ..registry.index import use_plugins
+from .parser import settings
 
 
 def check(arguments: argparse.Namespace) -> int:
@@ -16,7 +17,7 @@ def check(arguments: argparse.Namespace) -> int:
     from ..testing.conformance import check_plugin
 
     with tempfile.TemporaryDirectory(prefix="mmlbench-check-") as folder:
-        outcomes = check_plugin(arguments.name, Path(folder))
+        outcomes = check_plugin(arguments.name, Path(folder), settings(arguments.set))
     failed = 0
     for outcome in outcomes:
         if outcome.problem:
@@ -25,7 +26,7 @@ def check(arguments: argparse.Namespace) -> int:
         elif outcome.skipped:
             line = f"skipped  {outcome.check}: {outcome.skipped}"
         else:
-            line = f"ok       {outcome.check}"
+            line = f"ok       {outcome.check}" + (f": {outcome.found}" if outcome.found else "")
         sys.stdout.write(line + "\n")
     tried = sum(not outcome.skipped for outcome in outcomes)
     sys.stdout.write(f"{tried - failed} of {tried} checks passed\n")

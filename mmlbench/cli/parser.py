@@ -194,6 +194,8 @@ def _registry_commands(commands: Any) -> None:
     text = "check that a method, dataset or encoder keeps the rules, by runs of a few seconds"
     check = _add(commands, "check", text, "check", "mmlbench check my_idea --plugins my_plugins")
     check.add_argument("name")
+    help_text = "a parameter of the method, such as lets its mechanism act in three epochs"
+    check.add_argument("--set", type=setting, action="append", metavar="KEY=VALUE", help=help_text)
     _plugins(check)
     new = _add(commands, "new", "write the skeleton of a plug-in and its test", "new", "mmlbench new method my_idea")
     new.add_argument("kind", choices=["method", "dataset", "encoder"])

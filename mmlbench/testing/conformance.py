@@ -11,10 +11,12 @@ import csv
 import json
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import combinations
+from functools import partial
+from itertools import combinations, count
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -32,7 +34,7 @@ from ..storage.form import WORD
 from ..storage.hashing import file_digest
 from ..study.declared import EncoderFacts, dataset_facts, encoder_facts, method_facts
 from ..study.run_spec import Request, RunSpec, resolve
-from ..train import loop
+from ..train import Stopped, loop
 from ..train.build import build_encoders
 from . import FEW_EPOCHS, PLUGINS, takes
 
@@ -46,6 +48,8 @@ OF_TASKS = {"regression": "tiny_number", "multilabel": "tiny_labels"}
 PARTS = ("train", "val", "test")
 EPOCHS = 3
 SMALL_WIDTH = 4
+#: Steps after which a run is stopped that is made in pieces.
+PIECE = 4
 
 
 class CheckError(AssertionError):
@@ -54,12 +58,18 @@ class CheckError(AssertionError):
 
 @dataclass(frozen=True)
 class Outcome:
-    """One check of a plug-in: `problem` is empty where the rule is kept, `skipped` says why it was not tried."""
+    """One check of a plug-in.
+
+    Attributes:
+        problem: what is wrong, '' where the rule is kept, and fix: what to do about it. skipped: why it was not
+        tried. found: what was seen, of a check that holds and is worth a look.
+    """
 
     check: str
     problem: str = ""
     fix: str = ""
     skipped: str = ""
+    found: str = ""
 
 
 @dataclass(frozen=True)
@@ -208,14 +218,16 @@ def check_probe(made: Made) -> None:
                 require(same, f"the probe of {modality} has another {record.metric.name} than its logits on {part}")
 
 
-def check_mechanisms(made: Made) -> None:
-    """Check that what acted did so by a positive amount."""
-    for name, amount in made.run.record.mechanisms.items():
+def check_mechanisms(made: Made) -> str:
+    """Check that what acted did so by a positive amount; return by how much."""
+    counts = made.run.record.mechanisms
+    for name, amount in counts.items():
         require(math.isfinite(amount) and amount > 0, f"the mechanism {name} acted by {amount}")
+    return ", ".join(f"{name} {amount:.6g}" for name, amount in counts.items())
 
 
 #: Name of a check -> the check, and what its author does where it fails.
-OF_A_RUN: dict[str, tuple[Callable[[Made], None], str]] = {
+OF_A_RUN: dict[str, tuple[Callable[[Made], str | None], str]] = {
     "record": (check_record, "Write nothing into the run's folder by yourself: the engine does"),
     "predictions": (
         check_predictions,
@@ -280,7 +292,7 @@ class Attempts:
         except MmlbenchError as error:
             self.outcomes.append(Outcome(name, error.what, error.fix or fix))
         else:
-            self.outcomes.append(Outcome(name))
+            self.outcomes.append(Outcome(name, found=result if isinstance(result, str) else ""))
             return result
         return None
 
@@ -293,8 +305,15 @@ class Attempts:
         """Make a run once more, and compare the bytes."""
         again = self.attempt("training again", fix, train, "two")
         if again is not None:
-            names = [*made.run.record.files, "run.json"]
-            self.attempt("the same bytes", fix, _same_bytes, made.run.path, again.run.path, names)
+            self.attempt("the same bytes", fix, _same_bytes, made, again, "made twice")
+
+    def same_in_pieces(self, made: Made, fix: str, resume: Callable[[str], Made]) -> bool:
+        """Make a run once more, stopped and resumed; tell whether its bytes are the same."""
+        again = self.attempt("training, stopped and resumed", fix, resume, "pieces")
+        if again is None:
+            return False
+        self.attempt("the same bytes, resumed", fix, _same_bytes, made, again, "stopped and resumed")
+        return not self.outcomes[-1].problem
 
 
 def _make(spec: RunSpec, folder: Path, cache: Path) -> Made:
@@ -304,9 +323,45 @@ def _make(spec: RunSpec, folder: Path, cache: Path) -> Made:
     return Made(RunFolder.open(folder / spec.path), Cache.open(cache / spec.cache), spec.config.recipe.epochs)
 
 
-def _same_bytes(one: Path, other: Path, names: list[str]) -> None:
+def _say_nothing(line: str) -> None:
+    """Take what a run tells."""
+
+
+def _is_turn(steps: Iterator[int]) -> bool:
+    """Tell whether a run that asks after each step is to stop at this one."""
+    return next(steps) == PIECE
+
+
+def _make_in_pieces(spec: RunSpec, folder: Path, cache: Path) -> Made:
+    """Make a run that is stopped after every `PIECE` steps and goes on each time in a trainer of its own."""
+    import torch
+
+    from ..train.runner import Runner
+
+    index, opened, stops = load_index(), Cache.open(cache / spec.cache), 0
+    for required in spec.requires.values():
+        _make(required, folder, cache)
+    while True:
+        stop = partial(_is_turn, count(1))
+        runner = Runner(spec, index, folder, opened, torch.device("cpu"), _say_nothing, stop, save_every=math.inf)
+        try:
+            runner.run()
+        except Stopped:
+            stops += 1
+            continue
+        require(stops > 0, f"it takes fewer than {PIECE} steps")
+        return Made(RunFolder.open(folder / spec.path), opened, spec.config.recipe.epochs)
+
+
+def _same_bytes(one: Made, other: Made, how: str) -> None:
+    """Compare what two makings of a run have determined."""
+    names = [*one.run.record.files, "run.json"]
+    _same_files(one.run.path, other.run.path, names, how)
+
+
+def _same_files(one: Path, other: Path, names: list[str], how: str) -> None:
     differing = [name for name in names if (one / name).read_bytes() != (other / name).read_bytes()]
-    require(not differing, f"made twice, {', '.join(differing)} differs")
+    require(not differing, f"{how}, {', '.join(differing)} differs")
 
 
 def check_declarations(kind: type, made: Made, asked: set[str]) -> None:
@@ -325,22 +380,29 @@ def check_declarations(kind: type, made: Made, asked: set[str]) -> None:
     require(not silent, "mechanisms() is defined, and no mechanism acted")
 
 
-def check_method(name: str, folder: Path, cache: Path, datasets: tuple[str, ...] | None = None) -> list[Outcome]:
-    """Train a method twice on each tiny dataset that it takes, and check all that it left.
+def check_method(
+    name: str,
+    folder: Path,
+    cache: Path,
+    datasets: tuple[str, ...] | None = None,
+    params: Mapping[str, Any] = MappingProxyType({}),
+) -> list[Outcome]:
+    """Train a method on each tiny dataset that it takes, once at once and once in pieces, and check all that it left.
 
     Args:
         name: of a registered method. folder: an empty one, for the runs. cache: of the tiny datasets.
-        datasets: None for those with classes and those of each further task that it serves.
+        datasets: None for those with classes and those of each further task that it serves. params: of the method,
+            such as make its mechanism act in so few epochs.
     """
     if datasets is None:
         served = method_facts(load_index().find("method", name)).tasks
         datasets = (*TINY, *(dataset for task, dataset in OF_TASKS.items() if task in served))
-    return [outcome for dataset in datasets for outcome in _check_method_on(name, dataset, folder, cache)]
+    return [outcome for dataset in datasets for outcome in _check_method_on(name, dataset, folder, cache, params)]
 
 
-def _check_method_on(name: str, dataset: str, folder: Path, cache: Path) -> list[Outcome]:
+def _check_method_on(name: str, dataset: str, folder: Path, cache: Path, params: Mapping[str, Any]) -> list[Outcome]:
     tries = Attempts(dataset)
-    request = Request(dataset, name, 0, recipe_params={**FEW_EPOCHS, "epochs": EPOCHS})
+    request = Request(dataset, name, 0, params=dict(params), recipe_params={**FEW_EPOCHS, "epochs": EPOCHS})
 
     def train(place: str) -> Made:
         return _make(resolve(request, load_index()), folder / f"{place}-{dataset}", cache)
@@ -367,8 +429,13 @@ def _check_method_on(name: str, dataset: str, folder: Path, cache: Path) -> list
         tries.all_of(made)
         kind, fix = load_index().load("method", name), "Correct the class attribute that the message names"
         tries.attempt("declarations", fix, check_declarations, kind, made, asked)
-        fix = "Draw from step.rng or context.rng alone, and keep state in parameters or registered buffers"
-        tries.same_again(made, fix, train)
+
+        def resume(place: str) -> Made:
+            return _make_in_pieces(resolve(request, load_index()), folder / f"{place}-{dataset}", cache)
+
+        fix = "Keep what later steps depend on in parameters or registered buffers: a plain attribute starts anew"
+        if not tries.same_in_pieces(made, fix, resume):  # is it the stop, or does it differ each time?
+            tries.same_again(made, "Draw from step.rng or context.rng alone", train)
     return tries.outcomes
 
 
@@ -413,7 +480,7 @@ def check_dataset(name: str, folder: Path, entry: Entry) -> list[Outcome]:
     if one is None or other is None:
         return tries.outcomes
     names = sorted(path.name for path in one.folder.iterdir() if path.suffix in (".npy", ".npz"))
-    tries.attempt("the same bytes", fix, _same_bytes, one.folder, other.folder, names)
+    tries.attempt("the same bytes", fix, _same_files, one.folder, other.folder, names, "made twice")
     small = {"epochs": 1, "encoder": {one.name: small_encoder(one) for one in dataset_facts(entry).modalities}}
     spec = tries.attempt("a run of joint", fix, resolve, Request(name, "joint", 0, recipe_params=small), index)
     if spec is None:
@@ -646,16 +713,16 @@ def _check_inside(tries: Attempts, encoder: Encoder, modality: Modality) -> None
         tries.attempt(f"maps for {modality.name}", padding, check_maps, encoder, modality)
 
 
-def check_plugin(name: str, folder: Path) -> list[Outcome]:
+def check_plugin(name: str, folder: Path, params: Mapping[str, Any] = MappingProxyType({})) -> list[Outcome]:
     """Check whatever has a name: a method, a dataset, an encoder, or several of them.
 
     Args:
         name: of a plug-in that is registered, or lies in a folder that `use_plugins` was told of; of an
             encoder with what stands behind its colon.
-        folder: an empty one, for caches and runs.
+        folder: an empty one, for caches and runs. params: of a method.
 
     Raises:
-        ConfigError: nothing has that name.
+        ConfigError: nothing has that name; parameters are given, and it is no method.
     """
     from ..api.making import ensure_cache
 
@@ -665,6 +732,8 @@ def check_plugin(name: str, folder: Path) -> list[Outcome]:
     if not entries:
         hint = nearest(name, {entry.name for entry in index.entries})
         raise ConfigError(f"no method, dataset, encoder or modality type is named {name!r}", hint)
+    if params and {found.kind for found in entries} != {"method"}:
+        raise ConfigError(f"{name} is no method, and has no parameters to set", "Leave --set out")
     for found in entries:
         if found.error or found.clash:
             outcomes.append(Outcome("import", found.clash or f"{found.path}: {found.error}", "Correct the file"))
@@ -677,6 +746,8 @@ def check_plugin(name: str, folder: Path) -> list[Outcome]:
             continue
         for dataset in (*TINY, *OF_TASKS.values()):
             ensure_cache(dataset, {}, cache, index)
-        check = check_method if found.kind == "method" else check_encoder
-        outcomes += check(name, folder / found.kind, cache)
+        if found.kind == "method":
+            outcomes += check_method(name, folder / found.kind, cache, params=params)
+        else:
+            outcomes += check_encoder(name, folder / found.kind, cache)
     return outcomes

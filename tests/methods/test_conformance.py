@@ -165,6 +165,48 @@ def test_the_command_names_the_check_that_a_broken_method_fails(name, plugin_fol
     assert failed and all(line.startswith(wanted) for line in failed), lines
 
 
+FORGETFUL = '''"""A method that scales its loss by how many epochs it has seen, kept where no checkpoint looks."""
+
+from mmlbench.methods.joint import Joint
+from mmlbench.registry import register
+
+
+@register
+class Forgetful(Joint):
+    """Scales the loss by the epochs so far. For a test."""
+
+    def build(self):
+        super().build()
+        self.seen = 0
+
+    def before_epoch(self, context):
+        super().before_epoch(context)
+        self.seen += 1
+
+    def loss(self, batch):
+        found = super().loss(batch)
+        scale = 1 / (1 + self.seen)
+        return (found[0] * scale, *found[1:]) if isinstance(found, tuple) else found * scale
+'''
+
+
+def test_state_that_no_checkpoint_holds_is_found(tiny, tmp_path, plugin_folder):
+    (plugin_folder / "forgetful.py").write_text(FORGETFUL, encoding="utf-8")
+    use_plugins([plugin_folder])
+    failed = {
+        one.check.split(" (")[0] for one in problems(check_method("forgetful", tmp_path, tiny.cache, ("tiny",)))
+    }
+    assert failed == {"the same bytes, resumed"}, "made twice at once it is the same"
+
+
+def test_parameters_of_a_check_make_a_mechanism_act(capsys):
+    assert main(["check", "aug", "--set", "every=1"]) == 0
+    (line,) = [text for text in capsys.readouterr().out.splitlines() if "mechanisms (tiny)" in text]
+    assert line.startswith("ok") and "assignment" in line
+    for wrong in (["aug", "--set", "nothing=1"], ["tiny", "--set", "every=1"]):
+        assert main(["check", *wrong, "--plugins", str(PLUGINS)]) in (1, 2)
+
+
 def test_the_command_checks_a_plugin_folder(plugin_folder, capsys):
     good = (FOLDER / "pair.py").read_text(encoding="utf-8")
     (plugin_folder / "my_good.py").write_text(good.replace("Pair", "MyGood"), encoding="utf-8")
