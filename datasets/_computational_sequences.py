@@ -74,7 +74,8 @@ def read_folds(path: Path) -> dict[str, str]:
     except SyntaxError as error:  # its words differ from Python to Python
         raise DataError(f"{path} is no list of folds (line {error.lineno} is no Python)", fix) from None
     except (ValueError, RecursionError, MemoryError) as error:
-        raise DataError(f"{path} is no list of folds ({' '.join(str(error).split())[:80]})", fix) from None
+        reason = getattr(error, "reason", None) or str(error)
+        raise DataError(f"{path} is no list of folds ({' '.join(reason.split())[:80]})", fix) from None
     found: dict[str, str] = {}
     for part, name in FOLDS.items():
         value = next(

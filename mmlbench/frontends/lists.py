@@ -42,7 +42,10 @@ def content(path: Path, instead: str = "correct the path") -> bytes:
         if is_annexed(path):
             what, fix = f"{path} is a link of git-annex without its content", sentence(ANNEX_FIX)
         elif other is not None and other != path.name:
-            what, fix = f"{path}: no such list, but {other!r}, a name in another case", "Rename it, if it is that list"
+            what, fix = (
+                f"{path}: no such list, but {other!r}, a name in another case",
+                "Rename it, if it is that list",
+            )
         else:
             what, fix = f"{path}: no such list", f"Fetch it with the dataset, or {instead}"
         raise DataError(what, fix) from None
@@ -88,7 +91,9 @@ def one_number(path: Path, pairs: Iterable[tuple[str, str]]) -> None:
             what = f"{path} gives {name} the numbers {brief(number[name])} and {brief(shown)}"
             raise DataError(what, "Fetch the list again")
         if kind.setdefault(shown, name) != name:
-            raise DataError(f"{path} gives {kind[shown]} and {name} the number {brief(shown)}", "Fetch the list again")
+            raise DataError(
+                f"{path} gives {kind[shown]} and {name} the number {brief(shown)}", "Fetch the list again"
+            )
 
 
 def decoded(data: bytes) -> str:
@@ -172,7 +177,8 @@ def check_same(facts: Mapping[str, Any], given: Path | None, there: Mapping[str,
 
     Args:
         facts: what the manifest says of the raw files. given: the folder of --lists.
-        there: name -> SHA-256 of the dataset's lists as they are now, where --lists is not given. cache: its folder.
+        there: name -> SHA-256 of the dataset's lists as they are now, of those that are not in `given`.
+        cache: its folder.
 
     Raises:
         DataError: a list differs, or another kind of list was used.
@@ -186,7 +192,9 @@ def check_same(facts: Mapping[str, Any], given: Path | None, there: Mapping[str,
     else:
         if not made:
             raise DataError(f"{cache} was made without split lists, and --lists is given", fix)
-        other = [name for name in made if not (given / name).is_file() or not is_official(given / name, made[name])]
+        here = {name: given / name for name in made if (given / name).is_file()}
+        other = [name for name, path in here.items() if not is_official(path, made[name])]
+        other += [name for name in made.keys() - here.keys() if there.get(name) != made[name]]
     if other:
         raise DataError(f"{cache} was made of other split lists: {', '.join(sorted(other))} differs", fix)
 

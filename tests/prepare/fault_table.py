@@ -20,19 +20,19 @@ ROOT = Path(__file__).resolve().parents[2]
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT / "tests" / "support"))
 
-from bad_input import left_over
+from bad_input import nothing_but_progress
 from harmed_lists import DRESSES
 from mini_texts import FILLER, TELLING
 from raw_forms import FORMS, At, Form, Victim
 
 from mmlbench.cli import main
 from mmlbench.prepare.cache import Cache
-from mmlbench.prepare.unfinished import JOURNAL
 
 PAGE = ROOT / "docs" / "raw-faults.md"
 ANEW = "python tests/prepare/fault_table.py"
-#: Words of texts, and of what lies in place of a file, which no line may show.
-UNSEEN = (*TELLING, *FILLER, "a whole sentence", "Google Drive", "RT @", "caf\xe9", "title that no list")
+#: Words of texts, and of what lies in place of a file or an id: no line may show them.
+TEXTS = (*TELLING, *FILLER, "RT @", "caf\xe9", "title that no list")
+IN_PLACE = ("Google Drive", "a whole sentence", "annex/objects", "sha256:4d7a")
 #: A whole file or list that is another one than the finished cache was made of.
 CHANGED = "changed after the preparation"
 BARE = "not the official ones, without --lists"
@@ -123,6 +123,8 @@ class Bench:
         whole = self.prepared("plain")
         assert whole.code == 0, whole.err
         self.plain = Facts.of(self.folder / "plain")
+        again = self.prepared("plain")
+        assert again.code == 0, again.err
 
     def path(self, victim: Victim) -> Path:
         """Return where a file lies."""
@@ -142,7 +144,15 @@ class Bench:
         line = re.sub(rf"{re.escape(str(self.folder))}/\w+", "CACHE", line)
         line = line.replace(self.form.dataset, family_of(self.form.dataset))
         line = re.sub(r"(CACHE/\w+)-[0-9a-f]+", r"\1-KEY", line)
-        return re.sub(r"\b(\d+)(?= bytes)|(?<=at least )\d+|(?<=bytes of )\d+|(?<=byte )\d+|(?<=number )\d+", "N", line)
+        return re.sub(
+            r"\b[1-9]\d*(?= bytes)|(?<=at least )\d+|(?<=bytes of )\d+|(?<=byte )\d+|(?<=number )\d+", "N", line
+        )
+
+    @property
+    def unseen(self) -> tuple[str, ...]:
+        """What no line may show: texts, where the dataset has any, and what lies in place of a file."""
+        texts = any("an emoji" in victim.harms for victim in self.form.victims)
+        return (*IN_PLACE, *(TEXTS if texts else ()))
 
     @contextlib.contextmanager
     def harmed(self, victims: Sequence[Victim], fault: str) -> Iterator[None]:
@@ -178,9 +188,9 @@ class Bench:
             line = self.shown(facts.beside(self.plain))
         else:
             assert found.code == 2 and len(found.lines) == 1, (where, found)
-            assert root == self.folder / "plain" or nothing_half_written(root), where
+            assert root == self.folder / "plain" or nothing_but_progress(root), where
             line = self.shown(found.lines[0].removeprefix("mmlbench: "))
-        assert not [word for word in UNSEEN if word in found.err], (where, line)
+        assert not [word for word in self.unseen if word in found.err], (where, line)
         assert str(self.folder) not in line, (where, line)
         return Seen(self.form.name, file, fault, line, found.code == 0)
 
@@ -190,6 +200,10 @@ class Bench:
         with self.harmed(victims, fault):
             found = self.prepared(root.name)
         rows = [self.row(victim.what, fault, found, root) for victim in victims]
+        if found.code and len(victims) == 1 and fault != CHANGED:
+            (victim,) = victims
+            assert victim.faults()[fault][1] in found.lines[0], (self.form.dataset, victim.what, fault, found.lines)
+            assert fault not in victim.taken, (self.form.dataset, victim.what, fault, found.lines)
         if found.code == 0 and fault != CHANGED:
             shutil.rmtree(root)
         return rows
@@ -212,16 +226,6 @@ class Bench:
         return made
 
 
-def nothing_half_written(root: Path) -> bool:
-    """Tell whether a folder of caches has no finished one and nothing unfinished that can't be taken up."""
-    if not root.exists():
-        return True
-    parts = list(root.glob(".*.part"))
-    finished = [path for path in root.glob("*/") if not path.name.startswith(".")]
-    kept = all((part / JOURNAL).exists() for part in parts)
-    return kept and not finished and [name for name in left_over(root) if not name.endswith(".part")] == []
-
-
 def family_of(dataset: str) -> str:
     """Return the dataset whose raw files a dataset reads."""
     return re.sub(r"^(mosi|mosei|iemocap)_\d$", r"\1", dataset)
@@ -242,7 +246,8 @@ HEAD = f"""# Faults of raw files, and what you see
 `mmlbench prepare` stops at a fault with one line and exit code 2. What is decoded is kept for the next try.
 The tables show that line for each fault, file by file. They are made by miniatures of the datasets (`{ANEW}`).
 
-- `RAW`, `LISTS` and `CACHE` stand for your folders, `FILE` for each of the files in the first column, `N` for a figure.
+- `RAW`, `LISTS` and `CACHE` stand for your folders, `N` for a figure.
+- `FILE` stands for each file in the first column, and `file` for its name in the other case.
 - `FETCH` stands for: "Fetch them again, or leave them out on purpose with --allow-missing CACHE/NAME-KEY.faults.csv (the
   tables will say so)".
 - **Taken** means that the preparation goes on. Behind it stands what the cache's notes say or count then.
@@ -276,7 +281,9 @@ def _merged(rows: Sequence[Seen], family: str) -> Iterator[tuple[str, str, str]]
     for row in rows:
         cell = _cell(row)
         path = paths.get(row.file, "")
-        bare = cell.replace(path, "FILE").replace(path.rpartition("/")[2], "FILE") if path else cell
+        name, bare = path.rpartition("/")[2], cell
+        for shown, word in ((path, "FILE"), (name, "FILE"), (name.swapcase(), "file")):
+            bare = bare.replace(shown, word) if shown else bare
         groups.setdefault((row.fault, bare), []).append(row)
     for (fault, bare), own in groups.items():
         yield ", ".join(row.file for row in own), fault, bare if len(own) > 1 else _cell(own[0])

@@ -106,16 +106,19 @@ OF_ITEMS: Harms = _COMMON | {
     "name in another case": (other_case, "a name in another case: rename it"),
 }
 CUT: Harms = {"cut short": (cut, "is cut short")}
-_NO_SOUND: Harms = {"no sound stream": (without("audio"), "has no audio stream")}
-OF_VIDEOS: Harms = OF_ITEMS | CUT | {
-    "a picture": (to_picture, ""),
-    "a corrupt frame": (corrupt, "corrupt frame"),
+STREAMS: Harms = {
     "no video stream": (without("video"), "has no video stream"),
+    "no sound stream": (without("audio"), "has no audio stream"),
+}
+OF_VIDEOS: Harms = OF_ITEMS | CUT | {
+    "a picture": (to_picture, "is a picture"),
+    "a corrupt frame": (corrupt, "corrupt frame"),
+    "no video stream": STREAMS["no video stream"],
 }  # fmt: skip
-OF_VIDEOS_WITH_SOUND: Harms = OF_VIDEOS | _NO_SOUND
-OF_SOUNDS: Harms = OF_ITEMS | CUT | {"a picture": (to_picture, ""), "silent": (quiet, "is silent")}
-OF_PICTURES: Harms = OF_ITEMS | CUT | {"a sound": (to_sound, "")}
-OF_MESHES: Harms = OF_ITEMS | CUT | {"a picture": (to_picture, "")}
+OF_VIDEOS_WITH_SOUND: Harms = OF_VIDEOS | STREAMS
+OF_SOUNDS: Harms = OF_ITEMS | CUT | {"a picture": (to_picture, "is a picture"), "silent": (quiet, "is silent")}
+OF_PICTURES: Harms = OF_ITEMS | CUT | {"a sound": (to_sound, "is a sound")}
+OF_MESHES: Harms = OF_ITEMS | CUT | {"a picture": (to_picture, "is a picture")}
 
 
 class Call:
@@ -138,7 +141,7 @@ def of_pickles(wanted: str, hostile: Harm) -> Harms:
         "cut short": (cut, "no whole pickle"),
         "missing": (Path.unlink, f"holds no {wanted}"),
         "name in another case": (other_case, "another case"),
-        "a picture": (to_picture, ""),
+        "a picture": (to_picture, "is a picture"),
         "compressed": (lambda path: path.write_bytes(gzip.compress(path.read_bytes())), "gzip"),
         "hostile": (hostile, "posix.system"),
         "a folder": (_to_folder, "is a folder"),

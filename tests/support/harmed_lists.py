@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from harmed_files import OF_ITEMS, Harm, Harms, to_picture
+from harmed_files import OF_ITEMS, Harm, Harms, other_case, to_picture
 from mini_texts import TELLING
 
 #: What stands between the cells of a list.
@@ -90,10 +90,12 @@ DRESSES: Harms = {
 }
 #: What may befall any list.
 OF_LISTS: Harms = {
-    **{name: (harm, "") for name, (harm, _) in OF_ITEMS.items()},
+    **OF_ITEMS,
+    "empty": (OF_ITEMS["empty"][0], "names nothing"),
     "missing": (Path.unlink, "no such list"),
+    "name in another case": (other_case, "a name in another case"),
     **DRESSES,
-    "a picture": (to_picture, ""),
+    "a picture": (to_picture, "is no text"),
     "cut short": (cut_in_a_line, ""),
     "a line without its cells": (with_a_bare_line, "line 3"),
     "a line twice": (a_line_twice, ""),

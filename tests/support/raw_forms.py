@@ -39,7 +39,9 @@ class Victim:
     Attributes:
         what: how the page calls it. path: below the raw folder or that of the lists. harms: of its kind, and its own.
         absent: fault of its kind -> why this file can't have it. says: fault -> what the line says here, where it
-            differs from what is said of others. taken: faults that `prepare` takes.
+            differs from what is said of others. taken: faults that `prepare` takes. like: another file of the form,
+            whose faults befall this one too; its own alone are tried.
+        renewed: changes it so that it is whole, and another file than before; None where some other bytes do.
     """
 
     what: str
@@ -49,6 +51,8 @@ class Victim:
     absent: Mapping[str, str] = field(default_factory=dict)
     says: Mapping[str, str] = field(default_factory=dict)
     taken: frozenset[str] = frozenset()
+    like: str = ""
+    renewed: Harm | None = None
 
     def faults(self) -> Harms:
         """Return what befalls it, with what the line says here."""
@@ -59,9 +63,16 @@ class Victim:
         }
 
     @property
+    def is_list(self) -> bool:
+        """Whether it is a list of ids, or of texts."""
+        return "a line gone" in self.harms
+
+    @property
     def altered(self) -> Harm:
         """What changes it so that it is whole, and another file than before."""
-        return listed.a_line_gone if "a line gone" in self.harms else files.altered
+        if self.renewed is not None:
+            return self.renewed
+        return listed.a_line_gone if self.is_list else files.altered
 
     def refused(self) -> Harms:
         """Return what befalls it and stops `prepare`."""
@@ -111,24 +122,30 @@ def changed(other: tuple[str, str] | None = None, label: tuple[str, str] | None 
     return found | ({"another label": (replaced(*label), "")} if label else {})
 
 
-def a_list(what: str, path: str, more: Harms, at: At = At.LISTS, absent: Mapping[str, str] | None = None) -> Victim:
+def a_list(
+    name: str,
+    more: Harms,
+    at: At = At.LISTS,
+    absent: Mapping[str, str] | None = None,
+    says: Mapping[str, str] | None = None,
+) -> Victim:
     """Return a list of ids."""
-    return Victim(what, path, OF_LISTS | more, at, absent or {})
+    return Victim(name, name, OF_LISTS | more, at, absent or {}, says or {})
 
 
 CREMAD_LISTS = (
-    a_list("train.csv", "train.csv", changed(("1010_IEO_NEU", "1010_XXX_NEU"), (",ANG", ",XXX"))),
-    a_list("test.csv", "test.csv", changed(("1003_IEO", "1003_XXX"), (",ANG", ",XXX"))),
-    a_list("validation.txt", "validation.txt", changed(("_IEO_", "_XXX_")), absent=IDS_ALONE),
-    a_list("actor_folds.csv", "actor_folds.csv", changed(("1003", "9999"), (",val,", ",xxx,"))),
+    a_list("train.csv", changed(("1010_IEO_NEU", "1010_XXX_NEU"), (",ANG", ",XXX"))),
+    a_list("test.csv", changed(("1003_IEO", "1003_XXX"), (",ANG", ",XXX"))),
+    a_list("validation.txt", changed(("_IEO_", "_XXX_")), absent=IDS_ALONE),
+    a_list("actor_folds.csv", changed(("1003", "9999"), (",val,", ",xxx,"))),
 )
 AVE_LISTS = tuple(
-    a_list(f"{part}Set.txt", f"{part}Set.txt", changed(("&-video", "&-other"), (f"{kind}&", "Hum&")), At.RAW)
+    a_list(f"{part}Set.txt", changed(("&-video", "&-other"), (f"{kind}&", "Hum&")), At.RAW)
     for part, kind in (("train", "Church bell"), ("val", "Bark"), ("test", "Church bell"))
 )
 UCF_LISTS = (
-    a_list("trainlist01.txt", "trainlist01.txt", changed(("g15", "g99"), ("c01.avi 3", "c01.avi 99"))),
-    a_list("testlist01.txt", "testlist01.txt", changed(("g01", "g99")), absent=IDS_ALONE),
+    a_list("trainlist01.txt", changed(("g15", "g99"), ("c01.avi 3", "c01.avi 99"))),
+    a_list("testlist01.txt", changed(("g01", "g99")), absent=IDS_ALONE),
 )
 
 
@@ -156,7 +173,7 @@ def _both(build: Callable[[Path], Path]) -> Build:
 CREMAD = (
     Form("cremad", "videos", cremad, (
         Victim("FLV", "VideoFlash/1001_IEO_ANG_XX.flv", files.OF_VIDEOS),
-        Victim("FLV with the sound", "VideoFlash/1002_IEO_ANG_XX.flv", files.OF_VIDEOS_WITH_SOUND),
+        Victim("FLV with the sound", "VideoFlash/1002_IEO_ANG_XX.flv", files.STREAMS, like="FLV"),
         Victim("WAV", "AudioWAV/1001_IEO_ANG_XX.wav", files.OF_SOUNDS, taken=frozenset({"missing"})),
         *CREMAD_LISTS,
     )),
@@ -174,7 +191,7 @@ KINETICS_SOUNDS = (
         # where a missing clip was is not known
         Victim("MP4", "train/-clip_00001_000007_000017.mp4", files.OF_VIDEOS_WITH_SOUND,
                says={"missing": "-clip_00001_7.mp4 is missing"}),
-        *(a_list(name, name, changed((clip, "-clip_99999_"), (",10,", ",10,7")))
+        *(a_list(name, changed((clip, "-clip_99999_"), (",10,", ",10,7")))
           for name, clip in (("my_train.txt", "-clip_00001_"), ("my_test.txt", "-clip_00003_"))),
     )),
 )  # fmt: skip
@@ -190,9 +207,9 @@ VGGSOUND = (
         Victim("MP4", "train/-vid000007C_000030.mp4", files.OF_VIDEOS_WITH_SOUND,
                says={"missing": "-vid000007C_000030.mp4 is missing"}),
         Victim("JPEG", "video/train-set-img/Image-01-FPS/-vid000014C_000030.mp4/00002.jpg", files.OF_PICTURES),
-        a_list("vggsound.csv", "vggsound.csv",
-               changed(("-vid000007C", "-other0007C"), ("vroom", "wroom"))),
-        a_list("test.csv", "test.csv", changed(("-vid000000C", "-other0000C"), ("parrot", "parot"))),
+        a_list("vggsound.csv", changed(("-vid000007C", "-other0007C"), ("vroom", "wroom")),
+               says={"empty": "names no training clip", "missing": "has no vggsound.csv"}),
+        a_list("test.csv", changed(("-vid000000C", "-other0000C"), ("parrot", "parot"))),
     )),
 )  # fmt: skip
 FEW = ("size=16", "frames=2", "clip=middle")
@@ -205,9 +222,9 @@ _WAVE = f" {HMDB_CLASSES.index('wave')}"
 HMDB51 = (
     Form("hmdb51", "videos", mini_views.hmdb_videos, (
         Victim("AVI", "hmdb51_org/wave/Film_2_wave_u_nm_np1_ba_goo_4.avi", files.OF_VIDEOS),
-        a_list("train_list1.txt", "train_list1.txt", changed(("wave/Film_2", "wave/Film_9"), (_WAVE, " 99"))),
-        a_list("test_list1.txt", "test_list1.txt", changed(("wave/April_09", "wave/April_99"), (_WAVE, " 99"))),
-        a_list("wave_test_split2.txt", "wave_test_split2.txt", changed(("Film_2", "Film_9"), (".avi 2", ".avi 7"))),
+        a_list("train_list1.txt", changed(("wave/Film_2", "wave/Film_9"), (_WAVE, " 99"))),
+        a_list("test_list1.txt", changed(("wave/April_09", "wave/April_99"), (_WAVE, " 99"))),
+        a_list("wave_test_split2.txt", changed(("Film_2", "Film_9"), (".avi 2", ".avi 7"))),
     ), FEW),
     Form("hmdb51", "published frames", mini_views.hmdb_frames, (
         Victim("JPEG", "tvl1_flow/v/Film_2_wave_u_nm_np1_ba_goo_4/frame000007.jpg", files.OF_PICTURES),
@@ -223,7 +240,7 @@ def shaded(folder: Path) -> tuple[Path, Path]:
 MODELNET40 = (
     Form("modelnet40", "meshes", mini_views.modelnet_meshes, (
         Victim("OFF", "ModelNet40/bowl/train/bowl_0001.off", files.OF_MESHES),
-        *(a_list(f"{part}.txt", f"{part}.txt", changed((f"bowl_000{k}", f"bowl_099{k}"), ("\t2", "\t99")))
+        *(a_list(f"{part}.txt", changed((f"bowl_000{k}", f"bowl_099{k}"), ("\t2", "\t99")))
           for part, k in (("train", 2), ("test", 9))),
     )),
     Form("modelnet40", "shaded images", shaded, (
@@ -234,7 +251,7 @@ NVGESTURE = (
     Form("nvgesture", "", mini_gestures.nvgesture, (
         Victim("colour AVI", "Video_data/class_02/subject7_r0/sk_color.avi", files.OF_VIDEOS),
         Victim("depth AVI", "Video_data/class_02/subject7_r0/sk_depth.avi", files.OF_VIDEOS),
-        *(a_list(name, name, changed((f"subject{one}_r0", f"subject{one}_r9"), ("label:3", "label:77")), At.RAW)
+        *(a_list(name, changed((f"subject{one}_r0", f"subject{one}_r9"), ("label:3", "label:77")), At.RAW)
           for name, one in zip(mini_gestures.NAMES.values(), (7, 8), strict=True)),
     ), ("size=16", "frames=2"), own_lists=True),
 )  # fmt: skip
@@ -263,7 +280,7 @@ def readable(build: Callable[[Path], tuple[Path, Path]]) -> Build:
 
 JSON = {"semicolons": "JSON has no mark between cells"}
 PYTHON = {"semicolons": "a line is a Python list"}
-OF_TEXT_FILES = files.OF_ITEMS | {"a picture": (files.to_picture, "is no text")} | of_texts(alone=True)
+OF_TEXT_FILES = files.OF_ITEMS | {"a picture": (files.to_picture, "is a picture")} | of_texts(alone=True)
 OF_TEXT_FILES |= {
     "cut short": (files.cut, ""), "BOM": (listed.marked, ""), "CRLF or LF": (listed.with_other_ends, ""), "UTF-16": (listed.in_utf16, ""),
 }  # fmt: skip
@@ -271,7 +288,7 @@ MVSA_SINGLE = (
     Form("mvsa_single", "files", mini_texts.mvsa_single, (
         Victim("JPEG", "data/10.jpg", files.OF_PICTURES),
         Victim("text", "data/10.txt", OF_TEXT_FILES, absent={"cut short": "a text may end anywhere"}),
-        *(a_list(name, name, changed((key, "\n99999"), ("neutral", "neural")))
+        *(a_list(name, changed((key, "\n99999"), ("neutral", "neural")))
           for name, key in (("train.csv", "\n24"), ("dev.csv", "\n38"), ("test.csv", "\n80"))),
     ), TEXTS),
     Form("mvsa_single", "JSON lines", mini_texts.mvsa_single, (
@@ -305,7 +322,7 @@ FOOD101 = (
         Victim("JPEG", "images/train/apple_pie/apple_pie_0.jpg", files.OF_PICTURES),
         a_list_of_texts("texts/train_titles.csv", changed(("sushi_1.jpg", "sushi_99.jpg"), (",sushi", ",sushy")), At.RAW),
         a_list_of_texts("texts/test_titles.csv", changed(("sushi_10.jpg", "sushi_99.jpg"), (",sushi", ",sushy")), At.RAW),
-        *(a_list(name, name, changed((key, "sushi_sushi_99.jpg"), (",sushi", ",sushy")))
+        *(a_list(name, changed((key, "sushi_sushi_99.jpg"), (",sushi", ",sushy")))
           for name, key in (("dev.csv", "sushi_sushi_4.jpg"), ("test.csv", "sushi_sushi_10.jpg"))),
     ), TEXTS),
     Form("food101", "JSON lines", mini_texts.food101, (
@@ -359,9 +376,12 @@ def _sentiment(dataset: str, name: str) -> tuple[Form, ...]:
             Victim("pickle", f"{top}/Processed/aligned_50.pkl", of_pickle, taken=frozenset({"a value that is NaN"})),
         ), ()),
         Form(dataset, "computational sequences", lambda folder: (mini_features.sequences(folder / "raw", name), None), (
-            Victim("features", f"CMU_{top}_COVAREP.csd", of_hdf5("COVAREP", top, kinds)),
-            Victim("labels", f"CMU_{top}_{kinds[0]}.csd", of_hdf5(kinds[0], top, kinds, labels=True)),
-            Victim("folds", f"cmu_{name}_std_folds.py", OF_FOLDS, absent=PYTHON),
+            Victim("features", f"CMU_{top}_COVAREP.csd", of_hdf5("COVAREP", top, kinds),
+                   says={"missing": f"holds no CMU_{top}_COVAREP.csd"}),
+            Victim("labels", f"CMU_{top}_{kinds[0]}.csd", of_hdf5(kinds[0], top, kinds, labels=True),
+                   says={"missing": f"holds no CMU_{top}_{kinds[0]}.csd"}),
+            Victim("folds", f"cmu_{name}_std_folds.py", OF_FOLDS,
+                   says={"missing": f"holds no cmu_{name}_std_folds.py"}, renewed=_with_a_remark),
         ), ("form=csd", "text=glove", "audio_features=74", "visual_features=35")),
     )  # fmt: skip
 
@@ -394,8 +414,10 @@ def of_hdf5(kind: str, top: str, kinds: tuple[str, ...], labels: bool = False) -
     def another(path: Path) -> None:
         path.write_bytes(path.with_name(f"CMU_{top}_{kinds[3]}.csd").read_bytes())
 
-    found: Harms = {name: (harm, "") for name, (harm, _) in files.OF_ITEMS.items()} | {
-        "cut short": (files.cut, ""),
+    found: Harms = files.OF_ITEMS | {
+        "random bytes": (files.noise, "is no HDF5 file"),
+        "name in another case": (files.other_case, "a name in another case"),
+        "cut short": (files.cut, "is cut short"),
         "a picture": (files.to_picture, ""),
         "a link into another file": (
             edited(kind, lambda h5py, data: data.__setitem__("more", h5py.ExternalLink("other.h5", "/x"))),
@@ -432,11 +454,19 @@ def _deeper(_: object, data) -> None:
 
 RUNS = "import pathlib; pathlib.Path('it_ran').touch()\nstandard_train_fold = [open('it_ran', 'w').name]\n"
 OF_FOLDS: Harms = {
-    **{name: (harm, "") for name, (harm, _) in OF_LISTS.items() if "line" not in name},
+    **files.OF_ITEMS,
+    "name in another case": (files.other_case, "a name in another case"),
+    "a picture": (files.to_picture, "is no list of folds"),
+    "cut short": (listed.cut_in_a_line, "is no list of folds"),
+    **{name: found for name, found in listed.DRESSES.items() if name != "semicolons"},
     "code that would run": (lambda path: path.write_text(RUNS), "standard_train_fold"),
     "a video in two folds": (replaced("'valid0'", "'train0'"), "'train0' in the folds"),
     "an id without a file": (replaced("'train0'", "'other0'"), ""),
 }
+
+
+def _with_a_remark(path: Path) -> None:
+    path.write_text(path.read_text(encoding="utf-8") + "# a remark\n", encoding="utf-8")
 
 
 def _iemocap(dataset: str) -> tuple[Form, ...]:
@@ -475,13 +505,13 @@ def _iemocap(dataset: str) -> tuple[Form, ...]:
     return (
         Form(dataset, "", lambda folder: (
             mini_features.write(folder / "raw" / "IEMOCAP_features_raw.pkl", mini_features.iemocap(), 2).parent, None), (
-            Victim("pickle", "IEMOCAP_features_raw.pkl", harms, taken=frozenset({"a value that is NaN"})),
+            Victim("pickle", "IEMOCAP_features_raw.pkl", harms, taken=frozenset({"a value that is NaN"}), renewed=write(nan)),
         ), ()),
     )  # fmt: skip
 
 
-#: Dataset -> its forms. The name before an underscore and a number is that of the family.
-FORMS: dict[str, tuple[Form, ...]] = {
+#: Datasets of videos, sounds, pictures and meshes -> their forms; each fault of a file is that of an item.
+MEDIA: dict[str, tuple[Form, ...]] = {
     "cremad": CREMAD,
     "ave": AVE,
     "kinetics_sounds": KINETICS_SOUNDS,
@@ -490,6 +520,10 @@ FORMS: dict[str, tuple[Form, ...]] = {
     "ucf101": UCF101,
     "hmdb51": HMDB51,
     "modelnet40": MODELNET40,
+    "nvgesture": NVGESTURE,
+}
+#: Every dataset that has to be downloaded -> its forms.
+FORMS: dict[str, tuple[Form, ...]] = MEDIA | {
     "mvsa_single": MVSA_SINGLE,
     "twitter15": TWITTER15,
     "twitter17": TWITTER17,
@@ -498,5 +532,4 @@ FORMS: dict[str, tuple[Form, ...]] = {
     **{f"mosi{tail}": _sentiment(f"mosi{tail}", "mosi") for tail in ("", "_2", "_7")},
     **{f"mosei{tail}": _sentiment(f"mosei{tail}", "mosei") for tail in ("", "_2", "_7")},
     **{name: _iemocap(name) for name in ("iemocap", "iemocap_4")},
-    "nvgesture": NVGESTURE,
 }
