@@ -1,7 +1,7 @@
 """The page `docs/raw-faults.md`: what `mmlbench prepare` says of each fault of a raw file, a list, a text.
 
-Each row is a real preparation of a miniature, in this process. `python tests/prepare/fault_table.py` writes the page
-anew, in about three minutes.
+Each row is a real preparation of a miniature, in this process. `PYTHONPATH=tests/support python
+tests/prepare/fault_table.py` writes the page anew, in about three minutes.
 """
 
 from __future__ import annotations
@@ -10,15 +10,10 @@ import contextlib
 import io
 import re
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-
-ROOT = Path(__file__).resolve().parents[2]
-if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 from bad_input import nothing_but_progress
 from harmed_lists import DRESSES
@@ -28,14 +23,16 @@ from raw_forms import FORMS, At, Form, Victim
 from mmlbench.cli import main
 from mmlbench.prepare.cache import Cache
 
-PAGE = ROOT / "docs" / "raw-faults.md"
-ANEW = "python tests/prepare/fault_table.py"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "raw-faults.md"
+ANEW = "PYTHONPATH=tests/support python tests/prepare/fault_table.py"
 #: Words of texts, and of what lies in place of a file or an id: no line may show them.
 TEXTS = (*TELLING, *FILLER, "RT @", "caf\xe9", "title that no list")
 IN_PLACE = ("Google Drive", "a whole sentence", "annex/objects", "sha256:4d7a")
 #: A whole file or list that is another one than the finished cache was made of.
 CHANGED = "changed after the preparation"
 BARE = "not the official ones, without --lists"
+#: Figures that hang on the encoder that wrote a miniature.
+FIGURES = re.compile(r"\b[1-9]\d*(?= bytes)|(?<=at least )\d+|(?<=bytes of )\d+|(?<=byte )\d+|(?<=number )\d+")
 #: How most lines about raw files end; the page has a word for it.
 FETCH = re.compile(
     r"Fetch them again, or leave them out on purpose with --allow-missing CACHE/\S+\.faults\.csv "
@@ -144,9 +141,7 @@ class Bench:
         line = re.sub(rf"{re.escape(str(self.folder))}/\w+", "CACHE", line)
         line = line.replace(self.form.dataset, family_of(self.form.dataset))
         line = re.sub(r"(CACHE/\w+)-[0-9a-f]+", r"\1-KEY", line)
-        return re.sub(
-            r"\b[1-9]\d*(?= bytes)|(?<=at least )\d+|(?<=bytes of )\d+|(?<=byte )\d+|(?<=number )\d+", "N", line
-        )
+        return FIGURES.sub("N", line)
 
     @property
     def unseen(self) -> tuple[str, ...]:
@@ -244,14 +239,13 @@ def rows_of(dataset: str, folder: Path) -> list[Seen]:
 HEAD = f"""# Faults of raw files, and what you see
 
 `mmlbench prepare` stops at a fault with one line and exit code 2. What is decoded is kept for the next try.
-The tables show that line for each fault, file by file. They are made by miniatures of the datasets (`{ANEW}`).
+The tables show that line for each fault, file by file. Miniatures of the datasets made them (`{ANEW}`).
 
 - `RAW`, `LISTS` and `CACHE` stand for your folders, `N` for a figure.
 - `FILE` stands for each file in the first column, and `file` for its name in the other case.
-- `FETCH` stands for: "Fetch them again, or leave them out on purpose with --allow-missing CACHE/NAME-KEY.faults.csv (the
-  tables will say so)".
-- **Taken** means that the preparation goes on. Behind it stands what the cache's notes say or count then.
-- Lists in another dress give the same splits: with a BOM, CRLF or LF, UTF-16, or semicolons between the cells.
+- `FETCH`: "Fetch them again, or leave them out on purpose with --allow-missing REPORT (the tables will say so)".
+- **Taken** means that the preparation goes on. Behind it stands what the notes of the cache say or count then.
+- Lists in another dress give the same splits: with a BOM, CRLF or LF, UTF-16, semicolons between the cells.
 - No line shows a text of a dataset. Nothing in a pickle or in a list is run.
 """
 

@@ -1,7 +1,7 @@
 """The downloaded datasets as users have them, in miniature: which files there are, and what befalls them.
 
-It is the one list of faults of raw files and of lists. A fault that every file of a kind may have, and this one can't,
-stands in `absent` with the reason.
+It is the one list of faults of raw files and of lists. A fault that every file of a kind may have, and this one
+can't, stands in `absent` with the reason.
 """
 
 from __future__ import annotations
@@ -280,10 +280,13 @@ def readable(build: Callable[[Path], tuple[Path, Path]]) -> Build:
 
 JSON = {"semicolons": "JSON has no mark between cells"}
 PYTHON = {"semicolons": "a line is a Python list"}
-OF_TEXT_FILES = files.OF_ITEMS | {"a picture": (files.to_picture, "is a picture")} | of_texts(alone=True)
-OF_TEXT_FILES |= {
-    "cut short": (files.cut, ""), "BOM": (listed.marked, ""), "CRLF or LF": (listed.with_other_ends, ""), "UTF-16": (listed.in_utf16, ""),
-}  # fmt: skip
+OF_TEXT_FILES: Harms = {
+    **files.OF_ITEMS,
+    **of_texts(alone=True),
+    "a picture": (files.to_picture, "is a picture"),
+    "cut short": (files.cut, ""),
+    **{name: found for name, found in listed.DRESSES.items() if name != "semicolons"},
+}
 MVSA_SINGLE = (
     Form("mvsa_single", "files", mini_texts.mvsa_single, (
         Victim("JPEG", "data/10.jpg", files.OF_PICTURES),
@@ -312,16 +315,16 @@ TWITTER17 = _tweets("twitter17", mini_texts.twitter17, "twitter2017_images")
 SARCASM = (
     Form("sarcasm", "", mini_texts.sarcasm, (
         Victim("JPEG", "dataset_image/700000000000000000.jpg", files.OF_PICTURES),
-        *(a_list_of_texts(name, changed((f"70000000000000{7 * k:04d}", "700000000000009999"), (old, new)), absent=PYTHON)
-          for name, k, old, new in (("train.txt", 1, ", 1]", ", 7]"), ("valid2.txt", 3, ", 1]", ", 7]"),
-                                    ("test2.txt", 9, ", 1]", ", 7]"))),
+        *(a_list_of_texts(name, changed((key, "700000000000009999"), (", 1]", ", 7]")), absent=PYTHON)
+          for name, key in (("train.txt", "700000000000000007"), ("valid2.txt", "700000000000000021"),
+                            ("test2.txt", "700000000000000063"))),
     ), TEXTS, own_lists=True),
 )  # fmt: skip
 FOOD101 = (
     Form("food101", "titles", readable(mini_texts.food101), (
         Victim("JPEG", "images/train/apple_pie/apple_pie_0.jpg", files.OF_PICTURES),
-        a_list_of_texts("texts/train_titles.csv", changed(("sushi_1.jpg", "sushi_99.jpg"), (",sushi", ",sushy")), At.RAW),
-        a_list_of_texts("texts/test_titles.csv", changed(("sushi_10.jpg", "sushi_99.jpg"), (",sushi", ",sushy")), At.RAW),
+        *(a_list_of_texts(f"texts/{part}_titles.csv", changed((key, "sushi_99.jpg"), (",sushi", ",sushy")), At.RAW)
+          for part, key in (("train", "sushi_1.jpg"), ("test", "sushi_10.jpg"))),
         *(a_list(name, changed((key, "sushi_sushi_99.jpg"), (",sushi", ",sushy")))
           for name, key in (("dev.csv", "sushi_sushi_4.jpg"), ("test.csv", "sushi_sushi_10.jpg"))),
     ), TEXTS),
@@ -356,7 +359,8 @@ def _sentiment(dataset: str, name: str) -> tuple[Form, ...]:
         "bytes behind its end": (_without_trailing, "2 bytes behind"),
         "an object of another type": (repickled(name, lambda found: [1, 2]), "no dict"),
         "a part gone": (repickled(name, lambda found: {"train": found["train"]}), "'valid'"),
-        "a modality gone": (repickled(name, lambda found: mini_features.changed(found, "valid", audio=None)), "'audio'"),
+        "a modality gone": (repickled(name, lambda found: mini_features.changed(
+            found, "valid", audio=None)), "'audio'"),
         "other features": (repickled(name, lambda found: mini_features.changed(
             found, "train", audio=np.ones((24, 50, audio + 1)))), f"audio_features={audio + 1}"),
         "another number of axes": (repickled(name, lambda found: mini_features.changed(
@@ -369,13 +373,16 @@ def _sentiment(dataset: str, name: str) -> tuple[Form, ...]:
             found, "test", id=["a whole sentence"] * 12)), "no id"),
         "a value that is NaN": (repickled(name, lambda found: _nan_audio(found)), ""),
     }  # fmt: skip
-    kinds = mini_features.CSD[name]
-    top = name.upper()
+    kinds, top = mini_features.CSD[name], name.upper()
+
+    def sequences(folder: Path) -> tuple[Path, None]:
+        return mini_features.sequences(folder / "raw", name), None
+
     return (
         Form(dataset, "pickle", lambda folder: (mini_features.sentiment(folder / "raw", name), None), (
             Victim("pickle", f"{top}/Processed/aligned_50.pkl", of_pickle, taken=frozenset({"a value that is NaN"})),
         ), ()),
-        Form(dataset, "computational sequences", lambda folder: (mini_features.sequences(folder / "raw", name), None), (
+        Form(dataset, "computational sequences", sequences, (
             Victim("features", f"CMU_{top}_COVAREP.csd", of_hdf5("COVAREP", top, kinds),
                    says={"missing": f"holds no CMU_{top}_COVAREP.csd"}),
             Victim("labels", f"CMU_{top}_{kinds[0]}.csd", of_hdf5(kinds[0], top, kinds, labels=True),
@@ -502,12 +509,12 @@ def _iemocap(dataset: str) -> tuple[Form, ...]:
         "a text as an id": (at(0, {first: ["a whole sentence"] * 12}), ""),
         "a value that is NaN": (write(nan), ""),
     }
-    return (
-        Form(dataset, "", lambda folder: (
-            mini_features.write(folder / "raw" / "IEMOCAP_features_raw.pkl", mini_features.iemocap(), 2).parent, None), (
-            Victim("pickle", "IEMOCAP_features_raw.pkl", harms, taken=frozenset({"a value that is NaN"}), renewed=write(nan)),
-        ), ()),
-    )  # fmt: skip
+
+    def build(folder: Path) -> tuple[Path, None]:
+        return mini_features.write(folder / "raw" / name, mini_features.iemocap(), 2).parent, None
+
+    name, taken = "IEMOCAP_features_raw.pkl", frozenset({"a value that is NaN"})
+    return (Form(dataset, "", build, (Victim("pickle", name, harms, taken=taken, renewed=write(nan)),), ()),)
 
 
 #: Datasets of videos, sounds, pictures and meshes -> their forms; each fault of a file is that of an item.
