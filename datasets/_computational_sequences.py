@@ -25,6 +25,8 @@ from mmlbench.storage.words import plural
 
 #: Part -> its name in the file of folds.
 FOLDS = {"train": "standard_train_fold", "val": "standard_valid_fold", "test": "standard_test_fold"}
+#: Numbers of a label: MOSI's has the sentiment, MOSEI's six emotions besides.
+MOST_LABELS = 7
 #: Bytes of a file of folds; MOSEI's has some thousand ids.
 LARGEST = 2**21
 
@@ -69,8 +71,11 @@ def read_folds(path: Path) -> dict[str, str]:
         if len(data) > LARGEST:
             raise DataError(f"{path} has {len(data)} bytes, more than {LARGEST}", fix)
         tree = ast.parse(decoded(data).lstrip("\ufeff"))
-    except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
-        raise DataError(f"{path} is no list of folds ({' '.join(str(error).split())[:80]})", fix) from None
+    except SyntaxError as error:  # its words differ from Python to Python
+        raise DataError(f"{path} is no list of folds (line {error.lineno} is no Python)", fix) from None
+    except (ValueError, RecursionError, MemoryError) as error:
+        reason = getattr(error, "reason", None) or str(error)
+        raise DataError(f"{path} is no list of folds ({' '.join(reason.split())[:80]})", fix) from None
     found: dict[str, str] = {}
     for part, name in FOLDS.items():
         value = next(
@@ -134,11 +139,15 @@ def read_sentences(path: Path, folds: dict[str, str], out: CacheWriter | None = 
     found, without = [], set()
     with open_hdf5(path) as root:
         data = videos_of(root)
+        unlabelled = sum(video not in data for video in folds)
         for video in data:
             if video not in folds:
                 without.add(video)
                 continue
             values, times = _steps(data.node(video))
+            if values.shape[1] > MOST_LABELS:
+                what = f"{path}: a label of {video} has {values.shape[1]} numbers, more than {MOST_LABELS}"
+                raise DataError(what, "Name the file of labels")
             for k, (row, (start, end)) in enumerate(zip(values, times, strict=True)):
                 if not np.isfinite([row[0], start, end]).all() or end <= start:
                     raise DataError(
@@ -147,6 +156,8 @@ def read_sentences(path: Path, folds: dict[str, str], out: CacheWriter | None = 
                 found.append(Sentence(video, k, folds[video], float(row[0]), float(start), float(end)))
     if without and out is not None:
         out.notes.append(f"{plural(len(without), 'video')} in no fold left out, as the SDK does")
+    if unlabelled and out is not None:
+        out.notes.append(f"{plural(unlabelled, 'video')} of the folds without labels")
     parts = list(FOLDS)
     return sorted(found, key=lambda one: (parts.index(one.part), one.video, one.number))
 

@@ -18,6 +18,7 @@ from mmlbench import (
     bounded,
     register,
 )
+from mmlbench.errors import brief
 from mmlbench.frontends import lists
 from mmlbench.frontends.clips import (
     STORED,
@@ -118,8 +119,9 @@ class CremaD(ClipDataset):
         rows = lists.official(out, LISTS, SHA256, columns=2)
         rows |= lists.official(out, LISTS, VALIDATION)
         rows |= lists.official(out, LISTS, FOLDS, columns=3)
-        samples = self._samples(rows)
-        check_counts(out, samples, out.options.lists or LISTS)
+        where = out.options.lists or LISTS
+        samples = self._samples(rows, where)
+        check_counts(out, samples, where)
         folder = open_raw(raw, out, (FLASH, FRAMES))
         frames = FLASH if (folder / FLASH).is_dir() else FRAMES
         items = [self._item(folder, sample.id, frames) for sample in samples["official"]]
@@ -136,16 +138,25 @@ class CremaD(ClipDataset):
         """Return the shipped lists."""
         rows = {name: lists.read_rows(LISTS / name) for name in (*SHA256, *VALIDATION, *FOLDS)}
         hashes = lists.hashes(LISTS, rows, SHA256 | VALIDATION | FOLDS)
-        return {s: Listed(found, hashes) for s, found in self._samples(rows).items()}
+        return {s: Listed(found, hashes) for s, found in self._samples(rows, LISTS).items()}
 
-    def _samples(self, rows: dict[str, list[list[str]]]) -> dict[str, list[Sample]]:
-        """Return split -> all samples in the order of their ids."""
+    def _samples(self, rows: dict[str, list[list[str]]], where: Path) -> dict[str, list[Sample]]:
+        """Return split -> all samples in the order of their ids; `where` the lists lie."""
         named = [(r[0], r[1], file[:-4]) for file, found in rows.items() if file in SHA256 for r in found]
-        wrong = [f"{name} the label {word!r}" for name, word, _ in named if word not in LABELS]
+        wrong = [f"{part}.csv gives {name} the label {word!r}" for name, word, part in named if word not in LABELS]
         if wrong:
-            raise DataError(f"cremad: the lists give {wrong[0]}", f"It takes {', '.join(LABELS)}")
+            raise DataError(f"{where}/{wrong[0]}", f"It takes {', '.join(LABELS)}")
+        for file in SHA256:
+            lists.once(where / file, (row[0] for row in rows[file]))
+        both = sorted({r[0] for r in rows["train.csv"]} & {r[0] for r in rows["test.csv"]})
+        if both:
+            raise DataError(f"{where}: {both[0]} is in train.csv and in test.csv", "Fetch the lists again")
         named.sort()
         validation = {row[0] for row in rows["validation.txt"]}
+        strange = sorted(validation - {row[0] for row in rows["train.csv"]})
+        if strange:
+            what = f"{where / 'validation.txt'} names {brief(strange[0])}, which train.csv does not"
+            raise DataError(what, "Fetch the list again")
         label = [LABELS.index(word) for _, word, _ in named]
         actors = [name[:4] for name, _, _ in named]
         speaker = by_group(label, actors, SHARES, SEED)

@@ -103,6 +103,8 @@ class Food101(PictureText):
     def _of_titles(self, folder: Path, out: CacheWriter) -> list[Pair]:
         """Return all pairs with the titles of the archive's lists."""
         rows = lists.official(out, LISTS, SHA256, columns=2)
+        for name, listed in rows.items():
+            lists.once((out.options.lists or LISTS) / name, (row[0] for row in listed))
         counts: Counter[str] = Counter()
         titles = {place: read_titles(folder / name, counts) for place, name in TITLED.items()}
         named = {place: {_id(*key): key for key in found} for place, found in titles.items()}
@@ -121,8 +123,7 @@ class Food101(PictureText):
                 place = check_below(f"images/train/{kind}/{picture}", TITLED["train"])
                 pairs.append(Pair(sample, place, titles["train"][kind, picture]))
         counts["in no list"] = len(named["test"].keys() - taken)
-        if out.options.lists is None:
-            lists.note(out, folder, TITLED.values(), {})
+        lists.note(out, folder, TITLED.values(), {})
         out.raw["titles"] = {name: count for name, count in sorted(counts.items()) if count}
         if out.raw["titles"]:
             said = ", ".join(f"{count} {name}" for name, count in out.raw["titles"].items())

@@ -16,7 +16,7 @@ SHARES, SEED = {"train": 0.9, "val": 0.1}, 50_601
 PARTS = {"1": "train", "2": "test", "0": ""}
 #: Clips of a class in a part of each split.
 COUNTS = {"train": 70, "test": 30}
-_LINE = re.compile(r'"?(?P<name>[^/]+?\.avi)"?[\s;,]+"?(?P<number>[012])"?(?:[\s;,]+"")*')
+_LINE = re.compile(r'"?(?P<name>[^/]+?\.avi)"?[\s;,]+"?(?P<number>[012])"?(?:[\s;,]+(?:"")?)*')
 #: What follows the source and the class in a clip's name: body, camera, people, view, quality, number.
 _ABOUT = r"[fhlu]_(?:cm|nm)_np\d+_(?:fr|ri|le|ba)_(?:goo|med|bad)_\d+"
 
@@ -58,6 +58,7 @@ def read_split1(rows: Mapping[str, list[list[str]]], classes: Sequence[str]) -> 
     """
     found: dict[str, str] = {}
     for file, lines in rows.items():
+        lists.once(Path(file), (path for path, *_ in lines))
         for path, number, *_ in lines:
             kind = PurePosixPath(path).parent.name
             if kind not in classes or number != str(classes.index(kind)):
@@ -86,6 +87,8 @@ def read_class(path: Path) -> dict[str, str]:
         if cells["name"] in found:
             raise DataError(f"{path}, line {place}: {cells['name']} stands there twice", "Fetch the list again")
         found[cells["name"]] = PARTS[cells["number"]]
+    if not found:
+        raise DataError(f"{path} names nothing", "Fetch the list again")
     return found
 
 

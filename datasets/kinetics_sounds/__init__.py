@@ -10,7 +10,7 @@ from mmlbench import CacheWriter, DataError, Download, KnownLists, Listed, Sampl
 from mmlbench.frontends import lists
 from mmlbench.frontends.clips import open_raw
 from mmlbench.frontends.divide import hold_out
-from mmlbench.frontends.scattered import ANY, FoundClips, Scattered
+from mmlbench.frontends.scattered import ANY, FoundClips, Scattered, clip_key
 from mmlbench.prepare.declared_counts import check_counts
 
 LISTS = Path(__file__).resolve().parent / "lists"
@@ -52,8 +52,9 @@ class KineticsSounds(FoundClips):
 
     def prepare(self, raw: Path | None, out: CacheWriter) -> None:
         """Read the lists, find and decode the clips, write the splits."""
-        samples = self._samples(lists.official(out, LISTS, SHA256, columns=3))
-        check_counts(out, samples, out.options.lists or LISTS)
+        where = out.options.lists or LISTS
+        samples = self._samples(lists.official(out, LISTS, SHA256, columns=3), where)
+        check_counts(out, samples, where)
         folder = open_raw(raw, out, ("*",))
         self.store(out, folder, Scattered.find(folder), [sample.id for sample in samples["ogm"]])
         for split, found in samples.items():
@@ -61,17 +62,22 @@ class KineticsSounds(FoundClips):
 
     def listed(self, raw: Path | None) -> dict[str, Listed]:
         """Return the shipped lists."""
-        found = self._samples({name: lists.read_rows(LISTS / name, columns=3) for name in SHA256})
+        found = self._samples({name: lists.read_rows(LISTS / name, columns=3) for name in SHA256}, LISTS)
         return {s: Listed(found[s], lists.hashes(LISTS, SHA256, SHA256)) for s in found}
 
-    def _samples(self, rows: dict[str, list[list[str]]]) -> dict[str, list[Sample]]:
-        """Return split -> all samples in the order of their ids."""
+    def _samples(self, rows: dict[str, list[list[str]]], where: Path) -> dict[str, list[Sample]]:
+        """Return split -> all samples in the order of their ids; `where` the lists lie."""
+        for name, found in rows.items():
+            lists.once(where / name, (row[0] for row in found))
+            wrong = next((r for r in found if not r[2].isdecimal() or int(r[2]) >= CLASSES), None)
+            if wrong is not None:
+                what = f"{where / name}: {wrong[0]} has no class from 0 to {CLASSES - 1}"
+                raise DataError(what, "Fetch the list again")
+            strange = next((row[0] for row in found if clip_key(row[0]) is None), None)
+            if strange is not None:
+                what = f"{where / name} names {strange!r}, which is no <YouTube id>_<start>"
+                raise DataError(what, "Correct the list, or fetch it again")
         named = sorted((r[0], r[2], name[3:-4]) for name, found in rows.items() for r in found)
-        wrong = [name for name, word, _ in named if not word.isdecimal() or int(word) >= CLASSES]
-        if wrong:
-            raise DataError(
-                f"kinetics_sounds: {wrong[0]} has no class from 0 to {CLASSES - 1}", "Fetch the list again"
-            )
         train = [k for k, (_, _, part) in enumerate(named) if part == "train"]
         held = np.array(train)[hold_out([int(named[k][1]) for k in train], VAL_SHARE, SEED)]
         val = set(held.tolist())

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from mmlbench import DataError, Sample
+from mmlbench.errors import brief
+from mmlbench.frontends import lists
 from mmlbench.frontends.divide import hold_out_exactly
 
 #: Object -> (class, part), in the order of class and object.
@@ -64,13 +66,21 @@ def in_lists(rows: dict[str, list[list[str]]], classes: Sequence[str]) -> Object
     """
     found: Objects = {}
     for file, lines in rows.items():
-        for path, *_ in lines:
-            name = PurePosixPath(path.replace("\\", "/")).name.split(".", 1)[0]
+        listed = []
+        for path, number, *_ in lines:
+            parts = PurePosixPath(path.replace("\\", "/")).parts
+            name = parts[-1].split(".", 1)[0] if parts else ""
             match = _NAME.fullmatch(name)
             if match is None or match[1] not in classes:
-                raise DataError(f"modelnet40: {file} names {path}, of no known class", "Fetch the list again")
+                raise DataError(f"modelnet40: {file} names {brief(path)}, of no known class", "Fetch the list again")
+            if len(parts) > 2 and parts[-3] != match[1]:
+                what = f"modelnet40: {file} names {brief(path)}, another class's folder"
+                raise DataError(what, "Fetch the list again")
+            listed.append((name, match[1], number))
             if found.setdefault(name, (match[1], file[:-4])) != (match[1], file[:-4]):
                 raise DataError(f"modelnet40: {name} is in train.txt and in test.txt", "Fetch the lists again")
+        lists.once(Path(file), (name for name, *_ in listed))
+        lists.one_number(Path(file), ((kind, number) for _, kind, number in listed))
     return dict(sorted(found.items(), key=lambda one: (classes.index(one[1][0]), one[0])))
 
 

@@ -91,8 +91,10 @@ class MVSASingle(PictureText):
 
     def _of_files(self, folder: Path, out: CacheWriter) -> list[Pair]:
         """Return all pairs, each with a text in a file of its own."""
-        pairs = []
-        for sample in _samples(lists.official(out, LISTS, SHA256, columns=2)):
+        pairs, rows = [], lists.official(out, LISTS, SHA256, columns=2)
+        for name, found in rows.items():
+            lists.once((out.options.lists or LISTS) / name, (row[0] for row in found))
+        for sample in _samples(rows):
             name = f"data/{sample.id}.txt"
             pairs.append(Pair(sample, f"data/{sample.id}.jpg", *_read(folder, name)))
         return pairs

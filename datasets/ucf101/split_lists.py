@@ -32,7 +32,12 @@ def read_splits(folder: Path) -> dict[str, dict[str, str]]:
         parts: dict[str, str] = {}
         for part in ("train", "test"):
             path = folder / f"{part}list0{number}.txt"
-            for cells in lists.read_rows(path, " ", 1):
+            rows = lists.read_rows(path, " ", 1)
+            if not rows:
+                raise DataError(f"{path} names nothing", "Fetch the list again")
+            lists.once(path, (cells[0] for cells in rows))
+            lists.one_number(path, ((PurePosixPath(cells[0]).parent.name, cells[1]) for cells in rows if cells[1:]))
+            for cells in rows:
                 if len(PurePosixPath(cells[0]).parts) < 2 or cells[0].count("_") < 3:
                     raise DataError(f"{path}: {cells[0]!r} is no Class/v_Class_gNN_cNN.avi", "Fetch the list again")
                 if parts.setdefault(cells[0], part) != part:

@@ -10,6 +10,7 @@ from mmlbench.frontends.clips import folder_with, open_raw
 from mmlbench.frontends.missing import note_left_out, report_missing
 from mmlbench.frontends.scattered import ANY, FoundClips, Scattered
 from mmlbench.prepare.declared_counts import check_counts
+from mmlbench.prepare.file_checks import spelt
 
 from . import clip_lists
 from .labels import CLASSES
@@ -94,6 +95,9 @@ def _train_list(folder: Path) -> str:
     for name in (WHOLE, TRAIN):
         if (folder / name).exists():
             return name
+    for name in (WHOLE, TRAIN):
+        if spelt(folder, name) is not None:  # in another case, or a link to nothing
+            lists.content(folder / name)
     raise DataError(f"vggsound: {folder} has no {WHOLE} and no {TRAIN}", "Fetch one (see: mmlbench fetch vggsound)")
 
 

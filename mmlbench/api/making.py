@@ -79,7 +79,7 @@ def ensure_cache(
     if there and (shards or raw is not None):
         remove_shards(folder, shards, log)  # where a kill came between the end and their removal
     if there:
-        _check_same(opened, wanted.entry, index, raw, options)
+        _check_same(opened, wanted.entry, resolved, index, raw, options)
     return opened
 
 
@@ -205,8 +205,19 @@ def prepare_command(name: str, params: Mapping[str, Any], fields: Sequence[Field
     return " ".join(["mmlbench prepare", name, *(["--raw FOLDER"] if raw else []), *words])
 
 
-def _check_same(cache: Cache, entry: Entry, index: Index, raw: Path | None, options: Options | None) -> None:
-    """Refuse a finished cache that was made from other raw files or lists, or with other things left out."""
+def _check_same(
+    cache: Cache,
+    entry: Entry,
+    params: Mapping[str, Any],
+    index: Index,
+    raw: Path | None,
+    options: Options | None,
+) -> None:
+    """Refuse a finished cache that was made from other raw files or lists, or with other things left out.
+
+    Args:
+        params: all of the dataset, of which it may depend where its lists lie.
+    """
     facts = cache.manifest.get("raw", {})
     given = options.lists if options is not None else None
     if not facts or (raw is None and given is None):
@@ -216,9 +227,11 @@ def _check_same(cache: Cache, entry: Entry, index: Index, raw: Path | None, opti
 
     fix = f"Remove {cache.folder} to prepare it anew, or name another folder with --cache"
     there: dict[str, str] = {}
-    if given is None and raw is not None and raw.is_dir():
+    beside = given is None or any(not (given / name).is_file() for name in facts.get("lists", ()))
+    if beside and raw is not None and raw.is_dir():
         kind = dataset_class(index, entry.name)
-        there = {name: found for split in kind().listed(raw).values() for name, found in split.hashes.items()}
+        listed = kind(kind.Params(**params)).listed(raw)
+        there = {name: found for split in listed.values() for name, found in split.hashes.items()}
     check_same(facts, given, there, str(cache.folder), fix)
     if raw is None:
         return

@@ -89,7 +89,8 @@ def open_hdf5(path: Path) -> Iterator[Node]:
         file = h5py.File(path, "r", locking=False)
     except (OSError, ValueError, RuntimeError) as error:
         why = " ".join(str(error).split())[:80]
-        raise DataError(f"{path} can't be opened ({why})", "Fetch it again") from None
+        what = "is cut short" if "truncated file" in why else f"can't be opened ({why})"
+        raise DataError(f"{path} {what}", "Fetch it again") from None
     with file:
         _check(h5py, path, file)
         yield Node(path, file)

@@ -33,9 +33,10 @@ def read_image(path: Path, mode: str = "RGB") -> np.ndarray:
             shown = np.asarray(_shown(opened, mode))
     except (OSError, SyntaxError, ValueError, struct.error, zlib.error, image.DecompressionBombError) as error:
         reason = (getattr(error, "strerror", None) or str(error)).split("\n", 1)[0].partition(": <")[0]
-        reason = "in no form that is known" if "cannot identify" in reason else reason[:80]
-        reason = "is cut short" if "truncated" in reason.lower() else "can't be read as a picture"
-        raise Fault(path, f"{reason} ({reason})") from error
+        if "truncated" in reason.lower():
+            raise Fault(path, "is cut short") from error
+        reason = "it is in no form that is known" if "cannot identify" in reason else reason[:80]
+        raise Fault(path, f"can't be read as a picture ({reason})") from error
     why = _damage(data)
     if why:
         raise Fault(path, f"is damaged ({why})")

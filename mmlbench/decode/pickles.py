@@ -227,6 +227,8 @@ class _Machine:
     def take(self, count: int) -> memoryview:
         """Return the next bytes."""
         if not 0 <= count <= len(self.view) - self.at:
+            if count < 0:
+                raise ValueError("a length below 0")
             raise ValueError(f"cut short: {len(self.view) - self.at} bytes of {count} are left")
         self.at += count
         return self.view[self.at - count : self.at]

@@ -128,7 +128,7 @@ def text_of(value: Any, where: str) -> str:
     found = str(value).strip()
     if isinstance(value, bool) or not isinstance(value, str | int | float | np.generic):
         raise DataError(f"{where} is {brief(value)}, no name", "Fetch the file again")
-    return check_id(found, where)
+    return check_id(found, where, "Fetch the file again")
 
 
 def unique(names: Sequence[str]) -> tuple[list[str], int]:

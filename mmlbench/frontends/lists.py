@@ -16,13 +16,84 @@ from pathlib import Path
 from typing import Any
 
 from ..dataset import CacheWriter
-from ..errors import DataError
+from ..errors import DataError, brief
+from ..prepare.file_checks import ANNEX_FIX, is_annexed, spelt, stand_in
 
 #: Byte order marks, the longer ones first.
 _MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32",
           codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}  # fmt: skip
 #: What programs put between the cells where a comma marks decimals.
 _OTHER_DELIMITERS = (";", "\t")
+
+
+def content(path: Path, instead: str = "correct the path") -> bytes:
+    """Return a list's bytes.
+
+    Args:
+        instead: what to do about a missing list other than to fetch it.
+
+    Raises:
+        DataError: it is missing, named in another case, a folder, a pointer, a web page.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        other = spelt(path.parent, path.name)
+        if is_annexed(path):
+            what, fix = f"{path} is a link of git-annex without its content", sentence(ANNEX_FIX)
+        elif other is not None and other != path.name:
+            what, fix = (
+                f"{path}: no such list, but {other!r}, a name in another case",
+                "Rename it, if it is that list",
+            )
+        else:
+            what, fix = f"{path}: no such list", f"Fetch it with the dataset, or {instead}"
+        raise DataError(what, fix) from None
+    except IsADirectoryError:
+        raise DataError(f"{path} is a folder, not a list", "Name the file") from None
+    found = stand_in(data[:200])
+    if found is not None:
+        raise DataError(f"{path} is {found.what}, not the list", sentence(found.fix))
+    return data
+
+
+def sentence(text: str) -> str:
+    """Return a text with a capital in front."""
+    return text[:1].upper() + text[1:]
+
+
+def once(path: Path, names: Iterable[str], also: str = "Fetch the list again") -> None:
+    """Refuse a list that names something twice.
+
+    Raises:
+        DataError: with the name.
+    """
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise DataError(f"{path} names {name} twice", also)
+        seen.add(name)
+
+
+def one_number(path: Path, pairs: Iterable[tuple[str, str]]) -> None:
+    """Refuse a list that gives a class two numbers, or two classes one.
+
+    Args:
+        pairs: of each line (class, number).
+
+    Raises:
+        DataError: with the class and its numbers, or the number and its classes.
+    """
+    number: dict[str, str] = {}
+    kind: dict[str, str] = {}
+    for name, shown in pairs:
+        if number.setdefault(name, shown) != shown:
+            what = f"{path} gives {name} the numbers {brief(number[name])} and {brief(shown)}"
+            raise DataError(what, "Fetch the list again")
+        if kind.setdefault(shown, name) != name:
+            raise DataError(
+                f"{path} gives {kind[shown]} and {name} the number {brief(shown)}", "Fetch the list again"
+            )
 
 
 def decoded(data: bytes) -> str:
@@ -90,7 +161,7 @@ def hashes(folder: Path, names: Iterable[str], sha256: Mapping[str, str]) -> dic
     for name in names:
         path = folder / name
         if not path.is_file():
-            raise DataError(f"{path}: no such list", "Fetch it with the dataset, or correct the path")
+            content(path)
         known = sha256.get(name, "")
         found[name] = known if is_official(path, known) else hashlib.sha256(_bare(path.read_bytes())).hexdigest()
     return found
@@ -106,7 +177,8 @@ def check_same(facts: Mapping[str, Any], given: Path | None, there: Mapping[str,
 
     Args:
         facts: what the manifest says of the raw files. given: the folder of --lists.
-        there: name -> SHA-256 of the dataset's lists as they are now, where --lists is not given. cache: its folder.
+        there: name -> SHA-256 of the dataset's lists as they are now, of those that are not in `given`.
+        cache: its folder.
 
     Raises:
         DataError: a list differs, or another kind of list was used.
@@ -120,7 +192,9 @@ def check_same(facts: Mapping[str, Any], given: Path | None, there: Mapping[str,
     else:
         if not made:
             raise DataError(f"{cache} was made without split lists, and --lists is given", fix)
-        other = [name for name in made if not (given / name).is_file() or not is_official(given / name, made[name])]
+        here = {name: given / name for name in made if (given / name).is_file()}
+        other = [name for name, path in here.items() if not is_official(path, made[name])]
+        other += [name for name in made.keys() - here.keys() if there.get(name) != made[name]]
     if other:
         raise DataError(f"{cache} was made of other split lists: {', '.join(sorted(other))} differs", fix)
 
@@ -133,19 +207,14 @@ def read_rows(path: Path, delimiter: str = ",", columns: int = 0) -> list[list[s
         columns: at least so many cells a row; 0: any.
 
     Raises:
-        DataError: missing, no text, or a row with too few cells (named by its number).
+        DataError: as `content`; no text, or a row with too few cells (named by its number).
     """
+    data = content(path)
     try:
-        text = decoded(path.read_bytes())
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such list", "Fetch it with the dataset, or correct the path") from None
-    except IsADirectoryError:
-        raise DataError(f"{path} is a folder, not a list", "Name the file") from None
+        text = decoded(data)
     except ValueError as error:
         reason = getattr(error, "reason", None) or str(error)
         raise DataError(f"{path} is no text ({reason})", "Fetch it again, or save it as UTF-8") from None
-    if text.startswith("version https://git-lfs"):
-        raise DataError(f"{path} is a Git LFS pointer, not the list", "Run `git lfs pull` where it came from")
     rows = []
     delimiter = _delimiter(text, delimiter)
     for number, cells in enumerate(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), 1):
@@ -153,7 +222,7 @@ def read_rows(path: Path, delimiter: str = ",", columns: int = 0) -> list[list[s
         if not any(cells) or cells[0].startswith("#"):
             continue
         if len(cells) < columns:
-            what = f"{path}, line {number}: {delimiter.join(cells)!r} has {len(cells)} of {columns} columns"
+            what = f"{path}, line {number}: {brief(delimiter.join(cells))} has {len(cells)} of {columns} columns"
             raise DataError(what, "Fix the line, or fetch the list again")
         rows.append(cells)
     return rows

@@ -120,7 +120,8 @@ class PictureText(Dataset):
             Fault: the picture can't be read, or the text could not.
         """
         if item.about and isinstance(item.about[0], str):
-            raise Fault(item.about[0], item.about[1], FaultKind.CELL)
+            own = len(item.files) > 1  # the text has a file of its own, and stands in no table
+            raise Fault(item.about[0], item.about[1], FaultKind.OTHER if own else FaultKind.CELL)
         assert self._reader is not None
         picture = square(read_image(raw / item.files[0]), self.params.size)[None]
         return {VISUAL: picture, NAME: self._reader.view(item.about)}

@@ -16,6 +16,7 @@ from typing import Any
 
 from ..decode.words import lines_of
 from ..errors import DataError
+from .lists import content
 
 #: Letters of a line that is read: of a text that is no list a line may be as long as the file.
 LONGEST = 100_000
@@ -40,23 +41,15 @@ def read_lines(path: Path, instead: str = "correct the path") -> list[tuple[str,
         instead: what to do about a missing list other than to fetch it.
 
     Raises:
-        DataError: missing, a folder, no text, a Git LFS pointer, a web page, empty.
+        DataError: as `lists.content`; no text, or empty.
     """
+    data = content(path, instead)
     try:
-        lines = lines_of(path.read_bytes())
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such list", f"Fetch it with the dataset, or {instead}") from None
-    except IsADirectoryError:
-        raise DataError(f"{path} is a folder, not a list", "Name the file") from None
+        lines = lines_of(data)
     except ValueError as error:
         raise DataError(f"{path} is no text ({error})", "Fetch it again, or save it as UTF-8") from None
-    first = next((line.lstrip().lower() for line, _ in lines if line.strip()), "")
-    if not first:
+    if not any(line.strip() for line, _ in lines):
         raise DataError(f"{path} names nothing", "Fetch the list again")
-    if first.startswith("version https://git-lfs"):
-        raise DataError(f"{path} is a Git LFS pointer, not the list", "Run `git lfs pull` where it came from")
-    if first.startswith(("<!doctype html", "<html")):
-        raise DataError(f"{path} is a web page, not the list", "Download it again")
     return lines
 
 
@@ -149,14 +142,14 @@ def read_python_lists(path: Path, kinds: Sequence[type]) -> list[Row]:
     return rows
 
 
-def check_id(name: str, where: str) -> str:
+def check_id(name: str, where: str, fix: str = _AGAIN) -> str:
     """Return an id; ids are stored and shown, so what looks like a text is none, and is not repeated here.
 
     Raises:
         DataError: it is empty, has blanks or more than `LONGEST_ID` letters.
     """
     if not 0 < len(name) <= LONGEST_ID or not name.isprintable() or any(map(str.isspace, name)):
-        raise DataError(f"{where} names no id: one has no blanks and {LONGEST_ID} letters at most", _AGAIN)
+        raise DataError(f"{where} names no id: one has no blanks and {LONGEST_ID} letters at most", fix)
     return name
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 
 from ..decode.containers import cut_short
@@ -16,20 +17,63 @@ from ..errors import DataError
 from ..storage.atomic import whole, write_text
 from .item_writer import ItemWriter
 
-_POINTER = b"version https://git-lfs"
+
+@dataclass(frozen=True)
+class StandIn:
+    """What lies in place of a file: how it begins (in small letters), what it is, and what to do."""
+
+    heads: tuple[bytes, ...]
+    what: str
+    fix: str
+    kind: FaultKind
+
+
+ANNEX_FIX = "run `git annex get` where it came from"
+_STAND_INS = (
+    StandIn(
+        (b"version https://git-lfs",),
+        "a Git LFS pointer",
+        "run `git lfs pull` where it came from",
+        FaultKind.POINTER,
+    ),
+    StandIn((b"/annex/objects/",), "a git-annex pointer", ANNEX_FIX, FaultKind.POINTER),
+    StandIn((b"<!doctype html", b"<html"), "a web page", "download it again", FaultKind.NOT_THERE),
+)
+#: Endings of files that are no pictures, and of those that are.
+_NO_PICTURES = frozenset(
+    (".flv", ".mp4", ".avi", ".mkv", ".mov", ".webm", ".wav", ".mp3", ".flac", ".ogg", ".txt", ".off", ".pkl", ".csd")
+)
+_PICTURES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"))
+_PICTURE_HEADS = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n": "PNG", b"GIF8": "GIF"}
 #: Faults that lie with the user's copy, whatever is known of the official one.
 _OF_THIS_COPY = (FaultKind.NOT_THERE, FaultKind.POINTER)
 #: Faults that the one line of an error names; the report has all.
 _SHOWN = 3
 
 
-@cache
+def stand_in(head: bytes) -> StandIn | None:
+    """Return what a file that begins so stands in for another; None where it shows no such thing."""
+    start = head.removeprefix(codecs.BOM_UTF8).lstrip().lower()
+    return next((one for one in _STAND_INS if start.startswith(one.heads)), None)
+
+
+def is_annexed(path: Path) -> bool:
+    """Tell whether a path is a link of git-annex whose content was not fetched."""
+    return path.is_symlink() and not path.exists() and "annex/objects" in path.readlink().as_posix()
+
+
 def _names(folder: Path) -> dict[str, str]:
     """Return the names in a folder by their lower-case form."""
     try:
-        return {name.name.casefold(): name.name for name in sorted(folder.iterdir())}
+        return _listed(folder, folder.stat().st_mtime_ns)
     except OSError:
         return {}
+
+
+@lru_cache(maxsize=4096)
+def _listed(folder: Path, changed: int) -> dict[str, str]:
+    """Return the names in a folder, which are read anew where it was changed: a session may outlive a mended name."""
+    return {name.name.casefold(): name.name for name in sorted(folder.iterdir())}
 
 
 def spelt(folder: Path, name: str) -> str | None:
@@ -46,11 +90,23 @@ def _absent(raw: Path, name: str) -> Fault:
             what, fix = f"is there as {other!r}, a name in another case", "rename it, if it is the same file"
             return Fault(name, what, FaultKind.NOT_THERE, fix)
         folder = folder / part
+    if is_annexed(raw / name):
+        return Fault(name, "is a link of git-annex without its content", FaultKind.POINTER, ANNEX_FIX)
     return Fault(name, "is missing", FaultKind.NOT_THERE)
 
 
+def _of_another_kind(name: str, head: bytes) -> str:
+    """Return what a file is where its name says another kind of file; '' where nothing shows."""
+    ending = Path(name).suffix.lower()
+    if ending in _PICTURES and head[:4] == b"RIFF" and head[8:12] == b"WAVE":
+        return "a sound (WAV)"
+    if ending not in _NO_PICTURES:
+        return ""
+    return next((f"a picture ({what})" for start, what in _PICTURE_HEADS.items() if head.startswith(start)), "")
+
+
 def check_file(raw: Path, name: str) -> None:
-    """Check what shows without decoding: there, no folder, not empty, no LFS pointer, no web page, not cut short.
+    """Check what shows without decoding: there, no folder, not empty, no pointer, no web page, not cut short.
 
     Raises:
         Fault: naming the file below `raw`.
@@ -67,11 +123,12 @@ def check_file(raw: Path, name: str) -> None:
         raise Fault(name, f"can't be read ({error.strerror})") from None
     if not head:
         raise Fault(name, "is empty (0 bytes)", FaultKind.NOT_THERE)
-    if head.startswith(_POINTER):
-        fix = "run `git lfs pull` where it came from"
-        raise Fault(name, "is a Git LFS pointer, not the file itself", FaultKind.POINTER, fix)
-    if head.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html")):
-        raise Fault(name, "is a web page, not the file itself", FaultKind.NOT_THERE, "download it again")
+    instead = stand_in(head)
+    if instead is not None:
+        raise Fault(name, f"is {instead.what}, not the file itself", instead.kind, instead.fix)
+    other = _of_another_kind(name, head)
+    if other:
+        raise Fault(name, f"is {other}, not what its name says", FaultKind.NOT_THERE)
     if not any(head):
         raise Fault(name, "begins with zeros only: the download did not end", FaultKind.NOT_THERE)
     why = cut_short(path, head)
@@ -81,7 +138,7 @@ def check_file(raw: Path, name: str) -> None:
 
 def scan(raw: Path, items: Iterable[tuple[str, Sequence[str]]]) -> list[Found]:
     """Return the faults of (id, files) that show without decoding, one an item, in the items' order."""
-    _names.cache_clear()
+    _listed.cache_clear()
     found = []
     for name, files in items:
         try:
@@ -89,7 +146,7 @@ def scan(raw: Path, items: Iterable[tuple[str, Sequence[str]]]) -> list[Found]:
                 check_file(raw, file)
         except Fault as fault:
             found.append(Found(name, fault.file, fault.reason, fault.kind))
-    _names.cache_clear()  # the next preparation may find other files
+    _listed.cache_clear()  # the next preparation may find other files
     return found
 
 

@@ -131,4 +131,4 @@ def _changed(raw: Path, rows: Sequence[dict[str, str]], written: Sequence[int]) 
             same = False
         if not same:
             changed.append(row["file"])
-    return changed
+    return list(dict.fromkeys(changed))  # several items may be of one file

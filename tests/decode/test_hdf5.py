@@ -148,7 +148,7 @@ def test_damaged_files_are_refused(tmp_path):
         (b"", "empty"),
         (b"version https://git-lfs.github.com/spec/v1\n", "pointer"),
         (b"PK\x03\x04", "no HDF5"),
-        (data[: len(data) // 2], "opened"),
+        (data[: len(data) // 2], "cut short"),
     ):
         path.write_bytes(content)
         assert named in refused(path)

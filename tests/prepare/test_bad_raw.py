@@ -9,50 +9,19 @@ from __future__ import annotations
 import shutil
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import mini_av
-import mini_gestures
 import mini_views
 import numpy as np
 import pytest
-from bad_input import left_over, refused
-from harmed_files import OF_MEDIA as ANY
-from harmed_files import POINTER, Harm, Harms, cut
+from bad_input import nothing_but_progress, refused
+from harmed_files import OF_ITEMS, POINTER, Harms, cut
+from raw_forms import MEDIA, Form
 
 from mmlbench.cli import main
 from mmlbench.prepare.cache import Cache
-from mmlbench.prepare.unfinished import JOURNAL
-
-
-# ---- what befalls files ------------------------------------------------------------------------------------------
-def without(stream: str) -> Harm:
-    """Return what writes a video anew without its sound or its picture."""
-
-    def harm(path: Path) -> None:
-        video, sound = {".flv": mini_av.FLV, ".mp4": mini_av.MP4, ".avi": ("mpeg4", "libmp3lame")}[path.suffix]
-        codecs = (video, None) if stream == "audio" else (None, sound)
-        mini_av.write_video(path, 1, 1.4, codecs, rate=25)
-
-    return harm
-
-
-def quiet(path: Path) -> None:
-    """Write a recording of silence."""
-    mini_av.write_wav(path, np.zeros(16000, np.float32))
-
-
-def corrupt(path: Path) -> None:
-    """Damage a frame in the middle; of a picture so large that noise is no frame by chance, as real ones are."""
-    codecs = {".flv": mini_av.FLV, ".mp4": mini_av.MP4, ".avi": ("mpeg4", None)}[path.suffix]
-    mini_av.write_video(path, 1, 1.4, codecs, (160, 120), 25)
-    mini_av.damage(path)
-
-
-CORRUPT: Harms = {"corrupt frame": (corrupt, "corrupt frame")}
-NO_VIDEO: Harms = {"no video stream": (without("video"), "has no video stream")}
-STREAMS = NO_VIDEO | {"no audio stream": (without("audio"), "has no audio stream")}
 
 
 @dataclass
@@ -60,146 +29,37 @@ class Mini:
     """A miniature in files of its own.
 
     Attributes:
-        faults: kind of file -> (one of them, what can befall it). name: of the dataset, before any ' '.
+        faults: kind of file -> (one of them, what can befall it and stops `prepare`).
     """
 
-    name: str
+    form: Form
     raw: Path
     lists: Path | None
-    faults: dict[str, tuple[str, Harms]]
-    params: tuple[str, ...] = ("size=16",)
-    more: list[str] = field(default_factory=list)
+
+    @property
+    def faults(self) -> dict[str, tuple[str, Harms]]:
+        """Return those of files that are no lists."""
+        own = [victim for victim in self.form.victims if not victim.is_list]
+        return {victim.what: (victim.path, victim.refused()) for victim in own}
 
     def words(self, root: Path, raw: Path | None = None) -> list[str]:
         """Return the command."""
-        words = ["prepare", self.name.split()[0], "--raw", str(raw or self.raw)]
-        words += ["--lists", str(self.lists)] if self.lists else []
-        words += [word for pair in self.params for word in ("--dataset-set", pair)]
-        return [*words, "--workers", "1", "--cache", str(root), *self.more]
+        return self.form.words(raw or self.raw, self.lists, root)
 
 
-def cremad(folder: Path) -> Mini:
-    """Videos and sound; one clip has no WAV."""
-    raw, lists = mini_av.cremad(folder, 5)
-    (raw / "AudioWAV" / "1002_IEO_ANG_XX.wav").unlink()
-    wav = {name: harm for name, harm in ANY.items() if name != "missing"}  # then the FLV's sound is taken
-    return Mini("cremad", raw, lists, {
-        "flv": ("VideoFlash/1001_IEO_ANG_XX.flv", ANY | CORRUPT | NO_VIDEO),
-        "flv with the sound": ("VideoFlash/1002_IEO_ANG_XX.flv", STREAMS),
-        "wav": ("AudioWAV/1001_IEO_ANG_XX.wav", wav | {"silent": (quiet, "is silent")}),
-    })  # fmt: skip
+#: Name -> a form of a dataset of videos, sounds, pictures or meshes.
+BUILD = {f"{form.dataset} {form.name}".strip(): form for forms in MEDIA.values() for form in forms}
 
 
-def cremad_frames(folder: Path) -> Mini:
-    """Frames that were extracted before."""
-    raw, lists = mini_av.cremad(folder, 5, source="jpg")
-    return Mini("cremad frames", raw, lists, {"jpg": ("Image-01-FPS/1001_IEO_ANG_XX/00002.jpg", ANY)})
-
-
-def ave(folder: Path) -> Mini:
-    """Videos of two sizes, mono and stereo."""
-    raw = mini_av.ave(folder, 3)
-    return Mini("ave", raw, raw, {"mp4": ("AVE/-video_0000.mp4", ANY | CORRUPT | STREAMS)})
-
-
-def kinetics_sounds(folder: Path) -> Mini:
-    """Clips below two folders."""
-    raw, lists = mini_av.kinetics_sounds(folder, 8)
-    lost = {"missing": (ANY["missing"][0], "-clip_00001_7.mp4 is missing")}  # where it was is not known then
-    file = next(path for path in raw.rglob("*.mp4") if "00001" in path.name)
-    return Mini("kinetics_sounds", raw, lists, {"mp4": (str(file.relative_to(raw)), ANY | lost | CORRUPT | STREAMS)})
-
-
-def kinetics_sounds_34(folder: Path) -> Mini:
-    """Frames and WAV files in class folders, without a list."""
-    raw, clip = mini_av.kinetics_sounds_34(folder), "kind_00/-clip_00000_000000_000010"
-    return Mini("kinetics_sounds_34", raw, None, {
-        "jpg": (f"visual/train_img/Image-01-FPS/{clip}/00002.jpg", ANY),
-        "wav": (f"audio/train/{clip}.wav", ANY | {"silent": (quiet, "is silent")}),
-    })  # fmt: skip
-
-
-def vggsound(folder: Path) -> Mini:
-    """Videos, and frames and WAV files."""
-    raw, lists = mini_av.vggsound(folder, 12)
-    lost = {"missing": (ANY["missing"][0], "-vid000007C_000030.mp4 is missing")}  # where it was is not known then
-    frames = sorted(raw.rglob("00002.jpg"))[0]
-    return Mini("vggsound", raw, lists, {
-        "mp4": ("train/-vid000007C_000030.mp4", ANY | lost | CORRUPT | STREAMS),
-        "jpg": (str(frames.relative_to(raw)), ANY),
-    })  # fmt: skip
-
-
-def ucf101(folder: Path) -> Mini:
-    """Videos; the flow is computed."""
-    raw, lists = mini_views.ucf_videos(folder)
-    faults = {"avi": ("UCF-101/YoYo/v_YoYo_g01_c01.avi", ANY | CORRUPT | NO_VIDEO)}
-    return Mini("ucf101", raw, lists, faults, ("size=16", "frames=2", "clip=middle"))
-
-
-def hmdb51(folder: Path) -> Mini:
-    """Videos whose names have odd signs; the flow is computed."""
-    raw, lists = mini_views.hmdb_videos(folder)
-    faults = {"avi": ("hmdb51_org/wave/Film_2_wave_u_nm_np1_ba_goo_4.avi", ANY | CORRUPT | NO_VIDEO)}
-    return Mini("hmdb51", raw, lists, faults, ("size=16", "frames=2", "clip=middle"))
-
-
-def hmdb51_frames(folder: Path) -> Mini:
-    """Published frames; which of them are kept follows from the number of u frames."""
-    raw, lists = mini_views.hmdb_frames(folder)
-    shown = "tvl1_flow/v/Film_2_wave_u_nm_np1_ba_goo_4/frame000007.jpg"
-    return Mini("hmdb51 frames", raw, lists, {"jpg": (shown, ANY)}, ("size=16", "frames=2", "clip=middle"))
-
-
-def modelnet40(folder: Path) -> Mini:
-    """Meshes, every fourth with its counts glued to the header."""
-    raw, lists = mini_views.modelnet_meshes(folder)
-    return Mini("modelnet40", raw, lists, {"off": ("ModelNet40/bowl/train/bowl_0001.off", ANY)})
-
-
-def modelnet40_shaded(folder: Path) -> Mini:
-    """The published images."""
-    raw, lists = mini_views.modelnet_shaded(folder, mini_views.modelnet_meshes(folder)[0])
-    shown = "modelnet40_images_new_12x/bowl/train/bowl_0001.obj.shaded_v007.png"
-    return Mini("modelnet40 shaded", raw, lists, {"png": (shown, ANY)})
-
-
-def nvgesture(folder: Path) -> Mini:
-    """Colour and depth; the flow is computed."""
-    raw, lists = mini_gestures.nvgesture(folder)
-    name, faults = "Video_data/class_02/subject7_r0", ANY | CORRUPT | NO_VIDEO
-    files = {"colour": (f"{name}/sk_color.avi", faults), "depth": (f"{name}/sk_depth.avi", faults)}
-    return Mini("nvgesture", raw, lists, files, ("size=16", "frames=2"))
-
-
-BUILD = {
-    "cremad": cremad,
-    "cremad frames": cremad_frames,
-    "ave": ave,
-    "kinetics_sounds": kinetics_sounds,
-    "kinetics_sounds_34": kinetics_sounds_34,
-    "vggsound": vggsound,
-    "ucf101": ucf101,
-    "hmdb51": hmdb51,
-    "hmdb51 frames": hmdb51_frames,
-    "modelnet40": modelnet40,
-    "modelnet40 shaded": modelnet40_shaded,
-    "nvgesture": nvgesture,
-}
+def built(name: str, folder: Path) -> Mini:
+    """Write a miniature."""
+    return Mini(BUILD[name], *BUILD[name].build(folder))
 
 
 @pytest.fixture(scope="module")
 def mini(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Mini:
     """Return a miniature, written once."""
-    return BUILD[request.param](tmp_path_factory.mktemp("mini"))
-
-
-def nothing_but_progress(root: Path) -> bool:
-    """Tell whether a folder of caches has no finished one and nothing unfinished that can't be taken up."""
-    parts = list(root.glob(".*.part"))
-    finished = [path for path in root.glob("*/") if not path.name.startswith(".")]
-    kept = all((part / JOURNAL).exists() for part in parts)
-    return kept and not finished and [name for name in left_over(root) if not name.endswith(".part")] == []
+    return built(request.param, tmp_path_factory.mktemp("mini"))
 
 
 def cases(mini: Mini, spare: Path) -> Iterator[tuple[str, Path, str]]:
@@ -242,7 +102,7 @@ def audio(mini: Mini, root: Path, raw: Path) -> tuple[np.ndarray, Cache]:
 
 @pytest.mark.slow
 def test_channels_rates_and_odd_sizes_of_cremad_are_taken(tmp_path):
-    mini = cremad(tmp_path / "mini")
+    mini = built("cremad videos", tmp_path / "mini")
     raw = Path(shutil.copytree(mini.raw, tmp_path / "other"))
     wav, flash = raw / "AudioWAV", raw / "VideoFlash"
     ids = sorted(path.stem for path in flash.iterdir())
@@ -260,11 +120,11 @@ def test_channels_rates_and_odd_sizes_of_cremad_are_taken(tmp_path):
     assert shown.shape == was.shape and shown.std() > 0 and np.isfinite(found).all()
 
 
-@pytest.mark.parametrize("build", [ave, kinetics_sounds, ucf101, modelnet40_shaded], ids=lambda build: build.__name__)
-def test_odd_sizes_are_taken(build, tmp_path):
+@pytest.mark.parametrize("name", ["ave", "kinetics_sounds", "ucf101", "modelnet40 shaded images"])
+def test_odd_sizes_are_taken(name, tmp_path):
     from PIL import Image
 
-    mini = build(tmp_path / "mini")
+    mini = built(name, tmp_path / "mini")
     for name, _ in mini.faults.values():
         path = mini.raw / name
         if path.suffix == ".png":
@@ -286,7 +146,9 @@ def dressed(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "mini", ["cremad", "ave", "kinetics_sounds", "ucf101", "hmdb51", "modelnet40"], indirect=True
+    "mini",
+    ["cremad videos", "ave", "kinetics_sounds", "ucf101", "hmdb51 videos", "modelnet40 meshes"],
+    indirect=True,
 )
 def test_lists_in_another_dress_give_the_same_splits(mini, tmp_path, capsys):
     assert main(mini.words(tmp_path / "plain")) == 0
@@ -328,8 +190,8 @@ def slip(path: Path) -> None:
         file.writestr("../outside.txt", "x")
 
 
-ARCHIVES: Harms = {name: ANY[name] for name in ("LFS pointer", "zero bytes", "web page")} | {
-    "truncated": (cut, "is damaged or cut short"),
+ARCHIVES: Harms = {name: OF_ITEMS[name] for name in ("Git LFS pointer", "empty", "a web page")} | {
+    "cut short": (cut, "is damaged or cut short"),
     "writes outside": (slip, "would be written outside its folder"),
     "missing": (Path.unlink, "does not exist"),
 }
@@ -345,7 +207,7 @@ def test_a_bad_archive_is_one_line(name, fault, tmp_path, capsys):
         archive, lists = mini_views.modelnet_zip(tmp_path / "mini")
     harm, words = ARCHIVES[fault]
     harm(archive)
-    line = refused(capsys, *Mini(name, archive, lists, {}).words(tmp_path / "c"))
+    line = refused(capsys, *MEDIA[name][0].words(archive, lists, tmp_path / "c"))
     assert words in line and archive.name in line
     assert not list(tmp_path.rglob("outside.txt"))
     left = [path for path in (tmp_path / "c").rglob("*") if path.is_file()] if (tmp_path / "c").exists() else []
@@ -372,7 +234,7 @@ def test_raw_files_that_changed_after_the_preparation_are_named(mini, tmp_path, 
 
 @pytest.mark.parametrize("mini", ["kinetics_sounds"], indirect=True)
 def test_a_clip_that_is_found_later_costs_no_other_clip(mini, tmp_path, capsys):
-    (name, _) = mini.faults["mp4"]
+    (name, _) = mini.faults["MP4"]
     path, later = mini.raw / name, mini.raw / "later" / "-clip_00001_7.mp4"
     kept = path.read_bytes()
     path.unlink()

@@ -15,7 +15,7 @@ from typing import Any
 import mini_texts
 import pytest
 from bad_input import refused
-from harmed_files import OF_ITEMS, POINTER, Harms, cut
+from harmed_files import OF_ITEMS, OF_PICTURES, POINTER, Harms
 
 from mmlbench.cli import main
 from mmlbench.dataset import KnownLists
@@ -217,12 +217,11 @@ def test_a_list_that_changed_since_is_named(mini: Mini, tmp_path: Path, capsys) 
 
 
 # ---- raw files ---------------------------------------------------------------------------------------------------
-OF_PICTURES = {
-    "truncated": (cut, "is cut short"),
+OF_SHOWN = OF_PICTURES | {
     "a text": (lambda path: path.write_text("a text", encoding="utf-8"), "can't be read as a picture"),
 }
 OF_TEXTS = {
-    "a picture": (lambda path: path.write_bytes(b"\xff\xd8\xff\xe0\x00\x10JFIF" + bytes(range(256))), "is no text"),
+    "a picture": (lambda path: path.write_bytes(b"\xff\xd8\xff\xe0\x00\x10JFIF" + bytes(range(256))), "is a picture"),
     "other bytes": (lambda path: path.write_bytes(bytes(range(128, 256))), "is no text"),
 }
 
@@ -232,7 +231,7 @@ OF_TEXTS = {
 def test_each_fault_of_a_file_is_one_line_and_the_mended_file_is_enough(mini: Mini, tmp_path: Path, capsys) -> None:
     root, spare = tmp_path / "c", tmp_path / "spare"
     given = mini.case.words(mini.raw, root, "--lists", mini.lists)
-    faults = [(sorted(mini.raw.rglob("*.jpg"))[0], OF_ITEMS | OF_PICTURES)]
+    faults = [(sorted(mini.raw.rglob("*.jpg"))[0], OF_SHOWN)]
     faults += [(mini.raw / mini.case.texts, OF_ITEMS | OF_TEXTS)] if mini.case.texts else []
     for path, harms in faults:
         shutil.copy2(path, spare)

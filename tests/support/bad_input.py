@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mmlbench.cli import main
+from mmlbench.prepare.unfinished import JOURNAL
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -29,3 +30,11 @@ def refused(capsys, *words: object, code: int = 2) -> str:
 def left_over(folder: Path) -> list[str]:
     """Return the names of half-written files below a folder."""
     return [str(p) for p in folder.rglob("*") if p.name.endswith((".tmp", ".part")) or p.name.startswith(".lease.")]
+
+
+def nothing_but_progress(root: Path) -> bool:
+    """Tell whether a folder of caches has no finished one and nothing unfinished that can't be taken up."""
+    parts = list(root.glob(".*.part"))
+    finished = [path for path in root.glob("*/") if not path.name.startswith(".")]
+    kept = all((part / JOURNAL).exists() for part in parts)
+    return kept and not finished and [name for name in left_over(root) if not name.endswith(".part")] == []
