@@ -5,14 +5,13 @@ from __future__ import annotations
 import csv
 import re
 import shlex
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
 from bad_input import refused
-from clone import TABLES, copy_tree, environment
+from clone import TABLES, copy_tree, snakemake
 from halted import killed
 from interrupted import content
 from miniatures import MINIS, Raw
@@ -21,6 +20,7 @@ from mmlbench.cli import main
 from mmlbench.dataset import base_split
 from mmlbench.prepare.cache import Cache
 from mmlbench.registry.index import load_index
+from mmlbench.results.folds import FOLDS_NOTE
 
 #: Called when a row is done: there a preparation item by item is killed. A merge calls it too.
 ROW = "mmlbench.prepare.items:Journal.add"
@@ -66,23 +66,6 @@ def said(capsys: pytest.CaptureFixture[str], *words: object) -> str:
     out = capsys.readouterr()
     assert code == 0, out.err
     return out.out
-
-
-def snakemake(tree: Path, config: str) -> str:
-    """Type the one command in a copy of the tree; it must succeed. Return what it said."""
-    command = ["snakemake", "--cores", "all", TABLES, "--configfile", config]
-    done = subprocess.run(
-        command,
-        cwd=tree,
-        env=environment(tree),
-        timeout=900,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
 
 
 def cache_in(root: Path) -> Path:
@@ -133,10 +116,16 @@ def prepared_whole(prepare: Prepare, root: Path, capsys: pytest.CaptureFixture[s
     return [cache_in(two)]
 
 
-def tested(cache: Cache, split: str) -> int:
-    """Return how many samples the rows of a split are about; of folds those of all together."""
-    own = [name for name in cache.manifest["splits"] if split in (name, base_split(name))]
-    return sum(len(cache.part(name, "test")) for name in own)
+def wanted_of(cache: Cache, split: str) -> tuple[int, list[str]]:
+    """Return how many samples the rows of a split are about, and what each of them has to say.
+
+    Of folds these are the samples of all together.
+    """
+    folds = [name for name in cache.manifest["splits"] if base_split(name) == split]
+    parts = [cache.part(name, "test") for name in folds or [split]]
+    groups = {group for part in parts for group in part.groups}
+    said_too = [FOLDS_NOTE.format(len(folds)), f"interval over {len(groups)} "] if folds else []
+    return sum(len(part) for part in parts), [*cache.notes, *said_too]
 
 
 @pytest.mark.slow
@@ -172,10 +161,13 @@ def test_from_raw_files_to_the_tables(
         rows = [row for row in csv.DictReader(file) if row["table"] == "accuracy"]
     cache, metric = Cache.open(whole), load_index().load("dataset", name).asks().metric().name
     for split in mini.splits:
+        samples, notes = wanted_of(cache, split)
         own = [row for row in rows if row["split"] == split and row["metric"] == metric]
         assert {row["label"] for row in own} >= set(mini.methods)
-        assert {(row["n_seeds"], row["n_test"]) for row in own} == {("2", str(tested(cache, split)))}
-        notes = [note for note in cache.notes if "lists differ" in note]
-        assert bool(notes) == (prepare.raw.lists is not None)
-        assert all(note in row["note"] for row in own for note in notes)
+        assert {(row["n_seeds"], row["n_test"]) for row in own} == {("2", str(samples))}
+        honest = [row for row in own if row["selection"] != "test"]
+        assert [note for row in honest for note in notes if note not in row["note"]] == []
+        for row in honest:
+            assert not row["ci_low"] or float(row["ci_low"]) <= float(row["value"]) <= float(row["ci_high"])
+    assert any("lists differ" in note for note in cache.notes) == (prepare.raw.lists is not None)
     assert "Nothing to be done" in snakemake(tree, config)
