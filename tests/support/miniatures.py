@@ -32,7 +32,7 @@ class Raw:
 
 
 Write = Callable[[Path], Raw]
-#: What every task and every kind of input takes.
+#: What every task and every kind of input takes; the first trains each modality alone.
 ANY = ("unimodal", "joint", "ensemble", "modality_dropout")
 #: Six methods for classification; `ogm_ge` changes the gradients of convolutions.
 CONVOLUTIONS = (*ANY, "ogm_ge", "di_mml")
