@@ -53,10 +53,11 @@ def proportion(D: ArrayLike, clusters: ArrayLike | None = None, level: float = 0
 
 
 def wilson(p: float, c: float, m: float) -> tuple[float, float]:
-    """Return the ends of Wilson's interval of a share p of m, c standard errors to either side."""
+    """Return the ends of Wilson's interval of a share p of m, c standard errors to either side; p lies in between."""
     middle, reach = p + c**2 / 2 / m, c * math.sqrt(p * (1 - p) / m + (c / 2 / m) ** 2)
     low, high = ((middle + side * reach) / (1 + c**2 / m) for side in (-1, 1))
-    return max(low, 0.0), min(high, 1.0)
+    # of p 0 or 1 one end is p itself, which rounding puts at 6e-17, or just below 1
+    return min(max(low, 0.0), p), max(min(high, 1.0), p)
 
 
 #: A seed is far from its siblings where its mean lies this many deviations from their median (`far_seeds`).

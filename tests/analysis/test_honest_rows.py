@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import fake_runs
@@ -58,6 +59,14 @@ def test_wilsons_interval_by_hand() -> None:
     low, high = wilson(0.9, 1.96, 100)
     assert (low, high) == pytest.approx((0.82563, 0.94477), abs=1e-4)
     assert wilson(1.0, 1.96, 100) == pytest.approx((0.96300, 1.0), abs=1e-4)
+
+
+@pytest.mark.parametrize("right", [0, 1])
+def test_wilsons_interval_holds_a_share_of_none_and_of_all(right: int) -> None:
+    """An end on the wrong side of the share by a rounding error can't be drawn: the figures stopped the tables."""
+    for seeds, items in product((1, 2, 3, 5), range(2, 120)):
+        found = proportion(np.full((seeds, items), right))
+        assert found.ci_low <= found.value == right <= found.ci_high, (seeds, items)
 
 
 def test_many_right_and_wrong_keep_the_two_part_interval() -> None:

@@ -1,8 +1,7 @@
-"""CREMA-D's folds over actors: who is tested where, what is refused, and one table row over all of them."""
+"""CREMA-D's folds over actors: who is tested where, and what is refused."""
 
 from __future__ import annotations
 
-import csv
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -10,11 +9,7 @@ from pathlib import Path
 import mini_av
 import pytest
 from bad_input import refused
-from mini_runs import SMALL
 
-import mmlbench as mb
-from mmlbench.api.making import ensure_cache
-from mmlbench.dataset import Options
 from mmlbench.datasets.cremad import LISTS, folds
 from mmlbench.errors import DataError
 from mmlbench.frontends import lists
@@ -23,7 +18,6 @@ from mmlbench.registry.index import load_index
 
 OFFICIAL = lists.read_rows(LISTS / "actor_folds.csv", columns=3)
 ACTORS = [str(actor) for actor in range(1001, 1092)]
-PREPARED = {"size": 16, "audio": "psd_257x299"}
 
 
 @pytest.fixture(scope="module")
@@ -84,23 +78,3 @@ def test_a_changed_list_of_folds_needs_the_flag_and_may_not_test_twice(mini, tmp
     monkeypatch.setattr(module, "LISTS", shipped)
     line = refused(capsys, *words[:-2])
     assert "actor_folds.csv in" in line and "is not the official list" in line
-
-
-# ---- a study over all folds --------------------------------------------------------------------------------------
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_the_folds_are_one_row_with_intervals_over_actors(mini, tmp_path):
-    ensure_cache("cremad", PREPARED, tmp_path / "cache", load_index(), mini[0], options=Options(lists=mini[1]))
-    block = {"dataset": "cremad", "split": "actors", "recipe": "dimml", "recipe_set": SMALL, "dataset_set": PREPARED,
-             "seeds": [0], "methods": ["joint", "unimodal"]}  # fmt: skip
-    places = {"results": tmp_path / "results", "cache": tmp_path / "cache", "device": "cpu"}
-    mb.run_study({"name": "folds", "grid": [block]}, **places)
-    with (tmp_path / "results" / "all_tables.csv").open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["table"] == "accuracy" and row["metric"] == "accuracy"]
-    assert {row["split"] for row in rows} == {"actors"}
-    honest = [row for row in rows if row["selection"] != "test"]
-    assert {row["label"] for row in honest} >= {"joint", "unimodal"}
-    for row in honest:
-        assert row["n_test"] == "30" and "10 folds put together" in row["note"]
-        assert "interval over 10 actors" in row["note"]
-        assert float(row["ci_low"]) <= float(row["value"]) <= float(row["ci_high"])

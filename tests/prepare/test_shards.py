@@ -1,4 +1,7 @@
-"""A preparation in shards: the bytes of one process; killed, missing, changed and wrong shards."""
+"""A preparation in shards: the bytes of one process; killed, missing, changed and wrong shards.
+
+Four shards of each dataset are merged in tests/datasets/test_every_dataset.py.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,7 @@ from threading import Thread
 
 import mini_av
 import mini_features
-import mini_gestures
 import mini_texts
-import mini_views
 import numpy as np
 import pytest
 from interrupted import content, kill_when, no_workers_left, run
@@ -328,51 +329,6 @@ def test_shards_of_texts_that_another_version_of_a_library_made_are_refused(tmp_
     assert "1-of-2" in told(DataError, partial(ensure_cache, "mvsa_single", PARAMS, *given, 2))
     monkeypatch.setattr(WordReader, "made_by", lambda self: {"transformers": "1"})
     assert ensure_cache("mvsa_single", PARAMS, *given, 2).manifest["raw"]["texts"]["transformers"] == "1"
-
-
-def folder_alone(build: Callable[[Path], Path]) -> Callable[[Path], tuple[Path, Path | None]]:
-    """Return a builder whose lists are those of the folder."""
-    return lambda folder: (build(folder), None)
-
-
-#: Dataset -> (builder of raw files and lists, parameters).
-ALL: dict[str, tuple[Callable[[Path], tuple[Path, Path | None]], dict[str, object]]] = {
-    "ave": (lambda folder: (mini_av.ave(folder, 4),) * 2, {"size": 24}),
-    "kinetics_sounds": (lambda folder: mini_av.kinetics_sounds(folder, 16), {"size": 24}),
-    "kinetics_sounds_34": (folder_alone(mini_av.kinetics_sounds_34), {"size": 24}),
-    "vggsound": (mini_av.vggsound, {"size": 24}),
-    "ucf101": (mini_views.ucf_videos, {"size": 16, "frames": 3, "rgb_frames": 2}),
-    "hmdb51": (mini_views.hmdb_videos, {"size": 16, "frames": 3, "rgb_frames": 2}),
-    "modelnet40": (mini_views.modelnet_meshes, {"size": 112, "around": 2}),
-    "nvgesture": (mini_gestures.nvgesture, {"size": 16}),
-    "mvsa_single": (mini_texts.mvsa_single, {"size": 24}),
-    "twitter15": (mini_texts.twitter15, {"size": 24}),
-    "twitter17": (mini_texts.twitter17, {"size": 24}),
-    "sarcasm": (mini_texts.sarcasm, {"size": 24}),
-    "food101": (mini_texts.food101, {"size": 24}),
-}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ALL)
-def test_four_shards_of_each_dataset_merge_to_the_bytes_of_one_process(name: str, tmp_path: Path) -> None:
-    build, params = ALL[name]
-    raw, lists = build(tmp_path / "mini")
-    options, index = Options(lists=lists), load_index()
-    whole = ensure_cache(name, params, tmp_path / "whole", index, raw, options=options)
-    for number in (4, 2, 3, 1):
-        ensure_shard(name, params, tmp_path / "cache", index, raw, None, options, Shard(number, 4))
-    merged = ensure_cache(name, params, tmp_path / "cache", index, raw, None, options, 4)
-    assert content(merged.folder) == content(whole.folder)
-    assert merged.folder.name == whole.folder.name and merged.notes == whole.notes
-
-
-def test_each_dataset_of_files_is_tried_in_shards() -> None:
-    """Those of features are read whole, in one process; what has neither items nor features is made by itself."""
-    index = load_index()
-    real = {entry.name for entry in index.of("dataset") if entry.facts["needs_raw"]}
-    features = {"mosi", "mosi_2", "mosi_7", "mosei", "mosei_2", "mosei_7", "iemocap", "iemocap_4"}
-    assert real - features == {*ALL, "cremad"}
 
 
 def test_what_has_no_items_is_told_before_it_writes_anything(tmp_path: Path) -> None:

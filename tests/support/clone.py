@@ -57,6 +57,15 @@ def environment(*folders: Path) -> dict[str, str]:
     return env | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
 
 
+def snakemake(tree: Path, config: str, seconds: float = 900) -> str:
+    """Type the one command for a config of a copy of the tree; it must succeed. Return what it said."""
+    command = ["snakemake", "--cores", "all", TABLES, "--configfile", config]
+    options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "check": False}
+    done = subprocess.run(command, cwd=tree, env=environment(tree), timeout=seconds, **options)
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
 def study(methods: list[Any] | None = None, **block: Any) -> dict[str, Any]:
     """Return the config of a tiny study; keyword arguments are keys of its one grid block."""
     cells = {"dataset": "tiny", "recipe_set": FEW, "seeds": [0], "methods": methods or METHODS} | block
