@@ -16,8 +16,8 @@ class SameBits:
 
     Attributes:
         engine: the fingerprint of the later one. before: that of the one it was made from. change: what the edit did.
-        digests: of `make check-bits`, equal with both. runs: of the shipped baselines, trained again with the later
-            one on one machine and equal to the bit, a run of each method at least.
+        digests: of `make check-bits`, equal with both. runs: of the shipped baselines, equal to the bit with both on
+            one kind of CPU, a run of each method at least.
     """
 
     engine: str
@@ -27,7 +27,15 @@ class SameBits:
     runs: int
 
 
-SAME: tuple[SameBits, ...] = ()
+SAME: tuple[SameBits, ...] = (
+    SameBits(
+        "beeacff31dedf147",
+        "8936b1ef705efc55",
+        "rows that memory can't hold are read past the page cache; square roots of Adam and of crops are portable",
+        digests=680,
+        runs=47,
+    ),
+)
 
 
 def bits_of(engine: str) -> str:

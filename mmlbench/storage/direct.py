@@ -30,7 +30,7 @@ log = logging.getLogger("mmlbench")
 #: What places, sizes and memory have to be a multiple of: no disk's sectors are larger.
 BLOCK = 4096
 #: Reads that the kernel has at a time; bytes that rows on the way take, and those that are read together.
-AT_ONCE, ON_THE_WAY, TOGETHER = 256, 2**24, 2**22
+AT_ONCE, ON_THE_WAY, TOGETHER = 256, 2**24, 2**23
 #: Memory is taken in such pieces: a huge page of most processors.
 HUGE_PAGE = 2**21
 #: What says that a file can't be read in this way here.
@@ -132,12 +132,12 @@ class Rows:
         Args:
             places: numbers of the rows, int64 (n,), in any order.
         """
-        batch = []
+        starts, batch = self.start + places * self.size, []
+        at = starts % BLOCK
+        first, needed, result = starts - at, at + self.size, np.zeros(len(places), np.int64)
         for k in range(0, len(places), self.together):
-            starts = self.start + places[k : k + self.together] * self.size
-            first, count = starts // BLOCK * BLOCK, len(starts)
-            needed = starts + self.size - first
-            batch.append(_Piece(first, starts - first, needed, np.zeros(count, np.int64), count))
+            own = slice(k, k + self.together)
+            batch.append(_Piece(first[own], at[own], needed[own], result[own], len(at[own])))
         self._batches.append(batch)
         self._unsent.extend(batch)
         self._send()
@@ -160,9 +160,13 @@ class Rows:
                 self._collect(piece.left)
             self._check(piece)
             assert piece.memory is not None
-            for row, at in zip(piece.memory, piece.at.tolist(), strict=True):
-                found[done] = row[at : at + self.size].view(stored)
-                done += 1
+            values, at = piece.memory.view(stored), piece.at // stored.itemsize
+            if (at == at[0]).all():  # as with rows of whole blocks
+                found[done : done + len(at)] = values[:, at[0] : at[0] + found.shape[1]]
+            else:
+                for row, start in enumerate(at.tolist()):
+                    found[done + row] = values[row, start : start + found.shape[1]]
+            done += len(at)
             self._free.append(piece.memory)
             self._held -= 1
             self._send()
