@@ -113,7 +113,7 @@ def test_a_reader_that_stops_early_ends_as_a_closed_pipe_does(
     assert output("mmlbench list methods --json | head -c 1; exit ${PIPESTATUS[0]}") == (141, [])
 
 
-@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("unbuffered", [pytest.param("", marks=pytest.mark.slow), "1"])
 def test_a_pipe_that_does_not_wait_gets_all(unbuffered: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     words = [sys.executable, "-m", "mmlbench", "list", "methods", "--json"]
@@ -129,7 +129,7 @@ def test_a_pipe_that_does_not_wait_gets_all(unbuffered: str, monkeypatch: pytest
     assert process.returncode == 0
 
 
-@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("unbuffered", [pytest.param("", marks=pytest.mark.slow), "1"])
 def test_a_signal_in_the_middle_of_a_write_loses_nothing(unbuffered: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     code = (
@@ -138,7 +138,7 @@ def test_a_signal_in_the_middle_of_a_write_loses_nothing(unbuffered: str, monkey
         "sys.stdout.write('x' * 1_000_000); sys.stdout.flush()"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
-        time.sleep(2)
+        time.sleep(1)
         assert process.stdout is not None and len(process.stdout.read()) == 1_000_000
     assert process.returncode == 0
 

@@ -57,6 +57,7 @@ def loads_from_elsewhere(site: Path) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_the_site_builds_without_a_network_and_loads_nothing_from_elsewhere(project: Path) -> None:
     done = build(project)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -199,6 +199,7 @@ def test_state_that_no_checkpoint_holds_is_found(tiny, tmp_path, plugin_folder):
     assert failed == {"the same bytes, resumed"}, "made twice at once it is the same"
 
 
+@pytest.mark.slow
 def test_parameters_of_a_check_make_a_mechanism_act(capsys):
     assert main(["check", "aug", "--set", "every=1"]) == 0
     (line,) = [text for text in capsys.readouterr().out.splitlines() if "mechanisms (tiny)" in text]
@@ -243,7 +244,7 @@ def test_a_method_serves_a_split_without_validation_part_or_is_refused_there(met
 
 
 # --- datasets -----------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("dataset", DATASETS)
+@pytest.mark.parametrize("dataset", quick_first(DATASETS, ("avdigits", "sentiment_toy")))
 def test_an_embedded_dataset_goes_through_its_default_split(dataset, embedded, tmp_path):
     index = load_index()
     entry = index.find("dataset", dataset)

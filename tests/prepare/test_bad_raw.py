@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from bad_input import nothing_but_progress, refused
 from harmed_files import OF_ITEMS, POINTER, Harms, cut
+from quick import quick_first
 from raw_forms import MEDIA, Form
 
 from mmlbench.cli import main
@@ -48,6 +49,8 @@ class Mini:
 
 
 #: Name -> a form of a dataset of videos, sounds, pictures or meshes.
+#: Sound and pictures; clips of frames.
+QUICK = ("cremad", "ucf101")
 BUILD = {f"{form.dataset} {form.name}".strip(): form for forms in MEDIA.values() for form in forms}
 
 
@@ -76,7 +79,7 @@ def cases(mini: Mini, spare: Path) -> Iterator[tuple[str, Path, str]]:
             shutil.copy2(spare, path)
 
 
-@pytest.mark.parametrize("mini", BUILD, indirect=True)
+@pytest.mark.parametrize("mini", quick_first(BUILD, QUICK), indirect=True)
 def test_each_fault_is_one_line_and_the_mended_file_is_enough(mini, tmp_path, capsys):
     """All faults one after the other in one folder of caches, where each command takes up what the last one left."""
     root = tmp_path / "cache"
@@ -120,7 +123,7 @@ def test_channels_rates_and_odd_sizes_of_cremad_are_taken(tmp_path):
     assert shown.shape == was.shape and shown.std() > 0 and np.isfinite(found).all()
 
 
-@pytest.mark.parametrize("name", ["ave", "kinetics_sounds", "ucf101", "modelnet40 shaded images"])
+@pytest.mark.parametrize("name", quick_first(["ave", "kinetics_sounds", "ucf101", "modelnet40 shaded images"], 1))
 def test_odd_sizes_are_taken(name, tmp_path):
     from PIL import Image
 
@@ -198,7 +201,7 @@ ARCHIVES: Harms = {name: OF_ITEMS[name] for name in ("Git LFS pointer", "empty",
 
 
 @pytest.mark.parametrize("fault", ARCHIVES)
-@pytest.mark.parametrize("name", ["ave", "modelnet40"])
+@pytest.mark.parametrize("name", quick_first(["ave", "modelnet40"], 1))
 def test_a_bad_archive_is_one_line(name, fault, tmp_path, capsys):
     if name == "ave":
         archive = mini_av.ave(tmp_path / "mini", 2, zipped=True)
@@ -215,7 +218,7 @@ def test_a_bad_archive_is_one_line(name, fault, tmp_path, capsys):
 
 
 # ---- changed since -----------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("mini", BUILD, indirect=True)
+@pytest.mark.parametrize("mini", quick_first(BUILD, QUICK), indirect=True)
 def test_raw_files_that_changed_after_the_preparation_are_named(mini, tmp_path, capsys):
     assert main(mini.words(tmp_path / "c")) == 0
     (manifest,) = (tmp_path / "c").glob("*/manifest.json")

@@ -127,6 +127,7 @@ def test_the_shipped_lists_have_the_official_counts_and_figures(name: str) -> No
     assert any("+" in figure for figure in split.known.figures)
 
 
+@pytest.mark.slow
 @each
 def test_official_lists_need_no_word_and_others_do(mini: Mini, tmp_path: Path, monkeypatch, capsys) -> None:
     case = mini.case

@@ -143,18 +143,14 @@ def test_a_failed_run_lets_the_others_go_on_and_is_named_with_its_command(clone)
     ("change", "line"),
     [
         ({"seed": [0]}, "mmlbench: config/config.yaml: grid block 1: unknown key 'seed'. Did you mean seeds?"),
-        pytest.param(
-            {"methods": ["joit"]},
-            "mmlbench: config/config.yaml: unknown method 'joit'. Did you mean joint?",
-            marks=pytest.mark.slow,
-        ),
-        pytest.param(
+        ({"methods": ["joit"]}, "mmlbench: config/config.yaml: unknown method 'joit'. Did you mean joint?"),
+        (
             {"recipe_set": {"epoch": 3}},
             "mmlbench: config/config.yaml: recipe 'embedded': unknown parameter 'epoch'. Did you mean epochs?",
-            marks=pytest.mark.slow,
         ),
     ],
 )
+@pytest.mark.slow
 def test_a_wrong_config_is_one_line_without_a_traceback(change, line, clone):
     config = study()
     config["grid"][0] |= change
