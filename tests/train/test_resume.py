@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
@@ -393,20 +394,17 @@ def test_runs_killed_at_random_moments_end_with_the_same_bytes(warm, plugins, tm
 
 
 @pytest.mark.slow
-def test_a_run_killed_while_it_writes_its_files_ends_with_the_same_bytes(warm, plugins, tmp_path):
-    assert kill_in("writing", "joint", warm, plugins, tmp_path)["writing"] == 1
+@pytest.mark.parametrize("phase", ["preparing", "training or evaluating", "writing"])
+def test_a_run_killed_in_each_phase_ends_with_the_same_bytes(phase, warm, plugins, tmp_path):
+    assert kill_in(phase, "joint", warm, plugins, tmp_path)[phase] == 1
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1500)
-def test_fifty_kills_over_all_methods_and_phases(warm, plugins, tmp_path, capsys):
-    phases = survive(OURS + THEIRS, 10, warm, plugins, tmp_path, seed=2)
-    for wanted in {"preparing", "training or evaluating", "writing"} - phases.keys():  # what chance has left out
-        phases += kill_in(wanted, "joint", warm, plugins, tmp_path / wanted.replace(" ", "-"))
-    with capsys.disabled():
-        sys.stdout.write(f"\n{phases.total()} kills, 0 differing files: {dict(phases)}\n")
-    assert phases.total() >= 50
-    assert {"preparing", "training or evaluating", "writing"} <= phases.keys()
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("method", OURS + THEIRS)
+def test_each_method_killed_at_random_moments_ends_with_the_same_bytes(method, warm, plugins, tmp_path):
+    kills = survive([method], 3, warm, plugins, tmp_path, seed=zlib.crc32(method.encode()))
+    assert kills.total() >= 1, "three attempts a method: fifty kills over all of them"
 
 
 #: What a process does with a checkpoint -> where it is killed. Each is that of some step in the midst of training.
