@@ -13,8 +13,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
-from itertools import combinations, count
+from itertools import combinations
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -34,7 +33,7 @@ from ..storage.form import WORD
 from ..storage.hashing import file_digest
 from ..study.declared import EncoderFacts, dataset_facts, encoder_facts, method_facts
 from ..study.run_spec import Request, RunSpec, resolve
-from ..train import Stopped, loop
+from ..train import loop
 from ..train.build import build_encoders
 from . import FEW_EPOCHS, PLUGINS, takes
 
@@ -323,36 +322,17 @@ def _make(spec: RunSpec, folder: Path, cache: Path) -> Made:
     return Made(RunFolder.open(folder / spec.path), Cache.open(cache / spec.cache), spec.config.recipe.epochs)
 
 
-def _say_nothing(line: str) -> None:
-    """Take what a run tells."""
-
-
-def _is_turn(steps: Iterator[int]) -> bool:
-    """Tell whether a run that asks after each step is to stop at this one."""
-    return next(steps) == PIECE
-
-
 def _make_in_pieces(spec: RunSpec, folder: Path, cache: Path) -> Made:
-    """Make a run that is stopped after every `PIECE` steps and goes on each time in a trainer of its own."""
-    import torch
+    """Make a run that is stopped after every `PIECE` steps; what it reuses is made at once."""
+    from .stops import make_in_pieces
 
-    from ..train.runner import Runner
-
-    index, opened, stops = load_index(), Cache.open(cache / spec.cache), 0
     for required in spec.requires.values():
         _make(required, folder, cache)
-    while True:
-        stop = partial(_is_turn, count(1))
-        runner = Runner(spec, index, folder, opened, torch.device("cpu"), _say_nothing, stop, save_every=math.inf)
-        try:
-            runner.run()
-        except Stopped:
-            stops += 1
-            continue
-        made = Made(RunFolder.open(folder / spec.path), opened, spec.config.recipe.epochs)
-        # one that only reuses other runs takes no step
-        require(stops > 0 or not made.run.record.sample_passes, f"it was never stopped: it takes under {PIECE} steps")
-        return made
+    stops = make_in_pieces(spec, cache, folder, PIECE)
+    made = Made(RunFolder.open(folder / spec.path), Cache.open(cache / spec.cache), spec.config.recipe.epochs)
+    # one that only reuses other runs takes no step
+    require(stops > 0 or not made.run.record.sample_passes, f"it was never stopped: it takes under {PIECE} steps")
+    return made
 
 
 def _same_bytes(one: Made, other: Made, how: str) -> None:

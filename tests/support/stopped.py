@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
-from itertools import count
 from pathlib import Path
 
-import torch
-
 from mmlbench.api.making import ensure_cache
-from mmlbench.prepare.cache import Cache
 from mmlbench.registry.index import load_index
 from mmlbench.study.run_spec import RunSpec
-from mmlbench.train import Stopped
-from mmlbench.train.runner import Runner
+from mmlbench.testing.stops import make_in_pieces
 
 CIRCUMSTANCES = ("provenance.json", "done-", "lease.json", ".lease.")
 
@@ -33,18 +27,8 @@ def differing(one: Path, other: Path) -> list[str]:
 
 def make(spec: RunSpec, cache: Path, results: Path, every: int = 0, times: int = 999) -> int:
     """Make a run and what it reuses in this process, stopped after every so many steps; return the stops."""
-    index = load_index()
     stops = sum(make(required, cache, results) for required in spec.requires.values())
-    while True:
-        steps, at = count(1), every if stops < times else 0
-        stop = partial(lambda steps, at: next(steps) == at, steps, at)
-        opened = Cache.open(cache / spec.cache)
-        made = Runner(spec, index, results, opened, torch.device("cpu"), lambda line: None, stop, save_every=1e9)
-        try:
-            made.run()
-            return stops
-        except Stopped:
-            stops += 1
+    return stops + make_in_pieces(spec, cache, results, every, times)
 
 
 def differing_after_stops(
