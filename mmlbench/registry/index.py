@@ -170,9 +170,9 @@ class Imports:
         except (OSError, ValueError, AttributeError, RecursionError):
             self.kept = {}
 
-    def of(self, text: str, text_digest: str, module: str, path: Path) -> list[str]:
+    def of(self, text: str, module: str, path: Path) -> list[str]:
         """Return the names of the modules that the file of a module may import from; none where it is no Python."""
-        key = digest([text_digest, module, path.name == "__init__.py", sys.version_info[:2]])[:16]
+        key = digest([text, module, path.name == "__init__.py", sys.version_info[:2]])[:16]
         if key not in self.used:
             self.used[key] = self.kept[key] if key in self.kept else _parsed_imports(text, module, path)
         return self.used[key]
@@ -208,7 +208,7 @@ class Neighbours:
     roots: Mapping[str, tuple[Path, ...]]
     imports: Imports
     _places: dict[str, Path | None] = field(default_factory=dict, repr=False, compare=False)
-    _texts: dict[Path, tuple[str, str]] = field(default_factory=dict, repr=False, compare=False)
+    _files: dict[tuple[str, Path], tuple[str, list[str]]] = field(default_factory=dict, repr=False, compare=False)
 
     def find(self, module: str) -> Path | None:
         """Return the file of a module; None where it is none of these."""
@@ -216,12 +216,12 @@ class Neighbours:
             self._places[module] = self._look_up(module)
         return self._places[module]
 
-    def read(self, path: Path) -> tuple[str, str]:
-        """Return the text of a file and its digest; of a file that is not there, those of ''."""
-        if path not in self._texts:
+    def read(self, module: str, path: Path) -> tuple[str, list[str]]:
+        """Return the digest of a module's file and what it imports; of a file that is not there, those of ''."""
+        if (module, path) not in self._files:
             text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-            self._texts[path] = text, digest(text)
-        return self._texts[path]
+            self._files[module, path] = digest(text), self.imports.of(text, module, path)
+        return self._files[module, path]
 
     def _look_up(self, module: str) -> Path | None:
         if module in self.files:
@@ -284,8 +284,8 @@ def _key(source: Source, located: Neighbours) -> str:
         name, path = waiting.pop()
         if name in seen:
             continue
-        text, seen[name] = located.read(path)
-        for module in located.imports.of(text, seen[name], name, path):
+        seen[name], imported_names = located.read(name, path)
+        for module in imported_names:
             place = located.find(module)
             if place is not None:
                 waiting.append((module, place))
