@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from bad_input import nothing_but_progress, refused
 from harmed_files import OF_ITEMS, POINTER, Harms, cut
+from harmed_lists import with_a_bare_line
 from quick import quick_first
 from raw_forms import MEDIA, Form
 
@@ -166,19 +167,17 @@ def test_lists_in_another_dress_give_the_same_splits(mini, tmp_path, capsys):
         for split in a.parent.glob("split-*.csv"):
             assert split.read_bytes() == (b.parent / split.name).read_bytes()
         victim = mine / sorted(Cache.open(a.parent).manifest["raw"]["lists"])[0]
-        for harm, words in ((cut_line, "'nothing'"), (pointer, "Git LFS pointer"), (Path.unlink, "no such list")):
+        for harm, words in (
+            (with_a_bare_line, "'nothing'"),
+            (pointer, "Git LFS pointer"),
+            (Path.unlink, "no such list"),
+        ):
             harm(victim)
             line = refused(capsys, *mini.words(tmp_path / "bad"))
             assert words in line and victim.name in line
             assert nothing_but_progress(tmp_path / "bad")
     finally:
         mini.lists = lists
-
-
-def cut_line(path: Path) -> None:
-    """Put a line without its cells into the middle of a list."""
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
-    path.write_text("\n".join([*lines[:2], "nothing", *lines[2:]]), encoding="utf-8")
 
 
 def pointer(path: Path) -> None:

@@ -16,6 +16,7 @@ import mini_texts
 import pytest
 from bad_input import refused
 from harmed_files import OF_ITEMS, OF_PICTURES, POINTER, Harms
+from harmed_lists import a_line_twice, with_a_bare_line
 
 from mmlbench.cli import main
 from mmlbench.dataset import KnownLists
@@ -169,25 +170,13 @@ def test_lists_in_another_dress_give_the_same_cache(mini: Mini, tmp_path: Path) 
             assert (plain.folder / name).read_bytes() == (other.folder / name).read_bytes(), (dress, name)
 
 
-def cut_line(path: Path) -> None:
-    """Put a line without its cells into the middle of a list."""
-    lines = text_of(path).splitlines()
-    path.write_text("\n".join([*lines[:2], "nothing", *lines[2:]]) + "\n", encoding="utf-8")
-
-
-def twice(path: Path) -> None:
-    """Let a list name an id twice."""
-    lines = text_of(path).splitlines()
-    path.write_text("\n".join([*lines, lines[-1]]) + "\n", encoding="utf-8")
-
-
 HARMS: Harms = {
-    "a line cut short": (cut_line, ""),
+    "a line cut short": (with_a_bare_line, ""),
     "an LFS pointer": (lambda path: path.write_text(POINTER, encoding="utf-8"), "Git LFS pointer"),
     "gone": (Path.unlink, "no such list"),
     "empty": (lambda path: path.write_bytes(b""), "names nothing"),
     "no text": (lambda path: path.write_bytes(bytes(range(256)) * 4), "is no text"),
-    "an id twice": (twice, ""),
+    "an id twice": (a_line_twice, ""),
 }
 
 
