@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from quick import quick_first
 
 import mmlbench.datasets
 from mmlbench import registry
@@ -34,11 +35,6 @@ SPLITS = [(name, split) for name in sorted(CLASSES) for split in CLASSES[name].s
 
 #: Those that take seconds to prepare.
 LARGE = ["avdigits", "avtdigits", "moving_shapes", "solids"]
-
-
-def by_time(names, slow):
-    """Mark those of some names that are slow."""
-    return [pytest.param(name, marks=pytest.mark.slow if name in slow else ()) for name in names]
 
 
 def module_of(name):
@@ -113,7 +109,7 @@ def test_no_row_lies_in_two_parts_and_test_uses_each_once(name, split, embedded)
         assert len(np.unique(rows["test"])) == len(rows["test"])
 
 
-@pytest.mark.parametrize("name", by_time(EMBEDDED, LARGE))
+@pytest.mark.parametrize("name", quick_first(EMBEDDED, {*EMBEDDED} - {*LARGE}))
 def test_preparing_twice_gives_the_same_bytes(name, embedded, tmp_path):
     import torch
 
@@ -155,7 +151,7 @@ def draw(name, count, rng):
     return y, y[:, None] + rng.standard_normal((count, len(sds))) * sds
 
 
-@pytest.mark.parametrize("name", by_time(GABOR, ["gabor_nuisance", "gabor_tones_pulse"]))
+@pytest.mark.parametrize("name", quick_first(GABOR, {*GABOR} - {"gabor_nuisance", "gabor_tones_pulse"}))
 @pytest.mark.slow
 def test_bayes_accuracies_equal_monte_carlo(name):
     """4 million draws: the standard error is at most 0.00025, and 0.001 is four of them."""

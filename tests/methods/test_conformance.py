@@ -66,7 +66,7 @@ def problems(outcomes: list[Outcome]) -> list[Outcome]:
 
 @pytest.mark.parametrize(
     "dataset",
-    ["tiny", *(pytest.param(name, marks=pytest.mark.slow) for name in ("tiny3", "tiny_lab", *OF_TASKS.values()))],
+    quick_first(["tiny", "tiny3", "tiny_lab", *OF_TASKS.values()], 1),
 )
 @pytest.mark.parametrize("method", [*quick_first([*METHODS, *PLUGGED], QUICK), *KINDS])
 def test_a_method_makes_a_complete_run_and_makes_it_again(method, dataset, tiny, tmp_path):

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from bad_input import ROOT, refused
 from clone import environment
+from quick import quick_first
 
 from mmlbench.analysis.literature import read_source
 from mmlbench.cli import main
@@ -259,7 +260,7 @@ def test_whatever_is_taken_snakemake_reads_alike():
     assert 150 < taken < 1400
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(k, marks=pytest.mark.slow) for k in (1, 2, 3))])
+@pytest.mark.parametrize("seed", quick_first(range(4), 1))
 @pytest.mark.slow
 def test_commands_answer_many_broken_studies_with_one_line(seed, tmp_path, capsys):
     """By `estimate`: exit code 2 and one line, or the file was no worse for it; `doctor` finds the same."""

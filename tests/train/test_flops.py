@@ -8,6 +8,7 @@ from typing import cast
 
 import pytest
 import torch
+from quick import quick_first
 from shipped import METHODS
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -119,7 +120,7 @@ def source(flops: dict[str, float], epochs: dict[str, int]) -> Source:
     return Source(cast(RunRecord, record), Circumstances(), epochs)
 
 
-@pytest.mark.parametrize("method", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in LATER)])
+@pytest.mark.parametrize("method", quick_first([*QUICK, *LATER], QUICK))
 def test_the_record_tells_what_torch_counts_over_the_whole_of_training(method, tiny, monkeypatch):
     """With batches of 6 an epoch of 40 samples has 7 steps, the last of 4 samples."""
     options = {"recipe": {"epochs": 5, "batch_size": 6}}

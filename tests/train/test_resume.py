@@ -85,7 +85,7 @@ def plugins(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 @pytest.mark.parametrize(
     ("dataset", "epochs", "every"), [("tiny", 3, 2), pytest.param("tiny3", 3, 5, marks=pytest.mark.slow)]
 )
-@pytest.mark.parametrize("method", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in LATER)])
+@pytest.mark.parametrize("method", quick_first([*QUICK, *LATER], QUICK))
 def test_a_run_stopped_after_every_step_ends_with_the_same_bytes(
     method, dataset, epochs, every, tiny, plugins, tmp_path
 ):
@@ -222,7 +222,7 @@ def test_a_checkpoint_that_shares_memory_with_the_next_step_is_noticed(undisturb
     assert "predictions.npz" in differing(whole / spec.path, tmp_path / spec.path)
 
 
-@pytest.mark.parametrize("method", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in LATER)])
+@pytest.mark.parametrize("method", quick_first([*QUICK, *LATER], QUICK))
 def test_what_a_checkpoint_does_not_copy_never_changes(method, tiny, plugins, tmp_path, monkeypatch):
     spec, seen = tiny_spec(method, recipe={"epochs": 3}, plugins=plugins), {}
     pack = checkpoint.Packed.__init__

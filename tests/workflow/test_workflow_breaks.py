@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 from clone import MOMENTS, ROOT, TABLES, Clone, study
+from quick import quick_first
 
 from mmlbench.study.config import read_study
 
@@ -170,9 +171,7 @@ def test_lint_reports_nothing_but_the_missing_environment(clone):
     assert lint_workflow.findings(report.replace(lint_workflow.ACCEPTED, "Another finding"))
 
 
-@pytest.mark.parametrize(
-    "name", [n if n == "config.yaml" else pytest.param(n, marks=pytest.mark.slow) for n in CONFIGS]
-)
+@pytest.mark.parametrize("name", quick_first(CONFIGS, ["config.yaml"]))
 def test_every_config_can_be_planned(name, clone):
     for file in CONFIGS:
         shutil.copyfile(ROOT / "config" / file, clone.folder / "config" / file)
