@@ -71,7 +71,7 @@ def test_shipped_configs_are_valid(path):
 
 
 #: Recipe -> what its encoder takes, where that is no spectrogram.
-TAKEN = {"mult": Modality("audio", (8, 4), "sequence")}
+TAKEN = {"mult": Modality("audio", (8, 4), "sequence"), "dialoguernn": Modality("audio", (8,), "vector")}
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "config" / "recipes").glob("*.yaml")), ids=lambda path: path.stem)

@@ -147,7 +147,7 @@ def _iemocap(folder: Path) -> Raw:
     return Raw(folder / "raw")
 
 
-IEMOCAP = Mini(_iemocap, ("official_val",), "embedded", small("mlp"), CLASSES, by_items=False)
+IEMOCAP = Mini(_iemocap, ("official_val",), "dialoguernn", small("mlp"), CLASSES, by_items=False)
 CNN = small("small_cnn")
 #: The smallest spectrogram, and small frames.
 AV = {"audio": "stft_257x188", "size": 24}
@@ -186,8 +186,8 @@ MINIS: dict[str, Mini] = {
         dataset_set={"size": 24, "around": 2}, archive=_with_lists(mini_views.modelnet_zip), large={},
     ),
     "nvgesture": Mini(
-        _with_lists(mini_gestures.nvgesture), ("official_val",), "dimml", CNN, CONVOLUTIONS,
-        {"frames": 3, "flow_frames": 3, "frame_pick": "uniform"}, {"size": 24, "frames": 3},
+        _with_lists(mini_gestures.nvgesture), ("official_val",), "ctfb", CNN, CONVOLUTIONS,
+        {"frames": 3, "flow_frames": 3, "crop_size": 20}, {"size": 24, "frames": 3},
     ),
     **{name: _texts(name) for name in mini_texts.TEXTS},
     "mosi": _sentiment("mosi", NUMBER, "mult", "mult", aligned=False),
