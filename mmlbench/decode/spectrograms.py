@@ -37,9 +37,25 @@ def stft_257x188(waveform: np.ndarray, pad: str = PADS[0]) -> np.ndarray:
     librosa's default since 0.10, or the recording reflected, its default before (the paper's time). A clip under 1 s
     fills the 3 s here; there, three copies of it are all there is.
     """
-    padded = np.pad(tiled(waveform, 3 * 22050), 256, mode="reflect" if pad == "reflection" else "constant")
-    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(512) / 512)
-    spectrum = np.fft.rfft(_frames(padded, 512, 353) * window, axis=1)
+    return _log_magnitude(tiled(waveform, 3 * 22050), 512, 353, pad)
+
+
+def stft_129x626(waveform: np.ndarray, pad: str = PADS[0]) -> np.ndarray:
+    """Log magnitude of a short-time Fourier transform: 16,000 Hz, the middle 5 s of 10.
+
+    Source: OGM-GE (Peng et al., CVPR 2022, `dataset/VGGSoundDataset.py` @0f64793), also DGL: repeated to 10 s at
+    least, 5 s of the first 10 drawn anew each time, in the test too, clipped, `librosa.stft(n_fft=256,
+    hop_length=128)`, log(abs + 1e-7), not standardised. The 5 s are the middle ones here, so that a clip is the same
+    in every epoch and every evaluation. `pad` is as for `stft_257x188`.
+    """
+    return _log_magnitude(tiled(waveform, 10 * 16000)[5 * 8000 : 15 * 8000], 256, 128, pad)
+
+
+def _log_magnitude(signal: np.ndarray, length: int, hop: int, pad: str) -> np.ndarray:
+    """Return log(abs + 1e-7) of centred frames under a periodic Hann window, (length / 2 + 1, frames) float32."""
+    padded = np.pad(signal, length // 2, mode="reflect" if pad == "reflection" else "constant")
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)
+    spectrum = np.fft.rfft(_frames(padded, length, hop) * window, axis=1)
     return np.log(np.abs(spectrum) + _FLOOR).T.astype(np.float32)
 
 
@@ -149,6 +165,7 @@ class FrontEnd:
 
 FRONT_ENDS = {
     "stft_257x188": FrontEnd(stft_257x188, 22050, (257, 188), centred=True),
+    "stft_129x626": FrontEnd(stft_129x626, 16000, (129, 626), centred=True),
     "psd_257x299": FrontEnd(psd_257x299, 16000, (257, 299)),
     "psd_257x1004": FrontEnd(psd_257x1004, 22050, (257, 1004)),
     "psd_257x1004_16k": FrontEnd(psd_257x1004_16k, 16000, (257, 1004)),

@@ -44,7 +44,7 @@ class ClipParams(DatasetParams):
         RESAMPLING[0], RESAMPLING, doc="to the front end's rate: librosa's way since 0.10, or before"
     )
     pad: str = choice(
-        PADS[0], PADS, doc="beyond the ends, of stft_257x188 alone: librosa's way since 0.10, or before"
+        PADS[0], PADS, doc="beyond the ends, of the stft front ends alone: librosa's way since 0.10, or before"
     )
     size: int = bounded(224, low=16, high=1024, doc="side of the stored frames, in pixels")
     frames: int = bounded(6, low=1, high=32, doc="most frames kept of a clip, evenly spaced where it has more")

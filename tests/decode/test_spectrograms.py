@@ -42,11 +42,12 @@ def scipy_psd(values: np.ndarray, samples: int, rate: int, standardise: bool) ->
     return (logs - logs.mean()) / (logs.std() + 1e-9) if standardise else logs
 
 
-def scipy_stft(values: np.ndarray) -> np.ndarray:
-    """Return OGM-GE's spectrogram by scipy, whose frames have to be placed as librosa places them."""
-    padded = np.pad(repeated(values, 66150), 256)
-    window = scipy.signal.get_window("hann", 512, fftbins=True)
-    found = scipy.signal.stft(padded, window=window, nperseg=512, noverlap=512 - 353, boundary=None, padded=False)[2]
+def scipy_stft(values: np.ndarray, length: int, hop: int) -> np.ndarray:
+    """Return OGM-GE's spectrograms by scipy, whose frames have to be placed as librosa places them."""
+    window = scipy.signal.get_window("hann", length, fftbins=True)
+    found = scipy.signal.stft(
+        np.pad(values, length // 2), window=window, nperseg=length, noverlap=length - hop, boundary=None, padded=False
+    )[2]
     return np.log(np.abs(found) * window.sum() + 1e-7)
 
 
@@ -64,7 +65,8 @@ def kaldi(values: np.ndarray) -> np.ndarray:
 
 
 REFERENCES = {
-    "stft_257x188": scipy_stft,
+    "stft_257x188": lambda values: scipy_stft(repeated(values, 66_150), 512, 353),
+    "stft_129x626": lambda values: scipy_stft(repeated(values, 160_000)[40_000:120_000], 256, 128),
     "psd_257x299": lambda values: scipy_psd(values, 48_000, 16000, False),
     "psd_257x1004": lambda values: scipy_psd(values, 160_000, 22050, True),
     "psd_257x1004_16k": lambda values: scipy_psd(values, 160_000, 16000, True),
@@ -89,6 +91,15 @@ def test_ogm_ges_spectrogram_is_librosas():
     """Recorded with librosa 0.11.0: log(abs(stft(n_fft=512, hop_length=353, pad_mode='reflect')) + 1e-7)."""
     found = FRONT_ENDS["stft_257x188"].spectrogram(waveform(2.7, 22050), "reflection")
     assert np.abs(found[::32, ::47].ravel() - LIBROSA).max() < TOLERANCE
+
+
+def test_five_seconds_from_the_middle_of_ten_are_seen():
+    values = waveform(10.0, 16000)
+    found = FRONT_ENDS["stft_129x626"].make(values)
+    for place, seen in ((2.4, False), (2.6, True), (7.4, True), (7.6, False)):
+        louder = values.copy()
+        louder[round(place * 16000)] += 0.5
+        assert (np.abs(FRONT_ENDS["stft_129x626"].make(louder) - found).max() > 0.01) == seen, place
 
 
 def test_every_front_end_has_a_reference_and_names_its_source():
