@@ -170,7 +170,8 @@ MINIS: dict[str, Mini] = {
         dataset_set=AV,
     ),
     "vggsound": Mini(
-        _with_lists(mini_av.vggsound), ("official",), "dimml", CNN, CONVOLUTIONS, dataset_set=AV,
+        _with_lists(mini_av.vggsound), ("official",), "ogm_ge", CNN, CONVOLUTIONS, {"frames": 2, "crop": "none"},
+        {"size": 24, "frames": 2},  # the recipe's own front end
     ),
     "ucf101": Mini(
         _with_lists(mini_views.ucf_videos), ("split1_val",), "dimml", CNN, CONVOLUTIONS, CLIPS,
