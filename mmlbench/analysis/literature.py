@@ -9,13 +9,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import ConfigError, DataError, brief
 from ..storage.paths import published_folder
 from ..storage.texts import why_not
 from ..storage.words import plural
 from ..study.yaml import read_yaml
+
+if TYPE_CHECKING:
+    from jsonschema.protocols import Validator
 
 #: The normal quantile of a 95 % interval, for what many samples tell.
 Z = 1.959964
@@ -179,23 +184,30 @@ def read_published(folder: Path | None = None) -> list[PublishedResult]:
     return [figure for path in sorted(folder.glob("*.yaml")) for figure in read_source(path)]
 
 
+@cache  # `jsonschema.validate` checks the schema itself anew for every file
+def _validator() -> Validator:
+    from jsonschema.validators import validator_for
+
+    return validator_for(SCHEMA)(SCHEMA)
+
+
 def read_source(path: Path) -> list[PublishedResult]:
     """Return the numbers of one file.
 
     Raises:
         DataError: it is no YAML, or breaks the schema; the message names the file and the place.
     """
-    import jsonschema
+    from jsonschema.exceptions import best_match
 
     fix = "Every figure needs its source: see docs/leaderboard.md"
     try:
         found = read_yaml(path)
-        jsonschema.validate(found, SCHEMA)
     except ConfigError as error:
         raise DataError(error.what, error.fix) from None
-    except jsonschema.ValidationError as error:
-        where = "/".join(map(str, error.absolute_path)) or "the file"
-        raise DataError(f"{path}: {where}: {error.message}", fix) from None
+    wrong = best_match(_validator().iter_errors(found))
+    if wrong is not None:
+        where = "/".join(map(str, wrong.absolute_path)) or "the file"
+        raise DataError(f"{path}: {where}: {wrong.message}", fix)
     protocol, named = found["protocol"], found.get("not_here", {})
     texts = [found[key] for key in ("title", "venue", "measured_by")]
     texts += [text for names in named.values() for text in names.values()]

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 import yaml
+from jsonschema import Draft202012Validator, SchemaError
 
-from mmlbench.analysis.literature import UNNAMED, PublishedResult, cells, read_published, read_source
+from mmlbench.analysis.literature import SCHEMA, UNNAMED, PublishedResult, cells, read_published, read_source
 from mmlbench.errors import DataError
 from mmlbench.registry.index import Index, load_index
 from mmlbench.storage.paths import published_folder
@@ -48,6 +49,13 @@ FIGURES = read_published()
 @pytest.fixture(scope="module")
 def index() -> Index:
     return load_index()
+
+
+def test_the_schema_of_the_files_is_one():
+    """It is taken as it is where files are read, for `jsonschema` would check it anew for each."""
+    Draft202012Validator.check_schema(SCHEMA)
+    with pytest.raises(SchemaError):
+        Draft202012Validator.check_schema({**SCHEMA, "required": "title"})
 
 
 def of(key: str) -> list[PublishedResult]:
