@@ -22,8 +22,9 @@ import hashlib
 import io
 import os
 import tarfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import BinaryIO
@@ -70,11 +71,15 @@ def runs_of(results: Path, plan: Plan) -> list[str]:
     return sorted(found)
 
 
+@cache  # of a process: to read what all packages say of themselves takes longer than to pack some runs
+def _installed() -> Mapping[str, str]:
+    """Return package -> version of what is installed, sorted."""
+    told = [dist.metadata for dist in distributions()]  # parsed anew by each look at it
+    return dict(sorted({str(one["Name"]).lower(): str(one["Version"]) for one in told if one["Name"]}.items()))
+
+
 def _environment() -> dict[str, object]:
-    installed = {
-        str(dist.metadata["Name"]).lower(): dist.version for dist in distributions() if dist.metadata["Name"]
-    }
-    return {"mmlbench": __version__, "packages": dict(sorted(installed.items()))}
+    return {"mmlbench": __version__, "packages": dict(_installed())}
 
 
 def _curves(plan: Plan, results: Path, runs: list[str]) -> dict[str, str]:
