@@ -18,7 +18,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
-from importlib.metadata import PackageNotFoundError, entry_points, version
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from pathlib import Path
 from typing import Any
 
@@ -134,16 +134,33 @@ def _locate(module: str) -> Path:
     return next((option for option in [*folders, *files] if option.is_file()), files[0] if files else origin)
 
 
+@cache  # by the stamps: a package that is installed or removed changes its folder's
+def _announced(places: tuple[tuple[str, int], ...]) -> tuple[tuple[str, EntryPoint], ...]:
+    """Return (kind, plug-in) of what the distributions in `sys.path` announce; to ask all of them takes a while."""
+    announced = entry_points()
+    groups = [(f"mmlbench.{group}", kind) for group, kind in GROUPS.items() if kind != "plugin"]
+    return tuple((kind, point) for group, kind in groups for point in announced.select(group=group))
+
+
+def _place_stamps() -> tuple[tuple[str, int], ...]:
+    """Return the places of `sys.path`, each with the time of its last change; 0 for one that is not there."""
+    found = []
+    for place in sys.path:
+        try:
+            found.append((place, Path(place).stat().st_mtime_ns))
+        except OSError:
+            found.append((place, 0))
+    return tuple(found)
+
+
 def _entry_point_sources() -> list[Source]:
     """Plug-ins that other distributions announce."""
-    announced = entry_points()
     found = []
-    for group, kind in GROUPS.items():
-        for point in announced.select(group=f"mmlbench.{group}") if kind != "plugin" else ():
-            path = _locate(point.module)
-            beside = path.parent.with_name(f"{path.parent.name}.py")
-            other = beside if path.name == "__init__.py" and beside.is_file() else None
-            found.append(Source(point.module, path, kind, point.name, other))
+    for kind, point in _announced(_place_stamps()):
+        path = _locate(point.module)
+        beside = path.parent.with_name(f"{path.parent.name}.py")
+        other = beside if path.name == "__init__.py" and beside.is_file() else None
+        found.append(Source(point.module, path, kind, point.name, other))
     return found
 
 
@@ -153,6 +170,11 @@ def sources() -> list[Source]:
     for source in [*_folder_sources(), *_entry_point_sources()]:
         unique.setdefault(source.module, source)
     return list(unique.values())
+
+
+@cache  # by the text, not by the file: an edited one has another
+def _text_digest(text: str) -> str:
+    return digest(text)
 
 
 class Imports:
@@ -172,7 +194,7 @@ class Imports:
 
     def of(self, text: str, module: str, path: Path) -> list[str]:
         """Return the names of the modules that the file of a module may import from; none where it is no Python."""
-        key = digest([text, module, path.name == "__init__.py", sys.version_info[:2]])[:16]
+        key = digest([_text_digest(text), module, path.name == "__init__.py", sys.version_info[:2]])[:16]
         if key not in self.used:
             self.used[key] = self.kept[key] if key in self.kept else _parsed_imports(text, module, path)
         return self.used[key]
@@ -192,6 +214,15 @@ def _parsed_imports(text: str, module: str, path: Path) -> list[str]:
 
 
 @dataclass(frozen=True)
+class ReadFile:
+    """A file's text as its digest, and what it imports from: files that count whole, and engine files (digests)."""
+
+    text: str
+    files: list[tuple[str, Path]]
+    engine: dict[str, str]
+
+
+@dataclass(frozen=True)
 class Neighbours:
     """What counts as a plug-in's code where it imports it.
 
@@ -208,7 +239,7 @@ class Neighbours:
     roots: Mapping[str, tuple[Path, ...]]
     imports: Imports
     _places: dict[str, Path | None] = field(default_factory=dict, repr=False, compare=False)
-    _files: dict[tuple[str, Path], tuple[str, list[str]]] = field(default_factory=dict, repr=False, compare=False)
+    _files: dict[tuple[str, Path], ReadFile] = field(default_factory=dict, repr=False, compare=False)
 
     def find(self, module: str) -> Path | None:
         """Return the file of a module; None where it is none of these."""
@@ -216,11 +247,14 @@ class Neighbours:
             self._places[module] = self._look_up(module)
         return self._places[module]
 
-    def read(self, module: str, path: Path) -> tuple[str, list[str]]:
-        """Return the digest of a module's file and what it imports; of a file that is not there, those of ''."""
+    def read(self, module: str, path: Path) -> ReadFile:
+        """Return what counts of a module's file; of a file that is not there, that of ''."""
         if (module, path) not in self._files:
             text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-            self._files[module, path] = digest(text), self.imports.of(text, module, path)
+            places = {name: self.find(name) for name in self.imports.of(text, module, path)}
+            files = [(name, place) for name, place in places.items() if place is not None]
+            engine = {name: _engine_file(name) for name, place in places.items() if place is None}
+            self._files[module, path] = ReadFile(_text_digest(text), files, engine)
         return self._files[module, path]
 
     def _look_up(self, module: str) -> Path | None:
@@ -284,13 +318,10 @@ def _key(source: Source, located: Neighbours) -> str:
         name, path = waiting.pop()
         if name in seen:
             continue
-        seen[name], imported_names = located.read(name, path)
-        for module in imported_names:
-            place = located.find(module)
-            if place is not None:
-                waiting.append((module, place))
-            else:
-                seen[module] = _engine_file(module)
+        read = located.read(name, path)
+        seen[name] = read.text
+        seen |= read.engine
+        waiting += [one for one in read.files if one[0] not in seen]
     return digest([source.module, str(source.path), source.kind, source.label, _contract_digest(), seen])
 
 
@@ -451,10 +482,10 @@ def use_plugins(folders: Iterable[str | Path]) -> None:
     os.environ[plugins.VARIABLE] = os.pathsep.join(plugins.__path__)
 
 
-def _kept(source: Source, key: str) -> list[Entry] | None:
-    """Return what the index has kept of a file as it is now, None where it has to be imported."""
+def _kept(file: Path) -> list[Entry] | None:
+    """Return what a file of the index says of a plug-in as it is now, None where that has to be imported."""
     try:
-        kept = json.loads((paths.index_folder() / f"{key}.json").read_text(encoding="utf-8"))
+        kept = json.loads(file.read_text(encoding="utf-8"))
         if kept["surroundings"] not in ("", _surroundings()):
             return None
         return [Entry(**entry) for entry in kept["entries"]]
@@ -478,7 +509,7 @@ def load_index() -> Index:
             entries.append(Entry(source.kind, source.label, source.module, str(source.path), clash=what))
             continue
         key = _key(source, located)
-        kept = _kept(source, key)
+        kept = _kept(folder / f"{key}.json")
         if kept is None:
             missing.append((source, key))
         else:

@@ -421,6 +421,16 @@ def test_plugins_come_in_by_entry_points(distribution):
         found.find("dataset", "ghost")
 
 
+def test_a_distribution_that_is_installed_later_is_seen(distribution, monkeypatch):
+    """What the installed packages announce is kept within a process, until a place of `sys.path` changes."""
+    info = distribution.parent / "their_plugins-1.0.dist-info"
+    apart = distribution.parent.parent / info.name
+    info.rename(apart)
+    assert not any(one.name == "birds" for one in index.load_index().of("dataset"))
+    apart.rename(info)
+    assert index.load_index().find("dataset", "birds").module == "their_plugins.birds"
+
+
 def test_the_folder_of_a_checkout_is_trusted_only_where_it_is_ours(tmp_path, monkeypatch):
     """In a wheel the neighbour of the package is site-packages: its `datasets` may be somebody else's."""
     monkeypatch.setattr(paths, "PACKAGE", tmp_path / "mmlbench")
