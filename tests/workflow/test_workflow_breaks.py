@@ -163,6 +163,7 @@ def test_a_wrong_config_is_one_line_without_a_traceback(change, line, clone):
     assert not (clone.folder / "results").exists()
 
 
+@pytest.mark.slow  # `make lint` has it too
 def test_lint_reports_nothing_but_the_missing_environment(clone):
     """Rules without `conda:` start on a bare node by their plain `shell:`; Snakemake can't be told so."""
     report = clone.call("snakemake", "--lint").text
