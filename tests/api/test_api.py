@@ -22,7 +22,7 @@ import mmlbench as mb
 from mmlbench.analysis.all_tables import make_frame
 from mmlbench.analysis.result_set import ResultSet
 from mmlbench.cli import main
-from mmlbench.report import make_all
+from mmlbench.report import figures, make_all
 from mmlbench.results.load import read_plan
 from mmlbench.results.run_folder import RunFolder
 from mmlbench.stats import two_part
@@ -41,7 +41,9 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
         FakeMethod("modality_dropout", accuracy={"fused": 0.6}, seeds=(0, 1)),
     ]
     fake_runs.write_study(results, [small(methods=methods, seeds=(0, 1, 2))])
-    make_all(results, results.parent / "cache", lambda line: None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "write_figures", lambda *about: {})  # they take longest, and nothing here reads them
+        make_all(results, results.parent / "cache", lambda line: None)
     return results
 
 

@@ -11,6 +11,7 @@ import os
 import tarfile
 from collections.abc import Callable
 from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -321,11 +322,17 @@ WRONG: dict[str, Callable[[dict[str, Any]], object]] = {
 }
 
 
-def form(manifest: dict[str, Any], name: str, known: bool = True) -> None:
-    """Take the form of a manifest."""
+@cache
+def declared(name: str, known: bool) -> Declared:
+    """Return what a dataset declares, with its modalities or without."""
     kind = load_index().load("dataset", name)
     assert issubclass(kind, Dataset)
-    form_of(manifest, Declared.of(kind, kind().modalities if known else None), "here", "fix")
+    return Declared.of(kind, kind().modalities if known else None)
+
+
+def form(manifest: dict[str, Any], name: str, known: bool = True) -> None:
+    """Take the form of a manifest."""
+    form_of(manifest, declared(name, known), "here", "fix")
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from bad_input import ROOT, left_over, refused, run
+from quick import quick_first
 
 from mmlbench.cli import main
 from mmlbench.prepare.cache import Cache
@@ -116,7 +117,10 @@ def made(whole, tiny, tmp_path):
     return folder, ["train", *tiny.words("joint", tmp_path / "results")]
 
 
-@pytest.mark.parametrize("name", ["history.csv", "predictions.npz", "epochs.npz", "probe.npz", "weights-last.npz"])
+FILES = ["history.csv", "predictions.npz", "epochs.npz", "probe.npz", "weights-last.npz"]
+
+
+@pytest.mark.parametrize("name", quick_first(FILES, 2))
 def test_a_damaged_run_is_made_anew_with_the_same_bytes(name, made, capsys):
     folder, words = made
     before = (folder / name).read_bytes()
@@ -127,7 +131,7 @@ def test_a_damaged_run_is_made_anew_with_the_same_bytes(name, made, capsys):
     assert (folder / name).read_bytes() == before
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", f'{{"schema": {RUN_SCHEMA}}}', "\x00"])
+@pytest.mark.parametrize("text", quick_first(["{", "[]", "", f'{{"schema": {RUN_SCHEMA}}}', "\x00"], 2))
 def test_a_corrupt_run_json_is_made_anew(text, made, capsys):
     folder, words = made
     before = (folder / "run.json").read_bytes()
@@ -150,7 +154,7 @@ def test_a_run_of_an_unknown_schema_is_never_written_over(made, capsys):
     assert "unknown schema 99" in line
 
 
-@pytest.mark.parametrize("damage", ["cut short", "garbage", "empty", "no checkpoint", "other config"])
+@pytest.mark.parametrize("damage", quick_first(["cut short", "no checkpoint", "other config", "garbage", "empty"], 3))
 def test_a_damaged_checkpoint_is_thrown_away_and_the_run_starts_again(damage, made, capsys):
     folder, words = made
     before = (folder / "run.json").read_bytes()

@@ -23,10 +23,10 @@ from mmlbench.study.config import read_study
 BLOCK = {"dataset": "cremad", "dataset_set": {"size": 24}, "seeds": [0], "methods": ["joint"]}
 
 
-@pytest.fixture
-def mini(tmp_path: Path) -> tuple[Path, Path]:
-    """Return raw files and lists of a miniature."""
-    return mini_av.cremad(tmp_path / "mini", 5)
+@pytest.fixture(scope="module")
+def mini(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Return raw files and lists of a miniature, to be read."""
+    return mini_av.cremad(tmp_path_factory.mktemp("mini"), 5)
 
 
 def found(tmp_path: Path, raw: Any = None, grid: list[Any] | None = None, **keys: Any) -> list[tuple[str, str, str]]:
@@ -57,6 +57,7 @@ def test_raw_files_that_are_all_there(tmp_path: Path, mini: tuple[Path, Path]) -
 
 
 def test_raw_files_that_are_missing_or_left_out(tmp_path: Path, mini: tuple[Path, Path]) -> None:
+    mini = Path(shutil.copytree(mini[0], tmp_path / "raw")), mini[1]
     first, second = sorted((mini[0] / "VideoFlash").glob("*.flv"))[:2]
     first.unlink()
     second.write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
@@ -90,10 +91,10 @@ def test_what_is_prepared_whole_in_part_otherwise_or_damaged(
     assert len(notes) == 1 and "other" in notes[0][2]
     opened = ensure_cache("cremad", {"size": 24}, cache, load_index(), raw, options=options)
     assert found(tmp_path)[0][0] == "ok" and str(opened.folder) in found(tmp_path)[0][2]
+    shutil.copytree(opened.folder, tmp_path / "group" / opened.folder.name)
     with (opened.folder / "visual.npy").open("r+b") as file:
         file.truncate(200)
     assert found(tmp_path)[0][0] == "wrong"
-    ensure_cache("cremad", {"size": 24}, tmp_path / "group", load_index(), raw, options=options)
     monkeypatch.setenv("MMLBENCH_CACHE", str(tmp_path / "group"))
     passed_over, taken = found(tmp_path)[:2]
     assert passed_over[0] == "note" and str(opened.folder) in passed_over[2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import fake_runs
 import pytest
+from quick import quick_first
 
 import mmlbench
 from mmlbench.cli import main
@@ -47,7 +49,7 @@ def called(words: list[str], **options: object) -> int:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("unbuffered", quick_first(["", "1"], 1))
 def test_a_standard_error_that_takes_nothing_changes_no_exit_code(
     unbuffered: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,20 +115,34 @@ def test_a_reader_that_stops_early_ends_as_a_closed_pipe_does(
     assert output("mmlbench list methods --json | head -c 1; exit ${PIPESTATUS[0]}") == (141, [])
 
 
+def read_late(words: list[str], waits: bool) -> bytes:
+    """Return what a command writes into a pipe that is read only when it has been full for a while.
+
+    Args:
+        waits: whether a write to the full pipe waits, or fails.
+    """
+    out, into = os.pipe()
+    os.set_blocking(into, waits)
+    limit = time.monotonic() + 120
+    with subprocess.Popen(words, stdout=into) as process:
+        while select.select([], [into], [], 0)[1]:
+            assert process.poll() is None and time.monotonic() < limit, "the pipe was never full"
+            time.sleep(0.01)
+        time.sleep(0.5)  # the command is in its write by then
+        os.close(into)
+        with os.fdopen(out, "rb") as reader:
+            found = reader.read()
+    assert process.returncode == 0
+    return found
+
+
 @pytest.mark.parametrize("unbuffered", [pytest.param("", marks=pytest.mark.slow), "1"])
 def test_a_pipe_that_does_not_wait_gets_all(unbuffered: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     words = [sys.executable, "-m", "mmlbench", "list", "methods", "--json"]
     whole = subprocess.run(words, capture_output=True, check=True, timeout=120).stdout
     assert len(whole) > 2 * 65_536
-    out, into = os.pipe()
-    os.set_blocking(into, False)
-    with subprocess.Popen(words, stdout=into) as process:
-        os.close(into)
-        time.sleep(3)  # the pipe is full by then
-        with os.fdopen(out, "rb") as reader:
-            assert reader.read() == whole
-    assert process.returncode == 0
+    assert read_late(words, waits=False) == whole
 
 
 @pytest.mark.parametrize("unbuffered", [pytest.param("", marks=pytest.mark.slow), "1"])
@@ -137,10 +153,7 @@ def test_a_signal_in_the_middle_of_a_write_loses_nothing(unbuffered: str, monkey
         "signal.signal(signal.SIGALRM, lambda *_: None); signal.setitimer(signal.ITIMER_REAL, 0.2, 0.2);"
         "sys.stdout.write('x' * 1_000_000); sys.stdout.flush()"
     )
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
-        time.sleep(1)
-        assert process.stdout is not None and len(process.stdout.read()) == 1_000_000
-    assert process.returncode == 0
+    assert len(read_late([sys.executable, "-c", code], waits=True)) == 1_000_000
 
 
 def test_all_three_streams_closed_end_with_an_exit_code(tmp_path: Path) -> None:

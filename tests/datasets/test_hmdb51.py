@@ -31,6 +31,12 @@ def mini(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.fixture(scope="module")
+def cache(mini: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Cache:
+    """Return the miniature prepared, to be read."""
+    return prepared(*mini, tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="module")
 def shipped() -> dict[str, Listed]:
     """Return what the shipped lists give."""
     return load_index().load("dataset", "hmdb51")().listed(None)
@@ -68,8 +74,7 @@ def test_sources_of_one_class_train_what_is_tested_in_another(shipped):
 
 
 # ---- from raw files to splits ------------------------------------------------------------------------------------
-def test_splits_of_the_miniature(mini, tmp_path):
-    cache = prepared(*mini, tmp_path)
+def test_splits_of_the_miniature(cache):
     sizes = {s: [len(cache.part(s, p)) for p in ("train", "val", "test")] for s in cache.manifest["splits"]}
     assert sizes == {"split1": [12, 0, 6], "split1_val": [9, 3, 6], "split2": [15, 0, 3], "split3": [12, 0, 3]}
     assert "ride_bike/#437_How_To_ride_bike_u_nm_np1_ba_goo_1" in cache.part("split1", "test").ids
@@ -87,11 +92,10 @@ def test_published_frames_are_taken_by_their_numbers(tmp_path):
     assert np.isin(cache.array("rgb")[part.rows["rgb"]], np.concatenate([90 + numbers + k for k in (-1, 0, 1)])).all()
 
 
-def test_the_folder_of_videos_may_be_called_videos(mini, tmp_path):
+def test_the_folder_of_videos_may_be_called_videos(mini, cache, tmp_path):
     raw = tmp_path / "raw"
     shutil.copytree(mini[0] / "hmdb51_org", raw / "videos")
-    one, other = prepared(*mini, tmp_path / "a"), prepared(raw, mini[1], tmp_path / "b")
-    assert np.array_equal(one.array("flow"), other.array("flow"))
+    assert np.array_equal(cache.array("flow"), prepared(raw, mini[1], tmp_path / "b").array("flow"))
 
 
 def test_a_clip_whose_name_begins_with_a_hash_can_be_left_out(mini, tmp_path, capsys):

@@ -42,9 +42,19 @@ def prepared(raw: Path, lists: Path, root: Path, workers: int = 1) -> Cache:
     return ensure_cache("kinetics_sounds", {"size": 16}, root, load_index(), raw, options=options)
 
 
+@pytest.fixture(scope="module")
+def caches(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Cache]:
+    """Return what is prepared of each layout, one of them by two workers."""
+    places = {layout: tmp_path_factory.mktemp("layout") for layout in LAYOUTS}
+    return {
+        layout: prepared(*extracted(place, layout), place / "c", workers=2 if layout == "apart" else 1)
+        for layout, place in places.items()
+    }
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_frames_and_wavs_are_taken_in_any_layout(layout, tmp_path):
-    cache = prepared(*extracted(tmp_path, layout), tmp_path / "c", workers=2 if layout == "apart" else 1)
+def test_frames_and_wavs_are_taken_in_any_layout(layout, caches):
+    cache = caches[layout]
     assert cache.valid("visual") is None  # four of six frames of each clip, evenly spaced
     assert any("8 of 8 clips are made of extracted frames and WAV files" in note for note in cache.notes)
     listed = (cache.folder / "raw.csv").read_text().splitlines()[1:]
@@ -52,10 +62,9 @@ def test_frames_and_wavs_are_taken_in_any_layout(layout, tmp_path):
     assert [line.split(",")[1][-9:] for line in listed[:4]] == ["00001.jpg", "00002.jpg", "00004.jpg", "00005.jpg"]
 
 
-def test_layouts_give_the_same_bytes(tmp_path):
-    caches = [prepared(*extracted(tmp_path / layout, layout), tmp_path / layout / "c") for layout in LAYOUTS]
+def test_layouts_give_the_same_bytes(caches):
     for modality in ("audio", "visual"):
-        assert len({cache.array(modality).tobytes() for cache in caches}) == 1
+        assert len({cache.array(modality).tobytes() for cache in caches.values()}) == 1
 
 
 def test_a_video_is_taken_before_frames_and_both_may_be_mixed(tmp_path):

@@ -40,6 +40,14 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Cache:
     return ensure_cache("pictures", {}, tmp_path_factory.mktemp("pictures"), load_index())
 
 
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return the file of a ResNet-18's weights."""
+    path = tmp_path_factory.mktemp("weights") / "net.pth"
+    torch.save(get_model("resnet18", weights=None).state_dict(), path)
+    return str(path)
+
+
 def seen_by(encoder: Any, inputs: torch.Tensor) -> torch.Tensor:
     """Return what the network of an encoder is given."""
     seen: list[torch.Tensor] = []
@@ -52,12 +60,11 @@ def seen_by(encoder: Any, inputs: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("frames", [1, 2])
 @pytest.mark.parametrize("kind", SHOWN)
 def test_pictures_reach_the_network_as_torchvisions_transforms_make_them(
-    kind: str, frames: int, pictures: Cache, tmp_path: Path
+    kind: str, frames: int, pictures: Cache, weights: str
 ):
     chosen, differs = SHOWN[kind]
-    torch.save(get_model("resnet18", weights=None).state_dict(), tmp_path / "net.pth")
-    weights = {**chosen.get("params", {}), "weights": str(tmp_path / "net.pth")}
-    fields = {"frames": frames, "encoder": {"audio": "small_cnn", "visual": {**chosen, "params": weights}}}
+    params = {**chosen.get("params", {}), "weights": weights}
+    fields = {"frames": frames, "encoder": {"audio": "small_cnn", "visual": {**chosen, "params": params}}}
     spec = resolve(Request("pictures", "joint", 0, recipe_params=fields), load_index())
     encoder = build_encoders(spec.config, pictures, load_index())["visual"]
     augmentations = augmentations_of(spec.config.recipe, pictures)
@@ -94,11 +101,10 @@ def test_standardising_is_undone_by_channel_or_as_a_whole():
     assert not encoder.state_dict(), "it follows from data and configuration, and is no weight"
 
 
-def test_resnet18_expects_imagenets_colours_only_with_weights_and_three_channels(tmp_path: Path):
+def test_resnet18_expects_imagenets_colours_only_with_weights_and_three_channels(weights: str, tmp_path: Path):
     own = own_expects("resnet18")
     assert own.mean == IMAGENET_MEAN and own.std == IMAGENET_STD
-    torch.save(get_model("resnet18", weights=None).state_dict(), tmp_path / "net.pth")
-    with_weights = ResNet18((3, 32, 32), ResNet18.Params(weights=str(tmp_path / "net.pth")))
+    with_weights = ResNet18((3, 32, 32), ResNet18.Params(weights=weights))
     assert with_weights.expects == Expects(IMAGENET_MEAN, IMAGENET_STD)
     assert ResNet18((3, 32, 32), ResNet18.Params()).expects is None
     one = Torchvision((1, 32, 32), Torchvision.Params(network="resnet18"))

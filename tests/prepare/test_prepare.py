@@ -65,6 +65,12 @@ def minis(tmp_path_factory) -> dict[str, Mini]:
     }
 
 
+@pytest.fixture(scope="module")
+def wanted(minis, tmp_path_factory) -> Cache:
+    """Return CREMA-D prepared at one go, to be read."""
+    return minis["cremad"].prepare(tmp_path_factory.mktemp("wanted"))
+
+
 @pytest.mark.parametrize("name", ["cremad", "ave", "kinetics_sounds"])
 @pytest.mark.slow
 def test_the_bytes_do_not_depend_on_the_workers_or_the_folder(name, minis, tmp_path):
@@ -84,11 +90,10 @@ def test_the_bytes_do_not_depend_on_the_workers_or_the_folder(name, minis, tmp_p
 
 
 @pytest.mark.slow
-def test_views_beyond_a_clips_own_repeat_them(minis, tmp_path):
-    cache = minis["cremad"].prepare(tmp_path)
-    valid = cache.valid("visual")
+def test_views_beyond_a_clips_own_repeat_them(wanted):
+    valid = wanted.valid("visual")
     assert valid.tolist() == [3] * 30  # 1.4 s: two frames of one a second, so three evenly spaced ones
-    visual = cache.array("visual")
+    visual = wanted.array("visual")
     assert np.array_equal(visual[:, 3:], visual[:, :3])
 
 
@@ -104,15 +109,14 @@ def test_frames_that_were_extracted_and_zips_are_taken(minis, tmp_path):
     assert not list((tmp_path / "cache").glob(".*unpacked"))
 
 
-def test_speakers_are_apart_and_the_official_split_is_as_listed(minis, tmp_path):
-    cache = minis["cremad"].prepare(tmp_path)
-    speakers = {part: set(cache.part("speaker", part).groups) for part in ("train", "val", "test")}
+def test_speakers_are_apart_and_the_official_split_is_as_listed(minis, wanted):
+    speakers = {part: set(wanted.part("speaker", part).groups) for part in ("train", "val", "test")}
     assert not (speakers["train"] & speakers["test"] or speakers["train"] & speakers["val"])
     assert not speakers["val"] & speakers["test"]
     listed = (minis["cremad"].lists / "test.csv").read_text().split()
-    assert sorted(cache.part("official", "test").ids) == sorted(line.split(",")[0] for line in listed)
+    assert sorted(wanted.part("official", "test").ids) == sorted(line.split(",")[0] for line in listed)
     held = (minis["cremad"].lists / "validation.txt").read_text().split()
-    assert sorted(cache.part("official_val", "val").ids) == sorted(held)
+    assert sorted(wanted.part("official_val", "val").ids) == sorted(held)
 
 
 def test_the_clean_split_of_ave_has_no_fault_of_the_official_one(minis, tmp_path):
@@ -171,11 +175,10 @@ def test_all_faults_are_listed_and_stop_it_and_what_is_left_out_is_said(broken, 
     assert (cache.array("visual")[0] == 0).all()
 
 
-def test_what_is_left_out_is_part_of_the_fingerprint(minis, tmp_path, capsys):
+def test_what_is_left_out_is_part_of_the_fingerprint(minis, wanted, tmp_path, capsys):
     mini = minis["cremad"]
-    whole = mini.prepare(tmp_path / "whole")
     less = mini.prepare(tmp_path / "less", allow_missing=("1001_IEO_ANG_XX",))
-    assert whole.manifest["fingerprint"] != less.manifest["fingerprint"]
+    assert wanted.manifest["fingerprint"] != less.manifest["fingerprint"]
     with pytest.raises(DataError, match="made with 1 item left out"):
         mini.prepare(tmp_path / "less")
     (tmp_path / "list.txt").write_text("9999_IEO_ANG_XX\n")
@@ -261,9 +264,8 @@ def one_line(words: list[str], capsys) -> str:
     return refused(capsys, *words)
 
 
-def test_a_killed_preparation_goes_on_and_leaves_no_worker(minis, tmp_path):
+def test_a_killed_preparation_goes_on_and_leaves_no_worker(minis, wanted, tmp_path):
     mini = minis["cremad"]
-    wanted = content(mini.prepare(tmp_path / "wanted").folder)
     words = [*mini.words(tmp_path / "killed"), "--workers", "2"]
     process = run(words)
     part = kill_when(process, tmp_path / "killed", 5)
@@ -273,28 +275,26 @@ def test_a_killed_preparation_goes_on_and_leaves_no_worker(minis, tmp_path):
     done = len((part / JOURNAL).read_text().splitlines()) - 2
     message: list[str] = []
     cache = mini.prepare(tmp_path / "killed", workers=1, log=message.append)
-    assert content(cache.folder) == wanted
+    assert content(cache.folder) == content(wanted.folder)
     assert any(f"{done} of 30 items were done before" in line for line in message)
 
 
 @pytest.mark.slow
-def test_a_kill_while_the_manifest_was_written_leaves_nothing_in_the_cache(minis, tmp_path):
+def test_a_kill_while_the_manifest_was_written_leaves_nothing_in_the_cache(minis, wanted, tmp_path):
     mini = minis["cremad"]
-    wanted = content(mini.prepare(tmp_path / "wanted").folder)
     part = kill_when(run([*mini.words(tmp_path / "killed"), "--workers", "1"]), tmp_path / "killed", 5)
     (part / ".manifest.json.0123abcd.tmp").write_text("{")
-    assert content(mini.prepare(tmp_path / "killed").folder) == wanted
+    assert content(mini.prepare(tmp_path / "killed").folder) == content(wanted.folder)
 
 
-def test_a_row_or_raw_file_that_changed_after_a_kill_is_made_anew(minis, tmp_path, monkeypatch):
+def test_a_row_or_raw_file_that_changed_after_a_kill_is_made_anew(minis, wanted, tmp_path, monkeypatch):
     mini = minis["cremad"]
-    wanted = content(mini.prepare(tmp_path / "wanted").folder)
     part = kill_when(run([*mini.words(tmp_path / "c"), "--workers", "1"]), tmp_path / "c", 6)
     array = np.load(part / "visual.npy", mmap_mode="r+")
     array[2] = 255  # a power cut lost the page
     array.flush()
     message: list[str] = []
-    assert content(mini.prepare(tmp_path / "c", log=message.append).folder) == wanted
+    assert content(mini.prepare(tmp_path / "c", log=message.append).folder) == content(wanted.folder)
 
 
 def test_two_at_once_make_one(minis, tmp_path):

@@ -6,10 +6,12 @@ miniature needs its own. Classes differ in colour and pitch, so that something c
 
 from __future__ import annotations
 
+import tempfile
 import wave
 import zipfile
 from collections.abc import Iterable
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 
 import av
@@ -61,8 +63,24 @@ def write_video(
 ) -> None:
     """Write a video; a codec that is None leaves that stream out. `sound` is (rate, layout), `mute` seconds."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(_encoded(path.suffix, kind, seconds, codecs, size, rate, sound, seed, mute))
+
+
+@cache
+def _encoded(
+    suffix: str,
+    kind: int,
+    seconds: float,
+    codecs: tuple[str | None, str | None],
+    size: tuple[int, int],
+    rate: Fraction | int,
+    sound: tuple[int, str],
+    seed: int,
+    mute: tuple[float, float],
+) -> bytes:
+    """Return the bytes of a video: the same clips are in the miniatures of many tests, and encoders are slow."""
     rng = np.random.default_rng([17, seed])
-    with av.open(str(path), "w") as container:
+    with tempfile.NamedTemporaryFile(suffix=suffix) as file, av.open(file.name, "w") as container:
         video = audio = None
         if codecs[0]:
             fast = {"preset": "ultrafast"} if codecs[0] == "libx264" else None
@@ -84,6 +102,8 @@ def write_video(
             for piece in [*to.resample(made), *to.resample(None)]:
                 container.mux(audio.encode(piece))
             container.mux(audio.encode())
+        container.close()
+        return Path(file.name).read_bytes()
 
 
 def cut(path: Path, target: Path, seconds: float) -> None:

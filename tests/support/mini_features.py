@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
+import tempfile
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -84,10 +87,16 @@ def part_of_mult(dataset: str, part: str, aligned: bool = True, number: int = 0)
     }
 
 
-def content(dataset: str, family: str = "mmsa", aligned: bool = True) -> dict[str, dict[str, Any]]:
-    """Return what a file holds."""
+@cache
+def _drawn(dataset: str, family: str, aligned: bool) -> dict[str, dict[str, Any]]:
+    """Return what a file holds: many tests write the same, and a million numbers are not drawn at once."""
     made = part_of_mmsa if family == "mmsa" else part_of_mult
     return {part: made(dataset, part, aligned, number) for number, part in enumerate(COUNTS)}
+
+
+def content(dataset: str, family: str = "mmsa", aligned: bool = True) -> dict[str, dict[str, Any]]:
+    """Return what a file holds, to be changed."""
+    return copy.deepcopy(_drawn(dataset, family, aligned))
 
 
 def write(path: Path, found: object, protocol: int = 4) -> Path:
@@ -99,7 +108,7 @@ def write(path: Path, found: object, protocol: int = 4) -> Path:
 
 def sentiment(folder: Path, dataset: str, family: str = "mmsa", aligned: bool = True) -> Path:
     """Write a file in the folders in which it circulates; return the top one."""
-    found = content(dataset, family, aligned)
+    found = _drawn(dataset, family, aligned)
     if family == "mmsa":
         name = "aligned_50.pkl" if aligned else "unaligned_50.pkl"
         write(folder / dataset.upper() / "Processed" / name, found)
@@ -126,9 +135,23 @@ SENTENCES = 4
 
 def sequences(folder: Path, dataset: str) -> Path:
     """Write .csd files and folds: 11 videos of four sentences, of 2 s each, and one video in no fold."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in _sequences(dataset).items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+@cache
+def _sequences(dataset: str) -> dict[str, bytes]:
+    """Return name -> content of these files."""
+    with tempfile.TemporaryDirectory() as folder:
+        _write_sequences(Path(folder), dataset)
+        return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+
+
+def _write_sequences(folder: Path, dataset: str) -> None:
     import h5py
 
-    folder.mkdir(parents=True, exist_ok=True)
     folds = {"train": 6, "valid": 2, "test": 3}
     names = {part: [f"{part}{k}" for k in range(n)] for part, n in folds.items()}
     lines = [f"standard_{part}_fold = {found!r}" for part, found in names.items()]
@@ -151,7 +174,6 @@ def sequences(folder: Path, dataset: str) -> Path:
                 group = root.create_group(f"data/{video}")
                 group.create_dataset("features", data=values.astype("f4"), compression="gzip")
                 group["intervals"] = np.stack([start, start + every], axis=1)
-    return folder
 
 
 # ---- IEMOCAP -------------------------------------------------------------------------------------------------------
