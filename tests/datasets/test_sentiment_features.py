@@ -10,6 +10,7 @@ import pytest
 from bad_input import left_over, refused
 from harmed_files import Call, of_pickles
 from prepared import prepared
+from quick import quick_first
 
 from mmlbench.cli import main
 from mmlbench.prepare.cache import Cache
@@ -26,7 +27,7 @@ def real(cache: Cache, modality: str, row: int) -> np.ndarray:
     return cache.array(modality)[row, 0, : lengths[row, 0]]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", quick_first(NAMES, 1))
 @pytest.mark.parametrize("aligned", [True, False])
 @pytest.mark.parametrize("family", ["mmsa", "mult"])
 def test_what_is_stored_is_what_the_file_has(tmp_path, name, family, aligned):
@@ -240,7 +241,7 @@ FILE = of_pickles("aligned_50.pkl", hostile) | {
 }
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", quick_first(NAMES, 1))
 @pytest.mark.parametrize("fault", FILE)
 def test_a_bad_file_is_refused_in_one_line_and_leaves_nothing(tmp_path, capsys, name, fault):
     raw, (harm, named) = mini.sentiment(tmp_path / "raw", name), FILE[fault]
