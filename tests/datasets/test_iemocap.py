@@ -101,7 +101,7 @@ def test_ids_that_occur_again_and_what_is_left_out_are_counted(tmp_path):
     (tmp_path / "out.csv").write_text("id\nSes01F_impro01_F000\n")
     more = ("--allow-missing", str(tmp_path / "out.csv"))
     cache = prepared("iemocap", written(tmp_path / "raw", found), tmp_path / "cache", more=more)
-    assert any("1 ids occur again" in note for note in cache.notes)
+    assert any("1 sample kept whose id was there before" in note for note in cache.notes)
     assert sum(sizes(cache, "official")) == 119
 
 
