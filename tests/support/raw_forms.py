@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
+import harmed_archives as archives
 import harmed_files as files
 import harmed_lists as listed
 import mini_av
@@ -90,6 +91,7 @@ class Form:
     Attributes:
         dataset: its name. name: of the form; '' where there is one. victims: its kinds of files.
         params: of the preparation. own_lists: whether its lists lie in the raw folder, and are taken from there.
+        given: what of the raw folder is given to --raw; '' for all of it.
     """
 
     dataset: str
@@ -98,10 +100,11 @@ class Form:
     victims: tuple[Victim, ...]
     params: tuple[str, ...] = ("size=16",)
     own_lists: bool = False
+    given: str = ""
 
     def words(self, raw: Path, lists: Path | None, root: Path) -> list[str]:
         """Return the command."""
-        words = ["prepare", self.dataset, "--raw", str(raw)]
+        words = ["prepare", self.dataset, "--raw", str(raw / self.given)]
         words += ["--lists", str(lists)] if lists else []
         words += [word for pair in self.params for word in ("--dataset-set", pair)]
         return [*words, "--workers", "1", "--cache", str(root)]
@@ -575,6 +578,66 @@ def _iemocap(dataset: str) -> tuple[Form, ...]:
     return (Form(dataset, "", build, (Victim("pickle", name, harms, taken=taken, renewed=write(nan)),), ()),)
 
 
+# ---- archives ----------------------------------------------------------------------------------------------------
+def packed(build: Build, name: str, folder: str = "") -> Build:
+    """Return a builder of an archive, in a folder of its own, with the lists beside it.
+
+    Args:
+        folder: in the archive, in which all lies.
+    """
+
+    def made(place: Path) -> tuple[Path, Path | None]:
+        raw, lists = build(place)
+        (place / "archive").mkdir()
+        archive = archives.packed(raw, place / "archive" / name)
+        if folder:
+            archives.below(folder)(archive)
+        return archive.parent, lists
+
+    return made
+
+
+_ZIP = archives.TAKEN | {"bytes in front of it"}
+#: Dataset -> its forms as archives: given to --raw, or in a folder that is.
+ARCHIVES: dict[str, tuple[Form, ...]] = {
+    "ave": (
+        Form("ave", "zip", packed(AVE[0].build, "AVE_Dataset.zip", "AVE_Dataset"), (
+            Victim("zip", "AVE_Dataset.zip", archives.of_archives("AVE_Dataset/AVE/-video_0000.mp4"),
+                   says={"in one more folder": "nor does a folder in it"}, taken=_ZIP),
+        ), given="AVE_Dataset.zip"),
+        Form("ave", "folder with the zip", packed(AVE[0].build, "AVE_Dataset.zip", "AVE_Dataset"), (
+            Victim("zip", "AVE_Dataset.zip", archives.as_a_file()),
+        )),
+    ),
+    "modelnet40": (
+        Form("modelnet40", "zip of meshes", packed(MODELNET40[0].build, "ModelNet40.zip"), (
+            Victim("zip", "ModelNet40.zip", archives.of_archives("ModelNet40/bowl/train/bowl_0001.off"),
+                   taken=_ZIP | {"in one more folder"}),
+        ), given="ModelNet40.zip"),
+        Form("modelnet40", "tar.gz of shaded images", packed(shaded, "shaded_images.tar.gz"), (
+            Victim("tar.gz", "shaded_images.tar.gz", archives.of_archives(
+                "modelnet40_images_new_12x/bowl/train/bowl_0001.obj.shaded_v007.png", is_zip=False),
+                   says={"bytes behind its end": "is damaged"},
+                   taken=archives.TAKEN - {"bytes behind its end"} | {"in one more folder"}),
+        ), given="shaded_images.tar.gz"),
+    ),
+}  # fmt: skip
+
+#: The same for a dataset of pictures and texts, as a tar that is not compressed.
+_PICTURE = "data/38.jpg"
+TARS: dict[str, tuple[Form, ...]] = {
+    "mvsa_single": (
+        Form("mvsa_single", "tar", packed(mini_texts.mvsa_single, "MVSA_Single.tar"), (
+            Victim("tar", "MVSA_Single.tar", archives.of_archives(_PICTURE, is_zip=False) | {
+                "a header that is damaged": (archives.header_changed(_PICTURE), "is damaged"),
+                "cut short between two files": (archives.cut_before(_PICTURE), "is missing"),
+                "a file that is damaged": (archives.changed_within(_PICTURE), ""),
+            }, says={"nothing in it": "begins with zeros only"},
+                taken=archives.TAKEN | {"in one more folder", "a file that is damaged"}),
+        ), TEXTS, given="MVSA_Single.tar"),
+    ),
+}  # fmt: skip
+
 #: Datasets of videos, sounds, pictures and meshes -> their forms; each fault of a file is that of an item.
 MEDIA: dict[str, tuple[Form, ...]] = {
     "cremad": CREMAD,
@@ -588,8 +651,8 @@ MEDIA: dict[str, tuple[Form, ...]] = {
     "nvgesture": NVGESTURE,
 }
 #: Every dataset that has to be downloaded -> its forms.
-FORMS: dict[str, tuple[Form, ...]] = MEDIA | {
-    "mvsa_single": MVSA_SINGLE,
+FORMS: dict[str, tuple[Form, ...]] = {name: forms + ARCHIVES.get(name, ()) for name, forms in MEDIA.items()} | {
+    "mvsa_single": MVSA_SINGLE + TARS["mvsa_single"],
     "twitter15": TWITTER15,
     "twitter17": TWITTER17,
     "sarcasm": SARCASM,
