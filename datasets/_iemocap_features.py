@@ -129,7 +129,7 @@ class IemocapFeatures(Dataset):
         for modality in self.modalities:
             _store(out, modality, path, content[PLACES[modality.name]], spoken)
         if repeated:
-            out.notes.append(f"{repeated} ids occur again; these samples are kept, with '#2' behind the id")
+            out.notes.append(f"{plural(repeated, 'sample')} kept whose id was there before, with '#2' behind it")
         for split, samples in self._samples(spoken, names).items():
             if split == "official":
                 features.note_shared_groups(out, samples, "speaker")

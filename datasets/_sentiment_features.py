@@ -38,6 +38,7 @@ from mmlbench import (
 )
 from mmlbench.frontends import features
 from mmlbench.frontends.features import Sequences
+from mmlbench.storage.words import plural
 
 from . import _computational_sequences as sequences
 from ._computational_sequences import Sentence
@@ -136,8 +137,11 @@ class SentimentFeatures(Dataset):
             self._store_ids(out, path, parts)
         for name in found["train"]:
             features.store_sequences(out, name, [found[part][name] for part in PARTS])
+        unnamed = [PARTS[part] for part, content in parts.items() if content.get("id") is None]
+        if unnamed:
+            out.notes.append(f"no ids in {' and '.join(unnamed)}: a video in two parts would not show")
         if repeated:
-            out.notes.append(f"{repeated} ids occur again; these samples are kept, with '#2' behind the id")
+            out.notes.append(f"{plural(repeated, 'sample')} kept whose id was there before, with '#2' behind it")
         features.note_shared_groups(out, samples, "video")
         out.split("standard", self.kept(samples))
 
@@ -165,8 +169,11 @@ class SentimentFeatures(Dataset):
             ids = content.get("id")
             if ids is None:
                 ids = [f"{part}-{k:05d}" for k in range(len(label))]
-            if not isinstance(ids, np.ndarray | list | tuple) or len(ids) != len(label):
-                raise DataError(f"{where} has other ids than its {len(label)} labels", "Fetch the file again")
+            if not isinstance(ids, np.ndarray | list | tuple) or np.ndim(ids) == 0:
+                raise DataError(f"{where}: id is {type(ids).__name__}, no list", "Fetch the file again")
+            if len(ids) != len(label):
+                what = f"{where} has {plural(len(ids), 'id')} and {plural(len(label), 'label')}"
+                raise DataError(what, "Fetch the file again")
             own = [features.text_of(one, f"{where}, id {k}") for k, one in enumerate(ids)]
             names += own
             facts += [(part, value, _video(name)) for value, name in zip(label.tolist(), own, strict=True)]
@@ -193,6 +200,9 @@ class SentimentFeatures(Dataset):
                 found = content[key]
                 if isinstance(found, np.ndarray) and found.ndim > 1 and found.size == len(found):
                     found = found.reshape(-1)
+                if isinstance(found, np.ndarray) and found.ndim > 1 and found.size:
+                    what = f"{where}: {key} has {found.size // len(found)} numbers a sample, not one sentiment"
+                    raise DataError(what, "Use the file of sentiments")
                 label = features.numbers(found, f"{where}: {key}", 1).astype(np.float64)
                 wrong = ~((label >= TASK.low) & (label <= TASK.high))
                 if wrong.any():
@@ -232,25 +242,32 @@ class SentimentFeatures(Dataset):
     def _sequences(self, where: str, content: dict[str, Any]) -> dict[str, Sequences]:
         """Return the sequences of a part by modality, cut to their real steps."""
         count = len(self._labels(where, content))
-        found: dict[str, Sequences] = {}
+        arrays: dict[str, np.ndarray] = {}
         for modality in self.modalities:
             key = MODALITIES[modality.name]
             if modality.type.ids:
                 continue
             if key not in content:
                 raise DataError(f"{where} has no {key!r}", "Name the file of features")
-            values = features.numbers(content[key], f"{where}: {key}", 3)
+            arrays[modality.name] = values = features.numbers(content[key], f"{where}: {key}", 3)
             if len(values) != count:
                 raise DataError(f"{where}: {key} has {len(values)} samples, and there are {count} labels",
                                 "Fetch the file again")  # fmt: skip
-            param = "--dataset-set text=bert or glove"
-            if modality.name != "text":
-                param = f"--dataset-set {modality.name}_features={values.shape[2]}"
-            features.check_shape(modality, values, f"{where}: {key}", param)
-            found[modality.name] = Sequences.of(values)
-        if self.params.form == ALIGNED:
-            _align(where, found)
-        return found
+        aligned = self.params.form == ALIGNED
+        if aligned:
+            _check_aligned(where, arrays)
+        elif "text" in arrays and len({values.shape[1] for values in arrays.values()}) == 1:
+            what = f"{where} is aligned: all of it has {arrays['text'].shape[1]} steps"
+            raise DataError(what, "Say --dataset-set form=aligned, and name this file: --raw FILE")
+        for modality in self.modalities:
+            if modality.name in arrays:
+                values, is_text = arrays[modality.name], modality.name == "text"
+                param = _text_of(values.shape[2]) if is_text else f"{modality.name}_features={values.shape[2]}"
+                param = f"--dataset-set {param}" if param else ""
+                steps_param = "" if aligned or is_text else "steps"
+                features.check_shape(modality, values, f"{where}: {MODALITIES[modality.name]}", param, steps_param)
+        found = {name: Sequences.of(values) for name, values in arrays.items()}
+        return _as_first(found) if aligned else found
 
     def _store_ids(self, out: CacheWriter, path: Path, parts: dict[str, dict[str, Any]]) -> None:
         """Store the ids of `text_bert`: row 0 has ids, row 1 says which are real, row 2 is of no use here."""
@@ -309,15 +326,34 @@ class OfSeven(SentimentFeatures):
         return int(np.rint(np.clip(sentiment, -3, 3))) + 3
 
 
-def _align(where: str, found: dict[str, Sequences]) -> None:
-    """Give all modalities the real steps of the first, where each step is a word."""
-    steps = {name: one.values.shape[1] for name, one in found.items()}
+def _check_aligned(where: str, arrays: dict[str, np.ndarray]) -> None:
+    """Refuse arrays of several numbers of steps, where each step should be a word.
+
+    Raises:
+        DataError: naming the numbers.
+    """
+    steps = {name: values.shape[1] for name, values in arrays.items()}
     if len(set(steps.values())) > 1:
         shown = ", ".join(f"{count} of {name}" for name, count in steps.items())
-        raise DataError(f"{where} is not aligned: it has {shown} steps", "Say --dataset-set form=unaligned")
-    first = next(iter(found))
-    for name in found:
-        found[name] = found[name].cut_as(found[first])
+        fix = "Say --dataset-set form=unaligned, and name this file: --raw FILE"
+        raise DataError(f"{where} is not aligned: it has {shown} steps", fix)
+
+
+def _text_of(width: int) -> str:
+    """Return the parameter under which a file with vectors of this width is read; '' where none has it.
+
+    By it alone another file would be looked for, so the file has to be named.
+    """
+    return next((f"text={name}, and name this file: --raw FILE" for name, one in WIDTHS.items() if one == width), "")
+
+
+def _as_first(found: dict[str, Sequences]) -> dict[str, Sequences]:
+    """Return all modalities with the real steps of the first, where each step is a word.
+
+    A sample of which the first has no step keeps the steps that each modality has.
+    """
+    first = next(iter(found.values()))
+    return {name: one.cut_as(first, ~first.empty) for name, one in found.items()}
 
 
 def _video(name: str) -> str:

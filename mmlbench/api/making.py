@@ -178,8 +178,21 @@ def _wanted(
     if lists is not None and not lists.is_dir():
         raise ConfigError(f"the folder of split lists {lists} does not exist", "Correct --lists")
     if raw is not None and not raw.exists():
-        raise ConfigError(f"the folder of raw files {raw} does not exist", "Correct --raw")
+        raise _no_raw(raw)
     return _Wanted(entry, resolved, key, root, folder)
+
+
+def _no_raw(raw: Path) -> MmlbenchError:
+    """Return what to say of raw files that are not there, or not under this name."""
+    from ..decode.fault import Fault
+    from ..prepare.file_checks import check_file
+
+    try:
+        check_file(raw.parent, raw.name)
+    except Fault as fault:
+        if fault.fix:
+            return DataError(f"{raw} {fault.what}", f"{fault.fix[0].upper()}{fault.fix[1:]}")
+    return ConfigError(f"{raw} does not exist", "Correct --raw")
 
 
 def dataset_class(index: Index, name: str) -> type[Dataset]:

@@ -120,6 +120,10 @@ _MARK = object()
 _UNFINISHED = (_Name, _Dtype, _Array, _Arguments, np.dtype)
 
 
+class _DamagedError(ValueError):
+    """Bytes that no writer of pickles leaves."""
+
+
 class _Refusal(Exception):  # noqa: N818 (it becomes a DataError, with the file)
     """What a file asks for that it does not get."""
 
@@ -411,6 +415,8 @@ class _Machine:
             _ask(f"a call of {called.dotted}")
         try:
             made = function(tuple(arguments))
+        except _DamagedError:
+            raise
         except (ValueError, TypeError, AssertionError, OverflowError) as error:
             raise _Refusal(f"calls {called.dotted} with what it does not take: {error}") from None
         if isinstance(made, set):
@@ -452,7 +458,10 @@ class _Machine:
 
 
 def _text(view: memoryview) -> str:
-    return str(view, "utf-8", "surrogatepass")
+    try:
+        return str(view, "utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        raise _DamagedError("a text that is no UTF-8") from None
 
 
 def _shown(part: Any) -> str:
@@ -581,7 +590,10 @@ def _encode(arguments: tuple[Any, ...]) -> bytes:
     text = _text(text.view) if isinstance(text, _Long) and text.text else text
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
         raise ValueError("another encoding than Latin-1")
-    return text.encode("latin-1")
+    try:
+        return text.encode("latin-1")
+    except UnicodeEncodeError:
+        raise _DamagedError("bytes that are no Latin-1") from None
 
 
 def _make_bytes(arguments: tuple[Any, ...]) -> bytes:

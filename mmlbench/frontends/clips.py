@@ -22,7 +22,8 @@ from ..errors import DataError
 from ..modality import Modality
 from ..params import DatasetParams, bounded, choice
 from ..prepare.archives import archive_in, is_archive, unpack
-from ..prepare.file_checks import check_file
+from ..prepare.file_checks import check_file, spelt
+from ..prepare.item_writer import ItemWriter
 from ..prepare.task import PIXELS, Item, Stored
 
 #: How the two modalities are kept.
@@ -216,24 +217,55 @@ def open_raw(raw: Path | None, out: CacheWriter, holds: Sequence[str]) -> Path:
         DataError: no such folder; an archive that can't be unpacked.
     """
     name = out.dataset.name
-    wanted = " or ".join(holds).replace("*", "clips")
+    names = ["clips" if inner == "*" else inner for inner in holds]
+    # what `mmlbench fetch` unpacks is read as a folder
+    archives = [one.name for one in out.dataset.downloads if is_archive(Path(one.name)) and not one.unpacks]
     if raw is None:
-        raise DataError(f"{name} needs its raw files", f"Give the folder with {wanted} to --raw")
+        raise DataError(f"{name} needs its raw files", f"Give the folder with {' or '.join(names)} to --raw")
     if raw.is_dir() and folder_with(raw, holds) is None:
-        raw = archive_in(raw, [one.name for one in out.dataset.downloads]) or raw
+        raw = archive_in(raw, archives) or _hidden(raw, archives)
     given = raw
     if raw.is_file():
         if not is_archive(raw):
-            raise DataError(f"{raw} is neither a folder nor a zip or tar file", f"Give the folder with {wanted}")
-        try:
-            check_file(raw.parent, raw.name)
-        except Fault as fault:
-            fix = f"{fault.fix[:1].upper()}{fault.fix[1:]}"
-            raise DataError(f"{raw} {fault.what}", fix or "Fetch it again") from None
+            what = f"{raw} is neither a folder nor a zip or tar file"
+            raise DataError(what, f"Give the folder with {' or '.join(names)}")
+        _check(raw)
+        if isinstance(out, ItemWriter):
+            out.archive = raw
         into = out.folder.with_name(out.folder.name.removesuffix(".part") + ".unpacked")
         raw = unpack(raw, into, out.options.log, _cache_bytes(out), f"for the cache of {name}")
         out.check()
     folder = folder_with(raw, holds)
     if folder is not None:
         return folder
-    raise DataError(f"{given} holds no {wanted}", f"Give the folder that does to --raw (see: mmlbench fetch {name})")
+    see = f"(see: mmlbench fetch {name})"
+    if given.is_file():
+        fix = f"Name the right file, or unpack it and give the folder that does to --raw {see}"
+        raise DataError(f"{given} holds no {' or '.join(names)}, nor does a folder in it", fix)
+    *first, last = [*names, *archives]
+    wanted = f"{', '.join(first)} or {last}" if first else last
+    raise DataError(f"{given} holds no {wanted}", f"Give the folder that does to --raw {see}")
+
+
+def _hidden(raw: Path, archives: Sequence[str]) -> Path:
+    """Return a folder that holds none of some archives.
+
+    Raises:
+        DataError: one is there that can't be read: under a name in another case, or a link without its content.
+    """
+    for name in archives:
+        if spelt(raw, name) is not None:
+            _check(raw / name)
+    return raw
+
+
+def _check(path: Path) -> None:
+    """Refuse an archive of which a fault shows without opening it.
+
+    Raises:
+        DataError: there is one.
+    """
+    try:
+        check_file(path.parent, path.name)
+    except Fault as fault:
+        raise DataError(f"{path} {fault.what}", fault.fix[:1].upper() + fault.fix[1:] or "Fetch it again") from None

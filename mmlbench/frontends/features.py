@@ -181,9 +181,14 @@ class Sequences:
             empty[k : k + BLOCK] = none
         return cls(values, start, length, empty)
 
-    def cut_as(self, other: Sequences) -> Sequences:
-        """Return them with the real steps of another modality, with which they are aligned step by step."""
-        return Sequences(self.values, other.start, other.length, self.empty)
+    def cut_as(self, other: Sequences, where: np.ndarray) -> Sequences:
+        """Return them with the real steps of another modality, with which they are aligned step by step.
+
+        Args:
+            where: samples that are cut so, bool (n,); the others keep their own steps.
+        """
+        start, length = (np.where(where, *pair) for pair in ((other.start, self.start), (other.length, self.length)))
+        return Sequences(self.values, start, length, self.empty)
 
     def blocks(self, steps: int) -> Iterator[tuple[slice, np.ndarray]]:
         """Yield (rows, float32 (rows, steps, features)): real steps in front, zeros behind."""
@@ -221,22 +226,23 @@ def numbers(found: Any, where: str, axes: int) -> np.ndarray:
     return found
 
 
-def check_shape(modality: Modality, values: np.ndarray, where: str, param: str) -> None:
+def check_shape(modality: Modality, values: np.ndarray, where: str, param: str, steps_param: str) -> None:
     """Refuse sequences with other features than are declared, or with more steps.
 
     Args:
-        param: that says how many features there are.
+        param: what says how many features there are. steps_param: name of what says how many steps; either is ''
+            where nothing does.
 
     Raises:
         DataError: naming both, and the parameter.
     """
     steps, features = modality.shape
     if values.shape[2] != features:
-        fix = f"Name the file meant, or say {param}"
-        raise DataError(f"{where} has {values.shape[2]} features a step, {modality.name} has {features}", fix)
+        fix = "Name the file meant" + (f", or say {param}" if param else "")
+        raise DataError(f"{where} has {values.shape[2]} features a step, not {features}", fix)
     if values.shape[1] > steps:
-        fix = f"Say --dataset-set steps={values.shape[1]}"
-        raise DataError(f"{where} has {values.shape[1]} steps, {modality.name} has {steps} at most", fix)
+        fix = f"Say --dataset-set {steps_param}={values.shape[1]}" if steps_param else "Name the file of features"
+        raise DataError(f"{where} has {values.shape[1]} steps, not {steps} at most", fix)
 
 
 def store_sequences(out: CacheWriter, name: str, parts: Sequence[Sequences]) -> None:

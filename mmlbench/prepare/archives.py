@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import lzma
 import shutil
 import struct
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from ..errors import DataError
+from ..errors import DataError, brief
 from ..storage.atomic import write_text
 from ..storage.hashing import digest
 from ..storage.tars import BoundedHeader
@@ -26,6 +27,18 @@ METHODS = {
     1: "shrinking", 2: "reducing", 3: "reducing", 4: "reducing", 5: "reducing", 6: "imploding", 9: "Deflate64",
     10: "imploding", 93: "Zstandard", 94: "MP3", 95: "xz", 96: "JPEG", 97: "WavPack", 98: "PPMd", 99: "AES",
 }  # fmt: skip
+#: Begin archives of kinds that are not read -> what they are.
+_OTHERS = {
+    b"7z\xbc\xaf\x27\x1c": "a 7z file",
+    b"Rar!\x1a\x07": "a rar file",
+    b"\x28\xb5\x2f\xfd": "compressed by Zstandard",
+}
+#: Begin a tar that is compressed.
+_COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")
+#: What a file system says to a name that is a file and a folder, and to one that it can't have.
+_CLASHES = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
+_BAD_NAMES = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL)
+_PUBLISHED = "Do not use this file; fetch it from where the dataset is published"
 #: The end of a zip's directory: signature, number of this part, of the part where the directory begins.
 _END, _FIRST_PART = b"PK\x05\x06", b"PK\x07\x08"
 
@@ -56,8 +69,7 @@ def _safe(archive: Path, name: str) -> PurePosixPath:
     """
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or (path.parts and ":" in path.parts[0]):
-        raise DataError(f"{archive}: the member {name!r} would be written outside its folder",
-                        "Do not use this file; fetch it from where the dataset is published")  # fmt: skip
+        raise DataError(f"{archive}: the member {brief(name)} would be written outside its folder", _PUBLISHED)
     return path
 
 
@@ -91,9 +103,9 @@ def _zip_members(
         if member.is_dir():
             continue
         if (member.external_attr >> 16) & 0o170000 == 0o120000:
-            raise DataError(f"{archive}: the member {member.filename!r} is a link", "Do not use this file")
+            raise DataError(f"{archive}: the member {brief(member.filename)} is a link", _PUBLISHED)
         if member.flag_bits & 1:
-            raise DataError(f"{archive} is encrypted", "Unpack it by hand and name the folder")
+            raise DataError(f"{archive} is encrypted", _by_hand(archive))
         if member.compress_type not in READABLE:
             how = METHODS.get(member.compress_type, "a method of another kind")
             what = f"{archive}: {member.filename!r} is compressed by {how} (method {member.compress_type})"
@@ -113,7 +125,7 @@ def _tar_members(
         if member.isdir():
             continue
         if not member.isfile():
-            raise DataError(f"{archive}: the member {member.name!r} is a link or a device", "Do not use this file")
+            raise DataError(f"{archive}: the member {brief(member.name)} is a link or a device", _PUBLISHED)
 
         def read(member: tarfile.TarInfo = member) -> IO[bytes]:
             opened = file.extractfile(member)
@@ -132,7 +144,8 @@ def unpack(archive: Path, into: Path, log: Callable[[str], None], more: int = 0,
         more: bytes that will be needed on the same disk afterwards, for `purpose`.
 
     Raises:
-        DataError: damaged, encrypted, with links, names outside its folder, or larger than the disk.
+        DataError: damaged, encrypted, of another kind, larger than the disk; with links, names outside its folder or
+            that no file can have, or a file twice with other content.
     """
     facts = archive.stat()
     target = into / f"{archive.name}-{digest([facts.st_size, facts.st_mtime_ns])[:10]}"
@@ -153,25 +166,64 @@ def unpack(archive: Path, into: Path, log: Callable[[str], None], more: int = 0,
 
 
 def _unpack(archive: Path, target: Path, log: Callable[[str], None], more: int, purpose: str) -> None:
+    with archive.open("rb") as begun:
+        head = begun.read(tarfile.BLOCKSIZE)
+    is_tar = _begins_a_tar(head)
     try:
-        if archive.suffix.lower() == ".zip":
+        if not is_tar and (head.startswith(b"PK") or archive.suffix.lower() == ".zip"):
             _check_whole(archive)
-        if zipfile.is_zipfile(archive):
+        if not is_tar and zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as file:
                 _write(archive, list(_zip_members(archive, file)), target, log, more, purpose)
+        elif head.startswith(b"PK"):
+            raise zipfile.BadZipFile("its directory, the end of a zip, is missing")
         else:
-            if archive.suffix.lower() == ".zip":
-                raise zipfile.BadZipFile("its directory, the end of a zip, is missing")
-            with tarfile.open(archive, tarinfo=BoundedHeader) as tar:
+            with _opened(archive, head) as tar:
                 _write(archive, list(_tar_members(archive, tar)), target, log, more, purpose)
-                while tar.fileobj is not None and tar.fileobj.read(2**20):
-                    pass  # to the end, where the checksum of the whole is
+                _check_end(tar)
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, NotImplementedError) as error:
         raise _damaged(archive, error) from error
     except OSError as error:
         if error.errno is not None:  # of the disk; what gzip and bz2 raise for bad data has no number
             raise
         raise _damaged(archive, error) from error
+
+
+def _begins_a_tar(head: bytes) -> bool:
+    """Tell whether a file is a tar by its first block, whole or not; of an old one it does not show."""
+    return head.startswith(_COMPRESSED) or head[257:262] == b"ustar"
+
+
+def _opened(archive: Path, head: bytes) -> tarfile.TarFile:
+    """Return a tar.
+
+    Raises:
+        DataError: it is none. ReadError: its first header is damaged.
+    """
+    try:
+        return tarfile.open(archive, tarinfo=BoundedHeader)
+    except tarfile.ReadError:
+        for start, what in _OTHERS.items():
+            if head.startswith(start):
+                raise DataError(f"{archive} is {what}, which is not read here", _by_hand(archive)) from None
+        if _begins_a_tar(head):
+            raise tarfile.ReadError("its first header is damaged, or of no tar") from None
+        raise DataError(f"{archive} is neither a zip nor a tar file", "Download it again") from None
+
+
+def _check_end(tar: tarfile.TarFile) -> None:
+    """Read a tar to its end, where the checksum of the whole is.
+
+    Raises:
+        ReadError: its members end at a header that is damaged: Python takes that for the end.
+    """
+    file = tar.fileobj
+    assert file is not None
+    file.seek(tar.offset)
+    if any(file.read(tarfile.BLOCKSIZE)):
+        raise tarfile.ReadError(f"the header at byte {tar.offset} is damaged")
+    while file.read(2**20):
+        pass
 
 
 def _damaged(archive: Path, error: Exception) -> DataError:
@@ -190,11 +242,39 @@ def _write(
     target.mkdir(parents=True)
     check_space(target, total + more, f"to unpack {archive}" + (f" and {purpose}" if more else ""))
     log(f"unpacking {archive}: {len(members)} files, {total / 2**20:.0f} MiB")
+    written: set[PurePosixPath] = set()
     for path, _, read in members:
         place = target / path
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with read() as source, place.open("wb") as sink:
-            shutil.copyfileobj(source, sink, 2**20)
+        with read() as source:
+            if path in written:
+                if not _same(source, place):
+                    what = f"{archive} has {brief(str(path))} twice, with other content"
+                    raise DataError(what, _by_hand(archive))
+                continue
+            try:
+                place.parent.mkdir(parents=True, exist_ok=True)
+                sink = place.open("wb")
+            except OSError as error:
+                what = f"{archive}: the member {brief(str(path))}"
+                if error.errno in _CLASHES:
+                    raise DataError(f"{what} makes a folder of a file, or a file of a folder", _PUBLISHED) from None
+                if error.errno not in _BAD_NAMES:
+                    raise
+                raise DataError(f"{what} can't be unpacked here ({error.strerror})", _by_hand(archive)) from None
+            with sink:
+                shutil.copyfileobj(source, sink, 2**20)
+        written.add(path)
+
+
+def _same(source: IO[bytes], place: Path) -> bool:
+    """Tell whether what is to come is what a file has."""
+    with place.open("rb") as there:
+        while True:
+            found, known = source.read(2**20), there.read(2**20)
+            if found != known:
+                return False
+            if not found:
+                return True
 
 
 def check_space(

@@ -40,9 +40,10 @@ _STAND_INS = (
     StandIn((b"<!doctype html", b"<html"), "a web page", "download it again", FaultKind.NOT_THERE),
 )
 #: Endings of files that are no pictures, and of those that are.
-_NO_PICTURES = frozenset(
-    (".flv", ".mp4", ".avi", ".mkv", ".mov", ".webm", ".wav", ".mp3", ".flac", ".ogg", ".txt", ".off", ".pkl", ".csd")
-)
+_NO_PICTURES = frozenset((
+    ".flv", ".mp4", ".avi", ".mkv", ".mov", ".webm", ".wav", ".mp3", ".flac", ".ogg", ".txt", ".off", ".pkl", ".csd",
+    ".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz",
+))  # fmt: skip
 _PICTURES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"))
 _PICTURE_HEADS = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n": "PNG", b"GIF8": "GIF"}
 #: Faults that lie with the user's copy, whatever is known of the official one.
@@ -194,6 +195,8 @@ def _fix(out: ItemWriter, faults: Sequence[Found], known: int, path: Path) -> st
     by_name = {one.id for one in out.dataset.known_faults}
     if known == len(faults) and by_name.issuperset(fault.id for fault in faults):
         return f"To fetch them again is no use: {leave}"
+    if out.archive is not None:
+        leave += f". What {out.archive} holds can be put right once you unpack it: --raw FOLDER"
     in_table = all(fault.kind is FaultKind.CELL for fault in faults)
     return f"{'Correct the table' if in_table else 'Fetch them again'}, or {leave}"
 

@@ -27,6 +27,7 @@ class ItemWriter(CacheWriter):
     Attributes:
         asked: whether the dataset has named its items.
         made_by: package -> version of what makes rows beside `items.LIBRARIES`, such as a text model's.
+        archive: that the raw files are unpacked from; None where they were a folder.
     """
 
     #: Whether a dataset that writes without naming its items is refused.
@@ -35,6 +36,7 @@ class ItemWriter(CacheWriter):
     sizes_are_enough: ClassVar[bool] = False
     asked: bool = False
     made_by: Mapping[str, str] = field(default_factory=dict)
+    archive: Path | None = None
 
     def array(self, name: str, rows: int, dtype: str, scale: float = 1.0, offset: float = 0.0) -> np.memmap:
         """Return an array.

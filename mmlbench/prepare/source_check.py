@@ -99,19 +99,21 @@ def check_raw(cache: Path, raw: Path, log: Callable[[str], None], archives: Sequ
         facts = read_json(_beside(cache))
     except (DataError, OSError):
         facts = {}
-    fix = f"Bring the files back, or remove {cache} and prepare anew"
+    remove = f"or remove {cache} and prepare anew"
     archive = _archive(raw, [row["file"] for row in rows[:100]], archives)
     if archive is not None:
         if "archive" not in facts:
             log(f"{archive} is not compared: {cache} was not made from an archive that is remembered")
         elif facts["archive"] != [archive.stat().st_size, spot_digest(archive)]:
-            raise DataError(f"{archive} is not the archive that {cache} was prepared from", fix)
+            raise DataError(
+                f"{archive} is not the archive that {cache} was prepared from", f"Bring it back, {remove}"
+            )
         return
     changed = _changed(raw, rows, facts.get("written", []))
     if changed:
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
         what = f"{raw} was changed after {cache} was prepared from it: {', '.join(changed[:3])}{more}"
-        raise DataError(what, fix)
+        raise DataError(what, f"Bring the files back, {remove}")
 
 
 def _changed(raw: Path, rows: Sequence[dict[str, str]], written: Sequence[int]) -> list[str]:

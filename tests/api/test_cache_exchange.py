@@ -420,7 +420,10 @@ def test_what_an_unfinished_preparation_left_goes_with_the_import_and_stays_wher
 
 
 @pytest.mark.parametrize("same", [True, False])
-def test_it_waits_for_one_who_prepares_the_same_cache(honest: Path, tmp_path: Path, same: bool) -> None:
+def test_it_waits_for_one_who_prepares_the_same_cache(
+    honest: Path, tmp_path: Path, same: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "mmlbench")
     name = cache_archive.contents_of(honest).about.cache
     ready = import_data(honest, tmp_path / "ready", load_index()).folder
     if not same:
@@ -432,9 +435,10 @@ def test_it_waits_for_one_who_prepares_the_same_cache(honest: Path, tmp_path: Pa
     def prepare() -> None:
         with Lease(lease_folder(there / name), lambda line: None, passing=True):
             held.set()
-            while not list(there.glob(".import.*")):  # until the import has come
+            limit = time.monotonic() + 60
+            while not any(f"waiting for {lease_folder(there / name)}" in line for line in caplog.messages):
+                assert time.monotonic() < limit, "the import has not come"
                 time.sleep(0.01)
-            time.sleep(0.7)
             shutil.copytree(ready, there / name)
 
     worker = threading.Thread(target=prepare)

@@ -10,6 +10,7 @@ import pytest
 from bad_input import left_over, refused
 from harmed_files import Call, of_pickles
 from prepared import prepared
+from quick import quick_first
 
 from mmlbench.cli import main
 from mmlbench.prepare.cache import Cache
@@ -26,7 +27,7 @@ def real(cache: Cache, modality: str, row: int) -> np.ndarray:
     return cache.array(modality)[row, 0, : lengths[row, 0]]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", quick_first(NAMES, 1))
 @pytest.mark.parametrize("aligned", [True, False])
 @pytest.mark.parametrize("family", ["mmsa", "mult"])
 def test_what_is_stored_is_what_the_file_has(tmp_path, name, family, aligned):
@@ -116,7 +117,7 @@ def test_ids_that_occur_again_and_videos_in_two_parts_are_counted(tmp_path):
     raw = mini.write(tmp_path / "aligned_50.pkl", mini.changed(found, "test", id=ids))
     cache = prepared("mosi", raw, tmp_path / "cache")
     assert f"{ids[2]}#2" in cache.part("standard", "test").ids
-    assert any("2 ids occur again" in note for note in cache.notes)
+    assert any("2 samples kept whose id was there before" in note for note in cache.notes)
     assert any("1 video in more than one part" in note for note in cache.notes)
 
 
@@ -240,7 +241,7 @@ FILE = of_pickles("aligned_50.pkl", hostile) | {
 }
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", quick_first(NAMES, 1))
 @pytest.mark.parametrize("fault", FILE)
 def test_a_bad_file_is_refused_in_one_line_and_leaves_nothing(tmp_path, capsys, name, fault):
     raw, (harm, named) = mini.sentiment(tmp_path / "raw", name), FILE[fault]
@@ -267,7 +268,7 @@ CONTENT = {
     "no audio": (lambda found: mini.changed(found, "valid", audio=None), "'audio'"),
     "no labels": (lambda found: mini.changed(found, "valid", regression_labels=None), "regression_labels"),
     "fewer labels": (lambda found: mini.changed(found, "test", regression_labels=[0.0]), "label"),
-    "fewer ids": (lambda found: mini.changed(found, "test", id=["a"]), "ids"),
+    "fewer ids": (lambda found: mini.changed(found, "test", id=["a"]), "1 id and 12 labels"),
     "an id that is none": (lambda found: mini.changed(found, "test", id=[None] * 12), "None"),
     "an id with line ends": (lambda found: mini.changed(found, "test", id=["a\nb"] * 12), "no id"),
     "a text as an id": (lambda found: mini.changed(found, "test", id=["a whole sentence"] * 12), "no id"),
@@ -275,7 +276,7 @@ CONTENT = {
     "a label out of range": (far_label, "not from -3"),
     "labels of emotions": (
         lambda found: mini.changed(found, "test", regression_labels=np.zeros((12, 7))),
-        "not numbers of 1 axes",
+        "7 numbers a sample",
     ),
     "text as words": (lambda found: mini.changed(found, "train", text=["a"] * 24), "holds no numbers"),
     "other features": (
@@ -294,6 +295,59 @@ def test_a_file_of_another_form_is_refused_in_one_line(tmp_path, capsys, fault):
     raw = mini.write(tmp_path / "aligned_50.pkl", harm(mini.content("mosi")))
     assert named in refused(capsys, "prepare", "mosi", "--raw", raw, "--cache", tmp_path / "cache")
     assert not left_over(tmp_path / "cache")
+
+
+def test_a_sample_without_words_keeps_its_sound(tmp_path):
+    found = mini.content("mosi", "mult")
+    text = found["train"]["text"].copy()
+    text[2] = 0
+    raw = mini.write(tmp_path / "mosi_data.pkl", mini.changed(found, "train", text=text), 2)
+    cache = prepared("mosi", raw, tmp_path / "cache", "text=glove")
+    heard = found["train"]["audio"].astype(np.float32)
+    for row in (2, 3):  # 3 has words
+        assert np.array_equal(real(cache, "audio", row), heard[row][(heard[row] != 0).any(axis=1)])
+    assert len(real(cache, "text", 2)) == 1 and any("text: 1 sample without any step" in one for one in cache.notes)
+
+
+def test_a_file_without_ids_is_noted_and_one_with_ids_is_not(tmp_path):
+    found = mini.content("mosi")
+    for name, change, noted in (("without", {"id": None}, True), ("with", {}, False)):
+        raw = mini.write(tmp_path / name / "aligned_50.pkl", mini.changed(found, "test", **change))
+        cache = prepared("mosi", raw, tmp_path / f"cache {name}")
+        assert any("no ids in test" in note for note in cache.notes) is noted
+
+
+@pytest.mark.parametrize("family", ["mmsa", "mult"])
+@pytest.mark.parametrize("aligned", [True, False])
+def test_a_file_of_another_form_is_read_by_what_the_fix_says(tmp_path, capsys, family, aligned):
+    """Of another source, and of the other form: the words of the fix, with the file named, prepare it."""
+    raw = mini.write(tmp_path / "any.pkl", mini.content("mosi", family, aligned), 2)
+    text = {"mmsa": "bert", "mult": "glove"}
+    form = {True: "aligned", False: "unaligned"}
+    own = [f"form={form[aligned]}", f"text={text[family]}"]
+    for wrong, fix in (
+        ([f"form={form[not aligned]}", own[1]], own[0]),
+        ([own[0], f"text={text['mult' if family == 'mmsa' else 'mmsa']}"], own[1]),
+    ):
+        words = ["--cache", tmp_path / "cache", *(word for one in wrong for word in ("--dataset-set", one))]
+        line = refused(capsys, "prepare", "mosi", "--raw", raw, *words)
+        assert f"--dataset-set {fix}, and name this file: --raw FILE" in line
+    assert len(prepared("mosi", raw, tmp_path / "right", *own).part("standard", "train")) == 24
+
+
+def test_more_steps_are_declared_where_a_parameter_says_so(tmp_path, capsys):
+    found = mini.content("mosi", "mult", aligned=False)
+    raw = mini.write(tmp_path / "any.pkl", mini.changed(found, "train", audio=np.ones((24, 501, 5))), 2)
+    words = ["form=unaligned", "text=glove"]
+    shown = [word for one in words for word in ("--dataset-set", one)]
+    line = refused(capsys, "prepare", "mosi", "--raw", raw, *shown, "--cache", tmp_path / "cache")
+    assert "--dataset-set steps=501" in line
+    assert len(prepared("mosi", raw, tmp_path / "right", *words, "steps=501").part("standard", "train")) == 24
+    for part in mini.COUNTS:  # of words no parameter says how many there are
+        found = mini.changed(found, part, text=np.ones((mini.COUNTS[part], 51, 300), np.float32))
+    raw = mini.write(tmp_path / "words.pkl", found, 2)
+    line = refused(capsys, "prepare", "mosi", "--raw", raw, *shown, "--cache", tmp_path / "cache")
+    assert "text has 51 steps" in line and "steps=" not in line
 
 
 def test_ids_that_are_none_of_berts_are_refused(tmp_path, capsys):

@@ -98,6 +98,24 @@ def test_both_names_of_a_module_are_known(tmp_path, old, new):
     assert same(read(tmp_path, data.replace(old, new)), value)
 
 
+@pytest.mark.parametrize("protocol", [1, 2])
+def test_bytes_that_changed_in_an_array_that_is_text_are_damage(tmp_path, protocol):
+    """Not a call of what should not be called: nothing else than fetching the file again helps."""
+    data = bytearray(pickle.dumps(np.zeros(90_000, "u1"), protocol))
+    assert same(read(tmp_path, bytes(data)), np.zeros(90_000, "u1"))
+    at = len(data) // 2
+    data[at : at + 20] = bytes(255 - one for one in data[at : at + 20])
+    with pytest.raises(DataError, match="is no whole pickle") as error:
+        read(tmp_path, bytes(data))
+    assert "Fetch it again" in error.value.fix and "run" not in str(error.value)
+
+
+def test_an_encoding_that_no_array_has_is_no_damage(tmp_path):
+    data = pickle.dumps(b"\xff" * 3, 2)
+    with pytest.raises(DataError, match=r"calls _codecs\.encode"):
+        read(tmp_path, data.replace(b"latin1", b"rot_13"))
+
+
 def python_2_array() -> bytes:
     """Return a dict with a text and an array as Python 2 wrote them, protocol 2: contents are its bytes strings."""
     content = np.array([1.5, -2.0], "<f4").tobytes()

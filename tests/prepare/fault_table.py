@@ -7,6 +7,7 @@ tests/prepare/fault_table.py` writes the page anew, in about three minutes.
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import re
 import shutil
@@ -14,6 +15,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from unittest import mock
 
 from bad_input import nothing_but_progress
 from harmed_lists import DRESSES
@@ -22,6 +24,7 @@ from raw_forms import FORMS, At, Form, Victim
 
 from mmlbench.cli import main
 from mmlbench.prepare.cache import Cache
+from mmlbench.registry.index import load_index
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "raw-faults.md"
 ANEW = "PYTHONPATH=tests/support python tests/prepare/fault_table.py"
@@ -68,10 +71,15 @@ class Outcome:
         return [line for line in self.err.splitlines() if line.startswith("mmlbench: ")]
 
 
+#: The plug-ins are looked for once, not with each command: nothing here changes them.
+plugins = functools.cache(load_index)
+
+
 def run(words: list[str]) -> Outcome:
     """Run a command in this process."""
     out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    once = mock.patch("mmlbench.api.plugins.load_index", plugins)
+    with once, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = main(words)
     return Outcome(code, err.getvalue())
 

@@ -17,7 +17,8 @@ import mini_views
 import numpy as np
 import pytest
 from bad_input import nothing_but_progress, refused
-from harmed_files import OF_ITEMS, POINTER, Harms, cut
+from harmed_archives import rewritten
+from harmed_files import OF_ITEMS, POINTER, Harms, annex_link, cut
 from harmed_lists import with_a_bare_line
 from quick import quick_first
 from raw_forms import MEDIA, Form
@@ -222,6 +223,40 @@ def test_a_bad_archive_is_one_line(name, fault, archives, tmp_path, capsys):
     assert not list(tmp_path.rglob("outside.txt"))
     left = [path for path in (tmp_path / "c").rglob("*") if path.is_file()] if (tmp_path / "c").exists() else []
     assert left == []
+
+
+def test_what_an_archive_holds_is_put_right_once_it_is_unpacked(tmp_path, capsys):
+    """As the line says; what was decoded from the archive counts then. Of a folder no line speaks of unpacking."""
+    archive, lists = mini_av.ave(tmp_path / "mini", 2, zipped=True), tmp_path / "mini" / "AVE_Dataset"
+    member = "AVE_Dataset/AVE/-video_0000.mp4"
+    rewritten(lambda found: found.files.update({"AVE_Dataset/AVE/-VIDEO_0000.MP4": found.files.pop(member)}))(archive)
+    form, root = MEDIA["ave"][0], tmp_path / "c"
+    line = refused(capsys, *form.words(archive, lists, root))
+    assert "a name in another case" in line and f"What {archive} holds can be put right once you unpack it" in line
+    with zipfile.ZipFile(archive) as file:
+        file.extractall(tmp_path / "by hand")
+    folder = tmp_path / "by hand" / "AVE_Dataset"
+    assert "unpack" not in refused(capsys, *form.words(folder, lists, root))
+    (folder / "AVE" / "-VIDEO_0000.MP4").rename(folder / "AVE" / "-video_0000.mp4")
+    assert main(form.words(folder, lists, root)) == 0
+    assert "items were done before" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given", ["AVE_Dataset.zip", "."])
+def test_an_archive_that_is_not_there_under_its_name_is_told(given, tmp_path, capsys):
+    archive, lists = mini_av.ave(tmp_path / "mini", 2, zipped=True), tmp_path / "mini" / "AVE_Dataset"
+    archive.replace(tmp_path / "AVE_Dataset.zip")
+    archive = tmp_path / "AVE_Dataset.zip"
+    words = ["prepare", "ave", "--raw", tmp_path / given, "--lists", lists, "--cache", tmp_path / "c"]
+    shutil.rmtree(lists / "AVE")
+    archive.rename(tmp_path / "ave_dataset.ZIP")
+    assert "is there as 'ave_dataset.ZIP', a name in another case. Rename it" in refused(capsys, *words)
+    (tmp_path / "ave_dataset.ZIP").rename(archive)
+    annex_link(archive)
+    assert "is a link of git-annex without its content. Run `git annex get`" in refused(capsys, *words)
+    archive.unlink()
+    line = refused(capsys, *words)
+    assert "another case" not in line and "git-annex" not in line and "AVE_Dataset.zip" in line
 
 
 # ---- changed since -----------------------------------------------------------------------------------------------

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import shutil
 import tarfile
 import zipfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import mini_av
 import numpy as np
 import pytest
 from damaged_media import decode
+from harmed_archives import Content, header_changed, write
 from harmed_files import POINTER
 
 from mmlbench import decode as raw_package
@@ -248,6 +251,88 @@ def test_links_and_damage_in_archives_are_refused(tmp_path):
     (tmp_path / "b.zip").write_bytes(data[: len(data) // 2])
     with pytest.raises(DataError, match="damaged or cut short"):
         archives.unpack(tmp_path / "b.zip", tmp_path / "into", print)
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a.tar", "a.tar.gz"])
+def test_what_is_no_archive_that_is_read_is_named(name, tmp_path):
+    others = {b"7z\xbc\xaf\x27\x1c": "a 7z file", b"Rar!\x1a\x07\x00": "a rar file", b"\x28\xb5\x2f\xfd": "Zstandard"}
+    for head, what in others.items():
+        (tmp_path / name).write_bytes(head + bytes(range(1, 200)) * 20)
+        with pytest.raises(DataError, match=what) as error:
+            archives.unpack(tmp_path / name, tmp_path / "into", print)
+        assert f"7z x {name}" in error.value.fix
+    (tmp_path / name).write_bytes(bytes(range(1, 200)) * 20)
+    with pytest.raises(DataError, match="is neither a zip nor a tar file"):
+        archives.unpack(tmp_path / name, tmp_path / "into", print)
+    assert not (tmp_path / "into").exists()
+    write(tmp_path / name, Content({"x": b"7z\xbc\xaf\x27\x1c"}))  # in it, such a file is a file
+    assert (archives.unpack(tmp_path / name, tmp_path / "into", print) / "x").is_file()
+
+
+@pytest.mark.parametrize("ending", ["tar", "tar.gz"])
+def test_an_archive_is_read_by_what_it_is_not_by_its_name(ending, tmp_path):
+    """Nor by a zip that is the last member of a tar, whose end it then nearly is."""
+    inner = write(tmp_path / "inner.zip", Content({"of the inner one": b"1"})).read_bytes()
+    for kind, name in ((ending, "a.zip"), ("zip", f"b.{ending}"), (ending, f"c.{ending}")):
+        write(tmp_path / f"written.{kind}", Content({"x": b"1", "z.zip": inner})).replace(tmp_path / name)
+        made = archives.unpack(tmp_path / name, tmp_path / "into", print)
+        assert sorted(path.name for path in made.iterdir()) == ["x", "z.zip"]
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a.tar"])
+def test_a_member_that_is_there_twice(name, tmp_path):
+    write(tmp_path / name, Content({"x": b"1" * 9}, more=[("x", b"1" * 9)]))
+    made = archives.unpack(tmp_path / name, tmp_path / "into", print)
+    assert (made / "x").read_bytes() == b"1" * 9
+    for other in (b"2" * 9, b"1" * 8, b""):
+        write(tmp_path / name, Content({"x": b"1" * 9}, more=[("x", other)]))
+        with pytest.raises(DataError, match="'x' twice, with other content"):
+            archives.unpack(tmp_path / name, tmp_path / "other", print)
+        assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a.tar"])
+@pytest.mark.parametrize(
+    ("members", "words"),
+    [
+        (["x", "x/y"], "'x/y' makes a folder of a file"),
+        (["x/y", "x"], "'x' makes a folder of a file"),
+        (["x" * 300], "can't be unpacked here"),
+    ],
+    ids=["a file, then a folder", "a folder, then a file", "long"],
+)
+def test_a_member_that_no_file_system_has_is_named(name, members, words, tmp_path):
+    write(tmp_path / name, Content(dict.fromkeys(members, b"1")))
+    with pytest.raises(DataError, match=words) as error:
+        archives.unpack(tmp_path / name, tmp_path / "into", print)
+    assert name in str(error.value) and "into" not in str(error.value) and not (tmp_path / "into").exists()
+
+
+def test_a_fault_of_the_disk_is_no_fault_of_a_member(tmp_path, monkeypatch):
+    write(tmp_path / "a.zip", Content({"x": b"1"}))
+    full = OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(Path, "open", lambda *_, **__: (_ for _ in ()).throw(full))
+    with pytest.raises(OSError, match="No space left"):
+        archives._write(tmp_path / "a.zip", [(PurePosixPath("x"), 1, lambda: io.BytesIO(b"1"))], tmp_path / "into",
+                        print, 0, "")  # fmt: skip
+
+
+def test_a_tar_whose_members_end_at_a_damaged_header_is_damaged(tmp_path):
+    """Python's reader takes such a header for the end: what comes after it would be missing without a word."""
+    path = write(tmp_path / "a.tar", Content({"x": b"1" * 2000, "y": b"2" * 2000, "z": b"3"}))
+    whole = path.read_bytes()
+    for name in ("x", "y", "z"):
+        header_changed(name)(path)
+        with pytest.raises(DataError, match="damaged or cut short"):
+            archives.unpack(path, tmp_path / "into", print)
+        path.write_bytes(whole)
+    path.write_bytes(whole[: 2 * (512 + 2048) + 200])  # within the last header, of which 200 bytes are left
+    with pytest.raises(DataError, match="damaged or cut short"):
+        archives.unpack(path, tmp_path / "into", print)
+    for more in (b"", b"x" * 700, bytes(20_000)):  # behind the end, which is two blocks of zeros
+        path.write_bytes(whole + more)
+        made = archives.unpack(path, tmp_path / "into", print)
+        assert sorted(one.name for one in made.iterdir()) == ["x", "y", "z"]
 
 
 def test_a_member_does_not_pass_for_the_mark_of_a_finished_unpacking(tmp_path):

@@ -145,7 +145,7 @@ def test_validation_clips_of_cremad_have_to_be_training_clips(tmp_path: Path, ca
 def test_sequences_of_the_sdk_that_are_prepared_are_known_again(tmp_path: Path, capsys) -> None:
     pytest.importorskip("h5py")
     raw = mini_features.sequences(tmp_path / "raw", "mosi")
-    form = FORMS["mosi"][1]
+    form = FORMS["mosi"][-1]
     words = form.words(raw, None, tmp_path / "c")
     assert main(words) == 0 and main(words) == 0
     harmed.altered(raw / "CMU_MOSI_COVAREP.csd")
@@ -166,6 +166,6 @@ def test_videos_of_the_folds_that_have_no_labels_are_counted(tmp_path: Path) -> 
     raw = mini_features.sequences(tmp_path / "raw", "mosi")
     folds = raw / "cmu_mosi_std_folds.py"
     folds.write_text(folds.read_text().replace("['train0'", "['other', 'train0'"))
-    cache = prepared("mosi", raw, tmp_path / "c", *FORMS["mosi"][1].params)
+    cache = prepared("mosi", raw, tmp_path / "c", *FORMS["mosi"][-1].params)
     assert any("1 video of the folds without labels" in note for note in cache.notes)
     assert np.isfinite(cache.array("audio")).all()

@@ -17,6 +17,7 @@ import pytest
 from bad_input import refused
 from harmed_files import OF_ITEMS, OF_PICTURES, POINTER, Harms
 from harmed_lists import a_line_twice, with_a_bare_line
+from quick import quick_first
 
 from mmlbench.cli import main
 from mmlbench.dataset import KnownLists
@@ -113,6 +114,8 @@ def cache_in(root: Path) -> Cache:
 
 
 each = pytest.mark.parametrize("written", CASES, indirect=True)
+#: One of each dataset's readers.
+QUICK = ("mvsa_single jsonl", "twitter15", "food101", "sarcasm")
 
 
 # ---- the official lists ------------------------------------------------------------------------------------------
@@ -250,7 +253,7 @@ def test_two_workers_give_the_bytes_of_one(written: Mini, tmp_path: Path) -> Non
     assert one.manifest == two.manifest
 
 
-@each
+@pytest.mark.parametrize("written", quick_first(CASES, QUICK), indirect=True)
 def test_texts_become_ids_of_words_that_the_train_part_has(written: Mini, tmp_path: Path, capsys) -> None:
     assert main(written.case.words(written.raw, tmp_path, "--lists", written.lists)) == 0
     log = capsys.readouterr().err

@@ -224,7 +224,7 @@ def test_a_folder_that_another_process_works_in(tmp_path):
     with pytest.raises(RunError, match=rf"is held by process {os.getppid()} on .*\. Wait for it to end, or stop it"):
         lease.Lease(folder, message.append, wait=0).__enter__()
     with pytest.raises(RunError, match="is held by"):
-        lease.Lease(folder, message.append, wait=0.6).__enter__()
+        lease.Lease(folder, message.append, wait=0.1).__enter__()
     assert len(message) == 1 and message[0].startswith(f"waiting for {folder}: process {os.getppid()}")
     assert json.loads((folder / "lease.json").read_text())["token"] == "other" and left_over(folder) == []
 

@@ -86,7 +86,7 @@ def corrupt(path: Path) -> None:
     mini_av.damage(path)
 
 
-def _to_folder(path: Path) -> None:
+def to_folder(path: Path) -> None:
     path.unlink()
     path.mkdir()
 
@@ -144,5 +144,5 @@ def of_pickles(wanted: str, hostile: Harm) -> Harms:
         "a picture": (to_picture, "is a picture"),
         "compressed": (lambda path: path.write_bytes(gzip.compress(path.read_bytes())), "gzip"),
         "hostile": (hostile, "posix.system"),
-        "a folder": (_to_folder, "is a folder"),
+        "a folder": (to_folder, "is a folder"),
     }

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
+import harmed_archives as archives
 import harmed_files as files
 import harmed_lists as listed
 import mini_av
@@ -90,6 +91,7 @@ class Form:
     Attributes:
         dataset: its name. name: of the form; '' where there is one. victims: its kinds of files.
         params: of the preparation. own_lists: whether its lists lie in the raw folder, and are taken from there.
+        given: what of the raw folder is given to --raw; '' for all of it.
     """
 
     dataset: str
@@ -98,10 +100,11 @@ class Form:
     victims: tuple[Victim, ...]
     params: tuple[str, ...] = ("size=16",)
     own_lists: bool = False
+    given: str = ""
 
     def words(self, raw: Path, lists: Path | None, root: Path) -> list[str]:
         """Return the command."""
-        words = ["prepare", self.dataset, "--raw", str(raw)]
+        words = ["prepare", self.dataset, "--raw", str(raw / self.given)]
         words += ["--lists", str(lists)] if lists else []
         words += [word for pair in self.params for word in ("--dataset-set", pair)]
         return [*words, "--workers", "1", "--cache", str(root)]
@@ -336,52 +339,116 @@ FOOD101 = (
 
 
 # ---- features ----------------------------------------------------------------------------------------------------
-def repickled(name: str, change: Callable[[dict], object]) -> Harm:
-    """Return what writes a pickle of MMSA with other content."""
-    return lambda path: mini_features.write(path, change(mini_features.content(name)))
-
-
-def _without_trailing(path: Path) -> None:
+def _with_trailing(path: Path) -> None:
     path.write_bytes(path.read_bytes() + b"xx")
+
+
+def _of_sentiments(name: str, wanted: str, family: str) -> Harms:
+    """Return what may befall a pickle of sentiments.
+
+    Args:
+        name: mosi or mosei. wanted: the name of the file. family: mmsa or mult.
+    """
+    (audio, _), labels = mini_features.WIDTHS[name], "labels" if family == "mult" else "regression_labels"
+    protocol = 2 if family == "mult" else 4
+
+    def repickled(change: Callable[[dict], object], own: str = family, aligned: bool = True) -> Harm:
+        """Return what writes it with other content."""
+        return lambda path: mini_features.write(path, change(mini_features.content(name, own, aligned)), protocol)
+
+    def with_part(part: str, **values: object) -> Harm:
+        return repickled(lambda found: mini_features.changed(found, part, **values))
+
+    def with_label(value: float) -> Harm:
+        def change(found: dict) -> object:
+            own = found["test"][labels].copy()
+            own[2] = value
+            return mini_features.changed(found, "test", **{labels: own})
+
+        return repickled(change)
+
+    def with_first(value: float, key: str) -> Harm:
+        """Return what sets the first real step of a sample, or all of them to 0."""
+
+        def change(found: dict) -> object:
+            own = found["train"][key].copy()
+            own[2, (own[2] != 0).any(axis=1).argmax() if value else slice(None), 0 if value else slice(None)] = value
+            return mini_features.changed(found, "train", **{key: own})
+
+        return repickled(change)
+
+    other = "mult" if family == "mmsa" else "mmsa"
+    return of_pickles(wanted, lambda path: mini_features.write(
+        path, mini_features.content(name, family) | {"more": Call(path.parent)}, protocol)) | {
+        "bytes behind its end": (_with_trailing, "2 bytes behind"),
+        "an object of another type": (repickled(lambda found: [1, 2]), "no dict"),
+        "a part gone": (repickled(lambda found: {"train": found["train"]}), "'valid'"),
+        "a modality gone": (with_part("valid", audio=None), "'audio'"),
+        "the labels gone": (with_part("valid", **{labels: None}), labels),
+        "the ids gone": (with_part("test", id=None), ""),
+        "the file of the form unaligned": (repickled(dict, aligned=False), "form=unaligned"),
+        "the file of the other source": (repickled(dict, other), f"text={'bert' if family == 'mult' else 'glove'}"),
+        "other features": (with_part("train", audio=np.ones((24, 50, audio + 1))), f"audio_features={audio + 1}"),
+        "another number of axes": (with_part("train", audio=np.ones((24, audio))), "not numbers of 3 axes"),
+        "fewer labels": (with_part("test", **{labels: np.zeros((1, 1, 1))}), "label"),
+        "fewer samples of a modality": (with_part("test", audio=np.ones((11, 50, audio))), "11 samples"),
+        "several labels of a sample": (with_part("test", **{labels: np.zeros((12, 6, 1))}), "6 numbers a sample"),
+        "a label that is NaN": (with_label(np.nan), "sample 2"),
+        "a label out of range": (with_label(9), "not from -3"),
+        "a text as an id": (with_part("test", id=["a whole sentence"] * 12), "no id"),
+        "an id twice": (repickled(lambda found: mini_features.changed(
+            found, "test", id=[found["test"]["id"][0], *found["test"]["id"][:-1]])), ""),
+        "a video in two parts": (repickled(lambda found: mini_features.changed(
+            found, "test", id=found["train"]["id"][:12])), ""),
+        "a value that is NaN": (with_first(np.nan, "audio"), ""),
+        "another value": (with_first(0.5, "audio"), ""),
+        "a sample without words": (with_first(0, "text"), ""),
+    }  # fmt: skip
+
+
+def _mult(name: str, **values: object) -> Harm:
+    """Return what writes a pickle of MulT: the aligned one, or with other values one that is not aligned."""
+    found = mini_features.content(name, "mult", aligned=not values)
+    return lambda path: mini_features.write(path, mini_features.changed(found, "train", **values), 2)
+
+
+#: What is taken, and counted or noted.
+NOTED = frozenset({
+    "the ids gone", "an id twice", "a video in two parts", "a value that is NaN", "another value",
+    "a sample without words",
+})  # fmt: skip
 
 
 def _sentiment(dataset: str, name: str) -> tuple[Form, ...]:
     """Return the forms of MOSI and MOSEI, and of what is made of them."""
-    audio = mini_features.WIDTHS[name][0]
-
-    def with_label(found: dict, value: float) -> object:
-        labels = found["test"]["regression_labels"].copy()
-        labels[2] = value
-        return mini_features.changed(found, "test", regression_labels=labels)
-
-    of_pickle = of_pickles("aligned_50.pkl", lambda path: mini_features.write(
-        path, mini_features.content(name) | {"more": Call(path.parent)})) | {
-        "bytes behind its end": (_without_trailing, "2 bytes behind"),
-        "an object of another type": (repickled(name, lambda found: [1, 2]), "no dict"),
-        "a part gone": (repickled(name, lambda found: {"train": found["train"]}), "'valid'"),
-        "a modality gone": (repickled(name, lambda found: mini_features.changed(
-            found, "valid", audio=None)), "'audio'"),
-        "other features": (repickled(name, lambda found: mini_features.changed(
-            found, "train", audio=np.ones((24, 50, audio + 1)))), f"audio_features={audio + 1}"),
-        "another number of axes": (repickled(name, lambda found: mini_features.changed(
-            found, "train", audio=np.ones((24, audio)))), "not numbers of 3 axes"),
-        "fewer labels": (repickled(name, lambda found: mini_features.changed(
-            found, "test", regression_labels=[0.0])), "label"),
-        "a label that is NaN": (repickled(name, lambda found: with_label(found, np.nan)), "sample 2"),
-        "a label out of range": (repickled(name, lambda found: with_label(found, 9)), "not from -3"),
-        "a text as an id": (repickled(name, lambda found: mini_features.changed(
-            found, "test", id=["a whole sentence"] * 12)), "no id"),
-        "a value that is NaN": (repickled(name, lambda found: _nan_audio(found)), ""),
-    }  # fmt: skip
-    kinds, top = mini_features.CSD[name], name.upper()
+    kinds, top, (audio, _) = mini_features.CSD[name], name.upper(), mini_features.WIDTHS[name]
+    mult = f"{mini_features.MULT[name]}.pkl"
+    # of protocol 2, in which arrays are text: changed bytes show
+    of_mult = _of_sentiments(name, mult, "mult") | {"some bytes changed": (files.altered, "no whole pickle")}
+    of_long: Harms = {
+        "the file of the form aligned": (_mult(name), "form=aligned"),
+        "more steps than are declared": (_mult(name, audio=np.ones((24, 501, audio))), "steps=501"),
+    }
 
     def sequences(folder: Path) -> tuple[Path, None]:
         return mini_features.sequences(folder / "raw", name), None
 
+    def pickles(family: str, aligned: bool = True) -> Build:
+        return lambda folder: (mini_features.sentiment(folder / "raw", name, family, aligned), None)
+
     return (
-        Form(dataset, "pickle", lambda folder: (mini_features.sentiment(folder / "raw", name), None), (
-            Victim("pickle", f"{top}/Processed/aligned_50.pkl", of_pickle, taken=frozenset({"a value that is NaN"})),
+        Form(dataset, "MMSA's pickle", pickles("mmsa"), (
+            Victim("pickle", f"{top}/Processed/aligned_50.pkl", _of_sentiments(name, "aligned_50.pkl", "mmsa"),
+                   taken=NOTED),
         ), ()),
+        Form(dataset, "MulT's pickle", pickles("mult"), (
+            Victim("pickle", mult, of_mult, taken=NOTED, renewed=of_mult["a value that is NaN"][0]),
+        ), ("text=glove",)),
+        Form(dataset, "MulT's pickle that is not aligned", pickles("mult", False), (
+            Victim("pickle", f"{mini_features.MULT[name]}_noalign.pkl", of_mult | of_long,
+                   absent=dict.fromkeys(of_mult, "as of the aligned one"),
+                   renewed=_mult(name, audio=np.ones((24, 60, audio)))),
+        ), ("text=glove", "form=unaligned")),
         Form(dataset, "computational sequences", sequences, (
             Victim("features", f"CMU_{top}_COVAREP.csd", of_hdf5("COVAREP", top, kinds),
                    says={"missing": f"holds no CMU_{top}_COVAREP.csd"}),
@@ -391,12 +458,6 @@ def _sentiment(dataset: str, name: str) -> tuple[Form, ...]:
                    says={"missing": f"holds no cmu_{name}_std_folds.py"}, renewed=_with_a_remark),
         ), ("form=csd", "text=glove", "audio_features=74", "visual_features=35")),
     )  # fmt: skip
-
-
-def _nan_audio(found: dict) -> object:
-    audio = found["train"]["audio"].copy()
-    audio[2, 0, 0] = np.nan
-    return mini_features.changed(found, "train", audio=audio)
 
 
 def edited(kind: str, change: Callable[..., object]) -> Harm:
@@ -497,7 +558,7 @@ def _iemocap(dataset: str) -> tuple[Form, ...]:
         return tuple(found)
 
     harms = of_pickles("IEMOCAP_features.pkl", hostile) | {
-        "bytes behind its end": (_without_trailing, "2 bytes behind"),
+        "bytes behind its end": (_with_trailing, "2 bytes behind"),
         "an object of another type": (write(lambda found: {"train": {}}), "not the nine"),
         "ten values": (write(lambda found: (*found, 1)), "10 values"),
         "a modality gone": (at(4, {first: None}), f"audio of {first}"),
@@ -517,6 +578,66 @@ def _iemocap(dataset: str) -> tuple[Form, ...]:
     return (Form(dataset, "", build, (Victim("pickle", name, harms, taken=taken, renewed=write(nan)),), ()),)
 
 
+# ---- archives ----------------------------------------------------------------------------------------------------
+def packed(build: Build, name: str, folder: str = "") -> Build:
+    """Return a builder of an archive, in a folder of its own, with the lists beside it.
+
+    Args:
+        folder: in the archive, in which all lies.
+    """
+
+    def made(place: Path) -> tuple[Path, Path | None]:
+        raw, lists = build(place)
+        (place / "archive").mkdir()
+        archive = archives.packed(raw, place / "archive" / name)
+        if folder:
+            archives.below(folder)(archive)
+        return archive.parent, lists
+
+    return made
+
+
+_ZIP = archives.TAKEN | {"bytes in front of it"}
+#: Dataset -> its forms as archives: given to --raw, or in a folder that is.
+ARCHIVES: dict[str, tuple[Form, ...]] = {
+    "ave": (
+        Form("ave", "zip", packed(AVE[0].build, "AVE_Dataset.zip", "AVE_Dataset"), (
+            Victim("zip", "AVE_Dataset.zip", archives.of_archives("AVE_Dataset/AVE/-video_0000.mp4"),
+                   says={"in one more folder": "nor does a folder in it"}, taken=_ZIP),
+        ), given="AVE_Dataset.zip"),
+        Form("ave", "folder with the zip", packed(AVE[0].build, "AVE_Dataset.zip", "AVE_Dataset"), (
+            Victim("zip", "AVE_Dataset.zip", archives.as_a_file()),
+        )),
+    ),
+    "modelnet40": (
+        Form("modelnet40", "zip of meshes", packed(MODELNET40[0].build, "ModelNet40.zip"), (
+            Victim("zip", "ModelNet40.zip", archives.of_archives("ModelNet40/bowl/train/bowl_0001.off"),
+                   taken=_ZIP | {"in one more folder"}),
+        ), given="ModelNet40.zip"),
+        Form("modelnet40", "tar.gz of shaded images", packed(shaded, "shaded_images.tar.gz"), (
+            Victim("tar.gz", "shaded_images.tar.gz", archives.of_archives(
+                "modelnet40_images_new_12x/bowl/train/bowl_0001.obj.shaded_v007.png", is_zip=False),
+                   says={"bytes behind its end": "is damaged"},
+                   taken=archives.TAKEN - {"bytes behind its end"} | {"in one more folder"}),
+        ), given="shaded_images.tar.gz"),
+    ),
+}  # fmt: skip
+
+#: The same for a dataset of pictures and texts, as a tar that is not compressed.
+_PICTURE = "data/38.jpg"
+TARS: dict[str, tuple[Form, ...]] = {
+    "mvsa_single": (
+        Form("mvsa_single", "tar", packed(mini_texts.mvsa_single, "MVSA_Single.tar"), (
+            Victim("tar", "MVSA_Single.tar", archives.of_archives(_PICTURE, is_zip=False) | {
+                "a header that is damaged": (archives.header_changed(_PICTURE), "is damaged"),
+                "cut short between two files": (archives.cut_before(_PICTURE), "is missing"),
+                "a file that is damaged": (archives.changed_within(_PICTURE), ""),
+            }, says={"nothing in it": "begins with zeros only"},
+                taken=archives.TAKEN | {"in one more folder", "a file that is damaged"}),
+        ), TEXTS, given="MVSA_Single.tar"),
+    ),
+}  # fmt: skip
+
 #: Datasets of videos, sounds, pictures and meshes -> their forms; each fault of a file is that of an item.
 MEDIA: dict[str, tuple[Form, ...]] = {
     "cremad": CREMAD,
@@ -530,8 +651,8 @@ MEDIA: dict[str, tuple[Form, ...]] = {
     "nvgesture": NVGESTURE,
 }
 #: Every dataset that has to be downloaded -> its forms.
-FORMS: dict[str, tuple[Form, ...]] = MEDIA | {
-    "mvsa_single": MVSA_SINGLE,
+FORMS: dict[str, tuple[Form, ...]] = {name: forms + ARCHIVES.get(name, ()) for name, forms in MEDIA.items()} | {
+    "mvsa_single": MVSA_SINGLE + TARS["mvsa_single"],
     "twitter15": TWITTER15,
     "twitter17": TWITTER17,
     "sarcasm": SARCASM,
