@@ -195,9 +195,11 @@ def _probes(group: FakeGroup, method: FakeMethod, seed: int) -> dict[str, np.nda
     return arrays
 
 
-def _epochs(group: FakeGroup, method: FakeMethod, seed: int) -> tuple[dict[str, np.ndarray], list[list[Any]]]:
+def _epochs(
+    group: FakeGroup, method: FakeMethod, seed: int, final: dict[str, np.ndarray]
+) -> tuple[dict[str, np.ndarray], list[list[Any]]]:
     """Return the packed bits and the history's rows; unimodal training has one stage per modality."""
-    bits, rows, final = {}, [], _predictions(group, method, seed)
+    bits, rows = {}, []
     picked = {group.picks(rule): rule for rule in reversed(group.rules)}
     for name, level in method.accuracy.items():
         stage = name.split("/")[1] if method.method == "unimodal" else "train"
@@ -221,14 +223,14 @@ def _epochs(group: FakeGroup, method: FakeMethod, seed: int) -> tuple[dict[str, 
     return bits, rows
 
 
-def _selected(group: FakeGroup, method: FakeMethod, seed: int) -> dict[str, list[dict[str, Any]]]:
+def _selected(group: FakeGroup, method: FakeMethod, arrays: dict[str, np.ndarray]) -> dict[str, list[dict[str, Any]]]:
     if method.method == "ensemble":
         return {rule: [] for rule in group.rules}
     if method.method == "unimodal":
         stages = [(m, f"own_head/{m}") for m in group.modalities]
     else:
         stages = [("train", "fused")]
-    arrays, found = _predictions(group, method, seed), {}
+    found = {}
     for rule in group.rules:
         part = "test" if rule == "last" else rule
         reached = {
@@ -240,7 +242,9 @@ def _selected(group: FakeGroup, method: FakeMethod, seed: int) -> dict[str, list
     return found
 
 
-def _record(group: FakeGroup, method: FakeMethod, seed: int, run: str) -> dict[str, Any]:
+def _record(
+    group: FakeGroup, method: FakeMethod, seed: int, run: str, arrays: dict[str, np.ndarray]
+) -> dict[str, Any]:
     config = group.config(method, seed)
     trained = method.method != "ensemble"
     stages = (group.modalities if method.method == "unimodal" else ("train",)) if trained else ()
@@ -260,7 +264,7 @@ def _record(group: FakeGroup, method: FakeMethod, seed: int, run: str) -> dict[s
         "sample_passes": 500 * group.epochs if trained else 0,
         "epochs": group.epochs if trained else 0,
         "logits": sorted(method.accuracy),
-        "selected": _selected(group, method, seed),
+        "selected": _selected(group, method, arrays),
         "mechanisms": {},
         "probe": {},
         "requires": {},
@@ -321,14 +325,15 @@ def write_run(
     run = f"runs/{group.dataset}/{group.split}/{method.method}/s{seed}-{key[:10]}"
     folder = results / run
     folder.mkdir(parents=True, exist_ok=True)
-    write_arrays(folder / "predictions.npz", _predictions(group, method, seed))
+    arrays = _predictions(group, method, seed)
+    write_arrays(folder / "predictions.npz", arrays)
     write_arrays(folder / "probe.npz", _probes(group, method, seed))
-    bits, rows = _epochs(group, method, seed)
+    bits, rows = _epochs(group, method, seed, arrays)
     write_arrays(folder / "epochs.npz", bits)
     with (folder / "history.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([["stage", "epoch", "part", "name", "value"], *rows])
     write_json(folder / "provenance.json", _provenance(method, seed, hardware))
-    write_json(folder / "run.json", _record(group, method, seed, run))
+    write_json(folder / "run.json", _record(group, method, seed, run, arrays))
     seal(folder)
     words = ["--dataset", group.dataset, "--method", method.method, "--seed", str(seed), "--split", group.split]
     return {
