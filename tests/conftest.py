@@ -100,6 +100,14 @@ def own_index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         os.environ["MMLBENCH_INDEX"] = before
 
 
+@pytest.fixture(scope="session", autouse=True)
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let the workers of a session share the clips that they encode for miniatures (tests/support/mini_av.py)."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINI_AV_CLIPS", str(shared_folder(tmp_path_factory, "clips")))
+        yield
+
+
 @dataclass(frozen=True)
 class TinyWorld:
     """The tiny datasets, prepared in `cache` (never to be written to: copy it to damage it)."""

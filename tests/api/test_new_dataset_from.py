@@ -203,12 +203,24 @@ SEVERAL = np.stack([np.arange(ROWS) % 2, np.arange(ROWS) % 3 == 0, np.ones(ROWS)
     ("label", "more", "words", "task"),
     [
         (np.linspace(-3, 3, ROWS), {}, [], Regression("label")),
-        (np.arange(ROWS) % 7, {}, ["--task", "regression"], Regression("label")),
+        pytest.param(np.arange(ROWS) % 7, {}, ["--task", "regression"], Regression("label"), marks=pytest.mark.slow),
         (SEVERAL, {}, [], Multilabel(("label 0", "label 1", "label 2"))),
-        (SEVERAL > 0, {"class_names": np.array(["a", "b", "c"])}, [], Multilabel(("a", "b", "c"))),
+        pytest.param(
+            SEVERAL > 0,
+            {"class_names": np.array(["a", "b", "c"])},
+            [],
+            Multilabel(("a", "b", "c")),
+            marks=pytest.mark.slow,
+        ),
         (np.array(["b; a", "b"] * (ROWS // 2)), {}, ["--task", "multilabel"], Multilabel(("a", "b"))),
         (np.arange(ROWS) % 2 * 1.0, {}, [], Classification(("class 0", "class 1"))),
-        (np.array(["0.5", "1.5"] * (ROWS // 2)), {}, ["--task", "classification"], Classification(("0.5", "1.5"))),
+        pytest.param(
+            np.array(["0.5", "1.5"] * (ROWS // 2)),
+            {},
+            ["--task", "classification"],
+            Classification(("0.5", "1.5")),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_labels_tell_the_task_or_task_says_it(

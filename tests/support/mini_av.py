@@ -6,6 +6,8 @@ miniature needs its own. Classes differ in colour and pitch, so that something c
 
 from __future__ import annotations
 
+import hashlib
+import os
 import tempfile
 import wave
 import zipfile
@@ -13,10 +15,13 @@ from collections.abc import Iterable
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 
+#: Names the folder of the encoded clips that the workers of a session share.
+CLIPS = "MINI_AV_CLIPS"
 NTSC = Fraction(30000, 1001)
 EMOTIONS = ("NEU", "HAP", "SAD", "FEA", "DIS", "ANG")
 AVE_CLASSES = ("Church bell", "Male speech, man speaking", "Bark")
@@ -63,10 +68,24 @@ def write_video(
 ) -> None:
     """Write a video; a codec that is None leaves that stream out. `sound` is (rate, layout), `mute` seconds."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(_encoded(path.suffix, kind, seconds, codecs, size, rate, sound, seed, mute))
+    path.write_bytes(_kept(path.suffix, kind, seconds, codecs, size, rate, sound, seed, mute))
 
 
 @cache
+def _kept(*about: Any) -> bytes:
+    """Return the bytes of a video, encoded once a session of tests: the same clips are in many miniatures."""
+    folder = os.environ.get(CLIPS)
+    if folder is None:
+        return _encoded(*about)
+    path = Path(folder) / hashlib.sha256(repr(about).encode()).hexdigest()
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        own = path.with_suffix(f".{os.getpid()}")
+        own.write_bytes(_encoded(*about))
+        own.replace(path)
+    return path.read_bytes()
+
+
 def _encoded(
     suffix: str,
     kind: int,
@@ -78,7 +97,7 @@ def _encoded(
     seed: int,
     mute: tuple[float, float],
 ) -> bytes:
-    """Return the bytes of a video: the same clips are in the miniatures of many tests, and encoders are slow."""
+    """Encode a video."""
     rng = np.random.default_rng([17, seed])
     with tempfile.NamedTemporaryFile(suffix=suffix) as file, av.open(file.name, "w") as container:
         video = audio = None
