@@ -94,7 +94,7 @@ def main() -> None:
     modules = json.load(sys.stdin)
     described = {module: describe_module(module, path) for module, path in modules.items()}
     with os.fdopen(answer, "w") as out:
-        out.write(json.dumps(described) + "\n")
+        out.write(json.dumps(described, sort_keys=True) + "\n")  # in the order in which the index keeps it
 
 
 if __name__ == "__main__":

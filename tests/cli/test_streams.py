@@ -17,7 +17,6 @@ from quick import quick_first
 import mmlbench
 from mmlbench.cli import main
 from mmlbench.errors import ConfigError
-from mmlbench.registry.index import load_index
 from mmlbench.study.tuning import MOST_DRAWS, read_tune
 from mmlbench.system import interrupt
 
@@ -140,7 +139,6 @@ def read_late(words: list[str], waits: bool) -> bytes:
 @pytest.mark.parametrize("unbuffered", [pytest.param("", marks=pytest.mark.slow), "1"])
 def test_a_pipe_that_does_not_wait_gets_all(unbuffered: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
-    load_index()  # described once: what is listed from then on is the same, and quick
     words = [sys.executable, "-m", "mmlbench", "list", "methods", "--json"]
     whole = subprocess.run(words, capture_output=True, check=True, timeout=120).stdout
     assert len(whole) > 2 * 65_536

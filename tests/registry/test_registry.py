@@ -142,6 +142,15 @@ def test_a_broken_file_costs_an_import_only_when_something_around_it_changes(plu
     index._surroundings.cache_clear()
 
 
+def test_what_is_described_anew_is_what_is_read_back_in_its_order_too(plugin_folder, tmp_path, monkeypatch):
+    """Else the first `mmlbench list --json` after an edit would print other bytes than the next one."""
+    monkeypatch.setenv("MMLBENCH_INDEX", str(tmp_path / "own"))
+    index.use_plugins([plugin_folder])
+    dataset(plugin_folder, "birds")
+    first, again = (json.dumps([one.__dict__ for one in index.load_index().entries]) for _ in range(2))
+    assert first == again
+
+
 def test_what_files_import_is_kept_until_one_is_edited(plugin_folder, tmp_path, monkeypatch):
     """To parse all files takes most of the time of an index that is up to date."""
     monkeypatch.setenv("MMLBENCH_INDEX", str(tmp_path / "own"))
