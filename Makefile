@@ -27,7 +27,7 @@ help:
 	@echo 'make check-bits  does this machine print our digits? Runs in portable arithmetic against committed digests'
 	@echo 'make test-browser  the page in a real Chromium; make test-tex: the LaTeX tables by a real TeX (else not run)'
 	@echo 'make test-reference  resampling against librosa and resampy, `hf:FOLDER` against transformers; it installs them (600 MB)'
-	@echo 'make test-slurm the tests on a real SLURM cluster that they stand up here (root on Debian; about 8 minutes)'
+	@echo 'make test-slurm the tests on a real SLURM cluster that they stand up here (root on Debian; about 6 minutes)'
 	@echo 'make slurm-demo the quick grid on such a cluster, which is then taken down'
 	@echo 'make docs       the documentation as a site in site/; a broken link or anchor fails'
 	@echo 'make lint       ruff, snakefmt, snakemake --lint, mypy'
@@ -86,7 +86,7 @@ test-all: env
 # Each of the workers has a cluster of its own; most of the time is waiting. Elsewhere than on Debian as root they are
 # skipped with the reason; SLURM=required makes that a failure.
 SLURM         ?= wanted
-SLURM_WORKERS ?= 3
+SLURM_WORKERS ?= 4
 test-slurm: env
 	MMLBENCH_SLURM=$(SLURM) OMP_NUM_THREADS=1 python -m pytest tests/slurm -n $(SLURM_WORKERS) --dist loadgroup
 
