@@ -321,7 +321,7 @@ def test_a_command_lets_go_of_the_signals_before_it_starts_anew(tmp_path: Path) 
         "import os, signal, sys\nfrom mmlbench import cli\nfrom mmlbench.system import interrupt\n"
         "interrupt.is_program = lambda: True\n"
         "left = lambda: signal.getsignal(signal.SIGTERM) is signal.SIG_DFL\n"
-        "os.execve = lambda *words: print('handler', left()) or os._exit(0)\n"
+        "os.execve = lambda *words: print('handler', left(), flush=True) or os._exit(0)\n"
         "sys.argv = ['mmlbench', *sys.argv[1:]]\nsys.exit(cli.main())"
     )
     words = ["train", "--dataset", "tiny", "--method", "joint", "--plugins", str(testing.PLUGINS), "--device", "cpu"]
