@@ -8,7 +8,7 @@ The digests (tools/bits.json) are those of the prepared arrays, of a run's first
 files whose bytes configuration, data and code determine. The first that differs says where two machines part. What is
 left out of run.json says how it came about, not what: code, packages, hashes of what is compared by itself.
 
-Each kind of CPU that was tried is listed, with the runs that it has not printed as they stand there.
+Each kind of CPU that was tried is listed, with the digests that it has not printed as they stand there.
 
 Exit code: 0 they agree, or nothing can be said here: what differs was never printed so by this kind of CPU, or it
 can't compute portably, or other versions of the packages are installed; 1 another difference, or digests that are not
@@ -28,7 +28,7 @@ import sys
 import tempfile
 from collections.abc import Container, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -51,19 +51,25 @@ FREE = ("code", "packages", "record_hash", "files", "data_fingerprint", "require
 #: Files that are compared whole; history.csv is compared epoch by epoch.
 FILES = ("predictions.npz", "epochs.npz", "probe.npz", "weights-last.npz", "weights-val.npz")
 
+#: Says what was asked for and what came of it; what was computed stands in the other files.
+RECORD = "run.json"
 #: What is said of a run that only one side has.
 NOT_MADE, NOT_KNOWN = "not made here", "not among the digests (renew them: --update)"
 
 
 @dataclass(frozen=True)
 class Cpu:
-    """A kind of CPU, as Linux counts them; `name` is for people, `untried` are runs that it has not printed."""
+    """A kind of CPU, as Linux counts them.
+
+    Attributes:
+        name: for people. untried: run -> the names of its digests that this kind has not printed as they stand.
+    """
 
     vendor: str
     family: int
     model: int
     name: str
-    untried: tuple[str, ...] = ()
+    untried: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def kind(self) -> tuple[str, int, int]:
@@ -86,7 +92,7 @@ class Bits:
     """The digests of one machine.
 
     Attributes:
-        packages: name -> version. cpus: kinds of CPU that print the digests, but for the runs that they name.
+        packages: name -> version. cpus: kinds of CPU that print the digests, but for those that they name.
         runs: run -> what was computed, in its order -> digest; a prepared dataset is a run of its own.
     """
 
@@ -104,7 +110,7 @@ class Bits:
         found = read_json(path)
         try:
             runs = {run: dict(one) for run, one in found["runs"].items()}
-            cpus = [Cpu(**{**cpu, "untried": tuple(cpu.get("untried", ()))}) for cpu in found["cpus"]]
+            cpus = [Cpu(**{**cpu, "untried": dict(cpu["untried"])}) for cpu in found["cpus"]]
             return cls(dict(found["packages"]), cpus, runs)
         except (AttributeError, KeyError, TypeError, ValueError):
             fix = "Name another with --digests, or restore it: git checkout tools/bits.json"
@@ -185,8 +191,8 @@ def digests(folder: Path) -> dict[str, str]:
             epochs.setdefault(f"stage {row[0]}, epoch {int(row[1]) + 1}", []).append(row)
     found = {name: digest(rows)[:16] for name, rows in epochs.items()}
     found |= {name: file_digest(folder / name)[:16] for name in FILES if (folder / name).exists()}
-    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    return found | {"run.json": digest({key: value for key, value in record.items() if key not in FREE})[:16]}
+    record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    return found | {RECORD: digest({key: value for key, value in record.items() if key not in FREE})[:16]}
 
 
 def make_all(
@@ -203,34 +209,37 @@ def make_all(
 
 
 # ---- comparing -------------------------------------------------------------------------------------------------
-def differences(wanted: Mapping[str, Mapping[str, str]], found: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
-    """Return run -> what differs first in it; of runs that only one side has, that."""
-    first: dict[str, str] = {}
+def differences(
+    wanted: Mapping[str, Mapping[str, str]], found: Mapping[str, Mapping[str, str]]
+) -> dict[str, list[str]]:
+    """Return run -> the names of the digests that differ, in their order; of runs that only one side has, that."""
+    parted: dict[str, list[str]] = {}
     for run in [*wanted, *(name for name in found if name not in wanted)]:
         if run not in found or run not in wanted:
-            first[run] = NOT_MADE if run not in found else NOT_KNOWN
+            parted[run] = [NOT_MADE if run not in found else NOT_KNOWN]
             continue
         names = [*wanted[run], *(name for name in found[run] if name not in wanted[run])]
-        parted = [name for name in names if wanted[run].get(name) != found[run].get(name)]
-        if parted:
-            first[run] = parted[0]
-    return first
+        if some := [name for name in names if wanted[run].get(name) != found[run].get(name)]:
+            parted[run] = some
+    return parted
 
 
 def report(bits: Bits, found: Mapping[str, Mapping[str, str]], parts: Sequence[str]) -> int:
-    """Say what differs; return the exit code: 1 where a kind of CPU printed the digits of such a run before."""
+    """Say what differs; return the exit code: 1 where a kind of CPU printed these digests before."""
     wanted = {run: one for run, one in bits.runs.items() if ("tiny" if run.startswith("tiny") else "quick") in parts}
     count = sum(len(one) for one in wanted.values())
-    first, cpu = differences(wanted, found), this_cpu()
-    if not first:
+    parted, cpu = differences(wanted, found), this_cpu()
+    if not parted:
         sys.stdout.write(f"{count} of {count} digests of {len(wanted)} runs and datasets agree on {cpu.name}\n")
         return 0
-    for run, name in first.items():
-        sys.stdout.write(f"{run}: {name}\n" if name in (NOT_MADE, NOT_KNOWN) else f"{run}: differs from {name} on\n")
-    tried = [one for one in bits.cpus if one.kind == cpu.kind]
-    faults = [run for run in first if tried and run not in tried[0].untried]
+    for run, (first, *_) in parted.items():
+        sys.stdout.write(
+            f"{run}: {first}\n" if first in (NOT_MADE, NOT_KNOWN) else f"{run}: differs from {first} on\n"
+        )
+    tried = next((one for one in bits.cpus if one.kind == cpu.kind), None)
+    faults = [run for run, names in parted.items() if tried and not untried(tried, run, names)]
     sys.stdout.write(
-        f"{len(first)} of {len({**wanted, **found})} differ on {cpu.name}, "
+        f"{len(parted)} of {len({**wanted, **found})} differ on {cpu.name}, "
         + (f"which printed {len(faults)} of them before: this is a fault\n" if faults
            else "which never printed them so\n" if tried
            else "on which nobody has tried it yet\n")
@@ -238,31 +247,45 @@ def report(bits: Bits, found: Mapping[str, Mapping[str, str]], parts: Sequence[s
     return int(bool(faults))
 
 
+def untried(cpu: Cpu, run: str, names: Sequence[str]) -> bool:
+    """Tell whether a kind of CPU never printed some digests of a run; run.json follows from what was computed."""
+    computed_otherwise = set(names) - {RECORD}
+    return bool(computed_otherwise) and computed_otherwise <= set(cpu.untried.get(run, ()))
+
+
 def renewed(before: Bits | None, found: Mapping[str, Mapping[str, str]], here: Cpu) -> Bits:
     """Return what `--update` writes: the digests of this machine, and which kinds of CPU print them.
 
-    A run that differs here as it did before keeps its digests, but for run.json, which says what was asked for and
-    not what was computed. So does the word of the other kinds of CPU: a run whose numbers are new is untried by them.
+    Digests that differ here as they did before stay, but for run.json, which says what was asked for and not what was
+    computed. So does the word of the other kinds of CPU: a digest that is new is untried by them.
     """
     if before is None or before.packages != installed():
         return Bits(installed(), [here], found)
-    apart = next((set(cpu.untried) for cpu in before.cpus if cpu.kind == here.kind), set())
+    apart = next((cpu.untried for cpu in before.cpus if cpu.kind == here.kind), {})
     runs = {run: dict(one) for run, one in found.items()}
-    for run in sorted(apart & set(runs) & set(before.runs)):
-        runs[run] = {**before.runs[run], "run.json": runs[run].get("run.json", "")}
-    new = {run for run in runs if computed(before.runs.get(run, {})) != computed(runs[run])}
-    mine = {run for run in apart & set(runs) if computed(runs[run]) != computed(found[run])}
-    cpus = [replace(here, untried=tuple(sorted(mine)))]
+    for run in sorted(apart.keys() & runs.keys() & before.runs.keys()):
+        kept = {name: value for name, value in before.runs[run].items() if name in apart[run] and name != RECORD}
+        if computed(before.runs[run]) == computed({**runs[run], **kept}):  # else the edit made all of it new
+            runs[run] = {**before.runs[run], RECORD: runs[run].get(RECORD, "")}
+    new = {run: changed(before.runs.get(run, {}), one) for run, one in runs.items()}
+    mine = {run: changed(found[run], one) for run, one in runs.items()}
+    cpus = [replace(here, untried={run: names for run, names in mine.items() if names})]
     for cpu in before.cpus:
-        untried = tuple(sorted((set(cpu.untried) | new) & set(runs)))
-        if cpu.kind != here.kind and len(untried) < len(runs):
-            cpus.append(replace(cpu, untried=untried))
+        both = {run: [name for name in one if name in cpu.untried.get(run, ()) or name in new[run]]
+                for run, one in runs.items()}  # fmt: skip
+        if cpu.kind != here.kind and any(len(both[run]) < len(computed(one)) for run, one in runs.items()):
+            cpus.append(replace(cpu, untried={run: names for run, names in both.items() if names}))
     return Bits(installed(), cpus, runs)
+
+
+def changed(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
+    """Return the names of what the second run computed otherwise than the first."""
+    return [name for name, value in computed(other).items() if one.get(name) != value]
 
 
 def computed(run: Mapping[str, str]) -> dict[str, str]:
     """Return the digests of what a run computed, without run.json."""
-    return {name: value for name, value in run.items() if name != "run.json"}
+    return {name: value for name, value in run.items() if name != RECORD}
 
 
 def main() -> int:

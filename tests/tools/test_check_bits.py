@@ -40,10 +40,12 @@ def changed(run: str, **digests: str) -> dict[str, dict[str, str]]:
 
 
 # ---- comparing -------------------------------------------------------------------------------------------------
-def test_the_first_difference_of_each_run_is_named() -> None:
+def test_the_differences_of_each_run_are_named_in_their_order() -> None:
     assert check_bits.differences(RUNS, RUNS) == {}
     later = changed("tiny/speaker/joint, seed 0", **{"probe.npz": "x", "stage train, epoch 1": "x"})
-    assert check_bits.differences(RUNS, later) == {"tiny/speaker/joint, seed 0": "stage train, epoch 1"}
+    assert check_bits.differences(RUNS, later) == {
+        "tiny/speaker/joint, seed 0": ["stage train, epoch 1", "probe.npz"]
+    }
 
 
 def test_what_one_side_lacks_is_a_difference() -> None:
@@ -52,8 +54,8 @@ def test_what_one_side_lacks_is_a_difference() -> None:
         set(check_bits.differences(RUNS, fewer)) == set(check_bits.differences(fewer, RUNS)) == set(RUNS) - set(fewer)
     )
     lacking = {**RUNS, "tiny, prepared": {}}
-    assert check_bits.differences(RUNS, lacking) == {"tiny, prepared": "audio.npy"}
-    assert check_bits.differences(lacking, RUNS) == {"tiny, prepared": "audio.npy"}
+    assert check_bits.differences(RUNS, lacking) == {"tiny, prepared": ["audio.npy"]}
+    assert check_bits.differences(lacking, RUNS) == {"tiny, prepared": ["audio.npy"]}
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -89,26 +91,45 @@ def test_a_method_of_the_users_own_is_not_compared() -> None:
 
 def test_a_difference_that_a_cpu_always_had_is_no_fault(capsys: pytest.CaptureFixture[str]) -> None:
     run = "tiny/speaker/joint, seed 0"
-    bits = Bits(check_bits.installed(), [replace(check_bits.this_cpu(), untried=(run,))], RUNS)
-    assert check_bits.report(bits, changed(run, **{"probe.npz": "x"}), check_bits.PARTS) == 0
+    here = replace(check_bits.this_cpu(), untried={run: ["probe.npz"]})
+    bits = Bits(check_bits.installed(), [here], RUNS)
+    assert check_bits.report(bits, changed(run, **{"probe.npz": "x", "run.json": "x"}), check_bits.PARTS) == 0
     assert f"{run}: differs from probe.npz on" in capsys.readouterr().out
     both = changed(run, **{"probe.npz": "x"}) | {"tiny, prepared": {"audio.npy": "x"}}
     assert check_bits.report(bits, both, check_bits.PARTS) == 1
     assert "2 of 3 differ" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", ["init", "first step", "run.json"])
+def test_another_digest_of_a_run_that_a_cpu_prints_in_part_is_a_fault(name: str) -> None:
+    run = "tiny/speaker/joint, seed 0"
+    here = replace(check_bits.this_cpu(), untried={run: ["probe.npz"]})
+    bits = Bits(check_bits.installed(), [here], RUNS)
+    assert check_bits.report(bits, changed(run, **{name: "x"}), check_bits.PARTS) == 1
+
+
 def test_an_update_keeps_what_another_cpu_printed() -> None:
     run, other = "tiny/speaker/joint, seed 0", Cpu("AuthenticAMD", 25, 17, "An EPYC")
     here = check_bits.this_cpu()
-    bits = Bits(check_bits.installed(), [other, replace(here, untried=(run,))], RUNS)
+    apart = replace(here, untried={run: ["probe.npz"]})
+    bits = Bits(check_bits.installed(), [other, apart], RUNS)
     made = changed(run, **{"probe.npz": "x", "run.json": "new"}) | {"avtdigits, prepared": {"text.npy": "t"}}
     after = check_bits.renewed(bits, made, here)
     assert after.runs[run] == {**RUNS[run], "run.json": "new"} and after.runs["avtdigits, prepared"]
-    assert after.cpus == [replace(here, untried=(run,)), replace(other, untried=("avtdigits, prepared",))]
+    assert after.cpus == [apart, replace(other, untried={"avtdigits, prepared": ["text.npy"]})]
     agreeing = check_bits.renewed(bits, RUNS, here)
     assert agreeing.cpus == [here, other], "a run that agrees now is tried"
     gone = check_bits.renewed(bits, {"tiny, prepared": {"audio.npy": "x"}}, here)
     assert gone.cpus == [here] and list(gone.runs) == ["tiny, prepared"]
+
+
+def test_an_edit_makes_a_run_new_that_always_differed_here() -> None:
+    run, other = "tiny/speaker/joint, seed 0", Cpu("AuthenticAMD", 25, 17, "An EPYC")
+    here = check_bits.this_cpu()
+    bits = Bits(check_bits.installed(), [other, replace(here, untried={run: ["probe.npz"]})], RUNS)
+    after = check_bits.renewed(bits, changed(run, **{"probe.npz": "x", "first step": "x"}), here)
+    assert after.runs[run]["probe.npz"] == "x"
+    assert after.cpus == [here, replace(other, untried={run: ["first step", "probe.npz"]})]
 
 
 @pytest.mark.parametrize("same", [True, False])
@@ -127,7 +148,7 @@ def test_new_digests_are_untried_by_the_cpus_that_did_not_make_them(
     assert check_bits.main() == 0
     assert Bits.read(path).cpus == [
         check_bits.this_cpu(),
-        replace(other, untried=() if same else ("tiny, prepared",)),
+        replace(other, untried={} if same else {"tiny, prepared": ["audio.npy"]}),
     ]
     monkeypatch.setattr(sys, "argv", ["check_bits.py", "--update", "--only", "tiny"])
     with pytest.raises(SystemExit):
