@@ -169,6 +169,38 @@ def test_files_that_differ_are_not_compared(tmp_path):
     assert first_run.files(tmp_path / "a") != first_run.files(tmp_path / "b")
 
 
+STUDY = """
+name: small
+grid:
+  - {dataset: gabor_tones, recipe: embedded, recipe_set: {epochs: 1}, seeds: [0], methods: [joint]}
+"""
+
+
+@pytest.mark.slow
+def test_a_study_is_made_by_the_code_of_two_commits_in_turns(tmp_path):
+    (tmp_path / "small.yaml").write_text(STUDY)
+    words = ("--before", "HEAD", "--pairs", "1", "--config", str(tmp_path / "small.yaml"))
+    said, found = run_script("whole_study.py", tmp_path / "out.json", *words)
+    (pair,) = found["pairs"]
+    assert pair["before"]["runs"] == pair["after"]["runs"] == 1
+    assert min(pair[side][name] for side in pair for name in ("wall", "cpu")) > 1
+    again, kept = run_script("whole_study.py", tmp_path / "out.json", *words)
+    assert kept == found, "its pairs are there: only the report is anew"
+    assert "after / before" in again and again == said.partition("\n")[2]
+    other, kept = run_script("whole_study.py", tmp_path / "out.json", *words, "--cores", "1")
+    assert kept == found and "name another file" in other
+
+
+def test_studies_of_other_numbers_of_runs_are_not_compared(tmp_path, monkeypatch):
+    whole = load("whole_study")
+    runs = iter([3, 4])
+    monkeypatch.setattr(whole, "make", lambda *words: whole.Study(1.0, 1.0, next(runs), 0.0))
+    monkeypatch.setattr(whole, "check_out", lambda commit, tree: tree.mkdir())
+    monkeypatch.setattr(whole.subprocess, "run", lambda *words, **more: None)
+    monkeypatch.setattr(sys, "argv", ["whole_study.py", "--before", "HEAD", "--json", str(tmp_path / "out.json")])
+    assert whole.main() == 1 and not (tmp_path / "out.json").exists()
+
+
 # ---- large boards ------------------------------------------------------------------------------------------------
 @pytest.fixture(scope="module")
 def boards() -> ModuleType:
