@@ -304,8 +304,12 @@ def _unpack(archive: Path, target: Path, log: Callable[[str], None], more: int, 
         with archive.open("rb") as begun:
             head = begun.read(tarfile.BLOCKSIZE)
         mode = _begins_a_tar(head)
-        end = None if mode else _end_of_zip(archive)
-        if end or (not mode and head.startswith((_MEMBER, _END, _FIRST_PART))):
+        end = None
+        # bytes in front of a zip are passed over, unless it may be the last file of a tar with a damaged header
+        begins = head.startswith((_MEMBER, _END, _FIRST_PART))
+        if not mode and (begins or archive.suffix.lower() == ".zip"):
+            end = _end_of_zip(archive)
+        if end or begins:
             _check_whole(archive, head, end)
     if end:
         with contextlib.ExitStack() as stack:
@@ -352,8 +356,11 @@ def _opened(archive: Path, head: bytes, mode: _Mode | None) -> tarfile.TarFile:
     """Return a tar.
 
     Raises:
-        DataError: it is none. ReadError: its first header is damaged. OSError, EOFError, LZMAError: its compression.
+        DataError: it is none, or nothing came of it yet. ReadError: its first header is damaged. OSError, EOFError,
+            LZMAError: its compression.
     """
+    if head and not any(head):  # Python takes it for an empty tar
+        raise DataError(f"{archive} begins with zeros: the download did not end", "Download it again")
     try:
         return tarfile.open(archive, mode or "r:", tarinfo=BoundedHeader)
     except RefusedHeader:
@@ -389,13 +396,20 @@ def _check_end(archive: Path, tar: tarfile.TarFile, by_hand: str) -> None:
         what = f"{archive} is cut short: the zeros that end a tar are missing at byte {tar.offset}"
         raise DataError(what, again)
     at = tar.offset + len(end)
+    behind, last = False, end
     while block := file.read(2**20):
-        for start in range(0, len(block), tarfile.BLOCKSIZE) if any(block) else ():
+        filled = any(block)
+        for start in range(0, len(block), tarfile.BLOCKSIZE) if filled else ():
             if _is_header(block[start : start + tarfile.BLOCKSIZE]):
-                what = f"{archive} ends at byte {tar.offset}, and has more files from byte {at + start} on"
-                several = again.replace("tar -xf", "tar -xif")
-                raise DataError(f"{what}: zeros stand for a part of it, or it is several tars in one", several)
-        at += len(block)
+                raise _goes_on(archive, tar.offset, at + start, again)
+        at, behind, last = at + len(block), behind or filled, (last + block)[-len(end) :]
+    if behind and not any(last):  # what is only put behind a tar does not end as one
+        raise _goes_on(archive, tar.offset, at, again)
+
+
+def _goes_on(archive: Path, end: int, at: int, again: str) -> DataError:
+    what = f"{archive} ends at byte {end}, and has more up to byte {at}: zeros stand for a part of it"
+    return DataError(f"{what}, or it is several tars in one", again.replace("tar -xf", "tar -xif"))
 
 
 def _write(
