@@ -304,11 +304,10 @@ def _unpack(archive: Path, target: Path, log: Callable[[str], None], more: int, 
         with archive.open("rb") as begun:
             head = begun.read(tarfile.BLOCKSIZE)
         mode = _begins_a_tar(head)
-        end = None
+        begins = not mode and head.startswith((_MEMBER, _END, _FIRST_PART))
         # bytes in front of a zip are passed over, unless it may be the last file of a tar with a damaged header
-        begins = head.startswith((_MEMBER, _END, _FIRST_PART))
-        if not mode and (begins or archive.suffix.lower() == ".zip"):
-            end = _end_of_zip(archive)
+        named = not mode and archive.suffix.lower() == ".zip"
+        end = _end_of_zip(archive) if begins or named else None
         if end or begins:
             _check_whole(archive, head, end)
     if end:

@@ -45,7 +45,7 @@ class BoundedHeader(tarfile.TarInfo):
         found = super()._proc_member(tar)  # type: ignore[misc]
         told = found.pax_headers.get("size")
         # a negative size leads back, so that the same members come again without end; a wrong one reads as 0
-        if found.size < 0 or (told is not None and not told.isdecimal()):
+        if found.size < 0 or (told is not None and (told.lstrip("0") or "0") != str(found.size)):
             raise tarfile.ReadError(f"the member {found.name[:80]!r} has a size of {(told or str(found.size))[:80]}")
         if "size" in tar.pax_headers:
             raise RefusedHeader("a size for all members")
