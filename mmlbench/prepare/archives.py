@@ -277,8 +277,9 @@ def unpack(archive: Path, into: Path, log: Callable[[str], None], more: int = 0,
         more: bytes that will be needed on the same disk afterwards, for `purpose`.
 
     Raises:
-        DataError: damaged, encrypted, of another kind, larger than the disk; with links, names outside its folder or
-            that no file can have, or a file twice with other content.
+        DataError: damaged, cut short, encrypted, of another kind, larger than the disk; it can't be read; with links
+            that are not to a file before them in a tar, names outside its folder or that no file can have, or a file
+            twice with other content. OSError: of the disk that is written to.
     """
     facts = archive.stat()
     target = into / f"{archive.name}-{digest([facts.st_size, facts.st_mtime_ns])[:10]}"
