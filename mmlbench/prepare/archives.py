@@ -244,8 +244,8 @@ def _tar_members(archive: Path, file: tarfile.TarFile, mode: _Mode | None, by_ha
         path = _safe(archive, member.name, by_hand, member.isdir())
         if member.isdir():
             continue
-        if member.offset_data + member.size > size:
-            raise tarfile.ReadError(f"{brief(member.name)} has a size of {member.size} bytes, and ends early")
+        if member.size > size:
+            raise tarfile.ReadError(f"{brief(member.name)} has a size of {member.size} bytes")
         named = f"{archive}: the member {brief(member.name)}"
         if member.type in _KINDS:
             raise DataError(f"{named} is {_KINDS[member.type]}", _PUBLISHED)
