@@ -313,8 +313,8 @@ def test_a_fault_of_the_disk_is_no_fault_of_a_member(tmp_path, monkeypatch):
     full = OSError(errno.ENOSPC, "No space left on device")
     monkeypatch.setattr(Path, "open", lambda *_, **__: (_ for _ in ()).throw(full))
     with pytest.raises(OSError, match="No space left"):
-        archives._write(tmp_path / "a.zip", [(PurePosixPath("x"), 1, lambda: io.BytesIO(b"1"))], tmp_path / "into",
-                        print, 0, "")  # fmt: skip
+        archives._write(tmp_path / "a.zip", [archives._Member(PurePosixPath("x"), 1, lambda: io.BytesIO(b"1"))],
+                        tmp_path / "into", print, 0, "", "")  # fmt: skip
 
 
 def test_a_tar_whose_members_end_at_a_damaged_header_is_damaged(tmp_path):

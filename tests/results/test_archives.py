@@ -250,7 +250,7 @@ def test_a_tar_of_raw_data_with_headers_that_fill_the_memory(tmp_path: Path, nam
         for part in BOMBS[name]():
             file.write(part)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(DataError, match="damaged or cut short"):
+    with pytest.raises(DataError, match=r"raw\.tar\.gz is .*header.*stand"):
         archives.unpack(tmp_path / "raw.tar.gz", tmp_path / "in", lambda line: None)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024
 

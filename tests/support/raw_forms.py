@@ -630,7 +630,7 @@ TARS: dict[str, tuple[Form, ...]] = {
         Form("mvsa_single", "tar", packed(mini_texts.mvsa_single, "MVSA_Single.tar"), (
             Victim("tar", "MVSA_Single.tar", archives.of_archives(_PICTURE, is_zip=False) | {
                 "a header that is damaged": (archives.header_changed(_PICTURE), "is damaged"),
-                "cut short between two files": (archives.cut_before(_PICTURE), "is missing"),
+                "cut short between two files": (archives.cut_before(_PICTURE), "is cut short"),
                 "a file that is damaged": (archives.changed_within(_PICTURE), ""),
             }, says={"nothing in it": "begins with zeros only"},
                 taken=archives.TAKEN | {"in one more folder", "a file that is damaged"}),
