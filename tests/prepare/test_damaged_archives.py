@@ -450,7 +450,14 @@ def ones(data: bytearray, at: int, rng: random.Random) -> None:
 HARMS: tuple[Callable[[bytearray, int, random.Random], None], ...] = (flip, cut, more, zeros, ones)
 
 
-@pytest.mark.parametrize(("name", "whole"), [pytest.param(*one, id=one[0]) for one in kinds()])
+#: Kinds whose damage `make test` tries; the others are slow tests.
+QUICK = ("pax.tar", "ustar.tar.gz", "8.zip")
+
+
+@pytest.mark.parametrize(
+    ("name", "whole"),
+    [pytest.param(*one, id=one[0], marks=() if one[0] in QUICK else pytest.mark.slow) for one in kinds()],
+)
 def test_damage_at_random_is_found_or_does_no_harm(name: str, whole: bytes, tmp_path: Path) -> None:
     """Only headers of a tar have a checksum: contents may differ, and the long names of GNU and pax.
 
