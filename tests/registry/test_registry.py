@@ -414,9 +414,7 @@ def distribution(plugin_folder, monkeypatch):
     points = "[mmlbench.datasets]\nbirds = their_plugins.birds\nghost = their_plugins.ghost:Ghost\n"
     (info / "entry_points.txt").write_text(points)
     monkeypatch.syspath_prepend(str(site))
-    yield package
-    for name in [name for name in sys.modules if name.split(".")[0] == "their_plugins"]:
-        del sys.modules[name]
+    return package
 
 
 def test_plugins_come_in_by_entry_points(distribution):
