@@ -16,7 +16,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.machinery import ModuleSpec
@@ -400,7 +400,6 @@ def _key(source: Source, located: Neighbours) -> str:
     return digest([source.module, str(source.path), source.kind, source.label, _contract_digest(), seen])
 
 
-@cache
 def _surroundings() -> str:
     """Return a digest that changes with what is installed and with the engine: what an import error may hang on."""
     stamps = []
@@ -557,11 +556,11 @@ def use_plugins(folders: Iterable[str | Path]) -> None:
     os.environ[plugins.VARIABLE] = os.pathsep.join(plugins.__path__)
 
 
-def _kept(file: Path) -> list[Entry] | None:
+def _kept(file: Path, surroundings: Callable[[], str]) -> list[Entry] | None:
     """Return what a file of the index says of a plug-in as it is now, None where that has to be imported."""
     try:
         kept = json.loads(file.read_text(encoding="utf-8"))
-        if kept["surroundings"] not in ("", _surroundings()):
+        if kept["surroundings"] and kept["surroundings"] != surroundings():
             return None
         return [Entry(**entry) for entry in kept["entries"]]
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
@@ -575,7 +574,7 @@ def load_index() -> Index:
     """
     found = sources()
     located = _neighbours([source for source in found if not source.fault])
-    folder = paths.index_folder()
+    folder, surroundings = paths.index_folder(), cache(_surroundings)  # of one load: the next one looks again
     entries: list[Entry] = []
     missing: list[tuple[Source, str]] = []
     for source in found:
@@ -587,18 +586,19 @@ def load_index() -> Index:
             entries.append(Entry(source.kind, source.label, source.module, str(source.path), clash=what))
             continue
         key = _key(source, located)
-        kept = _kept(folder / f"{key}.json")
+        kept = _kept(folder / f"{key}.json", surroundings)
         if kept is None:
             missing.append((source, key))
         else:
             entries += kept
     located.imports.keep()
     if missing:
+        surroundings()  # as they are before the imports: what is mended meanwhile is seen by the next load
         described = _describe_in_child([source for source, _ in missing])
         for source, key in missing:
             fresh = _entries(source, described[source.module], located)
             entries += fresh
-            outer = _surroundings() if any(entry.error for entry in fresh) else ""
+            outer = surroundings() if any(entry.error for entry in fresh) else ""
             with contextlib.suppress(DataError):  # a read-only home costs time, nothing else
                 content = {"surroundings": outer, "entries": [entry.__dict__ for entry in fresh]}
                 write_json(folder / f"{key}.json", content)
