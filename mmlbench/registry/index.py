@@ -422,6 +422,7 @@ def _describe_in_child(wanted: list[Source]) -> dict[str, list[dict[str, Any]]]:
     modules = {source.module: str(source.path) for source in wanted}
     limit = LIMIT_S + 10 * len(wanted)
     options: dict[str, Any] = {"capture_output": True, "text": True, "env": environment, "check": False}
+    options["errors"] = "replace"  # whatever bytes a plug-in writes; the answer itself is ASCII
     try:
         done = subprocess.run(command, input=json.dumps(modules), timeout=limit, **options)
         tail = (done.stderr.strip().splitlines() or ["without a word"])[-1]

@@ -292,6 +292,65 @@ def test_what_a_file_prints_while_it_is_imported_goes_nowhere(plugin_folder, cap
     assert any(entry["name"] == "loud" and not entry["error"] for entry in json.loads(out.out))
 
 
+def test_bytes_that_are_no_text_may_be_written_while_a_file_is_imported(plugin_folder, capsys):
+    dataset(plugin_folder, "loud", extra="import os\nos.write(1, b'\\xff\\xfe')\nos.write(2, b'\\xff')\n")
+    assert "FAILS" not in listed(plugin_folder, capsys)
+
+
+DESCRIBED = {
+    "keys of several types": ("super().describe() | {'more': {1: 'a', 'b': 2, None: 3}}", "what JSON can't hold"),
+    "NaN": ("super().describe() | {'more': float('nan')}", "what JSON can't hold"),
+    "an infinite number": ("super().describe() | {'more': [float('inf')]}", "what JSON can't hold"),
+    "an object": ("super().describe() | {'more': object()}", "object is not JSON serializable"),
+    "too deep": ("super().describe() | {'more': deep(2000)}", "nests more than 50 deep"),
+    "what holds itself": ("super().describe() | {'more': itself()}", "nests more than 50 deep"),
+    "a huge number": ("super().describe() | {'more': 10**5000}", "what JSON can't hold"),
+    "nothing": ("None", "returns NoneType, no dict"),
+    "a list": ("[1]", "returns list, no dict"),
+    "too little": ("{'params': []}", "lacks 'modalities'"),
+    "another type": ("super().describe() | {'splits': 5}", "'splits' as int, not as dict"),
+}
+HELPERS = """
+import sys
+
+sys.setrecursionlimit(5000)
+
+def deep(count):
+    return [deep(count - 1)] if count > 1 else []
+
+def itself():
+    found = []
+    found += [found, found]
+    return found
+"""
+
+
+@pytest.mark.parametrize("case", DESCRIBED)
+def test_what_the_index_can_not_keep_of_a_plugin_is_a_fault_of_that_one(case, plugin_folder, capsys):
+    returned, message = DESCRIBED[case]
+    path = dataset(plugin_folder, "odd", extra=HELPERS)
+    path.write_text(f"{path.read_text()}\n    @classmethod\n    def describe(cls):\n        return {returned}\n")
+    dataset(plugin_folder, "whole")
+    out = listed(plugin_folder, capsys)
+    line = next(line for line in out.splitlines() if line.split()[:2] == ["odd", "FAILS:"])
+    assert str(path) in line and message in line
+    assert "Made for a test." in out and "avdigits" in out
+
+
+def test_a_class_that_changes_its_name_later_is_a_fault_of_that_one(plugin_folder, capsys):
+    path = dataset(plugin_folder, "odd")
+    path.write_text(path.read_text() + "\nMade.name = 5\n")
+    assert "odd" in (out := listed(plugin_folder, capsys)) and "kind and name with which it was registered" in out
+
+
+def test_a_docstring_that_is_no_text_counts_as_none(plugin_folder, capsys):
+    path = dataset(plugin_folder, "odd")
+    path.write_text(path.read_text() + "    __doc__ = 5\n")
+    dataset(plugin_folder, "whole")
+    out = listed(plugin_folder, capsys)
+    assert "FAILS" not in out and "Made for a test." in out
+
+
 def test_a_file_that_fails_only_later_is_refused_in_one_line(plugin_folder, monkeypatch):
     dataset(plugin_folder, "moody", extra="import os\nassert 'MOOD' not in os.environ, 'not today'")
     index.use_plugins([plugin_folder])
