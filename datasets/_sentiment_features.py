@@ -169,7 +169,7 @@ class SentimentFeatures(Dataset):
             ids = content.get("id")
             if ids is None:
                 ids = [f"{part}-{k:05d}" for k in range(len(label))]
-            if not isinstance(ids, np.ndarray | list | tuple) or np.ndim(ids) == 0:
+            if not isinstance(ids, np.ndarray | list | tuple) or (isinstance(ids, np.ndarray) and ids.ndim == 0):
                 raise DataError(f"{where}: id is {type(ids).__name__}, no list", "Fetch the file again")
             if len(ids) != len(label):
                 what = f"{where} has {plural(len(ids), 'id')} and {plural(len(label), 'label')}"

@@ -271,6 +271,8 @@ CONTENT = {
     "fewer ids": (lambda found: mini.changed(found, "test", id=["a"]), "1 id and 12 labels"),
     "an id that is none": (lambda found: mini.changed(found, "test", id=[None] * 12), "None"),
     "an id with line ends": (lambda found: mini.changed(found, "test", id=["a\nb"] * 12), "no id"),
+    "one array as ids": (lambda found: mini.changed(found, "test", id=np.array("a")), "no list"),
+    "one text as ids": (lambda found: mini.changed(found, "test", id="abc"), "no list"),
     "a text as an id": (lambda found: mini.changed(found, "test", id=["a whole sentence"] * 12), "no id"),
     "a label that is NaN": (nan_label, "sample 2"),
     "a label out of range": (far_label, "not from -3"),
@@ -295,6 +297,21 @@ def test_a_file_of_another_form_is_refused_in_one_line(tmp_path, capsys, fault):
     raw = mini.write(tmp_path / "aligned_50.pkl", harm(mini.content("mosi")))
     assert named in refused(capsys, "prepare", "mosi", "--raw", raw, "--cache", tmp_path / "cache")
     assert not left_over(tmp_path / "cache")
+
+
+ROWS = mini.COUNTS["test"]
+RAGGED = {
+    "a list": [["v", str(k), "x"] if k % 2 else ["v", str(k)] for k in range(ROWS)],
+    "arrays": [np.array(["v", str(k), "x"] if k % 2 else ["v", str(k)]) for k in range(ROWS)],
+    "some alone": [["v", str(k)] if k % 2 else f"v{k}" for k in range(ROWS)],
+}
+
+
+@pytest.mark.parametrize("case", RAGGED)
+def test_ids_of_several_numbers_of_parts_are_read(tmp_path, case):
+    raw = mini.write(tmp_path / "aligned_50.pkl", mini.changed(mini.content("mosi"), "test", id=RAGGED[case]))
+    ids = prepared("mosi", raw, tmp_path / "cache").part("standard", "test").ids
+    assert ids[3] == ("v/3" if case == "some alone" else "v/3/x")
 
 
 def test_a_sample_without_words_keeps_its_sound(tmp_path):
