@@ -352,6 +352,24 @@ def test_a_file_of_another_form_is_read_by_what_the_fix_says(tmp_path, capsys, f
     assert len(prepared("mosi", raw, tmp_path / "right", *own).part("standard", "train")) == 24
 
 
+@pytest.mark.parametrize(("steps", "words"), [(50, ("steps=50",)), (40, ())])
+def test_an_unaligned_file_of_equal_steps_is_read(tmp_path, capsys, steps, words):
+    """Of as many steps as the aligned files have it is asked for by `steps`; else nothing has to be said."""
+    found = mini.content("mosi", "mmsa")
+    for part, count in mini.COUNTS.items():
+        rng = np.random.default_rng(count)
+        arrays = {"text": 768, "audio": 5, "vision": 20}
+        drawn = {key: rng.standard_normal((count, steps, width)) for key, width in arrays.items()}
+        drawn["audio"][:, steps // 2 :] = 0  # shorter than the words: aligned, it would be cut as they are
+        found = mini.changed(found, part, **drawn)
+    raw = mini.write(tmp_path / "any.pkl", found)
+    if words:
+        shown = ["--dataset-set", "form=unaligned", "--cache", tmp_path / "cache"]
+        assert f"--dataset-set {words[0]}" in refused(capsys, "prepare", "mosi", "--raw", raw, *shown)
+    cache = prepared("mosi", raw, tmp_path / "cache", "form=unaligned", *words)
+    assert len(real(cache, "audio", 0)) == steps // 2 and len(real(cache, "text", 0)) == steps
+
+
 def test_more_steps_are_declared_where_a_parameter_says_so(tmp_path, capsys):
     found = mini.content("mosi", "mult", aligned=False)
     raw = mini.write(tmp_path / "any.pkl", mini.changed(found, "train", audio=np.ones((24, 501, 5))), 2)
