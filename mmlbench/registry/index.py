@@ -25,10 +25,10 @@ from pathlib import Path
 from typing import Any
 
 from .. import plugins
-from ..errors import ConfigError, DataError, UnknownPluginError, nearest
+from ..errors import ConfigError, DataError, UnknownPluginError, fault, nearest
 from ..storage import paths
 from ..storage.atomic import write_json
-from ..storage.hashing import code_fingerprint, digest, file_digest, imported
+from ..storage.hashing import code_digest, code_fingerprint, digest, file_digest, imported
 from ..system import interrupt
 from . import Plugin, registered
 
@@ -71,7 +71,7 @@ class Source:
     def files(self) -> dict[str, Path]:
         """Module -> file: those of the plug-in, whether it imports them or not."""
         found = {self.module: self.path}
-        for file in paths.plugin_files(self.path):
+        for file in filter(_is_file, paths.plugin_files(self.path)):  # a folder or pipe may be called so
             inner = file.relative_to(self.path.parent).with_suffix("").parts
             module = ".".join([self.module, *(inner[:-1] if inner[-1] == "__init__" else inner)])
             if file != self.path:  # of `a.py` and `a/__init__.py` Python imports the folder; both count
@@ -109,6 +109,14 @@ def plugins_in(folder: Path) -> list[tuple[str, Path]]:
     return sorted((one for one in found if one[0][0] != "_" and "." not in one[0]), key=lambda one: one[0])
 
 
+def _is_file(path: Path) -> bool:
+    return os.path.isfile(path)  # noqa: PTH113 (Path.is_file raises where a folder can't be entered)
+
+
+def _true_place(path: Path) -> Path:
+    return Path(os.path.realpath(path))  # Path.resolve raises of links that lead in a circle
+
+
 def _folder_sources() -> list[Source]:
     found = []
     for package, kind in GROUPS.items():
@@ -118,7 +126,7 @@ def _folder_sources() -> list[Source]:
         named: dict[str, list[Path]] = {}
         for place in dict.fromkeys(Path(one).resolve() for one in folders):
             for name, path in plugins_in(place):
-                named.setdefault(name, []).append(path.resolve())
+                named.setdefault(name, []).append(_true_place(path))
         for name, (path, *others) in sorted(named.items()):
             found.append(Source(f"mmlbench.{package}.{name}", path, kind, name, others[0] if others else None))
     return found
@@ -194,10 +202,6 @@ def _announced() -> list[Announced]:
     return found
 
 
-def _is_file(path: Path) -> bool:
-    return os.path.isfile(path)  # noqa: PTH113 (Path.is_file raises where a folder can't be entered)
-
-
 def _spec(module: str) -> ModuleSpec | None:
     with contextlib.suppress(Exception):  # ImportError, ValueError, and what finders of others raise
         return importlib.util.find_spec(module)
@@ -223,19 +227,19 @@ def _entry_point_sources() -> list[Source]:
     found = []
     for one in _announced():
         if not one.module:
-            fault = f"{one.by} announces it as {one.value!r}, which names no module: correct its entry points"
-            found.append(Source(f"{one.by}: {one.label}", Path(one.folder), one.kind, one.label, fault=fault))
+            why = f"{one.by} announces it as {one.value!r}, which names no module: correct its entry points"
+            found.append(Source(f"{one.by}: {one.label}", Path(one.folder), one.kind, one.label, fault=why))
             continue
-        path, fault, other = _locate(one.module), "", None
+        path, why, other = _locate(one.module), "", None
         archive = next((place for place in path.parents if _is_file(place)), None)
         if one.module.partition(".")[0] == "mmlbench":  # as a neighbour it would count as code of every plug-in
-            fault = f"{one.by} announces a module of mmlbench itself: correct its entry points"
+            why = f"{one.by} announces a module of mmlbench itself: correct its entry points"
         elif archive is not None:
-            fault = f"it lies in the file {archive}, and plug-ins have to lie in a folder: install {one.by} unpacked"
+            why = f"it lies in the file {archive}, and plug-ins have to lie in a folder: install {one.by} unpacked"
         elif path.name == "__init__.py":
             beside = path.parent.with_name(f"{path.parent.name}.py")
             other = beside if _is_file(beside) else None
-        found.append(Source(one.module, path, one.kind, one.label, other, fault))
+        found.append(Source(one.module, path, one.kind, one.label, other, why))
     return found
 
 
@@ -325,7 +329,7 @@ class Neighbours:
     def read(self, module: str, path: Path) -> ReadFile:
         """Return what counts of a module's file; of a file that is not there, that of ''."""
         if (module, path) not in self._files:
-            text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+            text = path.read_text(encoding="utf-8", errors="replace") if _is_file(path) else ""
             places = {name: self.find(name) for name in self.imports.of(text, module, path)}
             files = [(name, place) for name, place in places.items() if place is not None]
             engine = {name: _engine_file(name) for name, place in places.items() if place is None}
@@ -341,8 +345,8 @@ class Neighbours:
                 for folder in folders:
                     place = folder.joinpath(*inner)
                     for file in (place / "__init__.py", *([place.with_suffix(".py")] if inner[1:] else [])):
-                        if file.is_file():
-                            return file.resolve()
+                        if _is_file(file):
+                            return _true_place(file)
         return None
 
 
@@ -350,7 +354,7 @@ def _neighbours(found: Iterable[Source]) -> Neighbours:
     located = {source.module: source.path for source in found}
     for package in (*GROUPS, *SHARED):
         for place in importlib.import_module(f"mmlbench.{package}").__path__:
-            located |= {f"mmlbench.{package}.{file.stem}": file.resolve() for file in Path(place).glob("*.py")}
+            located |= {f"mmlbench.{package}.{file.stem}": _true_place(file) for file in Path(place).glob("*.py")}
     roots = {
         f"mmlbench.{package}": tuple(map(Path, importlib.import_module(f"mmlbench.{package}").__path__))
         for package in GROUPS
@@ -386,7 +390,11 @@ def _contract_digest() -> str:
 
 
 def _key(source: Source, located: Neighbours) -> str:
-    """Hash a plug-in's files with those that they import, byte for byte (docstrings are shown, so they count)."""
+    """Hash a plug-in's files with those that they import, byte for byte (docstrings are shown, so they count).
+
+    Raises:
+        OSError: one of them can't be read.
+    """
     seen: dict[str, str] = {}
     waiting = list(source.files.items())
     while waiting:
@@ -444,13 +452,33 @@ def _entries(source: Source, described: Iterable[dict[str, Any]], located: Neigh
         if "error" in facts:
             found.append(_broken(source, facts["error"]))
             continue
-        fingerprint = code_fingerprint(source.files, located.find)
+        try:
+            fingerprint = code_fingerprint(source.files, located.find)
+        except (OSError, SyntaxError, ValueError, RecursionError) as error:
+            return [_broken(source, _why_no_code(source, located) or fault(error)[0])]
         found.append(Entry(path=str(source.path), fingerprint=fingerprint, **facts))
     if not found:
         here = "" if source.path.name != "__init__.py" else " and import the class in __init__.py"
         what = f"it registers nothing: put @register above its class{here}, or start its name with _"
         found.append(_broken(source, what))
     return found
+
+
+def _why_no_code(source: Source, located: Neighbours) -> str:
+    """Return which of the files that count as a plug-in's code is none, and why; '' where all are."""
+    seen: dict[str, Path] = {}
+    waiting = list(source.files.items())
+    while waiting:
+        name, file = waiting.pop()
+        if name in seen:
+            continue
+        seen[name] = file
+        try:
+            code_digest(file.read_text(encoding="utf-8"))
+            waiting += located.read(name, file).files
+        except (OSError, SyntaxError, ValueError, RecursionError) as error:
+            return f"{file} counts as its code, and can't be read as Python in UTF-8 ({fault(error)[0]})"
+    return ""
 
 
 def _broken(source: Source, error: str) -> Entry:
@@ -586,7 +614,11 @@ def load_index() -> Index:
             what = f"{source.path} and {source.other} share a name: Python can import only one of them"
             entries.append(Entry(source.kind, source.label, source.module, str(source.path), clash=what))
             continue
-        key = _key(source, located)
+        try:
+            key = _key(source, located)
+        except OSError as error:
+            entries.append(_broken(source, _why_no_code(source, located) or fault(error)[0]))
+            continue
         kept = _kept(folder / f"{key}.json", surroundings)
         if kept is None:
             missing.append((source, key))
