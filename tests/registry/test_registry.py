@@ -277,6 +277,14 @@ def test_an_import_that_does_not_end_is_given_up(plugin_folder, capsys, monkeypa
     assert "FAILS" in (out := listed(plugin_folder, capsys)) and "the import took more than 1 s" in out
 
 
+def test_a_name_with_what_a_terminal_obeys_is_one_line_of_the_list(plugin_folder, capsys):
+    (plugin_folder / "red\x1b[31m\nthe joint\u202e.py").write_text("raise ValueError('the reason')\n")
+    out = listed(plugin_folder, capsys)
+    assert "\x1b" not in out and "\u202e" not in out
+    (line,) = [line for line in out.splitlines() if "the reason" in line]
+    assert line.startswith("  red the joint")
+
+
 def test_a_file_that_fails_is_in_every_list(plugin_folder, capsys):
     (plugin_folder / "broken.py").write_text("raise ValueError('the reason')\n")
     assert "the reason" in listed(plugin_folder, capsys, "encoders")
