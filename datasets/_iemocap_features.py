@@ -258,7 +258,14 @@ def _store(
 
 
 def _vectors(where: str, found: object) -> np.ndarray:
-    """Return a dialogue's vectors (utterances, numbers), of an array, or of a list of arrays or of lists."""
+    """Return a dialogue's vectors (utterances, numbers), of an array, or of a list of arrays or of lists.
+
+    Raises:
+        DataError: they hold no numbers, or lists within them differ in length.
+    """
     if isinstance(found, list | tuple):
-        found = [np.asarray(one, dtype=np.float64) if isinstance(one, list | tuple) else one for one in found]
+        try:
+            found = [np.asarray(one, dtype=np.float64) if isinstance(one, list | tuple) else one for one in found]
+        except (TypeError, ValueError, OverflowError):
+            raise DataError(f"{where} has a list that is no vector of numbers", "Fetch the file again") from None
     return features.numbers(found, where, 2)

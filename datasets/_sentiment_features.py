@@ -169,7 +169,7 @@ class SentimentFeatures(Dataset):
             ids = content.get("id")
             if ids is None:
                 ids = [f"{part}-{k:05d}" for k in range(len(label))]
-            if not isinstance(ids, np.ndarray | list | tuple) or np.ndim(ids) == 0:
+            if not isinstance(ids, np.ndarray | list | tuple) or (isinstance(ids, np.ndarray) and ids.ndim == 0):
                 raise DataError(f"{where}: id is {type(ids).__name__}, no list", "Fetch the file again")
             if len(ids) != len(label):
                 what = f"{where} has {plural(len(ids), 'id')} and {plural(len(label), 'label')}"
@@ -256,9 +256,8 @@ class SentimentFeatures(Dataset):
         aligned = self.params.form == ALIGNED
         if aligned:
             _check_aligned(where, arrays)
-        elif "text" in arrays and len({values.shape[1] for values in arrays.values()}) == 1:
-            what = f"{where} is aligned: all of it has {arrays['text'].shape[1]} steps"
-            raise DataError(what, "Say --dataset-set form=aligned, and name this file: --raw FILE")
+        elif "text" in arrays and self.params.steps != WORDS:
+            _check_unaligned(where, arrays)
         for modality in self.modalities:
             if modality.name in arrays:
                 values, is_text = arrays[modality.name], modality.name == "text"
@@ -337,6 +336,18 @@ def _check_aligned(where: str, arrays: dict[str, np.ndarray]) -> None:
         shown = ", ".join(f"{count} of {name}" for name, count in steps.items())
         fix = "Say --dataset-set form=unaligned, and name this file: --raw FILE"
         raise DataError(f"{where} is not aligned: it has {shown} steps", fix)
+
+
+def _check_unaligned(where: str, arrays: dict[str, np.ndarray]) -> None:
+    """Refuse arrays that all have as many steps as the aligned files have words.
+
+    Raises:
+        DataError: naming the number, and what to say where the file is unaligned all the same.
+    """
+    if {values.shape[1] for values in arrays.values()} == {WORDS}:
+        what = f"{where} looks aligned: all of it has {WORDS} steps"
+        fix = "Say --dataset-set form=aligned, and name this file: --raw FILE. If its steps are no words, add"
+        raise DataError(what, f"{fix} --dataset-set steps={WORDS} to form=unaligned")
 
 
 def _text_of(width: int) -> str:

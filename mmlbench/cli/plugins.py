@@ -8,6 +8,7 @@ import json
 import sys
 
 from ..api.plugins import described, opened_index
+from ..errors import visible
 from ..registry.index import Entry
 from .parser import TASKS
 
@@ -20,7 +21,7 @@ def _line(entry: Entry, width: int) -> str:
     if entry.kind == "method" and not (entry.error or entry.clash):
         tasks = entry.facts["tasks"]
         text += f" [{'all tasks' if set(TASKS) <= set(tasks) else ', '.join(tasks)}]"
-    return f"  {entry.name:<{width}}  {text}"
+    return f"  {visible(entry.name):<{width}}  {visible(text)}"  # a file or entry point may be called anything
 
 
 def _entry_json(entry: Entry) -> dict[str, object]:

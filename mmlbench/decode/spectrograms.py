@@ -1,7 +1,7 @@
 """The audio inputs of this field's papers, each under its own name; they are not interchangeable. No torch.
 
 Every function takes a mono waveform (samples,) float32 at the rate that `FRONT_ENDS` names, and returns a log
-spectrogram (bands, frames) float32 of the shape in its name.
+spectrogram (bands, frames) float32 of the shape in its name. One of no sample, or of several axes, is a DataError.
 """
 
 from __future__ import annotations
@@ -13,13 +13,22 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from ..errors import ConfigError, DataError, brief
+
 _FLOOR = 1e-7
 #: What lies beyond both ends of a recording whose frames are centred: librosa's ways since 0.10 and before.
 PADS = ("zeros", "reflection")
 
 
+def _check(waveform: np.ndarray) -> None:
+    if np.ndim(waveform) != 1 or not len(waveform):
+        what = f"a waveform of shape {list(np.shape(waveform))} has no spectrogram"
+        raise DataError(what, "Give one channel, (samples,), of one sample at least")
+
+
 def tiled(waveform: np.ndarray, samples: int) -> np.ndarray:
     """Return a waveform repeated to a length and cut there, clipped to -1..1, float64."""
+    _check(waveform)
     repeats = -(-samples // len(waveform))
     return np.clip(np.tile(waveform.astype(np.float64), repeats)[:samples], -1, 1)
 
@@ -53,6 +62,8 @@ def stft_129x626(waveform: np.ndarray, pad: str = PADS[0]) -> np.ndarray:
 
 def _log_magnitude(signal: np.ndarray, length: int, hop: int, pad: str) -> np.ndarray:
     """Return log(abs + 1e-7) of centred frames under a periodic Hann window, (length / 2 + 1, frames) float32."""
+    if pad not in PADS:
+        raise ConfigError(f"nothing pads by {brief(pad)}", f"Name one of {', '.join(PADS)}")
     padded = np.pad(signal, length // 2, mode="reflect" if pad == "reflection" else "constant")
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)
     spectrum = np.fft.rfft(_frames(padded, length, hop) * window, axis=1)
@@ -130,6 +141,7 @@ def fbank_128(waveform: np.ndarray) -> np.ndarray:
     spectrum of 512 points, 20 Hz to 8 kHz; padded with zeros or cut to 1,024 frames, (x + 4.503877) / (2 * 5.141276).
     Returned as (128, 1024), bands first, as the others are.
     """
+    _check(waveform)
     signal = np.clip(waveform.astype(np.float64), -1, 1)
     signal = signal - signal.mean()
     if len(signal) < 400:
@@ -159,7 +171,11 @@ class FrontEnd:
     centred: bool = False
 
     def spectrogram(self, waveform: np.ndarray, pad: str) -> np.ndarray:
-        """Return a waveform's log spectrogram, `shape`."""
+        """Return a waveform's log spectrogram, `shape`.
+
+        Raises:
+            DataError: the waveform has no sample, or several axes. ConfigError: it is `centred`, and `pad` is none.
+        """
         return self.make(waveform, pad) if self.centred else self.make(waveform)
 
 

@@ -219,7 +219,10 @@ def numbers(found: Any, where: str, axes: int) -> np.ndarray:
         shapes = {np.shape(one) for one in found}
         if len(shapes) > 1:
             raise DataError(f"{where} has samples of {len(shapes)} shapes, not of one", "Fetch the file again")
-        found = np.stack([np.asarray(one) for one in found]) if found else np.zeros(0)
+        arrays = [np.asarray(one) for one in found]
+        if any(one.dtype.kind not in "fiub" for one in arrays):
+            raise DataError(f"{where} holds no numbers", "Fetch the file again")
+        found = np.stack(arrays) if arrays else np.zeros(0)
     if not isinstance(found, np.ndarray) or found.dtype.kind not in "fiub" or found.ndim != axes or not found.size:
         shown = f"{found.dtype} {list(found.shape)}" if isinstance(found, np.ndarray) else type(found).__name__
         raise DataError(f"{where} is {shown}, not numbers of {axes} axes", "Fetch the file again")

@@ -25,7 +25,7 @@ from ..dataset import CacheWriter, Sample
 from ..decode.fault import Fault, FaultKind
 from ..decode.image import read_image, square
 from ..decode.sound import read_sound
-from ..decode.spectrograms import FRONT_ENDS
+from ..decode.spectrograms import FRONT_ENDS, PADS
 from ..decode.text import CHARACTERS, Characters, id_dtype
 from ..errors import ConfigError, DataError, brief, nearest
 from ..modality import Modality
@@ -282,7 +282,7 @@ class Column:
             return square(read_image(path, "RGB" if shape[0] == 3 else "L"), shape[1])[None]
         if ending in SOUND:
             front_end = FRONT_ENDS[FRONT_END]
-            return front_end.spectrogram(read_sound(path, front_end.rate), "constant")[None, None].astype(np.float16)
+            return front_end.spectrogram(read_sound(path, front_end.rate), PADS[0])[None, None].astype(np.float16)
         values = _array(path)
         if (
             values.shape[-1:] != shape[-1:]

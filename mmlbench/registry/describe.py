@@ -19,6 +19,8 @@ from ..storage.texts import why_not
 
 #: What the tables write in the column of the modality for something else.
 RESERVED = ("fused", "mean", "worst", "none")
+#: Lists and dicts within one another that facts may have: JSON that nests far deeper can't be read again.
+DEEPEST = 50
 _WORD, _PATH = re.compile(r"[a-z][a-z0-9_]{0,39}"), re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,39}")
 
 
@@ -59,21 +61,59 @@ def _faults_of_dataset(facts: dict[str, Any]) -> list[str]:
     return faults
 
 
+def _facts(cls: type[registry.Plugin]) -> dict[str, Any]:
+    """Return what `describe()` of a plug-in says, once it is sure that the index can keep and read it.
+
+    Raises:
+        ConfigError: it is no plain data, or lacks what its kind always says.
+    """
+    found, fix = cls.describe(), "Return super().describe() with your own facts added"
+    if not isinstance(found, dict):
+        raise ConfigError(f"{cls.name}: describe() returns {type(found).__name__}, no dict", fix)
+    level: list[object] = [found]
+    for _ in range(DEEPEST):
+        inside = [
+            one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list | tuple)
+        ]
+        level = list({id(inner): inner for one in inside for inner in one}.values())  # once: it may hold itself
+    if level:
+        raise ConfigError(f"{cls.name}: describe() returns what nests more than {DEEPEST} deep", "Flatten it")
+    try:
+        found = json.loads(json.dumps(found, sort_keys=True, allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        what = f"{cls.name}: describe() returns what JSON can't hold ({fault(error)[0]})"
+        raise ConfigError(what, "Use finite numbers, texts, lists, and dicts whose keys are texts") from None
+    kind = next(base for base in reversed(cls.__mro__) if getattr(base, "kind", None) == cls.kind)
+    if cls.describe.__func__ is not kind.describe.__func__:  # type: ignore[attr-defined]
+        for key, usual in kind.describe.__func__(cls).items():  # type: ignore[attr-defined]
+            if key not in found:
+                raise ConfigError(f"{cls.name}: describe() lacks {key!r}", fix)
+            wanted = dict if isinstance(usual, dict) else list if isinstance(usual, list | tuple) else object
+            if not isinstance(found[key], wanted):
+                what = f"{cls.name}: describe() has {key!r} as {type(found[key]).__name__}"
+                raise ConfigError(f"{what}, not as {wanted.__name__}", fix)
+    return found
+
+
 def describe_module(module: str, path: str) -> list[dict[str, Any]]:
     """Import a module and describe the plug-ins that it registers, or say why it can't be used."""
     try:
         importlib.import_module(module)
+        classes = registry.registered_in(module)
+        for cls in classes:
+            if (cls.kind, cls.name) not in registry.registered():
+                what = f"{cls.__qualname__} is not of the kind and name with which it was registered"
+                raise ConfigError(what, "Set `name` in the class")
         described: list[dict[str, Any]] = [
             {
                 "kind": cls.kind,
                 "name": cls.name,
                 "module": cls.__module__,
-                "doc": cls.__doc__ or "",
-                "facts": cls.describe(),
+                "doc": cls.__doc__ if isinstance(cls.__doc__, str) else "",
+                "facts": _facts(cls),
             }
-            for cls in registry.registered_in(module)
+            for cls in classes
         ]
-        json.dumps(described)
         for facts in described:
             faults = _faults_of_dataset(facts["facts"]) if facts["kind"] == "dataset" else []
             facts["facts"].pop("faults", None)

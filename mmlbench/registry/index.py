@@ -13,20 +13,22 @@ import importlib
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
-from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
+from importlib.machinery import ModuleSpec
+from importlib.metadata import Distribution, PackageNotFoundError, distributions, version
 from pathlib import Path
 from typing import Any
 
 from .. import plugins
-from ..errors import ConfigError, DataError, UnknownPluginError, nearest
+from ..errors import ConfigError, DataError, UnknownPluginError, fault, nearest
 from ..storage import paths
 from ..storage.atomic import write_json
-from ..storage.hashing import code_fingerprint, digest, file_digest, imported
+from ..storage.hashing import code_digest, code_fingerprint, digest, file_digest, imported
 from ..system import interrupt
 from . import Plugin, registered
 
@@ -55,6 +57,7 @@ class Source:
     Attributes:
         path: the file; of a folder its `__init__.py`. label: names it where it can't be imported.
         other: a second file of the same module name, None where there is none. Python would pass over one of the two.
+        fault: why it can't be used, where that is known without importing it.
     """
 
     module: str
@@ -62,12 +65,13 @@ class Source:
     kind: str
     label: str
     other: Path | None = None
+    fault: str = ""
 
     @property
     def files(self) -> dict[str, Path]:
         """Module -> file: those of the plug-in, whether it imports them or not."""
         found = {self.module: self.path}
-        for file in paths.plugin_files(self.path):
+        for file in filter(_is_file, paths.plugin_files(self.path)):  # a folder or pipe may be called so
             inner = file.relative_to(self.path.parent).with_suffix("").parts
             module = ".".join([self.module, *(inner[:-1] if inner[-1] == "__init__" else inner)])
             if file != self.path:  # of `a.py` and `a/__init__.py` Python imports the folder; both count
@@ -105,6 +109,14 @@ def plugins_in(folder: Path) -> list[tuple[str, Path]]:
     return sorted((one for one in found if one[0][0] != "_" and "." not in one[0]), key=lambda one: one[0])
 
 
+def _is_file(path: Path) -> bool:
+    return os.path.isfile(path)  # noqa: PTH113 (Path.is_file raises where a folder can't be entered)
+
+
+def _true_place(path: Path) -> Path:
+    return Path(os.path.realpath(path))  # Path.resolve raises of links that lead in a circle
+
+
 def _folder_sources() -> list[Source]:
     found = []
     for package, kind in GROUPS.items():
@@ -114,53 +126,120 @@ def _folder_sources() -> list[Source]:
         named: dict[str, list[Path]] = {}
         for place in dict.fromkeys(Path(one).resolve() for one in folders):
             for name, path in plugins_in(place):
-                named.setdefault(name, []).append(path.resolve())
+                named.setdefault(name, []).append(_true_place(path))
         for name, (path, *others) in sorted(named.items()):
-            found.append(Source(f"mmlbench.{package}.{name}", path, kind, name, *others[:1]))
+            found.append(Source(f"mmlbench.{package}.{name}", path, kind, name, others[0] if others else None))
     return found
+
+
+@dataclass(frozen=True)
+class Announced:
+    """A line of a distribution's `entry_points.txt`: `label = value`.
+
+    Attributes:
+        by: names the distribution. folder: where it is installed.
+    """
+
+    kind: str
+    label: str
+    value: str
+    by: str
+    folder: str
+
+    @property
+    def module(self) -> str:
+        """The module of the value, as in `module:Class`; '' where it names none."""
+        named = re.split(r"[\s:\[]", self.value, maxsplit=1)[0]
+        return named if all(part.isidentifier() for part in named.split(".")) else ""
+
+
+def _import_places() -> list[str]:
+    """Return the places of `sys.path` that Python can import from; others may stand there too, and it skips them."""
+    return [place for place in sys.path if isinstance(place, str) and "\0" not in place]
+
+
+def _entry_points_text(distribution: Distribution) -> str:
+    """Return a distribution's `entry_points.txt`, '' where there is none or none that can be read."""
+    try:
+        return distribution.read_text("entry_points.txt") or ""
+    except UnicodeDecodeError as error:
+        return error.object.decode("utf-8", "replace")  # what is not of mmlbench in it is nobody's trouble here
+    except Exception:  # of the disk, of a damaged archive, of a finder of somebody's own
+        return ""
+
+
+def _distribution_name(distribution: Distribution) -> str:
+    """Return what a distribution calls itself, '' where its metadata do not say."""
+    try:
+        return str(distribution.metadata["Name"] or "")
+    except Exception:
+        return ""
+
+
+def _announced() -> list[Announced]:
+    """Return what the distributions in `sys.path` announce, in its order.
+
+    It is read anew each time (1.5 ms where there are 166), so that an edit is seen, and line by line: importlib's
+    `entry_points()` fails for all of them where one line of one of them is none.
+    """
+    groups = {f"mmlbench.{group}": kind for group, kind in GROUPS.items() if kind != "plugin"}
+    places, found = _import_places(), []
+    for distribution in distributions(path=places):
+        text = _entry_points_text(distribution)
+        if "mmlbench." not in text:
+            continue
+        name = _distribution_name(distribution)
+        first = next(iter(distributions(name=name, path=places)), distribution) if name else distribution
+        if _entry_points_text(first) != text:
+            continue  # another one of its name comes first
+        by, kind, folder = name or "a distribution without a name", "", str(distribution.locate_file(""))
+        for line in map(str.strip, text.splitlines()):
+            if line.startswith("["):
+                kind = groups.get(line.strip("[]"), "")
+            elif kind and line and not line.startswith("#"):
+                label, _, value = (part.strip() for part in line.partition("="))
+                found.append(Announced(kind, label, value, by, folder))
+    return found
+
+
+def _spec(module: str) -> ModuleSpec | None:
+    with contextlib.suppress(Exception):  # ImportError, ValueError, and what finders of others raise
+        return importlib.util.find_spec(module)
+    return None
 
 
 def _locate(module: str) -> Path:
     """Return the file of a module of another distribution, or the `__init__.py` of a package; imports nothing."""
     top, *rest = module.split(".")
-    try:
-        spec = importlib.util.find_spec(top)
-    except (ImportError, ValueError):
-        spec = None
+    spec = _spec(top)
+    if spec is None:
+        importlib.invalidate_caches()  # Python keeps that a folder was not there when it first looked
+        spec = _spec(top)
     places = list(spec.submodule_search_locations or []) if spec else []
     origin = Path(spec.origin) if spec and spec.origin else Path(top)
     files = [Path(place, *rest).with_suffix(".py") for place in places] if rest else [origin]
     folders = [Path(place, *rest, "__init__.py") for place in places]
-    return next((option for option in [*folders, *files] if option.is_file()), files[0] if files else origin)
-
-
-@cache  # by the stamps: a package that is installed or removed changes its folder's
-def _announced(places: tuple[tuple[str, int], ...]) -> tuple[tuple[str, EntryPoint], ...]:
-    """Return (kind, plug-in) of what the distributions in `sys.path` announce; to ask all of them takes a while."""
-    announced = entry_points()
-    groups = [(f"mmlbench.{group}", kind) for group, kind in GROUPS.items() if kind != "plugin"]
-    return tuple((kind, point) for group, kind in groups for point in announced.select(group=group))
-
-
-def _place_stamps() -> tuple[tuple[str, int], ...]:
-    """Return the places of `sys.path`, each with the time of its last change; 0 for one that is not there."""
-    found = []
-    for place in sys.path:
-        try:
-            found.append((place, Path(place).stat().st_mtime_ns))
-        except OSError:
-            found.append((place, 0))
-    return tuple(found)
+    return next((option for option in [*folders, *files] if _is_file(option)), files[0] if files else origin)
 
 
 def _entry_point_sources() -> list[Source]:
     """Plug-ins that other distributions announce."""
     found = []
-    for kind, point in _announced(_place_stamps()):
-        path = _locate(point.module)
-        beside = path.parent.with_name(f"{path.parent.name}.py")
-        other = beside if path.name == "__init__.py" and beside.is_file() else None
-        found.append(Source(point.module, path, kind, point.name, other))
+    for one in _announced():
+        if not one.module:
+            why = f"{one.by} announces it as {one.value!r}, which names no module: correct its entry points"
+            found.append(Source(f"{one.by}: {one.label}", Path(one.folder), one.kind, one.label, fault=why))
+            continue
+        path, why, other = _locate(one.module), "", None
+        archive = next((place for place in path.parents if _is_file(place)), None)
+        if one.module.partition(".")[0] == "mmlbench":  # as a neighbour it would count as code of every plug-in
+            why = f"{one.by} announces a module of mmlbench itself: correct its entry points"
+        elif archive is not None:
+            why = f"it lies in the file {archive}, and plug-ins have to lie in a folder: install {one.by} unpacked"
+        elif path.name == "__init__.py":
+            beside = path.parent.with_name(f"{path.parent.name}.py")
+            other = beside if _is_file(beside) else None
+        found.append(Source(one.module, path, one.kind, one.label, other, why))
     return found
 
 
@@ -250,7 +329,7 @@ class Neighbours:
     def read(self, module: str, path: Path) -> ReadFile:
         """Return what counts of a module's file; of a file that is not there, that of ''."""
         if (module, path) not in self._files:
-            text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+            text = path.read_text(encoding="utf-8", errors="replace") if _is_file(path) else ""
             places = {name: self.find(name) for name in self.imports.of(text, module, path)}
             files = [(name, place) for name, place in places.items() if place is not None]
             engine = {name: _engine_file(name) for name, place in places.items() if place is None}
@@ -266,8 +345,8 @@ class Neighbours:
                 for folder in folders:
                     place = folder.joinpath(*inner)
                     for file in (place / "__init__.py", *([place.with_suffix(".py")] if inner[1:] else [])):
-                        if file.is_file():
-                            return file.resolve()
+                        if _is_file(file):
+                            return _true_place(file)
         return None
 
 
@@ -275,7 +354,7 @@ def _neighbours(found: Iterable[Source]) -> Neighbours:
     located = {source.module: source.path for source in found}
     for package in (*GROUPS, *SHARED):
         for place in importlib.import_module(f"mmlbench.{package}").__path__:
-            located |= {f"mmlbench.{package}.{file.stem}": file.resolve() for file in Path(place).glob("*.py")}
+            located |= {f"mmlbench.{package}.{file.stem}": _true_place(file) for file in Path(place).glob("*.py")}
     roots = {
         f"mmlbench.{package}": tuple(map(Path, importlib.import_module(f"mmlbench.{package}").__path__))
         for package in GROUPS
@@ -311,7 +390,11 @@ def _contract_digest() -> str:
 
 
 def _key(source: Source, located: Neighbours) -> str:
-    """Hash a plug-in's files with those that they import, byte for byte (docstrings are shown, so they count)."""
+    """Hash a plug-in's files with those that they import, byte for byte (docstrings are shown, so they count).
+
+    Raises:
+        OSError: one of them can't be read.
+    """
     seen: dict[str, str] = {}
     waiting = list(source.files.items())
     while waiting:
@@ -325,11 +408,10 @@ def _key(source: Source, located: Neighbours) -> str:
     return digest([source.module, str(source.path), source.kind, source.label, _contract_digest(), seen])
 
 
-@cache
 def _surroundings() -> str:
     """Return a digest that changes with what is installed and with the engine: what an import error may hang on."""
     stamps = []
-    for place in [*map(Path, sys.path), *sorted(paths.PACKAGE.rglob("*.py"))]:
+    for place in [*map(Path, _import_places()), *sorted(paths.PACKAGE.rglob("*.py"))]:
         with contextlib.suppress(OSError):
             stamps.append([str(place), place.stat().st_mtime_ns])
     return digest(stamps)
@@ -343,11 +425,12 @@ _CHILD = (
 def _describe_in_child(wanted: list[Source]) -> dict[str, list[dict[str, Any]]]:
     """Import the modules in a child process; where it dies, each module gets a child of its own."""
     call = ["-P", "-c", _CHILD]  # -P: no json.py of the present folder
-    command = [sys.executable, *call, json.dumps(sys.path), interrupt.CHILD]
+    command = [sys.executable, *call, json.dumps(_import_places()), interrupt.CHILD]
     environment = os.environ | {plugins.VARIABLE: os.pathsep.join(plugins.__path__)}
     modules = {source.module: str(source.path) for source in wanted}
     limit = LIMIT_S + 10 * len(wanted)
     options: dict[str, Any] = {"capture_output": True, "text": True, "env": environment, "check": False}
+    options["errors"] = "replace"  # whatever bytes a plug-in writes; the answer itself is ASCII
     try:
         done = subprocess.run(command, input=json.dumps(modules), timeout=limit, **options)
         tail = (done.stderr.strip().splitlines() or ["without a word"])[-1]
@@ -369,13 +452,33 @@ def _entries(source: Source, described: Iterable[dict[str, Any]], located: Neigh
         if "error" in facts:
             found.append(_broken(source, facts["error"]))
             continue
-        fingerprint = code_fingerprint(source.files, located.find)
+        try:
+            fingerprint = code_fingerprint(source.files, located.find)
+        except (OSError, SyntaxError, ValueError, RecursionError) as error:
+            return [_broken(source, _why_no_code(source, located) or fault(error)[0])]
         found.append(Entry(path=str(source.path), fingerprint=fingerprint, **facts))
     if not found:
         here = "" if source.path.name != "__init__.py" else " and import the class in __init__.py"
         what = f"it registers nothing: put @register above its class{here}, or start its name with _"
         found.append(_broken(source, what))
     return found
+
+
+def _why_no_code(source: Source, located: Neighbours) -> str:
+    """Return which of the files that count as a plug-in's code is none, and why; '' where all are."""
+    seen: dict[str, Path] = {}
+    waiting = list(source.files.items())
+    while waiting:
+        name, file = waiting.pop()
+        if name in seen:
+            continue
+        seen[name] = file
+        try:
+            code_digest(file.read_text(encoding="utf-8"))
+            waiting += located.read(name, file).files
+        except (OSError, SyntaxError, ValueError, RecursionError) as error:
+            return f"{file} counts as its code, and can't be read as Python in UTF-8 ({fault(error)[0]})"
+    return ""
 
 
 def _broken(source: Source, error: str) -> Entry:
@@ -482,11 +585,11 @@ def use_plugins(folders: Iterable[str | Path]) -> None:
     os.environ[plugins.VARIABLE] = os.pathsep.join(plugins.__path__)
 
 
-def _kept(file: Path) -> list[Entry] | None:
+def _kept(file: Path, surroundings: Callable[[], str]) -> list[Entry] | None:
     """Return what a file of the index says of a plug-in as it is now, None where that has to be imported."""
     try:
         kept = json.loads(file.read_text(encoding="utf-8"))
-        if kept["surroundings"] not in ("", _surroundings()):
+        if kept["surroundings"] and kept["surroundings"] != surroundings():
             return None
         return [Entry(**entry) for entry in kept["entries"]]
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
@@ -499,28 +602,36 @@ def load_index() -> Index:
     What failed is kept too, until the file, what is installed or the engine changes.
     """
     found = sources()
-    located = _neighbours(found)
-    folder = paths.index_folder()
+    located = _neighbours([source for source in found if not source.fault])
+    folder, surroundings = paths.index_folder(), cache(_surroundings)  # of one load: the next one looks again
     entries: list[Entry] = []
     missing: list[tuple[Source, str]] = []
     for source in found:
+        if source.fault:
+            entries.append(_broken(source, source.fault))
+            continue
         if source.other is not None:
             what = f"{source.path} and {source.other} share a name: Python can import only one of them"
             entries.append(Entry(source.kind, source.label, source.module, str(source.path), clash=what))
             continue
-        key = _key(source, located)
-        kept = _kept(folder / f"{key}.json")
+        try:
+            key = _key(source, located)
+        except OSError as error:
+            entries.append(_broken(source, _why_no_code(source, located) or fault(error)[0]))
+            continue
+        kept = _kept(folder / f"{key}.json", surroundings)
         if kept is None:
             missing.append((source, key))
         else:
             entries += kept
     located.imports.keep()
     if missing:
+        surroundings()  # as they are before the imports: what is mended meanwhile is seen by the next load
         described = _describe_in_child([source for source, _ in missing])
         for source, key in missing:
             fresh = _entries(source, described[source.module], located)
             entries += fresh
-            outer = _surroundings() if any(entry.error for entry in fresh) else ""
+            outer = surroundings() if any(entry.error for entry in fresh) else ""
             with contextlib.suppress(DataError):  # a read-only home costs time, nothing else
                 content = {"surroundings": outer, "entries": [entry.__dict__ for entry in fresh]}
                 write_json(folder / f"{key}.json", content)

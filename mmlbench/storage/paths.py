@@ -85,7 +85,8 @@ _CACHE_NAME = re.compile(r"\.?[a-z0-9_]+-[0-9a-f]{10}(\.\w+)?")
 
 def _spellings(folder: Path) -> set[Path]:
     """Return a folder as it is spelled, made absolute, and as it is once links are followed."""
-    return {Path(os.path.abspath(folder)), folder.resolve()}  # noqa: PTH100 (Path.absolute keeps `..`)
+    true = Path(os.path.realpath(folder))  # Path.resolve raises of links that lead in a circle
+    return {Path(os.path.abspath(folder)), true}  # noqa: PTH100 (Path.absolute keeps `..`)
 
 
 def set_data_folders(folders: Iterable[str | Path]) -> None:

@@ -170,6 +170,9 @@ CONTENT = {
     "a dialogue without audio": (changed(AUDIO, {FIRST: None}), f"audio of {FIRST}"),
     "fewer vectors": (changed(TEXT, {FIRST: np.ones((3, 100))}), "3 utterances"),
     "other vectors": (changed(VISUAL, {FIRST: np.ones((12, 342))}), "visual_features=342"),
+    "lists of several widths": (changed(TEXT, {FIRST: [[1.0] * 100] * 11 + [[1.0, [2.0]]]}), "no vector of numbers"),
+    "a list of words": (changed(TEXT, {FIRST: [["word"] * 100] * 12}), "no vector of numbers"),
+    "a vector of texts": (changed(TEXT, {FIRST: [np.ones(100)] * 11 + [np.full(100, "a")]}), "holds no numbers"),
     "vectors of several widths": (changed(TEXT, {FIRST: [np.ones(100)] * 11 + [np.ones(9)]}), "2 shapes"),
 }
 

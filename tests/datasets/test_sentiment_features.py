@@ -271,6 +271,8 @@ CONTENT = {
     "fewer ids": (lambda found: mini.changed(found, "test", id=["a"]), "1 id and 12 labels"),
     "an id that is none": (lambda found: mini.changed(found, "test", id=[None] * 12), "None"),
     "an id with line ends": (lambda found: mini.changed(found, "test", id=["a\nb"] * 12), "no id"),
+    "one array as ids": (lambda found: mini.changed(found, "test", id=np.array("a")), "no list"),
+    "one text as ids": (lambda found: mini.changed(found, "test", id="abc"), "no list"),
     "a text as an id": (lambda found: mini.changed(found, "test", id=["a whole sentence"] * 12), "no id"),
     "a label that is NaN": (nan_label, "sample 2"),
     "a label out of range": (far_label, "not from -3"),
@@ -295,6 +297,21 @@ def test_a_file_of_another_form_is_refused_in_one_line(tmp_path, capsys, fault):
     raw = mini.write(tmp_path / "aligned_50.pkl", harm(mini.content("mosi")))
     assert named in refused(capsys, "prepare", "mosi", "--raw", raw, "--cache", tmp_path / "cache")
     assert not left_over(tmp_path / "cache")
+
+
+ROWS = mini.COUNTS["test"]
+RAGGED = {
+    "a list": [["v", str(k), "x"] if k % 2 else ["v", str(k)] for k in range(ROWS)],
+    "arrays": [np.array(["v", str(k), "x"] if k % 2 else ["v", str(k)]) for k in range(ROWS)],
+    "some alone": [["v", str(k)] if k % 2 else f"v{k}" for k in range(ROWS)],
+}
+
+
+@pytest.mark.parametrize("case", RAGGED)
+def test_ids_of_several_numbers_of_parts_are_read(tmp_path, case):
+    raw = mini.write(tmp_path / "aligned_50.pkl", mini.changed(mini.content("mosi"), "test", id=RAGGED[case]))
+    ids = prepared("mosi", raw, tmp_path / "cache").part("standard", "test").ids
+    assert ids[3] == ("v/3" if case == "some alone" else "v/3/x")
 
 
 def test_a_sample_without_words_keeps_its_sound(tmp_path):
@@ -333,6 +350,24 @@ def test_a_file_of_another_form_is_read_by_what_the_fix_says(tmp_path, capsys, f
         line = refused(capsys, "prepare", "mosi", "--raw", raw, *words)
         assert f"--dataset-set {fix}, and name this file: --raw FILE" in line
     assert len(prepared("mosi", raw, tmp_path / "right", *own).part("standard", "train")) == 24
+
+
+@pytest.mark.parametrize(("steps", "words"), [(50, ("steps=50",)), (40, ())])
+def test_an_unaligned_file_of_equal_steps_is_read(tmp_path, capsys, steps, words):
+    """Of as many steps as the aligned files have it is asked for by `steps`; else nothing has to be said."""
+    found = mini.content("mosi", "mmsa")
+    for part, count in mini.COUNTS.items():
+        rng = np.random.default_rng(count)
+        arrays = {"text": 768, "audio": 5, "vision": 20}
+        drawn = {key: rng.standard_normal((count, steps, width)) for key, width in arrays.items()}
+        drawn["audio"][:, steps // 2 :] = 0  # shorter than the words: aligned, it would be cut as they are
+        found = mini.changed(found, part, **drawn)
+    raw = mini.write(tmp_path / "any.pkl", found)
+    if words:
+        shown = ["--dataset-set", "form=unaligned", "--cache", tmp_path / "cache"]
+        assert f"--dataset-set {words[0]}" in refused(capsys, "prepare", "mosi", "--raw", raw, *shown)
+    cache = prepared("mosi", raw, tmp_path / "cache", "form=unaligned", *words)
+    assert len(real(cache, "audio", 0)) == steps // 2 and len(real(cache, "text", 0)) == steps
 
 
 def test_more_steps_are_declared_where_a_parameter_says_so(tmp_path, capsys):

@@ -9,6 +9,8 @@ import torch
 
 from mmlbench.decode import spectrograms
 from mmlbench.decode.spectrograms import FRONT_ENDS
+from mmlbench.errors import ConfigError, DataError
+from mmlbench.registry import index
 from mmlbench.system import compat
 
 TOLERANCE = 1e-4
@@ -113,6 +115,35 @@ def test_the_references_would_see_another_window_or_hop(monkeypatch):
     monkeypatch.setattr(spectrograms, "_frames", lambda signal, length, hop: np.lib.stride_tricks.sliding_window_view(
         signal, length)[1::hop])  # fmt: skip
     assert np.abs(spectrograms.psd_257x299(values)[:, :290] - wanted[:, :290]).max() > 100 * TOLERANCE
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", FRONT_ENDS)
+@pytest.mark.parametrize("shape", [(0,), (2, 900), (900, 2), ()])
+def test_what_is_no_waveform_is_refused(name, shape):
+    with pytest.raises(DataError, match="one sample at least"):
+        FRONT_ENDS[name].make(np.ones(shape, np.float32))
+
+
+@pytest.mark.parametrize("name", FRONT_ENDS)
+def test_one_sample_is_a_waveform(name):
+    found = FRONT_ENDS[name].make(np.ones(1, np.float32))
+    assert found.shape == FRONT_ENDS[name].shape and np.isfinite(found).all()
+
+
+@pytest.mark.parametrize("name", [name for name, front in FRONT_ENDS.items() if front.centred])
+@pytest.mark.parametrize("pad", ["x", "constant", "", None])
+def test_a_pad_that_is_none_is_refused(name, pad):
+    with pytest.raises(ConfigError, match="zeros, reflection"):
+        FRONT_ENDS[name].spectrogram(waveform(1.0, 16000), pad)
+
+
+@pytest.mark.parametrize(("param", "value"), [("pad", "x"), ("audio", "stft"), ("resample", "x"), ("size", 3)])
+def test_a_dataset_of_clips_refuses_a_value_when_it_is_made(param, value):
+    found = index.load_index().load("dataset", "cremad")
+    with pytest.raises(ConfigError, match=param):
+        found(found.Params(**{param: value}))
+    assert found(found.Params(pad="reflection")).params.pad == "reflection"
 
 
 def test_what_is_shorter_is_repeated_and_louder_is_clipped():

@@ -95,6 +95,53 @@ def test_the_class_may_lie_in_a_file_of_the_folder(plugin_folder: Path) -> None:
     assert index.load_index().load("dataset", "birds").name == "birds"
 
 
+def circle(place: Path) -> None:
+    place.symlink_to(place.name)
+
+
+def unreadable(place: Path) -> None:
+    place.symlink_to("/proc/self/mem")  # of which the disk says that it can't be read, to root too
+
+
+#: What may lie in a folder under the name of a Python file -> what is said of it, '' where it does no harm.
+NO_CODE = {
+    "a link in a circle": (circle, ""),
+    "a link to nowhere": (lambda place: place.symlink_to("nowhere.py"), ""),
+    "a folder": (lambda place: place.mkdir(), ""),
+    "a pipe": (os.mkfifo, ""),
+    "what the disk can't read": (unreadable, "as Python in UTF-8 (OSError"),
+    "a template": (lambda place: place.write_text("{{ name }} def ("), "as Python in UTF-8 (SyntaxError"),
+    "another encoding": (
+        lambda place: place.write_bytes(b"# -*- coding: latin-1 -*-\n# caf\xe9\n"),
+        "as Python in UTF-8 (UnicodeDecodeError",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", NO_CODE)
+@pytest.mark.parametrize("place", ["inside a folder", "alone", "imported"])
+def test_a_file_that_is_no_code_is_no_trouble_of_other_plug_ins(
+    case: str, place: str, plugin_folder: Path, capsys
+) -> None:
+    make, message = NO_CODE[case]
+    dataset_folder(plugin_folder, "birds", {"__init__.py": text()})
+    dataset(plugin_folder, "whole")
+    if place == "imported":  # by two, so that it is a neighbour
+        dataset(plugin_folder, "cats", extra="from . import _odd")
+        dataset(plugin_folder, "dogs", extra="from . import _odd")
+    make(plugin_folder / {"inside a folder": "birds/odd.py", "alone": "odd.py", "imported": "_odd.py"}[place])
+    assert main(["list", "datasets", "--plugins", str(plugin_folder)]) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()[1:]}
+    assert "FAILS" not in lines["whole"] + lines["avdigits"]
+    if place == "inside a folder":
+        assert ("FAILS" in lines["birds"]) is bool(message) and message in lines["birds"]
+        assert not message or "birds/odd.py" in lines["birds"]
+    elif place == "alone":
+        assert "FAILS" in lines["odd"]
+    else:
+        assert "FAILS" in lines["cats"] and "FAILS" in lines["dogs"]
+
+
 def test_data_and_helpers_are_no_plug_ins(plugin_folder: Path) -> None:
     dataset_folder(plugin_folder, "_hidden", BIRDS)
     dataset_folder(plugin_folder, "recordings", {"index.csv": "", "read.py": text(name="recordings")})

@@ -127,6 +127,7 @@ def test_modules_of_a_package_beside_a_plugin_count_as_its_code(edited, plugin_f
 
 
 def test_a_broken_file_costs_an_import_only_when_something_around_it_changes(plugin_folder, imports, monkeypatch):
+    index.load_index()  # what is there anyway has its entries before
     (plugin_folder / "one.py").write_text("import a_package_that_is_missing\n")
     index.use_plugins([plugin_folder])
     index.load_index()
@@ -134,12 +135,12 @@ def test_a_broken_file_costs_an_import_only_when_something_around_it_changes(plu
     assert [names for names in imports if "one.py" in names] == [["one.py"]]
     site = plugin_folder.parent / "site"
     site.mkdir()
-    dataset(site, "a_package_that_is_missing")  # it is installed now
-    monkeypatch.syspath_prepend(str(site))
-    index._surroundings.cache_clear()
+    monkeypatch.syspath_prepend(str(site))  # a further place
     index.load_index()
     assert len([names for names in imports if "one.py" in names]) == 2
-    index._surroundings.cache_clear()
+    (site / "a_package_that_is_missing.py").write_text("")  # it is installed now
+    assert "registers nothing" in next(one.error for one in index.load_index().entries if one.name == "one")
+    assert len([names for names in imports if "one.py" in names]) == 3
 
 
 def test_what_is_described_anew_is_what_is_read_back_in_its_order_too(plugin_folder, tmp_path, monkeypatch):
@@ -276,6 +277,14 @@ def test_an_import_that_does_not_end_is_given_up(plugin_folder, capsys, monkeypa
     assert "FAILS" in (out := listed(plugin_folder, capsys)) and "the import took more than 1 s" in out
 
 
+def test_a_name_with_what_a_terminal_obeys_is_one_line_of_the_list(plugin_folder, capsys):
+    (plugin_folder / "red\x1b[31m\nthe joint\u202e.py").write_text("raise ValueError('the reason')\n")
+    out = listed(plugin_folder, capsys)
+    assert "\x1b" not in out and "\u202e" not in out
+    (line,) = [line for line in out.splitlines() if "the reason" in line]
+    assert line.startswith("  red the joint")
+
+
 def test_a_file_that_fails_is_in_every_list(plugin_folder, capsys):
     (plugin_folder / "broken.py").write_text("raise ValueError('the reason')\n")
     assert "the reason" in listed(plugin_folder, capsys, "encoders")
@@ -289,6 +298,65 @@ def test_what_a_file_prints_while_it_is_imported_goes_nowhere(plugin_folder, cap
     out = capfd.readouterr()
     assert "NOISE" not in out.out + out.err
     assert any(entry["name"] == "loud" and not entry["error"] for entry in json.loads(out.out))
+
+
+def test_bytes_that_are_no_text_may_be_written_while_a_file_is_imported(plugin_folder, capsys):
+    dataset(plugin_folder, "loud", extra="import os\nos.write(1, b'\\xff\\xfe')\nos.write(2, b'\\xff')\n")
+    assert "FAILS" not in listed(plugin_folder, capsys)
+
+
+DESCRIBED = {
+    "keys of several types": ("super().describe() | {'more': {1: 'a', 'b': 2, None: 3}}", "what JSON can't hold"),
+    "NaN": ("super().describe() | {'more': float('nan')}", "what JSON can't hold"),
+    "an infinite number": ("super().describe() | {'more': [float('inf')]}", "what JSON can't hold"),
+    "an object": ("super().describe() | {'more': object()}", "object is not JSON serializable"),
+    "too deep": ("super().describe() | {'more': deep(2000)}", "nests more than 50 deep"),
+    "what holds itself": ("super().describe() | {'more': itself()}", "nests more than 50 deep"),
+    "a huge number": ("super().describe() | {'more': 10**5000}", "what JSON can't hold"),
+    "nothing": ("None", "returns NoneType, no dict"),
+    "a list": ("[1]", "returns list, no dict"),
+    "too little": ("{'params': []}", "lacks 'modalities'"),
+    "another type": ("super().describe() | {'splits': 5}", "'splits' as int, not as dict"),
+}
+HELPERS = """
+import sys
+
+sys.setrecursionlimit(5000)
+
+def deep(count):
+    return [deep(count - 1)] if count > 1 else []
+
+def itself():
+    found = []
+    found += [found, found]
+    return found
+"""
+
+
+@pytest.mark.parametrize("case", DESCRIBED)
+def test_what_the_index_can_not_keep_of_a_plugin_is_a_fault_of_that_one(case, plugin_folder, capsys):
+    returned, message = DESCRIBED[case]
+    path = dataset(plugin_folder, "odd", extra=HELPERS)
+    path.write_text(f"{path.read_text()}\n    @classmethod\n    def describe(cls):\n        return {returned}\n")
+    dataset(plugin_folder, "whole")
+    out = listed(plugin_folder, capsys)
+    line = next(line for line in out.splitlines() if line.split()[:2] == ["odd", "FAILS:"])
+    assert str(path) in line and message in line
+    assert "Made for a test." in out and "avdigits" in out
+
+
+def test_a_class_that_changes_its_name_later_is_a_fault_of_that_one(plugin_folder, capsys):
+    path = dataset(plugin_folder, "odd")
+    path.write_text(path.read_text() + "\nMade.name = 5\n")
+    assert "odd" in (out := listed(plugin_folder, capsys)) and "kind and name with which it was registered" in out
+
+
+def test_a_docstring_that_is_no_text_counts_as_none(plugin_folder, capsys):
+    path = dataset(plugin_folder, "odd")
+    path.write_text(path.read_text() + "    __doc__ = 5\n")
+    dataset(plugin_folder, "whole")
+    out = listed(plugin_folder, capsys)
+    assert "FAILS" not in out and "Made for a test." in out
 
 
 def test_a_file_that_fails_only_later_is_refused_in_one_line(plugin_folder, monkeypatch):
@@ -414,9 +482,7 @@ def distribution(plugin_folder, monkeypatch):
     points = "[mmlbench.datasets]\nbirds = their_plugins.birds\nghost = their_plugins.ghost:Ghost\n"
     (info / "entry_points.txt").write_text(points)
     monkeypatch.syspath_prepend(str(site))
-    yield package
-    for name in [name for name in sys.modules if name.split(".")[0] == "their_plugins"]:
-        del sys.modules[name]
+    return package
 
 
 def test_plugins_come_in_by_entry_points(distribution):

@@ -46,7 +46,8 @@ class WarmChildren:
             raise
         if code is None:
             raise subprocess.TimeoutExpired(command, options["timeout"])
-        out, err = (Path(name).read_text(encoding="utf-8") for name in streams[1:])
+        errors = options.get("errors", "strict")
+        out, err = (Path(name).read_text(encoding="utf-8", errors=errors) for name in streams[1:])
         return subprocess.CompletedProcess(command, code, out, err)
 
     def _ask(self, question: list[Any], seconds: float) -> int | None:
