@@ -15,6 +15,8 @@ from ..version import __version__
 
 #: The names of the tasks, as `mmlbench.task.ALL_TASKS` has them, which would import numpy before any command runs.
 TASKS = ("classification", "multilabel", "regression")
+#: The selection rules, and what stands for probes of untrained encoders: as `mmlbench.results.logits_key` has them.
+SELECTIONS = ("last", "val", "test", "initial")
 
 
 class Parser(argparse.ArgumentParser):
@@ -371,9 +373,17 @@ def _power_command(commands: Any) -> None:
     plan.add_argument("--cache", type=Path, default=Path("cache"), metavar="FOLDER", help="of prepared caches")
 
 
-def _report_commands(commands: Any) -> None:
+def _score_command(commands: Any) -> None:
     score = _add(commands, "score", "metrics of run folders", "report", "mmlbench score results/runs/*/*/joint/*")
     score.add_argument("runs", nargs="+", type=Path)
+    score.add_argument("--part", choices=("test", "val"), default="test", help="of the split (default: test)")
+    text = "which epoch's weights (default: last); initial: probes of untrained encoders"
+    score.add_argument("--selection", choices=SELECTIONS, default="last", help=text)
+    score.add_argument("--json", action="store_true", help="all parts and epochs, one number a line")
+
+
+def _report_commands(commands: Any) -> None:
+    _score_command(commands)
     tables = _add(
         commands, "tables", "make tables, leaderboard and figures from results/plan.json", "report", "mmlbench tables"
     )

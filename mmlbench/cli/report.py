@@ -16,13 +16,30 @@ from . import log
 
 
 def score(arguments: argparse.Namespace) -> int:
-    """Print the metrics of run folders as JSON lines."""
+    """Print a table of each run's scores on a part and an epoch, or all as JSON lines."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from ..report.render.terminal import terminal_table
+    from ..report.tables.run_scores import run_scores_table
+    from ..report.text import clean
     from ..results.run_folder import RunFolder
     from ..results.score import score_run
 
+    console = Console(file=sys.stdout)
     for path in arguments.runs:
-        for row in score_run(RunFolder.open(path)):
-            sys.stdout.write(json.dumps({"run": str(path), **row.plain()}) + "\n")
+        scores = score_run(RunFolder.open(path))
+        if arguments.json:
+            sys.stdout.writelines(json.dumps({"run": str(path), **row.plain()}) + "\n" for row in scores)
+            continue
+        table = run_scores_table(str(path), scores, arguments.part, arguments.selection)
+        if not table.rows:
+            there = dict.fromkeys(f"--part {row.part} --selection {row.key.rule}" for row in scores)
+            what = f"{path} has no scores of its {arguments.part} part with the epoch {arguments.selection!r}"
+            raise DataError(what, f"It has those of {', '.join(there)}")
+        console.print(Text(clean(table.title), style="bold"), soft_wrap=True)  # a path is not broken
+        console.print(terminal_table(table, "", console.width))
+        console.print()
     return 0
 
 

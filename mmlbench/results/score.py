@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..task.units import FRACTION
 from .logits_key import LogitsKey
 from .run_folder import RunFolder
 
@@ -54,16 +55,17 @@ def adaptive_ece(confidences: np.ndarray, right: np.ndarray, bins: int = 15) -> 
 
 @dataclass(frozen=True)
 class Score:
-    """One metric of some logits on one part, over `n` samples."""
+    """One metric of some logits on one part, over `n` samples; `unit` is 'fraction' of what is printed in %."""
 
     part: str
     key: LogitsKey
     metric: str
     value: float
     n: int
+    unit: str = FRACTION
 
     def plain(self) -> dict[str, str | float]:
-        """Return it as `mmlbench score` prints it."""
+        """Return it as `mmlbench score --json` prints it."""
         named = {"selection": self.key.rule, "part": self.part, "logits": self.key.name}
         return {**named, "metric": self.metric, "value": self.value, "n": self.n}
 
@@ -77,14 +79,18 @@ def score_run(folder: RunFolder) -> list[Score]:
     task = folder.record.task
     rows: list[Score] = []
     if folder.scores_only:
-        name, n = folder.record.metric.name, folder.record.counts["test"]
-        return [Score("test", key, name, float(v.mean()), n) for key, v in folder.scores.own.scores.items()]
+        metric, n = folder.record.metric, folder.record.counts["test"]
+        own = folder.scores.own.scores
+        return [Score("test", key, metric.name, float(v.mean()), n, metric.unit) for key, v in own.items()]
     for part, key, outputs in folder.logits():
         label = folder.predictions[f"{part}/label"]
         task.check_outputs(outputs, label, f"{folder.name}: {key.array(part)}")
-        found = {name: metric.value(outputs, label) for name, metric in task.metrics.items()}
+        found = [(name, metric.value(outputs, label), metric.unit) for name, metric in task.metrics.items()]
         if task.softmax:
             right = task.metrics[task.score].sample_values(outputs, label)
-            found |= {"ece": adaptive_ece(confidence(outputs), right), "nll": nll(outputs, label)}
-        rows += [Score(part, key, metric, value, len(label)) for metric, value in found.items()]
+            found += [
+                ("ece", adaptive_ece(confidence(outputs), right), FRACTION),
+                ("nll", nll(outputs, label), "nats"),
+            ]
+        rows += [Score(part, key, name, value, len(label), unit) for name, value, unit in found]
     return rows

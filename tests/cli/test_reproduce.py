@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,14 +21,17 @@ from mmlbench.analysis.rows import Row
 from mmlbench.api import reproduce
 from mmlbench.api.making import make_run
 from mmlbench.api.reproduce import find_row, read_rows
+from mmlbench.cli.parser import SELECTIONS
 from mmlbench.errors import DataError
 from mmlbench.registry.index import load_index
 from mmlbench.results.load import ROW_IDS, studies_of_rows
+from mmlbench.results.logits_key import INITIAL
 from mmlbench.storage import atomic as store
 from mmlbench.study import config as configs
 from mmlbench.study.plan import PlannedCell
 from mmlbench.study.recipe import Recipe
 from mmlbench.study.run_config import RunConfig
+from mmlbench.study.selection import NAMES
 from mmlbench.testing import FEW_EPOCHS, PLUGINS
 
 
@@ -69,9 +73,35 @@ ACCURACY = {"table": "accuracy", "label": "joint", "metric": "accuracy", "kind":
 
 def test_score_prints_one_number_a_line(studied, capsys):
     folder = next(studied.glob("runs/*/*/joint/*"))
-    code, out, _ = run(capsys, "score", folder)
+    code, out, _ = run(capsys, "score", "--json", folder)
     lines = [json.loads(line) for line in out.splitlines()]
     assert code == 0 and {"run", "selection", "part", "logits", "metric", "value", "n"} == set(lines[0])
+
+
+@pytest.mark.parametrize(("part", "rule"), [("test", "last"), ("val", "last"), ("test", "val")])
+def test_score_shows_each_head_on_a_part_with_an_epoch(part, rule, studied, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    folder = next(studied.glob("runs/*/*/joint/*"))
+    lines = [json.loads(line) for line in run(capsys, "score", "--json", folder)[1].splitlines()]
+    wanted = {(line["logits"], line["metric"]): line["value"] for line in lines
+              if (line["part"], line["selection"]) == (part, rule)}  # fmt: skip
+    code, out, _ = run(capsys, "score", "--part", part, "--selection", rule, folder)
+    title, heading, *shown = out.splitlines()
+    assert code == 0 and str(folder) in title and part in title and rule in title
+    assert [column.split()[0] for column in re.split(r"  +", heading)][:2] == ["logits", "accuracy"]
+    found = {row.split()[0]: row.split()[1:] for row in shown if row.strip()}
+    assert set(found) == {logits for logits, _ in wanted}
+    for logits, (accuracy, *_, nll) in found.items():
+        assert accuracy == f"{100 * wanted[logits, 'accuracy']:.1f}" and nll == f"{wanted[logits, 'nll']:.3f}"
+
+
+def test_score_of_an_epoch_that_a_run_lacks_names_those_that_it_has(studied, capsys):
+    code, out, err = run(capsys, "score", "--selection", "initial", next(studied.glob("runs/*/*/joint/*")))
+    assert code == 2 and not out and "--part test --selection last" in err
+
+
+def test_the_selections_of_score_are_those_of_runs():
+    assert set(SELECTIONS) == {*NAMES, INITIAL}
 
 
 def test_stale_is_silent_where_all_is_fresh_and_names_what_is_not(copied, tiny, capsys):

@@ -79,7 +79,7 @@ def test_the_bayes_rule_reaches_the_closed_form(dataset, plugin_folder, tmp_path
     assert not table(results, table="competition_gap")
 
     capsys.readouterr()
-    assert main(["score", *(str(results / run.path) for run in study.runs)]) == 0
+    assert main(["score", "--json", *(str(results / run.path) for run in study.runs)]) == 0
     scores = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     fused = [row for row in scores if (row["selection"], row["part"], row["logits"]) == ("last", "test", "fused")]
     by_label = {row["label"]: float(row["value"]) for row in rows if row["modality"] == "fused"}

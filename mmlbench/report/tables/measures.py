@@ -40,7 +40,8 @@ def _names(result_set: ResultSet, group: GroupKey) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _title(name: str) -> str:
+def title_of(name: str) -> str:
+    """Return what people call a metric or measure."""
     metric = known_metric(name)
     return TITLES.get(name, name) if metric is None else metric.title
 
@@ -53,7 +54,7 @@ def _units(result_set: ResultSet, group: GroupKey, names: list[str]) -> str:
             by_unit.setdefault(printed_unit(row.unit), []).append(row.metric)
     said = []
     for unit, several in by_unit.items():
-        titles = [_title(name) for name in several]
+        titles = [title_of(name) for name in several]
         listed = titles[0] if len(titles) == 1 else f"{', '.join(titles[:-1])} and {titles[-1]}"
         said.append(f"{listed} in {unit}" if unit else f"{listed} without a unit")
     said.append(f"gains in {measure_of(result_set, group).differences}")
@@ -83,7 +84,7 @@ def _measure(name: str) -> Column[Line]:
     """Return the column of a measure; ECE has no interval to show."""
     if name == "ece":
         return Column("ece", "ECE", lambda line: line.find("ece", table="measures"), figure, fields=NUMBER)
-    return Column(name, _title(name), lambda line: line.find(name, table="measures"), fields=NUMBER)
+    return Column(name, title_of(name), lambda line: line.find(name, table="measures"), fields=NUMBER)
 
 
 def _gain(name: str, title: str, baseline: str) -> Column[Line]:
