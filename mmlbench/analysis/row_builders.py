@@ -227,17 +227,23 @@ def over_common_seeds(row: Row, used: tuple[int, ...], *entries: Entry) -> Row:
 
 
 def group_estimate(
-    group: Group, matrix: np.ndarray, level: float = 0.95, where: np.ndarray | None = None, bits: bool = False
+    group: Group,
+    matrix: np.ndarray,
+    level: float = 0.95,
+    where: np.ndarray | None = None,
+    bits: bool = False,
+    test: bool = True,
 ) -> Estimate:
     """Return the two-part estimate of a matrix (seeds, n) over the group's test samples.
 
     Args:
         where: which of the group's samples the columns are, bool (samples,); all of them by default.
         bits: the values are an accuracy's, so that near 0 and 1 its interval is Wilson's.
+        test: whether its p-value against zero is wanted.
     """
     clusters = group.clusters
     of = proportion if bits else two_part
-    estimate = of(matrix, clusters if clusters is None or where is None else clusters[where], level)
+    estimate = of(matrix, clusters if clusters is None or where is None else clusters[where], level, test)
     if estimate.clusters is None:
         return estimate
     return dataclasses.replace(estimate, clusters=dataclasses.replace(estimate.clusters, name=group.group_name))
@@ -255,7 +261,7 @@ def mean_row(
 ) -> Row:
     """Return the row of the mean of a matrix (seeds, n); a difference is tested against zero."""
     metric = known_metric(what.metric)
-    estimate = group_estimate(group, matrix, level, bits=metric is not None and metric.bits)
+    estimate = group_estimate(group, matrix, level, bits=metric is not None and metric.bits, test=what.tested)
     row = blank(group, entry, what, partners, also)
     return gated(group, fill(row, estimate, notes, test=what.tested, level=level))
 

@@ -6,6 +6,7 @@ name, type and shape of an array are those that follow from the record. Numpy on
 
 from __future__ import annotations
 
+import math
 import re
 import zipfile
 from collections.abc import Callable
@@ -33,13 +34,21 @@ _EPOCHS = re.compile(rf"(.+)/(val|test)/({LOGITS})")
 CURVE = re.compile(rf"({WORD})=([0-9.e+-]{{1,20}})/({LOGITS}|\S+)")
 
 
-def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
-    """Return shape and dtype of an array that begins here."""
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Return shape, order (True: as Fortran has it) and dtype of an array that begins here."""
     version = np.lib.format.read_magic(file)
     if version != (1, 0):  # later ones may ask for a header of any length; np.save needs none of them for numbers
         raise ValueError(f"the version {version} of its header is not one that is written here")
-    shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-    return shape, dtype
+    return np.lib.format.read_array_header_1_0(file)
+
+
+def _values(file: IO[bytes], shape: tuple[int, ...], fortran: bool, dtype: np.dtype) -> np.ndarray:
+    """Return an array behind its header. That the member ends here is looked at: only then is its checksum."""
+    size = math.prod(shape) * dtype.itemsize
+    data = bytearray(file.read(size))
+    if len(data) != size or file.read(1):
+        raise ValueError(f"an array of {size} bytes has {'fewer' if len(data) != size else 'more'}")
+    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
 
 
 def read_checked(path: Path, wanted: Wanted) -> dict[str, np.ndarray]:
@@ -50,24 +59,25 @@ def read_checked(path: Path, wanted: Wanted) -> dict[str, np.ndarray]:
     """
     try:
         with plain(path) as opened, zipfile.ZipFile(opened) as archive:
-            seen: set[str] = set()
+            found: dict[str, np.ndarray] = {}
             for member in archive.infolist():
                 name = member.filename.removesuffix(".npy")
-                if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or name in seen:
+                if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or name in found:
                     raise DataError(f"{path}: {brief(name)} is there twice, or compressed in another way", FIX)
-                seen.add(name)
                 with archive.open(member) as file:
-                    shape, dtype = _header(file)
-                fault = wanted(name, shape, dtype)
-                if fault:
-                    raise DataError(f"{path}: {brief(name)} {fault}", FIX)
-    except (OSError, DataError) as error:
-        if isinstance(error, DataError):
-            raise
+                    shape, fortran, dtype = _header(file)
+                    if fault := wanted(name, shape, dtype):
+                        raise DataError(f"{path}: {brief(name)} {fault}", FIX)
+                    found[name] = _values(file, shape, fortran, dtype)
+            return found
+    except DataError:
+        raise
+    except OSError as error:
+        read_arrays(path)  # says what the system said
+        raise DataError(f"{path} can't be read ({error.strerror})", "Type the command again") from error
     except Exception as error:  # a damaged zip or npy raises anything
         why = " ".join(str(error).split())[:80]
         raise DataError(f"{path} is corrupt ({why})", "Remove it and make it again") from None
-    return read_arrays(path)  # which says what the system said
 
 
 def _logits(shape: tuple[int, ...], dtype: np.dtype, n: int, task: Task) -> str:

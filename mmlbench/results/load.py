@@ -189,13 +189,11 @@ def _fail(faults: list[tuple[PlannedCell, Trouble]], total: int, options: list[s
     raise error
 
 
-def _terms(run: RunFolder) -> tuple[list[np.ndarray], dict[str, str]]:
-    """Return id, label and group of the test samples, and hashes of what must be equal within a comparison."""
-    samples = run.samples
-    facts = [samples[name] for name in FACTS]
+def _terms(run: RunFolder, samples: int) -> dict[str, str]:
+    """Return what must be equal within a comparison; `samples` is the number of its set of test samples."""
     config = run.record.config
-    return facts, {
-        "different test samples or labels": digest([values.tolist() for values in facts]),
+    return {
+        "different test samples or labels": str(samples),
         "different data": run.record.data_fingerprint,
         "different metrics": run.record.metric.name,
         "different recipes of one name": digest([config.recipe.plain(), dict(config.dataset_params)]),
@@ -232,14 +230,17 @@ class _Collector:
         self.facts, self.cache, self.regroup, self.origins = facts, cache, regroup, origins
         self.groups: dict[tuple[str, ...], Group] = {}
         self.terms: dict[tuple[str, ...], tuple[str, dict[str, str]]] = {}
-        self.kept: dict[str, tuple[ScoredRun, list[np.ndarray], dict[str, str]]] = {}
+        self.samples: list[list[np.ndarray]] = []  # ids, labels and groups: each set of test samples once
+        self.kept: dict[str, tuple[ScoredRun, int, dict[str, str]]] = {}
 
     def add(self, cell: PlannedCell, folder: RunFolder) -> None:
         """Take one cell with its run."""
         name, config = folder.name, folder.record.config
         if name not in self.kept:
-            self.kept[name] = (score_test_part(folder, reported(self.origins, folder.record)), *_terms(folder))
-        run, samples, terms = self.kept[name]
+            number = self._samples(folder)
+            scored = score_test_part(folder, reported(self.origins, folder.record))
+            self.kept[name] = scored, number, _terms(folder, number)
+        run, number, terms = self.kept[name]
         key = cell.group
         first, wanted = self.terms.setdefault(key, (name, terms))
         for what, value in terms.items():
@@ -250,7 +251,7 @@ class _Collector:
             record = folder.record
             for fault in label_faults(folder, self.cache):
                 raise DataError(f"{name}: {fault}", "Remove the run and make it again, or restore the prepared cache")
-            given = self.regroup.get(key[:2])
+            given, samples = self.regroup.get(key[:2]), self.samples[number]
             self.groups[key] = Group(
                 *key,
                 group_name=REGROUPED if given else self.facts.group_name(config.dataset, config.split),
@@ -267,6 +268,16 @@ class _Collector:
                 metric=record.metric,
             )
         self._entry(self.groups[key], cell, run).runs.append(run)
+
+    def _samples(self, folder: RunFolder) -> int:
+        """Return the number of the set of test samples that a run was scored on."""
+        samples = folder.samples
+        facts = [samples[name] for name in FACTS]
+        for number, others in enumerate(self.samples):
+            if all(map(np.array_equal, facts, others)):
+                return number
+        self.samples.append(facts)
+        return len(self.samples) - 1
 
     def _entry(self, group: Group, cell: PlannedCell, run: ScoredRun) -> Entry:
         for entry in group.entries:

@@ -14,23 +14,29 @@ from .logits_key import LogitsKey
 from .run_folder import RunFolder
 
 
-def _log_sum(z: np.ndarray) -> np.ndarray:
-    top = z.max(axis=1)
+def _top_and_log_sum(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the greatest of each row of float64 (n, C), and the logarithm of the sum of exp."""
+    top = np.ascontiguousarray(z.T).max(axis=0)  # along a short axis numpy takes ten times as long
     total: np.ndarray = top + np.log(np.exp(z - top[:, None]).sum(axis=1))
-    return total
+    return top, total
+
+
+def nll_and_confidence(logits: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return `item_nll` and `confidence`, which share most of their work."""
+    z = logits.astype(np.float64)
+    top, total = _top_and_log_sum(z)
+    return total - z[np.arange(len(label)), label], np.exp(top - total)
 
 
 def item_nll(logits: np.ndarray, label: np.ndarray) -> np.ndarray:
     """Return each sample's negative log-likelihood in nats of softmax(logits), float64 (n,)."""
-    z = logits.astype(np.float64)
-    lost: np.ndarray = _log_sum(z) - z[np.arange(len(label)), label]
-    return lost
+    return nll_and_confidence(logits, label)[0]
 
 
 def confidence(logits: np.ndarray) -> np.ndarray:
     """Return each sample's greatest softmax probability, float64 (n,)."""
-    z = logits.astype(np.float64)
-    greatest: np.ndarray = np.exp(z.max(axis=1) - _log_sum(z))
+    top, total = _top_and_log_sum(logits.astype(np.float64))
+    greatest: np.ndarray = np.exp(top - total)
     return greatest
 
 

@@ -13,7 +13,7 @@ from .logits_key import LogitsKey, LogitsKind, parse_logits
 from .origins import Reported
 from .record import Circumstances, RunRecord
 from .run_folder import RunFolder
-from .score import confidence, item_nll
+from .score import nll_and_confidence
 from .stored_scores import Scored
 
 #: Methods whose logits are kept, because the mean of their logits is a row of its own.
@@ -105,10 +105,11 @@ class ScoredRun:
         if not self.record.task.softmax:
             self._add_further(key, logits, label)
             return
-        self.nll[key] = item_nll(logits, label).astype(np.float32)
+        nll, sure = nll_and_confidence(logits, label)
+        self.nll[key] = nll.astype(np.float32)
         if not key.fill:
             self.predicted[key] = logits.argmax(axis=1).astype(np.uint16)
-            self.confidence[key] = confidence(logits).astype(np.float32)
+            self.confidence[key] = sure.astype(np.float32)
 
     def _add_further(self, key: LogitsKey, outputs: np.ndarray, label: np.ndarray) -> None:
         """Score by every metric but the headline; one that these samples can't have is left out."""
@@ -134,7 +135,8 @@ def _judged(run: RunFolder, scores: Mapping[str, np.ndarray]) -> dict[tuple[str,
         key = f"{entry.stage}/{entry.select_on}"
         if key in scores and scores[key].shape[1] >= 2:
             kind, modality = parse_logits(entry.select_on)
-            found[modality or str(kind), str(kind)] = _signed(cross_fit_optimism(sign * scores[key]), sign)
+            values = scores[key] if sign > 0 else -scores[key]  # bits stay bits
+            found[modality or str(kind), str(kind)] = _signed(cross_fit_optimism(values), sign)
     return found
 
 

@@ -15,7 +15,7 @@ from .intervals import Estimate, Few, Lacking, _matrix, _units, components, two_
 FEW = 20.0
 
 
-def proportion(D: ArrayLike, clusters: ArrayLike | None = None, level: float = 0.95) -> Estimate:
+def proportion(D: ArrayLike, clusters: ArrayLike | None = None, level: float = 0.95, test: bool = True) -> Estimate:
     """Return the mean of bits D (S seeds, n items) as `two_part` does, by Wilson's interval near 0 and 1.
 
     The two-part interval is symmetric and as wide as the few exceptions say: for accuracies of .99 on 100 to 200
@@ -33,9 +33,9 @@ def proportion(D: ArrayLike, clusters: ArrayLike | None = None, level: float = 0
         ValueError: values other than 0 and 1, and as `two_part`.
     """
     matrix = _matrix(D)
-    if not np.isin(matrix, (0.0, 1.0)).all():
+    if not ((matrix == 0) | (matrix == 1)).all():
         raise ValueError("expected bits, 0 or 1")
-    plain = two_part(matrix, clusters, level)
+    plain = two_part(matrix, clusters, level, test)
     S, n = matrix.shape
     p = plain.value
     if n == 1 or n * min(p, 1 - p) >= FEW:

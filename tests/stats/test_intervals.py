@@ -5,6 +5,7 @@ How often the intervals hold the truth is measured in test_interval_coverage.py.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -28,6 +29,7 @@ from mmlbench.stats import (
     holm,
     p_value,
     paired_difference,
+    proportion,
     pseudo_values,
     two_part,
 )
@@ -120,6 +122,14 @@ def test_an_interval_excludes_zero_exactly_where_p_is_below_its_level():
 
 
 # --- little data, odd data, bad data ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("D", [np.eye(3, 8), np.zeros((3, 8)), np.ones((2, 8)), np.eye(1, 8)])
+def test_without_a_test_only_the_p_value_is_lacking(D):
+    plain, tested = two_part(D, test=False), two_part(D)
+    assert math.isnan(plain.p_value)
+    np.testing.assert_equal(vars(dataclasses.replace(plain, p_value=tested.p_value)), vars(tested))
+    assert math.isnan(proportion(D, test=False).p_value)
 
 
 def test_one_seed_gives_the_item_interval_of_this_trained_model():
@@ -375,6 +385,13 @@ def test_cross_fit_is_deterministic_and_never_negative(correct, seed):
     result = cross_fit_optimism(correct, seed, repeats=7)
     assert result == cross_fit_optimism(correct, seed, repeats=7)
     assert result.naive == pytest.approx(correct.mean(axis=1).max()) and result.optimism >= -1e-12
+
+
+@quick
+@given(arrays(np.bool_, st.tuples(st.integers(1, 5), st.integers(2, 40))))
+def test_cross_fit_of_bits_is_that_of_the_same_numbers(correct):
+    """Bits are summed in float32, numbers in float64."""
+    assert cross_fit_optimism(correct, repeats=7) == cross_fit_optimism(correct.astype(np.float64), repeats=7)
 
 
 def test_cross_fit_recovers_the_bias_of_picking():
