@@ -10,7 +10,9 @@ import torch
 from mmlbench.decode import spectrograms
 from mmlbench.decode.spectrograms import FRONT_ENDS
 from mmlbench.errors import ConfigError, DataError
-from mmlbench.registry import index
+from mmlbench.files import File
+from mmlbench.frontends.clips import ClipDataset, ClipParams
+from mmlbench.params import file_field
 from mmlbench.system import compat
 
 TOLERANCE = 1e-4
@@ -138,14 +140,18 @@ def test_a_pad_that_is_none_is_refused(name, pad):
         FRONT_ENDS[name].spectrogram(waveform(1.0, 16000), pad)
 
 
-@pytest.mark.parametrize(("param", "value"), [("pad", "x"), ("audio", "stft"), ("resample", "x"), ("size", 3)])
-def test_a_dataset_of_clips_refuses_a_value_when_it_is_made(param, value):
-    found = index.load_index().load("dataset", "cremad")
-    with pytest.raises(ConfigError, match=param):
-        found(found.Params(**{param: value}))
-    assert found(found.Params(pad="reflection")).params.pad == "reflection"
-
-
 def test_what_is_shorter_is_repeated_and_louder_is_clipped():
     short = np.full(3, 2.0, np.float32)
     assert spectrograms.tiled(short, 7).tolist() == [1.0] * 7
+
+
+def test_a_dataset_of_clips_may_have_a_parameter_that_is_a_file(tmp_path):
+    class Listed(ClipDataset):
+        """Clips that a list names."""
+
+        class Params(ClipParams):
+            listing: File | None = file_field(doc="which clips")
+
+    (tmp_path / "list.txt").write_text("a\n")
+    made = Listed(Listed.Params(listing=File(File.content_at(tmp_path / "list.txt"))))
+    assert [modality.name for modality in made.modalities] == ["audio", "visual"]
