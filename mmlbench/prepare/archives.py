@@ -39,7 +39,7 @@ _OTHERS = {
     b"\x28\xb5\x2f\xfd": "compressed by Zstandard",
 }
 #: Begin a tar that is compressed -> how tarfile opens it.
-_COMPRESSED: dict[bytes, _Mode] = {b"\x1f\x8b": "r:gz", b"BZh": "r:bz2", b"\xfd7zXZ": "r:xz"}
+_COMPRESSED: dict[bytes, _Mode] = {b"\x1f\x8b": "r:gz", b"BZh": "r:bz2", b"\xfd7zXZ": "r:xz", b"\x5d\0\0": "r:xz"}
 #: Type of a tar's member that is no file, folder or label -> what it is.
 _KINDS = {
     tarfile.SYMTYPE: "a link", tarfile.CHRTYPE: "a device", tarfile.BLKTYPE: "a device", tarfile.FIFOTYPE: "a pipe",
@@ -114,6 +114,8 @@ def _safe(archive: Path, name: str, by_hand: str, is_folder: bool = False) -> Pu
         DataError: it would be written outside its folder, or is none that a file can have.
     """
     path = PurePosixPath(name.replace("\\", "/"))
+    if is_folder and set(name) <= {"/", "\\"}:  # some programs name the top so
+        return PurePosixPath()
     if path.is_absolute() or ".." in path.parts or (path.parts and ":" in path.parts[0]):
         raise DataError(f"{archive}: the member {brief(name)} would be written outside its folder", _PUBLISHED)
     if "\0" in name or not (path.parts or is_folder):
@@ -206,7 +208,7 @@ def _check_directory(file: zipfile.ZipFile, head: bytes, end: _End) -> None:
 def _zip_members(archive: Path, file: zipfile.ZipFile) -> Iterator[_Member]:
     size = archive.stat().st_size
     for member in file.infolist():
-        is_folder = member.filename.endswith("/")
+        is_folder = member.filename.endswith(("/", "\\"))
         name = member.orig_filename if "\0" in member.orig_filename else member.filename  # Python cuts a name there
         path = _safe(archive, name, _by_hand(archive), is_folder)
         if (member.external_attr >> 16) & 0o170000 == 0o120000:
@@ -235,8 +237,10 @@ def _most_bytes(member: zipfile.ZipInfo) -> float:
     )
 
 
-def _tar_members(archive: Path, file: tarfile.TarFile, mode: _Mode | None, by_hand: str) -> Iterator[_Member]:
-    files: dict[PurePosixPath, tarfile.TarInfo] = {}
+def _tar_members(
+    archive: Path, file: tarfile.TarFile, mode: _Mode | None, target: Path, by_hand: str
+) -> Iterator[_Member]:
+    sizes: dict[PurePosixPath, int] = {}
     size = math.inf if mode in _COMPRESSED.values() else archive.stat().st_size
     for member in file:
         if member.type == _LABEL and not member.size:
@@ -250,16 +254,23 @@ def _tar_members(archive: Path, file: tarfile.TarFile, mode: _Mode | None, by_ha
         if member.type in _KINDS:
             raise DataError(f"{named} is {_KINDS[member.type]}", _PUBLISHED)
         if member.islnk():  # a second name of a file that came before it
-            linked = files.get(PurePosixPath(member.linkname.replace("\\", "/")))
-            if linked is None:
+            linked = PurePosixPath(member.linkname.replace("\\", "/"))
+            if linked not in sizes:
                 what = f"{named} is a hard link to {brief(member.linkname)}, which is no file before it"
                 raise DataError(what, by_hand)
-            member = linked
-        elif not member.isfile():
+            # of the copy that is unpacked by then: a compressed tar would be read from its start for each link
+            sizes[path] = sizes[linked]
+            yield _Member(path, sizes[path], partial(_opened_copy, target / linked))
+            continue
+        if not member.isfile():
             kind = _BACKUPS.get(member.type, f"of a kind ({brief(member.type)}) that is not read here")
             raise DataError(f"{named} is {kind}", by_hand)
-        files[path] = member
+        sizes[path] = member.size
         yield _Member(path, member.size, partial(_opened_member, file, member))
+
+
+def _opened_copy(place: Path) -> IO[bytes]:
+    return place.open("rb")
 
 
 def _opened_member(file: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
@@ -323,7 +334,7 @@ def _unpack(archive: Path, target: Path, log: Callable[[str], None], more: int, 
         by_hand = _by_hand(archive, "tar -xf")  # 7z takes a tar out of its compression, and no more
         with _reading(archive, by_hand):
             tar = stack.enter_context(_opened(archive, head, mode))
-            members = list(_tar_members(archive, tar, mode, by_hand))
+            members = list(_tar_members(archive, tar, mode, target, by_hand))
         _write(archive, members, target, log, more, purpose, by_hand)
         with _reading(archive, by_hand):
             _check_end(archive, tar, by_hand)
@@ -360,7 +371,8 @@ def _opened(archive: Path, head: bytes, mode: _Mode | None) -> tarfile.TarFile:
             LZMAError: its compression.
     """
     if head and not any(head):  # Python takes it for an empty tar
-        raise DataError(f"{archive} begins with zeros: the download did not end", "Download it again")
+        what = f"{archive} begins with zeros: the download did not end, or it is an empty tar"
+        raise DataError(what, "Download it again")
     try:
         return tarfile.open(archive, mode or "r:", tarinfo=BoundedHeader)
     except RefusedHeader:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gzip
 import io
+import lzma
 import random
 import shutil
 import struct
@@ -228,6 +229,37 @@ def test_a_label_is_passed_over(tmp_path: Path) -> None:
     label = ("../LABEL", b"", {"type": b"V"})
     assert out_of(tar(tmp_path / "a.tar", [label, ("x", b"1", {})])) == {"x": b"1"}
     assert "b'V'" in refusal(tar(tmp_path / "a.tar", [("LABEL", b"1", {"type": b"V"}), ("x", b"1", {})])).what
+
+
+def test_links_do_not_read_the_archive_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A compressed tar would be read from its start for each of them."""
+    read: list[str] = []
+    was = archives._opened_member
+    monkeypatch.setattr(archives, "_opened_member", lambda file, one: read.append(one.name) or was(file, one))
+    links = [(f"y{k}", b"", {"type": tarfile.LNKTYPE, "linkname": "x"}) for k in range(5)]
+    path = tar(tmp_path / "a.tar.gz", [("x", b"1", {}), ("z", b"2", {}), *links])
+    assert out_of(path) == {"x": b"1", "z": b"2", **{f"y{k}": b"1" for k in range(5)}} and read == ["x", "z"]
+
+
+@pytest.mark.parametrize("top", ["/", "\\", "./"])
+def test_the_top_and_folders_with_backslashes_are_folders(top: str, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name, content in ((top, b""), ("d\\", b""), ("d\\x", b"1")):
+            archive.writestr(zipfile.ZipInfo(name), content)
+    assert out_of(tmp_path / "a.zip") == {"d/x": b"1"}
+
+
+@pytest.mark.parametrize("top", ["/etc/", "../", "\\..\\"])
+def test_a_folder_outside_is_refused(top: str, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr(zipfile.ZipInfo(top), b"")
+    assert "outside its folder" in refusal(tmp_path / "a.zip").what
+
+
+def test_a_tar_in_the_older_format_of_xz_is_read(tmp_path: Path) -> None:
+    content = tar(tmp_path / "a.tar", [("x", b"1", {})]).read_bytes()
+    (tmp_path / "a.tar.xz").write_bytes(lzma.compress(content, lzma.FORMAT_ALONE))
+    assert out_of(tmp_path / "a.tar.xz") == {"x": b"1"}
 
 
 def test_a_hard_link_is_a_copy_of_the_file_before_it(tmp_path: Path) -> None:
