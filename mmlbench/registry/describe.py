@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 import os
 import re
@@ -83,16 +84,27 @@ def _facts(cls: type[registry.Plugin]) -> dict[str, Any]:
     except (TypeError, ValueError, RecursionError) as error:
         what = f"{cls.name}: describe() returns what JSON can't hold ({fault(error)[0]})"
         raise ConfigError(what, "Use finite numbers, texts, lists, and dicts whose keys are texts") from None
-    kind = next(base for base in reversed(cls.__mro__) if getattr(base, "kind", None) == cls.kind)
-    if cls.describe.__func__ is not kind.describe.__func__:  # type: ignore[attr-defined]
-        for key, usual in kind.describe.__func__(cls).items():  # type: ignore[attr-defined]
-            if key not in found:
-                raise ConfigError(f"{cls.name}: describe() lacks {key!r}", fix)
-            wanted = dict if isinstance(usual, dict) else list if isinstance(usual, list | tuple) else object
-            if not isinstance(found[key], wanted):
-                what = f"{cls.name}: describe() has {key!r} as {type(found[key]).__name__}"
-                raise ConfigError(f"{what}, not as {wanted.__name__}", fix)
+    for key, usual in _usual(cls).items():
+        if key not in found:
+            raise ConfigError(f"{cls.name}: describe() lacks {key!r}", fix)
+        wanted = dict if isinstance(usual, dict) else list if isinstance(usual, list | tuple) else object
+        if not isinstance(found[key], wanted):
+            what = f"{cls.name}: describe() has {key!r} as {type(found[key]).__name__}"
+            raise ConfigError(f"{what}, not as {wanted.__name__}", fix)
     return found
+
+
+def _usual(cls: type[registry.Plugin]) -> dict[str, Any]:
+    """Return what a plug-in of this kind says where it has no `describe()` of its own, {} where it has none."""
+    kind = next(base for base in reversed(cls.__mro__) if getattr(base, "kind", None) == cls.kind)
+    own = inspect.getattr_static(cls, "describe")  # a static method or a function may stand there, too
+    if own is inspect.getattr_static(kind, "describe"):
+        return {}
+    try:
+        usual: dict[str, Any] = kind.describe.__func__(cls)  # type: ignore[attr-defined]
+    except Exception:  # its class may lack what only its own method knows
+        return {}
+    return {key: value for key, value in usual.items() if key != "faults"}  # which is no fact
 
 
 def describe_module(module: str, path: str) -> list[dict[str, Any]]:

@@ -28,7 +28,7 @@ from .. import plugins
 from ..errors import ConfigError, DataError, UnknownPluginError, fault, nearest
 from ..storage import paths
 from ..storage.atomic import write_json
-from ..storage.hashing import code_digest, code_fingerprint, digest, file_digest, imported
+from ..storage.hashing import code_digest, code_fingerprint, digest, file_digest, imported, source_text
 from ..system import interrupt
 from . import Plugin, registered
 
@@ -329,7 +329,7 @@ class Neighbours:
     def read(self, module: str, path: Path) -> ReadFile:
         """Return what counts of a module's file; of a file that is not there, that of ''."""
         if (module, path) not in self._files:
-            text = path.read_text(encoding="utf-8", errors="replace") if _is_file(path) else ""
+            text = source_text(path, errors="replace") if _is_file(path) else ""
             places = {name: self.find(name) for name in self.imports.of(text, module, path)}
             files = [(name, place) for name, place in places.items() if place is not None]
             engine = {name: _engine_file(name) for name, place in places.items() if place is None}
@@ -474,10 +474,10 @@ def _why_no_code(source: Source, located: Neighbours) -> str:
             continue
         seen[name] = file
         try:
-            code_digest(file.read_text(encoding="utf-8"))
+            code_digest(source_text(file))
             waiting += located.read(name, file).files
         except (OSError, SyntaxError, ValueError, RecursionError) as error:
-            return f"{file} counts as its code, and can't be read as Python in UTF-8 ({fault(error)[0]})"
+            return f"{file} counts as its code, and can't be read as Python ({fault(error)[0]})"
     return ""
 
 

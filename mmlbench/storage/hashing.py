@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import codecs
 import hashlib
+import io
 import json
 import os
+import tokenize
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -45,6 +48,25 @@ class _Strip(ast.NodeTransformer):
         return node
 
     visit_Module = visit_ClassDef = visit_FunctionDef = visit_AsyncFunctionDef = _body
+
+
+def source_text(path: Path, errors: str = "strict") -> str:
+    """Return the text of a Python file as Python reads it: by its byte-order mark or coding comment, else as UTF-8.
+
+    Args:
+        errors: "replace" for a text whatever the bytes are.
+
+    Raises:
+        OSError: it can't be read. SyntaxError, UnicodeDecodeError: its bytes are not in the encoding that it names.
+    """
+    data, encoding = path.read_bytes(), "utf-8"
+    if data.startswith(codecs.BOM_UTF8) or any(b"coding" in line for line in data.split(b"\n", 2)[:2]):
+        try:
+            encoding = tokenize.detect_encoding(io.BytesIO(data).readline)[0]
+        except SyntaxError:
+            if errors == "strict":
+                raise
+    return io.TextIOWrapper(io.BytesIO(data), encoding, errors).read()
 
 
 @cache  # of the text alone: whatever lies in a file later has a digest of its own
@@ -111,7 +133,7 @@ def code_fingerprint(files: Mapping[str, Path], locate: Callable[[str], Path | N
         name, file = waiting.pop()
         if name in seen:
             continue
-        source = file.read_text(encoding="utf-8")
+        source = source_text(file)
         seen[name] = code_digest(source)
         for found in imported(source, name, file):
             if found not in seen and (place := locate(found)) is not None:

@@ -345,6 +345,41 @@ def test_what_the_index_can_not_keep_of_a_plugin_is_a_fault_of_that_one(case, pl
     assert "Made for a test." in out and "avdigits" in out
 
 
+WHOLE = {
+    "static": "    @staticmethod\n    def describe():\n        return FACTS\n",
+    "a function": "    describe = lambda: FACTS\n",
+    "without faults": (
+        "    @classmethod\n    def describe(cls):\n"
+        "        return {key: value for key, value in super().describe().items() if key != 'faults'}\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WHOLE)
+def test_a_description_may_be_made_in_any_way(case, plugin_folder, capsys):
+    path = dataset(plugin_folder, "whole")
+    facts = index.load_index().find("dataset", "avdigits").facts
+    path.write_text(f"FACTS = {facts!r}\n{path.read_text()}\n{WHOLE[case]}")
+    assert "whole" in listed(plugin_folder, capsys) and "FAILS" not in listed(plugin_folder, capsys)
+
+
+def test_what_the_usual_description_can_not_say_is_left_to_the_own_one(plugin_folder, capsys):
+    path = dataset(plugin_folder, "whole")
+    facts = index.load_index().find("dataset", "avdigits").facts
+    own = "    splits = {}\n    @classmethod\n    def describe(cls):\n        return FACTS\n"
+    path.write_text(f"FACTS = {facts!r}\n{path.read_text()}\n{own}")
+    assert "FAILS" not in listed(plugin_folder, capsys)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "first"), [("utf-8-sig", ""), ("latin-1", "# -*- coding: latin-1 -*-\n"), ("utf-8", "")]
+)
+def test_a_file_is_read_in_the_encoding_in_which_python_reads_it(encoding, first, plugin_folder, capsys):
+    path = dataset(plugin_folder, "whole")
+    path.write_bytes(f"{first}{path.read_text()}# caf\u00e9\n".encode(encoding))
+    assert "whole" in listed(plugin_folder, capsys) and "FAILS" not in listed(plugin_folder, capsys)
+
+
 def test_a_class_that_changes_its_name_later_is_a_fault_of_that_one(plugin_folder, capsys):
     path = dataset(plugin_folder, "odd")
     path.write_text(path.read_text() + "\nMade.name = 5\n")
