@@ -110,7 +110,8 @@ class Bits:
         found = read_json(path)
         try:
             runs = {run: dict(one) for run, one in found["runs"].items()}
-            cpus = [Cpu(**{**cpu, "untried": dict(cpu["untried"])}) for cpu in found["cpus"]]
+            untried = [{run: list(names) for run, names in cpu["untried"].items()} for cpu in found["cpus"]]
+            cpus = [Cpu(**{**cpu, "untried": one}) for cpu, one in zip(found["cpus"], untried, strict=True)]
             return cls(dict(found["packages"]), cpus, runs)
         except (AttributeError, KeyError, TypeError, ValueError):
             fix = "Name another with --digests, or restore it: git checkout tools/bits.json"

@@ -176,7 +176,15 @@ def test_other_packages_and_other_machines_are_not_compared(
     assert check_bits.main() == 0 and "not applicable: this CPU has no AVX2" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"packages": 1, "cpus": [], "runs": {}}', '{"runs": [1]}', None])
+CPU = '{"vendor": "V", "family": 1, "model": 2, "name": "A CPU", "untried": %s}'
+OF_BEFORE = ['["run"]', '{"run": 1.5}', '{"run": true}', "5"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{}", '{"packages": 1, "cpus": [], "runs": {}}', '{"runs": [1]}', None]
+    + [f'{{"packages": {{}}, "cpus": [{CPU % untried}], "runs": {{}}}}' for untried in OF_BEFORE],
+)
 def test_digests_that_can_not_be_read_are_one_line(
     text: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -218,6 +226,8 @@ def test_the_committed_digests_are_whole_and_the_docs_name_their_cpus() -> None:
         assert f"{block['dataset']}, prepared" in bits.runs
     pins = dict(re.findall(r"^(torch|numpy)==([\d.]+)", (ROOT / "constraints.txt").read_text(), re.M)[::-1])
     assert bits.packages == pins  # those of the first Python that is named
+    for cpu in bits.cpus:
+        assert all(set(names) <= set(bits.runs[run]) for run, names in cpu.untried.items()), cpu.name
     text = (ROOT / "docs" / "determinism.md").read_text()
     assert all(f"family {cpu.family}, model {cpu.model}" in text for cpu in bits.cpus)
     assert all(cpu in text for cpu in emulated.CPUS)
