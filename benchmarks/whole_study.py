@@ -17,6 +17,7 @@ import argparse
 import json
 import logging
 import os
+import shlex
 import shutil
 import statistics
 import subprocess
@@ -63,10 +64,10 @@ def check_out(commit: str, folder: Path) -> None:
     """Write the files of a commit into a folder.
 
     Raises:
-        subprocess.CalledProcessError: there is no such commit here.
+        subprocess.CalledProcessError: git has no such commit here, and has said so.
     """
     folder.mkdir(parents=True)
-    packed = subprocess.run(["git", "archive", commit], cwd=ROOT, check=True, capture_output=True).stdout
+    packed = subprocess.run(["git", "archive", commit], cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout
     subprocess.run(["tar", "-x"], cwd=folder, input=packed, check=True)
 
 
@@ -85,13 +86,19 @@ def make(tree: Path, cores: str, config: str) -> Study:
     """Make a study anew and time it.
 
     Raises:
-        subprocess.CalledProcessError: it failed; its output is beside the checkout.
+        subprocess.CalledProcessError: it failed; the end of its output was shown.
     """
     for name in MADE:
         shutil.rmtree(tree / name, ignore_errors=True)
     load, busy_before, began = os.getloadavg()[0], busy(), time.perf_counter()
-    with tree.with_suffix(".log").open("w") as out:
-        subprocess.run(typed(cores, config), cwd=tree, env=environment(tree), check=True, stdout=out, stderr=out)
+    output = tree.with_suffix(".log")
+    with output.open("w") as out:
+        done = subprocess.run(
+            typed(cores, config), cwd=tree, env=environment(tree), check=False, stdout=out, stderr=out
+        )
+    if done.returncode:
+        log.info("%s", output.read_text(errors="replace")[-2000:])
+        done.check_returncode()
     wall, cpu = time.perf_counter() - began, busy() - busy_before
     return Study(wall, cpu, len(list(tree.glob("results/runs/*/*/*/*/run.json"))), load)
 
@@ -114,7 +121,7 @@ def report(pairs: list[Pair]) -> None:
 
 
 def main() -> int:
-    """Measure; return 1 where the two make other numbers of runs."""
+    """Measure; return 1 where the two make other numbers of runs, or one can't be made."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--before", required=True, metavar="COMMIT")
     parser.add_argument("--after", default="HEAD", metavar="COMMIT")
@@ -125,33 +132,48 @@ def main() -> int:
         "--json", type=Path, required=True, help="file for all figures; one that exists is gone on with"
     )
     arguments = parser.parse_args()
+    if arguments.pairs < 1:
+        parser.error("--pairs is at least 1")
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     asked = {name: getattr(arguments, name) for name in ("before", "after", "config", "cores")}
     pairs = []
     if arguments.json.exists():
-        kept = json.loads(arguments.json.read_text(encoding="utf-8"))
+        try:
+            kept = json.loads(arguments.json.read_text(encoding="utf-8"))
+            pairs = [Pair(Study(**one["before"]), Study(**one["after"])) for one in kept["pairs"]]
+        except (ValueError, TypeError, KeyError):
+            parser.error(f"{arguments.json} has no figures of this script: name another file")
         if kept["asked"] != asked:
-            log.info("%s has figures of %s, not of %s: name another file", arguments.json, kept["asked"], asked)
-            return 1
-        pairs = [Pair(Study(**one["before"]), Study(**one["after"])) for one in kept["pairs"]]
+            parser.error(f"{arguments.json} has figures of {kept['asked']}, not of {asked}: name another file")
+    try:
+        whole = measure(pairs, asked, arguments)
+    except subprocess.CalledProcessError as error:
+        log.info("this failed: %s", shlex.join(error.cmd))
+        whole = False
+    if pairs:
+        report(pairs)
+    return 0 if whole else 1
+
+
+def measure(pairs: list[Pair], asked: dict[str, str], arguments: argparse.Namespace) -> bool:
+    """Add pairs until there are as many as were asked for; write each down. False where they can't be compared."""
     with tempfile.TemporaryDirectory() as scratch:
         trees = {side: Path(scratch, side) for side in ("before", "after")}
         for side, tree in trees.items():
             check_out(asked[side], tree)
             dry = [*typed(arguments.cores, arguments.config), "--dry-run"]
-            subprocess.run(dry, cwd=tree, env=environment(tree), check=True, capture_output=True)
+            subprocess.run(dry, cwd=tree, env=environment(tree), check=True, stdout=subprocess.DEVNULL)
         while len(pairs) < arguments.pairs:
             order = ("before", "after") if len(pairs) % 2 else ("after", "before")
             made = {side: make(trees[side], arguments.cores, arguments.config) for side in order}
             if made["before"].runs != made["after"].runs:
                 log.info("%d runs before, %d after", made["before"].runs, made["after"].runs)
-                return 1
+                return False
             pairs.append(Pair(made["before"], made["after"]))
             facts = {"asked": asked, "pairs": [asdict(pair) for pair in pairs]}
             arguments.json.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
             log.info("pair %d: wall %.0f and %.0f s", len(pairs), made["before"].wall, made["after"].wall)
-    report(pairs)
-    return 0
+    return True
 
 
 if __name__ == "__main__":

@@ -187,8 +187,9 @@ def test_a_study_is_made_by_the_code_of_two_commits_in_turns(tmp_path):
     again, kept = run_script("whole_study.py", tmp_path / "out.json", *words)
     assert kept == found, "its pairs are there: only the report is anew"
     assert "after / before" in again and again == said.partition("\n")[2]
-    other, kept = run_script("whole_study.py", tmp_path / "out.json", *words, "--cores", "1")
-    assert kept == found and "name another file" in other
+    command = [sys.executable, str(BENCHMARKS / "whole_study.py"), "--json", str(tmp_path / "out.json"), *words]
+    done = subprocess.run([*command, "--cores", "1"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "name another file" in done.stderr
 
 
 def test_studies_of_other_numbers_of_runs_are_not_compared(tmp_path, monkeypatch):
@@ -199,6 +200,20 @@ def test_studies_of_other_numbers_of_runs_are_not_compared(tmp_path, monkeypatch
     monkeypatch.setattr(whole.subprocess, "run", lambda *words, **more: None)
     monkeypatch.setattr(sys, "argv", ["whole_study.py", "--before", "HEAD", "--json", str(tmp_path / "out.json")])
     assert whole.main() == 1 and not (tmp_path / "out.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--before", "no-such-commit"), "no-such-commit"),
+        (("--before", "HEAD", "--pairs", "0"), "at least 1"),
+        (("--before", "HEAD", "--json", "/dev/null"), "no figures of this script"),
+    ],
+)
+def test_a_study_that_can_not_be_measured_is_told_without_a_traceback(words, told, tmp_path):
+    command = [sys.executable, str(BENCHMARKS / "whole_study.py"), "--json", str(tmp_path / "out.json"), *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode != 0 and told in done.stdout + done.stderr and "Traceback" not in done.stderr
 
 
 # ---- large boards ------------------------------------------------------------------------------------------------
