@@ -109,11 +109,11 @@ NO_CODE = {
     "a link to nowhere": (lambda place: place.symlink_to("nowhere.py"), ""),
     "a folder": (lambda place: place.mkdir(), ""),
     "a pipe": (os.mkfifo, ""),
-    "what the disk can't read": (unreadable, "as Python in UTF-8 (OSError"),
-    "a template": (lambda place: place.write_text("{{ name }} def ("), "as Python in UTF-8 (SyntaxError"),
-    "another encoding": (
-        lambda place: place.write_bytes(b"# -*- coding: latin-1 -*-\n# caf\xe9\n"),
-        "as Python in UTF-8 (UnicodeDecodeError",
+    "what the disk can't read": (unreadable, "as Python (OSError"),
+    "a template": (lambda place: place.write_text("{{ name }} def ("), "as Python (SyntaxError"),
+    "another encoding than it says": (
+        lambda place: place.write_bytes(b"# -*- coding: utf-8 -*-\n# caf\xe9\n"),
+        "as Python (UnicodeDecodeError",
     ),
 }
 
