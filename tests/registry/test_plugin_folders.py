@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from quick import quick_first
 from written_datasets import dataset, dataset_folder, text
 
 from mmlbench import plugins
@@ -169,7 +170,7 @@ def fingerprints() -> tuple[str, str]:
     return found.find("dataset", "birds").fingerprint, found.find("dataset", "cats").fingerprint
 
 
-@pytest.mark.parametrize("edited", [name for name in BIRDS if name.endswith(".py")])
+@pytest.mark.parametrize("edited", quick_first((name for name in BIRDS if name.endswith(".py")), 2))
 def test_each_file_of_the_folder_counts_and_no_other_dataset_is_touched(edited: str, two: Path) -> None:
     birds, cats = fingerprints()
     file = two / "birds" / edited
@@ -183,7 +184,9 @@ def test_each_file_of_the_folder_counts_and_no_other_dataset_is_touched(edited: 
     assert fingerprints() == (birds, cats)
 
 
-@pytest.mark.parametrize("name", ["new.py", "maps/asia.py", "lists/read.py", "sound/__init__.py", "maps.py"])
+@pytest.mark.parametrize(
+    "name", quick_first(["new.py", "maps/asia.py", "lists/read.py", "sound/__init__.py", "maps.py"], 2)
+)
 def test_a_new_file_of_the_folder_counts(name: str, two: Path) -> None:
     birds, cats = fingerprints()
     place = two / "birds" / name
@@ -340,7 +343,7 @@ def test_a_package_comes_in_by_an_entry_point(site: Path) -> None:
     assert found.load("dataset", "dogs").__module__ == "theirs.dogs", "announced twice, with its package and alone"
 
 
-@pytest.mark.parametrize("edited", ["sound.py", "fetch.py", "maps/europe.py", "__init__.py"])
+@pytest.mark.parametrize("edited", quick_first(["sound.py", "fetch.py", "maps/europe.py", "__init__.py"], 1))
 @pytest.mark.parametrize(("name", "folder"), [("their_birds", "their_birds"), ("cats", "theirs/cats")])
 def test_each_file_of_an_announced_package_counts(name: str, folder: str, edited: str, site: Path) -> None:
     def of(one: str) -> str:

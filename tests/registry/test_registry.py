@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from quick import quick_first
 from written_datasets import dataset
 
 from mmlbench import registry
@@ -104,7 +105,9 @@ def test_a_file_that_another_imports_counts_as_its_own(plugin_folder, imports):
     assert [names for names in imports if "_one.py" in names] == []
 
 
-@pytest.mark.parametrize("edited", ["sub/deep.py", "sub/__init__.py", "sub/far.py", "sub/more/below.py"])
+@pytest.mark.parametrize(
+    "edited", quick_first(["sub/deep.py", "sub/__init__.py", "sub/far.py", "sub/more/below.py"], 1)
+)
 def test_modules_of_a_package_beside_a_plugin_count_as_its_code(edited, plugin_folder):
     texts = {
         "sub/__init__.py": "from .far import FAR\n",
@@ -333,7 +336,7 @@ def itself():
 """
 
 
-@pytest.mark.parametrize("case", DESCRIBED)
+@pytest.mark.parametrize("case", quick_first(DESCRIBED, 3))
 def test_what_the_index_can_not_keep_of_a_plugin_is_a_fault_of_that_one(case, plugin_folder, capsys):
     returned, message = DESCRIBED[case]
     path = dataset(plugin_folder, "odd", extra=HELPERS)
