@@ -389,6 +389,22 @@ def _contract_digest() -> str:
     return digest([sys.version_info[:2], networks, *map(file_digest, paths.sources(*SHAPING))])
 
 
+def _code(source: Source, located: Neighbours) -> Iterator[tuple[str, Path]]:
+    """Yield (module, file) of a plug-in and of what it imports that counts as its code, each once.
+
+    Raises:
+        OSError: the file that was yielded last can't be read.
+    """
+    seen = set[str]()
+    waiting = list(source.files.items())
+    while waiting:
+        name, file = waiting.pop()
+        if name not in seen:
+            seen.add(name)
+            yield name, file
+            waiting += located.read(name, file).files
+
+
 def _key(source: Source, located: Neighbours) -> str:
     """Hash a plug-in's files with those that they import, byte for byte (docstrings are shown, so they count).
 
@@ -396,15 +412,9 @@ def _key(source: Source, located: Neighbours) -> str:
         OSError: one of them can't be read.
     """
     seen: dict[str, str] = {}
-    waiting = list(source.files.items())
-    while waiting:
-        name, path = waiting.pop()
-        if name in seen:
-            continue
-        read = located.read(name, path)
-        seen[name] = read.text
-        seen |= read.engine
-        waiting += [one for one in read.files if one[0] not in seen]
+    for name, file in _code(source, located):
+        read = located.read(name, file)
+        seen |= {name: read.text} | read.engine
     return digest([source.module, str(source.path), source.kind, source.label, _contract_digest(), seen])
 
 
@@ -466,18 +476,12 @@ def _entries(source: Source, described: Iterable[dict[str, Any]], located: Neigh
 
 def _why_no_code(source: Source, located: Neighbours) -> str:
     """Return which of the files that count as a plug-in's code is none, and why; '' where all are."""
-    seen: dict[str, Path] = {}
-    waiting = list(source.files.items())
-    while waiting:
-        name, file = waiting.pop()
-        if name in seen:
-            continue
-        seen[name] = file
-        try:
+    file = source.path
+    try:
+        for _, file in _code(source, located):
             code_digest(source_text(file))
-            waiting += located.read(name, file).files
-        except (OSError, SyntaxError, ValueError, RecursionError) as error:
-            return f"{file} counts as its code, and can't be read as Python ({fault(error)[0]})"
+    except (OSError, SyntaxError, ValueError, RecursionError) as error:
+        return f"{file} counts as its code, and can't be read as Python ({fault(error)[0]})"
     return ""
 
 
