@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .. import files
 from ..api.plugins import opened_index
@@ -14,33 +15,41 @@ from ..errors import DataError
 from ..storage.words import be, plural
 from . import log
 
+if TYPE_CHECKING:
+    from ..results.score import Score
+
 
 def score(arguments: argparse.Namespace) -> int:
     """Print a table of each run's scores on a part and an epoch, or all as JSON lines."""
+    from ..results.run_folder import RunFolder
+    from ..results.score import score_run
+
+    for path in arguments.runs:
+        scores = score_run(RunFolder.open(path))
+        if arguments.json:
+            sys.stdout.writelines(json.dumps({"run": str(path), **row.plain()}) + "\n" for row in scores)
+        else:
+            _show_scores(path, scores, arguments.part, arguments.selection)
+    return 0
+
+
+def _show_scores(run: Path, scores: list[Score], part: str, rule: str) -> None:
     from rich.console import Console
     from rich.text import Text
 
     from ..report.render.terminal import terminal_table
     from ..report.tables.run_scores import run_scores_table
     from ..report.text import clean
-    from ..results.run_folder import RunFolder
-    from ..results.score import score_run
 
+    table = run_scores_table(str(run), scores, part, rule)
+    if not table.rows:
+        there = dict.fromkeys(f"--part {row.part} --selection {row.key.rule}" for row in scores)
+        what = f"{run} has no scores of its {part} part with the epoch {rule!r}"
+        raise DataError(what, f"It has those of {', '.join(there)}")
     console = Console(file=sys.stdout)
-    for path in arguments.runs:
-        scores = score_run(RunFolder.open(path))
-        if arguments.json:
-            sys.stdout.writelines(json.dumps({"run": str(path), **row.plain()}) + "\n" for row in scores)
-            continue
-        table = run_scores_table(str(path), scores, arguments.part, arguments.selection)
-        if not table.rows:
-            there = dict.fromkeys(f"--part {row.part} --selection {row.key.rule}" for row in scores)
-            what = f"{path} has no scores of its {arguments.part} part with the epoch {arguments.selection!r}"
-            raise DataError(what, f"It has those of {', '.join(there)}")
-        console.print(Text(clean(table.title), style="bold"), soft_wrap=True)  # a path is not broken
-        console.print(terminal_table(table, "", console.width))
-        console.print()
-    return 0
+    console.print(Text(clean(table.title), style="bold"), soft_wrap=True)  # a path is not broken
+    console.print(terminal_table(table, "", console.width))
+    console.print()
 
 
 def tables(arguments: argparse.Namespace) -> int:

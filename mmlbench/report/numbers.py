@@ -37,7 +37,7 @@ def _digits(unit: str) -> int:
     return 1 if unit in (*SIGNED, FRACTION) else PLAIN_DIGITS.get(unit, 3)
 
 
-def _number(value: float, unit: str) -> str:
+def printed(value: float, unit: str) -> str:
     """Return a number as its unit is printed: '80.8' (percent), '+1.2' (points), '0.512' (nats)."""
     if unit == FRACTION:
         return percent(value).replace("-", MINUS)
@@ -48,12 +48,12 @@ def interval(row: Row | None) -> str:
     """Return '[low, high]' as the row's unit is printed, '' where there is no interval."""
     if row is None or row.ci_low is None or row.ci_high is None:
         return ""
-    return f"[{_number(row.ci_low, row.unit)}, {_number(row.ci_high, row.unit)}]"
+    return f"[{printed(row.ci_low, row.unit)}, {printed(row.ci_high, row.unit)}]"
 
 
 def figure_of(row: Row | None) -> str:
     """Return a row's value as its unit is printed."""
-    return "" if row is None or row.value is None else _number(row.value, row.unit)
+    return "" if row is None or row.value is None else printed(row.value, row.unit)
 
 
 def with_sd(row: Row | None) -> str:

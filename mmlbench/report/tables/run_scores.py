@@ -9,12 +9,10 @@ from functools import partial
 from ...results.logits_key import LogitsKey
 from ...results.score import Score
 from ...storage.words import plural
-from ...task.units import printed_scale, printed_unit
-from ..table import Column, Name, Number, Shown, Table, Value
+from ...task.units import printed_unit
+from ..numbers import printed
+from ..table import Column, Name, Table
 from .measures import title_of
-
-#: Digits after the point of a fraction, which is printed in %, and of any other number.
-_IN_PERCENT, _DIGITS = 1, 3
 
 
 @dataclass(frozen=True)
@@ -45,17 +43,9 @@ def run_scores_table(name: str, scores: Sequence[Score], part: str, rule: str) -
 
 def _column(metric: str, rows: Sequence[Head]) -> Column[Head]:
     unit = next(head.scores[metric].unit for head in rows if metric in head.scores)
-    digits = _IN_PERCENT if printed_unit(unit) == "%" else _DIGITS
-    value = partial(_value, metric)
-    title = f"{title_of(metric)} {printed_unit(unit)}".strip()
-    return Column(metric, title, value, lambda cell: _shown(cell, printed_scale(unit), digits))
+    return Column(metric, f"{title_of(metric)} {printed_unit(unit)}".strip(), partial(_value, metric))
 
 
-def _value(metric: str, head: Head) -> Number:
+def _value(metric: str, head: Head) -> str:
     score = head.scores.get(metric)
-    return Number(None if score is None else score.value)
-
-
-def _shown(cell: Value, scale: float, digits: int) -> Shown:
-    value = cell.value if isinstance(cell, Number) else None
-    return Shown("" if value is None else f"{scale * value:.{digits}f}")
+    return "" if score is None else printed(score.value, score.unit)
