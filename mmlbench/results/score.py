@@ -94,9 +94,7 @@ def score_run(folder: RunFolder) -> list[Score]:
         found = [(name, metric.value(outputs, label), metric.unit) for name, metric in task.metrics.items()]
         if task.softmax:
             right = task.metrics[task.score].sample_values(outputs, label)
-            found += [
-                ("ece", adaptive_ece(confidence(outputs), right), FRACTION),
-                ("nll", nll(outputs, label), "nats"),
-            ]
+            lost, sure = nll_and_confidence(outputs, label)
+            found += [("ece", adaptive_ece(sure, right), FRACTION), ("nll", float(lost.mean()), "nats")]
         rows += [Score(part, key, name, value, len(label), unit) for name, value, unit in found]
     return rows
