@@ -113,10 +113,6 @@ def _is_file(path: Path) -> bool:
     return os.path.isfile(path)  # noqa: PTH113 (Path.is_file raises where a folder can't be entered)
 
 
-def _true_place(path: Path) -> Path:
-    return Path(os.path.realpath(path))  # Path.resolve raises of links that lead in a circle
-
-
 def _folder_sources() -> list[Source]:
     found = []
     for package, kind in GROUPS.items():
@@ -126,7 +122,7 @@ def _folder_sources() -> list[Source]:
         named: dict[str, list[Path]] = {}
         for place in dict.fromkeys(Path(one).resolve() for one in folders):
             for name, path in plugins_in(place):
-                named.setdefault(name, []).append(_true_place(path))
+                named.setdefault(name, []).append(paths.true_place(path))
         for name, (path, *others) in sorted(named.items()):
             found.append(Source(f"mmlbench.{package}.{name}", path, kind, name, others[0] if others else None))
     return found
@@ -346,7 +342,7 @@ class Neighbours:
                     place = folder.joinpath(*inner)
                     for file in (place / "__init__.py", *([place.with_suffix(".py")] if inner[1:] else [])):
                         if _is_file(file):
-                            return _true_place(file)
+                            return paths.true_place(file)
         return None
 
 
@@ -354,7 +350,9 @@ def _neighbours(found: Iterable[Source]) -> Neighbours:
     located = {source.module: source.path for source in found}
     for package in (*GROUPS, *SHARED):
         for place in importlib.import_module(f"mmlbench.{package}").__path__:
-            located |= {f"mmlbench.{package}.{file.stem}": _true_place(file) for file in Path(place).glob("*.py")}
+            located |= {
+                f"mmlbench.{package}.{file.stem}": paths.true_place(file) for file in Path(place).glob("*.py")
+            }
     roots = {
         f"mmlbench.{package}": tuple(map(Path, importlib.import_module(f"mmlbench.{package}").__path__))
         for package in GROUPS

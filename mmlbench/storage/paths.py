@@ -83,10 +83,14 @@ _RUN_FOLDER = re.compile(r"/runs/[^/]+/[^/]+/[^/]+/s\d+-[0-9a-f]{10}(/|$)")
 _CACHE_NAME = re.compile(r"\.?[a-z0-9_]+-[0-9a-f]{10}(\.\w+)?")
 
 
+def true_place(path: Path) -> Path:
+    """Return a path once links are followed; `Path.resolve` raises of links that lead in a circle."""
+    return Path(os.path.realpath(path))
+
+
 def _spellings(folder: Path) -> set[Path]:
     """Return a folder as it is spelled, made absolute, and as it is once links are followed."""
-    true = Path(os.path.realpath(folder))  # Path.resolve raises of links that lead in a circle
-    return {Path(os.path.abspath(folder)), true}  # noqa: PTH100 (Path.absolute keeps `..`)
+    return {Path(os.path.abspath(folder)), true_place(folder)}  # noqa: PTH100 (Path.absolute keeps `..`)
 
 
 def set_data_folders(folders: Iterable[str | Path]) -> None:
