@@ -8,13 +8,16 @@ the CPU; the penalty is chosen on the validation part from a fixed grid. The sam
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import nll_loss, one_hot, softplus
 from torch.optim import LBFGS
+from torch.overrides import TorchFunctionMode
 
 from ..task import Metric, ProbeKind, Task
 
@@ -37,6 +40,21 @@ class Probe:
     def logits(self, features: Tensor) -> Tensor:
         """Return outputs (n, outputs) in float64 of features (n, d)."""
         return ((features.double().cpu() - self.mean) / self.scale) @ self.weight + self.bias
+
+
+class RoundedRoots(TorchFunctionMode):
+    """Within it the square root of a number is correctly rounded, so that it is the same on each CPU.
+
+    Torch's line search takes such roots. Torch has MKL compute them, whose last digit differs by the CPU
+    (docs/determinism.md). The last digits of a whole fit differed with it.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is Tensor.sqrt:
+            return torch.full_like(args[0], math.sqrt(args[0].item()))
+        return func(*args, **(kwargs or {}))
 
 
 def fit_logistic(features: Tensor, label: Tensor, classes: int, penalty: float, start: Tensor) -> Tensor:
@@ -95,7 +113,8 @@ def _minimise(
         solution.grad = inputs.T @ slope / count + ridge * solution
         return loss + 0.5 * (ridge * solution.square()).sum()
 
-    optimizer.step(closure)
+    with RoundedRoots():
+        optimizer.step(closure)
     found = solution.detach()
     return torch.cat([axes @ (found[:-1] * stretch[:, None]), found[-1:]])
 
