@@ -38,6 +38,7 @@ import torch
 from torch import Tensor
 
 from mmlbench.storage import mapped
+from mmlbench.storage.ahead import ahead
 from mmlbench.train import stream
 
 log = logging.getLogger("streaming")
@@ -72,7 +73,7 @@ def drop(path: Path) -> None:
 def gathered(side: str, stored: stream.Streamed, pieces: list[Tensor]) -> Iterator[Tensor]:
     """Yield the rows of some batches, one way or the other."""
     if side == "old":
-        yield from stream.ahead(partial(stored.index_select, 0, index) for index in pieces)
+        yield from ahead((partial(stored.index_select, 0, index) for index in pieces), stream.THREADS, stream.AHEAD)
         return
     for rows in stream.gather({"x": stored}, ({"x": index} for index in pieces), CPU):
         yield rows["x"]

@@ -13,13 +13,11 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +25,7 @@ from torch import Tensor
 
 from ..prepare.cache import Cache
 from ..storage import direct, mapped
+from ..storage.ahead import ahead
 
 #: Set to 1 or 0 it decides; else the memory that is free does.
 VARIABLE = "MMLBENCH_STREAM"
@@ -115,7 +114,8 @@ def gather(
         mapped.read_no_more_than_asked(one.array, scarce and name in scattered)
     everything = chain([first] if first else [], batches)
     if device.type == "cuda":
-        yield from ahead(partial(_ask_and_take, stored, scattered, scarce, places) for places in everything)
+        works = (partial(_ask_and_take, stored, scattered, scarce, places) for places in everything)
+        yield from ahead(works, THREADS, AHEAD)
         return
     past: dict[str, direct.Rows] = {}
     with ExitStack() as stack:
@@ -259,19 +259,3 @@ def too_large(cache: Cache, device: torch.device) -> bool:
         return asked == "1"
     needed = sum(int(cache.manifest["arrays"][name]["bytes"]) for name in cache.modalities)
     return needed > 2**28 and needed > SHARE * free_bytes(device)
-
-
-def ahead(works: Iterable[Callable[[], Any]]) -> Iterator[Any]:
-    """Yield the results of some calls in order, a few of them made ahead by threads."""
-    with ThreadPoolExecutor(THREADS) as pool:
-        waiting: deque[Future[Any]] = deque()
-        try:
-            for work in works:
-                waiting.append(pool.submit(work))
-                if len(waiting) > AHEAD:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()

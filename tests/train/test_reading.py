@@ -217,7 +217,7 @@ def test_a_modality_in_order_beside_a_scattered_one(path, tmp_path, begun):
 
 
 def test_on_a_cpu_no_thread_gathers(path, monkeypatch):
-    def refuse(works):
+    def refuse(*works):
         raise AssertionError("threads")
 
     memory(monkeypatch, fits=False, there=False)
