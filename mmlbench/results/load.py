@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ import numpy as np
 from ..errors import DataError, brief, runs_error
 from ..files import Change, changed
 from ..prepare.cache import fingerprint_of
+from ..storage.ahead import ahead
 from ..storage.atomic import read_json, write_json
 from ..storage.cache_places import cache_folder
 from ..storage.hashing import digest, file_digest
@@ -22,7 +25,7 @@ from ..study.regroup import REGROUPED, Regroup, read_groups
 from .chosen import resolved
 from .folds import join_folds, logit_mean, take_stored_means
 from .groups import Entry, Group, Loaded, TrainingNoise, base_recipe
-from .origins import Origin, read_origins, reported
+from .origins import Reported, read_origins, reported
 from .plugin_facts import Facts
 from .run_folder import RunFolder
 from .scored_run import ScoredRun, score_test_part
@@ -223,23 +226,40 @@ def regrouped(ids: np.ndarray, given: Mapping[str, str], where: tuple[str, ...])
     return np.array([given[name] for name in ids.tolist()], dtype=np.str_)
 
 
+#: Threads that read and score runs, and how many runs wait for their turn: most of the work lets other threads go on.
+READERS, WAITING = 2, 2
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """A run that was read: its scores, and what is known of its test samples, in the order of `FACTS`."""
+
+    run: ScoredRun
+    samples: list[np.ndarray]
+
+    @classmethod
+    def of(cls, folder: RunFolder, by: Reported) -> _Scored:
+        return cls(score_test_part(folder, by), [folder.samples[name] for name in FACTS])
+
+
 class _Collector:
     """Puts the runs into groups and entries, and refuses those of another test set."""
 
-    def __init__(self, facts: Facts, cache: Path, regroup: Regroup, origins: Mapping[str, Origin]) -> None:
-        self.facts, self.cache, self.regroup, self.origins = facts, cache, regroup, origins
+    def __init__(self, facts: Facts, cache: Path, regroup: Regroup) -> None:
+        self.facts, self.cache, self.regroup = facts, cache, regroup
         self.groups: dict[tuple[str, ...], Group] = {}
         self.terms: dict[tuple[str, ...], tuple[str, dict[str, str]]] = {}
         self.samples: list[list[np.ndarray]] = []  # ids, labels and groups: each set of test samples once
         self.kept: dict[str, tuple[ScoredRun, int, dict[str, str]]] = {}
 
+    def keep(self, folder: RunFolder, scored: _Scored) -> None:
+        """Take a run; the cells that it is of come after it."""
+        number = self._samples(scored.samples)
+        self.kept[folder.name] = scored.run, number, _terms(folder, number)
+
     def add(self, cell: PlannedCell, folder: RunFolder) -> None:
-        """Take one cell with its run."""
+        """Take one cell, whose run is kept."""
         name, config = folder.name, folder.record.config
-        if name not in self.kept:
-            number = self._samples(folder)
-            scored = score_test_part(folder, reported(self.origins, folder.record))
-            self.kept[name] = scored, number, _terms(folder, number)
         run, number, terms = self.kept[name]
         key = cell.group
         first, wanted = self.terms.setdefault(key, (name, terms))
@@ -269,10 +289,8 @@ class _Collector:
             )
         self._entry(self.groups[key], cell, run).runs.append(run)
 
-    def _samples(self, folder: RunFolder) -> int:
-        """Return the number of the set of test samples that a run was scored on."""
-        samples = folder.samples
-        facts = [samples[name] for name in FACTS]
+    def _samples(self, facts: list[np.ndarray]) -> int:
+        """Return the number of a set of test samples; equal ones have one."""
         for number, others in enumerate(self.samples):
             if all(map(np.array_equal, facts, others)):
                 return number
@@ -301,7 +319,7 @@ def load(results: Path, cache: Path, plan: Plan | None = None, regroup: Regroup 
             of a group scored on different test samples; logits that are not finite.
     """
     plan = read_plan(results) if plan is None else plan
-    collector = _Collector(Facts.of_plan(plan), cache, regroup or {}, read_origins(results))
+    collector = _Collector(Facts.of_plan(plan), cache, regroup or {})
     faults: list[tuple[PlannedCell, Trouble]] = []
     opened: dict[str, tuple[Trouble | None, RunFolder | None]] = {}
     for cell in plan.cells:
@@ -315,11 +333,16 @@ def load(results: Path, cache: Path, plan: Plan | None = None, regroup: Regroup 
         options += ["--results", str(results)] if results != Path("results") else []
         options += ["--cache", str(cache)] if cache != Path("cache") else []
         _fail(faults, len(plan.cells), options)
-    for cell in plan.cells:
-        folder = opened[cell.run][1]
-        assert folder is not None
-        collector.add(cell, folder)
-        opened[cell.run] = (None, RunFolder(folder.path, folder.record))  # lets the arrays go
+    folders, origins = {name: run for name, (_, run) in opened.items() if run}, read_origins(results)
+    opened.clear()  # only `folders` holds what was read of a run
+    works = (partial(_Scored.of, folders[name], reported(origins, folders[name].record)) for name in tuple(folders))
+    with closing(ahead(works, READERS, WAITING)) as scored:
+        for cell in plan.cells:
+            folder = folders[cell.run]
+            if folder.name not in collector.kept:
+                collector.keep(folder, next(scored))
+            collector.add(cell, folder)
+            folders[cell.run] = RunFolder(folder.path, folder.record)  # lets the arrays go
     for group in collector.groups.values():
         take_stored_means(group)
     groups = join_folds(list(collector.groups.values()))

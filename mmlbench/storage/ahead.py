@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 T = TypeVar("T")
 
 
-def ahead(works: Iterable[Callable[[], T]], threads: int, most: int) -> Iterator[T]:
+def ahead(works: Iterable[Callable[[], T]], threads: int, most: int) -> Generator[T, None, None]:
     """Yield the results of some calls in their order; close it early, and what was not begun is never called.
 
     Args:
