@@ -16,7 +16,7 @@ from typing import IO
 import numpy as np
 
 from ..errors import DataError, brief
-from ..storage.atomic import plain, read_arrays
+from ..storage.atomic import arrays_fault, plain
 from ..storage.form import WORD
 from ..task import Task
 from .logits_key import LOGITS, parse_prediction, parse_probe
@@ -55,7 +55,7 @@ def read_checked(path: Path, wanted: Wanted) -> dict[str, np.ndarray]:
     """Read an .npz file whose arrays are all as `wanted`.
 
     Raises:
-        DataError: it is missing, truncated, or holds an array of another name, type or shape.
+        DataError: an array of another name, type or shape. Else as `arrays_fault` says.
     """
     try:
         with plain(path) as opened, zipfile.ZipFile(opened) as archive:
@@ -70,14 +70,8 @@ def read_checked(path: Path, wanted: Wanted) -> dict[str, np.ndarray]:
                         raise DataError(f"{path}: {brief(name)} {fault}", FIX)
                     found[name] = _values(file, shape, fortran, dtype)
             return found
-    except DataError:
-        raise
-    except OSError as error:
-        read_arrays(path)  # says what the system said
-        raise DataError(f"{path} can't be read ({error.strerror})", "Type the command again") from error
     except Exception as error:  # a damaged zip or npy raises anything
-        why = " ".join(str(error).split())[:80]
-        raise DataError(f"{path} is corrupt ({why})", "Remove it and make it again") from None
+        raise arrays_fault(path, error) from error
 
 
 def _logits(shape: tuple[int, ...], dtype: np.dtype, n: int, task: Task) -> str:

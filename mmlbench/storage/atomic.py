@@ -14,7 +14,7 @@ from json.encoder import encode_basestring_ascii as _quoted
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from ..errors import DataError
+from ..errors import DataError, RunError
 from .temporaries import owned, tidy
 
 if TYPE_CHECKING:  # half of the time of `mmlbench list` would go into importing them
@@ -251,20 +251,29 @@ def write_arrays(path: Path, arrays: dict[str, np.ndarray], through: Through = w
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Read an .npz file.
-
-    Raises:
-        NotPlainError: it is no plain file, or can't be read. DataError: it is missing, truncated or holds pickles.
-    """
+    """Read an .npz file; raises as `arrays_fault` says."""
     import numpy as np
 
     try:
         with plain(path) as file, np.load(file, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing", "Make it again with the command that wrote it") from None
-    except NotPlainError:
-        raise
     except Exception as error:  # a damaged zip or npy raises anything
-        why = " ".join(str(error).split())[:80]
-        raise DataError(f"{path} is corrupt ({why})", "Remove it and make it again") from None
+        raise arrays_fault(path, error) from error
+
+
+def arrays_fault(path: Path, error: Exception) -> Exception:
+    """Return what to raise where an .npz file can't be read.
+
+    Returns:
+        NotPlainError: it is no plain file, or may not be read. DataError: it is missing, truncated or holds pickles.
+        RunError: the disk failed, so that nothing is known of the file. MemoryError: memory was too little for it.
+    """
+    if isinstance(error, (DataError, MemoryError)):
+        return error
+    if isinstance(error, FileNotFoundError):
+        return DataError(f"{path} is missing", "Make it again with the command that wrote it")
+    failed = error if isinstance(error, OSError) else error.__context__  # `zipfile` hides what the system says
+    if isinstance(failed, OSError) and failed.errno not in (None, errno.EINVAL):  # to which a damaged zip leads
+        return RunError(f"{path} can't be read ({failed.strerror})", "Mend the disk, then type the command again")
+    why = " ".join(str(error).split())[:80]
+    return DataError(f"{path} is corrupt ({why})", "Remove it and make it again")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import re
 import shutil
@@ -15,10 +17,12 @@ from pathlib import Path
 import fake_runs
 import pytest
 
-from mmlbench.errors import DataError, LeaseLost
+from mmlbench.errors import DataError, LeaseLost, RunError
 from mmlbench.registry.index import load_index
+from mmlbench.results import arrays
 from mmlbench.results import run_folder as runfolder
 from mmlbench.results.arrays import read_checked
+from mmlbench.storage import atomic
 from mmlbench.storage.atomic import NotPlainError, opened, read_arrays, read_bytes, read_json, read_text
 from mmlbench.storage.hashing import file_digest, spot_digest
 from mmlbench.storage.lease import Lease
@@ -229,3 +233,37 @@ def test_commands_end_at_once_where_a_pipe_lies_in_the_results(name: str, words:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode and len(done.stderr.splitlines()) == 1
     assert str(results / name) in done.stderr and "pipe" in done.stderr
+
+
+# ---- a file that the disk does not give ----------------------------------------------------------------------
+class Failing(io.BytesIO):
+    """The bytes of a file, which fails to be read in some way."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(bytes(1000))
+        self.error = error
+
+    def read(self, size: int | None = -1) -> bytes:
+        raise self.error
+
+
+@pytest.mark.parametrize("read", [read_arrays, lambda p: read_checked(p, lambda *_: "")], ids=["arrays", "checked"])
+@pytest.mark.parametrize(
+    ("error", "wanted", "word"),
+    [
+        (OSError(errno.EIO, "Input/output error"), RunError, "Input/output error"),
+        (OSError(errno.ESTALE, "Stale file handle"), RunError, "Stale"),
+        (MemoryError("too little"), MemoryError, "too little"),
+        (OSError(errno.EINVAL, "Invalid argument"), DataError, "corrupt"),  # an offset of a damaged zip
+        (ValueError("no zip"), DataError, "corrupt"),
+    ],
+)
+def test_only_a_damaged_file_is_called_corrupt(
+    read, error, wanted: type, word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who reads "corrupt" removes the file: a checkpoint would be lost to a disk that fails for a moment."""
+    for module in (atomic, arrays):
+        monkeypatch.setattr(module, "plain", lambda path: Failing(error))
+    with pytest.raises(wanted, match=word) as raised:
+        read(tmp_path / "it.npz")
+    assert type(raised.value) is wanted

@@ -28,8 +28,10 @@ from stopped import differing, make
 from warm import Command, Warm
 
 from mmlbench.cli import main
+from mmlbench.errors import RunError
 from mmlbench.prepare.cache import Cache
 from mmlbench.registry.index import load_index, use_plugins
+from mmlbench.storage import atomic
 from mmlbench.study.run_spec import RunSpec
 from mmlbench.testing import FEW_EPOCHS, PLUGINS, takes, tiny_spec
 from mmlbench.train import Stopped, checkpoint, runner
@@ -150,6 +152,28 @@ def test_a_checkpoint_of_another_engine_is_thrown_away_and_said(tiny, tmp_path, 
     monkeypatch.setattr(runner, "engine_fingerprint", lambda: "0" * 16)
     Runner(*options).run()
     assert any("thrown away: it was made with other engine" in line for line in message)
+
+
+def test_a_checkpoint_that_the_disk_does_not_give_is_kept(tiny, tmp_path, monkeypatch):
+    spec, message = tiny_spec("joint"), []
+    opened, counter = Cache.open(tiny.cache / spec.cache), iter(range(99))
+    options = (spec, load_index(), tmp_path, opened, torch.device("cpu"), message.append)
+    with pytest.raises(Stopped):
+        Runner(*options, asked_to_stop=lambda: next(counter) == 3).run()
+    read = atomic.plain
+
+    def fail(path):
+        if path.name == "checkpoint.npz":
+            raise OSError(errno.EIO, "Input/output error")
+        return read(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(atomic, "plain", fail)
+        with pytest.raises(RunError, match=r"checkpoint\.npz can't be read \(Input/output error\)"):
+            Runner(*options).run()
+    Runner(*options).run()
+    assert any("goes on from stage" in line for line in message)
+    assert not any("thrown away" in line for line in message)
 
 
 # --- in this process: checkpoints that a thread writes while training goes on -----------------------------------
