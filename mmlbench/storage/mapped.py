@@ -12,7 +12,7 @@ import logging
 import mmap
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -27,13 +27,11 @@ _AT_ONCE = 2**26
 _ASKED_AT_ONCE = 2**17
 
 
-def read(path: Path) -> np.ndarray:
-    """Return an array of a .npy file to read from, without reading it if the file system can map it."""
-    for mode in ("r", "c"):
+def _load(path: Path, *modes: Literal["r", "c"]) -> np.ndarray:
+    """Return an array of a .npy file by the first mode in which the file system can map it, else read into memory."""
+    for mode in modes:
         try:
-            found = np.load(path, mmap_mode=mode, allow_pickle=False)
-            found.flags.writeable = False
-            return found
+            return np.load(path, mmap_mode=mode, allow_pickle=False)
         except OSError as error:
             if error.errno not in NO_MAP:
                 raise
@@ -41,14 +39,16 @@ def read(path: Path) -> np.ndarray:
     return np.load(path, allow_pickle=False)
 
 
+def read(path: Path) -> np.ndarray:
+    """Return an array of a .npy file to read from, without reading it if the file system can map it."""
+    found = _load(path, "r", "c")
+    found.flags.writeable = False
+    return found
+
+
 def read_private(path: Path) -> np.ndarray:
     """Return an array that could be written without changing the file, as PyTorch wants it."""
-    try:
-        return np.load(path, mmap_mode="c", allow_pickle=False)
-    except OSError as error:
-        if error.errno not in NO_MAP:
-            raise
-    return np.load(path, allow_pickle=False)
+    return _load(path, "c")
 
 
 def _map_of(array: np.ndarray) -> tuple[mmap.mmap, int] | None:
