@@ -71,10 +71,21 @@ def check_out(commit: str, folder: Path) -> None:
     subprocess.run(["tar", "-x"], cwd=folder, input=packed, check=True)
 
 
+def commit_of(name: str) -> str:
+    """Return the commit that a name means now: what `HEAD` means moves on between two calls.
+
+    Raises:
+        subprocess.CalledProcessError: git has no such commit here, and has said so.
+    """
+    command = ["git", "rev-parse", "--verify", "--end-of-options", f"{name}^{{commit}}"]
+    return subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+
 def environment(tree: Path) -> dict[str, str]:
-    """Return the environment in which a checkout's own code is what Python finds."""
+    """Return the environment in which a checkout's own code is what Python finds, without settings of ours."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    return os.environ | {"PATH": path, "PYTHONPATH": f"{tree}{os.pathsep}{tree / 'workflow'}"}
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("MMLBENCH_")}
+    return plain | {"PATH": path, "PYTHONPATH": f"{tree}{os.pathsep}{tree / 'workflow'}"}
 
 
 def typed(cores: str, config: str) -> list[str]:
@@ -135,16 +146,21 @@ def main() -> int:
     if arguments.pairs < 1:
         parser.error("--pairs is at least 1")
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    asked = {name: getattr(arguments, name) for name in ("before", "after", "config", "cores")}
+    try:
+        commits = {side: commit_of(getattr(arguments, side)) for side in ("before", "after")}
+    except subprocess.CalledProcessError as error:
+        parser.error(f"this failed: {shlex.join(error.cmd)}")
+    asked = commits | {"config": arguments.config, "cores": arguments.cores}
     pairs = []
     if arguments.json.exists():
         try:
             kept = json.loads(arguments.json.read_text(encoding="utf-8"))
             pairs = [Pair(Study(**one["before"]), Study(**one["after"])) for one in kept["pairs"]]
+            others = kept["asked"]
         except (ValueError, TypeError, KeyError):
             parser.error(f"{arguments.json} has no figures of this script: name another file")
-        if kept["asked"] != asked:
-            parser.error(f"{arguments.json} has figures of {kept['asked']}, not of {asked}: name another file")
+        if others != asked:
+            parser.error(f"{arguments.json} has figures of {others}, not of {asked}: name another file")
     try:
         whole = measure(pairs, asked, arguments)
     except subprocess.CalledProcessError as error:

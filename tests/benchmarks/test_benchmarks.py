@@ -196,6 +196,7 @@ def test_studies_of_other_numbers_of_runs_are_not_compared(tmp_path, monkeypatch
     whole = load("whole_study")
     runs = iter([3, 4])
     monkeypatch.setattr(whole, "make", lambda *words: whole.Study(1.0, 1.0, next(runs), 0.0))
+    monkeypatch.setattr(whole, "commit_of", lambda name: name)
     monkeypatch.setattr(whole, "check_out", lambda commit, tree: tree.mkdir())
     monkeypatch.setattr(whole.subprocess, "run", lambda *words, **more: None)
     monkeypatch.setattr(sys, "argv", ["whole_study.py", "--before", "HEAD", "--json", str(tmp_path / "out.json")])
@@ -214,6 +215,22 @@ def test_a_study_that_can_not_be_measured_is_told_without_a_traceback(words, tol
     command = [sys.executable, str(BENCHMARKS / "whole_study.py"), "--json", str(tmp_path / "out.json"), *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode != 0 and told in done.stdout + done.stderr and "Traceback" not in done.stderr
+
+
+def test_figures_of_a_commit_are_not_gone_on_with_when_its_name_means_another(tmp_path, monkeypatch, capsys):
+    whole = load("whole_study")
+    asked = {"before": "1" * 40, "after": "2" * 40, "config": "config/config.yaml", "cores": "all"}
+    (tmp_path / "out.json").write_text(json.dumps({"asked": asked, "pairs": []}))
+    monkeypatch.setattr(sys, "argv", ["whole_study.py", "--before", "HEAD~1", "--json", str(tmp_path / "out.json")])
+    monkeypatch.setattr(whole, "commit_of", {"HEAD~1": "1" * 40, "HEAD": "3" * 40}.__getitem__)
+    with pytest.raises(SystemExit):
+        whole.main()
+    assert "name another file" in capsys.readouterr().err
+
+
+def test_a_study_that_is_timed_has_no_settings_of_the_caller(tmp_path, monkeypatch):
+    monkeypatch.setenv("MMLBENCH_CACHE", "/elsewhere")
+    assert not [name for name in load("whole_study").environment(tmp_path) if name.startswith("MMLBENCH_")]
 
 
 # ---- large boards ------------------------------------------------------------------------------------------------
