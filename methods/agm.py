@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from itertools import combinations
 from typing import cast
@@ -35,8 +34,7 @@ def agm_contributions(outputs: Mapping[frozenset[str], Tensor], modalities: tupl
 def agm_losses(contributions: Mapping[str, Tensor], label: Tensor) -> Tensor:
     """Return s_m, the mean of -log softmax(m_m)[y], probabilities not below 1e-8; float64 (M,), without gradient."""
     true = [true_class_probability(z.detach(), label) for z in contributions.values()]
-    # The digits of torch's log of float64 depend on the CPU.
-    return torch.stack([-math.log(2) * p.double().clamp_min(1e-8).log2().mean() for p in true])
+    return torch.stack([-p.double().clamp_min(1e-8).log().mean() for p in true])
 
 
 def agm_coefficients(losses: Tensor, usual: Tensor, alpha: float) -> Tensor:

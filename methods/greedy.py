@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import cast
 
@@ -47,8 +46,7 @@ def bypass_ratios(bypass: Tensor, main: Tensor) -> Tensor:
     Args:
         bypass, main: learning speeds of what serves the exchange and of a modality's own network, (M,), summed.
     """
-    ratios = bypass.clamp_min(LEAST) / main.clamp_min(LEAST)
-    return math.log10(2) * ratios.log2()  # the digits of torch's log10 depend on the CPU
+    return (bypass.clamp_min(LEAST) / main.clamp_min(LEAST)).log10()
 
 
 def most_reliant(ratios: Tensor, tolerance: float) -> Tensor:

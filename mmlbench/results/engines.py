@@ -43,7 +43,7 @@ SAME: tuple[SameBits, ...] = (
         "beeacff31dedf147",
         "square roots of the probe's line search are rounded; threads that gather ahead moved",
         digests=679,
-        runs=42,
+        runs=44,
         probes=3,
     ),
 )
