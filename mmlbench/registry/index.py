@@ -28,7 +28,7 @@ from .. import plugins
 from ..errors import ConfigError, DataError, UnknownPluginError, fault, nearest
 from ..storage import paths
 from ..storage.atomic import write_json
-from ..storage.hashing import code_digest, code_fingerprint, digest, file_digest, imported, source_text
+from ..storage.hashing import code_digest, digest, file_digest, imported, source_text
 from ..system import interrupt
 from . import Plugin, registered
 
@@ -388,7 +388,7 @@ def _contract_digest() -> str:
 
 
 def _code(source: Source, located: Neighbours) -> Iterator[tuple[str, Path]]:
-    """Yield (module, file) of a plug-in and of what it imports that counts as its code, each once.
+    """Yield (module, file) of a plug-in and of what it imports that counts as its code (`Neighbours`), each once.
 
     Raises:
         OSError: the file that was yielded last can't be read.
@@ -461,7 +461,7 @@ def _entries(source: Source, described: Iterable[dict[str, Any]], located: Neigh
             found.append(_broken(source, facts["error"]))
             continue
         try:
-            fingerprint = code_fingerprint(source.files, located.find)
+            fingerprint = digest({name: code_digest(source_text(file)) for name, file in _code(source, located)})
         except (OSError, SyntaxError, ValueError, RecursionError) as error:
             return [_broken(source, _why_no_code(source, located) or fault(error)[0])]
         found.append(Entry(path=str(source.path), fingerprint=fingerprint, **facts))

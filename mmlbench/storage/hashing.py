@@ -9,7 +9,7 @@ import io
 import json
 import os
 import tokenize
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -115,27 +115,3 @@ def spot_digest(path: Path) -> str:
             file.seek((size - block) * k // 63 if size > block else 0)
             found.update(file.read(block))
     return found.hexdigest()
-
-
-def code_fingerprint(files: Mapping[str, Path], locate: Callable[[str], Path | None]) -> str:
-    """Return the fingerprint of a plug-in's files and of those they import that count as its own code.
-
-    Those are the ones that `locate` finds: other plug-ins and files beside them, `decode/` and `frontends/`. What
-    they import in turn counts too.
-
-    Args:
-        files: full module name, such as `mmlbench.methods.ogm_ge`, -> file.
-        locate: returns the file of a module that is to be followed, None for any other.
-    """
-    seen: dict[str, str] = {}
-    waiting = list(files.items())
-    while waiting:
-        name, file = waiting.pop()
-        if name in seen:
-            continue
-        source = source_text(file)
-        seen[name] = code_digest(source)
-        for found in imported(source, name, file):
-            if found not in seen and (place := locate(found)) is not None:
-                waiting.append((found, place))
-    return digest(seen)
