@@ -73,7 +73,7 @@ class Run:
         return self._folder.predictions
 
     def metrics(self) -> DataFrame:
-        """Return the metrics: selection, part, logits, metric, value, n (samples); accuracies are fractions."""
+        """Return the metrics: selection, part, logits, metric, value, unit, n (samples); accuracies are fractions."""
         from pandas import DataFrame
 
         return DataFrame([one.plain() for one in score_run(self._folder)])

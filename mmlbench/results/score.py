@@ -61,7 +61,7 @@ def adaptive_ece(confidences: np.ndarray, right: np.ndarray, bins: int = 15) -> 
 
 @dataclass(frozen=True)
 class Score:
-    """One metric of some logits on one part, over `n` samples; `unit` is 'fraction' of what is printed in %."""
+    """One metric of some logits on one part, over `n` samples; `unit` is `FRACTION` of what is printed in %."""
 
     part: str
     key: LogitsKey
@@ -73,7 +73,7 @@ class Score:
     def plain(self) -> dict[str, str | float]:
         """Return it as `mmlbench score --json` prints it."""
         named = {"selection": self.key.rule, "part": self.part, "logits": self.key.name}
-        return {**named, "metric": self.metric, "value": self.value, "n": self.n}
+        return {**named, "metric": self.metric, "value": self.value, "unit": self.unit, "n": self.n}
 
 
 def score_run(folder: RunFolder) -> list[Score]:

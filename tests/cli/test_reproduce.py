@@ -75,7 +75,9 @@ def test_score_prints_one_number_a_line(studied, capsys):
     folder = next(studied.glob("runs/*/*/joint/*"))
     code, out, _ = run(capsys, "score", "--json", folder)
     lines = [json.loads(line) for line in out.splitlines()]
-    assert code == 0 and {"run", "selection", "part", "logits", "metric", "value", "n"} == set(lines[0])
+    assert code == 0 and {"run", "selection", "part", "logits", "metric", "value", "unit", "n"} == set(lines[0])
+    units = {line["metric"]: line["unit"] for line in lines}
+    assert units["nll"] == "nats" and units["accuracy"] == units["ece"] == "fraction"
 
 
 @pytest.mark.parametrize(("part", "rule"), [("test", "last"), ("val", "last"), ("test", "val")])
