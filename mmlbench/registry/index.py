@@ -454,17 +454,14 @@ def _describe_in_child(wanted: list[Source]) -> dict[str, list[dict[str, Any]]]:
     return {wanted[0].module: [{"error": what}]}
 
 
-def _entries(source: Source, described: Iterable[dict[str, Any]], located: Neighbours) -> list[Entry]:
-    found = []
-    for facts in described:
-        if "error" in facts:
-            found.append(_broken(source, facts["error"]))
-            continue
-        try:
-            fingerprint = digest({name: code_digest(source_text(file)) for name, file in _code(source, located)})
-        except (OSError, SyntaxError, ValueError, RecursionError) as error:
-            return [_broken(source, _why_no_code(source, located) or fault(error)[0])]
-        found.append(Entry(path=str(source.path), fingerprint=fingerprint, **facts))
+def _entries(source: Source, described: list[dict[str, Any]], located: Neighbours) -> list[Entry]:
+    found = [_broken(source, facts["error"]) for facts in described if "error" in facts]
+    registered = [facts for facts in described if "error" not in facts]
+    if registered:
+        fingerprint, why = _fingerprint(source, located)
+        if why:
+            return [_broken(source, why)]
+        found += [Entry(path=str(source.path), fingerprint=fingerprint, **facts) for facts in registered]
     if not found:
         here = "" if source.path.name != "__init__.py" else " and import the class in __init__.py"
         what = f"it registers nothing: put @register above its class{here}, or start its name with _"
@@ -472,15 +469,15 @@ def _entries(source: Source, described: Iterable[dict[str, Any]], located: Neigh
     return found
 
 
-def _why_no_code(source: Source, located: Neighbours) -> str:
-    """Return which of the files that count as a plug-in's code is none, and why; '' where all are."""
-    file = source.path
+def _fingerprint(source: Source, located: Neighbours) -> tuple[str, str]:
+    """Return the fingerprint of a plug-in's code and ''; or '', and which file that counts is no code, and why."""
+    found, file = dict[str, str](), source.path
     try:
-        for _, file in _code(source, located):
-            code_digest(source_text(file))
+        for name, file in _code(source, located):
+            found[name] = code_digest(source_text(file))
     except (OSError, SyntaxError, ValueError, RecursionError) as error:
-        return f"{file} counts as its code, and can't be read as Python ({fault(error)[0]})"
-    return ""
+        return "", f"{file} counts as its code, and can't be read as Python ({fault(error)[0]})"
+    return digest(found), ""
 
 
 def _broken(source: Source, error: str) -> Entry:
@@ -619,7 +616,7 @@ def load_index() -> Index:
         try:
             key = _key(source, located)
         except OSError as error:
-            entries.append(_broken(source, _why_no_code(source, located) or fault(error)[0]))
+            entries.append(_broken(source, _fingerprint(source, located)[1] or fault(error)[0]))
             continue
         kept = _kept(folder / f"{key}.json", surroundings)
         if kept is None:
