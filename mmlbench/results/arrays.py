@@ -16,7 +16,7 @@ from typing import IO
 import numpy as np
 
 from ..errors import DataError, brief
-from ..storage.atomic import arrays_fault, plain
+from ..storage.atomic import plain, reading
 from ..storage.form import WORD
 from ..task import Task
 from .logits_key import LOGITS, parse_prediction, parse_probe
@@ -55,23 +55,20 @@ def read_checked(path: Path, wanted: Wanted) -> dict[str, np.ndarray]:
     """Read an .npz file whose arrays are all as `wanted`.
 
     Raises:
-        DataError: an array of another name, type or shape. Else as `arrays_fault` says.
+        DataError: an array of another name, type or shape. Else as `reading` says.
     """
-    try:
-        with plain(path) as opened, zipfile.ZipFile(opened) as archive:
-            found: dict[str, np.ndarray] = {}
-            for member in archive.infolist():
-                name = member.filename.removesuffix(".npy")
-                if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or name in found:
-                    raise DataError(f"{path}: {brief(name)} is there twice, or compressed in another way", FIX)
-                with archive.open(member) as file:
-                    shape, fortran, dtype = _header(file)
-                    if fault := wanted(name, shape, dtype):
-                        raise DataError(f"{path}: {brief(name)} {fault}", FIX)
-                    found[name] = _values(file, shape, fortran, dtype)
-            return found
-    except Exception as error:  # a damaged zip or npy raises anything
-        raise arrays_fault(path, error) from error
+    with reading(path), plain(path) as opened, zipfile.ZipFile(opened) as archive:
+        found: dict[str, np.ndarray] = {}
+        for member in archive.infolist():
+            name = member.filename.removesuffix(".npy")
+            if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or name in found:
+                raise DataError(f"{path}: {brief(name)} is there twice, or compressed in another way", FIX)
+            with archive.open(member) as file:
+                shape, fortran, dtype = _header(file)
+                if fault := wanted(name, shape, dtype):
+                    raise DataError(f"{path}: {brief(name)} {fault}", FIX)
+                found[name] = _values(file, shape, fortran, dtype)
+        return found
 
 
 def _logits(shape: tuple[int, ...], dtype: np.dtype, n: int, task: Task) -> str:

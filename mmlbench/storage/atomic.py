@@ -26,6 +26,8 @@ if TYPE_CHECKING:  # half of the time of `mmlbench list` would go into importing
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 #: What it says where it does not know how to do a thing at all, as some file systems do not.
 UNSUPPORTED = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)
+#: What it says where a disk fails, or the network to it.
+FAILING = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.ENOTCONN, errno.ECONNRESET)
 #: Takes a path, gives a temporary name for it, and puts what is there under the path at the end: `whole` does.
 Through = Callable[[Path], AbstractContextManager[Path]]
 
@@ -205,20 +207,39 @@ def write_json(path: Path, value: object, through: Through = whole) -> None:
     write_text(path, json_text(value), through)
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file.
+@contextlib.contextmanager
+def reading(path: Path, damaged: str = "is corrupt") -> Iterator[None]:
+    """Say within it what is wrong with a file that a command wrote and that can't be read.
+
+    Args:
+        damaged: how a damaged file is called.
 
     Raises:
-        NotPlainError: it is no plain file, or can't be read. DataError: it is missing or no JSON.
+        NotPlainError: it is no plain file, or may not be read. DataError: it is missing or damaged. RunError: the
+            disk failed, so that nothing is known of the file. MemoryError: memory was too little for it.
     """
     try:
-        return json.loads(read_text(path))
+        yield
+    except (DataError, MemoryError):
+        raise
     except FileNotFoundError:
         raise DataError(f"{path} is missing", "Make it again with the command that wrote it") from None
-    except RecursionError:
-        raise DataError(f"{path} can't be read (it nests too deep)", "Remove it and make it again") from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} can't be read ({error})", "Remove it and make it again") from None
+    except Exception as error:  # a damaged zip or npy raises anything
+        failed = error if isinstance(error, OSError) else error.__context__  # `zipfile` hides what the system says
+        if isinstance(failed, OSError) and failed.errno in FAILING:
+            what = f"{path} can't be read ({failed.strerror})"
+            raise RunError(what, "Mend the disk, then type the command again") from error
+        why = " ".join(str(error).split())[:80]
+        raise DataError(f"{path} {damaged} ({why})", "Remove it and make it again") from None
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; raises as `reading` says."""
+    with reading(path, damaged="can't be read"):
+        try:
+            return json.loads(read_text(path))
+        except RecursionError:
+            raise DataError(f"{path} can't be read (it nests too deep)", "Remove it and make it again") from None
 
 
 def npz_member(archive: zipfile.ZipFile, name: str, size: int) -> AbstractContextManager[IO[bytes]]:
@@ -251,29 +272,8 @@ def write_arrays(path: Path, arrays: dict[str, np.ndarray], through: Through = w
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Read an .npz file; raises as `arrays_fault` says."""
+    """Read an .npz file; raises as `reading` says."""
     import numpy as np
 
-    try:
-        with plain(path) as file, np.load(file, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except Exception as error:  # a damaged zip or npy raises anything
-        raise arrays_fault(path, error) from error
-
-
-def arrays_fault(path: Path, error: Exception) -> Exception:
-    """Return what to raise where an .npz file can't be read.
-
-    Returns:
-        NotPlainError: it is no plain file, or may not be read. DataError: it is missing, truncated or holds pickles.
-        RunError: the disk failed, so that nothing is known of the file. MemoryError: memory was too little for it.
-    """
-    if isinstance(error, (DataError, MemoryError)):
-        return error
-    if isinstance(error, FileNotFoundError):
-        return DataError(f"{path} is missing", "Make it again with the command that wrote it")
-    failed = error if isinstance(error, OSError) else error.__context__  # `zipfile` hides what the system says
-    if isinstance(failed, OSError) and failed.errno not in (None, errno.EINVAL):  # to which a damaged zip leads
-        return RunError(f"{path} can't be read ({failed.strerror})", "Mend the disk, then type the command again")
-    why = " ".join(str(error).split())[:80]
-    return DataError(f"{path} is corrupt ({why})", "Remove it and make it again")
+    with reading(path), plain(path) as file, np.load(file, allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}

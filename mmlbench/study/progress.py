@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 
-from ..errors import DataError
+from ..errors import MmlbenchError
 from ..storage.atomic import read_json
 from ..storage.words import be, plural
 from .shared_seeds import FEWEST
@@ -70,7 +70,7 @@ class Costs:
 
     def add(self, job: Job) -> None:
         """Take in how long a run took; one whose provenance can't be read teaches nothing."""
-        with contextlib.suppress(DataError, ValueError, KeyError, TypeError):
+        with contextlib.suppress(MmlbenchError, ValueError, KeyError, TypeError):
             if job.provenance is not None:
                 facts = read_json(job.provenance)
                 seconds = float(facts["seconds"]["total"])

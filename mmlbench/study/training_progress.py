@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path, PurePosixPath
 
-from ..errors import ConfigError, DataError, brief
+from ..errors import ConfigError, DataError, MmlbenchError, brief
 from ..storage.atomic import read_json, write_json
 from ..storage.words import plural
 from .progress import duration
@@ -187,7 +187,7 @@ class TrainingWatcher:
     def _read(self) -> dict[Path, TrainingProgress]:
         found = {}
         for path in sorted(self.folder.glob("*.json")):
-            with contextlib.suppress(DataError, OSError):
+            with contextlib.suppress(MmlbenchError, OSError):
                 value = parse(read_json(path))
                 if value is not None:
                     found[path] = value

@@ -255,6 +255,7 @@ class Failing(io.BytesIO):
         (OSError(errno.ESTALE, "Stale file handle"), RunError, "Stale"),
         (MemoryError("too little"), MemoryError, "too little"),
         (OSError(errno.EINVAL, "Invalid argument"), DataError, "corrupt"),  # an offset of a damaged zip
+        (OSError(errno.ENOTDIR, "Not a directory"), DataError, "corrupt"),
         (ValueError("no zip"), DataError, "corrupt"),
     ],
 )

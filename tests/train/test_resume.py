@@ -143,37 +143,59 @@ def test_a_trainer_that_forgets_part_of_its_state_is_noticed(forgotten, tiny, pl
     assert differing(tmp_path / "whole" / spec.path, tmp_path / "pieces" / spec.path)
 
 
-def test_a_checkpoint_of_another_engine_is_thrown_away_and_said(tiny, tmp_path, monkeypatch):
+@pytest.fixture
+def stopped_run(tiny, tmp_path):
+    """Return the arguments for the `Runner` of a run that was stopped, and the list that it logs to."""
     spec, message = tiny_spec("joint"), []
     opened, counter = Cache.open(tiny.cache / spec.cache), iter(range(99))
     options = (spec, load_index(), tmp_path, opened, torch.device("cpu"), message.append)
     with pytest.raises(Stopped):
         Runner(*options, asked_to_stop=lambda: next(counter) == 3).run()
+    return options, message
+
+
+def test_a_checkpoint_of_another_engine_is_thrown_away_and_said(stopped_run, monkeypatch):
+    options, message = stopped_run
     monkeypatch.setattr(runner, "engine_fingerprint", lambda: "0" * 16)
     Runner(*options).run()
     assert any("thrown away: it was made with other engine" in line for line in message)
 
 
-def test_a_checkpoint_that_the_disk_does_not_give_is_kept(tiny, tmp_path, monkeypatch):
-    spec, message = tiny_spec("joint"), []
-    opened, counter = Cache.open(tiny.cache / spec.cache), iter(range(99))
-    options = (spec, load_index(), tmp_path, opened, torch.device("cpu"), message.append)
-    with pytest.raises(Stopped):
-        Runner(*options, asked_to_stop=lambda: next(counter) == 3).run()
+def fails(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Have the disk fail to give the files of a name."""
     read = atomic.plain
 
-    def fail(path):
-        if path.name == "checkpoint.npz":
+    def plain(path):
+        if path.name == name:
             raise OSError(errno.EIO, "Input/output error")
         return read(path)
 
+    monkeypatch.setattr(atomic, "plain", plain)
+
+
+def test_a_checkpoint_that_the_disk_does_not_give_is_kept(stopped_run, monkeypatch):
+    options, message = stopped_run
     with monkeypatch.context() as patch:
-        patch.setattr(atomic, "plain", fail)
+        fails(patch, "checkpoint.npz")
         with pytest.raises(RunError, match=r"checkpoint\.npz can't be read \(Input/output error\)"):
             Runner(*options).run()
     Runner(*options).run()
     assert any("goes on from stage" in line for line in message)
     assert not any("thrown away" in line for line in message)
+
+
+def test_a_run_whose_record_the_disk_does_not_give_is_not_made_anew(stopped_run, monkeypatch, tmp_path):
+    options, message = stopped_run
+    Runner(*options).run()
+    before, told = (tmp_path / options[0].path / "run.json").stat(), len(message)
+    with monkeypatch.context() as patch:
+        fails(patch, "run.json")
+        with pytest.raises(RunError, match=r"run\.json can't be read \(Input/output error\)"):
+            Runner(*options).run()
+    Runner(*options).run()
+    after = (tmp_path / options[0].path / "run.json").stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert not any("made anew" in line for line in message[told:])
 
 
 # --- in this process: checkpoints that a thread writes while training goes on -----------------------------------
